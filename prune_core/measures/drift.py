@@ -1,0 +1,145 @@
+"""How far the sentence embeddings of each block moved, in numbers and as a map whose points can be followed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .. import PruneError
+from ..data import Examples, batches
+from ..encoders import device_of, head, hidden_states, unpack
+from ..plugins import Measure, Pair, Report, Rows, option, part_of
+
+
+@dataclass(frozen=True)
+class Drift(Measure):
+    """Linear CKA (Kornblith et al. 2019), mean cosine, orthogonal Procrustes distance, nearest-neighbour overlap, and maps.
+
+    Both maps are fitted on the dense model's points alone and the pruned points are placed on them, so a move on the map
+    is a move of the sentence. UMAP is fitted for one block; PCA is there for all.
+    """
+
+    name = "drift"
+    title = "Embedding drift"
+    summary = "Per block: how much the geometry of the sentence embeddings changed, and where each sentence went"
+    estimate = 8.0
+    sentences: int = option(300, "Evaluation sentences to embed (0 = all)", low=0, high=100_000)
+    pooling: str = option("cls", "Sentence embedding: the [CLS] token, or the mean over tokens", choices=("cls", "mean"))
+    neighbours: int = option(10, "Neighbours compared in the overlap", low=1, high=1000)
+    map_block: int = option(0, "Block whose UMAP map is drawn, counted from 1 (0 = the last)", low=0, high=1000)
+    umap: bool = option(True, "Fit a UMAP map; without it only PCA is drawn")
+
+    def measure(self, pair: Pair, report: Report) -> Rows:
+        sample = pair.task.evaluation.sample(self.sentences, pair.seed)
+        if len(sample) <= self.neighbours:
+            raise PruneError(f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences.")
+        embed = lambda model, share: embeddings(model, pair, sample, self.pooling, share)  # noqa: E731
+        dense, was = pair.of_dense(("drift", *self._key()), lambda: embed(pair.dense, part_of(report, 0.0, 0.3)))
+        pruned, now = (dense, was) if pair.is_dense else embed(pair.pruned, part_of(report, 0.3, 0.6))
+        rows = [
+            {"block": index, "pooling": self.pooling, **distances(X, Y, self.neighbours)}
+            for index, (X, Y) in enumerate(zip(dense, pruned, strict=True))
+        ]
+        report(0.65, "drawing the maps")
+        examples = {"example": range(len(sample)), "text": sample.texts, "label": sample.labels, "dense": was, "pruned": now}
+        maps = self._maps(pair, dense.cpu().numpy(), pruned.cpu().numpy())
+        report(1.0, "drift measured")
+        return {"drift": pd.DataFrame(rows), "drift_map": maps, "drift_example": pd.DataFrame(examples)}
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.sentences, self.pooling
+
+    def _maps(self, pair: Pair, dense: np.ndarray, pruned: np.ndarray) -> pd.DataFrame:
+        """Points of PCA for every block, and of UMAP for the block asked for; inputs are (blocks, sentences, width)."""
+        if self.map_block > len(dense):
+            raise PruneError(f"drift: map_block is {self.map_block}; the model has {len(dense)} blocks.")
+        chosen = (self.map_block or len(dense)) - 1
+        frames = []
+        for block, (X, Y) in enumerate(zip(dense, pruned, strict=True)):
+            frames.append(_moves(block, "pca", *pca(X, Y)))
+        if self.umap:
+            key = ("umap", chosen, *self._key(), pair.seed)
+            fitted = pair.of_dense(key, lambda: fit_umap(dense[chosen], pair.seed))
+            before = np.asarray(fitted.embedding_)
+            after = before if pair.is_dense else fitted.transform(pruned[chosen])
+            frames.append(_moves(chosen, "umap", before, after))
+        return pd.concat(frames, ignore_index=True)
+
+
+@torch.no_grad()
+def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report) -> tuple[Tensor, list[int]]:
+    """((blocks, sentences, width) embeddings behind every block, predicted labels) in the sample's order."""
+    found: Tensor | None = None
+    guesses = [0] * len(sample)
+    done = 0
+    for batch, indices in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(model)):
+        states = list(hidden_states(model, batch))[1:]
+        pooled = torch.stack([pool(x, mask, pooling) for x, mask in states]).float()  # (blocks, batch, width)
+        if found is None:
+            found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
+        found[:, indices] = pooled
+        for index, guess in zip(indices, head(model, *states[-1]).argmax(-1).tolist(), strict=True):
+            guesses[index] = guess
+        done += len(indices)
+        report(done / len(sample), f"embedded {done} of {len(sample)}")
+    assert found is not None, "the caller checks that the sample is not empty"
+    return found, guesses
+
+
+def pool(x: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Packed hidden states -> one embedding a sentence, (sentences, width)."""
+    padded = unpack(x, mask)
+    return padded[:, 0] if pooling == "cls" else padded.sum(1) / mask.sum(1, keepdim=True)
+
+
+def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
+    """The four figures for two sets of embeddings (sentences, width) of the same sentences."""
+    x, y = X - X.mean(0), Y - Y.mean(0)
+    cross, own_x, own_y = (a.T @ b for a, b in ((x, y), (x, x), (y, y)))
+    scale = torch.linalg.matrix_norm(own_x) * torch.linalg.matrix_norm(own_y)
+    cka = torch.linalg.matrix_norm(cross) ** 2 / scale.clamp_min(1e-30)
+    # ‖x/‖x‖ − yR/‖y‖‖ for the best rotation R: its square is 2 − 2·(sum of singular values of the normalised cross product)
+    nuclear = torch.linalg.matrix_norm(cross.double(), "nuc") / (x.double().norm() * y.double().norm()).clamp_min(1e-30)
+    return {
+        "cka": min(1.0, cka.item()),
+        "cosine": torch.cosine_similarity(X, Y, dim=-1).mean().item(),
+        "procrustes": float((2 - 2 * nuclear).clamp_min(0).sqrt()),
+        "overlap": neighbour_overlap(X, Y, k),
+        "k": k,
+        "n": len(X),
+    }
+
+
+def neighbour_overlap(X: Tensor, Y: Tensor, k: int) -> float:
+    """Mean share of each sentence's k nearest neighbours (Euclidean) that are its neighbours in both."""
+    near = []
+    for points in (X, Y):
+        far = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+        near.append(torch.zeros_like(far).scatter_(1, far.topk(k, largest=False).indices, 1.0))
+    return ((near[0] * near[1]).sum() / (k * len(X))).item()
+
+
+def pca(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets on the first two principal axes of the first; signs fixed so that two runs give one map."""
+    middle = X.mean(0)
+    axes = np.linalg.svd(X - middle, full_matrices=False)[2][:2]
+    axes *= np.sign(axes[np.arange(2), np.abs(axes).argmax(1)])[:, None]
+    return (X - middle) @ axes.T, (Y - middle) @ axes.T
+
+
+def fit_umap(X: np.ndarray, seed: int) -> Any:
+    """A UMAP fitted on the dense points; seeded, so it runs on one thread and gives the same map every time."""
+    from umap import UMAP
+
+    return UMAP(n_neighbors=min(15, len(X) - 1), random_state=seed, n_jobs=1).fit(X)
+
+
+def _moves(block: int, projection: str, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
+    columns = {"x_dense": before[:, 0], "y_dense": before[:, 1], "x": after[:, 0], "y": after[:, 1]}
+    frame = pd.DataFrame({"block": block, "projection": projection, "example": range(len(before)), **columns})
+    return frame.assign(move=np.linalg.norm(after - before, axis=1))

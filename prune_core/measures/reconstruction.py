@@ -1,0 +1,91 @@
+"""How far each Linear's and each block's output moved, split into the layer's own error and what it inherited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..data import batches
+from ..encoders import GROUPS, Block, blocks, device_of, sparsity_by_part
+from ..layerwise import Stream, stream
+from ..plugins import Measure, Pair, Report, Rows, option
+
+
+@dataclass(frozen=True)
+class Reconstruction(Measure):
+    """With x, W the dense path's and x̂, Ŵ the pruned path's: own ‖Wx̂−Ŵx̂‖, inherited ‖Wx−Wx̂‖, total ‖Wx−Ŵx̂‖, over ‖Wx‖.
+
+    Biases belong to the outputs: a layer that answers for its bias alone has an own error. For a whole block the same
+    three hold with the block in place of W, and its cosine is the mean over tokens.
+    """
+
+    name = "reconstruction"
+    title = "Reconstruction error"
+    summary = "Per block and part: the error a layer makes itself, the error it inherits, and both together"
+    estimate = 4.0
+    sentences: int = option(128, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000)
+
+    @torch.no_grad()
+    def measure(self, pair: Pair, report: Report) -> Rows:
+        sample = pair.task.evaluation.sample(self.sentences, pair.seed)
+        device = device_of(pair.dense)
+        data = [batch for batch, _ in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device)]
+        dense, pruned = stream(pair.dense, data), stream(pair.pruned, data)
+        rows: list[dict[str, Any]] = []
+        pairs = list(zip(blocks(pair.dense), blocks(pair.pruned), strict=True))
+        for index, (before, after) in enumerate(pairs):
+            report(index / len(pairs), f"block {index + 1} of {len(pairs)}")
+            rows += [{"block": index, **row} for row in _block(before, after, dense, pruned)]
+        zeros = pd.DataFrame(sparsity_by_part(pair.pruned))
+        report(1.0, "reconstruction error measured")
+        return {"reconstruction": pd.DataFrame(rows).merge(zeros, on=["block", "part"], how="left")}
+
+
+def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
+    """Rows of the six parts and of the block; moves both streams to the next block."""
+    mixed = [before(x, mask) for x, mask in zip(pruned.inputs, pruned.masks, strict=True)]  # dense block, pruned input
+    rows = []
+    for group, parts in enumerate(GROUPS):
+        for part in parts:
+            W, W_hat = before.linears[part], after.linears[part]
+            sums = Sums()
+            for x, x_hat in zip(dense.inputs, pruned.inputs, strict=True):
+                y = W(x)
+                sums.add(y, W(x_hat), W_hat(x_hat), y - W.bias)
+            rows.append({"part": part, **sums.row()})
+        dense.advance(before, group)
+        pruned.advance(after, group)
+    whole = Sums()
+    for x, between, x_hat in zip(dense.inputs, mixed, pruned.inputs, strict=True):
+        whole.add(x, between, x_hat, x)
+    return [*rows, {"part": "block", **whole.row(), "cosine": _cosine(dense.inputs, pruned.inputs)}]
+
+
+class Sums:
+    """Squared norms, summed over batches."""
+
+    def __init__(self) -> None:
+        self.own = self.inherited = self.total = self.scale = 0.0
+
+    def add(self, dense: Tensor, between: Tensor, pruned: Tensor, reference: Tensor) -> None:
+        """One batch: dense output, dense layer on pruned input, pruned output, what to divide by; (tokens, width) each."""
+        square = lambda x: x.float().square().sum().item()  # noqa: E731
+        self.own += square(between - pruned)
+        self.inherited += square(dense - between)
+        self.total += square(dense - pruned)
+        self.scale += square(reference)
+
+    def row(self) -> dict[str, float]:
+        """Relative errors."""
+        scale = self.scale or 1.0  # a layer that gives nothing has nothing to lose
+        return {name: (getattr(self, name) / scale) ** 0.5 for name in ("own", "inherited", "total")}
+
+
+def _cosine(dense: Sequence[Tensor], pruned: Sequence[Tensor]) -> float:
+    cosines = [torch.cosine_similarity(x.float(), y.float(), dim=-1) for x, y in zip(dense, pruned, strict=True)]
+    return torch.cat(cosines).mean().item()

@@ -1,0 +1,9 @@
+"""The pruning methods by name; a new one is a file here and a line below."""
+
+from ..plugins import Method
+from .akr import AKR
+from .magnitude import Magnitude
+from .sparsegpt import SparseGPT
+from .wanda import Wanda
+
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (Magnitude, Wanda, SparseGPT, AKR)}

@@ -1,0 +1,106 @@
+"""AKR, adaptive knowledge retention: each layer is pruned towards what the dense model said at that place.
+
+Statistics come from the sparse path (adaptive Hessian), and before a layer is pruned its weights become the
+least-squares map from sparse-path inputs to dense outputs (adaptive dense weights), so inherited error is corrected too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders import head, head_linears
+from ..layerwise import LayerwiseMethod, Solved, Stats, Stream, damping_option
+from ..masks import lowest
+from ..plugins import option
+from ..solvers import column_sweep, damped, exact_obs, upper_factor
+from .sparsegpt import pattern_width
+
+
+@dataclass(frozen=True)
+class AKR(LayerwiseMethod):
+    """Robust post-training pruning (Li et al., EMNLP 2023, section 4.3 and Algorithm 1)."""
+
+    name = "akr"
+    title = "AKR"
+    summary = "Like SparseGPT, but corrects the error inherited from earlier layers and refits the head"
+    paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
+    needs = "cross"
+    solver: str = option("blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow", choices=("blocked", "exact"))
+    epsilon: float = option(1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0)
+    bias: bool = option(True, "Fit the biases too")
+    refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
+    damping: float = damping_option()
+    block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
+
+    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        fit = stats.centred() if self.bias else stats
+        target, _ = adaptive_weight(weight, fit, self.epsilon)
+        pruned, used = self._prune(target, fit)
+        return Solved(pruned, fitted_bias(weight, pruned, bias, fit) if self.bias else bias, used)
+
+    def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
+        if not self.sparsity:
+            return target, 0.0
+        columns = target.shape[1]
+        if self.solver == "exact":
+            if "inverse" not in fit.memo:
+                _, factor, used = damped(fit.gram, self.damping)
+                fit.memo["inverse"] = torch.cholesky_inverse(factor), used
+            inverse, used = fit.memo["inverse"]
+            count = int(lowest(target[:1], self.sparsity).sum())
+            return exact_obs(target, inverse, count, self.keep_of), used
+        if "upper" not in fit.memo:
+            fit.memo["upper"] = upper_factor(fit.gram, self.damping)
+        U, used = fit.memo["upper"]
+        width = min(pattern_width(self.block_size, self.keep_of[1]), columns)
+        return column_sweep(target, U, lambda scores, _: self.choose(scores, per_row=False), width), used
+
+    def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
+        """Algorithm 1's last lines: the layers that are not pruned are refitted with eq. 5 as well."""
+        if self.refit_head:
+            originals = [head_inputs(model, linear, dense) for _, linear in head_linears(model)]
+            for (_, linear), x in zip(head_linears(model), originals, strict=True):
+                self._refit(linear, x, head_inputs(model, linear, pruned))
+
+    def _refit(self, linear: nn.Linear, x: Tensor, x_hat: Tensor) -> None:
+        stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), len(x))
+        stats = stats.centred() if self.bias else stats
+        weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
+        if self.bias:
+            linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, stats))
+        linear.weight.copy_(weight)
+
+
+def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tensor, float]:
+    """Eq. 5: W̄ = (W·Σxx̂ᵀ + εW)(Σx̂x̂ᵀ + εI)⁻¹, W itself where nothing is inherited.
+
+    The paper's ridge pulls towards 0; ours pulls towards W, which is the same for ε → 0 and better when inputs are few.
+    """
+    if stats.cross is None:
+        return weight, 0.0
+    if "adapt" not in stats.memo:
+        H, factor, used = damped(stats.gram, epsilon)
+        cross = stats.cross + (H - stats.gram)
+        stats.memo["adapt"] = torch.cholesky_solve(cross.T, factor).T, used  # maps W to W̄, one for Q, K and V
+    adapt, used = stats.memo["adapt"]
+    return weight @ adapt, used
+
+
+def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: Stats) -> Tensor:
+    """The bias that keeps the mean output of the dense layer, whatever was pruned."""
+    return bias + weight @ centred.dense_total - new @ centred.total  # a centred Stats holds means for totals
+
+
+def head_inputs(model: nn.Module, linear: nn.Linear, stream: Stream) -> Tensor:
+    """(sentences, width) what reaches this Linear behind the encoder."""
+    seen: list[Tensor] = []
+    hook = linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        for x, mask in zip(stream.inputs, stream.masks, strict=True):
+            head(model, x, mask)
+    finally:
+        hook.remove()
+    return torch.cat(seen).flatten(0, -2)

@@ -1,0 +1,47 @@
+"""Magnitude pruning: the smallest weights go. The baseline that every other method has to beat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from .. import PruneError
+from ..encoders import linears, sparsity_by_part
+from ..masks import WeightMethod, lowest
+from ..plugins import Batch, Report, option
+
+
+@dataclass(frozen=True)
+class Magnitude(WeightMethod):
+    """Removes the weights of least absolute value (Han et al. 2015)."""
+
+    name = "magnitude"
+    title = "Magnitude"
+    summary = "Removes the smallest weights; needs no data and takes no time"
+    paper = "Han et al., Learning both Weights and Connections, NeurIPS 2015"
+    scope: str = option("matrix", "Compare weights within each matrix, or across the whole encoder", choices=("matrix", "global"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pattern and self.scope == "global":
+            raise PruneError("magnitude: an N:M pattern compares neighbours, so it cannot be global; set scope to matrix.")
+
+    @torch.no_grad()
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> pd.DataFrame:
+        started = time.perf_counter()
+        found = [linear for _, _, linear in linears(model)]
+        if self.scope == "global":
+            scores = torch.cat([linear.weight.abs().flatten() for linear in found])
+            masks = lowest(scores, self.sparsity).split([linear.weight.numel() for linear in found])
+        else:
+            masks = [self.choose(linear.weight.abs(), per_row=False) for linear in found]
+        for count, (linear, mask) in enumerate(zip(found, masks, strict=True), start=1):
+            linear.weight.masked_fill_(mask.view_as(linear.weight), 0)
+            report(count / len(found), f"matrix {count} of {len(found)}")
+        rows = pd.DataFrame(sparsity_by_part(model))
+        return rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))

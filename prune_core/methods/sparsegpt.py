@@ -1,0 +1,35 @@
+"""SparseGPT: column by column, what a removed weight did is handed to the columns not yet seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..layerwise import LayerwiseMethod, Solved, Stats, damping_option
+from ..plugins import option
+from ..solvers import column_sweep, upper_factor
+
+
+@dataclass(frozen=True)
+class SparseGPT(LayerwiseMethod):
+    """One-shot pruning with second-order updates (Frantar & Alistarh 2023)."""
+
+    name = "sparsegpt"
+    title = "SparseGPT"
+    summary = "Removes weights column by column and lets the remaining ones make up for it"
+    paper = "Frantar & Alistarh, SparseGPT, ICML 2023"
+    damping: float = damping_option()
+    block_size: int = option(128, "Columns whose weights are compared at once", low=1, high=4096, expert=True)
+
+    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        if "upper" not in stats.memo:
+            stats.memo["upper"] = upper_factor(stats.gram, self.damping)
+        U, used = stats.memo["upper"]
+        width = pattern_width(self.block_size, self.keep_of[1])
+        return Solved(column_sweep(weight, U, lambda scores, _: self.choose(scores, per_row=False), width), bias, used)
+
+
+def pattern_width(width: int, group: int) -> int:
+    """The nearest width not below `width` that holds whole groups of an N:M pattern."""
+    return width if not group else -(-width // group) * group

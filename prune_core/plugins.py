@@ -1,0 +1,181 @@
+"""What a method and a measure are: frozen dataclasses that hold their options and do their work.
+
+Forms, flags, JSON and the contract tests come from the fields. Knows nothing of encoders, Streamlit or SQL.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from . import PruneError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from torch import Tensor, nn
+
+    from .data import Task
+
+Batch = dict[str, "Tensor"]  # what the tokenizer gives: (sentences, tokens) each, attention_mask included
+Report = Callable[[float, str], None]  # progress 0..1 and one line; raises Cancelled when the user asked for it
+Rows = dict[str, "pd.DataFrame"]  # tables by name; a measure's own name first
+
+
+def quiet(progress: float, message: str) -> None:
+    """A report for callers that show no progress."""
+
+
+def part_of(report: Report, start: float, end: float) -> Report:
+    """A report whose 0..1 is mapped onto start..end of another."""
+    return lambda progress, message: report(start + (end - start) * progress, message)
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[Any] | None = None,
+    unit: str = "",
+    expert: bool = False,
+) -> Any:
+    """A field that knows its help text, limits and choices; expert options are folded away in forms."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "unit": unit, "expert": expert}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of every plug-in: checks its values when made, and survives JSON."""
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    summary: ClassVar[str] = ""  # one line for cards and `prune_core methods`
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            object.__setattr__(self, spec.name, self._checked(spec.name, getattr(self, spec.name)))
+
+    def _checked(self, key: str, value: Any) -> Any:
+        spec = next(s for s in fields(self) if s.name == key)
+        kind, meta = type(spec.default), spec.metadata
+        try:
+            value = _convert(kind, value)
+        except (TypeError, ValueError):
+            raise PruneError(f"{self.name}: {key} is {value!r}; it must be {_kind_words(kind)}.") from None
+        if meta.get("choices") is not None and value not in meta["choices"]:
+            allowed = ", ".join(map(str, meta["choices"]))
+            raise PruneError(f"{self.name}: {key} is {value!r}; choose one of {allowed}.")
+        low, high = meta.get("low"), meta.get("high")
+        # `not (low <= value)` also refuses NaN
+        if low is not None and not low <= value or high is not None and not value <= high:
+            bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"between {low} and {high}"
+            raise PruneError(f"{self.name}: {key} is {value}; it must be {bounds}.")
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return asdict(self)
+
+
+def _convert(kind: type, value: Any) -> Any:
+    """The value as the field's type, from a form, a flag (text) or JSON."""
+    if kind is bool:
+        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        if str(value).lower() not in words:
+            raise ValueError
+        return words[str(value).lower()]
+    if kind is int and isinstance(value, float) and value != int(value):
+        raise ValueError
+    if kind in (int, float) and isinstance(value, bool):
+        raise ValueError
+    return kind(value)
+
+
+def _kind_words(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+
+
+@dataclass(frozen=True)
+class Method(Options):
+    """Prunes a model in place; every weight it removes is written as zero, shapes stay."""
+
+    paper: ClassVar[str] = ""
+    sparsity: float = option(0.5, "Share of the encoder's weights to remove", low=0.0, high=0.99)
+
+    @property
+    def label(self) -> str:
+        """How charts name this run."""
+        return f"{self.title} {self.sparsity:.1%}".replace(".0%", "%")
+
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> pd.DataFrame:
+        """Prune in place; the rows say per block and part what was done (sparsity, damping, seconds)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a measure looks at. `dense` and `pruned` are the same object for the dense baseline."""
+
+    dense: nn.Module
+    pruned: nn.Module
+    tokenizer: Any
+    task: Task
+    seed: int = 0
+    batch_size: int = 32
+    max_length: int = 128
+    memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
+
+    def of_dense(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """A fact about the dense model on this task, computed once however many experiments ask."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        return self.memo[key]
+
+    @property
+    def is_dense(self) -> bool:
+        """True for the dense baseline, which is measured against itself."""
+        return self.dense is self.pruned
+
+
+@dataclass(frozen=True)
+class Measure(Options):
+    """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
+
+    def measure(self, pair: Pair, report: Report) -> Rows:
+        """The tables; reports progress on the way."""
+        raise NotImplementedError
+
+
+Plugin = TypeVar("Plugin", bound=Options)
+
+
+def build(registry: Mapping[str, type[Plugin]], name: str, options: Mapping[str, Any] | None = None) -> Plugin:
+    """The plug-in of that name with these options; a wrong name or option is a sentence with the nearest right one."""
+    if name not in registry:
+        raise PruneError(f"There is no {name!r}.{_nearest(name, registry)} Available: {', '.join(registry)}.")
+    kind, options = registry[name], dict(options or {})
+    known = [spec.name for spec in fields(kind)]
+    for key in options:
+        if key not in known:
+            raise PruneError(f"{name} has no option {key!r}.{_nearest(key, known)} It has: {', '.join(known) or 'none'}.")
+    return kind(**options)
+
+
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def option_specs(kind: type[Options]) -> list[dict[str, Any]]:
+    """Name, type, default and metadata of every option, in order: what a form or a flag list is drawn from."""
+    return [
+        {"name": spec.name, "type": type(spec.default), "default": spec.default, **spec.metadata}
+        for spec in fields(kind)
+        if spec.default is not MISSING
+    ]

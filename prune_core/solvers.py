@@ -1,0 +1,108 @@
+"""Optimal-brain-surgeon solvers: choose weights of a matrix to remove and move the rest to make up for them.
+
+Pure tensor functions of a weight matrix and the gram of its inputs. They know nothing of models, blocks or methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import PruneError
+
+DAMPING_STEPS = 4  # each ten times the last, from the first that is asked for
+
+
+def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
+    """(H, its lower Cholesky factor, the damping that it took); dead inputs get a diagonal of their own.
+
+    A failed factorisation raises the damping in named steps; the caller records what was used.
+    """
+    diagonal = gram.diagonal()
+    mean = diagonal.mean().clamp_min(torch.finfo(gram.dtype).tiny)
+    for step in range(DAMPING_STEPS):
+        used = damping * 10**step if damping else (0.0, 1e-6, 1e-4, 1e-2)[step]
+        H = gram.clone()
+        H.diagonal().add_(used * mean)
+        H.diagonal()[diagonal == 0] = mean  # an input that is always zero: its weights cost nothing
+        factor, failed = torch.linalg.cholesky_ex(H)
+        if not failed and torch.isfinite(factor).all():
+            return H, factor, used
+    raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; use more calibration sentences or raise damping.")
+
+
+def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:
+    """(U upper triangular with H⁻¹ = UᵀU, damping used): row i of U drives SparseGPT's update of columns i and up."""
+    # H with both axes reversed is LLᵀ, so U is L⁻¹ reversed back: one factorisation and one triangular inverse
+    _, factor, used = damped(gram.flip(0, 1), damping)
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), used
+
+
+def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor, int], Tensor], width: int = 128) -> Tensor:
+    """SparseGPT (Frantar & Alistarh 2023, Algorithm 1): columns left to right, errors pushed into the columns not yet seen.
+
+    `choose(scores, start)` sees w²/U_jj² of columns start… (rows, ≤ width) and answers True where a weight goes.
+    """
+    W = weight.clone()
+    columns = W.shape[1]
+    for start in range(0, columns, width):
+        end = min(start + width, columns)
+        local, pivots = U[start:end, start:end], U.diagonal()[start:end]
+        w = W[:, start:end]
+        gone = choose((w / pivots).square(), start).T.to(W.dtype).contiguous()  # (columns, rows): a column is contiguous
+        w = w.T.contiguous()
+        errors = torch.empty_like(w)
+        for i in range(end - start):
+            torch.mul(w[i], gone[i], out=errors[i]).div_(pivots[i])
+            w[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
+        W[:, start:end] = (w * (1 - gone)).T
+        W[:, end:].addmm_(errors.T, U[start:end, end:], alpha=-1)
+    return W
+
+
+def exact_obs(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, int] = (0, 0), memory: int = 2**29) -> Tensor:
+    """ExactOBS (Frantar & Alistarh 2022): each row drops `count` weights, one at a time, always the cheapest one.
+
+    `inverse` is H⁻¹ (columns, columns), shared by all rows. Eliminating p turns it into H⁻¹ − uuᵀ with
+    u = H⁻¹_{:,p}/√[H⁻¹]_pp, so a row keeps its few u's instead of a matrix of its own; rows run in parallel, as many as
+    `memory` bytes hold. With `group` (N, M) no group of M neighbours keeps fewer than N.
+    """
+    rows, columns = weight.shape
+    batch = max(1, memory // max(1, columns * count * weight.element_size()))
+    parts = [_exact_rows(part, inverse, count, group) for part in weight.split(batch)]
+    return torch.cat(parts) if count else weight.clone()
+
+
+def _exact_rows(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, int]) -> Tensor:
+    w = weight.clone()
+    rows, columns = w.shape
+    every = torch.arange(rows, device=w.device)
+    diagonal = inverse.diagonal().repeat(rows, 1)
+    gone = torch.zeros_like(w, dtype=torch.bool)
+    u = w.new_zeros(rows, count, columns)
+    keep, size = group
+    left = torch.full((rows, columns // size), size - keep, device=w.device) if size else None  # removals a group may still take
+    for step in range(count):
+        cost = w.square() / diagonal  # eq. 1
+        cost[gone] = torch.inf
+        if left is not None:
+            cost = cost.masked_fill((left == 0).repeat_interleave(size, dim=1), torch.inf)
+        p = cost.argmin(1)
+        column = inverse[p]  # (rows, columns)
+        if step:
+            past = u[:, :step]
+            column = column - torch.bmm(past[every, :, p].unsqueeze(1), past).squeeze(1)
+        pivot = diagonal[every, p].clamp_min(torch.finfo(w.dtype).tiny).sqrt()
+        u[:, step] = column / pivot[:, None]
+        w -= (w[every, p] / pivot)[:, None] * u[:, step]  # eq. 2
+        diagonal -= u[:, step].square()
+        gone[every, p] = True
+        if left is not None:
+            left[every, p // size] -= 1
+        # what is gone stays gone: rounding must not let it grow back, nor its pivot turn negative
+        w[gone] = 0
+        diagonal.masked_fill_(gone, 1.0).clamp_min_(torch.finfo(w.dtype).eps * inverse.diagonal().min())
+    return w

@@ -1,0 +1,147 @@
+"""One contract for all measures, and the dense model against itself."""
+
+import copy
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from prune_core import Cancelled, PruneError
+from prune_core.measures import MEASURES
+from prune_core.measures.accuracy import summary
+from prune_core.measures.drift import distances
+from prune_core.methods import METHODS
+from prune_core.plugins import build, quiet
+from prune_core.statistics import mcnemar, paired_difference, wilson
+
+SMALL = {
+    "drift": {"neighbours": 3, "umap": False},
+    "cost": {"batch": 2, "length": 8, "repeats": 3},
+    "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
+}
+COLUMNS = {
+    "accuracy": "n dense_accuracy dense_low dense_high accuracy low high difference difference_low difference_high "
+    "agreement broken fixed p_value",
+    "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
+    "reconstruction": "block part own inherited total cosine sparsity",
+    "drift": "block pooling cka cosine procrustes overlap k n",
+    "drift_map": "block projection example x_dense y_dense x y move",
+    "drift_example": "example text label dense pruned",
+    "cost": "model parameters nonzeros sparsity macs bytes batch length latency_p50 latency_p95 throughput device note",
+}
+
+
+def rows(name: str, sparsity: float | None = 0.6, report=quiet, **options):
+    dense = tiny.model()
+    pruned = dense
+    if sparsity is not None:
+        pruned = copy.deepcopy(dense)
+        build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], quiet)
+    return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(tiny.pair(dense, pruned, copies=2), report)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_contract(name: str) -> None:
+    seen: list[float] = []
+    tables = rows(name, report=lambda progress, _: seen.append(progress))
+    assert next(iter(tables)) == name and seen == sorted(seen) and seen[-1] == 1.0
+    for table, frame in tables.items():
+        assert len(frame)
+        if table in COLUMNS:
+            assert set(frame.columns) == set(COLUMNS[table].split())
+    assert MEASURES[name].title and MEASURES[name].summary
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name != "cost"])
+def test_same_seed_same_rows(name: str) -> None:
+    one, two = rows(name), rows(name)
+    for table in one:
+        for column in one[table].columns.difference(["seconds"]):
+            assert one[table][column].astype(str).tolist() == two[table][column].astype(str).tolist(), (table, column)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_cancelling_report_stops_it(name: str) -> None:
+    def stop(progress: float, message: str) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        rows(name, report=stop)
+
+
+def test_dense_against_itself_lost_nothing() -> None:
+    accuracy = rows("accuracy", None)["accuracy"].iloc[0]
+    assert accuracy.agreement == 1 and accuracy.broken == accuracy.fixed == accuracy.difference == 0 and accuracy.p_value == 1
+    reconstruction = rows("reconstruction", None)["reconstruction"]
+    assert (reconstruction[["own", "inherited", "total"]] == 0).all(axis=None)
+    assert np.allclose(reconstruction.cosine.dropna(), 1)
+    tables = rows("drift", None)
+    assert np.allclose(tables["drift"].cka, 1) and (tables["drift"].overlap == 1).all()
+    assert np.allclose(tables["drift"].procrustes, 0, atol=1e-4) and (tables["drift_map"].move == 0).all()
+
+
+def test_own_and_inherited_error_know_their_places() -> None:
+    table = rows("reconstruction")["reconstruction"].set_index(["block", "part"])
+    first = table.loc[(0, "query")]
+    assert first.inherited == 0 and first.own == first.total > 0  # nothing lies below the first Linear
+    assert table.loc[(1, "query")].inherited > 0
+    assert abs(table.loc[(0, "value")].sparsity - 0.6) < 0.01
+
+
+def test_reconstruction_is_the_norm_it_says() -> None:
+    dense, pruned = tiny.model(), tiny.model()
+    with torch.no_grad():
+        pruned.bert.encoder.layer[0].attention.self.query.weight.zero_()
+        pruned.bert.encoder.layer[0].attention.self.query.bias.zero_()
+        dense.bert.encoder.layer[0].attention.self.query.bias.zero_()
+    table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), quiet)["reconstruction"]
+    query = table[(table.block == 0) & (table.part == "query")].iloc[0]
+    assert query.own == pytest.approx(1) and query.total == pytest.approx(1)
+
+
+def test_distances_know_rotation_scale_and_noise() -> None:
+    dice = torch.Generator().manual_seed(0)
+    X = torch.randn(60, 8, generator=dice)
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=dice))[0]
+    turned = distances(X, 3 * X @ rotation, 5)
+    assert turned["cka"] == pytest.approx(1, abs=1e-4) and turned["procrustes"] < 1e-3 and turned["overlap"] == 1
+    other = distances(X, torch.randn(60, 8, generator=dice), 5)
+    assert other["cka"] < 0.5 and other["procrustes"] > 0.5 and other["overlap"] < 0.4
+
+
+def test_umap_places_the_same_points_twice() -> None:
+    one, two = (rows("drift", umap=True)["drift_map"] for _ in range(2))
+    umap = one[one.projection == "umap"]
+    assert len(umap) == 24 and set(umap.block) == {1}
+    assert np.array_equal(one[["x", "y"]], two[["x", "y"]])
+
+
+def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
+    with pytest.raises(PruneError, match="too few for 50 neighbours"):
+        rows("drift", neighbours=50)
+
+
+def test_accuracy_counts_what_broke() -> None:
+    row = summary(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), np.array([0, 1, 1, 1]))
+    assert (row["broken"], row["fixed"], row["agreement"], row["difference"]) == (1, 1, 0.5, 0.0)
+    assert row["difference_low"] < 0 < row["difference_high"] and row["p_value"] == 1.0
+
+
+def test_statistics_have_textbook_values() -> None:
+    low, high = wilson(8, 10)
+    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
+    assert mcnemar(0, 6) == pytest.approx(2 * 0.5**6)
+    assert wilson(0, 0) == (0.0, 1.0)
+    difference, low, high = paired_difference(20, 5, 100)
+    assert difference == pytest.approx(-0.15) and low < -0.15 < high < 0
+
+
+def test_cost_counts_by_hand() -> None:
+    table = rows("cost")["cost"].set_index("model")
+    dense, pruned = table.loc["dense"], table.loc["pruned"]
+    per_block = 4 * 32 * 32 + 2 * 32 * 64
+    assert dense.macs == 2 * (per_block * 8 + 2 * 8 * 8 * 32) + 32 * 32 + 32 * 2
+    assert dense.sparsity == 0 and abs(pruned.sparsity - 0.6) < 0.01 and pruned.nonzeros < dense.nonzeros
+    assert pruned.parameters == dense.parameters == sum(p.numel() for p in tiny.model().parameters())
+    assert "no speed-up" in pruned.note and 0 < pruned.latency_p50 <= pruned.latency_p95

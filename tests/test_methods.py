@@ -1,0 +1,140 @@
+"""One contract for all pruning methods, and the exact cases of AKR."""
+
+import copy
+import json
+
+import pytest
+import tiny
+import torch
+
+from prune_core import Cancelled, PruneError, encoders
+from prune_core.methods import METHODS
+from prune_core.plugins import build, option_specs, quiet
+
+FAMILIES = list(encoders.LAYOUTS)
+
+
+def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
+    model = copy.deepcopy(model)
+    build(METHODS, name, options).prune(model, tiny.calibration(model.config.model_type), quiet)
+    return model
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {f"{block}.{part}": linear.weight for block, part, linear in encoders.linears(model)}
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.7])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_reaches_the_sparsity_asked_for_and_stays_finite(name: str, family: str, sparsity: float) -> None:
+    model = pruned(name, tiny.model(family), sparsity=sparsity)
+    found = [row["sparsity"] for row in encoders.sparsity_by_part(model)]
+    # rows round down: of 32 columns that is at most 1/32
+    assert all(sparsity - 1 / 32 <= share <= sparsity + 1e-6 for share in found)
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "4:8", "1:4", "16:32"])
+@pytest.mark.parametrize("name", METHODS)
+def test_patterns_hold_in_every_group(name: str, pattern: str) -> None:
+    keep, group = map(int, pattern.split(":"))
+    for weight in weights(pruned(name, tiny.model(), pattern=pattern)).values():
+        assert ((weight != 0).unflatten(-1, (-1, group)).sum(-1) == keep).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_touches_nothing_else_and_leaves_no_trace(name: str) -> None:
+    model = tiny.model()
+    options = {"refit_head": False, "bias": False} if name == "akr" else {}
+    after = pruned(name, model, **options)
+    allowed = {id(linear.weight) for _, _, linear in encoders.linears(after)}
+    for (key, old), new in zip(model.named_parameters(), after.parameters(), strict=True):
+        assert old.shape == new.shape
+        if id(new) not in allowed:
+            assert torch.equal(old, new), key
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in after.modules())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_data_same_weights(name: str) -> None:
+    one, two = (weights(pruned(name, tiny.model())) for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_sparsity_zero_changes_nothing(name: str) -> None:
+    model = tiny.model()
+    for old, new in zip(model.parameters(), pruned(name, model, sparsity=0.0).parameters(), strict=True):
+        torch.testing.assert_close(old, new, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_reports_rise_to_one_and_a_cancelling_report_stops_it(name: str) -> None:
+    seen: list[float] = []
+    rows = build(METHODS, name).prune(tiny.model(), tiny.calibration(), lambda progress, _: seen.append(progress))
+    assert seen == sorted(seen) and seen[-1] == 1.0
+    assert list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"] and len(rows) == 12
+
+    def stop(progress: float, message: str) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        build(METHODS, name).prune(tiny.model(), tiny.calibration(), stop)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_survive_json_and_refuse_nonsense(name: str) -> None:
+    method = build(METHODS, name, {"sparsity": 0.6})
+    assert build(METHODS, name, json.loads(json.dumps(method.to_dict()))) == method
+    assert method.title and method.summary and method.paper and method.label.endswith("60%")
+    assert all(spec["help"] for spec in option_specs(METHODS[name]))
+    for options, words in (
+        ({"sparsity": 3}, "between 0.0 and 0.99"),
+        ({"sparsity": float("nan")}, "between"),
+        ({"sparsity": "lots"}, "must be a number"),
+        ({"pattern": "4:2"}, "N:M with 0 < N < M"),
+        ({"sparsty": 0.5}, "Did you mean 'sparsity'"),
+    ):
+        with pytest.raises(PruneError, match=words):
+            build(METHODS, name, options)
+
+
+def test_a_wrong_name_suggests_the_right_one() -> None:
+    with pytest.raises(PruneError, match="Did you mean 'sparsegpt'"):
+        build(METHODS, "sparsgpt")
+
+
+def test_global_magnitude_meets_the_total_not_each_matrix() -> None:
+    found = pruned("magnitude", tiny.model(), sparsity=0.5, scope="global")
+    every = torch.cat([weight.flatten() for weight in weights(found).values()])
+    assert abs(float((every == 0).float().mean()) - 0.5) < 1e-3
+    with pytest.raises(PruneError, match="cannot be global"):
+        build(METHODS, "magnitude", {"scope": "global", "pattern": "2:4"})
+
+
+@pytest.mark.parametrize("solver", ["blocked", "exact"])
+def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
+    """Nothing is inherited and nothing removed, so every fit returns the weights it started from."""
+    model = tiny.model()
+    after = pruned("akr", model, sparsity=0.0, solver=solver)
+    with torch.no_grad():
+        for batch in tiny.calibration():
+            torch.testing.assert_close(after(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_akr_inherits_less_error_than_sparsegpt() -> None:
+    """The point of the method: outputs of the whole encoder stay nearer to the dense model's."""
+    model, data = tiny.model(), tiny.calibration()
+    far = {}
+    for name in ("sparsegpt", "akr"):
+        after = pruned(name, model, sparsity=0.5)
+        with torch.no_grad():
+            pairs = [(list(encoders.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in data]
+            far[name] = sum(float((x - y).square().sum()) for x, y in pairs)
+    assert far["akr"] < far["sparsegpt"]
+
+
+def test_akr_exact_removes_no_more_than_asked_in_each_row() -> None:
+    for weight in weights(pruned("akr", tiny.model(), sparsity=0.7, solver="exact")).values():
+        assert set((weight == 0).sum(1).tolist()) == {int(weight.shape[1] * 0.7)}

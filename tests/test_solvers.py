@@ -1,0 +1,119 @@
+"""Small cases with known answers: what the solvers must do exactly."""
+
+import itertools
+
+import pytest
+import torch
+
+from prune_core import PruneError
+from prune_core.masks import lowest, lowest_of_each
+from prune_core.solvers import column_sweep, damped, exact_obs, upper_factor
+
+
+def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and the gram of correlated inputs, in fp64."""
+    dice = torch.Generator().manual_seed(seed)
+    mix = torch.randn(columns, columns, generator=dice, dtype=torch.float64)
+    x = torch.randn(200, columns, generator=dice, dtype=torch.float64) @ mix
+    return torch.randn(rows, columns, generator=dice, dtype=torch.float64), x.T @ x
+
+
+def refit(weight: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Least squares of one row on its kept columns."""
+    answer = torch.zeros_like(weight)
+    answer[keep] = torch.linalg.solve(gram[keep][:, keep], gram[keep] @ weight)
+    return answer
+
+
+def error(old: torch.Tensor, new: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    return ((old - new) @ gram * (old - new)).sum(-1)
+
+
+def test_one_exact_step_is_what_brute_force_picks() -> None:
+    weight, gram = problem()
+    ours = exact_obs(weight, torch.linalg.inv(gram), 1)
+    for row, found in zip(weight, ours, strict=True):
+        every = [refit(row, gram, torch.arange(8) != p) for p in range(8)]
+        best = min(every, key=lambda answer: float(error(row, answer, gram)))
+        torch.testing.assert_close(found, best, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_after_k_exact_steps_the_rest_is_the_least_squares_refit(count: int) -> None:
+    weight, gram = problem()
+    for row, found in zip(weight, exact_obs(weight, torch.linalg.inv(gram), count), strict=True):
+        assert int((found == 0).sum()) == count
+        torch.testing.assert_close(found, refit(row, gram, found != 0), atol=1e-7, rtol=1e-7)
+
+
+def test_exact_rows_do_not_depend_on_how_many_run_in_parallel() -> None:
+    weight, gram = problem(rows=7)
+    inverse = torch.linalg.inv(gram)
+    torch.testing.assert_close(exact_obs(weight, inverse, 4), exact_obs(weight, inverse, 4, memory=1))
+
+
+def test_exact_keeps_the_pattern() -> None:
+    weight, gram = problem(columns=16)
+    kept = (exact_obs(weight, torch.linalg.inv(gram), 8, (2, 4)) != 0).unflatten(-1, (-1, 4)).sum(-1)
+    assert (kept == 2).all()
+
+
+def test_the_factor_is_the_factor_of_the_inverse() -> None:
+    _, gram = problem()
+    U, used = upper_factor(gram, 0.01)
+    H, _, _ = damped(gram, 0.01)
+    assert used == 0.01 and torch.equal(U, U.triu())
+    torch.testing.assert_close(U.T @ U, torch.linalg.inv(H))
+
+
+def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> None:
+    """Columns already passed are never revisited, so this is the case with a closed form."""
+    weight, gram = problem()
+    U, _ = upper_factor(gram, 0.0)
+    gone = torch.zeros(weight.shape, dtype=torch.bool)
+    gone[:, 0] = True
+    for width in (3, 8):
+        found = column_sweep(weight, U, lambda scores, start, w=width: gone[:, start : start + w], width)
+        for row, new in zip(weight, found, strict=True):
+            torch.testing.assert_close(new, refit(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7)
+
+
+def test_sweep_that_removes_nothing_is_the_identity() -> None:
+    weight, gram = problem()
+    U, _ = upper_factor(gram, 0.01)
+    assert torch.equal(column_sweep(weight, U, lambda scores, _: lowest(scores, 0.0)), weight)
+
+
+def test_every_better_solver_leaves_less_error() -> None:
+    weight, gram = problem(rows=32, columns=32)
+    scale = torch.logspace(-1, 1, 32, dtype=torch.float64)  # inputs of unlike size: what Wanda looks at
+    gram = gram * scale * scale[:, None]
+    plain = weight.masked_fill(lowest(weight.abs(), 0.5), 0)
+    wanda = weight.masked_fill(lowest(weight.abs() * gram.diagonal().sqrt(), 0.5), 0)
+    swept = column_sweep(weight, upper_factor(gram, 0.0)[0], lambda scores, _: lowest(scores, 0.5), 32)
+    exact = exact_obs(weight, torch.linalg.inv(gram), 16)
+    errors = [float(error(weight, new, gram).sum()) for new in (plain, wanda, swept, exact)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_a_singular_gram_raises_the_damping_and_says_so() -> None:
+    gram = torch.ones(4, 4)
+    gram[0, 0] = 0.9999  # not quite positive definite
+    _, _, used = damped(gram, 1e-6)
+    assert used > 1e-6
+    with pytest.raises(PruneError, match="more calibration sentences"):
+        damped(gram * torch.nan, 0.01)
+
+
+def test_shares_are_counted_in_decimal_and_rounded_down() -> None:
+    scores = torch.rand(3, 10)
+    assert lowest(scores, 0.7).sum(1).tolist() == [7, 7, 7]
+    assert lowest(scores, 0.99).sum(1).tolist() == [9, 9, 9]
+    assert int(lowest(scores, 0.5, per_row=False).sum()) == 15
+
+
+def test_patterns_are_exact_even_with_ties() -> None:
+    mask = lowest_of_each(torch.ones(3, 64), 32, 64)
+    assert (mask.unflatten(-1, (-1, 64)).sum(-1) == 32).all()
+    with pytest.raises(PruneError, match="does not fit"):
+        lowest_of_each(torch.ones(3, 10), 2, 4)

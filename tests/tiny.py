@@ -1,0 +1,73 @@
+"""Encoders of two small random blocks and a handful of sentences: what tests run on in place of downloads."""
+
+from __future__ import annotations
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    RobertaConfig,
+)
+
+from prune_core import encoders
+from prune_core.data import Examples, Task, batches
+from prune_core.plugins import Pair
+
+SENTENCES = [
+    "A warm and funny film that never lies about how hard it is to grow up.",
+    "Dull.",
+    "The plot is thin, the jokes are thinner, and the running time is the only generous thing here.",
+    "I left the cinema lighter than I came, which no film has managed for a long while.",
+    "It looks expensive and feels cheap.",
+    "Somewhere between the second chase and the third betrayal I stopped caring who lived.",
+    "Every actor seems to be in a different film, and oddly all of them are good.",
+    "Not a bad idea in it, and not a good scene either, so it simply passes by.",
+    "The camera finds faces that most directors would walk past without a glance.",
+    "A sequel that forgets why anyone loved the first one and remembers only its noise.",
+    "Quiet, patient and in the end quite devastating in what it chooses to leave out.",
+    "If you like this sort of thing, you will like this sort of thing more than most.",
+]
+SIZES = {"num_labels": 2, "vocab_size": 30522, "pad_token_id": 0}
+WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 130}
+CONFIGS = {
+    "bert": lambda: BertConfig(**SIZES, **WIDE),
+    "roberta": lambda: RobertaConfig(**SIZES, **WIDE),
+    "electra": lambda: ElectraConfig(**SIZES, **WIDE, embedding_size=16),
+    "distilbert": lambda: DistilBertConfig(**SIZES, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=130),
+}
+
+
+def model(family: str = "bert", seed: int = 0) -> torch.nn.Module:
+    """A random classifier of that family; its weights are wide enough for predictions to differ between sentences."""
+    torch.manual_seed(seed)
+    made = AutoModelForSequenceClassification.from_config(CONFIGS[family]())
+    with torch.no_grad():
+        for _, _, linear in encoders.linears(made):
+            linear.weight.mul_(8)
+            linear.bias.normal_(0, 0.1)
+    return made.eval()
+
+
+def tokenizer(family: str = "bert") -> AutoTokenizer:
+    """The bundled backbone's own, fitted to the family as loading does."""
+    return encoders.fitting(AutoTokenizer.from_pretrained(encoders.resolve(encoders.MINILM)), family)
+
+
+def examples(copies: int = 1) -> Examples:
+    """The sentences with labels that alternate."""
+    texts = SENTENCES * copies
+    return Examples(texts, labels=[i % 2 for i in range(len(texts))])
+
+
+def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, torch.Tensor]]:
+    """The sentences as padded batches."""
+    return [batch for batch, _ in batches(tokenizer(family), examples(), batch_size, 64, torch.device("cpu"))]
+
+
+def pair(dense: torch.nn.Module, pruned: torch.nn.Module, copies: int = 1) -> Pair:
+    """What a measure gets."""
+    task = Task("tiny", ("negative", "positive"), examples(), examples(copies))
+    return Pair(dense, pruned, tokenizer(), task)
