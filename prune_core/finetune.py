@@ -1,11 +1,10 @@
 """Fine-tunes an encoder into a sequence classifier: the start for people who have none yet.
 
-A plain PyTorch loop: AdamW, linear warm-up and decay, batches of like length, best epoch kept. Knows nothing of pruning.
+A plain PyTorch loop: AdamW, linear warm-up and decay, batches of like length, the best look at the validation data kept. Knows nothing of pruning.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import encoders
 from .data import Examples, Source, encode, label_names, training_examples
@@ -37,6 +37,8 @@ class Recipe(Options):
     warmup: float = option(0.06, "Share of the steps in which the learning rate rises", low=0.0, high=1.0)
     weight_decay: float = option(0.01, "AdamW's weight decay", low=0.0, high=1.0)
     dropout: float = option(0.1, "Dropout rate", low=0.0, high=0.9)
+    average: float = option(0.0, "Decay of a running average of the weights, which is what is kept (0 = none, 0.999 = the last thousand steps)", low=0.0, high=0.99999)
+    checks: int = option(1, "Looks at the validation data per epoch; the best look is kept", low=1, high=100)
     mixed_precision: bool = option(False, "Forward and backward in bf16")
     half: bool = option(False, "Write the weights as fp16: half the size on disk")
     seed: int = option(0, "Seed of the new head, the dropout and the order of the batches", low=0)
@@ -44,7 +46,7 @@ class Recipe(Options):
 
 
 def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, report: Report) -> dict[str, Any]:
-    """Train, keep the epoch that is best on the validation data, save the folder; returns the card's figures."""
+    """Train, keep the weights that are best on the validation data, save the folder; returns the card's figures."""
     labels = label_names(source)
     train = training_examples(source, labels)
     held_out = load_task(validation, labels).evaluation if not validation.is_file else training_examples(validation, labels)
@@ -53,19 +55,19 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
     set_dropout(model, recipe.dropout)
     device = encoders.pick_device(recipe.device)
     model.to(device)
-    started, history, best = time.perf_counter(), [], None
+    started, history, best = time.perf_counter(), [], 0.0
     trainer = Trainer(recipe, model, tokenizer, train)
-    for epoch in range(recipe.epochs):
-        loss = trainer.epoch(epoch, report)
-        accuracy = score(model, tokenizer, held_out, recipe)
-        history.append({"epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": time.perf_counter() - started})
-        report((epoch + 1) / recipe.epochs, f"epoch {epoch + 1}: loss {loss:.4f}, validation accuracy {accuracy:.4f}")
-        if best is None or accuracy > best[0]:
-            best = (accuracy, copy.deepcopy(model.state_dict()))
-            model.load_state_dict(best[1])
-            encoders.save(model, tokenizer, folder, torch.float16 if recipe.half else torch.float32)
+    while trainer.step < trainer.steps:
+        loss = trainer.run(trainer.steps // (recipe.epochs * recipe.checks), report)
+        accuracy = score(trainer.kept, tokenizer, held_out, recipe)
+        history.append({"epoch": trainer.step / trainer.batches_per_epoch, "loss": loss, "accuracy": accuracy,
+                        "seconds": time.perf_counter() - started})
+        report(trainer.step / trainer.steps, f"epoch {history[-1]['epoch']:.2f}: loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+        if accuracy > best:
+            best = accuracy
+            encoders.save(trainer.kept, tokenizer, folder, torch.float16 if recipe.half else torch.float32)
     card = {"recipe": recipe.to_dict(), "train": asdict(source), "validation": asdict(validation), "examples": len(train),
-            "accuracy": best[0] if best else None, "history": history}  # fmt: skip
+            "accuracy": best, "history": history}  # fmt: skip
     (folder / "finetune.json").write_text(json.dumps(card, indent=2) + "\n")
     return card
 
@@ -103,6 +105,13 @@ class Trainer:
         rate = lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm))  # noqa: E731
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.step, self.started = 0, time.perf_counter()
+        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
+        self.queue: list[list[int]] = []
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model to validate and save: the running average where one is made."""
+        return self.averaged.module if self.averaged else self.model
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Indices of this epoch's batches: like lengths together, so little is padding, yet new company every epoch."""
@@ -113,19 +122,20 @@ class Trainer:
         dice.shuffle(found)
         return found
 
-    def epoch(self, epoch: int, report: Report) -> float:
-        """One pass; returns the mean loss."""
+    def run(self, steps: int, report: Report) -> float:
+        """That many steps, or as many as are left; returns their mean loss."""
         self.model.train()
-        total = 0.0
-        for count, indices in enumerate(self.batches(epoch), start=1):
+        total, steps = 0.0, min(steps, self.steps - self.step)
+        for count in range(1, steps + 1):
+            if not self.queue:
+                self.queue = self.batches(self.step // self.batches_per_epoch)
+            indices = self.queue.pop()
             batch = self.pad({key: [values[i] for i in indices] for key, values in self.encoded.items()}, return_tensors="pt")
             total += self._update(batch, self.labels[indices])
-            if count % 20 == 0 or count == self.batches_per_epoch:
-                spent = time.perf_counter() - self.started
-                left = spent / self.step * (self.steps - self.step) / 60
-                message = f"epoch {epoch + 1}, step {count}/{self.batches_per_epoch}, loss {total / count:.4f}, {left:.0f} min left"
-                report(self.step / self.steps, message)
-        return total / self.batches_per_epoch
+            if count % 20 == 0 or count == steps:
+                left = (time.perf_counter() - self.started) / self.step * (self.steps - self.step) / 60
+                report(self.step / self.steps, f"step {self.step} of {self.steps}, loss {total / count:.4f}, {left:.0f} min left")
+        return total / steps
 
     def _update(self, batch: Batch, labels: Tensor) -> float:
         mixed = torch.autocast(self.device.type, torch.bfloat16) if self.recipe.mixed_precision else nullcontext()
@@ -138,4 +148,6 @@ class Trainer:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
         return loss.item()

@@ -41,21 +41,25 @@ def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:
     return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), used
 
 
-def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor, int], Tensor], width: int = 128) -> Tensor:
+def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor], Tensor], width: int = 128, group: int = 0) -> Tensor:
     """SparseGPT (Frantar & Alistarh 2023, Algorithm 1): columns left to right, errors pushed into the columns not yet seen.
 
-    `choose(scores, start)` sees w²/U_jj² of columns start… (rows, ≤ width) and answers True where a weight goes.
+    `choose` sees the scores w²/U_jj² of the next `group` columns (rows, ≤ group) and answers True where a weight goes;
+    without a group it chooses among `width` columns at once. Width is how many columns wait for one large update.
     """
     W = weight.clone()
     columns = W.shape[1]
+    group = group or width
+    width = -(-width // group) * group  # whole groups
     for start in range(0, columns, width):
         end = min(start + width, columns)
         local, pivots = U[start:end, start:end], U.diagonal()[start:end]
-        w = W[:, start:end]
-        gone = choose((w / pivots).square(), start).T.to(W.dtype).contiguous()  # (columns, rows): a column is contiguous
-        w = w.T.contiguous()
-        errors = torch.empty_like(w)
+        w = W[:, start:end].T.contiguous()  # (columns, rows): a column is contiguous
+        gone, errors = torch.empty_like(w), torch.empty_like(w)
         for i in range(end - start):
+            if i % group == 0:
+                scores = (w[i : i + group] / pivots[i : i + group, None]).square()
+                gone[i : i + group] = choose(scores.T).T
             torch.mul(w[i], gone[i], out=errors[i]).div_(pivots[i])
             w[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
         W[:, start:end] = (w * (1 - gone)).T

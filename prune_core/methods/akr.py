@@ -16,7 +16,6 @@ from ..layerwise import LayerwiseMethod, Solved, Stats, Stream, damping_option
 from ..masks import lowest
 from ..plugins import option
 from ..solvers import column_sweep, damped, exact_obs, upper_factor
-from .sparsegpt import pattern_width
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class AKR(LayerwiseMethod):
     def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
         if not self.sparsity:
             return target, 0.0
-        columns = target.shape[1]
         if self.solver == "exact":
             if "inverse" not in fit.memo:
                 _, factor, used = damped(fit.gram, self.damping)
@@ -55,8 +53,8 @@ class AKR(LayerwiseMethod):
         if "upper" not in fit.memo:
             fit.memo["upper"] = upper_factor(fit.gram, self.damping)
         U, used = fit.memo["upper"]
-        width = min(pattern_width(self.block_size, self.keep_of[1]), columns)
-        return column_sweep(target, U, lambda scores, _: self.choose(scores, per_row=False), width), used
+        choose = lambda scores: self.choose(scores, per_row=False)  # noqa: E731
+        return column_sweep(target, U, choose, self.block_size, self.keep_of[1]), used
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
         """Algorithm 1's last lines: the layers that are not pruned are refitted with eq. 5 as well."""

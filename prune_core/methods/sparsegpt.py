@@ -26,10 +26,8 @@ class SparseGPT(LayerwiseMethod):
         if "upper" not in stats.memo:
             stats.memo["upper"] = upper_factor(stats.gram, self.damping)
         U, used = stats.memo["upper"]
-        width = pattern_width(self.block_size, self.keep_of[1])
-        return Solved(column_sweep(weight, U, lambda scores, _: self.choose(scores, per_row=False), width), bias, used)
+        return Solved(column_sweep(weight, U, self.remove, self.block_size, self.keep_of[1]), bias, used)
 
-
-def pattern_width(width: int, group: int) -> int:
-    """The nearest width not below `width` that holds whole groups of an N:M pattern."""
-    return width if not group else -(-width // group) * group
+    def remove(self, scores: Tensor) -> Tensor:
+        """The block's share of the whole matrix's sparsity, compared across rows."""
+        return self.choose(scores, per_row=False)
