@@ -1,0 +1,34 @@
+# make app starts the dashboard, make test runs the tests; both make .venv first, once.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+
+.PHONY: app test lint clean always
+
+app: $(VENV)/installed
+	$(RUN) -m streamlit run app.py
+
+test: $(VENV)/installed-test
+	$(RUN) -m pytest
+
+lint: $(VENV)/installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+# A stamp is a copy of the list it was made from and is compared by content: a fresh checkout gives files new times,
+# and that alone must install nothing.
+$(VENV)/installed: always
+	@cmp -s requirements.txt $@ || { \
+		$(MAKE) --no-print-directory $(RUN) && echo "Installing requirements.txt into $(VENV); this happens once and takes minutes" && \
+		$(RUN) -m pip install -q -r requirements.txt && cp requirements.txt $@; }
+
+$(VENV)/installed-test: $(VENV)/installed
+	@cmp -s requirements-test.txt $@ || { $(RUN) -m pip install -q -r requirements-test.txt && cp requirements-test.txt $@; }
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "PruneScope needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Debian keeps venv apart: apt install python3-venv" >&2; exit 1; }
+
+clean:
+	rm -rf $(VENV)

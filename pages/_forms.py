@@ -1,0 +1,67 @@
+"""Forms drawn from plug-ins: one widget an option, cards to choose plug-ins from. Knows no plug-in by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from prune_core import formatting
+from prune_core.plugins import Options, option_specs
+
+
+def option_widget(spec: Mapping[str, Any], key: str) -> Any:
+    """The widget that fits one option's type, limits and choices."""
+    label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
+    common = {"key": key, "help": spec["help"], "persist_state": "session"}
+    if spec.get("choices"):
+        choices = list(spec["choices"])
+        return st.selectbox(label, choices, index=choices.index(spec["default"]), format_func=lambda c: str(c) or "none", **common)
+    if spec["type"] is bool:
+        return st.toggle(label, value=spec["default"], **common)
+    if spec["type"] is int:
+        return st.number_input(label, value=spec["default"], min_value=_whole(spec["low"]), max_value=_whole(spec["high"]), step=1, **common)
+    if spec["type"] is float:
+        # limits are the plug-in's business: it answers with a sentence, and a widget's own limit would hide the value
+        step = 0.1 if spec["default"] == 0 else 10 ** round(-1 + len(str(int(spec["default"]))) - 1) if spec["default"] >= 1 else spec["default"] / 10
+        return st.number_input(label, value=spec["default"], step=step, format="%g", **common)
+    return st.text_input(label, value=spec["default"], **common)
+
+
+def _whole(limit: float | None) -> int | None:
+    return None if limit is None else int(limit)
+
+
+def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All options of a plug-in as widgets, expert ones folded; only values that differ from the default are returned."""
+    specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
+    values: dict[str, Any] = {}
+    for expert in (False, True):
+        some = [spec for spec in specs if bool(spec.get("expert")) is expert]
+        if not some:
+            continue
+        place = st.expander("Expert options", icon=":material/tune:", key=f"expert-{kind.name}") if expert else st.container(key=f"options-of-{kind.name}")
+        with place, st.grid(2, min_column_width=150, gap="xsmall"):
+            for spec in some:
+                values[spec["name"]] = option_widget(spec, f"option-{kind.name}-{spec['name']}")
+    return {spec["name"]: values[spec["name"]] for spec in specs if values[spec["name"]] != spec["default"]}
+
+
+def cards(registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...], leave_out: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options."""
+    chosen: dict[str, dict[str, Any]] = {}
+    with st.grid(2, min_column_width=310, border=True, key=f"cards-{key}") as grid:
+        for name, kind in registry.items():
+            with grid.cell():
+                on = st.toggle(f"**{kind.title}**", value=name in usual, key=f"use-{key}-{name}", persist_state="session")
+                st.markdown(kind.summary)
+                notes = [getattr(kind, "paper", ""), f"about {formatting.about(kind.estimate)} a model on the demo" if hasattr(kind, "estimate") else ""]
+                st.caption(" · ".join(filter(None, notes)))
+                specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
+                if on:
+                    chosen[name] = {}
+                    if specs:
+                        with st.expander("Options", key=f"fold-{key}-{name}"):
+                            chosen[name] = options_form(kind, leave_out)
+    return chosen

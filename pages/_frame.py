@@ -1,0 +1,195 @@
+"""The frame around every page: which study, models and sparsity are on view, the sample, and the jobs at work.
+
+What is on view lives in the URL. Pages ask for it with `view()`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from pages import _ui
+from prune_core import formatting, jobs
+from prune_core.palette import Model, ordered
+from prune_core.store import Job, Status, Store
+
+ACTIVE = (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the reader looks at."""
+
+    store: Store
+    study: str  # "" before there is one
+    jobs: tuple[Job, ...]  # of the study, the newest of each label
+    models: tuple[Model, ...]  # chosen in the sidebar, dense first
+    dark: bool
+
+    def rows(self, table: str) -> pd.DataFrame:
+        """That table of the models on view."""
+        stamps = {job.id: len(job.done) for job in self.jobs}
+        return _rows(str(self.store.home), table, tuple((m.job, stamps[m.job]) for m in self.models))
+
+    def job(self, model: Model) -> Job:
+        """The job behind a model."""
+        return next(job for job in self.jobs if job.id == model.job)
+
+    @property
+    def pruned(self) -> list[Model]:
+        """The models on view without the dense baseline."""
+        return [model for model in self.models if not model.is_dense]
+
+    @property
+    def label_names(self) -> list[str]:
+        """The labels' names as the checkpoint gives them."""
+        return next((job.facts["label_names"] for job in self.jobs if "label_names" in job.facts), ["0", "1"])
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some of this study is still to come."""
+        return any(job.status in ACTIVE for job in self.jobs)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _rows(home: str, table: str, stamped: tuple[tuple[int, int], ...]) -> pd.DataFrame:
+    # the second number of each pair, how many stages are done, only makes the cache notice new rows
+    from pathlib import Path
+
+    return Store(Path(home)).rows(table, [job for job, _ in stamped])
+
+
+def view() -> View:
+    """What the frame has put on view for this run of the script."""
+    return st.session_state["view"]
+
+
+def draw() -> None:
+    """The sidebar; to be called once, before the page."""
+    store, dark = Store(), st.context.theme.type == "dark"
+    st.logo(str(_ui.ASSETS / ("logo-dark.svg" if dark else "logo.svg")), size="large", icon_image=str(_ui.ASSETS / "logo-icon.svg"))
+    st.html(_ui.ASSETS / "style.css")
+    _warm(str(store.home))
+    studies = store.studies()
+    with st.sidebar:
+        study = _ui.chosen(st.selectbox, "study", studies, studies[0], label="Study on view") if studies else ""
+        found = _newest(store.jobs(study)) if study else []
+        st.session_state["view"] = View(store, study, tuple(found), tuple(_choose_models(found, dark)), dark)
+        _sample(found)
+        active = [job for job in store.jobs() if job.status in ACTIVE]
+        st.session_state["seen"] = _state(store.jobs())
+        st.fragment(_queue, run_every=1.0 if active else None)(store)
+
+
+@st.cache_resource(show_spinner=False)
+def _warm(home: str) -> bool:
+    """One idle worker that loads its models while the reader reads."""
+    from pathlib import Path
+
+    jobs.ensure_worker("auto", Store(Path(home)))
+    return True
+
+
+def model_of(job: Job, label: str) -> Model:
+    """A job as charts see it."""
+    method = job.experiment.get("method")
+    seed = int(job.experiment.get("seed", 0))
+    if not method:
+        return Model(job.id, label, seed=seed)
+    options = method["options"]
+    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed)
+
+
+def models_of(found: Sequence[Job]) -> list[Model]:
+    """The jobs as models; a label that two of them bear gets the job's number."""
+    labels = [job.label for job in found]
+    named = [job.label if labels.count(job.label) == 1 else f"{job.label} · job {job.id}" for job in found]
+    return ordered(model_of(job, label) for job, label in zip(found, named, strict=True))
+
+
+def _newest(found: list[Job]) -> list[Job]:
+    """Of jobs with the same key only the newest: a run computed again replaces the old one."""
+    return list({job.key: job for job in found if job.status != Status.CANCELLED or job.done}.values())
+
+
+def _choose_models(found: list[Job], dark: bool) -> list[Model]:
+    """Chips in the models' colours, and the sparsity that all views can be narrowed to."""
+    models = models_of([job for job in found if job.done])
+    if not models:
+        return []
+    by_job = {model.job: model for model in models}
+    chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
+    picked = _ui.chosen(st.pills, "models", list(by_job), list(by_job)[:9], label="Models on view", multi=True, format_func=chip)
+    levels = list(dict.fromkeys(m.level for m in sorted(models, key=lambda m: (m.pattern != "", m.sparsity)) if not m.is_dense))
+    level = "all"
+    if len(levels) > 1:
+        level = _ui.chosen(st.segmented_control, "sparsity", ["all", *levels], "all", label="Sparsity on view")
+    return [m for m in models if m.job in picked and (level in ("all", None) or m.is_dense or m.level == level)]
+
+
+def _sample(found: list[Job]) -> None:
+    """Task, n and seed in one line."""
+    if not found:
+        return
+    plan, facts = found[0].experiment, next((job.facts for job in found if job.facts), {})
+    task = os.path.basename(plan["source"]["task"])
+    n = f"{facts['evaluation_n']} evaluation and {facts['calibration_n']} calibration sentences" if "evaluation_n" in facts else "sample not drawn yet"
+    seeds = sorted({job.experiment["seed"] for job in found})
+    st.caption(f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}")
+
+
+def _state(found: Sequence[Job]) -> list[tuple[int, str, int]]:
+    return [(job.id, job.status, len(job.done)) for job in found]
+
+
+def _queue(store: Store) -> None:
+    """The job at work with progress, time left and a way to stop it; reruns the page when a stage has finished."""
+    jobs.tend(store)
+    found = store.jobs()
+    if _state(found) != st.session_state.get("seen"):
+        st.rerun()
+    running = [job for job in found if job.status == Status.RUNNING]
+    waiting = [job for job in found if job.status == Status.QUEUED]
+    st.markdown("**At work**" if running or waiting else ":gray[Nothing is running.]")
+    for job in running:
+        left = f" · {formatting.about(job.estimate_left)} left" if job.estimate_left else ""
+        st.progress(min(1.0, job.progress), text=f"{job.label}: {job.message or job.stage or 'starting'}{left}")
+        if st.button("Stopping …" if job.cancel else "Cancel this job", key=f"cancel-{job.id}", disabled=job.cancel, width="stretch"):
+            _ui.attempt(jobs.cancel, store, job.id)
+    if waiting:
+        left = formatting.about(jobs.seconds_left(found))
+        st.caption(f"{formatting.plural(len(waiting), 'job')} waiting · about {left} in all")
+        if st.button("Cancel all waiting jobs", key="cancel-waiting", width="stretch"):
+            for job in waiting:
+                _ui.attempt(jobs.cancel, store, job.id)
+    device = next((job.facts["device_title"] for job in reversed(found) if "device_title" in job.facts), "")
+    st.caption(" · ".join(filter(None, (device, _memory()))))
+
+
+def _memory() -> str:
+    """Memory in use on this machine, where the system tells."""
+    try:
+        import psutil
+    except ImportError:
+        return ""
+    memory = psutil.virtual_memory()
+    return f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB memory in use"
+
+
+def failures(found: Sequence[Job]) -> None:
+    """Each failed job as its sentence, with a button that goes on from the last finished stage."""
+    for job in found:
+        if job.status == Status.FAILED:
+            with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed-{job.id}"):
+                # a traceback's last line is what a person can read; the whole is in the job's log
+                st.error(f"**{job.label} failed.** {job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}")
+                again = "Resume" if job.done else "Try again"
+                if st.button(again, key=f"resume-{job.id}", icon=":material/refresh:"):
+                    _ui.attempt(jobs.resume, Store(), job.id)
+                    st.rerun()
+
+

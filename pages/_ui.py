@@ -1,0 +1,161 @@
+"""Pieces that pages share: choices kept in the URL, chart with its question, table with download, empty state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from prune_core import PruneError, jobs, worddiff
+from prune_core.palette import Model
+from prune_core.store import Store
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"], "toImageButtonOptions": {"format": "svg", "scale": 2}}
+
+
+def chosen(draw: Callable[..., Any], name: str, options: Sequence[Any], default: Any, *, multi: bool = False, **keywords: Any) -> Any:
+    """A widget over `options` whose choice lives in the URL and survives leaving the page; keys and defaults are handled here.
+
+    Streamlit drops a widget's value when its page is left, so the choice is kept beside it, under a key of its own.
+    """
+    kept = st.session_state.setdefault("kept", {})
+    by_text = {str(option): option for option in options}
+    valid = (lambda value: [v for v in value if v in options]) if multi else (lambda value: value if value in options else None)
+    key = f"choice-{name}"
+    scope = f"options-{name}"  # other options (another study): start anew
+    if key not in st.session_state or st.session_state.get(scope) != list(options):
+        linked = st.query_params.get(name)
+        told = None if linked is None else [by_text[t] for t in linked.split(",") if t in by_text] if multi else by_text.get(linked)
+        start = next((v for v in (told, valid(kept.get(name, [] if multi else None))) if v not in (None, [])), default)
+        if multi and st.session_state.get(scope):
+            # models that appear while a study runs join the view; those taken off it stay off
+            start = [v for v in options if v in start or v not in st.session_state[scope]]
+        st.session_state[key] = start
+        st.session_state[scope] = list(options)
+    if multi:
+        keywords["selection_mode"] = "multi"
+    value = draw(options=list(options), key=key, **keywords)
+    if value is None:
+        value = default  # a segmented control can be clicked off
+    if multi:
+        value = [v for v in options if v in value] or list(default)[:1]
+    kept[name] = value
+    text = ",".join(map(str, value)) if multi else str(value)
+    usual = ",".join(map(str, default)) if multi else str(default)
+    if text != usual and st.query_params.get(name) != text:
+        st.query_params[name] = text
+    elif text == usual and name in st.query_params:
+        del st.query_params[name]
+    return value
+
+
+def put(name: str, value: Any) -> None:
+    """Make a choice for the reader, from the next run on."""
+    st.session_state.setdefault("kept", {})[name] = value
+    st.session_state.pop(f"options-{name}", None)
+    if name in st.query_params:
+        del st.query_params[name]
+
+
+def attempt(action: Callable[..., Any], *arguments: Any) -> Any:
+    """The action's result, or its PruneError shown as it is."""
+    try:
+        return action(*arguments)
+    except PruneError as error:
+        st.error(str(error))
+        return None
+
+
+def opening(title: str, sentence: str, about: str = "") -> None:
+    """Title, what the page is, and the takeaway."""
+    st.title(title, anchor=False)
+    if about:
+        st.caption(about)
+    if sentence:
+        st.html(f'<div class="takeaway">{escape(sentence)}</div>')
+
+
+def escape(text: str) -> str:
+    """Text as HTML shows it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def chart(question: str, looking_at: str, figure: Any, key: str, small: bool = False) -> None:
+    """A chart under the question it answers and one sentence on what the reader looks at."""
+    name = {**CHART["toImageButtonOptions"], "filename": key}
+    # the key's beginning is what style.css knows small charts by
+    with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
+        st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]")
+        st.plotly_chart(figure, width="stretch", theme=None, key=f"chart-{key}", config={**CHART, "toImageButtonOptions": name}, alt=question)
+
+
+def how_to_read(text: str) -> None:
+    """Two or three sentences, with the formula where there is one."""
+    with st.expander("How to read this", icon=":material/menu_book:"):
+        st.markdown(text)
+
+
+def table(frame: pd.DataFrame, key: str, columns: dict[str, Any] | None = None, plain: pd.DataFrame | None = None, height: int | str = "auto",
+          **keywords: Any) -> Any:  # fmt: skip
+    """A sortable table; `plain` (default: the table itself) is what the two buttons below download."""
+    shown = st.dataframe(frame, width="stretch", hide_index=True, column_config=columns or {}, key=f"table-{key}", height=height, **keywords)
+    downloads(frame if plain is None else plain, key)
+    return shown
+
+
+def downloads(frame: pd.DataFrame, key: str) -> None:
+    """The rows as CSV and as JSON lines; the text is made when the button is clicked."""
+    with st.container(horizontal=True, key=f"downloads-{key}"):
+        for kind, suffix, text in (
+            ("CSV", "csv", lambda: frame.to_csv(index=False)),
+            ("JSON lines", "jsonl", lambda: frame.to_json(orient="records", lines=True)),
+        ):
+            st.download_button(kind, text, f"{key}.{suffix}", key=f"download-{key}-{suffix}", icon=":material/download:", type="tertiary", on_click="ignore")
+
+
+def marked_words(text: str, perturbed: str) -> str:
+    """The sentence with struck and inserted words marked."""
+    marks = {worddiff.KEPT: "{}", worddiff.STRUCK: "<del>{}</del>", worddiff.INSERTED: "<ins>{}</ins>"}
+    return '<p class="sentence">' + " ".join(marks[kind].format(escape(words)) for kind, words in worddiff.pieces(text, perturbed)) + "</p>"
+
+
+def demo_button(store: Store, key: str, type: str = "primary") -> None:
+    """The one button that fills an empty page."""
+    if st.button("Run the demo study", key=key, type=type, icon=":material/play_arrow:"):
+        with st.spinner("Queueing seven models …"):
+            attempt(_submit_demo, store)
+
+
+def _submit_demo(store: Store) -> None:
+    from prune_core import study  # imports torch, 2 s, which only this click should pay
+
+    submitted = [jobs.submit(store, experiment) for experiment in study.demo()]
+    put("study", study.DEMO)
+    if all(reused for _, reused in submitted):
+        st.toast("The demo study is there already; nothing was computed again.")
+    st.rerun()
+
+
+def empty(store: Store, title: str, promise: str, key: str, waiting: bool = False) -> None:
+    """A page with nothing to show yet: what it will show, and the button that makes it; ends the script."""
+    st.title(title, anchor=False)
+    with st.container(border=True, key=f"empty-{key}"):
+        st.markdown(promise)
+        if waiting:
+            st.info("The study is at work; this page fills in by itself as stages finish.", icon=":material/hourglass_top:")
+        else:
+            demo_button(store, f"demo-{key}")
+            st.caption("Seven models on the bundled film reviews: first charts within 30 s, everything within about 4 min on two cores.")
+    st.stop()
+
+
+def one_model(models: Sequence[Model], name: str, label: str, dark: bool, default: Model | None = None) -> Model:
+    """One of several models, by its chip."""
+    by_job = {model.job: model for model in models}
+    chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
+    start = (default or models[-1]).job
+    return by_job[chosen(st.segmented_control, name, list(by_job), start, label=label, format_func=chip)]

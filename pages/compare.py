@@ -1,0 +1,93 @@
+"""Compare: any quantity against any other, each against sparsity, and the table of all runs."""
+
+import streamlit as st
+
+from pages import _frame, _ui
+from prune_core import formatting, plots, takeaways
+from prune_core.quantities import Quantity, available, summary
+
+view = _frame.view()
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
+tables = {name: view.rows(name) for name in TABLES} if view.models else {}
+quantities = available(tables)
+if not quantities:
+    _ui.empty(
+        view.store, "Compare",
+        "**Which model gives the best trade?** This page sets all runs of a study side by side: a scatter of any two quantities with their "
+        "intervals, each quantity against sparsity, and one table to sort and download.",
+        "compare", view.waiting,
+    )  # fmt: skip
+rows = summary(tables, view.models, list(quantities.values()))
+
+
+def trade() -> None:
+    """The scatter of two chosen quantities."""
+    keys = list(quantities)
+    title = lambda key: quantities[key].title  # noqa: E731
+    attacked = next((key for key in keys if key.startswith("under_attack")), "error" if "error" in keys else keys[-1])
+    left, right = st.columns(2)
+    with left:
+        x = quantities[_ui.chosen(st.selectbox, "x", keys, "accuracy" if "accuracy" in keys else keys[0], label="Across", format_func=title)]
+    with right:
+        y = quantities[_ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)]
+    _ui.chart(
+        f"Which models give the best trade between {_small(x)} and {_small(y)}?",
+        "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front).",
+        plots.scatter(rows, view.models, x, y, view.dark), "trade",
+    )  # fmt: skip
+
+
+def _small(quantity: Quantity) -> str:
+    """A title inside a sentence: only the first letter of an ordinary word becomes small."""
+    first = quantity.title.split()[0]
+    return quantity.title if first.isupper() else quantity.title[0].lower() + quantity.title[1:]
+
+
+def against_sparsity() -> None:
+    """One panel a quantity."""
+    keys = list(quantities)
+    usual = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
+    usual[1:1] = [key for key in keys if key.startswith("success")][:2]
+    st.markdown("#### How does each figure fall with sparsity?")
+    chosen = _ui.chosen(st.pills, "panels", keys, usual[:6], label="Quantities", multi=True, format_func=lambda key: quantities[key].title)
+    with st.grid(3, min_column_width=280, key="panels") as grid:
+        for key in chosen:
+            quantity = quantities[key]
+            with grid.cell():
+                _ui.chart(quantity.title, quantity.gloss, plots.against_sparsity(rows, view.models, quantity, view.dark, 270, compact=True),
+                          f"compare-{key.replace(':', '-')}", small=True)  # fmt: skip
+
+
+def all_runs() -> None:
+    """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
+    st.markdown("#### All runs of this study")
+    shown, columns = rows[["label"]].copy(), {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")}
+    for key, quantity in quantities.items():
+        values = rows[key] * quantity.scale
+        if quantity.tick == ".0%":
+            columns[key] = st.column_config.ProgressColumn(quantity.title, help=quantity.gloss, format="%.1f%%", min_value=0, max_value=100)
+            values = values * 100
+        else:
+            style = "%+.1f" if key == "difference" else "%.1f" if quantity.scale != 1 else "%.3f"
+            columns[key] = st.column_config.NumberColumn(quantity.axis, help=quantity.gloss, format=style)
+        shown[key] = values
+    for job in view.jobs:
+        pick = rows["job"] == job.id
+        shown.loc[pick, "took"] = formatting.seconds(sum(job.seconds.values()))
+    columns["took"] = st.column_config.TextColumn("Time", help="Pruning and all measures together")
+    _ui.table(shown, "runs", columns, rows)
+
+
+_ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
+trade()
+_ui.how_to_read(
+    "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: Wilson for "
+    "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no interval here."
+)
+against_sparsity()
+all_runs()
+if len(tables["accuracy"]):
+    with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
+        st.markdown("\n".join(f"- **{model.label}**: {takeaways.broken(tables['accuracy'], model)}" for model in view.pruned
+                              if len(takeaways.of(tables["accuracy"], model))))  # fmt: skip
+        st.caption("McNemar's exact test asks whether the broken and fixed sentences could be this uneven by chance; small p says no.")

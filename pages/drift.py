@@ -1,0 +1,76 @@
+"""Drift: how far the sentence embeddings moved, block by block, and which sentences moved most."""
+
+import pandas as pd
+import streamlit as st
+
+from pages import _frame, _ui
+from prune_core import plots, takeaways
+
+view = _frame.view()
+rows = view.rows("drift") if view.models else pd.DataFrame()
+if rows.empty:
+    _ui.empty(
+        view.store, "Drift",
+        "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity by block, a map "
+        "on which each move can be followed, and the sentences that moved most.",
+        "drift", view.waiting,
+    )  # fmt: skip
+
+poolings = list(dict.fromkeys(rows["pooling"]))
+_ui.opening("Drift", takeaways.drift(rows, view.models, poolings[0]))
+if not view.pruned:
+    st.info("Only the dense model is on view: choose a pruned model in the sidebar.")
+    st.stop()
+titles = {"cls": "[CLS] token", "mean": "mean over tokens"}
+blocks = int(rows["block"].max()) + 1
+pooling, places = poolings[0], st.columns([1, 2], gap="large")
+with places[0]:
+    if len(poolings) > 1:
+        pooling = _ui.chosen(st.segmented_control, "pooling", poolings, poolings[0], label="Sentence embedding", format_func=titles.get)
+    else:
+        st.markdown(f"Sentence embedding  \n**{titles[pooling]}**")
+with places[1]:
+    block = _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block on the map") - 1
+with st.grid(2, min_column_width=330, key="similarities") as grid:
+    for what in plots.SIMILARITIES:
+        with grid.cell():
+            _ui.chart(what.title, what.gloss, plots.by_block(rows, view.models, what, pooling, view.dark, 230, block), f"drift-{what.column}", small=True)
+_ui.how_to_read(
+    "Embeddings are the "
+    + titles[pooling]
+    + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two "
+    "sets differ by a rotation and a scale only; **Procrustes** is the distance left after the best rotation of the normalised sets; **neighbours kept** is the mean "
+    f"share of a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
+)
+
+moved, told = view.rows("drift_map"), view.rows("drift_example")
+pruned = [model for model in view.pruned if (moved["job"] == model.job).any()]
+if not pruned:
+    st.stop()
+here = moved[moved["block"] == block]
+projections = [name for name in ("umap", "pca") if (here["projection"] == name).any()]
+kinds = {"umap": "UMAP", "pca": "PCA"}
+with st.container(horizontal=True, key="map-choices"):
+    model = _ui.one_model(pruned, "drift-model", "Model on the map", view.dark)
+    projection = projections[0]
+    if len(projections) > 1:
+        projection = _ui.chosen(st.segmented_control, "projection", projections, projections[0], label="Projection", format_func=kinds.get)
+_ui.chart(
+    f"Where did the sentences go in block {block + 1} of {model.label}?",
+    f"{kinds[projection]} fitted on the dense embeddings alone; pruned points are placed on it, so a long thin line is a long move. "
+    "Crosses mark sentences whose prediction changed.",
+    plots.moves(moved, model, block, projection, told, view.label_names, view.dark), "map",
+)  # fmt: skip
+
+st.markdown("#### Which sentences moved most?")
+names = view.label_names
+mine = here[(here["job"] == model.job) & (here["projection"] == projection)][["example", "move"]]
+movers = mine.merge(told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]], on="example").sort_values("move", ascending=False)
+shown = movers.assign(**{name: movers[name].map(lambda i: names[int(i)]) for name in ("label", "dense", "pruned")})
+shown["changed"] = movers["dense"] != movers["pruned"]
+top = float(movers["move"].max()) or 1.0
+_ui.table(shown.head(50)[["text", "move", "label", "dense", "pruned", "changed"]], "movers",
+          {"text": st.column_config.TextColumn("sentence", width="large"),
+           "move": st.column_config.ProgressColumn("move on the map", format="%.2f", min_value=0, max_value=top),
+           "label": "true label", "dense": "dense says", "pruned": "pruned says", "changed": st.column_config.CheckboxColumn("changed")},
+          shown, height=360)  # fmt: skip

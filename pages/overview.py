@@ -1,0 +1,123 @@
+"""Overview: what PruneScope is, the study on view in three charts, what is at work, and the recent studies."""
+
+import streamlit as st
+
+from pages import _frame, _ui
+from prune_core import formatting, plots, takeaways
+from prune_core.quantities import available, recipes, summary
+from prune_core.store import Status
+
+view = _frame.view()
+found = view.store.jobs()
+
+ABOUT = (
+    "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error arises, how far the sentence "
+    "embeddings drift, and how much easier the model is to attack. Dense and pruned models stand side by side, every figure with its interval."
+)
+
+
+def introduction() -> None:
+    """An empty store: the promise and the one button."""
+    st.title("What does pruning cost?", anchor=False)
+    st.markdown(ABOUT)
+    with st.container(border=True, key="hero"):
+        st.markdown(
+            "#### Start with the demo study\n"
+            "A six-block BERT that judges film reviews, pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: "
+            "seven models, each measured for accuracy, reconstruction error, drift, cost and robustness against two attacks."
+        )
+        _ui.demo_button(view.store, "demo-hero")
+        st.caption("First charts within 30 s, everything within about 4 min on two cores. Nothing is downloaded.")
+    with st.grid(3, min_column_width=230, border=True, key="promises") as grid:
+        for title, text in (
+            (":material/layers: Layers", "Which block and which matrix loses most, and how much of it was inherited from the blocks before."),
+            (":material/moving: Drift", "A map on which every sentence can be followed from its dense to its pruned embedding."),
+            (":material/shield: Attack", "TextAttack on every model over the same sentences, with the changed words marked."),
+        ):
+            with grid.cell():
+                st.markdown(f"**{title}**\n\n{text}")
+
+
+def multiples() -> None:
+    """Accuracy, accuracy under attack and reconstruction error against sparsity."""
+    tables = {name: view.rows(name) for name in ("accuracy", "attack", "reconstruction")}
+    quantities = available(tables)
+    attacked = recipes(tables["attack"])
+    wanted = ["accuracy", f"under_attack:{attacked[0]}" if attacked else "", "error"]
+    shown = [quantities[key] for key in wanted if key in quantities]
+    table = summary(tables, view.models, shown)
+    with st.grid(3, min_column_width=270, key="multiples") as grid:
+        for quantity in shown:
+            with grid.cell():
+                _ui.chart(quantity.title, quantity.gloss, plots.against_sparsity(table, view.models, quantity, view.dark, 290, compact=True),
+                          f"overview-{quantity.key.split(':')[0]}", small=True)  # fmt: skip
+        missing = 3 - len(shown) if view.waiting else 0
+        for _ in range(missing):
+            with grid.cell():
+                st.skeleton(height=290)
+
+
+def queue() -> None:
+    """Every job that is waiting, at work or failed."""
+    current = [job for job in view.store.jobs() if job.status in (*_frame.ACTIVE, Status.FAILED)]
+    if not current:
+        return
+    st.markdown("#### The queue")
+    _frame.failures(current)
+    working = [job for job in current if job.status in _frame.ACTIVE]
+    if working:
+        rows = [
+            {"job": job.id, "study": job.study, "run": job.label, "status": job.status, "progress": job.progress,
+             "now": job.message or job.stage, "left": formatting.about(job.estimate_left) if job.estimate_left else ""}
+            for job in working
+        ]  # fmt: skip
+        bar = st.column_config.ProgressColumn("progress", format="percent", min_value=0.0, max_value=1.0, width="small")
+        st.dataframe(rows, hide_index=True, width="stretch", key="queue", column_config={"progress": bar, "job": st.column_config.NumberColumn(width=50)})
+
+
+def recent() -> None:
+    """The newest studies as cards with their accuracy as a sparkline."""
+    names = view.store.studies()[:6]
+    if len(names) < 2:
+        return
+    st.markdown("#### Recent studies")
+    with st.grid(3, min_column_width=250, border=True, key="studies") as grid:
+        for place, name in enumerate(names):
+            jobs = view.store.jobs(name)
+            models = _frame.models_of([job for job in jobs if job.done])
+            rows = view.store.rows("accuracy", [model.job for model in models])
+            done = sum(job.status == Status.DONE for job in jobs)
+            with grid.cell():
+                st.markdown(f"**{name}**")
+                st.caption(f"{done} of {formatting.plural(len(jobs), 'run')} done · accuracy against sparsity")
+                if len(rows):
+                    quantity = available({"accuracy": rows})["accuracy"]
+                    figure = plots.sparkline(summary({"accuracy": rows}, models, [quantity]), models, quantity, view.dark)
+                    st.plotly_chart(figure, theme=None, key=f"spark-{place}", config={"staticPlot": True}, alt=f"Accuracy in {name}")
+                if st.button("On view" if name == view.study else "Show", key=f"show-{place}", disabled=name == view.study, width="stretch"):
+                    _ui.put("study", name)
+                    st.rerun()
+
+
+if not found:
+    introduction()
+    st.stop()
+_ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
+if view.models:
+    multiples()
+    _ui.how_to_read(
+        "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model and the pale band its "
+        "95% Wilson interval. Bars are 95% intervals: where two bars overlap widely, the sample is too small to tell the models apart. "
+        "Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ of a block's output, mean over blocks."
+    )
+elif view.waiting:
+    st.info("The first figures come in a few seconds; this page fills in by itself.", icon=":material/hourglass_top:")
+    with st.grid(3, min_column_width=270, key="skeletons") as grid:
+        for _ in range(3):
+            with grid.cell():
+                st.skeleton(height=290)
+st.fragment(queue, run_every=1.5 if any(job.status in _frame.ACTIVE for job in found) else None)()
+recent()
+with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
+    _ui.demo_button(view.store, "demo-again", "secondary")
+    st.caption("Seven models on the bundled film reviews, about 4 min on two cores; what is there already is not computed again.")

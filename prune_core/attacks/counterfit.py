@@ -1,0 +1,157 @@
+"""Builds assets/neighbours.npz: frequent English words and their neighbours in MiniLM vectors counter-fitted with WordNet.
+
+    apt-get install wordnet-base && pip install wordfreq        # needed to build only
+    python -m prune_core.attacks.counterfit --out assets/neighbours.npz
+
+Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms, preserve the vector space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import PruneError
+from .neighbours import TABLE, Neighbours, pack
+from .wordnet import Lexicon, Pairs, kinds, read
+
+WORDS = 20_000
+NEIGHBOURS = 50
+# A bare word says little to a sentence encoder; the second form asks it for the meaning.
+TEMPLATES = ("{}", "the word {} means the same as")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights and margins, chosen by the overlap with the counter-fitted GloVe neighbours that TextFooler uses."""
+
+    dimensions: int = 150  # of 768: more gives the same neighbours
+    steps: int = 30
+    rate: float = 0.02
+    synonyms: float = 0.3
+    synonym_distance: float = 0.3  # cosine distance below which synonyms are near enough
+    relatives: float = 0.3
+    relative_distance: float = 0.3
+    antonyms: float = 1.0
+    antonym_distance: float = 1.0
+    preserve: float = 0.1
+    preserved: int = 5  # neighbours of each word whose distances must not grow
+    lowest: float = 0.4  # cosine under which a word is no neighbour
+    seed: int = 0
+
+
+def frequent_words(most: int) -> list[str]:
+    """The most frequent English words that are nouns, verbs, adjectives or adverbs, by wordfreq and lemminflect."""
+    try:
+        from wordfreq import top_n_list
+    except ImportError:
+        raise PruneError("Building the table needs the word frequencies: pip install wordfreq") from None
+    words = [word for word in top_n_list("en", 4 * most) if word.isascii() and word.isalpha() and len(word) > 1]
+    return [word for word in words if kinds(word)][:most]
+
+
+def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
+    """(words, dimensions) unit vectors: MiniLM of each template, centred, joined, reduced by principal components."""
+    from .sentences import encode
+
+    parts = []
+    for template in TEMPLATES:
+        vectors = encode([template.format(word) for word in words], torch.device("cpu"))
+        parts.append(F.normalize(vectors - vectors.mean(0), dim=-1))
+    joined = torch.cat(parts, 1)
+    joined -= joined.mean(0)
+    _, directions = torch.linalg.eigh(joined.T @ joined)  # ascending
+    return F.normalize(joined @ directions[:, -dimensions:], dim=-1)
+
+
+def counterfit(start: Tensor, synonyms: Pairs, relatives: Pairs, antonyms: Pairs, fit: Fit) -> Tensor:
+    """Unit vectors after gradient descent on the three terms; a pair that is both is an antonym."""
+    attract = {pair: weight**2 for pair, weight in synonyms.items() if pair not in antonyms}  # rare senses count little
+    near, strength = _tensors(attract)
+    kin, kinship = _tensors({pair: weight for pair, weight in relatives.items() if pair not in antonyms})
+    far, _ = _tensors(antonyms)
+    close = _closest(start, fit.preserved)
+    before = _distance(start, close)
+    vectors = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([vectors], lr=fit.rate)
+    for _ in range(fit.steps):
+        unit = F.normalize(vectors, dim=-1)
+        loss = (
+            fit.synonyms * (strength * F.relu(_distance(unit, near) - fit.synonym_distance)).sum()
+            + fit.relatives * (kinship * F.relu(_distance(unit, kin) - fit.relative_distance)).sum()
+            + fit.antonyms * F.relu(fit.antonym_distance - _distance(unit, far)).sum()
+            + fit.preserve * F.relu(_distance(unit, close) - before).sum()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return F.normalize(vectors.detach(), dim=-1)
+
+
+def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """(pairs, 2) indices and (pairs,) weights."""
+    return torch.tensor(list(pairs)).reshape(-1, 2), torch.tensor(list(pairs.values()))
+
+
+def _distance(unit: Tensor, pairs: Tensor) -> Tensor:
+    return 1 - (unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(-1)
+
+
+def _closest(unit: Tensor, most: int) -> Tensor:
+    """(words x most, 2) pairs of each word with its nearest ones."""
+    rows = torch.arange(len(unit))
+    nearest = torch.cat([(unit[some] @ unit.T).topk(most + 1).indices[:, 1:] for some in rows.split(2000)])
+    return torch.stack([rows.repeat_interleave(most), nearest.flatten()], 1)
+
+
+def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) -> Neighbours:
+    """The nearest words of each word above the lowest similarity, antonyms never among them."""
+    nearest, similarity = [], []
+    opposite = {pair for a, b in antonyms for pair in ((a, b), (b, a))}
+    for some in torch.arange(len(unit)).split(2000):
+        cosine = unit[some] @ unit.T
+        cosine[torch.arange(len(some)), some] = -1
+        for pair in opposite:
+            if some[0] <= pair[0] <= some[-1]:
+                cosine[pair[0] - some[0], pair[1]] = -1
+        best = cosine.topk(NEIGHBOURS)
+        nearest.append(best.indices.numpy())
+        similarity.append(np.where(best.values.numpy() >= lowest, best.values.numpy(), 0.0))
+    pos = np.array([kinds(word) for word in words])
+    return pack(words, np.concatenate(nearest), np.concatenate(similarity), pos)
+
+
+def main() -> int:
+    """Build and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m prune_core.attacks.counterfit", description=__doc__.split(":")[0])
+    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="folder of index.* and data.*")
+    options = parser.parse_args()
+    fit = Fit()
+    torch.manual_seed(fit.seed)
+    try:
+        if not (options.wordnet / "data.noun").is_file():
+            raise PruneError(f"{options.wordnet} holds no WordNet; install Debian's wordnet-base or name a folder with --wordnet.")
+        words = frequent_words(WORDS)
+        lexicon = Lexicon(read(options.wordnet), words)
+        antonyms = lexicon.antonyms()
+        start = word_vectors(words, fit.dimensions)
+        unit = counterfit(start, lexicon.synonyms(), lexicon.relatives(), antonyms, fit)
+        table(words, unit, antonyms, fit.lowest).save(options.out)
+    except PruneError as error:
+        print(f"counterfit: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {len(words)} words, {options.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

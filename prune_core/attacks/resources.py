@@ -1,0 +1,110 @@
+"""Makes `import textattack` work with no network: its stop words and its cache are prepared before the import.
+
+Real downloads win where they are already there. Knows nothing of models or recipes.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from .. import PruneError
+
+# TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
+_MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+_MARKER = "post_install_check_3"  # with this file in its cache TextAttack 0.3.11 downloads nothing at import
+
+# NLTK's function words that TextFooler's list, which TextAttack carries, leaves out.
+_AUXILIARIES = """be because did do does doing each few further had has have having m ma own re should so some very will"""
+# In TextFooler's list, not in NLTK's (nltk.corpus.reader.stopwords_extended says so of four, and they matter to opinions).
+_CONTENT = """cannot could empty first hundred least mostly never next nobody none nothing used whole without would"""
+
+
+def load_textattack() -> None:
+    """Import textattack, offline where need be; safe to call again and in two processes at once."""
+    if "textattack" in sys.modules:
+        return
+    import transformers  # noqa: F401  its Hub constants are read now, before TextAttack moves the cache folders
+
+    home = folder()
+    _provide_stopwords(home)
+    before = {name: os.environ.get(name) for name in (*_MOVED, "TA_CACHE_DIR")}
+    cache = _textattack_cache(home)
+    if cache is not None:
+        os.environ["TA_CACHE_DIR"] = str(cache)
+    try:
+        import textattack
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    textattack.shared.utils.logger.setLevel(logging.ERROR)  # a line per recipe about model classes it does not know
+    logging.getLogger("jieba").setLevel(logging.ERROR)
+
+
+def folder() -> Path:
+    """Where prepared files are kept: under $PRUNESCOPE_HOME, else in the user's cache folder; private to the user."""
+    home = os.environ.get("PRUNESCOPE_HOME")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return _private((Path(home) if home else cache / "prunescope").expanduser().resolve() / "attacks")
+
+
+def stopwords() -> list[str]:
+    """English function words from what is installed: all of NLTK's list and some ninety more."""
+    spec = find_spec("textattack")
+    if spec is None or spec.origin is None:
+        raise PruneError("The attack measure needs textattack, which is not installed; run: pip install -r requirements.txt")
+    # read as text: importing TextAttack is what needs these words
+    source = Path(spec.origin).parent / "attack_recipes" / "textfooler_jin_2019.py"
+    lists = [node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.List)]
+    longest = max(lists, key=lambda node: len(node.elts))
+    words = {element.value for element in longest.elts if isinstance(element, ast.Constant) and isinstance(element.value, str)}
+    return sorted(words - set(_CONTENT.split()) | set(_AUXILIARIES.split()))
+
+
+def _provide_stopwords(home: Path) -> None:
+    """Point NLTK at our stop words unless it can read the real ones."""
+    import nltk
+
+    try:
+        nltk.data.find("corpora/stopwords/english")
+    except (LookupError, OSError):  # not downloaded, or refused because others may write it
+        data = home / "nltk_data"
+        _write_once(data / "corpora" / "stopwords" / "english", "\n".join(stopwords()) + "\n")
+        nltk.data.path.insert(0, str(data))
+
+
+def _textattack_cache(home: Path) -> Path | None:
+    """Our cache with its marker, or None where TextAttack has made its own already."""
+    usual = Path(os.environ.get("TA_CACHE_DIR") or Path.home() / ".cache" / "textattack")
+    if (usual / _MARKER).exists():
+        return None
+    _write_once(home / "textattack" / _MARKER, "")
+    return home / "textattack"
+
+
+def _private(path: Path) -> Path:
+    """The folder, made with mode 0700: NLTK 3.10 refuses data that others may write."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+    except OSError as error:
+        raise PruneError(f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a folder of yours.") from None
+    return path
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write the file whole or not at all, so that two processes may do it at once."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    for part in reversed([path.parent, *path.parent.parents]):
+        if not part.exists():
+            _private(part)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as draft:
+        draft.write(text)
+    Path(draft.name).chmod(0o600)
+    os.replace(draft.name, path)

@@ -1,0 +1,79 @@
+"""Sentence similarity from the bundled MiniLM encoder, as a TextAttack constraint: batched, and each window encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders import MINILM, device_of, resolve
+from .budget import Clock
+from .resources import load_textattack
+
+load_textattack()
+from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402
+from textattack.shared import AttackedText  # noqa: E402
+
+_BATCH = 64
+
+
+@lru_cache(maxsize=1)
+def _minilm(device: torch.device) -> tuple[nn.Module, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    source = resolve(MINILM)
+    return AutoModel.from_pretrained(source).to(device).eval(), AutoTokenizer.from_pretrained(source)
+
+
+@torch.inference_mode()
+def encode(texts: Sequence[str], device: torch.device, clock: Clock | None = None) -> Tensor:
+    """(texts, width) unit vectors on the CPU: mean over real tokens, in batches of like length."""
+    model, tokenizer = _minilm(device)
+    ids = tokenizer(list(texts), truncation=True, max_length=256)
+    order = sorted(range(len(texts)), key=lambda index: len(ids["input_ids"][index]))
+    vectors = torch.zeros(len(texts), model.config.hidden_size)
+    for start in range(0, len(order), _BATCH):
+        if clock is not None:
+            clock.check()
+        indices = order[start : start + _BATCH]
+        batch = tokenizer.pad({name: [rows[i] for i in indices] for name, rows in ids.items()}, return_tensors="pt").to(device)
+        mask = batch["attention_mask"].unsqueeze(-1)
+        hidden = model(**batch).last_hidden_state
+        vectors[indices] = nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
+    return vectors
+
+
+class SentenceSimilarity(SentenceEncoder):
+    """TextAttack's windowed sentence constraint over MiniLM vectors."""
+
+    def __init__(self, victim_model: nn.Module, clock: Clock, threshold: float, window: int):
+        # form of TextFooler: against the text before this swap, and no limit on texts shorter than the window
+        super().__init__(
+            threshold=threshold,
+            metric="angular",
+            compare_against_original=False,
+            window_size=window,
+            skip_text_shorter_than_window=True,
+        )
+        self._device, self._clock = device_of(victim_model), clock
+        self._known: dict[str, Tensor] = {}
+
+    def encode(self, sentences: Sequence[str]) -> Tensor:
+        """Vectors of the windows, each distinct window once."""
+        new = [text for text in dict.fromkeys(sentences) if text not in self._known]
+        if new:
+            self._known.update(zip(new, encode(new, self._device, self._clock), strict=True))
+        return torch.stack([self._known[text] for text in sentences])
+
+    def clear_cache(self) -> None:
+        """Called by TextAttack after each example."""
+        self._known.clear()
+
+    def _score_list(self, starting_text: AttackedText, transformed_texts: list[AttackedText]) -> Tensor:
+        # these scores are replaced by 1 whatever they are, so nothing need be encoded
+        if all(text.num_words < self.window_size for text in transformed_texts):
+            return torch.ones(len(transformed_texts))
+        return super()._score_list(starting_text, transformed_texts)

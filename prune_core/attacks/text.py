@@ -1,0 +1,122 @@
+"""TextAttack's text under attack, with the same words and the same edits but without its per-word work.
+
+A search makes hundreds of texts that differ in one word; TextAttack splits every word of each again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .budget import Clock
+from .resources import load_textattack
+
+load_textattack()
+from textattack.shared import AttackedText  # noqa: E402
+from textattack.shared.utils import words_from_text  # noqa: E402
+
+_CHINESE = re.compile("[\u4e00-\u9fff]")  # TextAttack segments these by context, so their words are left to it
+_ASCII_WORD = re.compile(r"[\w`'\-*@]+")  # what TextAttack's pattern means where every character is ASCII
+_EDGES = "'-_*@"  # belong to a word inside it, not at its ends
+
+
+def split_words(text: str) -> list[str]:
+    """TextAttack's words of a text, quickly where the text is ASCII."""
+    if not text.isascii():
+        return words_from_text(text)
+    found = (match.strip(_EDGES) for word in text.split() for match in _ASCII_WORD.findall(word.strip(_EDGES)))
+    return [word for word in found if word]
+
+
+@lru_cache(maxsize=65536)
+def _count(words: str) -> int:
+    return len(split_words(words))
+
+
+class Text(AttackedText):
+    """One input column or two; behaves as AttackedText does, word for word."""
+
+    def __init__(self, columns: OrderedDict[str, str], clock: Clock, attributes: dict[str, Any] | None = None):
+        self._text_input = columns
+        self._clock = clock
+        self._words: list[str] | None = None
+        self._words_per_input: list[list[str]] | None = None
+        self._pos_tags = self._ner_tags = None
+        self._spans: list[tuple[int, int]] | None = None
+        self.attack_attrs = {} if attributes is None else attributes
+        if "original_index_map" not in self.attack_attrs:
+            self.attack_attrs["original_index_map"] = np.arange(self.num_words)
+        self.attack_attrs.setdefault("modified_indices", set())
+
+    @property
+    def words(self) -> list[str]:
+        """The words without punctuation."""
+        if not self._words:
+            self._words = split_words(self.text)
+        return self._words
+
+    def generate_new_attacked_text(self, new_words: Iterable[str]) -> Text:
+        """This text with its words replaced; an empty word deletes, several words insert."""
+        self._clock.check()
+        if len(self._text_input) > 1 or _CHINESE.search(self.text):
+            slow = super().generate_new_attacked_text(new_words)
+            return Text(slow._text_input, self._clock, slow.attack_attrs)
+        attributes = {
+            "newly_modified_indices": set(),
+            "previous_attacked_text": self,
+            "modified_indices": self.attack_attrs["modified_indices"].copy(),
+            "original_index_map": self.attack_attrs["original_index_map"].copy(),
+        }
+        text, end, shift = "", 0, 0
+        whole = self.text
+        for index, (old, new) in enumerate(zip(self.words, new_words)):  # noqa: B905  as many as there are
+            if old == new:
+                continue
+            start, stop = self._word_spans()[index]
+            text, end = text + whole[end:start], stop
+            count = _count(new)
+            if count != 1:
+                _renumber(attributes, index, count - 1, new)
+            modified = range(index + shift, index + shift + count)
+            attributes["modified_indices"].update(modified)
+            attributes["newly_modified_indices"].update(modified)
+            shift += count - 1
+            if count == 0 and end < len(whole):  # a deleted word takes one space with it
+                if index == 0:
+                    end += whole[end] == " "
+                elif text[-1] == " ":
+                    text = text[:-1]
+            text += new
+        return Text(OrderedDict([(next(iter(self._text_input)), text + whole[end:])]), self._clock, attributes)
+
+    def _word_spans(self) -> list[tuple[int, int]]:
+        """(start, end) of every word in the text."""
+        if self._spans is None:
+            self._spans, end = [], 0
+            for word in self.words:
+                start = self.text.index(word, end)
+                end = start + len(word)
+                self._spans.append((start, end))
+        return self._spans
+
+
+def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> None:
+    """Keep the indices of modified words, and the map from the original's words, true after words came or went."""
+    attributes["modified_indices"] = {
+        old if old < index else old + change for old in attributes["modified_indices"] if old != index
+    }
+    places = attributes["original_index_map"]
+    if change == -1:
+        places[places == index] = -1
+    places[places > index] += change
+    if change > 0:
+        places[places == index] += change * _inserted_before(attributes["previous_attacked_text"].words[index], new)
+
+
+def _inserted_before(old: str, new: str) -> bool:
+    return old != split_words(new)[0]

@@ -1,0 +1,125 @@
+"""python -m prune_core …: the arguments of every command. Errors are one line on stderr and exit status 2.
+
+What the commands do stands in commands.py; nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import Cancelled, PruneError, commands
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 for a mistake of the user's, 130 when cancelled."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+        sys.stdout.flush()
+    except PruneError as error:
+        print(f"prune_core: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt):
+        print("prune_core: cancelled", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m prune_core", description="Prune a fine-tuned encoder and measure what it cost."
+    )
+    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(added, "methods", commands.methods, "the pruning methods and their options")
+    _command(added, "measures", commands.measures, "the measures and their options")
+    _command(added, "tasks", commands.tasks, "the known tasks")
+    _add_run(added)
+    _add_studies(added)
+    _add_jobs(added)
+    _add_finetune(added)
+    worker = added.add_parser("worker")  # the queue starts it, so it has no help and is not listed
+    worker.add_argument("--device", default="auto")
+    worker.add_argument("--lock", type=int, default=None)
+    worker.set_defaults(command=commands.worker)
+    return parser
+
+
+def _command(added: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
+    parser = added.add_parser(name, help=help, description=help.capitalize() + ".")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="demo", help="demo, a known task, or a .csv, .jsonl or .parquet file")
+    parser.add_argument("--text", default="", metavar="COLUMN", help="text column of a local file")
+    parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column of a local file")
+    parser.add_argument("--label", default="", metavar="COLUMN", help="label column of a local file")
+
+
+def _add_run(added: Any) -> None:
+    parser = _command(added, "run", commands.run, "run one experiment in this process")
+    parser.add_argument("--checkpoint", default="demo", help="demo, a local folder, or a Hub id")
+    _add_source(parser)
+    parser.add_argument("--calibration", default="", metavar="FILE", help="a calibration set of its own; needs no labels")
+    parser.add_argument("--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)")
+    parser.add_argument("--evaluation-size", type=int, default=0, metavar="N", help="evaluation sentences (0, which is all)")
+    parser.add_argument("--method", help="a pruning method; without one the dense model is measured")
+    parser.add_argument("--sparsity", metavar="SHARE", help="share of the weights to remove, 0 to 0.99")
+    parser.add_argument("--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4")
+    parser.add_argument("--measure", action="append", default=[], metavar="NAME", help="a measure; may be repeated")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE",
+        help="an option of the method, or of a measure as measure.option=value; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the samples and of everything random (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="sentences per batch (32)")
+    parser.add_argument("--max-length", type=int, default=128, metavar="TOKENS", help="longer texts are cut (128)")
+    parser.add_argument("--study", default=commands.STUDY, help=f"the study it is kept in ({commands.STUDY})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint here")
+
+
+def _add_studies(added: Any) -> None:
+    parser = _command(added, "sweep", commands.sweep, "run a grid of experiments from a YAML file in this process")
+    parser.add_argument("file", type=Path, metavar="FILE", help="keys: checkpoint, task, methods, sparsities, seeds, measures …")
+    parser.add_argument("--again", action="store_true", help="compute anew what is finished already")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run it on a Ray cluster (not in this version)")
+    parser = _command(added, "demo", commands.demo, "queue the demo study, which the pages show")
+    parser.add_argument("--wait", action="store_true", help="show its progress until it is over")
+
+
+def _add_jobs(added: Any) -> None:
+    _command(added, "jobs", commands.jobs, "all jobs")
+    show = _command(added, "show", commands.show, "one job with its rows")
+    cancel = _command(added, "cancel", commands.cancel, "stop a job")
+    resume = _command(added, "resume", commands.resume, "go on with a failed or cancelled job")
+    export = _command(added, "export", commands.export, "write a job's pruned checkpoint as a Hugging Face folder")
+    for parser in (show, cancel, resume, export):
+        parser.add_argument("id", type=int, metavar="ID")
+    show.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
+    export.add_argument("folder", type=Path, metavar="FOLDER")
+    report = _command(added, "report", commands.report, "write jobs side by side into one HTML file")
+    report.add_argument("ids", type=int, nargs="+", metavar="ID")
+    report.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def _add_finetune(added: Any) -> None:
+    parser = _command(added, "finetune", commands.finetune, "fine-tune an encoder into a sequence classifier")
+    _add_source(parser)
+    parser.add_argument("--validation", required=True, help="file or known task to choose the best epoch by")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
+    # names only: importing the recipe here would cost every command torch
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE",
+        help="an option of the recipe: checkpoint epochs learning_rate batch_size max_length warmup weight_decay dropout "
+        "mixed_precision half seed device",
+    )  # fmt: skip

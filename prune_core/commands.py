@@ -1,0 +1,268 @@
+"""What each command of the command line does. Imports what is heavy only where a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from . import Cancelled, PruneError
+from .store import Job, Status, Store
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+
+STUDY = "Command line"  # where single runs are kept unless --study names another
+
+
+def methods(options: argparse.Namespace) -> None:
+    """List the methods."""
+    from .methods import METHODS
+    from .present import plugins
+
+    print(plugins(METHODS))
+
+
+def measures(options: argparse.Namespace) -> None:
+    """List the measures."""
+    from .measures import MEASURES
+    from .present import plugins
+
+    print(plugins(MEASURES))
+
+
+def tasks(options: argparse.Namespace) -> None:
+    """List the tasks."""
+    from .data import KNOWN
+
+    print(f"{'demo':10}{'The bundled film-review sentences':38}negative, positive")
+    for name, known in KNOWN.items():
+        print(f"{name:10}{known.title:38}{', '.join(known.labels)}")
+    print("\nOr a local .csv, .jsonl or .parquet file, with --text COLUMN and --label COLUMN.")
+
+
+def run(options: argparse.Namespace) -> None:
+    """One experiment, in this process, kept in the store like any other."""
+    from .present import export_checkpoint, summary, write_json
+
+    experiment = experiment_of(options)
+    for path in filter(None, (options.json, options.out)):
+        if not path.absolute().parent.is_dir():
+            raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
+    store = Store()
+    job = _succeeded(store, _perform(store, experiment))
+    print(summary(store, job))
+    if options.json:
+        write_json(store, job, options.json)
+    if options.out:
+        export_checkpoint(store, job, options.out)
+
+
+def experiment_of(options: argparse.Namespace) -> Experiment:
+    """The experiment that `run`'s arguments describe."""
+    from .data import Source
+    from .experiment import Experiment
+    from .measures import MEASURES
+    from .methods import METHODS
+    from .plugins import build
+
+    own: dict[str, str] = {name: value for name in ("sparsity", "pattern") if (value := getattr(options, name)) is not None}
+    of_measure: dict[str, dict[str, str]] = {name: {} for name in options.measure}
+    for key, value in settings(options.set).items():
+        name, dot, option = key.partition(".")
+        if dot and name not in of_measure:
+            raise PruneError(f"--set {key}={value}: this run has no measure {name!r}; add --measure {name}.")
+        (of_measure[name] if dot else own)[option or key] = value
+    if own and not options.method:
+        raise PruneError(f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value.")
+    source = Source(options.task, options.text, options.text_pair, options.label, options.calibration)
+    return Experiment(
+        checkpoint=options.checkpoint,
+        source=source,
+        method=build(METHODS, options.method, own) if options.method else None,
+        measures=tuple(build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)),
+        calibration=options.calibration_size,
+        evaluation=options.evaluation_size,
+        seed=options.seed,
+        device=options.device,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        study=options.study,
+    )
+
+
+def _perform(store: Store, experiment: Experiment) -> Job:
+    """Run an experiment here and now as a job of the store; the job as it ends."""
+    from .worker import new_worker, perform
+
+    name, life = new_worker(store)
+    values = (experiment.to_dict(), experiment.label, experiment.key(), experiment.study, experiment.device)
+    id = store.submit(*values, worker=name)
+
+    def give_up() -> NoReturn:
+        print("\nprune_core: cancelled", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    job = perform(store, store.job(id), give_up, print_progress)
+    life.remove()
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if job.status == Status.CANCELLED:
+        raise Cancelled
+    return job
+
+
+def _succeeded(store: Store, job: Job) -> Job:
+    if job.status == Status.FAILED:
+        raise PruneError(f"{job.error} (Job {job.id}; its log: {store.folder(job.id) / 'log.txt'})")
+    return job
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """A grid of experiments in this process; what is finished already is not computed again."""
+    if options.ray:
+        raise PruneError("Sweeps on a Ray cluster are not available in this version; leave --ray out to run the sweep here.")
+    from . import study
+    from .jobs import finished
+    from .present import headline
+
+    store, experiments, failed = Store(), study.load(options.file), []
+    for count, experiment in enumerate(experiments, start=1):
+        print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
+        job = None if options.again else finished(store, experiment)
+        job = job or _perform(store, experiment)
+        failed += [job] if job.status == Status.FAILED else []
+        print(headline(store, job), flush=True)
+    if failed:
+        raise PruneError(f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core show {failed[0].id}.")
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Queue the demo study for the worker, as the button on the Overview page does."""
+    from . import jobs, study
+
+    store = Store()
+    found = [jobs.submit(store, experiment) for experiment in study.demo()]
+    new = sum(not reused for _, reused in found)
+    print(f"Study {study.DEMO!r}: {new} jobs queued, {len(found) - new} were there already.")
+    if options.wait:
+        _wait(store, [id for id, _ in found])
+
+
+def _wait(store: Store, ids: Sequence[int]) -> None:
+    """Show the progress of queued jobs until all are over."""
+    from .jobs import tend
+
+    shown = ""
+    while True:
+        tend(store)
+        found = [store.job(id) for id in ids]
+        active = [job for job in found if job.status in (Status.RUNNING, Status.QUEUED)]
+        if not active:
+            break
+        running = [job for job in active if job.status == Status.RUNNING]
+        line = "; ".join(f"{job.label}, {job.stage}: {job.message}" for job in running) or "waiting for the worker"
+        if line != shown:
+            print_progress((len(found) - len(active) + sum(job.progress for job in running)) / len(found), line)
+            shown = line
+        time.sleep(0.5)
+    if failed := [job for job in found if job.status != Status.DONE]:
+        raise PruneError(f"{len(failed)} of {len(found)} jobs did not finish; see python -m prune_core show {failed[0].id}.")
+    print(f"All {len(found)} jobs are done.")
+
+
+def jobs(options: argparse.Namespace) -> None:
+    """List all jobs."""
+    from .jobs import reap
+    from .present import job_table
+
+    store = Store()
+    reap(store)
+    print(job_table(store.jobs()))
+
+
+def show(options: argparse.Namespace) -> None:
+    """One job and its rows."""
+    from .jobs import reap
+    from .present import summary, write_json
+
+    store = Store()
+    reap(store)
+    job = store.job(options.id)
+    print(summary(store, job))
+    if options.json:
+        write_json(store, job, options.json)
+
+
+def cancel(options: argparse.Namespace) -> None:
+    """Stop a job."""
+    from .jobs import cancel
+
+    cancel(Store(), options.id)
+    print(f"Job {options.id} is being cancelled; its finished stages are kept.")
+
+
+def resume(options: argparse.Namespace) -> None:
+    """Go on with a job."""
+    from .jobs import resume
+
+    store = Store()
+    resume(store, options.id)
+    kept = ", ".join(store.job(options.id).done) or "nothing yet"
+    print(f"Job {options.id} is queued again; finished: {kept}.")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Copy a job's pruned checkpoint."""
+    from .present import export_checkpoint
+
+    store = Store()
+    export_checkpoint(store, store.job(options.id), options.folder)
+    print(f"Job {options.id}: the pruned checkpoint is in {options.folder}.")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the HTML report."""
+    from .report import write_report
+
+    write_report(Store(), options.ids, options.out)
+    print(f"Report of {len(options.ids)} jobs: {options.out}")
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Fine-tune an encoder."""
+    from . import finetune
+    from .data import Source
+    from .plugins import build
+
+    source = Source(options.task, options.text, options.text_pair, options.label)
+    validation = dataclasses.replace(source, task=options.validation)
+    recipe = build({"finetune": finetune.Recipe}, "finetune", settings(options.set))
+    card = finetune.finetune(recipe, source, validation, options.out, print_progress)
+    print(f"\nBest validation accuracy {card['accuracy']:.2%}; saved to {options.out}")
+
+
+def worker(options: argparse.Namespace) -> None:
+    """Run queued jobs until there are none for a while; started by the queue."""
+    from .worker import work
+
+    work(options.device, options.lock)
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """`option=value` words as a dict."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise PruneError(f"--set {pair}: write it as option=value.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def print_progress(progress: float, message: str) -> None:
+    """One line on stderr, rewritten in a terminal."""
+    end = "\r" if sys.stderr.isatty() else "\n"
+    clear = "\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{progress:4.0%}  {message}{clear}", end=end, file=sys.stderr, flush=True)

@@ -1,0 +1,100 @@
+"""How numbers read, everywhere alike: percent, points, seconds, megabytes, errors, intervals. Plain strings, no markup."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "–"
+
+
+def missing(value: object) -> bool:
+    """None or NaN."""
+    return value is None or isinstance(value, float) and math.isnan(value)
+
+
+def percent(share: float | None) -> str:
+    """0.8804 -> 88.0%."""
+    return MISSING if missing(share) else f"{100 * share:.1f}%"
+
+
+def points(share: float | None) -> str:
+    """A difference of two shares in percentage points, signed: -0.019 -> −1.9 points."""
+    if missing(share):
+        return MISSING
+    value = round(100 * share, 1) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{signed(value)} points"
+
+
+def signed(value: float) -> str:
+    """One decimal with a real minus sign."""
+    return f"{'−' if value < 0 else '+' if value > 0 else ''}{abs(value):.1f}"
+
+
+def error(value: float | None) -> str:
+    """A relative error: three digits, scientific only below 1e-3."""
+    if missing(value):
+        return MISSING
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.3f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: 8.4 s, 45 s, 2 min 10 s, 1 h 5 min."""
+    if missing(value):
+        return MISSING
+    if value < 9.95:
+        return f"{value:.1f} s"
+    total = round(value)
+    if total < 90:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min" + (f" {total % 60} s" if total % 60 and total < 600 else "")
+    return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def about(value: float) -> str:
+    """An estimate: whole seconds."""
+    return seconds(max(10.0, value)) if value >= 9.5 else f"{max(1, round(value))} s"
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency given in seconds."""
+    return MISSING if missing(value) else f"{1000 * value:.1f} ms"
+
+
+def megabytes(value: float | None) -> str:
+    """A size given in bytes."""
+    return MISSING if missing(value) else f"{value / 1e6:.1f} MB"
+
+
+def millions(value: float | None) -> str:
+    """A count of weights or operations: 1.3 M, 3.4 G."""
+    if missing(value):
+        return MISSING
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return f"{value:.0f}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thin thousands."""
+    return MISSING if missing(value) else f"{value:,.0f}".replace(",", "\u2009")
+
+
+def plain(value: float | None) -> str:
+    """A similarity or another bare figure."""
+    return MISSING if missing(value) else f"{value:.3f}"
+
+
+def p_value(value: float | None) -> str:
+    """p = 0.031, or p < 0.001."""
+    if missing(value):
+        return f"p {MISSING}"
+    return "p < 0.001" if value < 1e-3 else f"p = {value:.2g}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

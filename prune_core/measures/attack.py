@@ -1,0 +1,109 @@
+"""How often an attacker flips the model's answer: TextAttack recipes over one seeded sample, the same for every model."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .. import PruneError
+from ..plugins import Measure, Pair, Report, Rows, option, part_of
+from ..statistics import wilson
+
+if TYPE_CHECKING:
+    from ..attacks.engine import Outcome
+
+NAMES = ("DeepWordBug", "TextFooler (MiniLM)")  # as in attacks.recipes, which cannot be imported without textattack
+BOTH = "both"
+# a search on a sentence costs about this many seconds on the demo, two cores
+_SECONDS = {"DeepWordBug": 0.15, "TextFooler (MiniLM)": 0.4}
+
+
+@dataclass(frozen=True)
+class Attack(Measure):
+    """Attacks the pruned model (the dense one for the baseline) and counts what becomes of the answers it got right."""
+
+    name = "attack"
+    title = "Attack success"
+    summary = "How often small changes of letters or words flip the answer, by TextAttack's recipes on one seeded sample"
+    slow = True
+    estimate = 15.0
+
+    recipes: str = option(BOTH, "Which attacks to run", choices=(BOTH, *NAMES))
+    examples: int = option(50, "Sentences for DeepWordBug, which changes letters", low=1, high=100_000, unit="sentences")
+    textfooler_examples: int = option(
+        25, "Sentences for TextFooler (MiniLM), which changes words and asks more", low=1, high=100_000, unit="sentences"
+    )
+    query_budget: int = option(500, "Most texts one attack may ask the model about", low=2, high=1_000_000, unit="queries")
+    time_budget: float = option(30.0, "Longest time for one sentence", low=0.1, high=86_400.0, unit="s")
+    max_changed: float = option(1.0, "Largest share of a sentence's words that may change", low=0.01, high=1.0, expert=True)
+
+    def measure(self, pair: Pair, report: Report) -> Rows:
+        """The tables `attack` (a row a recipe) and `attack_example` (a row a recipe and example)."""
+        if pair.task.evaluation.labels is None:
+            raise PruneError("attack: the evaluation data has no labels; give a file with a label column.")
+        from ..attacks import engine
+        from ..attacks.budget import Budget, Clock
+        from ..attacks.recipes import RECIPES
+        from ..attacks.victim import Victim
+
+        budget = Budget(self.query_budget, self.time_budget, self.max_changed)
+        totals: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        for name, sample, part in self._plan(pair, report):
+            started, clock = time.perf_counter(), Clock(part)
+            victim = Victim(pair.pruned, pair.tokenizer, clock, pair.batch_size, pair.max_length)
+            outcomes = list(engine.run(RECIPES[name], victim, clock, pair.task.evaluation, sample, budget, pair.seed))
+            totals.append({"recipe": name, **summary(outcomes), "seconds": time.perf_counter() - started})
+            rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
+        return {"attack": pd.DataFrame(totals), "attack_example": pd.DataFrame(rows)}
+
+    def _plan(self, pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:
+        """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
+        the beginning of the larger one and every model is attacked on the same sentences."""
+        order = list(range(len(pair.task.evaluation)))
+        random.Random(pair.seed).shuffle(order)
+        sizes = dict(zip(NAMES, (self.examples, self.textfooler_examples), strict=True))
+        chosen = NAMES if self.recipes == BOTH else (self.recipes,)
+        costs = [min(sizes[name], len(order)) * _SECONDS[name] for name in chosen]
+        ends = [sum(costs[: count + 1]) / sum(costs) for count in range(len(costs))]
+        starts = [0.0, *ends]
+        return [
+            (name, order[: sizes[name]], part_of(report, start, end)) for name, start, end in zip(chosen, starts, ends, strict=False)
+        ]
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Counts, shares with 95% Wilson intervals, and means; a share of nothing is None."""
+    count = {kind: sum(outcome.outcome == kind for outcome in outcomes) for kind in ("success", "failed", "skipped", "error")}
+    attacked = count["success"] + count["failed"]
+    judged = attacked + count["skipped"]  # an example that raised says nothing of the model
+    tried = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
+    changed = [outcome.share_changed for outcome in tried if outcome.outcome == "success"]
+    return {
+        "n": len(outcomes),
+        **_share("accuracy", attacked, judged),
+        **_share("under_attack", count["failed"], judged),
+        **_share("success", count["success"], attacked, "success_rate"),
+        "attacked": attacked,
+        "succeeded": count["success"],
+        "failed": count["failed"],
+        "skipped": count["skipped"],
+        "errored": count["error"],
+        "words_changed": _mean(changed),
+        "queries": _mean([outcome.queries for outcome in tried]),
+    }
+
+
+def _share(name: str, hits: int, of: int, title: str = "") -> dict[str, float | None]:
+    """The share and its 95% interval: name, name_low, name_high."""
+    low, high = wilson(hits, of) if of else (None, None)
+    return {title or name: hits / of if of else None, f"{name}_low": low, f"{name}_high": high}
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,12 @@
+"""Rows in, plotly figures out: pure functions, one module a question. Knows nothing of Streamlit or of the store."""
+
+from ..palette import DENSE, Model, ordered
+from .attack import against_budget, probability_bars, success
+from .curves import against_sparsity, scatter, sparkline
+from .drift import SIMILARITIES, Similarity, by_block, moves
+from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
+
+__all__ = [
+    "DENSE", "PART_TITLES", "SIMILARITIES", "Model", "Similarity", "against_budget", "against_sparsity", "by_block", "by_depth", "heat_maps",
+    "moves", "ordered", "own_and_inherited", "probability_bars", "realised_sparsity", "scatter", "sparkline", "success",
+]  # fmt: skip

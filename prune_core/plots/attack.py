@@ -1,0 +1,139 @@
+"""Figures of robustness: attack success with intervals, accuracy as the attacker may spend more, probabilities as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..formatting import percent
+from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered
+from .labels import End, at_ends
+from .style import figure
+
+TOP, BOTTOM = 12, 46
+
+
+def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
+    """Recipes as rows, models as dots with 95% Wilson intervals, in the same order everywhere."""
+    shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
+    recipes = list(dict.fromkeys(rows["recipe"]))
+    step = 1.0 / (len(shown) + 1.5)
+    height = len(recipes) * (26 * len(shown) + 44) + 60
+    fig = figure(dark, height, margin={"l": 128, "r": 112, "t": 16, "b": BOTTOM})
+    for line, recipe in enumerate(recipes):
+        here = rows[rows["recipe"] == recipe]
+        n = int(here["n"].max())
+        fig.add_annotation(x=0, xref="paper", xshift=-122, y=line, yanchor="bottom", yshift=-8, xanchor="left", showarrow=False,
+                           text=f"<b>{recipe}</b> <span style='color:{MUTED[dark]}'> on {n} sentences</span>", font={"size": 13.5})  # fmt: skip
+        for place, model in enumerate(shown, start=1):
+            own = here[here["job"] == model.job]
+            for row in own.to_dict("records"):
+                _dot(fig, row, model, line + (place + 0.2) * step, dark)
+    fig.update_yaxes(visible=False, range=[len(recipes), -0.12])
+    return fig.update_xaxes(title="Attack success rate (share of attacked sentences turned wrong)", tickformat=".0%", range=[0, 1.02], showline=True)
+
+
+def _dot(fig: go.Figure, row: dict[str, float], model: Model, y: float, dark: bool) -> None:
+    color = model.color(dark)
+    low, high, rate = (row[key] if row[key] is not None else np.nan for key in ("success_low", "success_high", "success_rate"))
+    fig.add_annotation(x=0, xref="paper", xshift=-10, y=y, xanchor="right", showarrow=False, text=model.label,
+                       font={"size": 12.5, "color": model.ink(dark)})  # fmt: skip
+    fig.add_annotation(x=1, xref="paper", xshift=8, y=y, xanchor="left", showarrow=False, font={"size": 12, "color": MUTED[dark]},
+                       text=f"{percent(rate)} ({row['succeeded']:.0f} of {row['attacked']:.0f})")  # fmt: skip
+    fig.add_scatter(x=[low, high], y=[y, y], mode="lines", line={"color": fade(color, 0.55), "width": 5}, hoverinfo="skip")
+    fig.add_scatter(
+        x=[rate], y=[y], mode="markers", name=model.label, cliponaxis=False,
+        marker={"color": color, "size": 12, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
+        hovertemplate=f"<b>{model.label}</b>, {row['recipe']}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences turned wrong: "
+        f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
+        f"{percent(row['under_attack'])} under attack<extra></extra>",
+    )  # fmt: skip
+
+
+SPENDING = {
+    "queries": ("Queries the attacker may spend on a sentence", ""),
+    "share_changed": ("Share of a sentence's words the attacker may change", ".0%"),
+}
+
+
+def against_budget(examples: pd.DataFrame, models: Sequence[Model], recipe: str, spending: str, dark: bool = False, height: int = 320) -> go.Figure:
+    """Accuracy under attack as a step curve: successes count once they are within the budget on the x axis."""
+    axis, tick = SPENDING[spending]
+    fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
+    rows = examples[(examples["recipe"] == recipe) & (examples["outcome"] != "error")]
+    won = rows[rows["outcome"] == "success"]
+    limit = 1.0 if spending == "share_changed" else float(won[spending].max() if len(won) else 1) * 1.03
+    top = min(limit, float(won[spending].max()) * 1.08) if len(won) else limit
+    ends = []
+    for model in ordered(models):
+        own = rows[rows["job"] == model.job]
+        if own.empty:
+            continue
+        x, y = _standing(own, spending, top)
+        fig.add_scatter(x=x, y=y, mode="lines", name=model.label, line={"color": model.color(dark), "width": 2.2, "shape": "hv"},
+                        hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>")  # fmt: skip
+        ends.append(End(x[-1], y[-1], model.label, model.ink(dark)))
+    at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM)
+    fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
+    return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
+
+
+def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float], list[float]]:
+    """Share still right as the budget grows: starts at clean accuracy, falls by one sentence at each success."""
+    n = len(rows)
+    right = int((rows["outcome"] != "skipped").sum())
+    costs = sorted(float(value) for value in rows.loc[rows["outcome"] == "success", spending])
+    x, y = [0.0], [right / n]
+    for fallen, cost in enumerate(costs, start=1):
+        x.append(cost)
+        y.append((right - fallen) / n)
+    return [*x, top], [*y, y[-1]]
+
+
+def probability_bars(table: pd.DataFrame, models: Sequence[Model], names: Sequence[str], dark: bool = False, truth: int | None = None) -> go.Figure:
+    """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two labels."""
+    by_job = {m.job: m for m in models}
+    table = table[table["job"].isin(by_job)]
+    if len(names) == 2:
+        return _balance(table, by_job, names, dark, truth)
+    return _groups(table, by_job, names, dark)
+
+
+def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool, truth: int | None) -> go.Figure:
+    """Two labels: the bar grows from the undecided middle towards the label predicted."""
+    labels = [by_job[row.job].label + (f" · {row.state}" if row.state else "") for row in table.itertuples()]
+    fig = figure(dark, 27 * len(table) + 70, margin={"l": 170 if any(table["state"]) else 118, "r": 16, "t": 26, "b": 40}, bargap=0.32)
+    for label, row in zip(labels, table.itertuples(), strict=True):
+        model, second = by_job[row.job], float(row.probabilities[1])
+        first_state = row.state == "original"
+        fig.add_bar(
+            y=[label], x=[second - 0.5], base=0.5, orientation="h", name=label, textposition="none",
+            marker={"color": fade(model.color(dark), 0.45) if first_state else model.color(dark), "line": {"width": 0}},
+            hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
+        )  # fmt: skip
+        right = second >= 0.5
+        fig.add_annotation(x=second, y=label, text=percent(second if right else 1 - second), xanchor="left" if right and second < 0.93 else
+                           "right" if right else "right" if second > 0.07 else "left", xshift=5 if (right and second < 0.93) or second <= 0.07 else -5,
+                           font={"size": 12, "color": PAPER[dark] if not first_state and (second >= 0.93 or second <= 0.07) else INK[dark]})  # fmt: skip
+    fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
+    for x, anchor, name, value in ((0, "left", f"← {names[0]}", 0), (1, "right", f"{names[1]} →", 1)):
+        mark = " (true label)" if truth == value else ""
+        fig.add_annotation(x=x, y=1, yref="paper", yanchor="bottom", yshift=4, xanchor=anchor, text=f"<b>{name}</b>{mark}", font={"size": 12.5})
+    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]})
+    return fig.update_xaxes(title=f"Probability of “{names[1]}”", tickformat=".0%", range=[0, 1], dtick=0.25, gridcolor=GRID[dark])
+
+
+def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool) -> go.Figure:
+    """More labels: a group of bars a label."""
+    fig = figure(dark, 22 * len(table) * len(names) + 90, margin={"l": 130, "r": 40, "t": 20, "b": 40}, bargap=0.25, barmode="group", showlegend=True)
+    for row in table.iloc[::-1].itertuples():
+        model = by_job[row.job]
+        label = model.label + (f" · {row.state}" if row.state else "")
+        fig.add_bar(y=list(names), x=list(row.probabilities), orientation="h", name=label, text=[percent(p) for p in row.probabilities],
+                    textposition="outside", cliponaxis=False, hovertemplate=f"<b>{label}</b><br>%{{y}}: %{{x:.1%}}<extra></extra>",
+                    marker={"color": fade(model.color(dark), 0.45) if row.state == "original" else model.color(dark)})  # fmt: skip
+    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5})
+    return fig.update_xaxes(title="Probability", tickformat=".0%", range=[0, 1.06])

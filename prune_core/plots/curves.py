@@ -1,0 +1,199 @@
+"""Figures that compare whole models: a quantity against sparsity, one quantity against another, a sparkline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..formatting import missing
+from ..palette import AXIS, DENSE, GRID, INK, MUTED, PAPER, Model, fade, method_color, ordered
+from ..quantities import Quantity
+from .labels import End, at_ends, padded
+from .style import figure
+
+TOP, BOTTOM = 12, 46
+
+
+def against_sparsity(
+    table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 300, compact: bool = False
+) -> go.Figure:
+    """One line a method from the dense model (0%) through its sparsities; bars are 95% intervals, stars are N:M patterns."""
+    fig = figure(dark, height, margin={"l": 58, "r": 78, "t": TOP, "b": BOTTOM})
+    points = _points(table, models, quantity)
+    if points.empty:
+        return fig
+    methods = list(dict.fromkeys(m.method for m in ordered(models) if not m.is_dense))
+    top = max(points["x"].max(), 0.1)
+    levels = sorted({round(x, 3) for x in points["x"]} | {0.0})
+    # intervals at one sparsity would lie on top of each other: each method a little to the side
+    aside = {method: (place - (len(methods) - 1) / 2) * 0.018 * top for place, method in enumerate(methods)}
+    points["x"] += points["method"].map(aside).fillna(0.0)
+    bounded = quantity.tick == ".0%"
+    near = points[["value", "low", "high"]].to_numpy().ravel()
+    y_range = padded(near, 0.0 if bounded or points["value"].min() >= 0 else None, 1.0 if bounded else None)
+    dense = points[points["method"] == DENSE]
+    _dense_line(fig, dense, dark)
+    ends = []
+    for method in methods:
+        own = points[(points["method"] == method) & (points["pattern"] == "")]
+        line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(own)]).sort_values("x")
+        color = method_color(method, dark)
+        if len(own):
+            fig.add_scatter(x=line["x"], y=line["value"], mode="lines", line={"color": color, "width": 2.2}, hoverinfo="skip")
+        _marks(fig, points[points["method"] == method], models, quantity, dark)
+        if len(own):
+            last = line.iloc[-1]
+            model = next(m for m in models if m.method == method)
+            ends.append(End(last["x"], last["value"], model.family, model.ink(dark)))
+    if len(dense):
+        if len(ends) == 0:
+            ends.append(End(0.0, dense["value"].iloc[0], "Dense", INK[dark]))
+        _marks(fig, dense, models, quantity, dark)
+    at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+    fig.update_xaxes(title="Sparsity (share of weights removed)" if not compact else "Sparsity", tickvals=_apart(levels, top), tickformat=".3~p",
+                     range=[-0.04 * top, top * 1.04], showgrid=False, showline=True)  # fmt: skip
+    fig.update_yaxes(title=None if compact else quantity.axis, range=list(y_range), tickformat=quantity.tick, nticks=6)
+    return fig.update_layout(margin={"l": 46 if compact else 62})
+
+
+def _apart(levels: list[float], top: float) -> list[float]:
+    """Tick places, leaving out those whose labels would touch the one before."""
+    kept: list[float] = []
+    for level in levels:
+        if not kept or level - kept[-1] > 0.09 * top:
+            kept.append(level)
+    return kept
+
+
+def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:
+    known = {model.job for model in models}
+    rows = table[table["job"].isin(known)] if quantity.key in table else table.iloc[:0]
+    out = pd.DataFrame({"job": rows["job"], "label": rows["label"], "method": rows["method"], "pattern": rows["pattern"], "x": rows["asked"]})
+    for name, column in (("value", quantity.key), ("low", f"{quantity.key}_low"), ("high", f"{quantity.key}_high")):
+        out[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
+    out["n"] = rows[f"{quantity.key}_n"] if f"{quantity.key}_n" in rows else np.nan
+    return out.dropna(subset="value")
+
+
+def _mean_over_seeds(points: pd.DataFrame) -> pd.DataFrame:
+    return points.groupby("x", as_index=False)["value"].mean()
+
+
+def _dense_line(fig: go.Figure, dense: pd.DataFrame, dark: bool) -> None:
+    """The baseline across the whole width, with its interval as a band."""
+    for _, row in dense.head(1).iterrows():
+        fig.add_hline(y=row["value"], line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.55)
+        if not missing(row["low"]):
+            fig.add_hrect(y0=row["low"], y1=row["high"], fillcolor=INK[dark], opacity=0.06, line_width=0, layer="below")
+
+
+def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool) -> None:
+    by_job = {model.job: model for model in models}
+    for row in points.itertuples():
+        model = by_job[row.job]
+        fig.add_scatter(
+            x=[row.x], y=[row.value], mode="markers", error_y=_bar(row.value, row.low, row.high, model.color(dark)),
+            marker={"color": model.color(dark), "size": 9, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
+            name=model.label, hovertemplate=hover(model.label, [(quantity, row.value, row.low, row.high, row.n)]), cliponaxis=False,
+        )  # fmt: skip
+
+
+def _bar(value: float, low: float, high: float, color: str) -> dict[str, object] | None:
+    if missing(low) or missing(high):
+        return None
+    return {"type": "data", "array": [high - value], "arrayminus": [value - low], "thickness": 1.2, "width": 3, "color": fade(color, 0.6)}
+
+
+def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
+    """Label, then each quantity with interval and n; values are axis values."""
+    lines = [f"<b>{label}</b>"]
+    for quantity, value, low, high, n in figures:
+        show = lambda v, q=quantity: q.show(v / q.scale)  # noqa: E731
+        interval = "" if missing(low) else f" (95%: {show(low)} to {show(high)})"
+        lines.append(f"{quantity.title}: {show(value)}{interval}" + ("" if missing(n) else f", n = {n:.0f}"))
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def scatter(
+    table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool = False, height: int = 470
+) -> go.Figure:
+    """Each model as a point with its intervals; the stepped line joins the models that none beats in both quantities."""
+    fig = figure(dark, height, margin={"l": 70, "r": 96, "t": TOP, "b": 56})
+    xs, ys = (_points(table, models, q).set_index("job") for q in (x, y))
+    shown = [m for m in ordered(models) if m.job in xs.index and m.job in ys.index]
+    if not shown:
+        return fig
+    _front(fig, xs, ys, shown, x, y, dark)
+    for model in shown:
+        h, v, color = xs.loc[model.job], ys.loc[model.job], model.color(dark)
+        fig.add_scatter(
+            x=[h["value"]], y=[v["value"]], mode="markers", name=model.label, cliponaxis=False,
+            error_x=_bar(h["value"], h["low"], h["high"], color), error_y=_bar(v["value"], v["low"], v["high"], color),
+            marker={"color": color, "size": 13, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
+            hovertemplate=hover(model.label, [(x, h["value"], h["low"], h["high"], h["n"]), (y, v["value"], v["low"], v["high"], v["n"])]),
+        )  # fmt: skip
+    x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
+    y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
+    _name_points(fig, [(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m) for m in shown], x_range, y_range, height, dark)
+    for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
+        arrow = {"higher": " · more is better", "lower": " · less is better"}.get(quantity.better, "")
+        axes(title=f"{quantity.axis}{arrow}", tickformat=quantity.tick, range=list(limits), showline=True)
+    return fig
+
+
+def _name_points(fig: go.Figure, points: Sequence[tuple[float, float, Model]], x_range: tuple[float, float], y_range: tuple[float, float],
+                 height: int, dark: bool) -> None:  # fmt: skip
+    """A name beside each point, at the nearest place where it covers no point and no other name; a hair leads back from afar."""
+    wide, tall = 620, height - TOP - 56  # a width that holds on small screens; on larger ones there is only more room
+    spots = [((x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for x, y, _ in points]
+    taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
+    for (x, y, model), (across, up) in zip(points, spots, strict=True):
+        length = 6.6 * len(model.label)
+        places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
+        boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
+        dx, dy = next((p for p in places if boxes[p][0] > 0 and 0 < boxes[p][1] < tall - 16 and not any(_meet(boxes[p], t) for t in taken)), places[0])
+        taken.append(boxes[dx, dy])
+        fig.add_annotation(
+            x=x, y=y, text=model.label, ax=dx if dx > 0 else -11, ay=-dy, xanchor="left" if dx > 0 else "right", yanchor="middle",
+            showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=fade(MUTED[dark], 0.7 if abs(dy) > 20 else 0.0), standoff=6,
+            font={"size": 12.5, "color": model.ink(dark)},
+        )  # fmt: skip
+
+
+def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def pareto(points: Sequence[tuple[float, float]], x_better: str, y_better: str) -> list[int]:
+    """Indices of the points that no other point matches in both and beats in one, by x."""
+    flip_x, flip_y = (-1.0 if better == "lower" else 1.0 for better in (x_better, y_better))
+    good = [(flip_x * px, flip_y * py) for px, py in points]
+    best = [i for i, p in enumerate(good) if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in good)]
+    return sorted(best, key=lambda i: points[i])
+
+
+def _front(fig: go.Figure, xs: pd.DataFrame, ys: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool) -> None:
+    if not (x.better and y.better) or len(models) < 2:
+        return
+    points = [(float(xs.loc[m.job]["value"]), float(ys.loc[m.job]["value"])) for m in models]
+    front = [points[i] for i in pareto(points, x.better, y.better)]
+    fig.add_scatter(x=[p[0] for p in front], y=[p[1] for p in front], mode="lines", hoverinfo="skip",
+                    line={"color": MUTED[dark], "width": 1.4, "dash": "dot"})  # fmt: skip
+
+
+def sparkline(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 72) -> go.Figure:
+    """A study in one glance: the quantity against sparsity, one thin line a method, no axes."""
+    fig = figure(dark, height, margin={"l": 4, "r": 4, "t": 6, "b": 6}, hovermode=False)
+    points = _points(table, models, quantity)
+    dense = points[points["method"] == DENSE]
+    if len(dense):
+        fig.add_hline(y=dense["value"].iloc[0], line={"color": AXIS[dark], "width": 1, "dash": "dot"})
+    for method in dict.fromkeys(m.method for m in ordered(models) if not m.is_dense):
+        line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(points[points["method"] == method])]).sort_values("x")
+        fig.add_scatter(x=line["x"], y=line["value"], mode="lines+markers", hoverinfo="skip", cliponaxis=False,
+                        line={"color": method_color(method, dark), "width": 2}, marker={"size": 5})  # fmt: skip
+    fig.update_xaxes(visible=False)
+    return fig.update_yaxes(visible=False, gridcolor=GRID[dark])

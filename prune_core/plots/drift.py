@@ -1,0 +1,102 @@
+"""Figures of how far the representations moved: the map of one block, and similarity to dense by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..palette import AXIS, INK, MUTED, PAPER, Model, fade, ordered
+from .labels import End, at_ends, padded
+from .style import figure
+
+TOP, BOTTOM = 10, 42
+CHANGED = {False: "#b3123f", True: "#ff6b8b"}  # a crossed point must stand out from every model's hue
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """One way to compare two sets of representations."""
+
+    column: str
+    title: str
+    axis: str
+    same: float  # its value when nothing moved
+    gloss: str
+
+
+SIMILARITIES = (
+    Similarity("cka", "CKA", "Linear CKA", 1.0, "Do the two models place sentences in the same geometry, whatever the rotation?"),
+    Similarity("cosine", "Cosine", "Mean cosine", 1.0, "Does each sentence's vector still point the same way?"),
+    Similarity("procrustes", "Procrustes distance", "Distance after best rotation", 0.0, "What is left after the best rotation is undone?"),
+    Similarity("overlap", "Neighbours kept", "Neighbour overlap", 1.0, "Are a sentence's nearest neighbours still its nearest?"),
+)
+
+
+def by_block(rows: pd.DataFrame, models: Sequence[Model], what: Similarity, pooling: str = "cls", dark: bool = False, height: int = 250,
+             chosen: int | None = None) -> go.Figure:  # fmt: skip
+    """One line a model from block to block; the dotted line is "nothing moved", the pale column the block on the map."""
+    fig = figure(dark, height, margin={"l": 48, "r": 104, "t": TOP, "b": BOTTOM})
+    rows = rows[rows["pooling"] == pooling]
+    y_range = padded([*rows[what.column].tolist(), what.same], share=0.06)
+    fig.add_hline(y=what.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
+    if chosen is not None:
+        fig.add_vrect(x0=chosen + 0.7, x1=chosen + 1.3, fillcolor=INK[dark], opacity=0.06, line_width=0, layer="below")
+    ends = []
+    for model in ordered(models):
+        own = rows[rows["job"] == model.job].sort_values("block")
+        if own.empty or model.is_dense:
+            continue
+        fig.add_scatter(
+            x=own["block"] + 1, y=own[what.column], mode="lines+markers", name=model.label, cliponaxis=False,
+            line={"color": model.color(dark), "width": 2}, marker={"size": 6.5, "symbol": model.symbol, "color": model.color(dark)},
+            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: {what.axis.lower() if what.column != 'cka' else 'CKA'} %{{y:.3f}}<extra></extra>",
+        )  # fmt: skip
+        ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.label, model.ink(dark)))
+    if len(ends) <= 8:
+        at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
+    blocks = int(rows["block"].max()) + 1 if len(rows) else 1
+    fig.update_xaxes(title="Block", dtick=1 if blocks <= 12 else 2, range=[0.7, blocks + 0.3], showgrid=False, showline=True)
+    return fig.update_yaxes(range=list(y_range), nticks=5, tickformat=".3~f")
+
+
+def moves(rows: pd.DataFrame, model: Model, block: int, projection: str, texts: pd.DataFrame, names: Sequence[str], dark: bool = False,
+          height: int = 520) -> go.Figure:  # fmt: skip
+    """The map: each sentence as a hollow dense point and a filled pruned one, joined; a filled cross marks a changed prediction."""
+    fig = figure(dark, height, margin={"l": 16, "r": 16, "t": 8, "b": 34}, hovermode="closest")
+    here = rows[(rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)]
+    if here.empty:
+        return fig
+    told = texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
+    known = here[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(told, on="example")
+    gap = np.full(len(known), np.nan)
+    # one line trace with breaks instead of a trace a segment
+    fig.add_scattergl(x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(), y=np.stack([known["y_dense"], known["y"], gap], 1).ravel(),
+                      mode="lines", line={"color": fade(MUTED[dark], 0.45), "width": 1}, hoverinfo="skip", name="move")  # fmt: skip
+    changed = (known["dense"] != known["pruned"]).to_numpy()
+    color = model.color(dark)
+    notes = [_note(row, names) for row in known.to_dict("records")]
+    fig.add_scattergl(x=known["x_dense"], y=known["y_dense"], mode="markers", name="dense", text=notes, hovertemplate="%{text}<extra>dense</extra>",
+                      marker={"symbol": "circle-open", "size": 7, "color": fade(INK[dark], 0.6), "line": {"width": 1.1}})  # fmt: skip
+    for flag, symbol, name, size, fill in ((False, "circle", model.label, 7, color), (True, "x", "prediction changed", 11, CHANGED[dark])):
+        pick = changed == flag
+        fig.add_scattergl(
+            x=known["x"][pick], y=known["y"][pick], mode="markers", name=name, text=[n for n, p in zip(notes, pick, strict=True) if p],
+            hovertemplate="%{text}<extra>" + model.label + "</extra>",
+            marker={"symbol": symbol, "size": size, "color": fill, "line": {"width": 0.8, "color": PAPER[dark]}, "opacity": 0.95},
+        )  # fmt: skip
+    title = "UMAP" if projection == "umap" else "Principal component"
+    fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
+    fig.update_yaxes(title=f"{title} 2", showticklabels=False, showgrid=False, showline=True, scaleanchor="x", constrain="domain")
+    fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0}, margin={"t": 34, "l": 34})
+    return fig
+
+
+def _note(row: dict[str, object], names: Sequence[str]) -> str:
+    text = str(row.get("text", ""))
+    lines = [text[i : i + 64] for i in range(0, min(len(text), 192), 64)]
+    name = lambda value: names[int(value)] if value == value and int(value) < len(names) else str(value)  # noqa: E731
+    return "<br>".join(lines) + f"<br>label {name(row['label'])} · dense {name(row['dense'])} · pruned {name(row['pruned'])}"

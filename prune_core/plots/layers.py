@@ -1,0 +1,144 @@
+"""Figures of where in the network the error arises: by depth, own against inherited, and block by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..formatting import error, percent
+from ..palette import AXIS, MUTED, PAPER, SEQUENTIAL, Model, fade, ordered
+from .labels import End, at_ends, padded
+from .style import figure, template
+
+PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+PART_TITLES = {"query": "query", "key": "key", "value": "value", "attention_output": "attn. output", "ffn_in": "FFN in", "ffn_out": "FFN out",
+               "block": "block output"}  # fmt: skip
+TOP, BOTTOM = 12, 46
+
+
+def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", dark: bool = False, height: int = 400) -> go.Figure:
+    """One line a model: the total relative error of `part` ("block" = hidden states) from the first block to the last."""
+    fig = figure(dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest")
+    rows = rows[rows["part"] == part]
+    ends = []
+    for model in ordered(models):
+        own = rows[rows["job"] == model.job].sort_values("block")
+        if own.empty:
+            continue
+        fig.add_scatter(
+            x=own["block"] + 1, y=own["total"], mode="lines+markers", name=model.label, cliponaxis=False,
+            line={"color": model.color(dark), "width": 2.2},
+            marker={"color": model.color(dark), "size": 8, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
+            customdata=[error(value) for value in own["total"]],
+            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata}}<extra></extra>",
+        )  # fmt: skip
+        ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.label, model.ink(dark)))
+    y_range = padded(rows["total"].tolist(), low=0.0)
+    if len(ends) <= 8:
+        at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+    else:
+        fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
+    blocks = int(rows["block"].max()) + 1 if len(rows) else 1
+    fig.update_xaxes(title="Block (1 = first after the embeddings)", dtick=1 if blocks <= 12 else 2, range=[0.8, blocks + 0.05], showgrid=False,
+                     showline=True)  # fmt: skip
+    return fig.update_yaxes(title=f"Relative error of the {PART_TITLES[part]}", range=list(y_range), tickformat=".2~f", nticks=7)
+
+
+def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340) -> go.Figure:
+    """One model, mean over a block's six parts: what the block's own pruning does, what came in, and both together."""
+    fig = figure(dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified")
+    parts = rows[(rows["job"] == model.job) & (rows["part"] != "block")]
+    if parts.empty:
+        return fig
+    mean = parts.groupby("block")[["own", "inherited", "total"]].mean()
+    x, color = mean.index + 1, model.color(dark)
+    shades = (("own", fade(color, 0.75), "own"), ("inherited", fade(color, 0.32), "inherited"))
+    floor, ends = np.zeros(len(mean)), []
+    for column, fill, name in shades:
+        values = mean[column].to_numpy()
+        fig.add_scatter(x=x, y=values, mode="lines", stackgroup="errors", line={"width": 0.6, "color": color}, fillcolor=fill, name=name,
+                        hovertemplate="%{y:.3f}")  # fmt: skip
+        if values[-1] > 0:
+            ends.append(End(x[-1], floor[-1] + values[-1] / 2, name, model.ink(dark)))
+        floor = floor + values
+    total = mean["total"].to_numpy()
+    fig.add_scatter(x=x, y=total, mode="lines+markers", name="total", line={"color": model.ink(dark), "width": 2.2, "dash": "dash"},
+                    marker={"size": 6}, hovertemplate="%{y:.3f}", cliponaxis=False)  # fmt: skip
+    ends.append(End(x[-1], total[-1], "total", model.ink(dark)))
+    y_range = padded([0.0, *floor, *total], low=0.0)
+    at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+    fig.update_xaxes(title="Block", dtick=1 if len(x) <= 12 else 2, range=[0.9, max(x) + 0.05], showgrid=False, showline=True, hoverformat=".0f")
+    return fig.update_yaxes(title="Relative error (mean over parts)", range=list(y_range), tickformat=".2~f", nticks=6)
+
+
+def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False) -> go.Figure:
+    """Block by part, one map a model on one colour scale: `total`, `own` or `inherited` error, or realised `sparsity`."""
+    shown = [m for m in ordered(models) if not m.is_dense and (rows["job"] == m.job).any()]
+    rows = rows[(rows["part"] != "block") & rows["job"].isin([m.job for m in shown])]
+    if rows.empty:
+        return figure(dark, 120)
+    wide = 2 if len(shown) == 4 else min(3, len(shown))
+    deep = -(-len(shown) // wide)
+    blocks = int(rows["block"].max()) + 1
+    tall = blocks * (22 if blocks <= 8 else 15)
+    titles = [f"<b>{m.label}</b>" for m in shown]
+    fig = make_subplots(deep, wide, subplot_titles=titles, horizontal_spacing=0.035, vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
+                        shared_xaxes=True, shared_yaxes=True)  # fmt: skip
+    share = column == "sparsity"
+    for place, model in enumerate(shown):
+        grid = rows[rows["job"] == model.job].pivot_table(index="block", columns="part", values=column).reindex(columns=list(PARTS))
+        text = [[percent(v) if share else error(v) for v in line] for line in grid.to_numpy()]
+        fig.add_heatmap(
+            z=grid.to_numpy(), x=[PART_TITLES[part] for part in PARTS], y=grid.index + 1, coloraxis="coloraxis", xgap=1.5, ygap=1.5,
+            customdata=text, row=place // wide + 1, col=place % wide + 1,
+            hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata}}<extra></extra>",
+        )  # fmt: skip
+        if blocks <= 8:
+            _write_cells(fig, grid, float(np.nanmax(rows[column])), share, place // wide + 1, place % wide + 1)
+        if place + wide >= len(shown):  # nothing below it
+            fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
+    for note, model in zip(fig.layout.annotations, shown, strict=True):
+        note.update(font={"size": 12.5, "color": model.ink(dark)}, yshift=2)
+    scale = {"colorscale": "Blues" if share else SEQUENTIAL, "cmin": 0.0,
+             "cmax": 1.0 if share else float(np.nanmax(rows[column])) or 1.0,
+             "colorbar": {"thickness": 10, "outlinewidth": 0, "tickformat": ".0%" if share else ".2~f", "len": 1.0, "x": 1.01,
+                          "title": {"text": "zeros" if share else "error", "side": "top", "font": {"size": 12, "color": MUTED[dark]}},
+                          "tickfont": {"size": 11.5, "color": MUTED[dark]}}}  # fmt: skip
+    fig.update_layout(template=template(dark), height=deep * (tall + 34) - 34 + 106, coloraxis=scale, margin={"l": 44, "r": 60, "t": 26, "b": 80})
+    fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
+    fig.update_yaxes(autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11})
+    return fig.update_yaxes(title="Block", col=1)
+
+
+def _write_cells(fig: go.Figure, grid: pd.DataFrame, top: float, share: bool, row: int, col: int) -> None:
+    """Each cell's figure, black on its bright and white on its dark half: the heat map's own text has one colour only."""
+    cells = [(PART_TITLES[part], block + 1, value) for block, line in grid.iterrows() for part, value in line.items()]
+    bright = [(value < 0.5) if share else value > 0.6 * top for _, _, value in cells]
+    fig.add_scatter(
+        x=[c[0] for c in cells], y=[c[1] for c in cells], mode="text", hoverinfo="skip", row=row, col=col,
+        text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
+        textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
+    )  # fmt: skip
+
+
+def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300) -> go.Figure:
+    """Zeros per block (dots) for each model; the tick on each row is what was asked for."""
+    shown = [m for m in reversed(ordered(models)) if not m.is_dense]
+    rows = rows[rows["part"] != "block"]
+    fig = figure(dark, max(height, 40 * len(shown) + 70), margin={"l": 116, "r": 20, "t": TOP, "b": BOTTOM})
+    for model in shown:
+        own = rows[rows["job"] == model.job].dropna(subset="sparsity")
+        fig.add_scatter(x=[model.sparsity], y=[model.label], mode="markers", hoverinfo="skip",
+                        marker={"symbol": "line-ns", "size": 20, "line": {"width": 1.5, "color": AXIS[dark]}})  # fmt: skip
+        fig.add_scatter(
+            x=own["sparsity"], y=[model.label] * len(own), mode="markers", name=model.label,
+            marker={"color": fade(model.color(dark), 0.55), "size": 8, "symbol": model.symbol},
+            customdata=[f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}" for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)],
+            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<extra></extra>",
+        )  # fmt: skip
+    fig.update_yaxes(showgrid=False, tickfont={"size": 12.5})
+    return fig.update_xaxes(title="Share of weights that are zero, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True)

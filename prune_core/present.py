@@ -1,0 +1,128 @@
+"""Jobs and results as text and files for the command line: lists, summaries, JSON, an exported checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import PruneError
+from . import formatting as f
+from .palette import Model, ordered
+from .plugins import Options, option_specs
+from .store import Job, Status, Store
+
+
+def plugins(registry: Mapping[str, type[Options]]) -> str:
+    """Every plug-in with its options, defaults and help."""
+    lines = []
+    for name, kind in registry.items():
+        paper = getattr(kind, "paper", "")
+        lines.append(f"{name}: {kind.title}. {kind.summary}." + (f"\n    {paper}" if paper else ""))
+        for spec in option_specs(kind):
+            choices = f" ({', '.join(map(str, spec['choices']))})" if spec.get("choices") else ""
+            lines.append(f"    {spec['name'] + ' = ' + str(spec['default']):28} {spec.get('help', '')}{choices}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def job_table(jobs: Sequence[Job]) -> str:
+    """One line a job."""
+    if not jobs:
+        return "There are no jobs yet. Queue the demo study with python -m prune_core demo, or start one with run."
+    rows = [("ID", "STATUS", "DONE", "TIME", "LABEL", "STUDY", "")]
+    for job in jobs:
+        note = job.error if job.status == Status.FAILED else f"{job.stage}: {job.message}" if job.status == Status.RUNNING else job.message
+        spent = f.seconds(sum(job.seconds.values())) if job.seconds else ""
+        rows.append((str(job.id), job.status, f"{job.progress:.0%}", spent, job.label, job.study, note[:80]))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows)
+
+
+def model_of(job: Job, label: str) -> Model:
+    """A job as charts see it."""
+    method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
+    if not method:
+        return Model(job.id, label, seed=seed)
+    options = method["options"]
+    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed)
+
+
+def models_of(jobs: Sequence[Job]) -> list[Model]:
+    """The jobs as models in the usual order; a label that two of them bear gets the job's number."""
+    labels = [job.label for job in jobs]
+    return ordered(model_of(job, job.label if labels.count(job.label) == 1 else f"{job.label} · job {job.id}") for job in jobs)
+
+
+def headline(store: Store, job: Job) -> str:
+    """A job in one line."""
+    if job.status != Status.DONE:
+        return f"  job {job.id}: {job.label}: {job.status}. {job.error}".rstrip()
+    figures = [f"{title.lower()} {text}" for title, text, _ in _figures(store, job)[:4]]
+    return f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
+
+
+def summary(store: Store, job: Job) -> str:
+    """A job and its main figures."""
+    facts, experiment = job.facts, job.experiment
+    lines = [f"Job {job.id}: {job.label}, {job.status}, in study {job.study!r}"]
+    lines.append(f"  {experiment['checkpoint']} on {experiment['source']['task']}, seed {experiment['seed']}")
+    if facts:
+        lines.append(
+            f"  {facts['calibration_n']} calibration and {facts['evaluation_n']} evaluation sentences, batches of {facts['batch_size']}, "
+            f"{facts['dtype']} on {facts['device']} ({facts['device_title']})"
+        )
+    if job.seconds:
+        lines.append("  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items()))
+    if job.error:
+        lines.append(f"  {job.error}\n  Log: {store.folder(job.id) / 'log.txt'}")
+    figures = _figures(store, job)
+    if figures:
+        width = max(len(title) for title, _, _ in figures)
+        lines += ["", *(f"  {title.ljust(width)}  {text:>14}  {note}".rstrip() for title, text, note in figures)]
+    counts = {name: len(rows) for name, rows in store.records(job.id).items()}
+    if counts:
+        lines += ["", "  Tables: " + ", ".join(f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())]
+    return "\n".join(lines)
+
+
+def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
+    """(title, value, interval and n) of every quantity that the job's tables give."""
+    from . import quantities
+
+    tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
+    found = []
+    for quantity in quantities.available(tables).values():
+        value, low, high, n = quantity.read(tables[quantity.table])
+        interval = "" if math.isnan(low) else f"{quantity.show(low)} to {quantity.show(high)}"
+        size = "" if math.isnan(n) else f"n = {n:.0f}"
+        found.append((quantity.title, quantity.show(value), ", ".join(filter(None, (interval, size)))))
+    return found
+
+
+def result(store: Store, job: Job) -> dict[str, Any]:
+    """What --json writes."""
+    made = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts, "seconds": job.seconds}
+    return made | {"rows": store.records(job.id)}
+
+
+def write_json(store: Store, job: Job, path: Path) -> None:
+    """The job's experiment, versions, seconds and rows as JSON."""
+    path.write_text(json.dumps(result(store, job), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def export_checkpoint(store: Store, job: Job, folder: Path) -> None:
+    """Copy the pruned checkpoint, an ordinary Hugging Face folder, with a note of how it was made."""
+    source = store.folder(job.id) / "checkpoint"
+    if job.experiment["method"] is None:
+        raise PruneError(f"Job {job.id} is a dense baseline; it has no pruned checkpoint. Its weights are {job.experiment['checkpoint']}.")
+    if "prune" not in job.done or not source.is_dir():
+        raise PruneError(f"Job {job.id} has no pruned checkpoint (it is {job.status}); resume it first.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PruneError(f"{folder} exists and is not empty; name a new folder.")
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    card = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts}
+    (folder / "prunescope.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,115 @@
+"""Studies: the bundled demo, and sweeps written as YAML. A study is a list of experiments under one name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import PruneError
+from .data import Source
+from .experiment import Experiment
+from .measures import MEASURES
+from .methods import METHODS
+from .plugins import Method, build
+
+DEMO = "Demo"
+DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
+DEMO_SPARSITIES = (0.5, 0.7)
+
+
+def demo() -> list[Experiment]:
+    """What the one button runs: the dense model, and three methods at two sparsities, with every measure."""
+    methods = [build(METHODS, name, {"sparsity": sparsity}) for sparsity in DEMO_SPARSITIES for name in DEMO_METHODS]
+    measures = tuple(kind() for kind in MEASURES.values())
+    return [Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The keys of a sweep file: every method at every sparsity and pattern, for every seed."""
+
+    study: str = ""
+    checkpoint: str = "demo"
+    task: str = "demo"
+    text: str = ""
+    text_pair: str = ""
+    label: str = ""
+    calibration: str = ""  # a file of its own
+    methods: Sequence[Any] = ()
+    sparsities: Sequence[float] = ()
+    patterns: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    measures: Sequence[Any] = ("accuracy",)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by plug-in
+    dense: bool = True  # the baseline belongs to the study
+    calibration_size: int = 256
+    evaluation_size: int = 0
+    device: str = "auto"
+    batch_size: int = 32
+    max_length: int = 128
+
+    def experiments(self) -> list[Experiment]:
+        """The grid; seeds outermost, so that the dense model is measured once for each."""
+        source = Source(self.task, self.text, self.text_pair, self.label, self.calibration)
+        measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
+        return [
+            Experiment(
+                self.checkpoint, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
+                self.device, self.batch_size, self.max_length, self.study,
+            )
+            for seed in _list(self.seeds, "seeds")
+            for method in [*([None] if self.dense else []), *self._methods()]
+        ]  # fmt: skip
+
+    def _methods(self) -> list[Method]:
+        points: list[dict[str, Any]] = [{"sparsity": value} for value in _list(self.sparsities, "sparsities")]
+        points += [{"pattern": value} for value in _list(self.patterns, "patterns")]
+        named = self._named(self.methods, "methods")
+        return [build(METHODS, name, options | point) for point in points or [{}] for name, options in named]
+
+    def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
+        """Entries such as `akr` or `akr: {solver: exact}` as (name, options)."""
+        found = []
+        for entry in _list(entries, key):
+            name, own = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+            if not isinstance(name, str) or not isinstance(own or {}, dict):
+                raise PruneError(f"{key}: {entry!r} is not understood; write a name, or {{name: {{option: value}}}} for options.")
+            found.append((name, {**(self.options.get(name) or {}), **(own or {})}))
+        return found
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    if isinstance(value, (str, dict)) or not isinstance(value, Sequence):
+        raise PruneError(f"{key} is {value!r}; write a list, such as [a, b].")
+    return list(value)
+
+
+def load(path: Path) -> list[Experiment]:
+    """The experiments of a sweep file."""
+    if not path.is_file():
+        raise PruneError(f"{path}: there is no such file.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PruneError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(content, dict):
+        raise PruneError(f"{path} holds no keys; a sweep needs at least methods and sparsities.")
+    known = list(Sweep.__dataclass_fields__)
+    for key in content:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise PruneError(f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}.")
+    sweep = Sweep(**{"study": path.stem, **content})
+    for name in sweep.options:
+        if name not in METHODS and name not in MEASURES:
+            raise PruneError(f"{path}: options are given for {name!r}, which is no method and no measure.")
+    found = sweep.experiments()
+    if not found:
+        raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
+    return found

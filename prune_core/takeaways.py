@@ -1,0 +1,199 @@
+"""The one sentence each page opens with, from rows: figures with intervals, and no claim that an interval does not show.
+
+Pure functions that return Markdown-free text; "" where there is nothing to say yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import pandas as pd
+
+from .formatting import error, missing, p_value, percent, plain, plural, signed
+from .palette import Model, ordered
+
+
+def of(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """A model's own rows."""
+    return rows[rows["job"] == model.job] if len(rows) else rows
+
+
+def pruned(rows: pd.DataFrame, models: Sequence[Model]) -> list[Model]:
+    """The pruned models that have rows, in their usual order."""
+    return [m for m in ordered(models) if not m.is_dense and len(of(rows, m))]
+
+
+def hardest(models: Sequence[Model]) -> list[Model]:
+    """Those at the highest sparsity asked for; patterns are left out where anything else is there."""
+    plain_ones = [m for m in models if not m.pattern] or list(models)
+    top = max((m.sparsity for m in plain_ones), default=0.0)
+    return [m for m in plain_ones if m.sparsity == top]
+
+
+def name(model: Model) -> str:
+    """A model inside a sentence: AKR at 70%."""
+    return "the dense model" if model.is_dense else model.label.replace(f" {model.level}", f" at {model.level}", 1)
+
+
+def difference_words(value: float, low: float, high: float, n: float) -> str:
+    """A difference of shares against dense as words that its interval allows."""
+    if value == 0 and low <= 0 <= high:
+        return f"the same as dense (95% interval {signed(100 * low)} to {signed(100 * high)} points, n = {n:.0f})"
+    side, size = ("below", -value) if value < 0 else ("above", value)
+    if low <= 0 <= high:
+        return (
+            f"{100 * size:.1f} points {side} dense, within noise at n = {n:.0f} "
+            f"(95% interval {signed(100 * low)} to {signed(100 * high)} points)"
+        )
+    ends = sorted((abs(low), abs(high)))
+    return f"{100 * size:.1f} points {side} dense (95% interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}, n = {n:.0f})"
+
+
+def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+    """How much accuracy the best of the most pruned models keeps."""
+    shown = pruned(rows, models)
+    if not shown:
+        dense = next((m for m in models if m.is_dense and len(of(rows, m))), None)
+        if dense is None:
+            return ""
+        row = of(rows, dense).iloc[0]
+        return (
+            f"The dense model classifies {percent(row['accuracy'])} of {row['n']:.0f} sentences correctly "
+            f"(95% interval {percent(row['low'])} to {percent(row['high'])}); no pruned model is measured yet."
+        )
+    rivals = hardest(shown)
+    best = max(rivals, key=lambda m: of(rows, m).iloc[0]["accuracy"])
+    row = of(rows, best).iloc[0]
+    told = difference_words(row["difference"], row["difference_low"], row["difference_high"], row["n"])
+    sentence = f"{_capital(name(best))} keeps {percent(row['accuracy'])} accuracy, {told}"
+    if len(rivals) > 1:
+        worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["accuracy"])
+        last = of(rows, worst).iloc[0]
+        sentence += f"; {worst.family} at the same sparsity keeps {percent(last['accuracy'])} ({percent(last['low'])} to {percent(last['high'])})"
+    return sentence + "."
+
+
+def broken(rows: pd.DataFrame, model: Model) -> str:
+    """Newly broken and newly fixed examples of one model, with the exact test."""
+    row = of(rows, model).iloc[0]
+    return (
+        f"{row['broken']:.0f} newly broken, {row['fixed']:.0f} newly fixed of {row['n']:.0f} "
+        f"(McNemar {p_value(row['p_value'])})"
+    )
+
+
+def attack(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+    """What the first recipe does to dense, and to which pruned models it does more than noise explains."""
+    if rows.empty:
+        return ""
+    recipe = rows.groupby("recipe", sort=False)["n"].max().idxmax()
+    rows = rows[rows["recipe"] == recipe]
+    dense = next((m for m in models if m.is_dense and len(of(rows, m))), None)
+    shown = pruned(rows, models)
+    if dense is None:
+        return _rates_alone(rows, shown, recipe)
+    base = of(rows, dense).iloc[0]
+    opening = (
+        f"{recipe} turns {base['succeeded']:.0f} of the {base['attacked']:.0f} sentences it attacks on the dense model "
+        f"({percent(base['success_rate'])}, 95% interval {percent(base['success_low'])} to {percent(base['success_high'])})"
+    )
+    if not shown or not base["attacked"]:
+        return opening + "."
+    gaps = [(m, *rate_difference(of(rows, m).iloc[0], base)) for m in shown if of(rows, m).iloc[0]["attacked"]]
+    clear = [gap for gap in gaps if gap[2] > 0 or gap[3] < 0]
+    if not clear:
+        widest = max(gaps, key=lambda gap: abs(gap[1]))
+        return (
+            f"{opening}; no pruned model differs by more than noise at this sample size (largest difference: "
+            f"{name(widest[0])}, {signed(100 * widest[1])} points, 95% interval {signed(100 * widest[2])} to {signed(100 * widest[3])})."
+        )
+    model, value, low, high = max(clear, key=lambda gap: abs(gap[1]))
+    others = len(gaps) - len(clear)
+    rest = f"; {plural(others, 'other model')} cannot be told from dense at this sample size" if others else ""
+    way = "more" if value > 0 else "fewer"
+    ends = sorted((abs(low), abs(high)))
+    return (
+        f"{opening}; on {name(model)} it succeeds on {100 * abs(value):.0f} points {way} "
+        f"(95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}){rest}."
+    )
+
+
+def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str:
+    if not shown:
+        return ""
+    worst = max(shown, key=lambda m: of(rows, m).iloc[0]["success_rate"])
+    row = of(rows, worst).iloc[0]
+    return (
+        f"{recipe} succeeds most often on {name(worst)}: {percent(row['success_rate'])} of {row['attacked']:.0f} attacked sentences "
+        f"(95% interval {percent(row['success_low'])} to {percent(row['success_high'])}); the dense model has not been attacked yet."
+    )
+
+
+def rate_difference(row: pd.Series, base: pd.Series) -> tuple[float, float, float]:
+    """(difference, low, high) of two success rates from their Wilson intervals (Newcombe 1998, method 10)."""
+    p, q = row["success_rate"], base["success_rate"]
+    low = p - q - sqrt((p - row["success_low"]) ** 2 + (base["success_high"] - q) ** 2)
+    high = p - q + sqrt((row["success_high"] - p) ** 2 + (q - base["success_low"]) ** 2)
+    return p - q, low, high
+
+
+def layers(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+    """How the best and worst of the most pruned models' errors grow with depth, and what of it is inherited."""
+    if rows.empty:
+        return ""
+    blocks = rows[rows["part"] == "block"]
+    shown = hardest(pruned(blocks, models))
+    if not shown:
+        return ""
+    last = {m.job: of(blocks, m).sort_values("block").iloc[-1] for m in shown}
+    best = min(shown, key=lambda m: last[m.job]["total"])
+    first = of(blocks, best).sort_values("block").iloc[0]
+    end = last[best.job]
+    sentence = (
+        f"In {name(best)} the hidden states' relative error goes from {error(first['total'])} in block {first['block'] + 1:.0f} "
+        f"to {error(end['total'])} in block {end['block'] + 1:.0f}"
+    )
+    if len(shown) > 1:
+        worst = max(shown, key=lambda m: last[m.job]["total"])
+        sentence += f"; in {name(worst)} it reaches {error(last[worst.job]['total'])}"
+    parts = of(rows[rows["part"] != "block"], best).groupby("block")[["own", "inherited"]].mean()
+    mostly = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
+    if mostly and mostly == list(range(mostly[0], len(parts) + 1)):
+        sentence += f". From block {mostly[0]} on, {best.family}'s inherited error is larger than its own"
+    return sentence + "."
+
+
+def drift(rows: pd.DataFrame, models: Sequence[Model], pooling: str = "cls") -> str:
+    """Who keeps the last block's neighbours best, and who worst."""
+    if rows.empty:
+        return ""
+    rows = rows[(rows["pooling"] == pooling) & (rows["block"] == rows["block"].max())]
+    shown = pruned(rows, models)
+    if not shown:
+        return ""
+    best, worst = (pick(shown, key=lambda m: of(rows, m).iloc[0]["overlap"]) for pick in (max, min))
+    row = of(rows, best).iloc[0]
+    sentence = (
+        f"In the last block {name(best)} keeps {percent(row['overlap'])} of each sentence's {row['k']:.0f} nearest neighbours "
+        f"(CKA {plain(row['cka'])}, mean cosine {plain(row['cosine'])})"
+    )
+    if worst is not best:
+        other = of(rows, worst).iloc[0]
+        sentence += f"; {name(worst)} keeps {percent(other['overlap'])} (CKA {plain(other['cka'])})"
+    return f"{sentence}. n = {row['n']:.0f} sentences."
+
+
+def cost(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+    """Size and speed of the most pruned model beside dense, with the measure's own note."""
+    shown = hardest(pruned(rows, models))
+    if not shown:
+        return ""
+    own = of(rows, shown[-1])
+    now = own[own["model"] == "pruned"].iloc[0]
+    note = "" if missing(now.get("note")) else f" {now['note']}"
+    return f"{_capital(name(shown[-1]))} has {percent(now['sparsity'])} zeros in the encoder's Linears.{note}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

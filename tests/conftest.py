@@ -1,0 +1,16 @@
+"""No test touches the network or the user's runs."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports transformers
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A store of its own for every test."""
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

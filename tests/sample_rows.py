@@ -1,0 +1,205 @@
+"""A small made-up study with realistic figures, for tests of charts, sentences and pages: no model is run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+BLOCKS = 6
+RUNS = (("dense", 0.0), ("magnitude", 0.5), ("magnitude", 0.7), ("sparsegpt", 0.5), ("sparsegpt", 0.7), ("akr", 0.5), ("akr", 0.7))
+TITLES = {"dense": "Dense", "magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR"}
+ACCURACY = {("dense", 0.0): 0.92, ("magnitude", 0.5): 0.862, ("magnitude", 0.7): 0.77, ("sparsegpt", 0.5): 0.905,
+            ("sparsegpt", 0.7): 0.845, ("akr", 0.5): 0.917, ("akr", 0.7): 0.893}  # fmt: skip
+HARM = {"dense": 0.0, "magnitude": 1.0, "wanda": 0.8, "sparsegpt": 0.6, "akr": 0.35}
+TEXTS = (
+    "A film that asks little of its audience and gives back even less.",
+    "The dialogue is not as clever as it believes, yet the last hour quietly broke my heart.",
+    "Hardly the disaster the trailers promised; I left the cinema smiling.",
+    "Three good jokes do not make a comedy, however often they are repeated.",
+    "Every frame looks painted, and the story is just as carefully composed.",
+    "I wanted to like it, and for twenty minutes I nearly did.",
+    "The lead carries scenes that would sink a lesser actor without a trace.",
+    "An expensive nap.",
+)
+
+
+def label(method: str, sparsity: float) -> str:
+    return "Dense" if method == "dense" else f"{TITLES[method]} {sparsity:.0%}"
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    z = 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
+
+
+def probabilities(confidence: float, prediction: int) -> list[float]:
+    return [1 - confidence, confidence] if prediction else [confidence, 1 - confidence]
+
+
+def predictions(method: str, sparsity: float, n: int) -> pd.DataFrame:
+    shared, own = np.random.default_rng(0), np.random.default_rng(abs(hash_of(method, sparsity)))
+    labels = shared.integers(0, 2, n)
+    dense = np.where(shared.random(n) < ACCURACY[("dense", 0.0)], labels, 1 - labels)
+    flip = own.random(n) < (ACCURACY[("dense", 0.0)] - ACCURACY[(method, sparsity)]) * 1.3
+    pruned = np.where(flip, 1 - dense, dense)
+    sure = 0.55 + 0.44 * shared.random(n)
+    return pd.DataFrame(
+        [
+            {"example": i, "text": TEXTS[i % len(TEXTS)], "pair": None, "label": int(labels[i]), "dense": int(dense[i]),
+             "pruned": int(pruned[i]), "dense_probabilities": probabilities(sure[i], dense[i]),
+             "pruned_probabilities": probabilities(0.5 + (sure[i] - 0.5) * 0.8, pruned[i])}
+            for i in range(n)
+        ]
+    )  # fmt: skip
+
+
+def hash_of(method: str, sparsity: float) -> int:
+    return sum(map(ord, method)) * 1000 + round(sparsity * 100)
+
+
+def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
+    n = len(rows)
+    was, now = rows["dense"] == rows["label"], rows["pruned"] == rows["label"]
+    broken, fixed = int((was & ~now).sum()), int((~was & now).sum())
+    difference = (fixed - broken) / n
+    spread = 1.96 * math.sqrt(max(broken + fixed - (fixed - broken) ** 2 / n, 0)) / n
+    dense_low, dense_high = wilson(was.mean(), n)
+    low, high = wilson(now.mean(), n)
+    tail = sum(math.comb(broken + fixed, k) for k in range(min(broken, fixed) + 1)) / 2 ** (broken + fixed)
+    return pd.DataFrame(
+        [{"n": n, "dense_accuracy": was.mean(), "dense_low": dense_low, "dense_high": dense_high, "accuracy": now.mean(), "low": low,
+          "high": high, "difference": difference, "difference_low": difference - spread, "difference_high": difference + spread,
+          "agreement": (rows["dense"] == rows["pruned"]).mean(), "broken": broken, "fixed": fixed, "p_value": min(1.0, 2 * tail)}]
+    )  # fmt: skip
+
+
+def harm(method: str, sparsity: float) -> float:
+    return HARM[method] * (sparsity / 0.7) ** 2
+
+
+def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
+    out, bad = [], harm(method, sparsity)
+    for block in range(BLOCKS):
+        for place, part in enumerate(PARTS):
+            own = bad * (0.16 + 0.03 * (place % 3) + 0.02 * block)
+            inherited = bad * 0.09 * block * (1.15 if place < 3 else 0.9)
+            out.append({"block": block, "part": part, "own": own, "inherited": inherited, "total": math.hypot(own, inherited),
+                        "cosine": np.nan, "sparsity": sparsity})  # fmt: skip
+        total = bad * (0.12 + 0.075 * block)
+        out.append({"block": block, "part": "block", "own": np.nan, "inherited": np.nan, "total": total, "cosine": 1 - total**2 / 2,
+                    "sparsity": np.nan})  # fmt: skip
+    return pd.DataFrame(out)
+
+
+def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
+    bad, shared, own = harm(method, sparsity), np.random.default_rng(1), np.random.default_rng(hash_of(method, sparsity))
+    by_block = pd.DataFrame(
+        [
+            {"block": b, "pooling": pooling, "cka": 1 - bad * 0.03 * (b + 1), "cosine": 1 - bad * 0.04 * (b + 1),
+             "procrustes": bad * 0.06 * (b + 1), "overlap": 1 - bad * 0.09 * (b + 1), "k": 10, "n": n}
+            for b in range(BLOCKS)
+            for pooling in ("cls", "mean")
+        ]
+    )  # fmt: skip
+    examples = predictions(method, sparsity, n)[["example", "text", "label", "dense", "pruned"]]
+    maps = []
+    for block in range(BLOCKS):
+        for projection in ("pca", "umap") if block == BLOCKS - 1 else ("pca",):
+            side = np.where(examples["dense"] == 1, 1.0, -1.0) * (0.4 + 0.5 * block)
+            dense = np.stack([side + shared.normal(0, 0.8, n), shared.normal(0, 1.1, n)], 1)
+            moved = dense * (1 - 0.12 * bad) + own.normal(0, 0.05 + 0.35 * bad, (n, 2))
+            maps.append(pd.DataFrame({"block": block, "projection": projection, "example": range(n), "x_dense": dense[:, 0],
+                                      "y_dense": dense[:, 1], "x": moved[:, 0], "y": moved[:, 1],
+                                      "move": np.linalg.norm(moved - dense, axis=1)}))  # fmt: skip
+    return {"drift": by_block, "drift_map": pd.concat(maps, ignore_index=True), "drift_example": examples}
+
+
+def cost(method: str, sparsity: float) -> pd.DataFrame:
+    prunable, all_weights = 10_616_832, 22_713_986
+    rows = [
+        {"model": model, "parameters": all_weights, "nonzeros": all_weights - round(share * prunable), "sparsity": share, "macs": 3.1e8,
+         "bytes": 90_900_000, "batch": 32, "length": 32, "latency_p50": 0.094, "latency_p95": 0.101, "throughput": 341.0, "device": "cpu",
+         "note": "Unstructured zeros bring no speed-up on ordinary kernels."}
+        for model, share in (("dense", 0.0), ("pruned", sparsity))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
+    summary, examples = [], []
+    clean, bad = ACCURACY[(method, sparsity)], harm(method, sparsity)
+    for recipe, n, strength in (("DeepWordBug", 40, 0.62), ("TextFooler (MiniLM)", 20, 0.78)):
+        generator = np.random.default_rng(5)
+        rows = [_attacked(recipe, i, generator.random(), generator.random(), generator.random(), clean, strength + 0.3 * bad) for i in range(n)]
+        examples += rows
+        outcome = pd.Series([row["outcome"] for row in rows]).value_counts()
+        succeeded, failed, skipped = (int(outcome.get(name, 0)) for name in ("success", "failed", "skipped"))
+        attacked = succeeded + failed
+        right, still, rate = attacked / n, failed / n, succeeded / attacked
+        (low, high), (under_low, under_high), (rate_low, rate_high) = wilson(right, n), wilson(still, n), wilson(rate, attacked)
+        summary.append({"recipe": recipe, "n": n, "accuracy": right, "accuracy_low": low, "accuracy_high": high, "under_attack": still,
+                        "under_attack_low": under_low, "under_attack_high": under_high, "success_rate": rate, "success_low": rate_low,
+                        "success_high": rate_high, "attacked": attacked, "succeeded": succeeded, "failed": failed, "skipped": skipped,
+                        "errored": 0, "words_changed": 0.17, "queries": 31.4 if recipe == "DeepWordBug" else 118.0, "seconds": 6.2})  # fmt: skip
+    return {"attack": pd.DataFrame(summary), "attack_example": pd.DataFrame(examples)}
+
+
+def _attacked(recipe: str, i: int, right: float, luck: float, effort: float, clean: float, strength: float) -> dict[str, object]:
+    text, truth = TEXTS[i % len(TEXTS)], i % 2
+    outcome = "skipped" if right > clean else "success" if luck < strength else "failed"
+    words = text.split()
+    changed = [] if outcome == "skipped" else [k for k in (1, 3, 5)[: 1 + int(3 * effort)] if k < len(words)]
+    for k in changed:
+        words[k] = words[k][:-2] + words[k][-2:][::-1] if recipe == "DeepWordBug" else {"film": "movie"}.get(words[k], "rather")
+    original = truth if outcome != "skipped" else 1 - truth
+    perturbed = 1 - original if outcome == "success" else original
+    return {"recipe": recipe, "example": i, "outcome": outcome, "text": text, "perturbed": " ".join(words), "label": truth,
+            "original_prediction": original, "perturbed_prediction": perturbed, "original_probabilities": probabilities(0.93, original),
+            "perturbed_probabilities": probabilities(0.61, perturbed), "words_changed": len(changed),
+            "share_changed": len(changed) / len(words), "queries": 10 + int(90 * effort), "seconds": 0.2, "note": ""}  # fmt: skip
+
+
+def prune(sparsity: float) -> pd.DataFrame:
+    return pd.DataFrame([{"block": b, "part": part, "sparsity": sparsity, "damping": 0.01, "seconds": 0.1} for b in range(BLOCKS) for part in PARTS])
+
+
+def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]:
+    """Every table of one run."""
+    rows = predictions(method, sparsity, n)
+    out = {"accuracy": accuracy(rows), "prediction": rows, "reconstruction": reconstruction(method, sparsity), **drift(method, sparsity, n),
+           "cost": cost(method, sparsity), **attack(method, sparsity)}  # fmt: skip
+    return out if method == "dense" else {"prune": prune(sparsity), **out}
+
+
+def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, pd.DataFrame]:
+    """Every table of the whole study, rows of all runs with their job number, as the store gives them."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for job, (method, sparsity) in enumerate(runs, start=1):
+        for name, rows in tables(method, sparsity, n).items():
+            parts.setdefault(name, []).append(rows.assign(job=job, **({} if "label" in rows else {"label": label(method, sparsity)})))
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+
+
+def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, float], ...] = RUNS) -> list[int]:
+    """The study in a store, every run done."""
+    out = []
+    for method, sparsity in runs:
+        plan = {"checkpoint": "demo", "source": {"task": "demo", "text": "", "text_pair": "", "label": "", "calibration": ""},
+                "method": None if method == "dense" else {"name": method, "options": {"sparsity": sparsity, "pattern": ""}},
+                "measures": [], "calibration": 256, "evaluation": 0, "seed": 0, "device": "auto", "study": study_name}  # fmt: skip
+        id = store.submit(plan, label(method, sparsity), f"{study_name}-{method}-{sparsity}", study_name, "auto", worker="sample")
+        facts = {"device": "cpu", "device_title": "CPU, 2 cores", "label_names": ["negative", "positive"], "calibration_n": 256, "evaluation_n": n}
+        made = tables(method, sparsity, n)
+        stages = {"prune": ["prune"], "accuracy": ["accuracy", "prediction"], "reconstruction": ["reconstruction"],
+                  "drift": ["drift", "drift_map", "drift_example"], "cost": ["cost"], "attack": ["attack", "attack_example"]}  # fmt: skip
+        for stage, names in stages.items():
+            if names[0] in made:
+                store.add_rows(id, {name: made[name] for name in names}, stage, 3.0, facts)
+        store.update(id, status="done", progress=1.0, finished=1.0)
+        out.append(id)
+    return out

@@ -1,0 +1,196 @@
+"""The command line: what scripts rely on, and one line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+
+import fakes
+import pytest
+import sample_rows
+import tiny
+
+from prune_core import encoders, experiment, jobs
+from prune_core.cli import main
+from prune_core.store import ROOT, Status, Store
+
+CSV = "text,label,extra\n" + "".join(f"\"a film about number {i} that nobody needed to see\",{i % 2},x\n" for i in range(40))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    fakes.install(monkeypatch.setattr)
+    experiment._dense.cache_clear()
+    experiment._shared.cache_clear()
+    monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
+    yield
+    fakes.remove()
+    experiment._dense.cache_clear()
+    experiment._shared.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny real classifier in a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    encoders.save(tiny.model(), tiny.tokenizer(), folder)
+    return str(folder)
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_lists(capsys):
+    for command, words in (("methods", ["akr", "sparsity", "2:4"]), ("measures", ["accuracy", "attack"]), ("tasks", ["demo", "sst2"])):
+        assert run(command) == 0
+        said = capsys.readouterr().out
+        assert all(word in said for word in words)
+
+
+def test_methods_are_listed_without_transformers():
+    code = "import sys; from prune_core.cli import main; main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_jobs_are_listed_without_torch():
+    code = "import sys; from prune_core.cli import main; main(['jobs']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text(CSV)
+    asked = ["run", "--checkpoint", checkpoint, "--task", tmp_path / "mine.csv", "--text", "text", "--label", "label", "--method", "akr",
+             "--sparsity", 0.5, "--calibration-size", 8, "--measure", "accuracy", "--measure", "reconstruction", "--seed", 1,
+             "--set", "reconstruction.sentences=6", "--set", "bias=false"]  # fmt: skip
+    assert run(*asked, "--json", tmp_path / "one.json", "--out", tmp_path / "pruned") == 0
+    said = capsys.readouterr()
+    assert "AKR 50%" in said.out and "Accuracy" in said.out and "prune:" in said.err
+    assert run(*asked, "--json", tmp_path / "two.json") == 0
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert set(one) >= {"experiment", "versions", "seconds", "rows"}
+    assert set(one["seconds"]) == {"prune", "accuracy", "reconstruction"}
+    assert one["experiment"]["method"]["options"]["bias"] is False
+    assert {name: rows for name, rows in one["rows"].items() if name != "prune"} == {
+        name: rows for name, rows in two["rows"].items() if name != "prune"  # whose rows have their time
+    }
+    assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
+    model, _ = encoders.load(str(tmp_path / "pruned"))
+    assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in encoders.sparsity_by_part(model))
+    assert run("export", 1, tmp_path / "again") == 0 and (tmp_path / "again" / "model.safetensors").is_file()
+    assert run("export", 1, tmp_path / "again") == 2
+    assert run("show", 1) == 0 and "AKR 50%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["run"], "nothing to do"),
+        (["run", "--method", "akrr"], "Did you mean 'akr'?"),
+        (["run", "--method", "akr", "--sparsity", "3"], "between 0.0 and 0.99"),
+        (["run", "--method", "akr", "--sparsity", "much"], "must be a number"),
+        (["run", "--method", "akr", "--pattern", "4:2"], "0 < N < M"),
+        (["run", "--measure", "acuracy"], "Did you mean 'accuracy'?"),
+        (["run", "--measure", "draw", "--sparsity", "0.5"], "add --method"),
+        (["run", "--measure", "draw", "--set", "nap.seconds=1"], "add --measure nap"),
+        (["run", "--measure", "draw", "--set", "seconds"], "option=value"),
+        (["run", "--measure", "draw", "--set", "draw.fast=1"], "no option 'fast'"),
+        (["run", "--measure", "draw", "--task", "mine.csv"], "no such file"),
+        (["run", "--measure", "draw", "--task", "ssst2"], "neither a known task"),
+        (["run", "--measure", "draw", "--device", "tpu"], "no device 'tpu'"),
+        (["run", "--measure", "draw", "--set", "draw.fails=user"], "something you can mend"),
+        (["run", "--measure", "draw", "--json", "/nowhere/out.json"], "no folder /nowhere"),
+        (["show", "9"], "There is no job 9"),
+        (["cancel", "9"], "There is no job 9"),
+        (["resume", "9"], "There is no job 9"),
+        (["export", "9", "x"], "There is no job 9"),
+        (["report", "9", "--out", "x.html"], "There is no job 9"),
+        (["sweep", "nothing.yaml"], "no such file"),
+        (["sweep", "nothing.yaml", "--ray", "auto"], "not available in this version"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(fake, capsys, arguments, said):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert said in error[-1] and error[-1].startswith("prune_core: ")
+    assert "Traceback" not in "".join(error)
+
+
+def test_ctrl_c_cancels_the_job(fake, capsys, monkeypatch):
+    monkeypatch.setattr(fakes.Draw, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run("run", "--method", "halve", "--measure", "draw") == 130
+    assert Store().job(1).status == Status.CANCELLED and Store().job(1).done == ("prune",)
+
+
+def test_a_run_in_progress_can_be_cancelled_from_elsewhere(tmp_path):
+    started = subprocess.Popen([sys.executable, fakes.__file__, "run", "--measure", "nap", "--set", "nap.seconds=60", "--set",
+                                "nap.reports=no"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                               stderr=subprocess.PIPE)  # fmt: skip
+    store = Store()
+    while not any(job.stage == "nap" for job in store.jobs()):
+        assert started.poll() is None
+    assert run("cancel", 1) == 0
+    assert started.wait(5) == 130 and store.job(1).status == Status.CANCELLED
+
+
+def test_sweep_is_a_grid_and_computes_nothing_twice(fake, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("methods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\ncalibration_size: 8\ndevice: cpu\n")
+    assert run("sweep", file) == 0
+    made = Store().jobs("mine")
+    assert [job.label for job in made[:3]] == ["Dense", "Halve 50%", "Halve 70%"] and len(made) == 6
+    assert run("sweep", file) == 0 and len(Store().jobs()) == 6
+    assert run("sweep", file, "--again") == 0 and len(Store().jobs()) == 12
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("- a\n- b\n", "holds no keys"),
+        ("methods: [halve\n", "is not YAML"),
+        ("methods: [halve]\nsparsity: [0.5]\n", "Did you mean 'sparsities'?"),
+        ("methods: halve\n", "write a list"),
+        ("methods: [{halve: 3}]\n", "is not understood"),
+        ("methods: [halve]\noptions: {halved: {}}\n", "no method and no measure"),
+        ("dense: false\n", "asks for nothing"),
+    ],
+)
+def test_mistakes_in_a_sweep(fake, tmp_path, capsys, text, said):
+    (tmp_path / "a.yaml").write_text(text)
+    assert run("sweep", tmp_path / "a.yaml") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_sweep_goes_on_when_one_experiment_fails(fake, tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("methods: [halve]\nseeds: [0, 1]\nmeasures: [{draw: {fails: user}}]\n")
+    assert run("sweep", tmp_path / "a.yaml") == 2
+    assert "4 of 4 experiments failed" in capsys.readouterr().err
+
+
+def test_jobs_demo_cancel_resume(fake, capsys):
+    assert run("jobs") == 0 and "no jobs yet" in capsys.readouterr().out
+    assert run("demo") == 0 and "7 jobs queued" in capsys.readouterr().out
+    assert run("demo") == 0 and "0 jobs queued, 7 were there already" in capsys.readouterr().out
+    assert run("cancel", 2) == 0 and run("cancel", 2) == 2 and run("resume", 2) == 0
+    capsys.readouterr()
+    assert run("jobs") == 0
+    said = capsys.readouterr().out
+    assert said.count("queued") == 7 and "AKR 70%" in said and "Demo" in said
+
+
+def test_export_of_a_baseline_says_where_its_weights_are(fake, tmp_path, capsys):
+    assert run("run", "--measure", "draw") == 0
+    assert run("export", 1, tmp_path / "x") == 2 and "dense baseline" in capsys.readouterr().err
+
+
+def test_report_is_one_file_with_figures_and_charts(tmp_path, capsys):
+    ids = sample_rows.fill(Store())
+    assert run("report", *ids, "--out", tmp_path / "report.html") == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "AKR 70%" in text and "Attack success" in text and "Error by depth" in text and text.count("plotly-graph-div") >= 5
+    assert "src=" not in text.replace("src=\"data:", ""), "nothing is fetched"
+
+
+def test_report_of_a_job_without_rows(fake, capsys, tmp_path):
+    assert run("demo") == 0
+    assert run("report", 1, "--out", tmp_path / "x.html") == 2 and "Nothing to report" in capsys.readouterr().err

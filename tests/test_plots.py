@@ -1,0 +1,159 @@
+"""Charts, colours, numbers and sentences from made-up rows: no model is run, no page is opened."""
+
+import json
+
+import pandas as pd
+import pytest
+import sample_rows
+
+from prune_core import formatting, plots, takeaways
+from prune_core.palette import HUES, Model, hue_of, ordered
+from prune_core.plots.curves import pareto
+from prune_core.plots.labels import spread
+from prune_core.quantities import available, recipes, summary
+from prune_core.worddiff import INSERTED, KEPT, STRUCK, pieces
+
+MODELS = [Model(job, sample_rows.label(method, sparsity), method, sparsity) for job, (method, sparsity) in enumerate(sample_rows.RUNS, 1)]
+NAMES = ["negative", "positive"]
+
+
+@pytest.fixture(scope="module")
+def study() -> dict[str, pd.DataFrame]:
+    return sample_rows.study()
+
+
+def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> dict[str, object]:
+    """Every figure of the product."""
+    quantities = available(study)
+    table = summary(study, models, list(quantities.values()))
+    examples = study["attack_example"]
+    one = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
+    bars = pd.DataFrame({"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]})
+    three = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
+    errors, drift = study["reconstruction"], study["drift"]
+    out = {f"against {key}": plots.against_sparsity(table, models, quantity, dark) for key, quantity in quantities.items()}
+    out |= {f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark, chosen=0) for s in plots.SIMILARITIES}
+    return out | {
+        "scatter": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark),
+        "spark": plots.sparkline(table, models, quantities["accuracy"], dark),
+        "depth": plots.by_depth(errors, models, "block", dark),
+        "own": plots.own_and_inherited(errors, models[-1], dark),
+        "heat": plots.heat_maps(errors, models, "total", dark),
+        "sparsity map": plots.heat_maps(errors, models, "sparsity", dark),
+        "zeros": plots.realised_sparsity(errors, models, dark),
+        "map": plots.moves(study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark),
+        "success": plots.success(study["attack"], models, dark),
+        "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
+        "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
+        "bars": plots.probability_bars(bars, models, NAMES, dark, 1),
+        "three labels": plots.probability_bars(three, models, ["a", "b", "c"], dark),
+    }
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_figure_has_data_and_axis_titles(study, dark):
+    for name, figure in figures(study, MODELS, dark).items():
+        plain = json.loads(figure.to_json())
+        assert plain["data"], name
+        if name not in ("spark", "success", "bars", "zeros") and not name.startswith("by block"):
+            assert figure.layout.xaxis.title.text or name in ("heat", "sparsity map"), name
+
+
+def test_figures_of_a_study_with_one_model_only():
+    study = sample_rows.study(runs=(("dense", 0.0), ("akr", 0.5)))
+    for models in (MODELS[:1], [MODELS[0], Model(2, "AKR 50%", "akr", 0.5)]):
+        assert figures(study, models, False)
+
+
+def test_figures_survive_empty_tables(study):
+    quantity = available(study)["accuracy"]
+    nothing = summary({"accuracy": study["accuracy"].iloc[:0]}, MODELS, [])
+    assert not plots.against_sparsity(nothing, MODELS, quantity).data
+    assert not plots.own_and_inherited(study["reconstruction"].iloc[:0], MODELS[-1]).data
+
+
+def test_lines_start_at_the_dense_model(study):
+    quantity = available(study)["accuracy"]
+    figure = plots.against_sparsity(summary(study, MODELS, [quantity]), MODELS, quantity)
+    dense = study["accuracy"].iloc[0]["accuracy"]
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert len(lines) == 3 and all(line.x[0] == 0 and line.y[0] == dense for line in lines)
+
+
+def test_a_method_has_one_colour_and_every_model_its_own():
+    for dark in (False, True):
+        assert len({model.color(dark) for model in MODELS}) == len(MODELS)
+    assert Model(9, "AKR 50%", "akr", 0.5).color() == MODELS[5].color(), "the colour hangs on the method, not on the place"
+    assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
+
+
+def test_order_is_dense_then_methods_then_sparsity():
+    assert ordered(reversed(MODELS)) == MODELS
+    assert MODELS[-1].family == "AKR" and Model(1, "SparseGPT 2:4 · seed 1", "sparsegpt", 0.5, "2:4", 1).family == "SparseGPT"
+
+
+def test_pareto_front_follows_what_is_better():
+    points = [(1.0, 1.0), (2.0, 2.0), (3.0, 1.0), (2.0, 1.0)]
+    assert pareto(points, "higher", "higher") == [1, 2]
+    assert pareto(points, "lower", "lower") == [0]
+
+
+def test_labels_keep_their_order_and_distance():
+    placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, 200)
+    assert placed == sorted(placed)
+    assert all(b - a > 14.5 for a, b in zip(placed, placed[1:], strict=False))
+
+
+def test_budget_curve_ends_at_accuracy_under_attack(study):
+    figure = plots.against_budget(study["attack_example"], MODELS, "DeepWordBug", "queries")
+    expected = study["attack"].query("recipe == 'DeepWordBug'").set_index("label")["under_attack"]
+    for trace in figure.data:
+        assert trace.y[-1] == pytest.approx(expected[trace.name])
+
+
+def test_recipes_come_largest_sample_first(study):
+    assert recipes(study["attack"]) == ["DeepWordBug", "TextFooler (MiniLM)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(formatting.percent(0.8804), "88.0%"), (formatting.points(-0.019), "−1.9 points"), (formatting.points(-0.0001), "0.0 points"),
+     (formatting.points(0.02), "+2.0 points"), (formatting.seconds(8.44), "8.4 s"), (formatting.seconds(130), "2 min 10 s"),
+     (formatting.seconds(3900), "1 h 5 min"), (formatting.error(0.00052), "5.2e-04"), (formatting.error(0.1234), "0.123"),
+     (formatting.megabytes(45_430_000), "45.4 MB"), (formatting.percent(float("nan")), "–"), (formatting.p_value(0.0004), "p < 0.001"),
+     (formatting.milliseconds(0.094), "94.0 ms"), (formatting.millions(22_713_986), "22.7 M"), (formatting.about(2.2), "2 s")],
+)  # fmt: skip
+def test_numbers_read_well(value, shown):
+    assert value == shown
+
+
+def test_word_diff_strikes_and_inserts():
+    assert pieces("a fine film indeed", "a fnie film") == [(KEPT, "a"), (STRUCK, "fine"), (INSERTED, "fnie"), (KEPT, "film"), (STRUCK, "indeed")]
+
+
+def test_takeaways_claim_no_more_than_the_interval():
+    assert "within noise at n = 200" in takeaways.difference_words(-0.02, -0.05, 0.01, 200)
+    assert takeaways.difference_words(-0.02, -0.035, -0.005, 200) == "2.0 points below dense (95% interval 0.5 to 3.5, n = 200)"
+    assert takeaways.difference_words(0.0, -0.01, 0.01, 99).startswith("the same as dense")
+
+
+def attacked(job: int, succeeded: int, n: int) -> dict[str, object]:
+    low, high = sample_rows.wilson(succeeded / n, n)
+    return {"job": job, "recipe": "DeepWordBug", "n": n, "succeeded": succeeded, "attacked": n, "success_rate": succeeded / n,
+            "success_low": low, "success_high": high}  # fmt: skip
+
+
+def test_attack_takeaway_names_a_difference_only_where_there_is_one():
+    near, far = (pd.DataFrame([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60))
+    models = [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
+    assert "no pruned model differs by more than noise" in takeaways.attack(near, models)
+    assert "on AKR at 70% it succeeds on 40 points more" in takeaways.attack(far, models)
+
+
+def test_every_takeaway_is_a_sentence(study):
+    said = [takeaways.accuracy(study["accuracy"], MODELS), takeaways.layers(study["reconstruction"], MODELS), takeaways.drift(study["drift"], MODELS),
+            takeaways.attack(study["attack"], MODELS), takeaways.cost(study["cost"], MODELS)]  # fmt: skip
+    assert all(sentence.endswith(".") and "nan" not in sentence for sentence in said)
+    assert "no pruned model is measured yet" in takeaways.accuracy(study["accuracy"], MODELS[:1])
+    empty = pd.DataFrame()
+    assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift, takeaways.attack)] == [""] * 4
