@@ -19,7 +19,7 @@ lint: $(VENV)/installed-test
 # and that alone must install nothing.
 $(VENV)/installed: always
 	@cmp -s requirements.txt $@ || { \
-		$(MAKE) --no-print-directory $(RUN) && echo "Installing requirements.txt into $(VENV); this happens once and takes minutes" && \
+		$(MAKE) -s --no-print-directory $(RUN) && echo "Installing requirements.txt into $(VENV); this happens once and takes minutes" && \
 		$(RUN) -m pip install -q -r requirements.txt && cp requirements.txt $@; }
 
 $(VENV)/installed-test: $(VENV)/installed

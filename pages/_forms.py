@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor, log10
 from typing import Any
 
 import streamlit as st
@@ -21,10 +22,12 @@ def option_widget(spec: Mapping[str, Any], key: str) -> Any:
     if spec["type"] is bool:
         return st.toggle(label, value=spec["default"], **common)
     if spec["type"] is int:
-        return st.number_input(label, value=spec["default"], min_value=_whole(spec["low"]), max_value=_whole(spec["high"]), step=1, **common)
+        return st.number_input(
+            label, value=spec["default"], min_value=_whole(spec["low"]), max_value=_whole(spec["high"]), step=1, **common
+        )
     if spec["type"] is float:
         # limits are the plug-in's business: it answers with a sentence, and a widget's own limit would hide the value
-        step = 0.1 if spec["default"] == 0 else 10 ** round(-1 + len(str(int(spec["default"]))) - 1) if spec["default"] >= 1 else spec["default"] / 10
+        step = 10.0 ** (floor(log10(abs(spec["default"]))) - (abs(spec["default"]) < 1)) if spec["default"] else 0.1
         return st.number_input(label, value=spec["default"], step=step, format="%g", **common)
     return st.text_input(label, value=spec["default"], **common)
 
@@ -41,14 +44,20 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
         some = [spec for spec in specs if bool(spec.get("expert")) is expert]
         if not some:
             continue
-        place = st.expander("Expert options", icon=":material/tune:", key=f"expert-{kind.name}") if expert else st.container(key=f"options-of-{kind.name}")
+        place = (
+            st.expander("Expert options", icon=":material/tune:", key=f"expert-{kind.name}")
+            if expert
+            else st.container(key=f"options-of-{kind.name}")
+        )
         with place, st.grid(2, min_column_width=150, gap="xsmall"):
             for spec in some:
                 values[spec["name"]] = option_widget(spec, f"option-{kind.name}-{spec['name']}")
     return {spec["name"]: values[spec["name"]] for spec in specs if values[spec["name"]] != spec["default"]}
 
 
-def cards(registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...], leave_out: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+def cards(
+    registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...], leave_out: tuple[str, ...] = ()
+) -> dict[str, dict[str, Any]]:
     """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options."""
     chosen: dict[str, dict[str, Any]] = {}
     with st.grid(2, min_column_width=310, border=True, key=f"cards-{key}") as grid:
@@ -56,7 +65,10 @@ def cards(registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...
             with grid.cell():
                 on = st.toggle(f"**{kind.title}**", value=name in usual, key=f"use-{key}-{name}", persist_state="session")
                 st.markdown(kind.summary)
-                notes = [getattr(kind, "paper", ""), f"about {formatting.about(kind.estimate)} a model on the demo" if hasattr(kind, "estimate") else ""]
+                notes = [
+                    getattr(kind, "paper", ""),
+                    f"about {formatting.about(kind.estimate)} a model on the demo" if hasattr(kind, "estimate") else "",
+                ]
                 st.caption(" · ".join(filter(None, notes)))
                 specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
                 if on:

@@ -137,7 +137,11 @@ def _sample(found: list[Job]) -> None:
         return
     plan, facts = found[0].experiment, next((job.facts for job in found if job.facts), {})
     task = os.path.basename(plan["source"]["task"])
-    n = f"{facts['evaluation_n']} evaluation and {facts['calibration_n']} calibration sentences" if "evaluation_n" in facts else "sample not drawn yet"
+    n = (
+        f"{facts['evaluation_n']} evaluation and {facts['calibration_n']} calibration sentences"
+        if "evaluation_n" in facts
+        else "sample not drawn yet"
+    )
     seeds = sorted({job.experiment["seed"] for job in found})
     st.caption(f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}")
 
@@ -191,5 +195,3 @@ def failures(found: Sequence[Job]) -> None:
                 if st.button(again, key=f"resume-{job.id}", icon=":material/refresh:"):
                     _ui.attempt(jobs.resume, Store(), job.id)
                     st.rerun()
-
-

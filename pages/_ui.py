@@ -14,7 +14,11 @@ from prune_core.palette import Model
 from prune_core.store import Store
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"], "toImageButtonOptions": {"format": "svg", "scale": 2}}
+CHART = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "svg", "scale": 2},
+}
 
 
 def chosen(draw: Callable[..., Any], name: str, options: Sequence[Any], default: Any, *, multi: bool = False, **keywords: Any) -> Any:
@@ -90,7 +94,9 @@ def chart(question: str, looking_at: str, figure: Any, key: str, small: bool = F
     # the key's beginning is what style.css knows small charts by
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
         st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]")
-        st.plotly_chart(figure, width="stretch", theme=None, key=f"chart-{key}", config={**CHART, "toImageButtonOptions": name}, alt=question)
+        st.plotly_chart(
+            figure, width="stretch", theme=None, key=f"chart-{key}", config={**CHART, "toImageButtonOptions": name}, alt=question
+        )
 
 
 def how_to_read(text: str) -> None:
@@ -99,10 +105,18 @@ def how_to_read(text: str) -> None:
         st.markdown(text)
 
 
-def table(frame: pd.DataFrame, key: str, columns: dict[str, Any] | None = None, plain: pd.DataFrame | None = None, height: int | str = "auto",
-          **keywords: Any) -> Any:  # fmt: skip
+def table(
+    frame: pd.DataFrame,
+    key: str,
+    columns: dict[str, Any] | None = None,
+    plain: pd.DataFrame | None = None,
+    height: int | str = "auto",
+    **keywords: Any,
+) -> Any:
     """A sortable table; `plain` (default: the table itself) is what the two buttons below download."""
-    shown = st.dataframe(frame, width="stretch", hide_index=True, column_config=columns or {}, key=f"table-{key}", height=height, **keywords)
+    shown = st.dataframe(
+        frame, width="stretch", hide_index=True, placeholder="–", column_config=columns or {}, key=f"table-{key}", height=height, **keywords
+    )
     downloads(frame if plain is None else plain, key)
     return shown
 
@@ -114,7 +128,15 @@ def downloads(frame: pd.DataFrame, key: str) -> None:
             ("CSV", "csv", lambda: frame.to_csv(index=False)),
             ("JSON lines", "jsonl", lambda: frame.to_json(orient="records", lines=True)),
         ):
-            st.download_button(kind, text, f"{key}.{suffix}", key=f"download-{key}-{suffix}", icon=":material/download:", type="tertiary", on_click="ignore")
+            st.download_button(
+                kind,
+                text,
+                f"{key}.{suffix}",
+                key=f"download-{key}-{suffix}",
+                icon=":material/download:",
+                type="tertiary",
+                on_click="ignore",
+            )
 
 
 def marked_words(text: str, perturbed: str) -> str:
@@ -158,4 +180,4 @@ def one_model(models: Sequence[Model], name: str, label: str, dark: bool, defaul
     by_job = {model.job: model for model in models}
     chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
     start = (default or models[-1]).job
-    return by_job[chosen(st.segmented_control, name, list(by_job), start, label=label, format_func=chip)]
+    return by_job[chosen(st.pills, name, list(by_job), start, label=label, format_func=chip)]

@@ -12,11 +12,14 @@ view = _frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
 if rows.empty:
     _ui.empty(
-        view.store, "Attack",
-        "**Is the pruned model easier to fool?** This page shows how often each attack turns a right answer wrong, with intervals, how that grows "
+        view.store,
+        "Attack",
+        "**Is the pruned model easier to fool?** This page shows how often each attack turns a right answer wrong, with intervals, "
+        "how that grows "
         "with the attacker's budget, and every attacked sentence with its changed words marked.",
-        "attack", view.waiting,
-    )  # fmt: skip
+        "attack",
+        view.waiting,
+    )
 OUTCOMES = {"success": "turned wrong", "failed": "held", "skipped": "already wrong", "error": "error"}
 examples = view.rows("attack_example")
 names = view.label_names
@@ -35,12 +38,26 @@ def browser(recipe: str, dense: Model | None, model: Model) -> None:
         kind = "all"
         if kinds:
             count = {**{kind: int(masks[kind].sum()) for kind in kinds}, "all": len(both)}
-            kind = _ui.chosen(st.selectbox, "turned", ["all", *kinds], kinds[0], label="Attack succeeded on",
-                              format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})")  # fmt: skip
+            kind = _ui.chosen(
+                st.selectbox,
+                "turned",
+                ["all", *kinds],
+                kinds[0],
+                label="Attack succeeded on",
+                format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
+            )
         listed = (both if kind == "all" else both[masks[kind]]).reset_index(drop=True)
         shown = pd.DataFrame({"sentence": listed["text"], model.label: listed["outcome"].map(OUTCOMES)})
-        picked = st.dataframe(shown, hide_index=True, width="stretch", height=330, key=f"examples-{recipe}-{model.job}-{kind}", on_select="rerun",
-                              selection_mode="single-row", column_config={"sentence": st.column_config.TextColumn(width=250)})  # fmt: skip
+        picked = st.dataframe(
+            shown,
+            hide_index=True,
+            width="stretch",
+            height=330,
+            key=f"examples-{recipe}-{model.job}-{kind}",
+            on_select="rerun",
+            selection_mode="single-row",
+            column_config={"sentence": st.column_config.TextColumn(width=250)},
+        )
         st.caption("Click a row's box to read it on the right.")
     chosen = picked["selection"]["rows"] if picked else []
     example = int(listed.iloc[chosen[0] if chosen and chosen[0] < len(listed) else 0]["example"])
@@ -58,8 +75,10 @@ def read(recipe: str, example: int, closely: list[Model]) -> None:
             continue
         row = own.iloc[0]
         note = f" {row['note']}." if row["note"] else ""
-        st.markdown(f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {OUTCOMES[row["outcome"]]} · '
-                    f"{int(row['words_changed'])} of {len(row['text'].split())} words changed, {int(row['queries'])} queries.{note}")  # fmt: skip
+        st.markdown(
+            f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {OUTCOMES[row["outcome"]]} · '
+            f"{int(row['words_changed'])} of {len(row['text'].split())} words changed, {int(row['queries'])} queries.{note}"
+        )
         st.html(_ui.marked_words(row["text"], row["perturbed"] if row["outcome"] != "skipped" else row["text"]))
     states = []
     for model in view.models:
@@ -71,19 +90,28 @@ def read(recipe: str, example: int, closely: list[Model]) -> None:
     if st.toggle("All models on view", key="all-bars", persist_state="session") and states:
         wanted = states
     if wanted:
-        _ui.chart("How sure was each model, before and after?", "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
-                  plots.probability_bars(pd.DataFrame(wanted), view.models, names, view.dark, truth), "before-after", small=True)  # fmt: skip
+        _ui.chart(
+            "How sure was each model, before and after?",
+            "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
+            plots.probability_bars(pd.DataFrame(wanted), view.models, names, view.dark, truth),
+            "before-after",
+            small=True,
+        )
 
 
 _ui.opening("Attack", takeaways.attack(rows, view.models))
 _ui.chart(
     "On which model do attacks succeed?",
-    "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share the attacker turned wrong within its budget.",
-    plots.success(rows, view.models, view.dark), "success",
-)  # fmt: skip
+    "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share the attacker turned wrong within "
+    "its budget.",
+    plots.success(rows, view.models, view.dark),
+    "success",
+)
 _ui.how_to_read(
-    "Attack success rate $=\\frac{\\text{turned wrong}}{\\text{turned wrong}+\\text{held}}$; sentences the model got wrong to begin with are **skipped** and not "
-    "counted, so the denominator differs from model to model. **Accuracy under attack** counts all sentences. Recipes follow different rules on what may be "
+    "Attack success rate $=\\frac{\\text{turned wrong}}{\\text{turned wrong}+\\text{held}}$; sentences the model got wrong to begin "
+    "with are **skipped** and not "
+    "counted, so the denominator differs from model to model. **Accuracy under attack** counts all sentences. Recipes follow "
+    "different rules on what may be "
     "changed: compare models within a recipe, not recipes with each other."
 )
 names_of = recipes(rows)
@@ -92,11 +120,21 @@ if len(names_of) > 1:
     recipe = _ui.chosen(st.segmented_control, "recipe", names_of, names_of[0], label="Recipe")
 with st.grid(2, min_column_width=330, key="budgets") as grid:
     with grid.cell():
-        _ui.chart("What does an attacker with few queries achieve?", "Accuracy that is left when each sentence may cost at most so many model queries.",
-                  plots.against_budget(examples, view.models, recipe, "queries", view.dark), "queries", small=True)  # fmt: skip
+        _ui.chart(
+            "What does an attacker with few queries achieve?",
+            "Accuracy that is left when each sentence may cost at most so many model queries.",
+            plots.against_budget(examples, view.models, recipe, "queries", view.dark),
+            "queries",
+            small=True,
+        )
     with grid.cell():
-        _ui.chart("And one who may change few words?", "Accuracy that is left when at most this share of a sentence's words may be changed.",
-                  plots.against_budget(examples, view.models, recipe, "share_changed", view.dark), "words", small=True)  # fmt: skip
+        _ui.chart(
+            "And one who may change few words?",
+            "Accuracy that is left when at most this share of a sentence's words may be changed.",
+            plots.against_budget(examples, view.models, recipe, "share_changed", view.dark),
+            "words",
+            small=True,
+        )
 
 st.markdown("#### Read the attacked sentences")
 dense = next((model for model in view.models if model.is_dense), None)
@@ -108,7 +146,11 @@ label = {model.job: model.label for model in view.models}
 shares = {"accuracy": "accuracy", "under_attack": "under attack", "success_rate": "success rate", "words_changed": "words changed"}
 shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
 bars = {key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100) for key, title in shares.items()}
-_ui.table(shown[["run", "recipe", *list(shares)[:3], "attacked", "succeeded", "failed", "skipped", "errored", "words_changed", "queries"]], "attack",
-          {**bars, "queries": st.column_config.NumberColumn("queries (mean)", format="%.0f")}, rows)  # fmt: skip
+_ui.table(
+    shown[["run", "recipe", *list(shares)[:3], "attacked", "succeeded", "failed", "skipped", "errored", "words_changed", "queries"]],
+    "attack",
+    {**bars, "queries": st.column_config.NumberColumn("queries (mean)", format="%.0f")},
+    rows,
+)
 st.caption("Every attacked sentence with its outcome:")
 _ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")

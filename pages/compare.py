@@ -12,11 +12,13 @@ tables = {name: view.rows(name) for name in TABLES} if view.models else {}
 quantities = available(tables)
 if not quantities:
     _ui.empty(
-        view.store, "Compare",
+        view.store,
+        "Compare",
         "**Which model gives the best trade?** This page sets all runs of a study side by side: a scatter of any two quantities with their "
         "intervals, each quantity against sparsity, and one table to sort and download.",
-        "compare", view.waiting,
-    )  # fmt: skip
+        "compare",
+        view.waiting,
+    )
 rows = summary(tables, view.models, list(quantities.values()))
 
 
@@ -27,14 +29,17 @@ def trade() -> None:
     attacked = next((key for key in keys if key.startswith("under_attack")), "error" if "error" in keys else keys[-1])
     left, right = st.columns(2)
     with left:
-        x = quantities[_ui.chosen(st.selectbox, "x", keys, "accuracy" if "accuracy" in keys else keys[0], label="Across", format_func=title)]
+        x = quantities[
+            _ui.chosen(st.selectbox, "x", keys, "accuracy" if "accuracy" in keys else keys[0], label="Across", format_func=title)
+        ]
     with right:
         y = quantities[_ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)]
     _ui.chart(
         f"Which models give the best trade between {_small(x)} and {_small(y)}?",
         "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front).",
-        plots.scatter(rows, view.models, x, y, view.dark), "trade",
-    )  # fmt: skip
+        plots.scatter(rows, view.models, x, y, view.dark),
+        "trade",
+    )
 
 
 def _small(quantity: Quantity) -> str:
@@ -50,12 +55,17 @@ def against_sparsity() -> None:
     usual[1:1] = [key for key in keys if key.startswith("success")][:2]
     st.markdown("#### How does each figure fall with sparsity?")
     chosen = _ui.chosen(st.pills, "panels", keys, usual[:6], label="Quantities", multi=True, format_func=lambda key: quantities[key].title)
-    with st.grid(3, min_column_width=280, key="panels") as grid:
+    with st.grid(3, min_column_width=215, gap="xsmall", key="panels") as grid:
         for key in chosen:
             quantity = quantities[key]
             with grid.cell():
-                _ui.chart(quantity.title, quantity.gloss, plots.against_sparsity(rows, view.models, quantity, view.dark, 270, compact=True),
-                          f"compare-{key.replace(':', '-')}", small=True)  # fmt: skip
+                _ui.chart(
+                    quantity.title,
+                    quantity.gloss,
+                    plots.against_sparsity(rows, view.models, quantity, view.dark, 270, compact=True),
+                    f"compare-{key.replace(':', '-')}",
+                    small=True,
+                )
 
 
 def all_runs() -> None:
@@ -81,13 +91,20 @@ def all_runs() -> None:
 _ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
 trade()
 _ui.how_to_read(
-    "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: Wilson for "
-    "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no interval here."
+    "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: "
+    "Wilson for "
+    "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no "
+    "interval here."
 )
 against_sparsity()
 all_runs()
 if len(tables["accuracy"]):
     with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
-        st.markdown("\n".join(f"- **{model.label}**: {takeaways.broken(tables['accuracy'], model)}" for model in view.pruned
-                              if len(takeaways.of(tables["accuracy"], model))))  # fmt: skip
+        st.markdown(
+            "\n".join(
+                f"- **{model.label}**: {takeaways.broken(tables['accuracy'], model)}"
+                for model in view.pruned
+                if len(takeaways.of(tables["accuracy"], model))
+            )
+        )
         st.caption("McNemar's exact test asks whether the broken and fixed sentences could be this uneven by chance; small p says no.")

@@ -10,11 +10,14 @@ view = _frame.view()
 rows = view.rows("drift") if view.models else pd.DataFrame()
 if rows.empty:
     _ui.empty(
-        view.store, "Drift",
-        "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity by block, a map "
+        view.store,
+        "Drift",
+        "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity "
+        "by block, a map "
         "on which each move can be followed, and the sentences that moved most.",
-        "drift", view.waiting,
-    )  # fmt: skip
+        "drift",
+        view.waiting,
+    )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
 _ui.opening("Drift", takeaways.drift(rows, view.models, poolings[0]))
@@ -23,7 +26,7 @@ if not view.pruned:
     st.stop()
 titles = {"cls": "[CLS] token", "mean": "mean over tokens"}
 blocks = int(rows["block"].max()) + 1
-pooling, places = poolings[0], st.columns([1, 2], gap="large")
+pooling, places = poolings[0], st.columns([2, 3], gap="medium")
 with places[0]:
     if len(poolings) > 1:
         pooling = _ui.chosen(st.segmented_control, "pooling", poolings, poolings[0], label="Sentence embedding", format_func=titles.get)
@@ -34,13 +37,20 @@ with places[1]:
 with st.grid(2, min_column_width=330, key="similarities") as grid:
     for what in plots.SIMILARITIES:
         with grid.cell():
-            _ui.chart(what.title, what.gloss, plots.by_block(rows, view.models, what, pooling, view.dark, 230, block), f"drift-{what.column}", small=True)
+            _ui.chart(
+                what.title,
+                what.gloss,
+                plots.by_block(rows, view.models, what, pooling, view.dark, 230, block),
+                f"drift-{what.column}",
+                small=True,
+            )
 _ui.how_to_read(
     "Embeddings are the "
     + titles[pooling]
-    + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two "
-    "sets differ by a rotation and a scale only; **Procrustes** is the distance left after the best rotation of the normalised sets; **neighbours kept** is the mean "
-    f"share of a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
+    + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred "
+    "embeddings is 1 when the two sets differ by a rotation and a scale only; **Procrustes** is the distance left after the best rotation of the normalised sets; "
+    "**neighbours kept** is the mean share of "
+    f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
 )
 
 moved, told = view.rows("drift_map"), view.rows("drift_example")
@@ -59,18 +69,30 @@ _ui.chart(
     f"Where did the sentences go in block {block + 1} of {model.label}?",
     f"{kinds[projection]} fitted on the dense embeddings alone; pruned points are placed on it, so a long thin line is a long move. "
     "Crosses mark sentences whose prediction changed.",
-    plots.moves(moved, model, block, projection, told, view.label_names, view.dark), "map",
-)  # fmt: skip
+    plots.moves(moved, model, block, projection, told, view.label_names, view.dark),
+    "map",
+)
 
 st.markdown("#### Which sentences moved most?")
 names = view.label_names
 mine = here[(here["job"] == model.job) & (here["projection"] == projection)][["example", "move"]]
-movers = mine.merge(told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]], on="example").sort_values("move", ascending=False)
+movers = mine.merge(told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]], on="example").sort_values(
+    "move", ascending=False
+)
 shown = movers.assign(**{name: movers[name].map(lambda i: names[int(i)]) for name in ("label", "dense", "pruned")})
 shown["changed"] = movers["dense"] != movers["pruned"]
 top = float(movers["move"].max()) or 1.0
-_ui.table(shown.head(50)[["text", "move", "label", "dense", "pruned", "changed"]], "movers",
-          {"text": st.column_config.TextColumn("sentence", width="large"),
-           "move": st.column_config.ProgressColumn("move on the map", format="%.2f", min_value=0, max_value=top),
-           "label": "true label", "dense": "dense says", "pruned": "pruned says", "changed": st.column_config.CheckboxColumn("changed")},
-          shown, height=360)  # fmt: skip
+_ui.table(
+    shown.head(50)[["text", "move", "label", "dense", "pruned", "changed"]],
+    "movers",
+    {
+        "text": st.column_config.TextColumn("sentence", width="large"),
+        "move": st.column_config.ProgressColumn("move on the map", format="%.2f", min_value=0, max_value=top),
+        "label": "true label",
+        "dense": "dense says",
+        "pruned": "pruned says",
+        "changed": st.column_config.CheckboxColumn("changed"),
+    },
+    shown,
+    height=360,
+)

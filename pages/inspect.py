@@ -16,11 +16,14 @@ EXAMPLES = (
 )
 if not view.models:
     _ui.empty(
-        view.store, "Inspect",
-        "**Do the models agree on your sentence?** Type any sentence and this page shows the prediction of the dense and of every pruned model "
+        view.store,
+        "Inspect",
+        "**Do the models agree on your sentence?** Type any sentence and this page shows the prediction of the dense and of every "
+        "pruned model "
         "side by side, and where they part.",
-        "inspect", view.waiting,
-    )  # fmt: skip
+        "inspect",
+        view.waiting,
+    )
 
 
 @st.cache_resource(show_spinner=False, max_entries=1, on_release=Predictor.close)
@@ -53,13 +56,21 @@ def verdict(answers: dict[str, dict], names: list[str]) -> str:
 st.title("Inspect", anchor=False)
 asking = predictor(str(view.store.home))
 with st.form("sentence-form", border=False):
-    text = st.text_area("A sentence", value=EXAMPLES[0], key="sentence", height=80, persist_state="session",
-                        help="Anything you like; the demo checkpoint was fine-tuned on film-review sentences.")  # fmt: skip
+    text = st.text_area(
+        "A sentence",
+        value=EXAMPLES[0],
+        key="sentence",
+        height=80,
+        persist_state="session",
+        help="Anything you like; the demo checkpoint was fine-tuned on film-review sentences.",
+    )
     asked = st.form_submit_button("Predict", key="predict", type="primary", icon=":material/search:")
 if not text.strip():
     st.info("Type a sentence first.")
     st.stop()
-models = [model for model in view.models if not view.job(model).experiment.get("method") or (view.store.folder(model.job) / "checkpoint").is_dir()]
+models = [
+    model for model in view.models if not view.job(model).experiment.get("method") or (view.store.folder(model.job) / "checkpoint").is_dir()
+]
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
     answers = _ui.attempt(asking.predict, [checkpoint(model) for model in models], [text.strip()])
 if answers is None:
@@ -73,18 +84,30 @@ if not told:
 names = next(iter(told.values()))["labels"]
 st.html(f'<div class="takeaway">{_ui.escape(verdict(told, names))}</div>')
 by_label = {model.label: model for model in models}
-table = pd.DataFrame([{"job": by_label[label].job, "state": "", "probabilities": answer["probabilities"][0]} for label, answer in told.items()])
+table = pd.DataFrame(
+    [{"job": by_label[label].job, "state": "", "probabilities": answer["probabilities"][0]} for label, answer in told.items()]
+)
 _ui.chart(
     "What does each model make of it?",
-    "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label." if len(names) == 2
+    "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
+    if len(names) == 2
     else "Bars are the probabilities each model gives to each label.",
-    plots.probability_bars(table, models, names, view.dark), "inspect",
-)  # fmt: skip
+    plots.probability_bars(table, models, names, view.dark),
+    "inspect",
+)
 _ui.how_to_read(
-    "Probabilities are the softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$; they say how sure a model is of itself, not how often it is "
+    "Probabilities are the softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$; they say how sure a model is of "
+    "itself, not how often it is "
     "right. A bar that crosses the middle is a changed prediction; a shorter bar on the same side is lost confidence."
 )
-shown = pd.DataFrame([{"model": label, **{name: 100 * p for name, p in zip(names, answer["probabilities"][0], strict=True)}} for label, answer in told.items()])
-bars = {name: st.column_config.ProgressColumn(f"P({name})", format="%.1f%%", min_value=0, max_value=100) for name in names}
+shown = pd.DataFrame(
+    [
+        {"model": label, **{name: 100 * p for name, p in zip(names, answer["probabilities"][0], strict=True)}}
+        for label, answer in told.items()
+    ]
+)
+bars = {name: st.column_config.ProgressColumn(f"{name} (probability)", format="%.1f%%", min_value=0, max_value=100) for name in names}
 _ui.table(shown, "predictions", {"model": "Model", **bars})
-st.caption(f"Answered in {formatting.seconds(sum(answer['seconds'] for answer in told.values()))}, {formatting.plural(len(told), 'model')}.")
+st.caption(
+    f"Answered in {formatting.seconds(sum(answer['seconds'] for answer in told.values()))}, {formatting.plural(len(told), 'model')}."
+)

@@ -9,23 +9,30 @@ view = _frame.view()
 rows = view.rows("reconstruction") if view.models else None
 if rows is None or rows.empty:
     _ui.empty(
-        view.store, "Layers",
-        "**Where does pruning hurt?** This page shows the relative error of every block and matrix: how it grows with depth, how much of it a "
+        view.store,
+        "Layers",
+        "**Where does pruning hurt?** This page shows the relative error of every block and matrix: how it grows with depth, how "
+        "much of it a "
         "layer makes itself and how much it inherits, and what share of each matrix is really zero.",
-        "layers", view.waiting,
-    )  # fmt: skip
+        "layers",
+        view.waiting,
+    )
 
 _ui.opening("Layers", takeaways.layers(rows, view.models))
 PARTS = ["block", *(part for part in plots.PART_TITLES if part != "block")]
 part = _ui.chosen(st.segmented_control, "part", PARTS, "block", label="Output of", format_func=plots.PART_TITLES.get)
 _ui.chart(
     "How does the error grow with depth?",
-    "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large as the output itself).",
-    plots.by_depth(rows, view.models, part, view.dark), "depth",
-)  # fmt: skip
+    "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
+    "as the output itself).",
+    plots.by_depth(rows, view.models, part, view.dark),
+    "depth",
+)
 _ui.how_to_read(
-    "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all over $\\lVert Wx\\rVert$: **own** $\\lVert W\\hat x-\\hat W\\hat x\\rVert$ "
-    "is what pruning this layer does, **inherited** $\\lVert Wx-W\\hat x\\rVert$ is what came in with its input, **total** $\\lVert Wx-\\hat W\\hat x\\rVert$ is what "
+    "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all over $\\lVert Wx\\rVert$: **own** $\\lVert "
+    "W\\hat x-\\hat W\\hat x\\rVert$ "
+    "is what pruning this layer does, **inherited** $\\lVert Wx-W\\hat x\\rVert$ is what came in with its input, **total** $\\lVert "
+    "Wx-\\hat W\\hat x\\rVert$ is what "
     "goes out. Errors partly cancel, so the total can be smaller than the two stacked."
 )
 
@@ -34,22 +41,45 @@ if pruned:
     model = _ui.one_model(pruned, "layer-model", "One model closely", view.dark)
     left, right = st.columns(2, gap="medium")
     with left:
-        _ui.chart("Own or inherited?", f"{model.label}, mean over the six matrices of a block: areas stacked, the dashed line is the total that results.",
-                  plots.own_and_inherited(rows, model, view.dark), "own", small=True)  # fmt: skip
+        _ui.chart(
+            "Own or inherited?",
+            f"{model.label}, mean over the six matrices of a block: areas stacked, the dashed line is the total that results.",
+            plots.own_and_inherited(rows, model, view.dark),
+            "own",
+            small=True,
+        )
     with right:
-        _ui.chart("Where are the zeros?", "Realised sparsity: one mark a matrix, the thin upright tick is what was asked for.",
-                  plots.realised_sparsity(rows, pruned, view.dark), "zeros", small=True)  # fmt: skip
+        _ui.chart(
+            "Where are the zeros?",
+            "Realised sparsity: one mark a matrix, the thin upright tick is what was asked for.",
+            plots.realised_sparsity(rows, pruned, view.dark),
+            "zeros",
+            small=True,
+        )
     shades = {"total": "total error", "own": "own error", "inherited": "inherited error", "sparsity": "realised sparsity"}
     column = _ui.chosen(st.segmented_control, "shade", list(shades), "total", label="Colour shows", format_func=shades.get)
-    _ui.chart(f"Which matrices have the largest {shades[column]}?" if column != "sparsity" else "How sparse is each matrix?",
-              "Block by part, one map a model, all on one scale; depth runs downwards.",
-              plots.heat_maps(rows, pruned, column, view.dark), "heat")  # fmt: skip
+    _ui.chart(
+        f"Which matrices have the largest {shades[column]}?" if column != "sparsity" else "How sparse is each matrix?",
+        "Block by part, one map a model, all on one scale; depth runs downwards.",
+        plots.heat_maps(rows, pruned, column, view.dark),
+        "heat",
+    )
 
 st.markdown("#### All figures")
 names = {model.job: model.label for model in view.models}
 dense = {model.job for model in view.models if model.is_dense}  # its errors are zero by definition
 rows = rows[~rows["job"].isin(dense)]
 shown = rows.assign(run=rows["job"].map(names), block=rows["block"] + 1, part=rows["part"].map(plots.PART_TITLES))
-written = {**dict.fromkeys(("own", "inherited", "total"), formatting.error), "cosine": formatting.plain, "realised sparsity": formatting.percent}
+written = {
+    **dict.fromkeys(("own", "inherited", "total"), formatting.error),
+    "cosine": formatting.plain,
+    "realised sparsity": formatting.percent,
+}
 columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-_ui.table(shown[columns].rename(columns={"sparsity": "realised sparsity"}).style.format(written, na_rep="–"), "reconstruction", None, rows, height=320)
+_ui.table(
+    shown[columns].rename(columns={"sparsity": "realised sparsity"}).style.format(written, na_rep="–"),
+    "reconstruction",
+    None,
+    rows,
+    height=320,
+)

@@ -12,7 +12,8 @@ found = view.store.jobs()
 
 ABOUT = (
     "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error arises, how far the sentence "
-    "embeddings drift, and how much easier the model is to attack. Dense and pruned models stand side by side, every figure with its interval."
+    "embeddings drift, and how much easier the model is to attack. Dense and pruned models stand side by side, every figure with its "
+    "interval."
 )
 
 
@@ -30,7 +31,10 @@ def introduction() -> None:
         st.caption("First charts within 30 s, everything within about 4 min on two cores. Nothing is downloaded.")
     with st.grid(3, min_column_width=230, border=True, key="promises") as grid:
         for title, text in (
-            (":material/layers: Layers", "Which block and which matrix loses most, and how much of it was inherited from the blocks before."),
+            (
+                ":material/layers: Layers",
+                "Which block and which matrix loses most, and how much of it was inherited from the blocks before.",
+            ),
             (":material/moving: Drift", "A map on which every sentence can be followed from its dense to its pruned embedding."),
             (":material/shield: Attack", "TextAttack on every model over the same sentences, with the changed words marked."),
         ):
@@ -46,11 +50,16 @@ def multiples() -> None:
     wanted = ["accuracy", f"under_attack:{attacked[0]}" if attacked else "", "error"]
     shown = [quantities[key] for key in wanted if key in quantities]
     table = summary(tables, view.models, shown)
-    with st.grid(3, min_column_width=270, key="multiples") as grid:
+    with st.grid(3, min_column_width=215, key="multiples") as grid:
         for quantity in shown:
             with grid.cell():
-                _ui.chart(quantity.title, quantity.gloss, plots.against_sparsity(table, view.models, quantity, view.dark, 290, compact=True),
-                          f"overview-{quantity.key.split(':')[0]}", small=True)  # fmt: skip
+                _ui.chart(
+                    quantity.title,
+                    quantity.gloss,
+                    plots.against_sparsity(table, view.models, quantity, view.dark, 290, compact=True),
+                    f"overview-{quantity.key.split(':')[0]}",
+                    small=True,
+                )
         missing = 3 - len(shown) if view.waiting else 0
         for _ in range(missing):
             with grid.cell():
@@ -67,12 +76,25 @@ def queue() -> None:
     working = [job for job in current if job.status in _frame.ACTIVE]
     if working:
         rows = [
-            {"job": job.id, "study": job.study, "run": job.label, "status": job.status, "progress": job.progress,
-             "now": job.message or job.stage, "left": formatting.about(job.estimate_left) if job.estimate_left else ""}
+            {
+                "job": job.id,
+                "study": job.study,
+                "run": job.label,
+                "status": job.status,
+                "progress": job.progress,
+                "now": job.message or job.stage,
+                "left": formatting.about(job.estimate_left) if job.estimate_left else "",
+            }
             for job in working
-        ]  # fmt: skip
+        ]
         bar = st.column_config.ProgressColumn("progress", format="percent", min_value=0.0, max_value=1.0, width="small")
-        st.dataframe(rows, hide_index=True, width="stretch", key="queue", column_config={"progress": bar, "job": st.column_config.NumberColumn(width=50)})
+        st.dataframe(
+            rows,
+            hide_index=True,
+            width="stretch",
+            key="queue",
+            column_config={"progress": bar, "job": st.column_config.NumberColumn(width=50)},
+        )
 
 
 def recent() -> None:
@@ -94,7 +116,9 @@ def recent() -> None:
                     quantity = available({"accuracy": rows})["accuracy"]
                     figure = plots.sparkline(summary({"accuracy": rows}, models, [quantity]), models, quantity, view.dark)
                     st.plotly_chart(figure, theme=None, key=f"spark-{place}", config={"staticPlot": True}, alt=f"Accuracy in {name}")
-                if st.button("On view" if name == view.study else "Show", key=f"show-{place}", disabled=name == view.study, width="stretch"):
+                if st.button(
+                    "On view" if name == view.study else "Show", key=f"show-{place}", disabled=name == view.study, width="stretch"
+                ):
                     _ui.put("study", name)
                     st.rerun()
 
@@ -106,13 +130,14 @@ _ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), 
 if view.models:
     multiples()
     _ui.how_to_read(
-        "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model and the pale band its "
+        "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model "
+        "and the pale band its "
         "95% Wilson interval. Bars are 95% intervals: where two bars overlap widely, the sample is too small to tell the models apart. "
         "Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ of a block's output, mean over blocks."
     )
 elif view.waiting:
     st.info("The first figures come in a few seconds; this page fills in by itself.", icon=":material/hourglass_top:")
-    with st.grid(3, min_column_width=270, key="skeletons") as grid:
+    with st.grid(3, min_column_width=215, key="skeletons") as grid:
         for _ in range(3):
             with grid.cell():
                 st.skeleton(height=290)

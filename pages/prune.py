@@ -5,72 +5,14 @@ import re
 import pandas as pd
 import streamlit as st
 
-from pages import _forms, _frame, _ui
-from prune_core import PruneError, data, experiment, formatting, jobs
+from pages import _forms, _frame, _source, _ui
+from prune_core import PruneError, experiment, formatting, jobs
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.study import Sweep
 
 view = _frame.view()
 KEEP = {"persist_state": "session"}
-FILE = "a file of your own"
-
-
-def what() -> dict[str, object]:
-    """Checkpoint, data and sample sizes, with five rows to look at."""
-    left, right = st.columns(2, gap="medium")
-    with left:
-        checkpoint = st.text_input("Checkpoint", "demo", key="checkpoint", help="`demo`, a local Hugging Face folder, or a Hub id of a BERT, DistilBERT, RoBERTa or "
-                                   "ELECTRA classifier.", **KEEP)  # fmt: skip
-        titles = {"demo": "Demo film reviews", FILE: "A file of your own (.csv, .jsonl, .parquet)", **{k: v.title for k, v in data.KNOWN.items()}}
-        task = st.selectbox("Data", ["demo", FILE, *data.KNOWN], format_func=titles.get, key="task", **KEEP)
-        plan: dict[str, object] = {"checkpoint": checkpoint.strip(), "task": task}
-        if task == FILE:
-            plan["task"] = st.text_input("Path of the file", key="path", placeholder="/data/reviews.csv", **KEEP).strip()
-        sizes = st.columns(2)
-        plan["calibration_size"] = sizes[0].number_input("Calibration sentences", 1, 100_000, 256, 64, key="calibration", help="Shown to the methods that look at "
-                                                         "activations; labels are not used.", **KEEP)  # fmt: skip
-        plan["evaluation_size"] = sizes[1].number_input("Evaluation sentences (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", **KEEP)
-    with right:
-        plan |= preview(str(plan["task"]), task == FILE)
-    dense_accuracy(checkpoint.strip(), str(plan["task"]))
-    return plan
-
-
-def preview(task: str, local: bool) -> dict[str, str]:
-    """The first five rows; for a file also its columns to choose from."""
-    if task not in ("demo", "") and not local:
-        st.info("The worker fetches this data set from the Hub, or takes it from the Hub's cache.", icon=":material/cloud_download:")
-        return {}
-    if not task:
-        st.info("Give the file's path to see its first rows.", icon=":material/table_rows:")
-        return {}
-    table = _ui.attempt(data.read_table, str(data.DEMO) if task == "demo" else task)
-    if table is None:
-        return {}
-    columns = [str(column) for column in table.columns]
-    chosen: dict[str, str] = {}
-    if local:
-        places = st.columns(3)
-        text = next((i for i, c in enumerate(columns) if c in ("text", "sentence", "review", "content", "sentence1")), 0)
-        label = columns.index("label") if "label" in columns else len(columns) - 1
-        chosen["text"] = places[0].selectbox("Text column", columns, text, key=f"text-{task}")
-        pair = places[1].selectbox("Second text", ["none", *columns], key=f"pair-{task}")
-        chosen["text_pair"] = "" if pair == "none" else pair
-        chosen["label"] = places[2].selectbox("Label column", columns, label, key=f"label-{task}")
-    st.dataframe(table.head(5), hide_index=True, width="stretch", key="preview")
-    st.caption(f"The first five of {len(table)} rows.")
-    return chosen
-
-
-def dense_accuracy(checkpoint: str, task: str) -> None:
-    """What the dense model reaches on this data, where a study has measured it."""
-    same = [job for job in view.store.jobs() if not job.experiment.get("method") and job.experiment["checkpoint"] == checkpoint
-            and job.experiment["source"]["task"] == task and "accuracy" in job.done]  # fmt: skip
-    if same:
-        row = view.store.rows("accuracy", [same[-1].id]).iloc[0]
-        st.caption(f"The dense model gets {formatting.percent(row['accuracy'])} of {row['n']} evaluation sentences right "
-                   f"(95% interval {formatting.percent(row['low'])} to {formatting.percent(row['high'])}).")  # fmt: skip
 
 
 def how() -> dict[str, object]:
@@ -78,17 +20,36 @@ def how() -> dict[str, object]:
     chosen = _forms.cards(METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"))
     places = st.columns(3, gap="medium")
     usual = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
-    sparsities = places[0].multiselect("Sparsities", usual, ["50%", "70%"], accept_new_options=True, key="sparsities",
-                                       help="Share of the encoder's weights to remove; type another, such as 65%.", **KEEP)  # fmt: skip
-    patterns = places[1].multiselect("N:M patterns", ["2:4", "4:8", "32:64"], accept_new_options=True, key="patterns",
-                                     help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is 50%.", **KEEP)  # fmt: skip
-    seeds = places[2].multiselect("Seeds", [0, 1, 2, 3, 4], [0], accept_new_options=True, key="seeds", help="Each seed draws other samples.", **KEEP)
-    return {"methods": [{name: options} for name, options in chosen.items()], "sparsities": [share(text) for text in sparsities],
-            "patterns": patterns, "seeds": [whole(value) for value in seeds]}  # fmt: skip
+    sparsities = places[0].multiselect(
+        "Sparsities",
+        usual,
+        ["50%", "70%"],
+        accept_new_options=True,
+        key="sparsities",
+        help="Share of the encoder's weights to remove; type another, such as 65%.",
+        **KEEP,
+    )
+    patterns = places[1].multiselect(
+        "N:M patterns",
+        ["2:4", "4:8", "32:64"],
+        accept_new_options=True,
+        key="patterns",
+        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is 50%.",
+        **KEEP,
+    )
+    seeds = places[2].multiselect(
+        "Seeds", [0, 1, 2, 3, 4], [0], accept_new_options=True, key="seeds", help="Each seed draws other samples.", **KEEP
+    )
+    return {
+        "methods": [{name: options} for name, options in chosen.items()],
+        "sparsities": [share(text) for text in sparsities],
+        "patterns": patterns,
+        "seeds": [whole(value) for value in seeds],
+    }
 
 
 def share(text: str) -> float:
-    """"70%" or "70" or "0.7" as a share."""
+    """ "70%" or "70" or "0.7" as a share."""
     found = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*(%?)\s*", text)
     if not found:
         raise PruneError(f"Sparsity {text!r} is not understood; write it like 65% or 0.65.")
@@ -108,8 +69,12 @@ def expert() -> dict[str, object]:
     with st.expander("Expert options", icon=":material/tune:", key="expert-run"):
         places = st.columns(3)
         return {
-            "device": places[0].selectbox("Device", ["auto", "cpu", "cuda", "mps"], key="device", help="auto takes CUDA, then MPS, then the CPU.", **KEEP),
-            "batch_size": places[1].number_input("Batch size", 1, 4096, 32, key="batch_size", help="Halved by itself when memory runs out.", **KEEP),
+            "device": places[0].selectbox(
+                "Device", ["auto", "cpu", "cuda", "mps"], key="device", help="auto takes CUDA, then MPS, then the CPU.", **KEEP
+            ),
+            "batch_size": places[1].number_input(
+                "Batch size", 1, 4096, 32, key="batch_size", help="Halved by itself when memory runs out.", **KEEP
+            ),
             "max_length": places[2].number_input("Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP),
         }
 
@@ -121,9 +86,21 @@ def plan_table(plan: list[experiment.Experiment]) -> float:
         seconds = sum(experiment.estimates(each).values())
         old = view.store.find(each.key())
         total += 0 if old else seconds
-        rows.append({"run": each.label, "stages": " → ".join(experiment.stages(each)), "estimate": formatting.about(seconds),
-                     "status": f"{old.status} as job {old.id}" if old else "new"})  # fmt: skip
-    st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch", key="plan", column_config={"stages": st.column_config.TextColumn(width="large")})
+        rows.append(
+            {
+                "run": each.label,
+                "stages": " → ".join(experiment.stages(each)),
+                "estimate": formatting.about(seconds),
+                "status": f"{old.status} as job {old.id}" if old else "new",
+            }
+        )
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        width="stretch",
+        key="plan",
+        column_config={"stages": st.column_config.TextColumn(width="large")},
+    )
     return total
 
 
@@ -136,10 +113,13 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
 
 
 st.title("Prune", anchor=False)
-st.markdown("Choose what to prune, how, and what to measure. The dense model is measured along with the rest, so that every figure has its baseline.")
+st.markdown(
+    "Choose what to prune, how, and what to measure. The dense model is measured along with the rest, so that every figure has its "
+    "baseline."
+)
 try:
     st.markdown("#### 1 · What")
-    source = what()
+    source = _source.what(view.store)
     st.markdown("#### 2 · How")
     methods = how()
     st.markdown("#### 3 · What to measure")
@@ -147,9 +127,13 @@ try:
     running = expert()
     st.markdown("#### The plan")
     places = st.columns([2, 1], vertical_alignment="bottom")
-    study = places[0].text_input("Study", "My study", key="study-name", help="Runs of one study are compared with each other; an existing name adds to it.", **KEEP)
+    study = places[0].text_input(
+        "Study", "My study", key="study-name", help="Runs of one study are compared with each other; an existing name adds to it.", **KEEP
+    )
     again = places[1].toggle("Compute again what is there", key="again", help="Otherwise finished runs are taken as they are.")
-    sweep = Sweep(study=study.strip() or "My study", measures=[{name: options} for name, options in measures.items()], **source, **methods, **running)
+    sweep = Sweep(
+        study=study.strip() or "My study", measures=[{name: options} for name, options in measures.items()], **source, **methods, **running
+    )
     if not source["task"]:
         raise PruneError("Give the path of your file in step 1.")
     plan = sweep.experiments()

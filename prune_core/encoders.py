@@ -284,6 +284,7 @@ def load(checkpoint: str, labels: Sequence[str] | None = None) -> tuple[nn.Modul
 
 def fitting(tokenizer: Any, family: str) -> Any:
     """The tokenizer, giving only what that family takes (a BERT tokenizer may come with a DistilBERT)."""
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # said already: padding comes late because we sort first
     if not LAYOUTS[family].token_types:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     return tokenizer

@@ -77,14 +77,14 @@ FIXED = (
              "higher", "Share of sentences on which both models predict the same label, right or wrong.", tick=".0%"),
     Quantity("error", "Reconstruction error", "Hidden states' relative error", "reconstruction",
              partial(_mean, column="total", part="block"), f.error, "lower",
-             "How far the blocks' outputs are from the dense model's, relative to their size, mean over blocks.", tick=".2~f"),
+             "Relative error of the blocks' outputs against dense, mean over blocks.", tick=".2~f"),
     Quantity("part_error", "Error of the linear maps", "Relative output error, mean over parts", "reconstruction",
              partial(_mean, column="total", part=""), f.error, "lower",
              "Relative error of the pruned matrices' outputs, mean over the six parts of all blocks.", tick=".2~f"),
     Quantity("cosine", "Cosine to dense", "Mean cosine in the last block", "drift", partial(_last_block, column="cosine"), f.plain,
              "higher", "Mean cosine between a sentence's dense and pruned representation in the last block.", tick=".2~f"),
     Quantity("cka", "CKA with dense", "Linear CKA in the last block", "drift", partial(_last_block, column="cka"), f.plain, "higher",
-             "Similarity of the two representation spaces, blind to rotation; 1 means the same geometry.", tick=".2~f"),
+             "Likeness of the two embedding spaces; 1 is the same up to rotation.", tick=".2~f"),
     Quantity("overlap", "Neighbours kept", "Neighbour overlap in the last block", "drift", partial(_last_block, column="overlap"),
              f.percent, "higher", "Share of a sentence's nearest neighbours that are still its nearest after pruning.", tick=".0%"),
     Quantity("realised", "Realised sparsity", "Zeros in the encoder's Linears", "cost", partial(_cost, column="sparsity"), f.percent, "",
@@ -104,7 +104,7 @@ def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
     success = partial(_recipe, recipe=recipe, column="success_rate", low="success_low", high="success_high", n="attacked")
     return (
         Quantity(f"under_attack:{recipe}", f"Accuracy under {recipe}", "Accuracy under attack", "attack", under, f.percent, "higher",
-                 "Share of sentences still classified correctly after the attacker did its best.", tick=".0%"),
+                 "Share of sentences still right after the attacker did its best.", tick=".0%"),
         Quantity(f"success:{recipe}", f"Success of {recipe}", "Attack success rate", "attack", success, f.percent, "lower",
                  "Of the sentences the model got right, the share the attacker turned wrong.", tick=".0%"),
     )  # fmt: skip

@@ -33,12 +33,12 @@ def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; use more calibration sentences or raise damping.")
 
 
-def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, float]:
-    """(U upper triangular with H⁻¹ = UᵀU, damping used): row i of U drives SparseGPT's update of columns i and up."""
+def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
+    """(U upper triangular with H⁻¹ = UᵀU, H, damping used): row i of U drives SparseGPT's update of columns i and up."""
     # H with both axes reversed is LLᵀ, so U is L⁻¹ reversed back: one factorisation and one triangular inverse
-    _, factor, used = damped(gram.flip(0, 1), damping)
+    H, factor, used = damped(gram.flip(0, 1), damping)
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), used
+    return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), H.flip(0, 1), used
 
 
 def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor], Tensor], width: int = 128, group: int = 0) -> Tensor:
@@ -65,6 +65,28 @@ def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor], Tensor], 
         W[:, start:end] = (w * (1 - gone)).T
         W[:, end:].addmm_(errors.T, U[start:end, end:], alpha=-1)
     return W
+
+
+def refit(pruned: Tensor, target: Tensor, H: Tensor, steps: int) -> Tensor:
+    """Move the kept weights of each row towards the least-squares refit of `target` on them: min (w−w̄)H(w−w̄)ᵀ, zeros stay.
+
+    That refit is where ExactOBS ends and where a sweep, which only looks to its right, falls short. Conjugate gradients
+    with a diagonal preconditioner, all rows at once: a step is one matrix product, and no row needs a factor of its own.
+    """
+    keep, scale = (pruned != 0).to(pruned.dtype), H.diagonal().reciprocal()
+    w = pruned.clone()
+    r = ((target - w) @ H).mul_(keep)
+    p = z = r * scale
+    rz = (r * z).sum(1, keepdim=True)
+    for _ in range(steps):
+        Hp = (p @ H).mul_(keep)
+        step = rz / (p * Hp).sum(1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)  # a row that has arrived stays
+        w.addcmul_(p, step)
+        r.addcmul_(Hp, step, value=-1)
+        z = r * scale
+        rz, before = (r * z).sum(1, keepdim=True), rz
+        p = z + p * (rz / before.clamp_min(torch.finfo(w.dtype).tiny))
+    return w
 
 
 def exact_obs(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, int] = (0, 0), memory: int = 2**29) -> Tensor:

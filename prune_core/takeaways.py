@@ -70,17 +70,16 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     if len(rivals) > 1:
         worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["accuracy"])
         last = of(rows, worst).iloc[0]
-        sentence += f"; {worst.family} at the same sparsity keeps {percent(last['accuracy'])} ({percent(last['low'])} to {percent(last['high'])})"
+        sentence += (
+            f"; {worst.family} at the same sparsity keeps {percent(last['accuracy'])} ({percent(last['low'])} to {percent(last['high'])})"
+        )
     return sentence + "."
 
 
 def broken(rows: pd.DataFrame, model: Model) -> str:
     """Newly broken and newly fixed examples of one model, with the exact test."""
     row = of(rows, model).iloc[0]
-    return (
-        f"{row['broken']:.0f} newly broken, {row['fixed']:.0f} newly fixed of {row['n']:.0f} "
-        f"(McNemar {p_value(row['p_value'])})"
-    )
+    return f"{row['broken']:.0f} newly broken, {row['fixed']:.0f} newly fixed of {row['n']:.0f} (McNemar {p_value(row['p_value'])})"
 
 
 def attack(rows: pd.DataFrame, models: Sequence[Model]) -> str:

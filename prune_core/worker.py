@@ -24,7 +24,7 @@ from .plugins import Report
 from .store import Job, Status, Store
 
 POLL = 0.25  # seconds between looks at the cancel flag, and between writes of the progress
-GRACE = 1.2  # seconds for a cancelled stage to reach its next report; with POLL and the restart this stays below 2
+GRACE = 1.0  # seconds for a cancelled stage to reach its next report; with POLL this stays well below 2
 LOG_EVERY = 5.0  # seconds between lines of a job's log
 IDLE = 600.0  # seconds without a job after which a worker ends
 WAIT = 0.3  # seconds between looks into an empty queue

@@ -61,7 +61,9 @@ def test_empty_store_says_what_the_page_will_show_and_offers_the_demo(store, pag
     assert page == "prune" or any(button.label == "Run the demo study" for button in at.button)
 
 
-@pytest.mark.parametrize(("page", "least"), [("overview", 3), ("prune", 0), ("compare", 6), ("layers", 4), ("drift", 5), ("attack", 4), ("inspect", 1)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("overview", 3), ("prune", 0), ("compare", 6), ("layers", 4), ("drift", 5), ("attack", 4), ("inspect", 1)]
+)
 def test_filled_store_shows_charts_and_a_takeaway(store, page, least):
     for job in sample_rows.fill(store, 40)[1:]:
         (store.folder(job) / "checkpoint").mkdir()
@@ -101,7 +103,7 @@ def test_the_view_comes_from_the_link_and_survives_pages(store):
     assert at.selectbox(key="choice-study").value == "Demo"
     at.switch_page("pages/layers.py").run()
     assert [model.label for model in at.session_state["view"].models] == ["Dense", "AKR 70%"]
-    assert at.query_params["study"] == ["Demo"] and at.query_params["models"] == [f"{ids[0]},{ids[6]}"]
+    assert at.query_params["study"] == "Demo" and at.query_params["models"] == f"{ids[0]},{ids[6]}"
 
 
 def test_the_sparsity_choice_narrows_all_views(store):

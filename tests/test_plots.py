@@ -128,7 +128,13 @@ def test_numbers_read_well(value, shown):
 
 
 def test_word_diff_strikes_and_inserts():
-    assert pieces("a fine film indeed", "a fnie film") == [(KEPT, "a"), (STRUCK, "fine"), (INSERTED, "fnie"), (KEPT, "film"), (STRUCK, "indeed")]
+    assert pieces("a fine film indeed", "a fnie film") == [
+        (KEPT, "a"),
+        (STRUCK, "fine"),
+        (INSERTED, "fnie"),
+        (KEPT, "film"),
+        (STRUCK, "indeed"),
+    ]
 
 
 def test_takeaways_claim_no_more_than_the_interval():
@@ -151,8 +157,8 @@ def test_attack_takeaway_names_a_difference_only_where_there_is_one():
 
 
 def test_every_takeaway_is_a_sentence(study):
-    said = [takeaways.accuracy(study["accuracy"], MODELS), takeaways.layers(study["reconstruction"], MODELS), takeaways.drift(study["drift"], MODELS),
-            takeaways.attack(study["attack"], MODELS), takeaways.cost(study["cost"], MODELS)]  # fmt: skip
+    kinds = {"accuracy": "accuracy", "layers": "reconstruction", "drift": "drift", "attack": "attack", "cost": "cost"}
+    said = [getattr(takeaways, kind)(study[table], MODELS) for kind, table in kinds.items()]
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in said)
     assert "no pruned model is measured yet" in takeaways.accuracy(study["accuracy"], MODELS[:1])
     empty = pd.DataFrame()

@@ -7,7 +7,7 @@ import torch
 
 from prune_core import PruneError
 from prune_core.masks import lowest, lowest_of_each
-from prune_core.solvers import column_sweep, damped, exact_obs, upper_factor
+from prune_core.solvers import column_sweep, damped, exact_obs, refit, upper_factor
 
 
 def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -18,7 +18,7 @@ def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tenso
     return torch.randn(rows, columns, generator=dice, dtype=torch.float64), x.T @ x
 
 
-def refit(weight: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+def least_squares(weight: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Least squares of one row on its kept columns."""
     answer = torch.zeros_like(weight)
     answer[keep] = torch.linalg.solve(gram[keep][:, keep], gram[keep] @ weight)
@@ -33,7 +33,7 @@ def test_one_exact_step_is_what_brute_force_picks() -> None:
     weight, gram = problem()
     ours = exact_obs(weight, torch.linalg.inv(gram), 1)
     for row, found in zip(weight, ours, strict=True):
-        every = [refit(row, gram, torch.arange(8) != p) for p in range(8)]
+        every = [least_squares(row, gram, torch.arange(8) != p) for p in range(8)]
         best = min(every, key=lambda answer: float(error(row, answer, gram)))
         torch.testing.assert_close(found, best, atol=1e-8, rtol=1e-8)
 
@@ -43,7 +43,7 @@ def test_after_k_exact_steps_the_rest_is_the_least_squares_refit(count: int) -> 
     weight, gram = problem()
     for row, found in zip(weight, exact_obs(weight, torch.linalg.inv(gram), count), strict=True):
         assert int((found == 0).sum()) == count
-        torch.testing.assert_close(found, refit(row, gram, found != 0), atol=1e-7, rtol=1e-7)
+        torch.testing.assert_close(found, least_squares(row, gram, found != 0), atol=1e-7, rtol=1e-7)
 
 
 def test_exact_rows_do_not_depend_on_how_many_run_in_parallel() -> None:
@@ -60,8 +60,8 @@ def test_exact_keeps_the_pattern() -> None:
 
 def test_the_factor_is_the_factor_of_the_inverse() -> None:
     _, gram = problem()
-    U, used = upper_factor(gram, 0.01)
-    H, _, _ = damped(gram, 0.01)
+    U, H, used = upper_factor(gram, 0.01)
+    torch.testing.assert_close(H, damped(gram, 0.01)[0])
     assert used == 0.01 and torch.equal(U, U.triu())
     torch.testing.assert_close(U.T @ U, torch.linalg.inv(H))
 
@@ -69,19 +69,29 @@ def test_the_factor_is_the_factor_of_the_inverse() -> None:
 def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> None:
     """Columns already passed are never revisited, so this is the case with a closed form."""
     weight, gram = problem()
-    U, _ = upper_factor(gram, 0.0)
+    U, _, _ = upper_factor(gram, 0.0)
     gone = torch.zeros(weight.shape, dtype=torch.bool)
     gone[:, 0] = True
     for width in (3, 8):
         parts = iter(gone.split(width, dim=1))
         found = column_sweep(weight, U, lambda scores, parts=parts: next(parts), width)
         for row, new in zip(weight, found, strict=True):
-            torch.testing.assert_close(new, refit(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7)
+            torch.testing.assert_close(new, least_squares(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7)
+
+
+def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
+    weight, gram = problem()
+    U, H, _ = upper_factor(gram, 0.01)
+    swept = column_sweep(weight, U, lambda scores: lowest(scores, 0.5), 4)
+    found = refit(swept, weight, H, 30)
+    assert torch.equal(found != 0, swept != 0) and torch.equal(refit(swept, weight, H, 0), swept)
+    for row, new in zip(weight, found, strict=True):
+        torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 
 
 def test_sweep_that_removes_nothing_is_the_identity() -> None:
     weight, gram = problem()
-    U, _ = upper_factor(gram, 0.01)
+    U, _, _ = upper_factor(gram, 0.01)
     assert torch.equal(column_sweep(weight, U, lambda scores: lowest(scores, 0.0)), weight)
 
 

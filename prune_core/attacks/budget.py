@@ -28,7 +28,7 @@ class Clock:
 
     def __init__(self, report: Report):
         self._report = report
-        self._progress, self._message = 0.0, ""
+        self._progress, self._message = 0.0, "predicting the sentences to attack"
         self._beat = 0.0
         self._end = float("inf")
 

@@ -4,6 +4,7 @@
     python -m prune_core.attacks.counterfit --out assets/neighbours.npz
 
 Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms, preserve the vector space.
+MEASURED
 """
 
 from __future__ import annotations
@@ -34,18 +35,16 @@ class Fit:
     """Weights and margins, chosen by the overlap with the counter-fitted GloVe neighbours that TextFooler uses."""
 
     dimensions: int = 150  # of 768: more gives the same neighbours
-    steps: int = 30
-    rate: float = 0.02
-    synonyms: float = 0.3
+    steps: int = 50
+    rate: float = 0.01
+    synonyms: float = 1.0
     synonym_distance: float = 0.3  # cosine distance below which synonyms are near enough
-    relatives: float = 0.3
-    relative_distance: float = 0.3
-    antonyms: float = 1.0
+    relatives: float = 0.1
+    relative_distance: float = 0.4
+    antonyms: float = 0.5
     antonym_distance: float = 1.0
-    preserve: float = 0.1
-    preserved: int = 5  # neighbours of each word whose distances must not grow
+    preserve: float = 0.3
     lowest: float = 0.4  # cosine under which a word is no neighbour
-    seed: int = 0
 
 
 def frequent_words(most: int) -> list[str]:
@@ -73,22 +72,23 @@ def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
 
 
 def counterfit(start: Tensor, synonyms: Pairs, relatives: Pairs, antonyms: Pairs, fit: Fit) -> Tensor:
-    """Unit vectors after gradient descent on the three terms; a pair that is both is an antonym."""
-    attract = {pair: weight**2 for pair, weight in synonyms.items() if pair not in antonyms}  # rare senses count little
-    near, strength = _tensors(attract)
+    """Unit vectors after gradient descent; a pair that is both synonym and antonym is an antonym.
+
+    The space is preserved by keeping every vector near its start (Mrksic et al. 2017): keeping only the distances to its
+    neighbours, as in 2016, let unrelated words fall together (overlap@10 rose from 44% to 48%, not to 51%).
+    """
+    near, strength = _tensors({pair: weight for pair, weight in synonyms.items() if pair not in antonyms})
     kin, kinship = _tensors({pair: weight for pair, weight in relatives.items() if pair not in antonyms})
     far, _ = _tensors(antonyms)
-    close = _closest(start, fit.preserved)
-    before = _distance(start, close)
     vectors = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([vectors], lr=fit.rate)
     for _ in range(fit.steps):
         unit = F.normalize(vectors, dim=-1)
-        loss = (
-            fit.synonyms * (strength * F.relu(_distance(unit, near) - fit.synonym_distance)).sum()
-            + fit.relatives * (kinship * F.relu(_distance(unit, kin) - fit.relative_distance)).sum()
+        loss = (  # weights are squared: synonyms in rare senses count little
+            fit.synonyms * (strength**2 * F.relu(_distance(unit, near) - fit.synonym_distance)).sum()
+            + fit.relatives * (kinship**2 * F.relu(_distance(unit, kin) - fit.relative_distance)).sum()
             + fit.antonyms * F.relu(fit.antonym_distance - _distance(unit, far)).sum()
-            + fit.preserve * F.relu(_distance(unit, close) - before).sum()
+            + fit.preserve * (unit - start).square().sum()
         )
         optimizer.zero_grad()
         loss.backward()
@@ -103,13 +103,6 @@ def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 def _distance(unit: Tensor, pairs: Tensor) -> Tensor:
     return 1 - (unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(-1)
-
-
-def _closest(unit: Tensor, most: int) -> Tensor:
-    """(words x most, 2) pairs of each word with its nearest ones."""
-    rows = torch.arange(len(unit))
-    nearest = torch.cat([(unit[some] @ unit.T).topk(most + 1).indices[:, 1:] for some in rows.split(2000)])
-    return torch.stack([rows.repeat_interleave(most), nearest.flatten()], 1)
 
 
 def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) -> Neighbours:
@@ -136,7 +129,6 @@ def main() -> int:
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="folder of index.* and data.*")
     options = parser.parse_args()
     fit = Fit()
-    torch.manual_seed(fit.seed)
     try:
         if not (options.wordnet / "data.noun").is_file():
             raise PruneError(f"{options.wordnet} holds no WordNet; install Debian's wordnet-base or name a folder with --wordnet.")

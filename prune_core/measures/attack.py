@@ -46,6 +46,7 @@ class Attack(Measure):
         """The tables `attack` (a row a recipe) and `attack_example` (a row a recipe and example)."""
         if pair.task.evaluation.labels is None:
             raise PruneError("attack: the evaluation data has no labels; give a file with a label column.")
+        report(0.0, "loading TextAttack")
         from ..attacks import engine
         from ..attacks.budget import Budget, Clock
         from ..attacks.recipes import RECIPES
@@ -60,6 +61,7 @@ class Attack(Measure):
             outcomes = list(engine.run(RECIPES[name], victim, clock, pair.task.evaluation, sample, budget, pair.seed))
             totals.append({"recipe": name, **summary(outcomes), "seconds": time.perf_counter() - started})
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
+        report(1.0, "attacks finished")
         return {"attack": pd.DataFrame(totals), "attack_example": pd.DataFrame(rows)}
 
     def _plan(self, pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:

@@ -28,6 +28,7 @@ class Drift(Measure):
     title = "Embedding drift"
     summary = "Per block: how much the geometry of the sentence embeddings changed, and where each sentence went"
     estimate = 8.0
+    slow = True  # UMAP alone takes seconds to import
     sentences: int = option(300, "Evaluation sentences to embed (0 = all)", low=0, high=100_000)
     pooling: str = option("cls", "Sentence embedding: the [CLS] token, or the mean over tokens", choices=("cls", "mean"))
     neighbours: int = option(10, "Neighbours compared in the overlap", low=1, high=1000)
@@ -104,7 +105,9 @@ def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
     scale = torch.linalg.matrix_norm(own_x) * torch.linalg.matrix_norm(own_y)
     cka = torch.linalg.matrix_norm(cross) ** 2 / scale.clamp_min(1e-30)
     # ‖x/‖x‖ − yR/‖y‖‖ for the best rotation R: its square is 2 − 2·(sum of singular values of the normalised cross product)
-    nuclear = torch.linalg.matrix_norm(cross.double(), "nuc") / (x.double().norm() * y.double().norm()).clamp_min(1e-30)
+    # (in double precision, on the CPU: MPS has none, and a matrix this small is no work)
+    x, y = x.cpu().double(), y.cpu().double()
+    nuclear = torch.linalg.matrix_norm(x.T @ y, "nuc") / (x.norm() * y.norm()).clamp_min(1e-30)
     return {
         "cka": min(1.0, cka.item()),
         "cosine": torch.cosine_similarity(X, Y, dim=-1).mean().item(),

@@ -15,7 +15,7 @@ from ..encoders import head, head_linears
 from ..layerwise import LayerwiseMethod, Solved, Stats, Stream, damping_option
 from ..masks import lowest
 from ..plugins import option
-from ..solvers import column_sweep, damped, exact_obs, upper_factor
+from ..solvers import column_sweep, damped, exact_obs, refit, upper_factor
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class AKR(LayerwiseMethod):
     solver: str = option("blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow", choices=("blocked", "exact"))
     epsilon: float = option(1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0)
     bias: bool = option(True, "Fit the biases too")
+    refit_steps: int = option(20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000)
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
     block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
@@ -52,9 +53,10 @@ class AKR(LayerwiseMethod):
             return exact_obs(target, inverse, count, self.keep_of), used
         if "upper" not in fit.memo:
             fit.memo["upper"] = upper_factor(fit.gram, self.damping)
-        U, used = fit.memo["upper"]
+        U, H, used = fit.memo["upper"]
         choose = lambda scores: self.choose(scores, per_row=False)  # noqa: E731
-        return column_sweep(target, U, choose, self.block_size, self.keep_of[1]), used
+        pruned = column_sweep(target, U, choose, self.block_size, self.keep_of[1])
+        return refit(pruned, target, H, self.refit_steps), used
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
         """Algorithm 1's last lines: the layers that are not pruned are refitted with eq. 5 as well."""

@@ -25,7 +25,7 @@ class SparseGPT(LayerwiseMethod):
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         if "upper" not in stats.memo:
             stats.memo["upper"] = upper_factor(stats.gram, self.damping)
-        U, used = stats.memo["upper"]
+        U, _, used = stats.memo["upper"]
         return Solved(column_sweep(weight, U, self.remove, self.block_size, self.keep_of[1]), bias, used)
 
     def remove(self, scores: Tensor) -> Tensor:

@@ -7,6 +7,22 @@ from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
 
 __all__ = [
-    "DENSE", "PART_TITLES", "SIMILARITIES", "Model", "Similarity", "against_budget", "against_sparsity", "by_block", "by_depth", "heat_maps",
-    "moves", "ordered", "own_and_inherited", "probability_bars", "realised_sparsity", "scatter", "sparkline", "success",
-]  # fmt: skip
+    "DENSE",
+    "PART_TITLES",
+    "SIMILARITIES",
+    "Model",
+    "Similarity",
+    "against_budget",
+    "against_sparsity",
+    "by_block",
+    "by_depth",
+    "heat_maps",
+    "moves",
+    "ordered",
+    "own_and_inherited",
+    "probability_bars",
+    "realised_sparsity",
+    "scatter",
+    "sparkline",
+    "success",
+]

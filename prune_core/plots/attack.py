@@ -26,31 +26,63 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> 
     for line, recipe in enumerate(recipes):
         here = rows[rows["recipe"] == recipe]
         n = int(here["n"].max())
-        fig.add_annotation(x=0, xref="paper", xshift=-122, y=line, yanchor="bottom", yshift=-8, xanchor="left", showarrow=False,
-                           text=f"<b>{recipe}</b> <span style='color:{MUTED[dark]}'> on {n} sentences</span>", font={"size": 13.5})  # fmt: skip
+        fig.add_annotation(
+            x=0,
+            xref="paper",
+            xshift=-122,
+            y=line,
+            yanchor="bottom",
+            yshift=-8,
+            xanchor="left",
+            showarrow=False,
+            text=f"<b>{recipe}</b> <span style='color:{MUTED[dark]}'> on {n} sentences</span>",
+            font={"size": 13.5},
+        )
         for place, model in enumerate(shown, start=1):
             own = here[here["job"] == model.job]
             for row in own.to_dict("records"):
                 _dot(fig, row, model, line + (place + 0.2) * step, dark)
     fig.update_yaxes(visible=False, range=[len(recipes), -0.12])
-    return fig.update_xaxes(title="Attack success rate (share of attacked sentences turned wrong)", tickformat=".0%", range=[0, 1.02], showline=True)
+    return fig.update_xaxes(
+        title="Attack success rate (share of attacked sentences turned wrong)", tickformat=".0%", range=[0, 1.02], showline=True
+    )
 
 
 def _dot(fig: go.Figure, row: dict[str, float], model: Model, y: float, dark: bool) -> None:
     color = model.color(dark)
     low, high, rate = (row[key] if row[key] is not None else np.nan for key in ("success_low", "success_high", "success_rate"))
-    fig.add_annotation(x=0, xref="paper", xshift=-10, y=y, xanchor="right", showarrow=False, text=model.label,
-                       font={"size": 12.5, "color": model.ink(dark)})  # fmt: skip
-    fig.add_annotation(x=1, xref="paper", xshift=8, y=y, xanchor="left", showarrow=False, font={"size": 12, "color": MUTED[dark]},
-                       text=f"{percent(rate)} ({row['succeeded']:.0f} of {row['attacked']:.0f})")  # fmt: skip
+    fig.add_annotation(
+        x=0,
+        xref="paper",
+        xshift=-10,
+        y=y,
+        xanchor="right",
+        showarrow=False,
+        text=model.label,
+        font={"size": 12.5, "color": model.ink(dark)},
+    )
+    fig.add_annotation(
+        x=1,
+        xref="paper",
+        xshift=8,
+        y=y,
+        xanchor="left",
+        showarrow=False,
+        font={"size": 12, "color": MUTED[dark]},
+        text=f"{percent(rate)} ({row['succeeded']:.0f} of {row['attacked']:.0f})",
+    )
     fig.add_scatter(x=[low, high], y=[y, y], mode="lines", line={"color": fade(color, 0.55), "width": 5}, hoverinfo="skip")
     fig.add_scatter(
-        x=[rate], y=[y], mode="markers", name=model.label, cliponaxis=False,
+        x=[rate],
+        y=[y],
+        mode="markers",
+        name=model.label,
+        cliponaxis=False,
         marker={"color": color, "size": 12, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
-        hovertemplate=f"<b>{model.label}</b>, {row['recipe']}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences turned wrong: "
-        f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
+        hovertemplate=f"<b>{model.label}</b>, {row['recipe']}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences "
+        f"turned wrong: {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
         f"{percent(row['under_attack'])} under attack<extra></extra>",
-    )  # fmt: skip
+    )
 
 
 SPENDING = {
@@ -59,7 +91,9 @@ SPENDING = {
 }
 
 
-def against_budget(examples: pd.DataFrame, models: Sequence[Model], recipe: str, spending: str, dark: bool = False, height: int = 320) -> go.Figure:
+def against_budget(
+    examples: pd.DataFrame, models: Sequence[Model], recipe: str, spending: str, dark: bool = False, height: int = 320
+) -> go.Figure:
     """Accuracy under attack as a step curve: successes count once they are within the budget on the x axis."""
     axis, tick = SPENDING[spending]
     fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
@@ -73,8 +107,14 @@ def against_budget(examples: pd.DataFrame, models: Sequence[Model], recipe: str,
         if own.empty:
             continue
         x, y = _standing(own, spending, top)
-        fig.add_scatter(x=x, y=y, mode="lines", name=model.label, line={"color": model.color(dark), "width": 2.2, "shape": "hv"},
-                        hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>")  # fmt: skip
+        fig.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            name=model.label,
+            line={"color": model.color(dark), "width": 2.2, "shape": "hv"},
+            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
+        )
         ends.append(End(x[-1], y[-1], model.label, model.ink(dark)))
     at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
@@ -93,7 +133,9 @@ def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float
     return [*x, top], [*y, y[-1]]
 
 
-def probability_bars(table: pd.DataFrame, models: Sequence[Model], names: Sequence[str], dark: bool = False, truth: int | None = None) -> go.Figure:
+def probability_bars(
+    table: pd.DataFrame, models: Sequence[Model], names: Sequence[str], dark: bool = False, truth: int | None = None
+) -> go.Figure:
     """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two labels."""
     by_job = {m.job: m for m in models}
     table = table[table["job"].isin(by_job)]
@@ -110,30 +152,52 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
         model, second = by_job[row.job], float(row.probabilities[1])
         first_state = row.state == "original"
         fig.add_bar(
-            y=[label], x=[second - 0.5], base=0.5, orientation="h", name=label, textposition="none",
+            y=[label],
+            x=[second - 0.5],
+            base=0.5,
+            orientation="h",
+            name=label,
+            textposition="none",
             marker={"color": fade(model.color(dark), 0.45) if first_state else model.color(dark), "line": {"width": 0}},
             hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
-        )  # fmt: skip
+        )
         right = second >= 0.5
-        fig.add_annotation(x=second, y=label, text=percent(second if right else 1 - second), xanchor="left" if right and second < 0.93 else
-                           "right" if right else "right" if second > 0.07 else "left", xshift=5 if (right and second < 0.93) or second <= 0.07 else -5,
-                           font={"size": 12, "color": PAPER[dark] if not first_state and (second >= 0.93 or second <= 0.07) else INK[dark]})  # fmt: skip
+        fig.add_annotation(
+            x=second,
+            y=label,
+            text=percent(second if right else 1 - second),
+            xanchor="left" if right and second < 0.93 else "right" if right else "right" if second > 0.07 else "left",
+            xshift=5 if (right and second < 0.93) or second <= 0.07 else -5,
+            font={"size": 12, "color": PAPER[dark] if not first_state and (second >= 0.93 or second <= 0.07) else INK[dark]},
+        )
     fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
     for x, anchor, name, value in ((0, "left", f"← {names[0]}", 0), (1, "right", f"{names[1]} →", 1)):
         mark = " (true label)" if truth == value else ""
-        fig.add_annotation(x=x, y=1, yref="paper", yanchor="bottom", yshift=4, xanchor=anchor, text=f"<b>{name}</b>{mark}", font={"size": 12.5})
+        fig.add_annotation(
+            x=x, y=1, yref="paper", yanchor="bottom", yshift=4, xanchor=anchor, text=f"<b>{name}</b>{mark}", font={"size": 12.5}
+        )
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]})
     return fig.update_xaxes(title=f"Probability of “{names[1]}”", tickformat=".0%", range=[0, 1], dtick=0.25, gridcolor=GRID[dark])
 
 
 def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool) -> go.Figure:
     """More labels: a group of bars a label."""
-    fig = figure(dark, 22 * len(table) * len(names) + 90, margin={"l": 130, "r": 40, "t": 20, "b": 40}, bargap=0.25, barmode="group", showlegend=True)
+    fig = figure(
+        dark, 22 * len(table) * len(names) + 90, margin={"l": 130, "r": 40, "t": 20, "b": 40}, bargap=0.25, barmode="group", showlegend=True
+    )
     for row in table.iloc[::-1].itertuples():
         model = by_job[row.job]
         label = model.label + (f" · {row.state}" if row.state else "")
-        fig.add_bar(y=list(names), x=list(row.probabilities), orientation="h", name=label, text=[percent(p) for p in row.probabilities],
-                    textposition="outside", cliponaxis=False, hovertemplate=f"<b>{label}</b><br>%{{y}}: %{{x:.1%}}<extra></extra>",
-                    marker={"color": fade(model.color(dark), 0.45) if row.state == "original" else model.color(dark)})  # fmt: skip
+        fig.add_bar(
+            y=list(names),
+            x=list(row.probabilities),
+            orientation="h",
+            name=label,
+            text=[percent(p) for p in row.probabilities],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate=f"<b>{label}</b><br>%{{y}}: %{{x:.1%}}<extra></extra>",
+            marker={"color": fade(model.color(dark), 0.45) if row.state == "original" else model.color(dark)},
+        )
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5})
     return fig.update_xaxes(title="Probability", tickformat=".0%", range=[0, 1.06])

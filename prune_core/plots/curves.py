@@ -21,7 +21,7 @@ def against_sparsity(
     table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 300, compact: bool = False
 ) -> go.Figure:
     """One line a method from the dense model (0%) through its sparsities; bars are 95% intervals, stars are N:M patterns."""
-    fig = figure(dark, height, margin={"l": 58, "r": 78, "t": TOP, "b": BOTTOM})
+    fig = figure(dark, height, margin={"l": 58, "r": 72, "t": TOP, "b": BOTTOM})
     points = _points(table, models, quantity)
     if points.empty:
         return fig
@@ -53,10 +53,16 @@ def against_sparsity(
             ends.append(End(0.0, dense["value"].iloc[0], "Dense", INK[dark]))
         _marks(fig, dense, models, quantity, dark)
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
-    fig.update_xaxes(title="Sparsity (share of weights removed)" if not compact else "Sparsity", tickvals=_apart(levels, top), tickformat=".3~p",
-                     range=[-0.04 * top, top * 1.04], showgrid=False, showline=True)  # fmt: skip
+    fig.update_xaxes(
+        title="Sparsity (share of weights removed)" if not compact else "Sparsity",
+        tickvals=_apart(levels, top),
+        tickformat=".3~p",
+        range=[-0.04 * top, top * 1.04],
+        showgrid=False,
+        showline=True,
+    )
     fig.update_yaxes(title=None if compact else quantity.axis, range=list(y_range), tickformat=quantity.tick, nticks=6)
-    return fig.update_layout(margin={"l": 46 if compact else 62})
+    return fig.update_layout(margin={"l": 42 if compact else 62})
 
 
 def _apart(levels: list[float], top: float) -> list[float]:
@@ -71,10 +77,12 @@ def _apart(levels: list[float], top: float) -> list[float]:
 def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:
     known = {model.job for model in models}
     rows = table[table["job"].isin(known)] if quantity.key in table else table.iloc[:0]
-    out = pd.DataFrame({"job": rows["job"], "label": rows["label"], "method": rows["method"], "pattern": rows["pattern"], "x": rows["asked"]})
+    out = pd.DataFrame(
+        {"job": rows["job"], "label": rows["label"], "method": rows["method"], "pattern": rows["pattern"], "x": rows["asked"]}
+    )
     for name, column in (("value", quantity.key), ("low", f"{quantity.key}_low"), ("high", f"{quantity.key}_high")):
         out[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
-    out["n"] = rows[f"{quantity.key}_n"] if f"{quantity.key}_n" in rows else np.nan
+    out["n"] = rows.get(f"{quantity.key}_n", np.nan)
     return out.dropna(subset="value")
 
 
@@ -95,10 +103,15 @@ def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quanti
     for row in points.itertuples():
         model = by_job[row.job]
         fig.add_scatter(
-            x=[row.x], y=[row.value], mode="markers", error_y=_bar(row.value, row.low, row.high, model.color(dark)),
+            x=[row.x],
+            y=[row.value],
+            mode="markers",
+            error_y=_bar(row.value, row.low, row.high, model.color(dark)),
             marker={"color": model.color(dark), "size": 9, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
-            name=model.label, hovertemplate=hover(model.label, [(quantity, row.value, row.low, row.high, row.n)]), cliponaxis=False,
-        )  # fmt: skip
+            name=model.label,
+            hovertemplate=hover(model.label, [(quantity, row.value, row.low, row.high, row.n)]),
+            cliponaxis=False,
+        )
 
 
 def _bar(value: float, low: float, high: float, color: str) -> dict[str, object] | None:
@@ -117,9 +130,7 @@ def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, flo
     return "<br>".join(lines) + "<extra></extra>"
 
 
-def scatter(
-    table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool = False, height: int = 470
-) -> go.Figure:
+def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool = False, height: int = 470) -> go.Figure:
     """Each model as a point with its intervals; the stepped line joins the models that none beats in both quantities."""
     fig = figure(dark, height, margin={"l": 70, "r": 96, "t": TOP, "b": 56})
     xs, ys = (_points(table, models, q).set_index("job") for q in (x, y))
@@ -130,11 +141,16 @@ def scatter(
     for model in shown:
         h, v, color = xs.loc[model.job], ys.loc[model.job], model.color(dark)
         fig.add_scatter(
-            x=[h["value"]], y=[v["value"]], mode="markers", name=model.label, cliponaxis=False,
-            error_x=_bar(h["value"], h["low"], h["high"], color), error_y=_bar(v["value"], v["low"], v["high"], color),
+            x=[h["value"]],
+            y=[v["value"]],
+            mode="markers",
+            name=model.label,
+            cliponaxis=False,
+            error_x=_bar(h["value"], h["low"], h["high"], color),
+            error_y=_bar(v["value"], v["low"], v["high"], color),
             marker={"color": color, "size": 13, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
             hovertemplate=hover(model.label, [(x, h["value"], h["low"], h["high"], h["n"]), (y, v["value"], v["low"], v["high"], v["n"])]),
-        )  # fmt: skip
+        )
     x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     _name_points(fig, [(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m) for m in shown], x_range, y_range, height, dark)
@@ -144,23 +160,43 @@ def scatter(
     return fig
 
 
-def _name_points(fig: go.Figure, points: Sequence[tuple[float, float, Model]], x_range: tuple[float, float], y_range: tuple[float, float],
-                 height: int, dark: bool) -> None:  # fmt: skip
+def _name_points(
+    fig: go.Figure,
+    points: Sequence[tuple[float, float, Model]],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    height: int,
+    dark: bool,
+) -> None:
     """A name beside each point, at the nearest place where it covers no point and no other name; a hair leads back from afar."""
     wide, tall = 620, height - TOP - 56  # a width that holds on small screens; on larger ones there is only more room
-    spots = [((x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for x, y, _ in points]
+    spots = [
+        ((x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for x, y, _ in points
+    ]
     taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
     for (x, y, model), (across, up) in zip(points, spots, strict=True):
         length = 6.6 * len(model.label)
         places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
         boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
-        dx, dy = next((p for p in places if boxes[p][0] > 0 and 0 < boxes[p][1] < tall - 16 and not any(_meet(boxes[p], t) for t in taken)), places[0])
+        dx, dy = next(
+            (p for p in places if boxes[p][0] > 0 and 0 < boxes[p][1] < tall - 16 and not any(_meet(boxes[p], t) for t in taken)), places[0]
+        )
         taken.append(boxes[dx, dy])
         fig.add_annotation(
-            x=x, y=y, text=model.label, ax=dx if dx > 0 else -11, ay=-dy, xanchor="left" if dx > 0 else "right", yanchor="middle",
-            showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=fade(MUTED[dark], 0.7 if abs(dy) > 20 else 0.0), standoff=6,
+            x=x,
+            y=y,
+            text=model.label,
+            ax=dx if dx > 0 else -11,
+            ay=-dy,
+            xanchor="left" if dx > 0 else "right",
+            yanchor="middle",
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=1,
+            arrowcolor=fade(MUTED[dark], 0.7 if abs(dy) > 20 else 0.0),
+            standoff=6,
             font={"size": 12.5, "color": model.ink(dark)},
-        )  # fmt: skip
+        )
 
 
 def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -180,8 +216,13 @@ def _front(fig: go.Figure, xs: pd.DataFrame, ys: pd.DataFrame, models: Sequence[
         return
     points = [(float(xs.loc[m.job]["value"]), float(ys.loc[m.job]["value"])) for m in models]
     front = [points[i] for i in pareto(points, x.better, y.better)]
-    fig.add_scatter(x=[p[0] for p in front], y=[p[1] for p in front], mode="lines", hoverinfo="skip",
-                    line={"color": MUTED[dark], "width": 1.4, "dash": "dot"})  # fmt: skip
+    fig.add_scatter(
+        x=[p[0] for p in front],
+        y=[p[1] for p in front],
+        mode="lines",
+        hoverinfo="skip",
+        line={"color": MUTED[dark], "width": 1.4, "dash": "dot"},
+    )
 
 
 def sparkline(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 72) -> go.Figure:
@@ -193,7 +234,14 @@ def sparkline(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, 
         fig.add_hline(y=dense["value"].iloc[0], line={"color": AXIS[dark], "width": 1, "dash": "dot"})
     for method in dict.fromkeys(m.method for m in ordered(models) if not m.is_dense):
         line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(points[points["method"] == method])]).sort_values("x")
-        fig.add_scatter(x=line["x"], y=line["value"], mode="lines+markers", hoverinfo="skip", cliponaxis=False,
-                        line={"color": method_color(method, dark), "width": 2}, marker={"size": 5})  # fmt: skip
+        fig.add_scatter(
+            x=line["x"],
+            y=line["value"],
+            mode="lines+markers",
+            hoverinfo="skip",
+            cliponaxis=False,
+            line={"color": method_color(method, dark), "width": 2},
+            marker={"size": 5},
+        )
     fig.update_xaxes(visible=False)
     return fig.update_yaxes(visible=False, gridcolor=GRID[dark])

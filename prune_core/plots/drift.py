@@ -36,8 +36,15 @@ SIMILARITIES = (
 )
 
 
-def by_block(rows: pd.DataFrame, models: Sequence[Model], what: Similarity, pooling: str = "cls", dark: bool = False, height: int = 250,
-             chosen: int | None = None) -> go.Figure:  # fmt: skip
+def by_block(
+    rows: pd.DataFrame,
+    models: Sequence[Model],
+    what: Similarity,
+    pooling: str = "cls",
+    dark: bool = False,
+    height: int = 250,
+    chosen: int | None = None,
+) -> go.Figure:
     """One line a model from block to block; the dotted line is "nothing moved", the pale column the block on the map."""
     fig = figure(dark, height, margin={"l": 48, "r": 104, "t": TOP, "b": BOTTOM})
     rows = rows[rows["pooling"] == pooling]
@@ -51,10 +58,15 @@ def by_block(rows: pd.DataFrame, models: Sequence[Model], what: Similarity, pool
         if own.empty or model.is_dense:
             continue
         fig.add_scatter(
-            x=own["block"] + 1, y=own[what.column], mode="lines+markers", name=model.label, cliponaxis=False,
-            line={"color": model.color(dark), "width": 2}, marker={"size": 6.5, "symbol": model.symbol, "color": model.color(dark)},
-            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: {what.axis.lower() if what.column != 'cka' else 'CKA'} %{{y:.3f}}<extra></extra>",
-        )  # fmt: skip
+            x=own["block"] + 1,
+            y=own[what.column],
+            mode="lines+markers",
+            name=model.label,
+            cliponaxis=False,
+            line={"color": model.color(dark), "width": 2},
+            marker={"size": 6.5, "symbol": model.symbol, "color": model.color(dark)},
+            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
+        )
         ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.label, model.ink(dark)))
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
@@ -63,8 +75,16 @@ def by_block(rows: pd.DataFrame, models: Sequence[Model], what: Similarity, pool
     return fig.update_yaxes(range=list(y_range), nticks=5, tickformat=".3~f")
 
 
-def moves(rows: pd.DataFrame, model: Model, block: int, projection: str, texts: pd.DataFrame, names: Sequence[str], dark: bool = False,
-          height: int = 520) -> go.Figure:  # fmt: skip
+def moves(
+    rows: pd.DataFrame,
+    model: Model,
+    block: int,
+    projection: str,
+    texts: pd.DataFrame,
+    names: Sequence[str],
+    dark: bool = False,
+    height: int = 520,
+) -> go.Figure:
     """The map: each sentence as a hollow dense point and a filled pruned one, joined; a filled cross marks a changed prediction."""
     fig = figure(dark, height, margin={"l": 16, "r": 16, "t": 8, "b": 34}, hovermode="closest")
     here = rows[(rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)]
@@ -74,20 +94,37 @@ def moves(rows: pd.DataFrame, model: Model, block: int, projection: str, texts: 
     known = here[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(told, on="example")
     gap = np.full(len(known), np.nan)
     # one line trace with breaks instead of a trace a segment
-    fig.add_scattergl(x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(), y=np.stack([known["y_dense"], known["y"], gap], 1).ravel(),
-                      mode="lines", line={"color": fade(MUTED[dark], 0.45), "width": 1}, hoverinfo="skip", name="move")  # fmt: skip
+    fig.add_scattergl(
+        x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(),
+        y=np.stack([known["y_dense"], known["y"], gap], 1).ravel(),
+        mode="lines",
+        line={"color": fade(MUTED[dark], 0.45), "width": 1},
+        hoverinfo="skip",
+        name="move",
+    )
     changed = (known["dense"] != known["pruned"]).to_numpy()
     color = model.color(dark)
     notes = [_note(row, names) for row in known.to_dict("records")]
-    fig.add_scattergl(x=known["x_dense"], y=known["y_dense"], mode="markers", name="dense", text=notes, hovertemplate="%{text}<extra>dense</extra>",
-                      marker={"symbol": "circle-open", "size": 7, "color": fade(INK[dark], 0.6), "line": {"width": 1.1}})  # fmt: skip
+    fig.add_scattergl(
+        x=known["x_dense"],
+        y=known["y_dense"],
+        mode="markers",
+        name="dense",
+        text=notes,
+        hovertemplate="%{text}<extra>dense</extra>",
+        marker={"symbol": "circle-open", "size": 7, "color": fade(INK[dark], 0.6), "line": {"width": 1.1}},
+    )
     for flag, symbol, name, size, fill in ((False, "circle", model.label, 7, color), (True, "x", "prediction changed", 11, CHANGED[dark])):
         pick = changed == flag
         fig.add_scattergl(
-            x=known["x"][pick], y=known["y"][pick], mode="markers", name=name, text=[n for n, p in zip(notes, pick, strict=True) if p],
+            x=known["x"][pick],
+            y=known["y"][pick],
+            mode="markers",
+            name=name,
+            text=[n for n, p in zip(notes, pick, strict=True) if p],
             hovertemplate="%{text}<extra>" + model.label + "</extra>",
             marker={"symbol": symbol, "size": size, "color": fill, "line": {"width": 0.8, "color": PAPER[dark]}, "opacity": 0.95},
-        )  # fmt: skip
+        )
     title = "UMAP" if projection == "umap" else "Principal component"
     fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
     fig.update_yaxes(title=f"{title} 2", showticklabels=False, showgrid=False, showline=True, scaleanchor="x", constrain="domain")

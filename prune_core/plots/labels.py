@@ -44,9 +44,16 @@ def at_ends(fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], h
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
     for end, pixel, place in zip(ends, pixels, spread(pixels, size + 3, size / 2, height - size / 2), strict=True):
         fig.add_annotation(
-            x=end.x, y=end.y, yshift=place - pixel, xshift=8, text=end.text, xanchor="left", yanchor="middle", showarrow=False,
+            x=end.x,
+            y=end.y,
+            yshift=place - pixel,
+            xshift=8,
+            text=end.text,
+            xanchor="left",
+            yanchor="middle",
+            showarrow=False,
             font={"size": size, "color": end.color},
-        )  # fmt: skip
+        )
 
 
 def padded(values: Sequence[float], low: float | None = None, high: float | None = None, share: float = 0.08) -> tuple[float, float]:

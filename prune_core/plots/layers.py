@@ -15,8 +15,15 @@ from .labels import End, at_ends, padded
 from .style import figure, template
 
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-PART_TITLES = {"query": "query", "key": "key", "value": "value", "attention_output": "attn. output", "ffn_in": "FFN in", "ffn_out": "FFN out",
-               "block": "block output"}  # fmt: skip
+PART_TITLES = {
+    "query": "query",
+    "key": "key",
+    "value": "value",
+    "attention_output": "attn. output",
+    "ffn_in": "FFN in",
+    "ffn_out": "FFN out",
+    "block": "block output",
+}
 TOP, BOTTOM = 12, 46
 
 
@@ -30,12 +37,16 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
         if own.empty:
             continue
         fig.add_scatter(
-            x=own["block"] + 1, y=own["total"], mode="lines+markers", name=model.label, cliponaxis=False,
+            x=own["block"] + 1,
+            y=own["total"],
+            mode="lines+markers",
+            name=model.label,
+            cliponaxis=False,
             line={"color": model.color(dark), "width": 2.2},
             marker={"color": model.color(dark), "size": 8, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
             customdata=[error(value) for value in own["total"]],
             hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata}}<extra></extra>",
-        )  # fmt: skip
+        )
         ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.label, model.ink(dark)))
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
@@ -43,8 +54,13 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(title="Block (1 = first after the embeddings)", dtick=1 if blocks <= 12 else 2, range=[0.8, blocks + 0.05], showgrid=False,
-                     showline=True)  # fmt: skip
+    fig.update_xaxes(
+        title="Block (1 = first after the embeddings)",
+        dtick=1 if blocks <= 12 else 2,
+        range=[0.8, blocks + 0.05],
+        showgrid=False,
+        showline=True,
+    )
     return fig.update_yaxes(title=f"Relative error of the {PART_TITLES[part]}", range=list(y_range), tickformat=".2~f", nticks=7)
 
 
@@ -60,18 +76,36 @@ def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, heig
     floor, ends = np.zeros(len(mean)), []
     for column, fill, name in shades:
         values = mean[column].to_numpy()
-        fig.add_scatter(x=x, y=values, mode="lines", stackgroup="errors", line={"width": 0.6, "color": color}, fillcolor=fill, name=name,
-                        hovertemplate="%{y:.3f}")  # fmt: skip
+        fig.add_scatter(
+            x=x,
+            y=values,
+            mode="lines",
+            stackgroup="errors",
+            line={"width": 0.6, "color": color},
+            fillcolor=fill,
+            name=name,
+            hovertemplate="%{y:.3f}",
+        )
         if values[-1] > 0:
             ends.append(End(x[-1], floor[-1] + values[-1] / 2, name, model.ink(dark)))
         floor = floor + values
     total = mean["total"].to_numpy()
-    fig.add_scatter(x=x, y=total, mode="lines+markers", name="total", line={"color": model.ink(dark), "width": 2.2, "dash": "dash"},
-                    marker={"size": 6}, hovertemplate="%{y:.3f}", cliponaxis=False)  # fmt: skip
+    fig.add_scatter(
+        x=x,
+        y=total,
+        mode="lines+markers",
+        name="total",
+        line={"color": model.ink(dark), "width": 2.2, "dash": "dash"},
+        marker={"size": 6},
+        hovertemplate="%{y:.3f}",
+        cliponaxis=False,
+    )
     ends.append(End(x[-1], total[-1], "total", model.ink(dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
-    fig.update_xaxes(title="Block", dtick=1 if len(x) <= 12 else 2, range=[0.9, max(x) + 0.05], showgrid=False, showline=True, hoverformat=".0f")
+    fig.update_xaxes(
+        title="Block", dtick=1 if len(x) <= 12 else 2, range=[0.9, max(x) + 0.05], showgrid=False, showline=True, hoverformat=".0f"
+    )
     return fig.update_yaxes(title="Relative error (mean over parts)", range=list(y_range), tickformat=".2~f", nticks=6)
 
 
@@ -86,29 +120,58 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     blocks = int(rows["block"].max()) + 1
     tall = blocks * (22 if blocks <= 8 else 15)
     titles = [f"<b>{m.label}</b>" for m in shown]
-    fig = make_subplots(deep, wide, subplot_titles=titles, horizontal_spacing=0.035, vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
-                        shared_xaxes=True, shared_yaxes=True)  # fmt: skip
+    fig = make_subplots(
+        deep,
+        wide,
+        subplot_titles=titles,
+        horizontal_spacing=0.035,
+        vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
+        shared_xaxes=True,
+        shared_yaxes=True,
+    )
     share = column == "sparsity"
     for place, model in enumerate(shown):
         grid = rows[rows["job"] == model.job].pivot_table(index="block", columns="part", values=column).reindex(columns=list(PARTS))
         text = [[percent(v) if share else error(v) for v in line] for line in grid.to_numpy()]
         fig.add_heatmap(
-            z=grid.to_numpy(), x=[PART_TITLES[part] for part in PARTS], y=grid.index + 1, coloraxis="coloraxis", xgap=1.5, ygap=1.5,
-            customdata=text, row=place // wide + 1, col=place % wide + 1,
+            z=grid.to_numpy(),
+            x=[PART_TITLES[part] for part in PARTS],
+            y=grid.index + 1,
+            coloraxis="coloraxis",
+            xgap=1.5,
+            ygap=1.5,
+            customdata=text,
+            row=place // wide + 1,
+            col=place % wide + 1,
             hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata}}<extra></extra>",
-        )  # fmt: skip
+        )
         if blocks <= 8:
             _write_cells(fig, grid, float(np.nanmax(rows[column])), share, place // wide + 1, place % wide + 1)
         if place + wide >= len(shown):  # nothing below it
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
         note.update(font={"size": 12.5, "color": model.ink(dark)}, yshift=2)
-    scale = {"colorscale": "Blues" if share else SEQUENTIAL, "cmin": 0.0,
-             "cmax": 1.0 if share else float(np.nanmax(rows[column])) or 1.0,
-             "colorbar": {"thickness": 10, "outlinewidth": 0, "tickformat": ".0%" if share else ".2~f", "len": 1.0, "x": 1.01,
-                          "title": {"text": "zeros" if share else "error", "side": "top", "font": {"size": 12, "color": MUTED[dark]}},
-                          "tickfont": {"size": 11.5, "color": MUTED[dark]}}}  # fmt: skip
-    fig.update_layout(template=template(dark), height=deep * (tall + 34) - 34 + 106, coloraxis=scale, margin={"l": 44, "r": 60, "t": 26, "b": 80})
+    scale = {
+        "colorscale": "Blues" if share else SEQUENTIAL,
+        "cmin": 0.0,
+        "cmax": 1.0 if share else float(np.nanmax(rows[column])) or 1.0,
+        "colorbar": {
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickformat": ".0%" if share else ".2~f",
+            "len": 1.0,
+            "x": 1.01,
+            "title": {"text": "zeros" if share else "error", "side": "top", "font": {"size": 12, "color": MUTED[dark]}},
+            "tickfont": {"size": 11.5, "color": MUTED[dark]},
+        },
+    }
+    fig.update_layout(
+        template=template(dark),
+        showlegend=False,
+        height=deep * (tall + 34) - 34 + 106,
+        coloraxis=scale,
+        margin={"l": 44, "r": 60, "t": 26, "b": 80},
+    )
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
     fig.update_yaxes(autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11})
     return fig.update_yaxes(title="Block", col=1)
@@ -119,10 +182,15 @@ def _write_cells(fig: go.Figure, grid: pd.DataFrame, top: float, share: bool, ro
     cells = [(PART_TITLES[part], block + 1, value) for block, line in grid.iterrows() for part, value in line.items()]
     bright = [(value < 0.5) if share else value > 0.6 * top for _, _, value in cells]
     fig.add_scatter(
-        x=[c[0] for c in cells], y=[c[1] for c in cells], mode="text", hoverinfo="skip", row=row, col=col,
+        x=[c[0] for c in cells],
+        y=[c[1] for c in cells],
+        mode="text",
+        hoverinfo="skip",
+        row=row,
+        col=col,
         text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
         textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
-    )  # fmt: skip
+    )
 
 
 def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300) -> go.Figure:
@@ -132,13 +200,23 @@ def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = 
     fig = figure(dark, max(height, 40 * len(shown) + 70), margin={"l": 116, "r": 20, "t": TOP, "b": BOTTOM})
     for model in shown:
         own = rows[rows["job"] == model.job].dropna(subset="sparsity")
-        fig.add_scatter(x=[model.sparsity], y=[model.label], mode="markers", hoverinfo="skip",
-                        marker={"symbol": "line-ns", "size": 20, "line": {"width": 1.5, "color": AXIS[dark]}})  # fmt: skip
         fig.add_scatter(
-            x=own["sparsity"], y=[model.label] * len(own), mode="markers", name=model.label,
+            x=[model.sparsity],
+            y=[model.label],
+            mode="markers",
+            hoverinfo="skip",
+            marker={"symbol": "line-ns", "size": 20, "line": {"width": 1.5, "color": AXIS[dark]}},
+        )
+        fig.add_scatter(
+            x=own["sparsity"],
+            y=[model.label] * len(own),
+            mode="markers",
+            name=model.label,
             marker={"color": fade(model.color(dark), 0.55), "size": 8, "symbol": model.symbol},
-            customdata=[f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}" for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)],
+            customdata=[
+                f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}" for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)
+            ],
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<extra></extra>",
-        )  # fmt: skip
+        )
     fig.update_yaxes(showgrid=False, tickfont={"size": 12.5})
-    return fig.update_xaxes(title="Share of weights that are zero, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True)
+    return fig.update_xaxes(title="Share of zeros, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True)

@@ -1,0 +1,230 @@
+"""The attack engine gives TextAttack's own outcomes, keeps to its budgets, survives odd texts and needs no network."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from prune_core import Cancelled
+from prune_core.attacks import neighbours, resources
+from prune_core.attacks.budget import Budget, Clock
+from prune_core.data import Examples
+from prune_core.encoders import ROOT
+from prune_core.measures.attack import NAMES, Attack, summary
+from prune_core.plugins import quiet
+
+SEED = 3
+WIDE = Budget(queries=10**6, seconds=10**6)
+ODD = {
+    "empty": "",
+    "spaces": "   ",
+    "one word": "Dreadful",
+    "no word": "?!... --",
+    "emoji": "what a film 😀🎬 loved it ❤️",
+    "Greek": "Η ταινία ήταν πολύ καλή και αστεία",
+    "Chinese": "这部电影非常精彩 but long",
+    "quotes": "'it' isn't \"so-so\" -- it's_bad*",
+}
+
+
+@pytest.fixture(scope="module")
+def victim():
+    """A random BERT with the real tokenizer, and the sentences labelled as it sees them, so that all but one are attacked."""
+    from prune_core.attacks.victim import Victim
+
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    tokenizer.model_max_length = 64
+    texts = list(tiny.SENTENCES[:6])
+    labels = Victim(model, tokenizer, Clock(quiet))(texts).argmax(-1).tolist()
+    labels[1] = 1 - labels[1]
+    return model, tokenizer, Examples(texts, labels=labels)
+
+
+def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, model=None):
+    from prune_core.attacks import engine
+    from prune_core.attacks.recipes import RECIPES
+    from prune_core.attacks.victim import Victim
+
+    clock = Clock(report)
+    examples = examples or victim[2]
+    asked = Victim(model or victim[0], victim[1], clock)
+    return list(engine.run(RECIPES[recipe], asked, clock, examples, range(len(examples)), budget, SEED))
+
+
+@pytest.mark.parametrize("recipe", NAMES)
+def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
+    from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
+    from textattack.models.wrappers import HuggingFaceModelWrapper
+
+    from prune_core.attacks.engine import example_seed, seeded
+    from prune_core.attacks.recipes import RECIPES
+
+    model, tokenizer, examples = victim
+    reference = RECIPES[recipe].build(HuggingFaceModelWrapper(model, tokenizer), Clock(quiet))
+    ours = attack(victim, recipe)
+    for index, outcome in enumerate(ours):
+        with seeded(example_seed(SEED, index)):
+            result = reference.attack(examples.texts[index], examples.labels[index])
+        kinds = {SkippedAttackResult: "skipped", SuccessfulAttackResult: "success"}
+        assert outcome.outcome == kinds.get(type(result), "failed")
+        assert outcome.queries == result.num_queries
+        if outcome.outcome != "skipped":
+            assert outcome.perturbed == result.perturbed_text()
+            assert outcome.perturbed_prediction == result.perturbed_result.output
+    assert {"skipped", "success"} <= {outcome.outcome for outcome in ours}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_our_text_edits_as_textattacks_does(name):
+    from prune_core.attacks.text import Text
+    from textattack.shared import AttackedText
+
+    mine, reference = Text(OrderedDict(text=ODD[name]), Clock(quiet)), AttackedText(ODD[name])
+    assert mine.words == reference.words
+    for index in range(len(mine.words)):
+        for new in ("", "x", "two words", "hy-phen", "-", "Ünï"):
+            a, b = (text.replace_word_at_index(index, new) for text in (mine, reference))
+            for again in (False, True):
+                assert a.text == b.text and a.words == b.words
+                for key in ("modified_indices", "newly_modified_indices"):
+                    assert a.attack_attrs[key] == b.attack_attrs[key]
+                assert a.attack_attrs["original_index_map"].tolist() == b.attack_attrs["original_index_map"].tolist()
+                if again or not a.words:
+                    break
+                a, b = (text.replace_word_at_index(0, "first one") for text in (a, b))
+
+
+@pytest.mark.parametrize("recipe", NAMES)
+def test_odd_texts_end_in_rows(victim, recipe):
+    texts = [*ODD.values(), "this <SPLIT> is <SPLIT> odd", " ".join(random.Random(0).choices(tiny.SENTENCES[2].split(), k=2000))]
+    started = time.perf_counter()
+    rows = attack(victim, recipe, Examples(texts, labels=[0] * len(texts)), Budget(queries=40, seconds=5))
+    assert [row.outcome for row in rows if row.outcome == "error"] == []
+    assert time.perf_counter() - started < 30
+
+
+def test_sentence_pairs_change_only_the_text(victim):
+    examples = Examples(tiny.SENTENCES[:3], pairs=tiny.SENTENCES[3:6], labels=[0, 0, 0])
+    both = attack(victim, examples=examples) + attack(victim, examples=Examples(examples.texts, examples.pairs, [1, 1, 1]))
+    tried = [row for row in both if row.outcome in ("success", "failed")]
+    assert len(tried) == 3 and not any(row.outcome == "error" for row in both)
+    assert all("\n" not in row.perturbed and len(row.perturbed.split()) == len(row.text.split()) for row in tried)
+
+
+def test_budgets_are_kept(victim):
+    few = attack(victim, budget=Budget(queries=5))
+    assert all(row.queries <= 5 for row in few)
+    assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
+    late = attack(victim, budget=Budget(seconds=1e-9))
+    assert {row.outcome for row in late} == {"failed", "skipped"} and all("time budget" in row.note for row in late)
+    gentle = attack(victim, budget=Budget(share=0.1))
+    assert all(row.words_changed <= max(1, -(-len(row.text.split()) // 10)) for row in gentle if row.words_changed is not None)
+
+
+def test_an_example_that_raises_is_a_row_and_the_run_goes_on(victim):
+    class Broken(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model, self.config = model, model.config
+
+        def forward(self, **batch):
+            output = self.model(**batch)
+            odd = (batch["input_ids"] == victim[1].convert_tokens_to_ids("plot")).any(1)
+            output.logits[odd] = float("nan")
+            return output
+
+    rows = attack(victim, model=Broken(victim[0]))
+    assert [row.outcome == "error" for row in rows] == ["plot" in text for text in victim[2].texts]
+    bad = next(row for row in rows if row.outcome == "error")
+    assert "not a number" in bad.note and bad.perturbed is None
+
+
+def test_cancel_passes_through_a_search(victim):
+    calls = []
+
+    def report(progress, message):
+        calls.append(progress)
+        if len(calls) > 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        attack(victim, report=report)
+
+
+def test_same_seed_same_outcomes_and_the_global_generator_is_left_alone(victim):
+    random.seed(11)
+    before = random.getstate()
+    one, two = ([vars(row) | {"seconds": 0} for row in attack(victim)] for _ in range(2))
+    assert one == two and random.getstate() == before
+
+
+def test_tables_and_the_same_sample_for_every_recipe():
+    pair = tiny.pair(tiny.model(), tiny.model(seed=1))
+    tables = Attack(examples=5, textfooler_examples=3).measure(pair, quiet)
+    total, single = tables["attack"], tables["attack_example"]
+    assert list(total.columns) == (
+        "recipe n accuracy accuracy_low accuracy_high under_attack under_attack_low under_attack_high success_rate success_low "
+        "success_high attacked succeeded failed skipped errored words_changed queries seconds"
+    ).split()
+    assert list(single.columns) == (
+        "recipe example outcome text label perturbed original_prediction perturbed_prediction original_probabilities "
+        "perturbed_probabilities words_changed share_changed queries seconds note"
+    ).split()
+    assert total.recipe.tolist() == list(NAMES) and total.n.tolist() == [5, 3]
+    letters, words = (single[single.recipe == name].example.tolist() for name in NAMES)
+    assert letters[:3] == words
+    assert (total.accuracy >= total.under_attack).all()
+
+
+def test_summary_counts():
+    class Row:
+        def __init__(self, outcome, share=None):
+            self.outcome, self.share_changed, self.queries = outcome, share, 10
+
+    rows = [Row("success", 0.2), Row("success", 0.4), Row("failed"), Row("skipped"), Row("error")]
+    got = summary(rows)
+    assert (got["n"], got["attacked"], got["succeeded"], got["errored"]) == (5, 3, 2, 1)
+    assert got["accuracy"] == 0.75 and got["under_attack"] == 0.25 and got["success_rate"] == pytest.approx(2 / 3)
+    assert got["words_changed"] == pytest.approx(0.3) and got["success_low"] < 2 / 3 < got["success_high"]
+    nothing = pd.Series(summary([Row("skipped")]))
+    assert nothing.success_rate is None and nothing.attacked == 0
+
+
+def test_import_offline_prepares_private_files(tmp_path):
+    code = (
+        "import socket\n"
+        "def refuse(*_, **__): raise SystemExit('touched the network')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from prune_core.attacks.recipes import RECIPES\n"
+        "import nltk, os\n"
+        "print(len(nltk.corpus.stopwords.words('english')), 'TA_CACHE_DIR' in os.environ)\n"
+    )
+    environment = {**os.environ, "PRUNESCOPE_HOME": str(tmp_path), "HOME": str(tmp_path), "NLTK_DATA": str(tmp_path / "none")}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(len(resources.stopwords())), "False"]
+    assert (tmp_path / "attacks" / "nltk_data" / "corpora" / "stopwords" / "english").stat().st_mode & 0o077 == 0
+
+
+def test_stop_words_are_function_words():
+    words = set(resources.stopwords())
+    assert {"the", "don't", "very", "have", "whom"} <= words
+    assert not words & {"never", "nothing", "empty", "good", "film"}
+
+
+def test_neighbour_table_keeps_antonyms_out():
+    table = neighbours.load()
+    near = {word: [other for other, _ in table.of(word)] for word in ("happy", "movie", "good", "bad", "boring")}
+    assert "glad" in near["happy"] and "film" in near["movie"][:5] and "dull" in near["boring"]
+    assert "bad" not in near["good"] and "good" not in near["bad"]
+    assert neighbours.TABLE.stat().st_size <= 8e6 and len(table.words) == 20_000
+    assert all(0.5 <= a[1] <= 1 for a in table.of("film", 5)) and table.of("qwxyz") == []
+    similarities = [similarity for _, similarity in table.of("film")]
+    assert similarities == sorted(similarities, reverse=True)

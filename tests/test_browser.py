@@ -1,0 +1,93 @@
+"""One walk in a real browser: run the demo at a tiny size, watch it finish, see a chart on every page."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from prune_core.store import Status, Store
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PATIENCE = 300_000  # ms; minutes on a busy machine, seconds on an idle one
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser walk needs playwright: pip install -r requirements-test.txt")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser walk needs chromium: apt-get install chromium")
+
+
+@pytest.fixture
+def server(home):
+    """The dashboard on a free port with a store of its own; it and its workers end with the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (home.parent / "server.log").open("w")
+    # one thread: on matrices this small more of them only wait for each other
+    environment = {**os.environ, "PRUNESCOPE_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "tests/tiny_app.py", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_healthy(address, process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        for lock in (home / "workers").glob("[0-9]*-*.lock"):  # a worker's lock bears its process number
+            try:
+                os.kill(int(lock.name.split("-")[0]), signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+
+
+def wait_until_healthy(address: str, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the dashboard ended by itself"
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the dashboard did not start")
+
+
+def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.goto(server)
+        page.get_by_role("button", name="Run the demo study").click()
+        page.get_by_text("At work").wait_for()
+        wait_for_charts(page, 2)  # accuracy and reconstruction error, while the rest is still at work
+        page.get_by_text("Nothing is running.").wait_for()
+        statuses = [(job.label, job.status, job.error) for job in Store(home).jobs()]
+        assert [status for _, status, _ in statuses] == [Status.DONE] * 3, statuses
+        for name, charts in (("Compare", 4), ("Layers", 4), ("Drift", 5), ("Inspect", 1)):
+            page.locator("[data-testid=stSidebarNav] a", has_text=name).click()
+            page.get_by_role("heading", name=name, exact=True).wait_for()
+            wait_for_charts(page, charts)
+            assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0, name
+        assert "study" not in page.url or "Demo" in page.url
+        browser.close()
+
+
+def wait_for_charts(page, least: int) -> None:
+    """Until so many charts have drawn marks."""
+    page.wait_for_function(
+        f"[...document.querySelectorAll('.js-plotly-plot')].filter(e => e.querySelector('.trace, canvas')).length >= {least}"
+    )

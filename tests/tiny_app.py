@@ -1,0 +1,30 @@
+"""The dashboard with a demo study of a tiny size, for the browser test: python tests/tiny_app.py PORT."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from streamlit.web import cli  # noqa: E402
+
+from prune_core import study  # noqa: E402
+from prune_core.experiment import Experiment  # noqa: E402
+from prune_core.measures import MEASURES  # noqa: E402
+from prune_core.methods import METHODS  # noqa: E402
+
+
+def tiny() -> list[Experiment]:
+    """Dense and two methods on a few sentences, without the attack, whose import alone takes longer than all this."""
+    options = {"reconstruction": {"sentences": 8}, "drift": {"sentences": 16, "neighbours": 3, "umap": False}, "cost": {"repeats": 3}}
+    measures = tuple(MEASURES[name](**options.get(name, {})) for name in ("accuracy", "reconstruction", "drift", "cost"))
+    methods = [None, METHODS["magnitude"](sparsity=0.5), METHODS["akr"](sparsity=0.5)]
+    return [
+        Experiment(method=method, measures=measures, calibration=8, evaluation=24, device="cpu", study=study.DEMO) for method in methods
+    ]
+
+
+if __name__ == "__main__":
+    study.demo = tiny
+    sys.argv = ["streamlit", "run", str(ROOT / "app.py"), "--server.port", sys.argv[1]]
+    cli.main()
