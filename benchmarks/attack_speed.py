@@ -88,11 +88,12 @@ def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Example
 
 def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int) -> tuple[list[tuple], float]:
     """The same from TextAttack's own loop over its own wrapper."""
+    from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
+    from textattack.models.wrappers import HuggingFaceModelWrapper
+
     from prune_core.attacks.budget import Clock
     from prune_core.attacks.engine import example_seed, seeded
     from prune_core.attacks.recipes import RECIPES
-    from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
-    from textattack.models.wrappers import HuggingFaceModelWrapper
 
     started = time.perf_counter()
     wrapper = HuggingFaceModelWrapper(model, tokenizer)
@@ -109,7 +110,8 @@ def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examp
 
 def judge(reference: dict[str, list[str]]) -> None:
     """How many of a reference table's neighbours ours finds among its first 10 and first 50."""
-    from prune_core.attacks.neighbours import TABLE, load as load_table
+    from prune_core.attacks.neighbours import TABLE
+    from prune_core.attacks.neighbours import load as load_table
 
     table = load_table()
     asked = {word: near for word, near in reference.items() if near}

@@ -41,7 +41,7 @@ class Layout:
     norms: tuple[str, str]  # after attention, after the feed-forward part
     activation: str
     heads: str  # config key of the number of heads
-    head: Callable[[nn.Module, Tensor], Tensor]  # hidden states (sentences, tokens, width) -> logits
+    head: Callable[[Any, Tensor], Tensor]  # hidden states (sentences, tokens, width) -> logits
     head_linears: tuple[str, ...]
     token_types: bool = True  # whether it takes token_type_ids
 
@@ -54,7 +54,7 @@ _BERT_PARTS = (
     "intermediate.dense",
     "output.dense",
 )
-_BERT = {
+_BERT: dict[str, Any] = {
     "parts": _BERT_PARTS,
     "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
     "activation": "intermediate.intermediate_act_fn",
@@ -102,7 +102,7 @@ LAYOUTS = {
 }
 
 
-def layout(model: nn.Module) -> Layout:
+def layout(model: Any) -> Layout:
     """The layout of a loaded model."""
     return LAYOUTS[model.config.model_type]
 
@@ -166,7 +166,7 @@ def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
 
 def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """(hidden states of the real tokens, packed: (tokens, width); mask (sentences, tokens) as bool) before block 0."""
-    base = getattr(model, layout(model).base)
+    base: Any = getattr(model, layout(model).base)
     ids, mask = batch["input_ids"], batch["attention_mask"].bool()
     kinds = {"token_type_ids": batch["token_type_ids"]} if "token_type_ids" in batch else {}
     hidden = base.embeddings(input_ids=ids, **kinds)
@@ -309,7 +309,7 @@ def _loading(kind: Any, source: str, checkpoint: str, what: str, **options: Any)
         raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({str(error).splitlines()[0][:160]})") from None
 
 
-def save(model: nn.Module, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """An ordinary Hugging Face folder with safetensors, full shape."""
     model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
     model.save_pretrained(folder, safe_serialization=True)

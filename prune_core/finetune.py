@@ -1,6 +1,7 @@
 """Fine-tunes an encoder into a sequence classifier: the start for people who have none yet.
 
-A plain PyTorch loop: AdamW, linear warm-up and decay, batches of like length, the best look at the validation data kept. Knows nothing of pruning.
+A plain PyTorch loop: AdamW, linear warm-up and decay, batches of like length, the best look at the validation data kept.
+Knows nothing of pruning.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Recipe(Options):
     warmup: float = option(0.06, "Share of the steps in which the learning rate rises", low=0.0, high=1.0)
     weight_decay: float = option(0.01, "AdamW's weight decay", low=0.0, high=1.0)
     dropout: float = option(0.1, "Dropout rate", low=0.0, high=0.9)
-    average: float = option(0.0, "Decay of a running average of the weights, which is what is kept (0 = none, 0.999 = the last thousand steps)", low=0.0, high=0.99999)
+    average: float = option(
+        0.0, "Decay of a running average of the weights, which is then what is kept (0.999: the last 1000 steps)", low=0.0, high=0.99999
+    )
     checks: int = option(1, "Looks at the validation data per epoch; the best look is kept", low=1, high=100)
     mixed_precision: bool = option(False, "Forward and backward in bf16")
     half: bool = option(False, "Write the weights as fp16: half the size on disk")

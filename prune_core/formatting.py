@@ -8,16 +8,16 @@ MISSING = "–"
 
 
 def missing(value: object) -> bool:
-    """None or NaN."""
+    """None (a missing cell of a table) or NaN."""
     return value is None or isinstance(value, float) and math.isnan(value)
 
 
-def percent(share: float | None) -> str:
+def percent(share: float) -> str:
     """0.8804 -> 88.0%."""
     return MISSING if missing(share) else f"{100 * share:.1f}%"
 
 
-def points(share: float | None) -> str:
+def points(share: float) -> str:
     """A difference of two shares in percentage points, signed: -0.019 -> −1.9 points."""
     if missing(share):
         return MISSING
@@ -30,7 +30,7 @@ def signed(value: float) -> str:
     return f"{'−' if value < 0 else '+' if value > 0 else ''}{abs(value):.1f}"
 
 
-def error(value: float | None) -> str:
+def error(value: float) -> str:
     """A relative error: three digits, scientific only below 1e-3."""
     if missing(value):
         return MISSING
@@ -39,7 +39,7 @@ def error(value: float | None) -> str:
     return f"{value:.3f}"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: float) -> str:
     """A duration: 8.4 s, 45 s, 2 min 10 s, 1 h 5 min."""
     if missing(value):
         return MISSING
@@ -58,17 +58,17 @@ def about(value: float) -> str:
     return seconds(max(10.0, value)) if value >= 9.5 else f"{max(1, round(value))} s"
 
 
-def milliseconds(value: float | None) -> str:
+def milliseconds(value: float) -> str:
     """A latency given in seconds."""
     return MISSING if missing(value) else f"{1000 * value:.1f} ms"
 
 
-def megabytes(value: float | None) -> str:
+def megabytes(value: float) -> str:
     """A size given in bytes."""
     return MISSING if missing(value) else f"{value / 1e6:.1f} MB"
 
 
-def millions(value: float | None) -> str:
+def millions(value: float) -> str:
     """A count of weights or operations: 1.3 M, 3.4 G."""
     if missing(value):
         return MISSING
@@ -78,17 +78,17 @@ def millions(value: float | None) -> str:
     return f"{value:.0f}"
 
 
-def count(value: float | None) -> str:
+def count(value: float) -> str:
     """A whole number with thin thousands."""
     return MISSING if missing(value) else f"{value:,.0f}".replace(",", "\u2009")
 
 
-def plain(value: float | None) -> str:
+def plain(value: float) -> str:
     """A similarity or another bare figure."""
     return MISSING if missing(value) else f"{value:.3f}"
 
 
-def p_value(value: float | None) -> str:
+def p_value(value: float) -> str:
     """p = 0.031, or p < 0.001."""
     if missing(value):
         return f"p {MISSING}"

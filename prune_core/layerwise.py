@@ -31,8 +31,8 @@ class Stats:
 
     gram: Tensor  # Σ x̂x̂ᵀ
     cross: Tensor | None = None  # Σ x x̂ᵀ; None where the paths are still the same
-    total: Tensor | None = None  # Σ x̂
-    dense_total: Tensor | None = None  # Σ x
+    total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x̂; empty beside a diagonal
+    dense_total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x
     tokens: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)  # factors that Q, K and V share
 
@@ -118,7 +118,7 @@ def collect(needs: str, pruned: Stream, dense: Stream | None) -> Stats:
         stats.gram.addmm_(x.T, x)
         stats.total += x.sum(0)
         stats.tokens += len(x)
-        if dense is not None:
+        if dense is not None and stats.cross is not None:
             stats.cross.addmm_(dense.inputs[i].float().T, x)
             stats.dense_total += dense.inputs[i].sum(0)
     if dense is None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from .data import Examples, batches
 from .encoders import device_of
@@ -15,7 +14,7 @@ from .plugins import Report, quiet
 
 @torch.no_grad()
 def probabilities(
-    model: nn.Module,
+    model: Any,
     tokenizer: Any,
     examples: Examples,
     batch_size: int = 32,

@@ -37,7 +37,8 @@ class Quantity:
 
 def _share(rows: pd.DataFrame, column: str, low: str, high: str, n: str = "n") -> Value:
     row = rows.iloc[0]
-    return tuple(float(row[c]) if row[c] is not None else np.nan for c in (column, low, high, n))
+    value, bottom, top, size = (float(row[c]) if row[c] is not None else np.nan for c in (column, low, high, n))
+    return value, bottom, top, size
 
 
 def _single(rows: pd.DataFrame, column: str) -> Value:

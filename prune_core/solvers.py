@@ -30,7 +30,8 @@ def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
         factor, failed = torch.linalg.cholesky_ex(H)
         if not failed and torch.isfinite(factor).all():
             return H, factor, used
-    raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; use more calibration sentences or raise damping.")
+    advice = "use more calibration sentences or raise damping"
+    raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; {advice}.")
 
 
 def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:

@@ -83,8 +83,9 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
 
 @pytest.mark.parametrize("name", ODD)
 def test_our_text_edits_as_textattacks_does(name):
-    from prune_core.attacks.text import Text
     from textattack.shared import AttackedText
+
+    from prune_core.attacks.text import Text
 
     mine, reference = Text(OrderedDict(text=ODD[name]), Clock(quiet)), AttackedText(ODD[name])
     assert mine.words == reference.words
@@ -169,14 +170,8 @@ def test_tables_and_the_same_sample_for_every_recipe():
     pair = tiny.pair(tiny.model(), tiny.model(seed=1))
     tables = Attack(examples=5, textfooler_examples=3).measure(pair, quiet)
     total, single = tables["attack"], tables["attack_example"]
-    assert list(total.columns) == (
-        "recipe n accuracy accuracy_low accuracy_high under_attack under_attack_low under_attack_high success_rate success_low "
-        "success_high attacked succeeded failed skipped errored words_changed queries seconds"
-    ).split()
-    assert list(single.columns) == (
-        "recipe example outcome text label perturbed original_prediction perturbed_prediction original_probabilities "
-        "perturbed_probabilities words_changed share_changed queries seconds note"
-    ).split()
+    assert list(total.columns) == ["recipe", "n", "accuracy", "accuracy_low", "accuracy_high", "under_attack", "under_attack_low", "under_attack_high", "success_rate", "success_low", "success_high", "attacked", "succeeded", "failed", "skipped", "errored", "words_changed", "queries", "seconds"]
+    assert list(single.columns) == ["recipe", "example", "outcome", "text", "label", "perturbed", "original_prediction", "perturbed_prediction", "original_probabilities", "perturbed_probabilities", "words_changed", "share_changed", "queries", "seconds", "note"]
     assert total.recipe.tolist() == list(NAMES) and total.n.tolist() == [5, 3]
     letters, words = (single[single.recipe == name].example.tolist() for name in NAMES)
     assert letters[:3] == words

@@ -81,7 +81,7 @@ def test_a_study_in_its_middle_shows_what_is_there(store):
     for page in ("overview", "compare", "layers", "drift", "attack"):
         at = opened(page)
         assert charts(at), page
-        assert any(button.label == "Cancel this job" for button in at.button)
+        assert any(button.label == "Cancel this job" for button in at.button), (page, [b.label for b in at.button], [m.value for m in at.markdown][:9])
     at.button(key=f"cancel-{id}").click().run()
     assert store.job(id).cancel
 

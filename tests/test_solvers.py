@@ -1,6 +1,5 @@
 """Small cases with known answers: what the solvers must do exactly."""
 
-import itertools
 
 import pytest
 import torch

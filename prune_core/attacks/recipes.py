@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
 from .budget import Budget, Clock
 from .neighbours import Neighbours, load
 from .resources import load_textattack, stopwords

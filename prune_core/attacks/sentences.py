@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 @lru_cache(maxsize=1)
-def _minilm(device: torch.device) -> tuple[nn.Module, Any]:
+def _minilm(device: torch.device) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     source = resolve(MINILM)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from .neighbours import POS
@@ -58,7 +58,7 @@ def kinds(word: str) -> int:
     return sum(1 << bit for bit, pos in enumerate(POS) if pos in found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _forms(lemma: str, pos: str) -> dict[str, tuple[str, ...]]:
     """Inflection tag -> forms of a lemma."""
     import lemminflect

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from ..plugins import Measure, Pair, Report, Rows, part_of
 from ..predict import probabilities
@@ -30,7 +31,7 @@ class Accuracy(Measure):
             {
                 "example": range(len(examples)),
                 "text": examples.texts,
-                "pair": examples.pairs or [None] * len(examples),
+                "pair": examples.pairs if examples.pairs else None,
                 "label": labels,
                 "dense": was,
                 "pruned": now,
@@ -59,7 +60,7 @@ def summary(labels: np.ndarray, was: np.ndarray, now: np.ndarray) -> dict[str, f
     }  # fmt: skip
 
 
-def predicted(pair: Pair, model: object, report: Report) -> np.ndarray:
+def predicted(pair: Pair, model: nn.Module, report: Report) -> np.ndarray:
     """(examples, labels) probabilities of one of the pair's models on the evaluation sample."""
     return probabilities(model, pair.tokenizer, pair.task.evaluation, pair.batch_size, pair.max_length, report)
 

@@ -93,7 +93,7 @@ def size_on_disk(model: nn.Module) -> int:
     return len(save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}))
 
 
-def timing_batch(model: nn.Module, batch: int, length: int) -> dict[str, torch.Tensor]:
+def timing_batch(model: Any, batch: int, length: int) -> dict[str, torch.Tensor]:
     """Full-length sentences of arbitrary tokens: what they say does not change the work."""
     ids = torch.randint(5, min(1000, model.config.vocab_size), (batch, length), generator=torch.Generator().manual_seed(0))
     device = device_of(model)

@@ -27,10 +27,16 @@ class AKR(LayerwiseMethod):
     summary = "Like SparseGPT, but corrects the error inherited from earlier layers and refits the head"
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
     needs = "cross"
-    solver: str = option("blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow", choices=("blocked", "exact"))
-    epsilon: float = option(1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0)
+    solver: str = option(
+        "blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow", choices=("blocked", "exact")
+    )
+    epsilon: float = option(
+        1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0
+    )
     bias: bool = option(True, "Fit the biases too")
-    refit_steps: int = option(20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000)
+    refit_steps: int = option(
+        20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000
+    )
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
     block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
