@@ -48,7 +48,8 @@ _ui.how_to_read(
     "Embeddings are the "
     + titles[pooling]
     + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred "
-    "embeddings is 1 when the two sets differ by a rotation and a scale only; **Procrustes** is the distance left after the best rotation of the normalised sets; "
+    "embeddings is 1 when the two sets differ by a rotation and a scale only; **Procrustes** is the distance left after the best "
+    "rotation of the normalised sets; "
     "**neighbours kept** is the mean share of "
     f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
 )

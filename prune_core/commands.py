@@ -107,10 +107,10 @@ def _perform(store: Store, experiment: Experiment) -> Job:
         print("\nprune_core: cancelled", file=sys.stderr, flush=True)
         os._exit(130)
 
-    job = perform(store, store.job(id), give_up, print_progress)
+    progress = PrintedProgress()
+    job = perform(store, store.job(id), give_up, progress)
+    progress.end()
     life.remove()
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
     if job.status == Status.CANCELLED:
         raise Cancelled
     return job
@@ -157,7 +157,7 @@ def _wait(store: Store, ids: Sequence[int]) -> None:
     """Show the progress of queued jobs until all are over."""
     from .jobs import tend
 
-    shown = ""
+    progress = PrintedProgress()
     while True:
         tend(store)
         found = [store.job(id) for id in ids]
@@ -166,10 +166,9 @@ def _wait(store: Store, ids: Sequence[int]) -> None:
             break
         running = [job for job in active if job.status == Status.RUNNING]
         line = "; ".join(f"{job.label}, {job.stage}: {job.message}" for job in running) or "waiting for the worker"
-        if line != shown:
-            print_progress((len(found) - len(active) + sum(job.progress for job in running)) / len(found), line)
-            shown = line
+        progress((len(found) - len(active) + sum(job.progress for job in running)) / len(found), line)
         time.sleep(0.5)
+    progress.end()
     if failed := [job for job in found if job.status != Status.DONE]:
         raise PruneError(f"{len(failed)} of {len(found)} jobs did not finish; see python -m prune_core show {failed[0].id}.")
     print(f"All {len(found)} jobs are done.")
@@ -242,8 +241,10 @@ def finetune(options: argparse.Namespace) -> None:
     source = Source(options.task, options.text, options.text_pair, options.label)
     validation = dataclasses.replace(source, task=options.validation)
     recipe = build({"finetune": finetune.Recipe}, "finetune", settings(options.set))
-    card = finetune.finetune(recipe, source, validation, options.out, print_progress)
-    print(f"\nBest validation accuracy {card['accuracy']:.2%}; saved to {options.out}")
+    progress = PrintedProgress()
+    card = finetune.finetune(recipe, source, validation, options.out, progress)
+    progress.end()
+    print(f"Best validation accuracy {card['accuracy']:.2%}; saved to {options.out}")
 
 
 def worker(options: argparse.Namespace) -> None:
@@ -261,8 +262,20 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def print_progress(progress: float, message: str) -> None:
-    """One line on stderr, rewritten in a terminal."""
-    end = "\r" if sys.stderr.isatty() else "\n"
-    clear = "\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{progress:4.0%}  {message}{clear}", end=end, file=sys.stderr, flush=True)
+class PrintedProgress:
+    """A report: one line on stderr, rewritten in a terminal; what would only repeat itself is left out."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+
+    def __call__(self, progress: float, message: str) -> None:
+        line = f"{progress:4.0%}  {message}"
+        if line != self.shown:
+            in_place = sys.stderr.isatty()
+            print(f"{line}\x1b[K" if in_place else line, end="\r" if in_place else "\n", file=sys.stderr, flush=True)
+            self.shown = line
+
+    def end(self) -> None:
+        """Leave the last line standing."""
+        if self.shown and sys.stderr.isatty():
+            print(file=sys.stderr)

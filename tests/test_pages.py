@@ -79,11 +79,22 @@ def test_a_study_in_its_middle_shows_what_is_there(store):
     id = store.submit(plan, "AKR 50%", "later", "Demo", "auto", worker="nobody")
     store.update(id, message="block 3 of 6", progress=0.4, estimate_left=12.0, stage="prune")
     for page in ("overview", "compare", "layers", "drift", "attack"):
-        at = opened(page)
-        assert charts(at), page
-        assert any(button.label == "Cancel this job" for button in at.button), (page, [b.label for b in at.button], [m.value for m in at.markdown][:9])
+        assert charts(opened(page)), page
+    # the sidebar's queue by itself: AppTest 1.67 forgets the sidebar of an app with st.navigation when it runs again
+    assert jobs.life_lock(store, "nobody").take(), "otherwise the job would count as one whose worker died"
+    at = AppTest.from_function(queue_alone, default_timeout=60).run()
     at.button(key=f"cancel-{id}").click().run()
-    assert store.job(id).cancel
+    assert store.job(id).cancel and not at.error
+
+
+def queue_alone() -> None:
+    import streamlit as st
+
+    from pages import _frame
+    from prune_core.store import Store
+
+    st.session_state["seen"] = _frame._state(Store().jobs())
+    _frame._queue(Store())
 
 
 def test_a_failed_job_shows_its_sentence_and_resumes(store):
