@@ -29,17 +29,22 @@ def chosen(draw: Callable[..., Any], name: str, options: Sequence[Any], default:
     kept = st.session_state.setdefault("kept", {})
     by_text = {str(option): option for option in options}
     valid = (lambda value: [v for v in value if v in options]) if multi else (lambda value: value if value in options else None)
-    key = f"choice-{name}"
-    scope = f"options-{name}"  # other options (another study): start anew
-    if key not in st.session_state or st.session_state.get(scope) != list(options):
+    key, scope, begun = f"choice-{name}", f"options-{name}", f"start-{name}"
+    if key not in st.session_state or st.session_state.get(scope) != list(options):  # first drawn, or other options (another study)
         linked = st.query_params.get(name)
         told = None if linked is None else [by_text[t] for t in linked.split(",") if t in by_text] if multi else by_text.get(linked)
         start = next((v for v in (told, valid(kept.get(name, [] if multi else None))) if v not in (None, [])), default)
         if multi and st.session_state.get(scope):
             # models that appear while a study runs join the view; those taken off it stay off
             start = [v for v in options if v in start or v not in st.session_state[scope]]
-        st.session_state[key] = start
-        st.session_state[scope] = list(options)
+        st.session_state.update({key: start, scope: list(options), begun: start})
+    # the start is given twice, as state and as default: a first run that is cut short would otherwise leave the browser's
+    # widget with nothing chosen, which it then reports as the reader's choice
+    start = st.session_state[begun]
+    if draw is st.selectbox:
+        keywords["index"] = list(options).index(start)
+    else:
+        keywords["value" if draw is st.select_slider else "default"] = start
     if multi:
         keywords["selection_mode"] = "multi"
     value = draw(options=list(options), key=key, **keywords)
@@ -173,6 +178,15 @@ def empty(store: Store, title: str, promise: str, key: str, waiting: bool = Fals
             demo_button(store, f"demo-{key}")
             st.caption("Seven models on the bundled film reviews: first charts within 30 s, everything within about 4 min on two cores.")
     st.stop()
+
+
+def stop_without(pruned: Sequence[Model], waiting: bool) -> None:
+    """End the script where only the dense model is on view: there is nothing to compare it with."""
+    if not pruned:
+        st.info(
+            "The pruned models are still to come." if waiting else "Only the dense model is on view: choose a pruned model in the sidebar."
+        )
+        st.stop()
 
 
 def one_model(models: Sequence[Model], name: str, label: str, dark: bool, default: Model | None = None) -> Model:

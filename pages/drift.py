@@ -21,9 +21,7 @@ if rows.empty:
 
 poolings = list(dict.fromkeys(rows["pooling"]))
 _ui.opening("Drift", takeaways.drift(rows, view.models, poolings[0]))
-if not view.pruned:
-    st.info("Only the dense model is on view: choose a pruned model in the sidebar.")
-    st.stop()
+_ui.stop_without(view.pruned, view.waiting)
 titles = {"cls": "[CLS] token", "mean": "mean over tokens"}
 blocks = int(rows["block"].max()) + 1
 pooling, places = poolings[0], st.columns([2, 3], gap="medium")

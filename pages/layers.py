@@ -19,6 +19,7 @@ if rows is None or rows.empty:
     )
 
 _ui.opening("Layers", takeaways.layers(rows, view.models))
+_ui.stop_without(view.pruned, view.waiting)
 PARTS = ["block", *(part for part in plots.PART_TITLES if part != "block")]
 part = _ui.chosen(st.segmented_control, "part", PARTS, "block", label="Output of", format_func=plots.PART_TITLES.get)
 _ui.chart(

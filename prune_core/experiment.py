@@ -32,6 +32,7 @@ from .plugins import Measure, Method, Options, Pair, Report, Rows, build, part_o
 
 PRUNE = "prune"  # the stage before the measures, and its table
 PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
+THREADS = torch.get_num_threads()
 
 
 class Stage(NamedTuple):
@@ -209,6 +210,7 @@ class _Bench:
         while True:
             # seeded here, behind all loading, and not once per run: a resumed run equals an uninterrupted one
             seed_everything(self.experiment.seed)
+            torch.set_num_threads(THREADS)  # UMAP's numba leaves another number behind, and sums round by it
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             started = time.perf_counter()

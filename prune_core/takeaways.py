@@ -60,7 +60,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         row = of(rows, dense).iloc[0]
         return (
             f"The dense model classifies {percent(row['accuracy'])} of {row['n']:.0f} sentences correctly "
-            f"(95% interval {percent(row['low'])} to {percent(row['high'])}); no pruned model is measured yet."
+            f"(95% interval {percent(row['low'])} to {percent(row['high'])}); no pruned model is on view."
         )
     rivals = hardest(shown)
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["accuracy"])

@@ -14,6 +14,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from . import Cancelled, PruneError
@@ -175,8 +176,11 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     if locks[0].file is None and not locks[0].take(patience=1.0):
         return  # another worker serves this device
     name, life = new_worker(store)
-    last, warm = time.monotonic(), False
+    last, warm, code = time.monotonic(), False, _code()
     while time.monotonic() - last < idle:
+        if lock is not None and _code() != code:
+            life.remove()
+            _restart(lambda: None)  # after an update of PruneScope, jobs are for the new code
         for alias in locks[1:]:
             if alias.file is None:
                 alias.take()  # only tells others that this name is served
@@ -196,6 +200,11 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     # a job that came between the last look and the letting go found the locks held and started nobody
     for waiting in {job.device for job in store.jobs() if job.status == Status.QUEUED and job.device in names}:
         ensure_worker(waiting, store)
+
+
+def _code() -> float:
+    """When the package's sources last changed."""
+    return max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
 
 
 def _refuse(store: Store, device: str) -> None:

@@ -160,6 +160,6 @@ def test_every_takeaway_is_a_sentence(study):
     kinds = {"accuracy": "accuracy", "layers": "reconstruction", "drift": "drift", "attack": "attack", "cost": "cost"}
     said = [getattr(takeaways, kind)(study[table], MODELS) for kind, table in kinds.items()]
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in said)
-    assert "no pruned model is measured yet" in takeaways.accuracy(study["accuracy"], MODELS[:1])
+    assert "no pruned model is on view" in takeaways.accuracy(study["accuracy"], MODELS[:1])
     empty = pd.DataFrame()
     assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift, takeaways.attack)] == [""] * 4
