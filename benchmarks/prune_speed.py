@@ -1,6 +1,6 @@
 """Pruning time against the floor: the FLOPs that AKR cannot do without, at the matrix rate this machine reaches.
 
-    python benchmarks/prune_speed.py [--checkpoint demo] [--train FILE] [--sentences 512] [--device auto] [--bert-base]
+    python -m benchmarks.prune_speed [--checkpoint demo] [--train FILE] [--sentences 512] [--device auto] [--bert-base]
 
 Prints tokens, the measured matrix rate, the counted FLOPs, and per method seconds, floor and their ratio. --bert-base
 prunes a random model of that size (12 blocks, 768 wide), for a GPU.

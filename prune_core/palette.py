@@ -104,3 +104,9 @@ def fade(color: str, opacity: float) -> str:
     """The colour, see-through."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
+
+
+def readable_on(color: str) -> str:
+    """Near-black or white, whichever reads better on the colour."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return INK[False] if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "#ffffff"

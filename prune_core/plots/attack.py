@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..formatting import percent
-from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered
+from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered, readable_on
 from .labels import End, at_ends
 from .style import figure
 
@@ -161,14 +161,14 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
             marker={"color": fade(model.color(dark), 0.45) if first_state else model.color(dark), "line": {"width": 0}},
             hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
         )
-        right = second >= 0.5
+        right, inside = second >= 0.5, not 0.07 < second < 0.93  # a long bar has no room for its figure beyond its end
         fig.add_annotation(
             x=second,
             y=label,
             text=percent(second if right else 1 - second),
-            xanchor="left" if right and second < 0.93 else "right" if right else "right" if second > 0.07 else "left",
-            xshift=5 if (right and second < 0.93) or second <= 0.07 else -5,
-            font={"size": 12, "color": PAPER[dark] if not first_state and (second >= 0.93 or second <= 0.07) else INK[dark]},
+            xanchor="left" if right != inside else "right",
+            xshift=5 if right != inside else -5,
+            font={"size": 12, "color": readable_on(model.color(dark)) if inside and not first_state else INK[dark]},
         )
     fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
     for x, anchor, name, value in ((0, "left", f"← {names[0]}", 0), (1, "right", f"{names[1]} →", 1)):
