@@ -151,10 +151,24 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
         note.update(font={"size": 12.5, "color": model.ink(dark)}, yshift=2)
-    scale = {
+    fig.update_layout(
+        template=template(dark),
+        showlegend=False,
+        height=deep * (tall + 34) - 34 + 106,
+        coloraxis=_color_axis(share, float(np.nanmax(rows[column])), dark),
+        margin={"l": 44, "r": 60, "t": 26, "b": 80},
+    )
+    fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
+    fig.update_yaxes(autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11})
+    return fig.update_yaxes(title="Block", col=1)
+
+
+def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
+    """One scale for all maps: shares from 0 to 1, errors from 0 to the largest."""
+    return {
         "colorscale": "Blues" if share else SEQUENTIAL,
         "cmin": 0.0,
-        "cmax": 1.0 if share else float(np.nanmax(rows[column])) or 1.0,
+        "cmax": 1.0 if share else top or 1.0,
         "colorbar": {
             "thickness": 10,
             "outlinewidth": 0,
@@ -165,16 +179,6 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
             "tickfont": {"size": 11.5, "color": MUTED[dark]},
         },
     }
-    fig.update_layout(
-        template=template(dark),
-        showlegend=False,
-        height=deep * (tall + 34) - 34 + 106,
-        coloraxis=scale,
-        margin={"l": 44, "r": 60, "t": 26, "b": 80},
-    )
-    fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
-    fig.update_yaxes(autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11})
-    return fig.update_yaxes(title="Block", col=1)
 
 
 def _write_cells(fig: go.Figure, grid: pd.DataFrame, top: float, share: bool, row: int, col: int) -> None:
