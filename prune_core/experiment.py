@@ -237,7 +237,7 @@ class _Bench:
         rows = method.prune(model, [batch for batch, _ in found], report)
         self.pruned = model.eval()
         encoders.save(model, self.tokenizer, self.folder / "checkpoint")
-        return {PRUNE: rows}
+        return rows
 
     def _pruned(self) -> nn.Module:
         """The pruned model, from its folder where an earlier run has pruned it."""

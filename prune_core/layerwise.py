@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from . import PruneError
 from .encoders import GROUPS, Block, blocks, embed
 from .masks import WeightMethod
-from .plugins import Batch, Report, option
+from .plugins import Batch, Report, Rows, option
 
 
 @dataclass
@@ -67,9 +67,9 @@ class LayerwiseMethod(WeightMethod):
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
         """Called once behind the last block with both streams there; only methods that need "cross"."""
 
-    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> pd.DataFrame:
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         with torch.no_grad():
-            return pd.DataFrame(_walk(self, model, batches, report))
+            return {"prune": pd.DataFrame(_walk(self, model, batches, report))}
 
 
 class Stream:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "Tensor"]  # what the tokenizer gives: (sentences, tokens) each, attention_mask included
 Report = Callable[[float, str], None]  # progress 0..1 and one line; raises Cancelled when the user asked for it
-Rows = dict[str, "pd.DataFrame"]  # tables by name; a measure's own name first
+Rows = dict[str, "pd.DataFrame"]  # tables by name; a measure's own name first, "prune" for a method
 
 
 def quiet(progress: float, message: str) -> None:
@@ -113,8 +113,8 @@ class Method(Options):
         """How charts name this run."""
         return f"{self.title} {self.sparsity:.1%}".replace(".0%", "%")
 
-    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> pd.DataFrame:
-        """Prune in place; the rows say per block and part what was done (sparsity, damping, seconds)."""
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Prune in place; the table "prune" says per block and part what was done (sparsity, damping, seconds)."""
         raise NotImplementedError
 
 

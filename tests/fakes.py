@@ -81,7 +81,7 @@ class Halve(Method):
         report(0.5, f"{len(batches)} batches")
         with torch.no_grad():
             model.linear.weight.mul_(0.5).add_(torch.randn(4, 4))
-        return pd.DataFrame([{"block": 0, "part": "query", "sparsity": self.sparsity, "damping": 0.0, "seconds": 0.0}])
+        return {"prune": pd.DataFrame([{"block": 0, "part": "query", "sparsity": self.sparsity, "damping": 0.0, "seconds": 0.0}])}
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_sparsity_zero_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_reports_rise_to_one_and_a_cancelling_report_stops_it(name: str) -> None:
     seen: list[float] = []
-    rows = build(METHODS, name).prune(tiny.model(), tiny.calibration(), lambda progress, _: seen.append(progress))
+    rows = build(METHODS, name).prune(tiny.model(), tiny.calibration(), lambda progress, _: seen.append(progress))["prune"]
     assert seen == sorted(seen) and seen[-1] == 1.0
     assert list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"] and len(rows) == 12
 

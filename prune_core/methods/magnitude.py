@@ -13,7 +13,7 @@ from torch import nn
 from .. import PruneError
 from ..encoders import linears, sparsity_by_part
 from ..masks import WeightMethod, lowest
-from ..plugins import Batch, Report, option
+from ..plugins import Batch, Report, Rows, option
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Magnitude(WeightMethod):
             raise PruneError("magnitude: an N:M pattern compares neighbours, so it cannot be global; set scope to matrix.")
 
     @torch.no_grad()
-    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> pd.DataFrame:
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         started = time.perf_counter()
         found = [linear for _, _, linear in linears(model)]
         if self.scope == "global":
@@ -44,4 +44,4 @@ class Magnitude(WeightMethod):
             linear.weight.masked_fill_(mask.view_as(linear.weight), 0)
             report(count / len(found), f"matrix {count} of {len(found)}")
         rows = pd.DataFrame(sparsity_by_part(model))
-        return rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))
+        return {"prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))}
