@@ -117,16 +117,21 @@ class Block:
         }
         self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
         self.activation = attrgetter(spec.activation)(module)
-        self.heads = getattr(model.config, spec.heads)
+        config: Any = model.config
+        self.head_width = config.hidden_size // getattr(config, spec.heads)
+        self.heads = self.linears["query"].out_features // self.head_width  # fewer, or none, in a shrunk model
 
     def attend(self, x: Tensor, mask: Tensor) -> Tensor:
         """Packed block input (real tokens, width) -> packed context, the input of the attention output."""
-        q, k, v = (self._by_head(self.linears[part](x), mask) for part in GROUPS[0])
-        context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        return context.transpose(1, 2).flatten(2)[mask]
+        if not self.heads:
+            return x.new_empty(len(x), 0)
+        q, k, v = (unpack(self.linears[part](x), mask) for part in GROUPS[0])
+        return self.attention(q, k, v, mask[:, None, None, :])[mask]
 
-    def _by_head(self, x: Tensor, mask: Tensor) -> Tensor:
-        return unpack(x, mask).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (sentences, heads, tokens, head width)
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Padded queries, keys and values -> context, (sentences, tokens, heads * head width) each; mask as torch takes it."""
+        q, k, v = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
     def stage(self, group: int, inputs: Tensor, residual: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(input of GROUPS[group], residual) -> the same of the next group; after the last, of the next block."""
@@ -147,9 +152,14 @@ class Block:
         return inputs
 
 
+def block_modules(model: nn.Module) -> nn.ModuleList:
+    """The modules that hold the blocks, from the bottom; who cuts blocks replaces them here."""
+    return attrgetter(layout(model).blocks)(model)
+
+
 def blocks(model: nn.Module) -> list[Block]:
     """The encoder's blocks from the bottom."""
-    return [Block(model, module) for module in attrgetter(layout(model).blocks)(model)]
+    return [Block(model, module) for module in block_modules(model)]
 
 
 def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
@@ -319,6 +329,6 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.fl
 def sparsity_by_part(model: nn.Module) -> list[dict[str, Any]]:
     """Realised sparsity of every prunable matrix: block, part, sparsity."""
     return [
-        {"block": index, "part": part, "sparsity": 1 - torch.count_nonzero(linear.weight).item() / linear.weight.numel()}
+        {"block": index, "part": part, "sparsity": (linear.weight == 0).sum().item() / max(1, linear.weight.numel())}
         for index, part, linear in linears(model)
     ]
