@@ -119,7 +119,11 @@ class Block:
         self.activation = attrgetter(spec.activation)(module)
         config: Any = model.config
         self.head_width = config.hidden_size // getattr(config, spec.heads)
-        self.heads = self.linears["query"].out_features // self.head_width  # fewer, or none, in a shrunk model
+
+    @property
+    def heads(self) -> int:
+        """How many there are: fewer in a shrunk model, or none."""
+        return self.linears["query"].out_features // self.head_width
 
     def attend(self, x: Tensor, mask: Tensor) -> Tensor:
         """Packed block input (real tokens, width) -> packed context, the input of the attention output."""
