@@ -70,6 +70,8 @@ def view() -> View:
 
 def draw() -> None:
     """The sidebar; to be called once, before the page."""
+    if sentence := st.session_state.pop("said", ""):
+        st.toast(sentence, icon=":material/inventory_2:", duration="long")
     store, dark = Store(), st.context.theme.type == "dark"
     st.logo(str(_ui.ASSETS / ("logo-dark.svg" if dark else "logo.svg")), size="large", icon_image=str(_ui.ASSETS / "logo-icon.svg"))
     st.html(_ui.ASSETS / "style.css")

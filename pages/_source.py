@@ -1,93 +1,148 @@
 """The first step of the Prune page: checkpoint and data, with five rows to look at and what the dense model reaches."""
 
+from pathlib import Path
+
+import pandas as pd
 import streamlit as st
 
 from pages import _ui
-from prune_core import data, formatting
+from prune_core import PruneError, data, formatting, uploads
+from prune_core.experiment import Experiment
+from prune_core.measures import MEASURES
+from prune_core.preview import Peek
 from prune_core.store import Store
 
 KEEP = {"persist_state": "session"}
 FILE = "a file of your own"
+TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (.csv, .jsonl, .parquet)"}
+TITLES |= {name: known.title for name, known in data.KNOWN.items()}
+TEXT_COLUMNS = ("text", "sentence", "review", "content", "sentence1", "question1", "premise", "question")
 
 
 def what(store: Store) -> dict[str, object]:
-    """Checkpoint, data and sample sizes, with five rows to look at."""
+    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" as long as there is no data that can be read."""
     left, right = st.columns(2, gap="medium")
     with left:
-        checkpoint = st.text_input(
-            "Checkpoint",
-            "demo",
-            key="checkpoint",
-            help="`demo`, a local Hugging Face folder, or a Hub id of a BERT, DistilBERT, RoBERTa or ELECTRA classifier.",
-            **KEEP,
-        )
-        titles = {
-            "demo": "Demo film reviews",
-            FILE: "A file of your own (.csv, .jsonl, .parquet)",
-            **{k: v.title for k, v in data.KNOWN.items()},
-        }
-        task = st.selectbox("Data", ["demo", FILE, *data.KNOWN], format_func=titles.get, key="task", **KEEP)
-        plan: dict[str, object] = {"checkpoint": checkpoint.strip(), "task": task}
-        if task == FILE:
-            plan["task"] = st.text_input("Path of the file", key="path", placeholder="/data/reviews.csv", **KEEP).strip()
-        sizes = st.columns(2)
-        plan["calibration_size"] = sizes[0].number_input(
-            "Calibration sentences",
-            1,
-            100_000,
-            256,
-            64,
-            key="calibration",
-            help="Shown to the methods that look at activations; labels are not used.",
-            **KEEP,
-        )
-        plan["evaluation_size"] = sizes[1].number_input("Evaluation sentences (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", **KEEP)
+        plan: dict[str, object] = {"checkpoint": _checkpoint()}
+        task = st.selectbox("Data", list(TITLES), format_func=TITLES.get, key="task", **KEEP)
+        plan["task"] = _file(store) if task == FILE else task
+        plan |= _sizes()
     with right:
-        plan |= preview(str(plan["task"]), task == FILE)
-    dense_accuracy(store, checkpoint.strip(), str(plan["task"]))
+        if task == FILE:
+            plan |= _file_rows(str(plan["task"]))
+        elif task == "demo":
+            _rows(data.read_table(str(data.DEMO))[["text", "label"]])
+        else:
+            _hub_rows(store, task)
+        if plan["task"]:
+            _dense_accuracy(store, plan)
     return plan
 
 
-def preview(task: str, local: bool) -> dict[str, str]:
-    """The first five rows; for a file also its columns to choose from."""
-    if task not in ("demo", "") and not local:
-        st.info("The worker fetches this data set from the Hub, or takes it from the Hub's cache.", icon=":material/cloud_download:")
+def _checkpoint() -> str:
+    help = "`demo`, a local Hugging Face folder, or a Hub id of a BERT, DistilBERT, RoBERTa or ELECTRA classifier."
+    return st.text_input("Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP).strip()
+
+
+def _sizes() -> dict[str, object]:
+    places = st.columns(2)
+    help = "Shown to the methods that look at activations; labels are not used."
+    calibration = places[0].number_input("Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP)
+    help = "Sentences that every model is measured on."
+    evaluation = places[1].number_input("Evaluation sentences (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP)
+    return {"calibration_size": calibration, "evaluation_size": evaluation}
+
+
+def _file(store: Store) -> str:
+    """The path of the reader's file; an upload is kept in the home folder and becomes the path."""
+
+    def keep() -> None:
+        if uploaded := st.session_state["upload"]:
+            st.session_state["path"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue()))
+
+    st.file_uploader("Upload it", ["csv", "jsonl", "parquet"], key="upload", on_change=keep)
+    help = "Where the file lies on the machine that serves this page. An upload is kept in PruneScope's own folder and named here."
+    return st.text_input("or give its path", key="path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
+
+
+def _file_rows(path: str) -> dict[str, object]:
+    """The chosen columns and the first rows of a file; no task where it cannot be read."""
+    if not path:
+        st.info("Upload a file, or give its path, to see its first rows and choose its columns.", icon=":material/table_rows:")
         return {}
-    if not task:
-        st.info("Give the file's path to see its first rows.", icon=":material/table_rows:")
-        return {}
-    table = _ui.attempt(data.read_table, str(data.DEMO) if task == "demo" else task)
+    table = _ui.attempt(data.read_table, path)
     if table is None:
-        return {}
+        return {"task": ""}
     columns = [str(column) for column in table.columns]
-    chosen: dict[str, str] = {}
-    if local:
-        places = st.columns(3)
-        text = next((i for i, c in enumerate(columns) if c in ("text", "sentence", "review", "content", "sentence1")), 0)
-        label = columns.index("label") if "label" in columns else len(columns) - 1
-        chosen["text"] = places[0].selectbox("Text column", columns, text, key=f"text-{task}")
-        pair = places[1].selectbox("Second text", ["none", *columns], key=f"pair-{task}")
-        chosen["text_pair"] = "" if pair == "none" else pair
-        chosen["label"] = places[2].selectbox("Label column", columns, label, key=f"label-{task}")
-    shown = table[["text", "label"]] if task == "demo" else table
-    st.dataframe(shown.head(5), hide_index=True, width="stretch", key="preview")
-    st.caption(f"The first five of {len(table)} rows.")
+    text = next((i for i, name in enumerate(columns) if name in TEXT_COLUMNS), 0)
+    label = columns.index("label") if "label" in columns else len(columns) - 1
+    places = st.columns(3)
+    # the file's path in the keys: another file starts with its own columns
+    chosen = {
+        "text": places[0].selectbox("Text column", columns, text, key=f"text-{path}", **KEEP),
+        "text_pair": places[1].selectbox(
+            "Second text", ["", *columns], format_func=lambda name: name or "none", key=f"pair-{path}", help="For sentence pairs.", **KEEP
+        ),
+        "label": places[2].selectbox("Label column", columns, label, key=f"label-{path}", **KEEP),
+    }
+    if len({*chosen.values()} - {""}) < len([name for name in chosen.values() if name]):
+        st.error("Text, second text and label must be different columns.")
+        return {"task": ""}
+    _rows(table[[chosen["text"], *filter(None, [chosen["text_pair"]]), chosen["label"]]])
     return chosen
 
 
-def dense_accuracy(store: Store, checkpoint: str, task: str) -> None:
+def _rows(table: pd.DataFrame, of: str = "") -> None:
+    st.dataframe(table.head(5), hide_index=True, width="stretch", key="preview")
+    st.caption(f"The first five of {of or f'{len(table):,} rows'}.")
+
+
+@st.cache_resource(show_spinner=False, max_entries=len(data.KNOWN))
+def _peek(home: str, task: str) -> Peek:
+    return Peek(task, Path(home) / "workers" / "preview.log")
+
+
+def _hub_rows(store: Store, task: str) -> None:
+    """A known task's first rows; another process asks the Hub for them, and the page does not wait."""
+    peek = _peek(str(store.home), task)
+    waiting = not peek.is_over
+
+    def show() -> None:
+        if not peek.is_over:
+            st.caption(f"Asking the Hub for five rows of {data.KNOWN[task].title} …")
+            st.skeleton(height=210)
+        elif waiting:
+            st.rerun()
+        else:
+            try:
+                _rows(pd.DataFrame(peek.rows()), f"{data.KNOWN[task].title} ({data.KNOWN[task].evaluation})")
+            except PruneError as error:
+                st.warning(str(error), icon=":material/cloud_off:")
+                if st.button("Ask again", key="peek-again", icon=":material/refresh:"):
+                    _peek.clear()
+                    st.rerun()
+
+    st.fragment(show, run_every=1.0 if waiting else None)()
+
+
+def _dense_accuracy(store: Store, plan: dict[str, object]) -> None:
     """What the dense model reaches on this data, where a study has measured it."""
-    same = [
+    source = data.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label")))
+    # an experiment of the same data writes paths as stored ones do
+    wanted = Experiment(str(plan["checkpoint"]), source, measures=(MEASURES["accuracy"](),))
+    known = [
         job
         for job in store.jobs()
-        if not job.experiment.get("method")
-        and job.experiment["checkpoint"] == checkpoint
-        and job.experiment["source"]["task"] == task
-        and "accuracy" in job.done
+        if "accuracy" in job.done
+        and not job.experiment.get("method")
+        and job.experiment["checkpoint"] == wanted.checkpoint
+        and data.Source(**job.experiment["source"]) == wanted.source
     ]
-    if same:
-        row = store.rows("accuracy", [same[-1].id]).iloc[0]
-        st.caption(
-            f"The dense model gets {formatting.percent(row['accuracy'])} of {row['n']} evaluation sentences right "
-            f"(95% interval {formatting.percent(row['low'])} to {formatting.percent(row['high'])})."
-        )
+    if not known:
+        st.caption("The dense model has not been measured on this data yet; the study does that first.")
+        return
+    row = store.rows("accuracy", [known[-1].id]).iloc[0]
+    st.markdown(
+        f"**The dense model is right on {formatting.percent(row['accuracy'])}** of {row['n']} evaluation sentences "
+        f"(95% interval {formatting.percent(row['low'])} to {formatting.percent(row['high'])}; job {known[-1].id})."
+    )

@@ -70,6 +70,11 @@ def put(name: str, value: Any) -> None:
         del st.query_params[name]
 
 
+def say(sentence: str) -> None:
+    """A passing note on the next run: one made just before a rerun or a switch of pages would be lost with this one."""
+    st.session_state["said"] = sentence
+
+
 def attempt(action: Callable[..., Any], *arguments: Any) -> Any:
     """The action's result, or its PruneError shown as it is."""
     try:
@@ -163,7 +168,7 @@ def _submit_demo(store: Store) -> None:
     submitted = [jobs.submit(store, experiment) for experiment in study.demo()]
     put("study", study.DEMO)
     if all(reused for _, reused in submitted):
-        st.toast("The demo study is there already; nothing was computed again.")
+        say("The demo study is there already; nothing was computed again.")
     st.rerun()
 
 

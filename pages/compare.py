@@ -68,6 +68,21 @@ def against_sparsity() -> None:
                 )
 
 
+def savings() -> None:
+    """What pruning saves in weights, file, work and time, counted beside measured."""
+    if view.pruned and len(tables["cost"]):
+        first = tables["cost"].iloc[0]
+        _ui.chart(
+            "What does pruning save?",
+            "One bar a model and figure, as a share of the dense model's (dotted line): less is better. Time is the median of a "
+            f"batch of {first['batch']} sentences of {first['length']} tokens, measured in turn with the dense model; its thin line "
+            "reaches to the 95th percentile.",
+            plots.saved(tables["cost"], view.models, view.dark),
+            "saved",
+        )
+        st.caption(takeaways.cost(tables["cost"], view.models))
+
+
 def all_runs() -> None:
     """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
     st.markdown("#### All runs of this study")
@@ -97,6 +112,7 @@ _ui.how_to_read(
     "interval here."
 )
 against_sparsity()
+savings()
 all_runs()
 if len(tables["accuracy"]):
     with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):

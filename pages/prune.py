@@ -9,6 +9,7 @@ from pages import _forms, _frame, _source, _ui
 from prune_core import PruneError, experiment, formatting, jobs
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
+from prune_core.store import Status
 from prune_core.study import Sweep
 
 view = _frame.view()
@@ -79,13 +80,15 @@ def expert() -> dict[str, object]:
         }
 
 
-def plan_table(plan: list[experiment.Experiment]) -> float:
-    """The runs with their stages and times; the estimate of what is not there already."""
-    rows, total = [], 0.0
+def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float]:
+    """The runs with their stages and times; how many are still to be computed, and the seconds that takes."""
+    rows, new, total = [], 0, 0.0
     for each in plan:
         seconds = sum(experiment.estimates(each).values())
-        old = view.store.find(each.key())
-        total += 0 if old else seconds
+        old = None if again else view.store.find(each.key())
+        if old and old.study != each.study and old.status != Status.DONE:
+            old = None  # only what is finished can be taken over from another study
+        new, total = (new, total) if old else (new + 1, total + seconds)
         rows.append(
             {
                 "run": each.label,
@@ -101,13 +104,14 @@ def plan_table(plan: list[experiment.Experiment]) -> float:
         key="plan",
         column_config={"stages": st.column_config.TextColumn(width="large")},
     )
-    return total
+    return new, total
 
 
 def submit(plan: list[experiment.Experiment], again: bool) -> None:
     """Queue them all and turn to the study."""
-    for each in plan:
-        jobs.submit(view.store, each, again)
+    reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
+    if reused:
+        _ui.say(f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results are taken as they are.")
     _ui.put("study", plan[0].study)
     st.switch_page("pages/overview.py")
 
@@ -135,11 +139,16 @@ try:
         study=study.strip() or "My study", measures=[{name: options} for name, options in measures.items()], **source, **methods, **running
     )
     if not source["task"]:
-        raise PruneError("Give the path of your file in step 1.")
+        raise PruneError("Step 1 has no data to read yet: give a file there, or choose other data.")
     plan = sweep.experiments()
-    total = plan_table(plan)
-    st.caption(f"{formatting.plural(len(plan), 'run')}, about {formatting.about(total)} on two cores for a model of the demo's size.")
-    if st.button(f"Queue {formatting.plural(len(plan), 'run')}", key="queue-plan", type="primary", icon=":material/play_arrow:"):
+    new, total = plan_table(plan, again)
+    st.caption(
+        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size."
+        if new
+        else "Every run of this plan is there already; nothing would be computed again."
+    )
+    told = f"Queue {formatting.plural(new, 'run')}" if new else "Show the results"
+    if st.button(told, key="queue-plan", type="primary", icon=":material/play_arrow:"):
         submit(plan, again)
 except PruneError as error:
     st.error(str(error))

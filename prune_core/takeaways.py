@@ -10,7 +10,7 @@ from math import sqrt
 
 import pandas as pd
 
-from .formatting import error, missing, p_value, percent, plain, plural, signed
+from .formatting import error, milliseconds, missing, p_value, percent, plain, plural, signed
 from .palette import Model, ordered
 
 
@@ -184,14 +184,19 @@ def drift(rows: pd.DataFrame, models: Sequence[Model], pooling: str = "cls") -> 
 
 
 def cost(rows: pd.DataFrame, models: Sequence[Model]) -> str:
-    """Size and speed of the most pruned model beside dense, with the measure's own note."""
+    """What the last of the most pruned models saves against dense, counted and measured, with the measure's own note."""
     shown = hardest(pruned(rows, models))
     if not shown:
         return ""
-    own = of(rows, shown[-1])
-    now = own[own["model"] == "pruned"].iloc[0]
+    own = of(rows, shown[-1]).set_index("model")
+    was, now = own.loc["dense"], own.loc["pruned"]
+    left = lambda column: percent(now[column] / was[column])  # noqa: E731
     note = "" if missing(now.get("note")) else f" {now['note']}"
-    return f"{_capital(name(shown[-1]))} has {percent(now['sparsity'])} zeros in the encoder's Linears.{note}"
+    return (
+        f"{_capital(name(shown[-1]))} is left with {left('nonzeros')} of the dense model's weights, {left('bytes')} of its file and "
+        f"{left('macs')} of its work; a batch of {now['batch']:.0f} sentences takes {milliseconds(now['latency_p50'])}, "
+        f"dense {milliseconds(was['latency_p50'])}.{note}"
+    ).strip()
 
 
 def _capital(text: str) -> str:

@@ -1,5 +1,6 @@
 """Every page on an empty and on a filled store, with a running and with a failed job. No model is run, no worker started."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import sample_rows
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from prune_core import jobs
+from prune_core import PruneError, jobs, preview, uploads
 from prune_core.store import Status, Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -129,10 +130,106 @@ def test_a_wrong_value_is_a_sentence_and_loses_nothing(store):
     at.multiselect(key="sparsities").set_value(["50%"])
     at.number_input(key="evaluation").set_value(100).run()
     at.selectbox(key="task").set_value("a file of your own").run()
-    assert "path of your file" in at.error[0].value
+    assert "no data to read yet" in at.error[0].value
     at.text_input(key="path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value
     assert at.text_input(key="checkpoint").value == "/no/such/folder" and at.number_input(key="evaluation").value == 100
+
+
+def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
+    content = b"stars,review,title\n" + b"".join(b"%d,A film that is number %d of its kind,T%d\n" % (i % 2, i, i) for i in range(30))
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.file_uploader(key="upload").set_value(("My films.CSV", content, "text/csv")).run()
+    path = at.text_input(key="path").value
+    assert Path(path).parent.parent == store.home / "uploads" and Path(path).read_bytes() == content
+    assert at.selectbox(key=f"text-{path}").value == "review" and at.selectbox(key=f"label-{path}").value == "title"
+    at.selectbox(key=f"label-{path}").set_value("review").run()
+    assert "different columns" in at.error[0].value and not any(button.key == "queue-plan" for button in at.button)
+    at.selectbox(key=f"label-{path}").set_value("stars")
+    at.selectbox(key=f"pair-{path}").set_value("title").run()
+    at.button(key="queue-plan").click().run()
+    assert not at.exception and not at.error
+    source = store.jobs()[0].experiment["source"]
+    assert (source["task"], source["text"], source["text_pair"], source["label"]) == (path, "review", "title", "stars")
+
+
+def test_the_same_bytes_are_the_same_source(tmp_path):
+    first = uploads.keep(tmp_path, "reviews.csv", b"text,label\n")
+    before = first.stat().st_mtime_ns  # part of an experiment's key
+    assert uploads.keep(tmp_path, "../../renamed.csv", b"text,label\n") == first and first.stat().st_mtime_ns == before
+    other = uploads.keep(tmp_path, "../../reviews.csv", b"text,label\na,1\n")
+    assert other != first and other.parent.parent == tmp_path / "uploads"
+
+
+class Told:
+    """Stands in for the process that asks the Hub."""
+
+    is_over = True
+    failure = ""
+
+    def __init__(self, task: str, log: Path): ...
+
+    def rows(self) -> list[dict]:
+        if self.failure:
+            raise PruneError(self.failure)
+        return [{"sentence": "A quiet marvel.", "label": "positive"}]
+
+
+def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
+    monkeypatch.setattr("pages._source.Peek", Told)
+    at = opened("prune")
+    at.selectbox(key="task").set_value("sst2").run()
+    assert at.dataframe[0].value["sentence"].tolist() == ["A quiet marvel."]
+    monkeypatch.setattr(Told, "failure", "sst2: no network")
+    at.run()
+    assert at.warning[0].value == "sst2: no network"
+    assert any(button.key == "queue-plan" for button in at.button), "the cache may be filled by the time the run starts"
+
+
+def test_without_a_network_the_process_answers_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no cache"))
+    peek = preview.Peek("sst2", tmp_path / "log")
+    while not peek.is_over:
+        time.sleep(0.1)
+    with pytest.raises(PruneError, match="sst2 can be neither fetched .* nor found"):
+        peek.rows()
+
+
+def test_rows_of_a_known_task_bear_label_names(monkeypatch):
+    import datasets
+
+    asked = []
+    made = datasets.Dataset.from_dict({"sentence": ["Dull."] * 7, "label": [0] * 7, "idx": list(range(7))})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or made)
+    rows = preview.fetch("sst2")
+    assert len(rows) == 5 and rows[0] == {"sentence": "Dull.", "label": "negative", "idx": 0}
+    assert asked[0][0][1] == "sst2" and asked[0][1]["split"] == "validation"
+
+
+def test_what_the_store_knows_of_the_dense_model_stands_beside_the_data(store):
+    ids = sample_rows.fill(store, 40)
+    at = opened("prune")
+    assert any(f"job {ids[0]}" in text.value and "evaluation sentences" in text.value for text in at.markdown)
+    at.text_input(key="checkpoint").set_value("somebody/else").run()
+    assert any("has not been measured" in text.value for text in at.caption)
+
+
+def test_a_finished_plan_is_offered_instead_of_computed_again(store):
+    at = opened("prune")
+    at.multiselect(key="sparsities").set_value(["50%"]).run()
+    at.button(key="queue-plan").click().run()
+    for job in store.jobs():
+        store.update(job.id, status=Status.DONE, done=["cost"])
+    at = opened("prune")
+    at.multiselect(key="sparsities").set_value(["50%"]).run()
+    assert at.button(key="queue-plan").label == "Show the results"
+    at.button(key="queue-plan").click().run()
+    assert len(store.jobs()) == 4
+    assert "4 of 4 runs" in at.session_state["said"], "a toast on the next run, which AppTest leaves out after a switch of pages"
+    at.switch_page("pages/prune.py").run()
+    at.toggle(key="again").set_value(True).run()
+    assert at.button(key="queue-plan").label == "Queue 4 runs"
 
 
 def test_the_plan_is_queued_by_one_button(store):

@@ -42,6 +42,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "sparsity map": plots.heat_maps(errors, models, "sparsity", dark),
         "zeros": plots.realised_sparsity(errors, models, dark),
         "map": plots.moves(study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark),
+        "saved": plots.saved(study["cost"], models, dark),
         "success": plots.success(study["attack"], models, dark),
         "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
         "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
@@ -102,6 +103,14 @@ def test_labels_keep_their_order_and_distance():
     placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, 200)
     assert placed == sorted(placed)
     assert all(b - a > 14.5 for a, b in zip(placed, placed[1:], strict=False))
+
+
+def test_savings_are_shares_of_the_dense_model(study):
+    figure = plots.saved(study["cost"], MODELS)
+    bars = {(bar.y[0], bar.xaxis): bar.x[0] for bar in figure.data}
+    assert len(bars) == 6 * 4
+    assert bars["AKR 70%", "x"] == pytest.approx(1 - 0.7 * 10_616_832 / 22_713_986, abs=1e-6)  # the embeddings stay
+    assert bars["AKR 70%", "x2"] == bars["AKR 70%", "x3"] == 1.0  # file and work
 
 
 def test_budget_curve_ends_at_accuracy_under_attack(study):

@@ -2,6 +2,7 @@
 
 from ..palette import DENSE, Model, ordered
 from .attack import against_budget, probability_bars, success
+from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
@@ -22,6 +23,7 @@ __all__ = [
     "own_and_inherited",
     "probability_bars",
     "realised_sparsity",
+    "saved",
     "scatter",
     "sparkline",
     "success",

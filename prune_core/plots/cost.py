@@ -1,0 +1,76 @@
+"""What pruning saves: weights, bytes, work and time as shares of the dense model's, counted beside measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..formatting import megabytes, millions, milliseconds, percent
+from ..palette import AXIS, INK, MUTED, Model, fade, ordered
+from .style import template
+
+
+class Saving(NamedTuple):
+    """One column of the cost table."""
+
+    column: str
+    title: str
+    show: Callable[[float], str]
+
+
+SAVINGS = (
+    Saving("nonzeros", "non-zero weights", millions),
+    Saving("bytes", "file on disk", megabytes),
+    Saving("macs", "work (multiply-adds)", millions),
+    Saving("latency_p50", "time of a batch", milliseconds),
+)
+
+
+def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
+    """One panel a figure, one bar a pruned model: its share of what the dense model of the same job needs."""
+    shown = [m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()]
+    fig = make_subplots(1, len(SAVINGS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[s.title for s in SAVINGS])
+    ends = [1.0]
+    for column, saving in enumerate(SAVINGS, start=1):
+        for model in shown:
+            own = rows[rows["job"] == model.job].set_index("model")
+            was, now = own.loc["dense"], own.loc["pruned"]
+            ends.append(_bar(fig, model, saving, was, now, column, dark))
+        fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.6, row=1, col=column)
+    for note in fig.layout.annotations[: len(SAVINGS)]:
+        note.update(font={"size": 12.5, "color": MUTED[dark]}, yshift=2)
+    fig.update_layout(
+        template=template(dark), showlegend=False, height=27 * len(shown) + 78, bargap=0.34, margin={"l": 112, "r": 12, "t": 26, "b": 46}
+    )
+    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]})
+    fig.update_xaxes(range=[0, max(ends) * 1.04], tickvals=[0, 0.5, 1], tickformat=".0%", linecolor=AXIS[dark], showline=True)
+    return fig.update_xaxes(title="share of dense")
+
+
+def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.Series, column: int, dark: bool) -> float:
+    """The bar with its figure inside; returns how far right it reaches."""
+    share, color = now[saving.column] / was[saving.column], model.color(dark)
+    late = now["latency_p95"] / was[saving.column] if saving.column == "latency_p50" else share
+    fig.add_bar(
+        x=[share],
+        y=[model.label],
+        orientation="h",
+        name=model.label,
+        text=[f"{share:.0%}"],
+        textposition="inside",
+        insidetextanchor="start",
+        insidetextfont={"size": 12},
+        marker={"color": color, "line": {"width": 0}},
+        error_x={"type": "data", "array": [late - share], "arrayminus": [0.0], "thickness": 1.2, "width": 3, "color": fade(INK[dark], 0.6)}
+        if late > share
+        else None,
+        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: {saving.show(now[saving.column])}, dense {saving.show(was[saving.column])} "
+        f"({percent(share)})<extra></extra>",
+        row=1,
+        col=column,
+    )
+    return min(max(late, share), 1.6)  # a stray slow pass must not squeeze the bars
