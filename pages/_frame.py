@@ -186,14 +186,23 @@ def _memory() -> str:
     return f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB memory in use"
 
 
-def failures(found: Sequence[Job]) -> None:
-    """Each failed job as its sentence, with a button that goes on from the last finished stage."""
-    for job in found:
+def stopped(found: Sequence[Job]) -> None:
+    """A study's failed and cancelled jobs with a way to go on from their last finished stage; what was run again is left out."""
+    latest = {job.key: job for job in found}.values()
+    for job in latest:
         if job.status == Status.FAILED:
             with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed-{job.id}"):
                 # a traceback's last line is what a person can read; the whole is in the job's log
                 st.error(f"**{job.label} failed.** {job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}")
-                again = "Resume" if job.done else "Try again"
-                if st.button(again, key=f"resume-{job.id}", icon=":material/refresh:"):
-                    _ui.attempt(jobs.resume, Store(), job.id)
-                    st.rerun()
+                _resume_button([job], "Resume" if job.done else "Try again", f"resume-{job.id}")
+    if cancelled := [job for job in latest if job.status == Status.CANCELLED]:
+        with st.container(border=True, horizontal=True, vertical_alignment="center", key="cancelled"):
+            st.markdown(f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are kept.")
+            _resume_button(cancelled, f"Resume {formatting.plural(len(cancelled), 'run')}", "resume-cancelled")
+
+
+def _resume_button(some: Sequence[Job], label: str, key: str) -> None:
+    if st.button(label, key=key, icon=":material/refresh:"):
+        for job in some:
+            _ui.attempt(jobs.resume, Store(), job.id)
+        st.rerun()

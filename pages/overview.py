@@ -67,14 +67,11 @@ def multiples() -> None:
 
 
 def queue() -> None:
-    """Every job that is waiting, at work or failed."""
-    current = [job for job in view.store.jobs() if job.status in (*_frame.ACTIVE, Status.FAILED)]
-    if not current:
-        return
-    st.markdown("#### The queue")
-    _frame.failures(current)
-    working = [job for job in current if job.status in _frame.ACTIVE]
+    """Every job that is waiting or at work, and what of the study on view has stopped."""
+    _frame.stopped(view.store.jobs(view.study))
+    working = [job for job in view.store.jobs() if job.status in _frame.ACTIVE]
     if working:
+        st.markdown("#### The queue")
         rows = [
             {
                 "job": job.id,

@@ -1,4 +1,4 @@
-"""One walk in a real browser: run the demo at a tiny size, watch it finish, see a chart on every page."""
+"""One walk in a real browser: run the demo at a tiny size, see a chart on every page, prune with a file of one's own, read an attack."""
 
 import os
 import shutil
@@ -24,6 +24,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+GOOD = ("lovely", "superb", "funny")
 PATIENCE = 300_000  # ms; minutes on a busy machine, seconds on an idle one
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser walk needs playwright: pip install -r requirements-test.txt")
@@ -65,6 +66,16 @@ def wait_until_healthy(address: str, process: subprocess.Popen) -> None:
     raise AssertionError("the dashboard did not start")
 
 
+REVIEWS = "\n".join(
+    ["review,stars"]
+    + [
+        f"The {noun} in this film is {word} from the first scene to the very last one,{int(word in GOOD)}"
+        for noun in ("acting", "plot", "music", "dialogue", "pacing", "ending", "camera work", "cast")
+        for word in (*GOOD, "dull", "dreadful", "clumsy")
+    ]
+)
+
+
 def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -74,16 +85,58 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
         page.get_by_role("button", name="Run the demo study").click()
         page.get_by_text("At work").wait_for()
         wait_for_charts(page, 2)  # accuracy and reconstruction error, while the rest is still at work
-        page.get_by_text("Nothing is running.").wait_for()
-        statuses = [(job.label, job.status, job.error) for job in Store(home).jobs()]
-        assert [status for _, status, _ in statuses] == [Status.DONE] * 3, statuses
-        for name, charts in (("Compare", 4), ("Layers", 4), ("Drift", 5), ("Inspect", 1)):
-            page.locator("[data-testid=stSidebarNav] a", has_text=name).click()
-            page.get_by_role("heading", name=name, exact=True).wait_for()
+        wait_until_done(page, home, 3)
+        for name, charts in (("Compare", 5), ("Layers", 4), ("Drift", 5), ("Inspect", 1)):
+            turn_to(page, name)
             wait_for_charts(page, charts)
-            assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0, name
+            assert problems(page) == 0, name
         assert "study" not in page.url or "Demo" in page.url
+        prune_with_a_file(page)
+        wait_until_done(page, home, 6)
+        turn_to(page, "Attack")
+        wait_for_charts(page, 3)
+        page.locator(".sentence ins").first.wait_for()
+        assert page.locator(".sentence del").count() and problems(page) == 0
         browser.close()
+
+
+def prune_with_a_file(page) -> None:
+    """Fill the form with a file of one's own, one method, and an attack on a few sentences; queue it."""
+    turn_to(page, "Prune")
+    pick(page, "task", "A file of your own")
+    page.locator(".st-key-upload input[type=file]").set_input_files(
+        {"name": "films.csv", "mimeType": "text/csv", "buffer": REVIEWS.encode()}
+    )
+    page.get_by_text("The first five of 48 rows.").wait_for()
+    for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-reconstruction", "use-measure-drift", "use-measure-cost"):
+        page.locator(f".st-key-{name} label").first.click()
+    page.locator(".st-key-fold-measure-attack summary").click()
+    for key, number in (("calibration", 8), ("evaluation", 12), ("option-attack-examples", 4), ("option-attack-textfooler_examples", 2)):
+        page.locator(f".st-key-{key} input").fill(str(number))
+        page.keyboard.press("Enter")
+    page.get_by_role("button", name="Queue 3 runs").click()
+    page.get_by_role("heading", name="Overview", exact=True).wait_for()
+
+
+def pick(page, key: str, option: str) -> None:
+    """Choose from a selectbox."""
+    page.locator(f".st-key-{key} [data-baseweb=select]").click()
+    page.get_by_role("option", name=option).click()
+
+
+def turn_to(page, name: str) -> None:
+    page.locator("[data-testid=stSidebarNav] a", has_text=name).click()
+    page.get_by_role("heading", name=name, exact=True).wait_for()
+
+
+def problems(page) -> int:
+    return page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count()
+
+
+def wait_until_done(page, home: Path, count: int) -> None:
+    page.get_by_text("Nothing is running.").wait_for()
+    found = [(job.label, job.status, job.error) for job in Store(home).jobs()]
+    assert [status for _, status, _ in found] == [Status.DONE] * count, found
 
 
 def wait_for_charts(page, least: int) -> None:

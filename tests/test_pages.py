@@ -108,6 +108,18 @@ def test_a_failed_job_shows_its_sentence_and_resumes(store):
     assert store.job(id).status == Status.QUEUED
 
 
+def test_cancelled_jobs_resume_together_unless_they_ran_again_since(store):
+    plan = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:1]) and store.jobs()[0].experiment
+    ids = [store.submit(plan, f"Run {key}", key, "Demo", "auto") for key in ("a", "b", "c")]
+    for id in ids:
+        store.cancel(id)
+    store.submit(plan, "Run c", "c", "Demo", "auto")
+    at = opened("overview")
+    assert at.button(key="resume-cancelled").label == "Resume 2 runs"
+    at.button(key="resume-cancelled").click().run()
+    assert [store.job(id).status for id in ids] == [Status.QUEUED, Status.QUEUED, Status.CANCELLED]
+
+
 def test_the_view_comes_from_the_link_and_survives_pages(store):
     ids = sample_rows.fill(store, 40)
     sample_rows.fill(store, 40, "Other", sample_rows.RUNS[:3])

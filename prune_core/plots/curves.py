@@ -21,7 +21,7 @@ def against_sparsity(
     table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 300, compact: bool = False
 ) -> go.Figure:
     """One line a method from the dense model (0%) through its sparsities; bars are 95% intervals, stars are N:M patterns."""
-    fig = figure(dark, height, margin={"l": 58, "r": 72, "t": TOP, "b": BOTTOM})
+    fig = figure(dark, height, margin={"l": 62, "r": 72, "t": TOP, "b": BOTTOM})
     points = _points(table, models, quantity)
     if points.empty:
         return fig
@@ -61,8 +61,8 @@ def against_sparsity(
         showgrid=False,
         showline=True,
     )
-    fig.update_yaxes(title=None if compact else quantity.axis, range=list(y_range), tickformat=quantity.tick, nticks=6)
-    return fig.update_layout(margin={"l": 42 if compact else 62})
+    fig.update_yaxes(title=quantity.axis, range=list(y_range), tickformat=quantity.tick, nticks=6)
+    return fig
 
 
 def _apart(levels: list[float], top: float) -> list[float]:

@@ -46,7 +46,7 @@ def by_block(
     chosen: int | None = None,
 ) -> go.Figure:
     """One line a model from block to block; the dotted line is "nothing moved", the pale column the block on the map."""
-    fig = figure(dark, height, margin={"l": 48, "r": 104, "t": TOP, "b": BOTTOM})
+    fig = figure(dark, height, margin={"l": 58, "r": 104, "t": TOP, "b": BOTTOM})
     rows = rows[rows["pooling"] == pooling]
     y_range = padded([*rows[what.column].tolist(), what.same], share=0.06)
     fig.add_hline(y=what.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
@@ -72,7 +72,7 @@ def by_block(
         at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
     fig.update_xaxes(title="Block", dtick=1 if blocks <= 12 else 2, range=[0.7, blocks + 0.3], showgrid=False, showline=True)
-    return fig.update_yaxes(range=list(y_range), nticks=5, tickformat=".3~f")
+    return fig.update_yaxes(title=what.axis, range=list(y_range), nticks=5, tickformat=".3~f")
 
 
 def moves(
