@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from prune_core import data, encoders
-from prune_core.measures.cost import wait
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
+from prune_core.timing import wait
 
 
 def main() -> None:

@@ -211,6 +211,12 @@ def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tens
         yield x, mask
 
 
+def longest(model: nn.Module) -> int:
+    """The most tokens a text may have; RoBERTa counts positions from behind its padding index."""
+    positions = getattr(model, layout(model).base).embeddings.position_embeddings
+    return positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model lives."""
     return next(model.parameters()).device

@@ -29,6 +29,7 @@ from .data import load as load_task
 from .measures import MEASURES
 from .methods import METHODS
 from .plugins import Measure, Method, Options, Pair, Report, Rows, build, part_of
+from .shrink import refuse_shrunk
 
 PRUNE = "prune"  # the stage before the measures, and its table
 PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
@@ -196,6 +197,8 @@ class _Bench:
             self.dense, self.tokenizer = _dense(experiment.checkpoint, stamp, str(self.device))
         except torch.OutOfMemoryError:
             raise PruneError(f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu.") from None
+        if experiment.method:
+            refuse_shrunk(self.dense, experiment.checkpoint)
         config: Any = self.dense.config
         self.labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]

@@ -34,10 +34,11 @@ def alive(block: Block) -> Units:
     return Units(heads.nonzero().flatten().tolist(), neurons.nonzero().flatten().tolist())
 
 
-def has_dead_units(model: nn.Module) -> bool:
-    """Whether `shrink` would cut anything."""
-    return any(len(kept.heads) < block.heads or len(kept.neurons) < block.linears["ffn_out"].in_features
-               for block in blocks(model) for kept in [alive(block)])  # fmt: skip
+def dead_units(model: nn.Module) -> tuple[int, int]:
+    """How many heads and neurons `shrink` would cut."""
+    found = [(block, alive(block)) for block in blocks(model)]
+    heads = sum(block.heads - len(kept.heads) for block, kept in found)
+    return heads, sum(block.linears["ffn_out"].in_features - len(kept.neurons) for block, kept in found)
 
 
 def shrink(model: nn.Module) -> nn.Module:
@@ -56,7 +57,7 @@ def is_shrunk(model: Any) -> bool:
 def refuse_shrunk(model: nn.Module, checkpoint: str) -> None:
     """The sentence for whoever would prune, shrink or fine-tune what is cut already."""
     if is_shrunk(model):
-        raise PruneError(f"{checkpoint} is already shrunk: it can be measured and deployed; prune or fine-tune the checkpoint it was cut from.")
+        raise PruneError(f"{checkpoint} is shrunk already: measure or deploy it, and prune or fine-tune the checkpoint it was cut from.")
 
 
 @torch.no_grad()
@@ -108,10 +109,9 @@ class ShrunkBlock(nn.Module):
         query, key, value, attention_output, ffn_in, ffn_out = block.linears.values()
         if mask is not None and mask.dim() == 2:  # (sentences, tokens), 1 for a real one
             mask = mask[:, None, None, :].bool()
+        said = attention_output.bias
         if block.heads:
             said = attention_output(block.attention(query(hidden), key(hidden), value(hidden), mask))
-        else:
-            said = attention_output.bias
         hidden = block.norm1(said + hidden)
         said = ffn_out(block.activation(ffn_in(hidden))) if ffn_out.in_features else ffn_out.bias
         hidden = block.norm2(said + hidden)

@@ -28,7 +28,8 @@ COLUMNS = {
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
-    "cost": "model parameters nonzeros sparsity macs bytes batch length latency_p50 latency_p95 throughput device note",
+    "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 latency_p95 throughput peak_memory "
+    "speedup_theoretical speedup_measured limit device note",
 }
 
 

@@ -1,9 +1,13 @@
-"""What a model costs: weights, work, bytes on disk and measured latency, and whether its zeros buy anything."""
+"""What a model costs: weights, work, bytes, memory and measured speed, and what holds the speed-up below the counted one.
+
+A pruned model with dead heads or neurons is measured without them, as it would be deployed.
+"""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,9 +16,14 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..encoders import device_of, head_linears, linears
-from ..plugins import Measure, Pair, Report, Rows, option
+from .. import PruneError
+from ..encoders import device_of, head_linears, linears, longest
+from ..plugins import Measure, Pair, Report, Rows, option, part_of
+from ..shrink import dead_units, shrink
+from ..timing import limit, peak_memory, profile, timing_batch, turns
 
+BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
+NEAR = 0.95  # of the counted speed-up is as good as it
 ZEROS_ARE_NOT_FASTER = (
     "Ordinary matrix kernels multiply zeros like any other number, so unstructured sparsity brings no speed-up here; "
     "it needs a sparse runtime, or structured pruning."
@@ -23,50 +32,71 @@ ZEROS_ARE_NOT_FASTER = (
 
 @dataclass(frozen=True)
 class Cost(Measure):
-    """Parameters, multiply-accumulates of one sentence, bytes on disk, latency p50 and p95 after a warm-up."""
+    """Parameters, multiply-accumulates of one sentence, bytes on disk, latency p50 and p95 after a warm-up, peak memory.
+
+    Peak memory is the weights and the most that one pass has allocated beside them: by torch.cuda.max_memory_allocated
+    on CUDA, by the allocations that torch's profiler sees on a CPU, unknown on MPS.
+    """
 
     name = "cost"
     title = "Cost and speed"
-    summary = "Parameters, zeros, multiply-accumulates, size on disk and measured latency of both models"
+    summary = "Parameters, zeros, multiply-accumulates, size on disk, memory and measured latency of both models"
     estimate = 3.0
     batch: int = option(8, "Sentences per batch when timing", low=1, high=4096)
     length: int = option(64, "Tokens per sentence when timing", low=2, high=512, unit="tokens")
     repeats: int = option(10, "Timed passes", low=3, high=10_000)
+    grid: bool = option(False, "Also time batches of 1, 8 and 32 sentences of 32, 128 and 384 tokens")
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         report(0.0, "timing both models in turn")
-        times = self._latencies(pair, report)
-        rows = [self._row("dense", pair.dense, times[0]), self._row("pruned", pair.pruned, times[-1])]
-        rows[1]["note"] = "" if pair.is_dense else note(rows[0], rows[1])
+        if self.length > longest(pair.dense):
+            raise PruneError(f"cost: length is {self.length}, but the model takes at most {longest(pair.dense)} tokens; lower it.")
+        heads, neurons = (0, 0) if pair.is_dense else dead_units(pair.pruned)
+        shrunk = heads + neurons > 0
+        models = [pair.dense] if pair.is_dense else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]
+        points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
+        timed = [
+            self._timed(models, batch, length, part_of(report, i / len(points), (i + 1) / len(points)))
+            for i, (batch, length) in enumerate(points)
+        ]
+        dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
+        pruned["model"], pruned["sparsity"] = "pruned", count(pair.pruned)["sparsity"]  # of the full shape
+        if shrunk:
+            pruned |= {"shrunk": True, "note": f"Measured without its {heads} dead heads and {neurons} dead neurons."}
+        elif pruned["nonzeros"] < dense["nonzeros"]:
+            pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
-        return {"cost": pd.DataFrame(rows)}
+        rows: Rows = {"cost": pd.DataFrame([dense, pruned])}
+        if self.grid:
+            rows["latency"] = pd.DataFrame([row for point in timed[1:] for row in point])
+        return rows
 
-    def _latencies(self, pair: Pair, report: Report) -> list[np.ndarray]:
-        """Seconds of each timed pass; the models take turns, so that a machine that slows down slows both."""
-        models = [pair.dense] if pair.is_dense else [pair.dense, pair.pruned]
-        batch = timing_batch(pair.dense, self.batch, self.length)
-        times: list[list[float]] = [[] for _ in models]
-        for repeat in range(-3, self.repeats):  # three passes to warm up
-            for model, found in zip(models, times, strict=True):
-                seconds = timed(model, batch)
-                if repeat >= 0:
-                    found.append(seconds)
-            report(max(0, repeat) / self.repeats, f"timed pass {max(0, repeat) + 1} of {self.repeats}")
-        return [np.array(found) for found in times]
+    def _timed(self, models: Sequence[nn.Module], batch: int, length: int, report: Report) -> list[dict[str, Any]]:
+        """One row a model at one batch size and length; without times where the model takes no text that long."""
+        work = [macs(model, length) for model in models]
+        rows: list[dict[str, Any]] = [
+            {"model": name, "batch": batch, "length": length, "passes": 0, "macs": own, "latency_p50": np.nan, "latency_p95": np.nan,
+             "throughput": np.nan, "peak_memory": np.nan, "speedup_theoretical": work[0] / own, "speedup_measured": np.nan, "limit": "",
+             "device": str(device_of(models[0]))}
+            for name, own in zip(("dense", "pruned"), work, strict=False)
+        ]  # fmt: skip
+        if length > longest(models[0]):
+            return [row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."} for row in rows]
+        tokens = timing_batch(models[0], batch, length)
+        times = turns(models, tokens, self.repeats, report)
+        profiles = [profile(model, tokens) for model in models]
+        for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
+            p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
+            row |= {"passes": len(seconds), "latency_p50": p50, "latency_p95": p95, "throughput": batch / p50}
+            row |= {"peak_memory": peak_memory(model, profiled), "speedup_measured": rows[0]["latency_p50"] / p50}
+            if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
+                row["limit"] = limit(profiles[0], profiled, (rows[0]["latency_p50"], p50), row["speedup_theoretical"])
+        return rows
 
-    def _row(self, name: str, model: nn.Module, times: np.ndarray) -> dict[str, Any]:
-        counts = count(model)
-        p50, p95 = (float(np.percentile(times, q)) for q in (50, 95))
-        return {
-            "model": name, **counts, "macs": macs(model, self.length), "bytes": size_on_disk(model),
-            "batch": self.batch, "length": self.length, "latency_p50": p50, "latency_p95": p95,
-            "throughput": self.batch / p50, "device": str(device_of(model)), "note": "",
-        }  # fmt: skip
 
-
-def note(dense: dict[str, Any], pruned: dict[str, Any]) -> str:
-    """One sentence on what the pruned model's zeros are worth."""
-    return ZEROS_ARE_NOT_FASTER if pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"] else ""
+def _fixed(model: nn.Module) -> dict[str, Any]:
+    """What a model costs however it is used."""
+    return {**count(model), "bytes": size_on_disk(model), "shrunk": False, "note": ""}
 
 
 def count(model: nn.Module) -> dict[str, Any]:
@@ -77,7 +107,7 @@ def count(model: nn.Module) -> dict[str, Any]:
     return {
         "parameters": sum(p.numel() for p in parameters),
         "nonzeros": sum(int(torch.count_nonzero(p)) for p in parameters),
-        "sparsity": zeros / sum(w.numel() for w in weights),
+        "sparsity": zeros / max(1, sum(w.numel() for w in weights)),
     }
 
 
@@ -91,28 +121,3 @@ def macs(model: nn.Module, length: int) -> int:
 def size_on_disk(model: nn.Module) -> int:
     """Bytes of the safetensors file; zeros are stored like any other number."""
     return len(save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}))
-
-
-def timing_batch(model: Any, batch: int, length: int) -> dict[str, torch.Tensor]:
-    """Full-length sentences of arbitrary tokens: what they say does not change the work."""
-    ids = torch.randint(5, min(1000, model.config.vocab_size), (batch, length), generator=torch.Generator().manual_seed(0))
-    device = device_of(model)
-    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids, device=device)}
-
-
-@torch.no_grad()
-def timed(model: nn.Module, batch: dict[str, torch.Tensor]) -> float:
-    """Seconds of one forward pass, the device's queue drained on both sides."""
-    wait(batch["input_ids"].device)
-    started = time.perf_counter()
-    model(**batch)
-    wait(batch["input_ids"].device)
-    return time.perf_counter() - started
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
