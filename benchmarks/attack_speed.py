@@ -1,9 +1,9 @@
 """Our engine against TextAttack's own wrapper: same recipe, seeds and sentences. Prints seconds, queries, and what differs.
 
-    python benchmarks/attack_speed.py                                      # the demo checkpoint, its own sentences
-    python benchmarks/attack_speed.py --checkpoint ../shared/models/sst2-minilm \\
+    python -m benchmarks.attack_speed                                      # the demo checkpoint, its own sentences
+    python -m benchmarks.attack_speed --checkpoint ../shared/models/sst2-minilm \\
         --task ../shared/data/sst2/validation.parquet --examples 30
-    python benchmarks/attack_speed.py --neighbours ../shared/data/synonyms/counterfitted_neighbors.json    # judge the table
+    python -m benchmarks.attack_speed --neighbours ../shared/data/synonyms/counterfitted_neighbors.json    # judge the table
 
 TextAttack's side is its Attack.attack with HuggingFaceModelWrapper, which pads to the model's full length, its own text
 class and its own batches of 32; the recipe's replaced parts (the neighbour table, MiniLM) are the same on both sides.
@@ -14,16 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from prune_core import encoders
-from prune_core.data import Examples, Source, load
+from prune_core.data import Examples, load
+from prune_core.examples import Source
 from prune_core.plugins import quiet
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from prune_core import data, encoders
+from prune_core.examples import Source
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
 from prune_core.timing import wait
@@ -36,7 +37,7 @@ def main() -> None:
     device = encoders.pick_device(options.device)
     model, tokenizer = encoders.load(options.checkpoint)
     model = (bert_base() if options.bert_base else model).to(device)
-    pool = data.training_examples(data.Source(options.train), ("negative", "positive"))
+    pool = data.training_examples(Source(options.train), ("negative", "positive"))
     examples = pool.sample(options.sentences, 0, data.CALIBRATION_WORDS)
     batches = [batch for batch, _ in data.batches(tokenizer, examples, options.batch_size, 128, device)]
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)

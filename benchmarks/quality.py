@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from prune_core import data, encoders
+from prune_core.examples import Source
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
 from prune_core.predict import probabilities
@@ -31,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     model, tokenizer = encoders.load(options.checkpoint)
     model.to(encoders.pick_device(options.device))
-    task = data.load(data.Source(options.task, calibration=options.calibration), tuple(model.config.id2label.values()))
+    task = data.load(Source(options.task, calibration=options.calibration), tuple(model.config.id2label.values()))
     dense = score(model, tokenizer, task)
     print(f"dense {dense:.2f}% of {len(task.evaluation)}; calibration {options.sentences} sentences; mean of {options.seeds} draws (each)")
     for setting in SETTINGS:

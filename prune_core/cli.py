@@ -62,6 +62,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default="", metavar="COLUMN", help="text column of a local file")
     parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column of a local file")
     parser.add_argument("--label", default="", metavar="COLUMN", help="label column of a local file")
+    parser.add_argument("--metric", default="", help="the figure to judge by, such as matthews; the task's own without it")
 
 
 def _add_run(added: Any) -> None:
@@ -107,13 +108,15 @@ def _add_jobs(added: Any) -> None:
         parser.add_argument("id", type=int, metavar="ID")
     show.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
     export.add_argument("folder", type=Path, metavar="FOLDER")
+    export.add_argument("--shrink", action="store_true", help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)")
+    export.add_argument("--onnx", action="store_true", help="write model.onnx too, for any batch size and length")
     report = _command(added, "report", commands.report, "write jobs side by side into one HTML file")
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
 def _add_finetune(added: Any) -> None:
-    parser = _command(added, "finetune", commands.finetune, "fine-tune an encoder into a sequence classifier")
+    parser = _command(added, "finetune", commands.finetune, "fine-tune an encoder for a task")
     _add_source(parser)
     parser.add_argument("--validation", required=True, help="file or known task to choose the best epoch by")
     parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")

@@ -38,10 +38,11 @@ def measures(options: argparse.Namespace) -> None:
 def tasks(options: argparse.Namespace) -> None:
     """List the tasks."""
     from .data import KNOWN
+    from .metrics import METRICS
 
-    print(f"{'demo':10}{'The bundled film-review sentences':38}negative, positive")
+    print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
     for name, known in KNOWN.items():
-        print(f"{name:10}{known.title:38}{', '.join(known.labels)}")
+        print(f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip())
     print("\nOr a local .csv, .jsonl or .parquet file, with --text COLUMN and --label COLUMN.")
 
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
 def experiment_of(options: argparse.Namespace) -> Experiment:
     """The experiment that `run`'s arguments describe."""
-    from .data import Source
+    from .examples import Source
     from .experiment import Experiment
     from .measures import MEASURES
     from .methods import METHODS
@@ -79,7 +80,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
         (of_measure[name] if dot else own)[option or key] = value
     if own and not options.method:
         raise PruneError(f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value.")
-    source = Source(options.task, options.text, options.text_pair, options.label, options.calibration)
+    source = Source(options.task, options.text, options.text_pair, options.label, options.calibration, options.metric)
     return Experiment(
         checkpoint=options.checkpoint,
         source=source,
@@ -216,12 +217,12 @@ def resume(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Copy a job's pruned checkpoint."""
+    """Copy a job's pruned checkpoint, cut or as ONNX where wanted."""
     from .present import export_checkpoint
 
     store = Store()
-    export_checkpoint(store, store.job(options.id), options.folder)
-    print(f"Job {options.id}: the pruned checkpoint is in {options.folder}.")
+    said = export_checkpoint(store, store.job(options.id), options.folder, options.shrink, options.onnx)
+    print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -235,16 +236,17 @@ def report(options: argparse.Namespace) -> None:
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune an encoder."""
     from . import finetune
-    from .data import Source
+    from .examples import Source
+    from .metrics import METRICS
     from .plugins import build
 
-    source = Source(options.task, options.text, options.text_pair, options.label)
+    source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
     validation = dataclasses.replace(source, task=options.validation)
     recipe = build({"finetune": finetune.Recipe}, "finetune", settings(options.set))
     progress = PrintedProgress()
     card = finetune.finetune(recipe, source, validation, options.out, progress)
     progress.end()
-    print(f"Best validation accuracy {card['accuracy']:.2%}; saved to {options.out}")
+    print(f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}")
 
 
 def worker(options: argparse.Namespace) -> None:

@@ -1,22 +1,23 @@
-"""Tasks: where sentences and labels come from, which are for calibration, and how they become batches.
+"""Tasks: which examples calibrate and which evaluate, by which figure, and how they become token batches.
 
-Knows the Hub's names of the known tasks and the user's own files. Knows nothing of pruning.
+Knows the Hub's names of the known tasks. Knows nothing of pruning; a person's own tables are read in examples.py.
 """
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from . import PruneError
 from .encoders import ROOT
+from .examples import Answers, Columns, Examples, Source, columns, examples, read_table
+from .metrics import METRICS, metric_for
 from .plugins import Batch
 
 DEMO = ROOT / "assets" / "demo" / "reviews.csv"
@@ -25,18 +26,31 @@ CALIBRATION_WORDS = 9  # shorter sentences say little about a Linear's inputs; t
 
 @dataclass(frozen=True)
 class Known:
-    """A task with a public name: where the Hub keeps it and which columns and splits it uses."""
+    """A task with a public name: where the Hub keeps it, which columns and splits it uses, and its official figure."""
 
     title: str
     path: str
     config: str | None
     text: str
     pair: str | None
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     evaluation: str = "validation"
+    metric: str = "accuracy"
+    label: str = "label"
+
+    @property
+    def kind(self) -> str:
+        """The kind of head that answers it."""
+        return METRICS[self.metric].kind
+
+    @property
+    def columns(self) -> Columns:
+        """(text, second text, label) column names."""
+        return self.text, self.pair, self.label
 
 
 _GLUE = "nyu-mll/glue"
+_SQUAD: dict[str, Any] = {"config": None, "text": "question", "pair": "context", "label": "answers", "metric": "answer_f1"}
 KNOWN = {
     "sst2": Known("SST-2, film-review sentences", _GLUE, "sst2", "sentence", None, ("negative", "positive")),
     "imdb": Known("IMDB, film reviews", "stanfordnlp/imdb", None, "text", None, ("negative", "positive"), "test"),
@@ -45,63 +59,35 @@ KNOWN = {
     ),
     "mrpc": Known("MRPC, paraphrases", _GLUE, "mrpc", "sentence1", "sentence2", ("not_equivalent", "equivalent")),
     "qqp": Known("QQP, duplicate questions", _GLUE, "qqp", "question1", "question2", ("not_duplicate", "duplicate")),
+    "stsb": Known("STS-B, likeness from 0 to 5", _GLUE, "stsb", "sentence1", "sentence2", metric="spearman"),
     "rte": Known("RTE, entailment", _GLUE, "rte", "sentence1", "sentence2", ("entailment", "not_entailment")),
-    "cola": Known("CoLA, acceptability", _GLUE, "cola", "sentence", None, ("unacceptable", "acceptable")),
+    "cola": Known(
+        "CoLA, acceptability", _GLUE, "cola", "sentence", None, ("unacceptable", "acceptable"), metric="matthews"
+    ),
     "qnli": Known("QNLI, question and sentence", _GLUE, "qnli", "question", "sentence", ("entailment", "not_entailment")),
     "mnli": Known(
         "MNLI, entailment", _GLUE, "mnli", "premise", "hypothesis", ("entailment", "neutral", "contradiction"),
         "validation_matched",
     ),
+    "squad": Known("SQuAD 1.1, answers in a text", "rajpurkar/squad", **_SQUAD),
+    "squad_v2": Known("SQuAD 2.0, or none", "rajpurkar/squad_v2", **_SQUAD),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which data an experiment uses: `demo`, a known task, or a local file with its columns."""
-
-    task: str = "demo"
-    text: str = ""
-    text_pair: str = ""
-    label: str = ""
-    calibration: str = ""  # a file of its own for calibration; labels are not needed there
-
-    @property
-    def is_file(self) -> bool:
-        """True for a local file, False for `demo` and known tasks."""
-        return self.task != "demo" and self.task not in KNOWN
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Sentences (or pairs) and, where known, their labels."""
-
-    texts: list[str]
-    pairs: list[str] | None = None
-    labels: list[int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, indices: Sequence[int]) -> Examples:
-        """Those examples, in that order."""
-        pick = lambda values: None if values is None else [values[i] for i in indices]  # noqa: E731
-        return Examples([self.texts[i] for i in indices], pick(self.pairs), pick(self.labels))
-
-    def sample(self, size: int, seed: int, min_words: int = 0) -> Examples:
-        """`size` examples (0 = all) of at least `min_words` words, drawn with the seed, in their first order."""
-        long = [i for i, text in enumerate(self.texts) if len(text.split()) >= min_words]
-        chosen = long if size == 0 or size >= len(long) else random.Random(seed).sample(long, size)
-        return self.take(sorted(chosen))
-
-
-@dataclass(frozen=True)
 class Task:
-    """Calibration and evaluation examples of one classification task, labels as the model counts them."""
+    """Calibration and evaluation examples, labels as the model counts them, and the figure to judge by."""
 
     name: str
     label_names: tuple[str, ...]
     calibration: Examples
     evaluation: Examples
+    metric: str = "accuracy"
+
+    @property
+    def kind(self) -> str:
+        """classification, regression or span."""
+        return self.evaluation.kind
 
     def sampled(self, calibration: int, evaluation: int, seed: int) -> Task:
         """The task with both parts cut down to the sizes asked for (0 = all)."""
@@ -112,74 +98,111 @@ class Task:
         )
 
 
-def load(source: Source, labels: tuple[str, ...], seed: int = 0) -> Task:
-    """The task for a model with these label names; anything wrong with the data is a sentence with row or column."""
+def is_file(task: str) -> bool:
+    """True for a local file, False for `demo` and known tasks."""
+    return task != "demo" and task not in KNOWN
+
+
+def load(source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "classification") -> Task:
+    """The task for a model of that kind with these label names; anything wrong is a sentence with row or column."""
     if source.task == "demo":
+        _fits("demo", "classification", kind)
         calibration, evaluation = _demo(labels)
-    elif source.is_file:
-        calibration, evaluation = _local(source, labels, seed)
+    elif is_file(source.task):
+        calibration, evaluation = _local(source, labels, seed, kind)
     else:
-        calibration, evaluation = _hub(source, labels)
+        calibration, evaluation = _hub(source, labels, kind)
     if source.calibration:
-        table = read_table(source.calibration)
-        calibration = _examples(table, source.calibration, _columns(table, source, source.calibration, labelled=False), None)
-    if not any(len(text.split()) >= CALIBRATION_WORDS for text in calibration.texts):
+        calibration = _own_calibration(source, labels, kind)
+    if not any(calibration.words(i) >= CALIBRATION_WORDS for i in range(len(calibration))):
         raise PruneError(f"{source.task}: no calibration text has {CALIBRATION_WORDS} words or more; give a file with --calibration.")
-    return Task(source.task, labels, calibration, evaluation)
+    own = KNOWN[source.task].metric if source.task in KNOWN else ""
+    return Task(source.task, labels, calibration, evaluation, metric_for(kind, len(labels), source.metric or own))
 
 
-def training_examples(source: Source, labels: tuple[str, ...]) -> Examples:
+def training_examples(source: Source, labels: tuple[str, ...], kind: str = "classification") -> Examples:
     """All labelled examples of a local file, or of a known task's training split."""
     if source.task == "demo":
         raise PruneError("The demo sentences are for calibration and evaluation; fine-tune on a known task or your own file.")
-    if source.is_file:
-        table = read_table(source.task)
-        return _examples(table, source.task, _columns(table, source, source.task), labels)
-    known = KNOWN[source.task]
-    return _examples(_hub_split(source.task, "train"), source.task, (known.text, known.pair, "label"), labels)
+    if is_file(source.task):
+        table = read_table(source.task, ["demo", *KNOWN])
+        return examples(table, source.task, columns(table, source, source.task, kind), kind, labels)
+    return examples(_hub_split(source.task, "train"), source.task, KNOWN[source.task].columns, kind, labels)
 
 
-def label_names(source: Source) -> tuple[str, ...]:
-    """The label names to give a new head: the known task's, or a file's sorted distinct values."""
-    if not source.is_file:
+def kind_of(source: Source) -> str:
+    """The kind of head that a source is for: the known task's; a file's by its columns and label values."""
+    if not is_file(source.task):
+        return "classification" if source.task == "demo" else KNOWN[source.task].kind
+    table = read_table(source.task, ["demo", *KNOWN])
+    if {"question", "context", "answers"} <= set(table) and not source.text:
+        return "span"
+    label = table[columns(table, source, source.task, "classification")[2]]
+    fractions = pd.api.types.is_float_dtype(label) and bool((label.dropna() % 1 != 0).any())
+    return "regression" if fractions else "classification"
+
+
+def label_names(source: Source, kind: str) -> tuple[str, ...]:
+    """The label names to give a new head: the known task's, or a file's sorted distinct values; one for a score."""
+    if kind != "classification":
+        return ("score",) if kind == "regression" else ("start", "end")
+    if not is_file(source.task):
         return ("negative", "positive") if source.task == "demo" else KNOWN[source.task].labels
     table = read_table(source.task)
-    column = _columns(table, source, source.task)[2]
+    column = columns(table, source, source.task, kind)[2]
     values = sorted(table[column].dropna().unique().tolist())
     if values == list(range(len(values))):
         return ("negative", "positive") if len(values) == 2 else tuple(f"label {value}" for value in values)
     return tuple(str(value) for value in values)
 
 
+def _fits(task: str, needed: str, kind: str) -> None:
+    heads = {"classification": "a label", "regression": "a score", "span": "an answer in a text"}
+    if needed != kind:
+        raise PruneError(f"{task} asks for {heads[needed]}, but the checkpoint's head gives {heads[kind]}; choose one that fits.")
+
+
 def _demo(labels: tuple[str, ...]) -> tuple[Examples, Examples]:
     table = read_table(str(DEMO))
     parts = [table[table["split"] == split].reset_index(drop=True) for split in ("calibration", "evaluation")]
-    calibration, evaluation = (_examples(part, "demo", ("text", None, "label"), labels) for part in parts)
+    calibration, evaluation = (examples(part, "demo", ("text", None, "label"), "classification", labels) for part in parts)
     return calibration, evaluation
 
 
-def _local(source: Source, labels: tuple[str, ...], seed: int) -> tuple[Examples, Examples]:
+def _local(source: Source, labels: tuple[str, ...], seed: int, kind: str) -> tuple[Examples, Examples]:
     """Without a calibration file, a third of the rows (at most 1024) calibrates and the rest evaluates."""
-    table = read_table(source.task)
-    examples = _examples(table, source.task, _columns(table, source, source.task), labels)
+    table = read_table(source.task, ["demo", *KNOWN])
+    found = examples(table, source.task, columns(table, source, source.task, kind), kind, labels)
     if source.calibration:
-        return examples, examples
-    order = list(range(len(examples)))
+        return found, found
+    order = list(range(len(found)))
     random.Random(seed).shuffle(order)
     cut = min(len(order) // 3, 1024)
-    return examples.take(sorted(order[:cut])), examples.take(sorted(order[cut:]))
+    return found.take(sorted(order[:cut])), found.take(sorted(order[cut:]))
 
 
-def _hub(source: Source, labels: tuple[str, ...]) -> tuple[Examples, Examples]:
+def _own_calibration(source: Source, labels: tuple[str, ...], kind: str) -> Examples:
+    """A calibration file's labels are used where a method asks for them and may be missing or strange where none does."""
+    table, path = read_table(source.calibration), source.calibration
+    text, pair, label = columns(table, source, path, kind, labelled=False)
+    try:
+        return examples(table, path, (text, pair, label), kind, labels)
+    except PruneError:
+        return examples(table.drop(columns=label, errors="ignore"), path, (text, pair, label), kind)
+
+
+def _hub(source: Source, labels: tuple[str, ...], kind: str) -> tuple[Examples, Examples]:
     known = KNOWN[source.task]
-    columns = (known.text, known.pair, "label")
-    if len(known.labels) != len(labels):
+    _fits(source.task, known.kind, kind)
+    if kind == "classification" and len(known.labels) != len(labels):
         raise PruneError(
             f"{source.task} has {len(known.labels)} labels ({', '.join(known.labels)}) but the model has "
             f"{len(labels)} ({', '.join(labels)}); choose a checkpoint fine-tuned on {source.task}."
         )
-    train, evaluation = (_hub_split(source.task, split) for split in ("train", known.evaluation))
-    return _examples(train, source.task, columns, None), _examples(evaluation, source.task, columns, labels)
+    train, evaluation = (
+        examples(_hub_split(source.task, split), source.task, known.columns, kind, labels) for split in ("train", known.evaluation)
+    )
+    return train, evaluation
 
 
 def _hub_split(task: str, split: str) -> pd.DataFrame:
@@ -191,107 +214,94 @@ def _hub_split(task: str, split: str) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # datasets raises these two when the Hub or the name fails
         raise PruneError(
             f"{task}: the Hub cannot be reached and the data is not in its cache; go online, or give a local file with "
-            f"--text {known.text} --label label. ({str(error).splitlines()[0][:120]})"
+            f"--text {known.text} --label {known.label}. ({str(error).splitlines()[0][:120]})"
         ) from None
 
 
-def read_table(path: str) -> pd.DataFrame:
-    """A .csv, .jsonl or .parquet file as a table."""
-    file = Path(path).expanduser()
-    readers = {".csv": _read_csv, ".jsonl": lambda f: pd.read_json(f, lines=True), ".parquet": pd.read_parquet}
-    if file.suffix not in readers:
-        known = ", ".join(["demo", *KNOWN])
-        raise PruneError(f"{path} is neither a known task ({known}) nor a .csv, .jsonl or .parquet file.")
-    if not file.is_file():
-        raise PruneError(f"{path}: there is no such file.")
-    try:
-        table = readers[file.suffix](file)
-    except UnicodeDecodeError as error:
-        raise PruneError(f"{path} is not UTF-8 (byte {error.start}: {error.object[error.start]:#04x}); save it as UTF-8.") from None
-    except (ValueError, OSError, csv.Error) as error:
-        raise PruneError(f"{path} cannot be read as {file.suffix}: {str(error).splitlines()[0][:160]}.") from None
-    if table.empty:
-        raise PruneError(f"{path} has no rows.")
-    return table
+class Features(NamedTuple):
+    """Token ids and masks, not padded. A long context becomes several windows, so examples and rows are not the same."""
+
+    inputs: dict[str, list[list[int]]]
+    example: list[int]  # of every row
+    offsets: list[list[tuple[int, int] | None]] | None  # spans: each token's characters of the context; None outside it
+
+    def __len__(self) -> int:
+        return len(self.example)
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file, encoding="utf-8")
-    except pd.errors.EmptyDataError:
-        raise PruneError(f"{file} is empty.") from None
-
-
-def _columns(table: pd.DataFrame, source: Source, path: str, labelled: bool = True) -> tuple[str, str | None, str]:
-    """(text, pair or None, label) column names, found by their usual names where the user named none."""
-    have = list(table.columns)
-    usual = [name for name in ("text", "sentence", "review", "content", "sentence1") if name in have]
-    text = source.text or (usual[0] if usual else "")
-    label = source.label or "label"
-    pair = source.text_pair or None
-    for column, flag in ((text, "--text"), (pair, "--text-pair"), (label if labelled else None, "--label")):
-        if column is not None and column not in have:
-            missing = f"there is no column {column!r}" if column else "no text column was named"
-            raise PruneError(f"{path}: {missing}; it has {', '.join(map(str, have))}. Name one with {flag}.")
-    return text, pair, label
-
-
-def _examples(
-    table: pd.DataFrame, path: str, columns: tuple[str, str | None, str], names: tuple[str, ...] | None
-) -> Examples:
-    """Checked examples; without `names` labels are left out. Rows are counted from 1, the header not counted."""
-    text, pair, label = columns
-    for column in filter(None, (text, pair)):
-        empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
-        if empty.any():
-            raise PruneError(f"{path}, row {_first(empty)}, column {column!r}: the text is empty; fill it or remove the row.")
-    labels = None if names is None else _labels(table[label], path, names)
-    return Examples(
-        [str(value) for value in table[text]],
-        [str(value) for value in table[pair]] if pair else None,
-        labels,
-    )
-
-
-def _first(rows: pd.Series) -> int:
-    return int(rows.to_numpy().argmax()) + 1
-
-
-def _labels(column: pd.Series, path: str, names: tuple[str, ...]) -> list[int]:
-    """Label values as class numbers: whole numbers count from 0, words are matched to the model's label names."""
-    if column.isna().any():
-        raise PruneError(f"{path}, row {_first(column.isna())}, column {column.name!r}: the label is missing.")
-    by_name = {name.lower(): index for index, name in enumerate(names)}
-    labels = []
-    for row, value in enumerate(column, start=1):
-        word = str(value).strip().lower()
-        number = by_name.get(word)
-        if number is None and word.removesuffix(".0").isdigit():
-            number = int(float(word))
-        if number is None or number >= len(names):
-            allowed = f"0 to {len(names) - 1}, or {', '.join(names)}"
-            raise PruneError(f"{path}, row {row}, column {column.name!r}: {value!r} is not a label of this model; use {allowed}.")
-        labels.append(number)
-    if len(set(labels)) < 2:
-        only = names[labels[0]]
-        raise PruneError(f"{path}, column {column.name!r}: every label is {only!r}; accuracy and attacks need at least two classes.")
-    return labels
-
-
-def encode(tokenizer: Any, examples: Examples, max_length: int) -> dict[str, list[list[int]]]:
-    """Token ids and masks of every example, cut at max_length, not padded."""
+def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
+    """The examples as tokens; sentences are cut at max_length, a context is read in windows that overlap by a third of it."""
     limit = min(max_length, tokenizer.model_max_length)
-    return dict(tokenizer(examples.texts, examples.pairs, truncation=True, max_length=limit))
+    if found.kind != "span":
+        inputs = dict(tokenizer(found.texts, found.pairs, truncation=True, max_length=limit))
+        return Features(inputs, list(range(len(found))), None)
+    assert found.pairs is not None, "a question has a context"
+    questions = [_shortened(tokenizer, text.lstrip(), limit // 3) for text in found.texts]
+    encoded = tokenizer(
+        questions, found.pairs, truncation="only_second", max_length=limit, stride=limit // 3,
+        return_overflowing_tokens=True, return_offsets_mapping=True,
+    )  # fmt: skip
+    rows, offsets = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
+    for row, spans in enumerate(offsets):
+        offsets[row] = [tuple(span) if part == 1 else None for span, part in zip(spans, encoded.sequence_ids(row), strict=True)]
+    return Features(dict(encoded), rows, offsets)
+
+
+def _shortened(tokenizer: Any, question: str, limit: int) -> str:
+    """The question's first `limit` tokens as text: the context needs room too."""
+    if len(question) <= limit:  # a token has at least one character
+        return question
+    ends = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return question if len(ends) <= limit else question[: ends[limit - 1][1]]
+
+
+def targets(features: Features, found: Examples) -> Tensor:
+    """What is right, a row each: class (rows,) int64, score (rows,) float32, or first and last token (rows, 2) int64.
+
+    Where a window does not hold the first accepted answer whole, both ends are token 0, [CLS].
+    """
+    assert found.labels is not None, "the caller checks for labels"
+    right = [found.labels[example] for example in features.example]
+    if features.offsets is not None:
+        return torch.tensor([_ends(spans, answers) for spans, answers in zip(features.offsets, right, strict=True)])
+    return torch.tensor(right, dtype=torch.float32 if found.kind == "regression" else torch.int64)
+
+
+def _ends(offsets: Sequence[tuple[int, int] | None], answers: Answers) -> tuple[int, int]:
+    if not answers.texts:
+        return 0, 0
+    first, last = answers.starts[0], answers.starts[0] + len(answers.texts[0])
+    inside = [token for token, span in enumerate(offsets) if span and span[0] < last and span[1] > first]
+    if not inside:
+        return 0, 0
+    left, right = offsets[inside[0]], offsets[inside[-1]]
+    return (inside[0], inside[-1]) if left and right and left[0] <= first and right[1] >= last else (0, 0)
+
+
+def by_length(
+    tokenizer: Any, features: Features, batch_size: int, device: torch.device
+) -> Iterator[tuple[Batch, list[int]]]:
+    """(batch, its rows), sorted by length so that little is padding; pads to the batch's longest."""
+    lengths = [len(ids) for ids in features.inputs["input_ids"]]
+    order = sorted(range(len(features)), key=lambda i: (lengths[i], i))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield padded(tokenizer, features, rows, device), rows
+
+
+def padded(tokenizer: Any, features: Features, rows: Sequence[int], device: torch.device) -> Batch:
+    """Those rows as one batch."""
+    found = tokenizer.pad({key: [values[i] for i in rows] for key, values in features.inputs.items()}, return_tensors="pt")
+    return {key: value.to(device) for key, value in found.items()}
 
 
 def batches(
-    tokenizer: Any, examples: Examples, batch_size: int, max_length: int, device: torch.device
+    tokenizer: Any, found: Examples, batch_size: int, max_length: int, device: torch.device, labelled: bool = False
 ) -> Iterator[tuple[Batch, list[int]]]:
-    """(batch, indices of its examples), sorted by length so that little is padding; pads to the batch's longest."""
-    encoded = encode(tokenizer, examples, max_length)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    order = sorted(range(len(examples)), key=lambda i: (lengths[i], i))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        padded = tokenizer.pad({key: [values[i] for i in indices] for key, values in encoded.items()}, return_tensors="pt")
-        yield {key: value.to(device) for key, value in padded.items()}, indices
+    """(batch, indices of its examples), by length; with `labelled`, "labels" are among its tensors (see targets)."""
+    features = encode(tokenizer, found, max_length)
+    right = targets(features, found).to(device) if labelled else None
+    for batch, rows in by_length(tokenizer, features, batch_size, device):
+        if right is not None:
+            batch["labels"] = right[rows]
+        yield batch, [features.example[row] for row in rows]

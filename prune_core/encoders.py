@@ -173,9 +173,17 @@ def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
             yield index, part, linear
 
 
+def kind_of(model: Any) -> str:
+    """What the model's head answers with: "classification" (a label), "regression" (a score) or "span" (an answer's ends)."""
+    if type(model).__name__.endswith("ForQuestionAnswering"):
+        return "span"
+    return "regression" if model.config.num_labels == 1 else "classification"
+
+
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """The Linears behind the encoder (pooler, classifier), in the order of the forward pass."""
-    return [(path, attrgetter(path)(model)) for path in layout(model).head_linears]
+    paths = ("qa_outputs",) if kind_of(model) == "span" else layout(model).head_linears
+    return [(path, attrgetter(path)(model)) for path in paths]
 
 
 def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -189,15 +197,20 @@ def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return hidden[mask], mask
 
 
-def unpack(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Packed (tokens, width) -> padded (sentences, tokens, width), zeros where padding was."""
-    padded = hidden.new_zeros(*mask.shape, hidden.shape[-1])
+def unpack(hidden: Tensor, mask: Tensor, padding: float = 0.0) -> Tensor:
+    """Packed (tokens, width) -> padded (sentences, tokens, width), zeros (or `padding`) where padding was."""
+    padded = hidden.new_full((*mask.shape, hidden.shape[-1]), padding)
     padded[mask] = hidden
     return padded
 
 
-def head(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
-    """Packed final hidden states -> logits (sentences, labels)."""
+NEVER = -1e4  # a logit whose softmax is 0 in every precision, and whose differences are finite
+
+
+def head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Packed final hidden states -> logits (sentences, labels); for spans (sentences, 2, tokens), start and end."""
+    if kind_of(model) == "span":
+        return unpack(model.qa_outputs(hidden), mask, NEVER).transpose(1, 2)
     return layout(model).head(model, unpack(hidden, mask))
 
 
@@ -255,12 +268,19 @@ def resolve(checkpoint: str) -> str:
     return checkpoint
 
 
-def load(checkpoint: str, labels: Sequence[str] | None = None) -> tuple[nn.Module, Any]:
+HEADS = {"classification": "ForSequenceClassification", "regression": "ForSequenceClassification", "span": "ForQuestionAnswering"}
+
+
+def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None) -> tuple[nn.Module, Any]:
     """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
 
-    With `labels` the head is made new for that many classes when the checkpoint has none: the start of a fine-tune.
+    For a fine-tune: `new_head` names the kind of head, made new where the checkpoint has none, `labels` its classes, and
+    every dropout gets that rate.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer
+
+    from . import shrink  # which knows blocks from here
 
     source = resolve(checkpoint)
     where = Path(source)
@@ -279,26 +299,35 @@ def load(checkpoint: str, labels: Sequence[str] | None = None) -> tuple[nn.Modul
             f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported."
         )
     made = (config.architectures or [""])[0]
-    if labels is None and not made.endswith("ForSequenceClassification"):
+    if not new_head and not made.endswith(tuple(HEADS.values())):
         raise PruneError(
-            f"{checkpoint} holds a {made or 'model without a head'}, not a sequence classifier; fine-tune it first: "
-            f"python -m prune_core finetune --checkpoint {checkpoint} --task … --out FOLDER"
+            f"{checkpoint} holds a {made or 'model without a head'}, not a classifier, scorer or answer finder; fine-tune it "
+            f"first: python -m prune_core finetune --set checkpoint={checkpoint} --task … --validation … --out FOLDER"
         )
-    if labels is not None:
+    if labels:
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
+    if dropout is not None:
+        for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
+            setattr(config, key, dropout)
     tokenizer = _loading(AutoTokenizer, source, checkpoint, "tokenizer")
-    model = _loading(
-        AutoModelForSequenceClassification,
-        source,
-        checkpoint,
-        "weights",
-        config=config,
-        weights_only=True,
-        use_safetensors=_has_safetensors(where) if local else None,
-        ignore_mismatched_sizes=labels is not None,
-    )
+    ending = HEADS[new_head] if new_head else made[made.index("For") :]
+    kind = getattr(transformers, "AutoModel" + ending)
+    if hasattr(config, shrink.KEY):
+        model = kind.from_config(config)
+        shrink.restore(model, source, checkpoint, new_head)
+    else:
+        model = _loading(
+            kind,
+            source,
+            checkpoint,
+            "weights",
+            config=config,
+            weights_only=True,
+            use_safetensors=_has_safetensors(where) if local else None,
+            ignore_mismatched_sizes=bool(new_head),
+        )
     return model.float().eval(), fitting(tokenizer, config.model_type)
 
 

@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from . import PruneError, __version__, encoders
-from .data import Source, Task, batches
+from .data import Task, batches
 from .data import load as load_task
+from .examples import Source
 from .measures import MEASURES
 from .methods import METHODS
 from .plugins import Measure, Method, Options, Pair, Report, Rows, build, part_of
@@ -179,9 +180,9 @@ def _dense(checkpoint: str, stamp: str, device: str) -> tuple[nn.Module, Any]:
 
 
 @lru_cache(maxsize=1)  # and measures it once: the memo is where measures keep what they know of the dense model
-def _shared(frame: str, source: Source, labels: tuple[str, ...], sizes: tuple[int, int, int]) -> tuple[Task, dict[Any, Any]]:
+def _shared(frame: str, source: Source, labels: tuple[str, ...], kind: str, sizes: tuple[int, int, int]) -> tuple[Task, dict[Any, Any]]:
     calibration, evaluation, seed = sizes
-    return load_task(source, labels, seed).sampled(calibration, evaluation, seed), {}
+    return load_task(source, labels, seed, kind).sampled(calibration, evaluation, seed), {}
 
 
 class _Bench:
@@ -204,7 +205,7 @@ class _Bench:
         stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]
         frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length])
         sizes = (experiment.calibration, experiment.evaluation, experiment.seed)
-        self.task, self.memo = _shared(frame, experiment.source, self.labels, sizes)
+        self.task, self.memo = _shared(frame, experiment.source, self.labels, encoders.kind_of(self.dense), sizes)
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 
     def stage(self, name: str, report: Report) -> Stage:
@@ -236,7 +237,9 @@ class _Bench:
         method = self.experiment.method
         assert method is not None, "only a run with a method has a prune stage"
         model = copy.deepcopy(self.dense)
-        found = batches(self.tokenizer, self.task.calibration, self.batch_size, self.experiment.max_length, self.device)
+        sample = self.task.calibration
+        labelled = sample.labels is not None
+        found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
         rows = method.prune(model, [batch for batch, _ in found], report)
         self.pruned = model.eval()
         encoders.save(model, self.tokenizer, self.folder / "checkpoint")
@@ -262,6 +265,8 @@ class _Bench:
             "device_title": encoders.device_title(self.device),
             "dtype": str(next(self.dense.parameters()).dtype).removeprefix("torch."),
             "batch_size": self.batch_size,
+            "kind": self.task.kind,
+            "metric": self.task.metric,
             "label_names": list(self.labels),
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),

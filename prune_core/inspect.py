@@ -90,7 +90,7 @@ def answer(questions: TextIO, answers: TextIO) -> None:
 
 def _one(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str, texts: list[str]) -> dict[str, Any]:
     """One checkpoint's answer; what the user can mend comes back as a sentence."""
-    from .data import Examples
+    from .examples import Examples
     from .predict import probabilities
 
     started = time.perf_counter()

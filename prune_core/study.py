@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from . import PruneError
-from .data import Source
+from .examples import Source
 from .experiment import Experiment
 from .measures import MEASURES
 from .methods import METHODS
@@ -42,6 +42,7 @@ class Sweep:
     text_pair: str = ""
     label: str = ""
     calibration: str = ""  # a file of its own
+    metric: str = ""
     methods: Sequence[Any] = ()
     sparsities: Sequence[float] = ()
     patterns: Sequence[str] = ()
@@ -57,7 +58,7 @@ class Sweep:
 
     def experiments(self) -> list[Experiment]:
         """The grid; seeds outermost, so that the dense model is measured once for each."""
-        source = Source(self.task, self.text, self.text_pair, self.label, self.calibration)
+        source = Source(self.task, self.text, self.text_pair, self.label, self.calibration, self.metric)
         measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
         return [
             Experiment(

@@ -21,7 +21,7 @@ SMALL = {
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 COLUMNS = {
-    "accuracy": "n dense_accuracy dense_low dense_high accuracy low high difference difference_low difference_high "
+    "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy dense_low dense_high accuracy low high difference difference_low difference_high "
     "agreement broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
     "reconstruction": "block part own inherited total cosine sparsity",
@@ -124,7 +124,7 @@ def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
 
 
 def test_accuracy_counts_what_broke() -> None:
-    row = summary(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), np.array([0, 1, 1, 1]))
+    row = summary("accuracy", 2, [0, 0, 1, 1], [0, 0, 1, 0], [0, 1, 1, 1])
     assert (row["broken"], row["fixed"], row["agreement"], row["difference"]) == (1, 1, 0.5, 0.0)
     assert row["difference_low"] < 0 < row["difference_high"] and row["p_value"] == 1.0
 

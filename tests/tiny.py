@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -40,10 +41,12 @@ CONFIGS = {
 }
 
 
-def model(family: str = "bert", seed: int = 0) -> torch.nn.Module:
-    """A random classifier of that family; its weights are wide enough for predictions to differ between sentences."""
+def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> torch.nn.Module:
+    """A random model of that family and kind; its weights are wide enough for predictions to differ between sentences."""
     torch.manual_seed(seed)
-    made = AutoModelForSequenceClassification.from_config(CONFIGS[family]())
+    config = CONFIGS[family]()
+    config.num_labels = 1 if kind == "regression" else 2
+    made = (AutoModelForQuestionAnswering if kind == "span" else AutoModelForSequenceClassification).from_config(config)
     with torch.no_grad():
         for _, _, linear in encoders.linears(made):
             linear.weight.mul_(8)
