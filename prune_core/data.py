@@ -289,9 +289,10 @@ def by_length(
         yield padded(tokenizer, features, rows, device), rows
 
 
-def padded(tokenizer: Any, features: Features, rows: Sequence[int], device: torch.device) -> Batch:
-    """Those rows as one batch."""
-    found = tokenizer.pad({key: [values[i] for i in rows] for key, values in features.inputs.items()}, return_tensors="pt")
+def padded(tokenizer: Any, features: Features, rows: Sequence[int], device: torch.device, multiple: int | None = None) -> Batch:
+    """Those rows as one batch, its length a multiple of `multiple` where that is given."""
+    chosen = {key: [values[i] for i in rows] for key, values in features.inputs.items()}
+    found = tokenizer.pad(chosen, return_tensors="pt", pad_to_multiple_of=multiple)
     return {key: value.to(device) for key, value in found.items()}
 
 

@@ -154,6 +154,7 @@ class Trainer:
         self.step, self.started = 0, time.perf_counter()
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
         self.queue: list[list[int]] = []
+        self.multiple = 16 if recipe.mixed_precision else None  # bf16 kernels are made anew for every shape that they meet
 
     @property
     def kept(self) -> nn.Module:
@@ -177,7 +178,7 @@ class Trainer:
             if not self.queue:
                 self.queue = self.batches(self.step // self.batches_per_epoch)
             rows = self.queue.pop()
-            total += self._update(padded(self.tokenizer, self.features, rows, self.device), self.right[rows])
+            total += self._update(padded(self.tokenizer, self.features, rows, self.device, self.multiple), self.right[rows])
             if count % 20 == 0 or count == steps:
                 left = (time.perf_counter() - self.started) / self.step * (self.steps - self.step) / 60
                 report(self.step / self.steps, f"step {self.step} of {self.steps}, loss {total / count:.4f}, {left:.0f} min left")

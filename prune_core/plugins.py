@@ -147,6 +147,8 @@ class Pair:
 class Measure(Options):
     """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("classification", "regression", "span")  # of the models it can look at
+
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables; reports progress on the way."""
         raise NotImplementedError

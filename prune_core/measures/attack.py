@@ -31,6 +31,7 @@ class Attack(Measure):
     title = "Attack success"
     summary = "How often small changes of letters or words flip the answer, by TextAttack's recipes on one seeded sample"
     slow = True
+    kinds = ("classification",)
     estimate = 15.0
 
     recipes: str = option(BOTH, "Which attacks to run", choices=(BOTH, *NAMES))

@@ -47,7 +47,8 @@ class Drift(Measure):
             for index, (X, Y) in enumerate(zip(dense, pruned, strict=True))
         ]
         report(0.65, "drawing the maps")
-        examples = {"example": range(len(sample)), "text": sample.texts, "label": sample.labels, "dense": was, "pruned": now}
+        labels = [answers.texts for answers in sample.labels or []] if sample.kind == "span" else sample.labels
+        examples = {"example": range(len(sample)), "text": sample.texts, "label": labels, "dense": was, "pruned": now}
         maps = self._maps(pair, dense.cpu().numpy(), pruned.cpu().numpy())
         report(1.0, "drift measured")
         return {"drift": pd.DataFrame(rows), "drift_map": maps, "drift_example": pd.DataFrame(examples)}
@@ -73,10 +74,13 @@ class Drift(Measure):
 
 
 @torch.no_grad()
-def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report) -> tuple[Tensor, list[int]]:
-    """((blocks, sentences, width) embeddings behind every block, predicted labels) in the sample's order."""
+def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report) -> tuple[Tensor, list[Any]]:
+    """((blocks, sentences, width) embeddings behind every block, predicted labels or scores) in the sample's order.
+
+    A long context is read in windows; one of them stands for the example, and no answer is predicted here.
+    """
     found: Tensor | None = None
-    guesses = [0] * len(sample)
+    guesses: list[Any] = [None] * len(sample)
     done = 0
     for batch, indices in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(model)):
         states = list(hidden_states(model, batch))[1:]
@@ -84,10 +88,13 @@ def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, rep
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
-        for index, guess in zip(indices, head(model, *states[-1]).argmax(-1).tolist(), strict=True):
-            guesses[index] = guess
+        if sample.kind != "span":
+            logits = head(model, *states[-1])
+            said = logits.argmax(-1) if sample.kind == "classification" else logits[:, 0]
+            for index, guess in zip(indices, said.tolist(), strict=True):
+                guesses[index] = guess
         done += len(indices)
-        report(done / len(sample), f"embedded {done} of {len(sample)}")
+        report(min(1.0, done / len(sample)), f"embedded {done}")
     assert found is not None, "the caller checks that the sample is not empty"
     return found, guesses
 
