@@ -1,0 +1,249 @@
+"""Shrunk models say what the full-shape ones say: in this process, in a fresh one, and as ONNX."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import transformers
+
+from prune_core import PruneError, encoders, experiment, export
+from prune_core.cli import main
+from prune_core.measures import MEASURES
+from prune_core.measures.cost import macs
+from prune_core.methods import METHODS
+from prune_core.plugins import build, quiet
+from prune_core.shrink import alive, dead_units, shrink
+from prune_core.store import ROOT, Store
+
+KINDS = ("classification", "span")
+# What each of the two blocks loses: its heads and neurons by lot, or all of a sub-layer.
+ALL = "heads neurons"
+LOSSES = {"some": ("", ""), "attention": ("heads", ""), "ffn": ("", "neurons"), "both": (ALL, ""), "all": (ALL, ALL)}
+
+
+def pruned(family="bert", kind="classification", losses=("", ""), seed=0):
+    """A random model in which units are dead, at full shape."""
+    model, dice = tiny.model(family, seed, kind), np.random.default_rng(seed)
+    with torch.no_grad():
+        for block, lost in zip(encoders.blocks(model), losses, strict=True):
+            heads = block.linears["attention_output"].weight.unflatten(1, (block.heads, block.head_width))
+            heads[:, range(4) if "heads" in lost else dice.permutation(4)[:2]] = 0
+            block.linears["ffn_out"].weight[:, range(64) if "neurons" in lost else dice.permutation(64)[:37]] = 0
+    return model
+
+
+@torch.no_grad()
+def logits(model, family="bert"):
+    return [torch.stack([out[name] for name in out if "logits" in name]) for batch in tiny.calibration(family) for out in [model(**batch)]]
+
+
+def close(one, two):
+    return all(torch.allclose(x, y, rtol=0, atol=1e-5) for x, y in zip(one, two, strict=True))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Shrunk folders of all families and both kinds of head, with the logits of the models they were cut from."""
+    home = tmp_path_factory.mktemp("shrunk")
+    for family in encoders.LAYOUTS:
+        for kind in KINDS:
+            model = pruned(family, kind, LOSSES["both"])
+            encoders.save(shrink(model), tiny.tokenizer(family), home / f"{family}-{kind}")
+            torch.save(logits(model, family), home / f"{family}-{kind}" / "expected.pt")
+    return home
+
+
+@pytest.mark.parametrize("losses", LOSSES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", encoders.LAYOUTS)
+def test_the_same_logits_from_less(family, kind, losses):
+    model = pruned(family, kind, LOSSES[losses])
+    small = shrink(model)
+    assert close(logits(small, family), logits(model, family))
+    heads, neurons = dead_units(model)
+    assert dead_units(small) == (0, 0)
+    # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias
+    gone = heads * (4 * 32 * 8 + 3 * 8) + neurons * (2 * 32 + 1)
+    assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small.parameters()) == gone > 0
+    for batch in tiny.calibration(family):
+        for (x, _), (y, _) in zip(encoders.hidden_states(small, batch), encoders.hidden_states(model, batch), strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
+
+
+def test_a_sublayer_that_lost_everything_runs_no_kernel():
+    small, batch = shrink(pruned(losses=LOSSES["all"])), tiny.calibration()[0]
+    with torch.no_grad(), torch.autograd.profiler.profile(use_kineto=False) as profile:
+        encoders.block_modules(small)[0](torch.randn(2, 5, 32))
+    ran = {event.key for event in profile.key_averages()}
+    assert "aten::native_layer_norm" in ran and not any(word in name for name in ran for word in ("mm", "gelu", "attention"))
+    assert small(**batch).logits.isfinite().all()
+
+
+def test_dead_means_all_columns_are_zero():
+    model = pruned()
+    block = encoders.blocks(model)[1]
+    before = alive(block)
+    with torch.no_grad():
+        head = next(i for i in range(4) if i not in before.heads)
+        block.linears["attention_output"].weight[3, head * 8 + 7] = 1e-30  # a single weight keeps a head alive
+        block.linears["ffn_in"].weight[before.neurons[0]] = 0  # a neuron without input still says its bias
+    assert alive(block) == (sorted([*before.heads, head]), before.neurons)
+
+
+def test_a_fresh_process_loads_every_folder(folders):
+    code = (
+        "import sys, torch, tiny, prune_core; from pathlib import Path\n"
+        "from test_shrink import close, logits\n"
+        "for folder in sorted(Path(sys.argv[1]).iterdir()):\n"
+        "    model, _ = prune_core.load(folder)\n"
+        "    print(folder.name, close(logits(model, folder.name.split('-')[0]), torch.load(folder / 'expected.pt')))"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(folders)], cwd=ROOT / "tests", capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})  # fmt: skip
+    lines = found.stdout.splitlines()
+    assert len(lines) == 8 and all(line.endswith(" True") for line in lines), found.stderr[-2000:]
+
+
+def test_a_copy_and_a_second_save_stay_what_they_were(folders, tmp_path):
+    model, tokenizer = encoders.load(str(folders / "bert-classification"))
+    assert close(logits(copy.deepcopy(model)), logits(model))
+    encoders.save(model, tokenizer, tmp_path)
+    again, _ = encoders.load(str(tmp_path))
+    assert close(logits(again), logits(model))
+    kept = json.loads((tmp_path / "config.json").read_text())["prunescope"]
+    assert [len(heads) for heads in kept["heads"]] == [0, 2] and [len(neurons) for neurons in kept["neurons"]] == [0, 27]
+
+
+@pytest.mark.parametrize("family", encoders.LAYOUTS)
+def test_from_pretrained_still_loads_the_full_shape(family, tmp_path):
+    model = pruned(family, losses=LOSSES["both"])
+    encoders.save(model, tiny.tokenizer(family), tmp_path)
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert close(logits(plain, family), logits(model, family))
+
+
+def _edit(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config["prunescope"])
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: _edit(folder, lambda kept: kept["heads"][1].pop()),
+        lambda folder: _edit(folder, lambda kept: kept["neurons"][1].append(64)),
+        lambda folder: _edit(folder, lambda kept: kept["heads"].pop()),
+        lambda folder: _edit(folder, lambda kept: kept.pop("neurons")),
+        lambda folder: _edit(folder, lambda kept: kept.update(heads=3)),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"),
+    ],
+    ids=["a head less", "a neuron more", "a block less", "no neurons", "no list", "no weights", "no safetensors"],
+)
+def test_a_folder_that_contradicts_itself_is_a_sentence(folders, tmp_path, harm):
+    model, tokenizer = encoders.load(str(folders / "bert-classification"))
+    encoders.save(model, tokenizer, tmp_path)
+    harm(tmp_path)
+    with pytest.raises(PruneError, match="do not agree on what was cut; export it again"):
+        encoders.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_prunes_a_shrunk_checkpoint(folders, tmp_path, method):
+    asked = experiment.Experiment(str(folders / "bert-classification"), method=build(METHODS, method))
+    with pytest.raises(PruneError, match="is shrunk already: measure or deploy it"):
+        list(experiment.run(asked, tmp_path, quiet))
+
+
+def test_nor_does_finetune_or_a_second_cut(folders):
+    folder = str(folders / "bert-classification")
+    with pytest.raises(PruneError, match="is shrunk already"):
+        encoders.load(folder, new_head="classification")
+    with pytest.raises(PruneError, match="is shrunk already"):
+        shrink(encoders.load(folder)[0])
+
+
+def test_every_measure_takes_a_shrunk_checkpoint(folders):
+    model, _ = encoders.load(str(folders / "bert-classification"))
+    options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16},
+               "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20}}  # fmt: skip
+    for name in MEASURES:
+        tables = build(MEASURES, name, options.get(name, {})).measure(tiny.pair(model, model, copies=2), quiet)
+        assert all(len(frame) for frame in tables.values()), name
+
+
+def test_cost_measures_the_shrunk_model():
+    model = pruned(losses=LOSSES["attention"])
+    tables = build(MEASURES, "cost", {"repeats": 3, "length": 16, "grid": True}).measure(tiny.pair(tiny.model(), model), quiet)
+    dense, small = (row for _, row in tables["cost"].iterrows())
+    heads, neurons = dead_units(model)
+    assert small.shrunk and not dense.shrunk and f"{heads} dead heads and {neurons} dead neurons" in small.note
+    assert small.parameters == sum(p.numel() for p in shrink(model).parameters()) < dense.parameters
+    assert small.macs == macs(shrink(model), 16) and small.speedup_theoretical == dense.macs / small.macs > 1.5
+    assert small.bytes < dense.bytes and 4 * small.parameters < small.peak_memory < dense.peak_memory
+    # so small a model is held up by everything but its products
+    assert small.speedup_measured < small.speedup_theoretical and f"counted {small.speedup_theoretical:.2f}: " in small.limit
+    grid = tables["latency"]
+    assert len(grid) == 2 * 9 and set(zip(grid.batch, grid.length, strict=True)) == {(b, n) for b in (1, 8, 32) for n in (32, 128, 384)}
+    beyond = grid.length > 130
+    assert grid[beyond].latency_p50.isna().all() and grid[beyond].limit.str.contains("takes at most 130 tokens").all()
+    assert (grid[~beyond].latency_p50 <= grid[~beyond].latency_p95).all() and (grid[~beyond].passes == 3).all()
+
+
+def test_cost_refuses_what_the_model_cannot_take():
+    with pytest.raises(PruneError, match="length is 131, but the model takes at most 130 tokens"):
+        build(MEASURES, "cost", {"length": 131}).measure(tiny.pair(tiny.model(), tiny.model()), quiet)
+    assert encoders.longest(tiny.model("roberta")) == 129  # positions count from behind the padding index
+
+
+@pytest.mark.parametrize("family, kind", zip(encoders.LAYOUTS, KINDS * 2, strict=True))  # an export takes five seconds
+def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = folders / f"{family}-{kind}"
+    assert "the largest difference is" in export.write_onnx(folder)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    assert {given.name for given in session.get_inputs()} == set(tiny.tokenizer(family).model_input_names)
+    for batch, expected in zip(tiny.calibration(family), torch.load(folder / "expected.pt"), strict=True):
+        found = session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})
+        np.testing.assert_allclose(np.stack(found), expected.numpy(), rtol=0, atol=1e-4)
+
+
+def test_onnx_of_the_full_shape(tmp_path):
+    pytest.importorskip("onnxruntime")
+    encoders.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path)
+    assert "the largest difference is" in export.write_onnx(tmp_path)
+
+
+def test_a_wrong_export_is_noticed():
+    model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
+    with pytest.raises(PruneError, match="does not give the model's answers"):
+        export._largest_difference(model, tokenizer, export.Deployed(other, tokenizer).answers, "model.onnx")
+
+
+def test_export_on_the_command_line(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+
+    def run(*arguments):
+        return main([str(argument) for argument in arguments])
+
+    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "dense")
+    assert run("run", "--checkpoint", tmp_path / "dense", "--method", "magnitude", "--calibration-size", 8) == 0
+    assert run("export", 1, tmp_path / "scattered", "--shrink") == 2
+    assert "no dead heads or neurons to cut" in capsys.readouterr().err and not (tmp_path / "scattered").exists()
+    model = pruned()
+    encoders.save(model, tiny.tokenizer(), Store().folder(1) / "checkpoint")  # as a structured method leaves it
+    assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
+    said = capsys.readouterr().out
+    assert "Cut 4 heads and 74 neurons" in said and said.count("largest difference") == 2 and (tmp_path / "small" / "model.onnx").is_file()
+    small, _ = encoders.load(str(tmp_path / "small"))
+    assert close(logits(small), logits(model)) and (tmp_path / "small" / "prunescope.json").is_file()
+    assert run("run", "--checkpoint", tmp_path / "small", "--method", "wanda") == 2
+    assert "is shrunk already" in capsys.readouterr().err
+    assert run("run", "--checkpoint", tmp_path / "small", "--measure", "accuracy", "--evaluation-size", 20) == 0
