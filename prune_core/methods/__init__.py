@@ -2,8 +2,11 @@
 
 from ..plugins import Method
 from .akr import AKR
+from .kprune import KPrune
+from .kwon import Kwon
 from .magnitude import Magnitude
 from .sparsegpt import SparseGPT
+from .unit_baselines import UnitMagnitude, UnitRandom
 from .wanda import Wanda
 
-METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (Magnitude, Wanda, SparseGPT, AKR)}
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (Magnitude, Wanda, SparseGPT, AKR, KPrune, Kwon, UnitMagnitude, UnitRandom)}

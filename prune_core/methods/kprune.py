@@ -1,0 +1,123 @@
+"""K-prune: heads and neurons that hold little of the model's knowledge go, and what stays is refitted to hold the rest.
+
+From the bottom, sub-layer by sub-layer: measure knowledge, choose under the FLOPs budget, tune. Sub-layers below the
+target are final, so their output is kept and a measurement starts at the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders import device_of, head, kind_of
+from ..layerwise import Stream, damping_option, stream
+from ..plugins import Batch, Report, Rows, option
+from ..solvers import damped
+from ..units import Sublayer, forward, frozen, gradient_dtype, mask_gradients, precision_option
+from ..unitwise import Plan, UnitMethod, pass_on
+
+
+@dataclass(frozen=True)
+class KPrune(UnitMethod):
+    """Knowledge-preserving pruning without retraining (Park, Choi, Kang, ICLR 2024; equations of section 3)."""
+
+    name = "kprune"
+    title = "K-prune"
+    summary = "Removes heads and neurons that hold least of the model's knowledge, refitting after every sub-layer"
+    paper = "Park, Choi and Kang, Accurate Retraining-free Pruning for Pretrained Encoder-based Language Models, ICLR 2024"
+    tokens: int = option(0, "Calibration tokens to use; the paper takes 100000; 0 = all of the sample", low=0, high=10**9, unit="tokens")
+    tune: bool = option(True, "Refit the surviving units after each sub-layer (knowledge-preserving weight tuning)")
+    lambda_pred: float = option(1.0, "Weight of the predictive knowledge", low=0.0, high=1e6)
+    lambda_rep: float = option(2.5e-4, "Weight of the representational knowledge", low=0.0, high=1e6)
+    mu: float = option(64.0, "How much more a head's knowledge counts than a neuron's", low=0.0, high=1e6)
+    temperature: float = option(2.0, "γ, softens predictions before they are compared", low=0.01, high=100.0)
+    precision: str = precision_option()
+    damping: float = damping_option(1e-4)
+
+    @torch.no_grad()
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        batches = self._sample(batches)
+        plan = Plan(self, model, batches)
+        dense = stream(model, batches)
+        pruned = dense.twin()
+        gauge = Gauge(self, model)
+        for place, sub in enumerate(plan.subs):
+            left = 1 - place / len(plan.subs)  # passes to come, each shorter than the last
+            report(1 - left**2, f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s")
+            knowledge = gauge.measure(place, pruned)
+            scores = [self.score(each, known, plan.length) for each, known in zip(plan.subs[place:], knowledge, strict=True)]
+            rankings = [plan.rank(each, score) for each, score in zip(plan.subs[place:], scores, strict=True)]
+            found = plan.search(rankings)
+            kept = rankings[0].kept(found.groups[0])
+            damping = pass_on(sub, kept, dense, pruned, self.refit if self.tune else None)
+            facts = {"predictive": knowledge[0][0], "representational": knowledge[0][1], "score": scores[0]}
+            plan.settle(sub, kept, damping, threshold=found.threshold, **facts)
+        report(1.0, "pruned")
+        return plan.rows()
+
+    def _sample(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Whole batches drawn until there are `tokens`; batches are sorted by length, so the first would not do."""
+        if not self.tokens:
+            return batches
+        chosen, tokens = [], 0
+        for place in torch.randperm(len(batches)).tolist():
+            if tokens < self.tokens:
+                chosen.append(place)
+                tokens += int(batches[place]["attention_mask"].sum())
+        return [batches[place] for place in sorted(chosen)]
+
+    def score(self, sub: Sublayer, known: Tensor, length: float) -> Tensor:
+        """(units,) knowledge per FLOP."""
+        knowledge = self.lambda_pred * known[0] + self.lambda_rep * known[1]
+        return (self.mu if sub.kind == "head" else 1.0) * knowledge / sub.cost(length)
+
+    def refit(self, weight: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, float]:
+        """Least squares for the survivors' columns; the ridge pulls towards the columns that they had."""
+        H, factor, used = damped(gram, self.damping)
+        return torch.cholesky_solve(cross + (H - gram) @ weight.T, factor).T, used
+
+
+class Gauge:
+    """Measures what the units from a target sub-layer upwards know; those are still the dense model's."""
+
+    def __init__(self, method: KPrune, model: nn.Module):
+        self.method, self.model = method, model
+        self.dtype = gradient_dtype(method.precision, device_of(model))
+        self.subs = frozen(model, self.dtype)
+        self.teacher: list[Tensor] = []  # the dense model's logits
+
+    def measure(self, place: int, pruned: Stream) -> list[Tensor]:
+        """(2, units) predictive and representational knowledge of every sub-layer from the target on.
+
+        Below the first sub-layer nothing is pruned, so student = teacher and predictive knowledge is 0.
+        """
+        subs = self.subs[place:]
+        found = [sub.output.weight.new_zeros(2, sub.units, dtype=torch.float32) for sub in subs]
+        for i, (x, mask) in enumerate(zip(pruned.inputs, pruned.masks, strict=True)):
+            if place == 0:
+                features, hidden = forward(subs, x.to(self.dtype), mask)
+                self.teacher.append(self._logits(hidden, mask))
+                gradients = [torch.zeros_like(a) for a in features]
+            else:
+                features, gradients = mask_gradients(subs, x.to(self.dtype), mask, partial(self._loss, mask, self.teacher[i]))
+            for sub, known, a, gradient in zip(subs, found, features, gradients, strict=True):
+                known[0] += sub.by_unit((a * gradient).sum(0, dtype=torch.float32).square()) / 2
+                known[1] += sub.by_unit(a.square().sum(0, dtype=torch.float32) * sub.output.weight.float().square().mean(0))
+        sentences, tokens = sum(map(len, pruned.masks)), sum(map(len, pruned.inputs))
+        return [known / known.new_tensor([[sentences], [tokens]]) for known in found]
+
+    def _logits(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        return head(self.model, hidden.float(), mask)
+
+    def _loss(self, mask: Tensor, teacher: Tensor, hidden: Tensor) -> Tensor:
+        """What the student's predictions lack of the teacher's, summed over the sentences."""
+        student = self._logits(hidden, mask)
+        if kind_of(self.model) == "regression":
+            return (student - teacher).square().sum()
+        student, teacher = ((logits / self.method.temperature).log_softmax(-1) for logits in (student, teacher))
+        divergence = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
+        return self.method.temperature**2 * divergence.sum(0).mean()  # of a span's start and end, the mean

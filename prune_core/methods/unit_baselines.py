@@ -1,0 +1,54 @@
+"""The two plainest ways to meet a FLOPs budget with whole heads and neurons: what any structured method must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..plugins import Batch, Report, Rows
+from ..units import Sublayer
+from ..unitwise import Plan, UnitMethod
+
+
+@dataclass(frozen=True)
+class UnitMagnitude(UnitMethod):
+    """Removes the units whose weights are smallest, as Li et al. 2017 do with filters; nothing is tuned."""
+
+    name = "unit_magnitude"
+    title = "Unit magnitude"
+    summary = "Removes heads and neurons with the smallest weights; tunes nothing"
+    paper = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017"
+
+    @torch.no_grad()
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        plan = Plan(self, model, batches)
+        scores = [self.score(sub) for sub in plan.subs]
+        rankings = [plan.rank(sub, score) for sub, score in zip(plan.subs, scores, strict=True)]
+        found = plan.search(rankings)
+        for place, sub in enumerate(plan.subs):
+            kept = rankings[place].kept(found.groups[place])
+            plan.settle(sub, kept, score=scores[place], threshold=found.threshold)
+            report((place + 1) / len(plan.subs), f"block {sub.index + 1}: {sub.kind}s")
+        return plan.rows()
+
+    def score(self, sub: Sublayer) -> Tensor:
+        """(units,) root mean square of each unit's weights, so that a head compares with a neuron."""
+        own = [sub.output.weight.T, *(linear.weight for linear in sub.own)]
+        return sub.by_unit(torch.cat(own, dim=1).square().mean(1)).sqrt()
+
+
+@dataclass(frozen=True)
+class UnitRandom(UnitMagnitude):
+    """Removes units by lot."""
+
+    name = "unit_random"
+    title = "Random units"
+    summary = "Removes heads and neurons by lot; tunes nothing"
+    paper = "the null hypothesis"
+
+    def score(self, sub: Sublayer) -> Tensor:
+        """(units,) by lot."""
+        return torch.rand(sub.units).to(sub.output.weight.device)

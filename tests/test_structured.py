@@ -1,0 +1,287 @@
+"""Heads and neurons under a FLOPs budget: exact small cases with known answers, then every method, family and kind of head."""
+
+import copy
+from functools import partial
+
+import pytest
+import tiny
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from prune_core import PruneError, encoders
+from prune_core.methods import METHODS
+from prune_core.methods.kprune import KPrune
+from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
+from prune_core.plugins import build, quiet
+from prune_core.units import flops, mask_gradients, sublayers
+from prune_core.unitwise import Ranking, UnitMethod, search
+
+NAMES = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
+FAMILIES = list(encoders.LAYOUTS)
+
+
+def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
+    """The tiny sentences with labels of the model's kind."""
+    found = []
+    for batch in tiny.calibration(model.config.model_type):
+        plain = {key: value for key, value in batch.items() if key != "labels"}
+        alternating = torch.arange(len(batch["input_ids"])) % 2
+        kinds = {"classification": alternating, "regression": alternating.float(), "span": torch.stack([alternating, alternating + 1], 1)}
+        found.append(plain | {"labels": kinds[encoders.kind_of(model)]})
+    return found
+
+
+def pruned(name: str, model: torch.nn.Module, **options):
+    """(pruned copy, its tables)."""
+    model = copy.deepcopy(model)
+    torch.manual_seed(0)
+    return model, build(METHODS, name, options).prune(model, labelled(model), quiet)
+
+
+def logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """As the model itself gives them."""
+    out = model(**{key: value for key, value in batch.items() if key != "labels"})
+    return torch.stack([out.start_logits, out.end_logits], 1) if hasattr(out, "start_logits") else out.logits
+
+
+# -- units -------------------------------------------------------------------------------------------------------------
+
+
+def test_flops_are_those_that_a_forward_pass_takes() -> None:
+    model = tiny.model()
+    x, mask = torch.randn(17, 32), torch.ones(1, 17, dtype=torch.bool)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        for block in encoders.blocks(model):
+            x = block(x, mask)
+    assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
+    """Against a mask of ones multiplied onto the output projections' inputs of the Hugging Face model."""
+    model = tiny.model(family, kind=kind)
+    subs = sublayers(model)
+    for batch in labelled(model):
+        with torch.no_grad():
+            x, mask = encoders.embed(model, batch)
+        loss_of = partial(task_loss, model, mask, batch["labels"])
+        found = [(a * gradient).sum(0) for a, gradient in zip(*mask_gradients(subs, x, mask, loss_of), strict=True)]
+        masks = [torch.ones(sub.output.in_features, requires_grad=True) for sub in subs]
+        gate = lambda mask: lambda _, inputs: (inputs[0] * mask,)  # noqa: E731
+        hooks = [sub.output.register_forward_pre_hook(gate(each)) for sub, each in zip(subs, masks, strict=True)]
+        out, labels = logits(model, batch), batch["labels"]
+        if kind == "regression":
+            loss = (out.squeeze(1) - labels).square().sum()
+        elif kind == "classification":
+            loss = torch.nn.functional.cross_entropy(out, labels, reduction="sum")
+        else:
+            filled = out.masked_fill(~mask[:, None], encoders.NEVER)
+            loss = sum(torch.nn.functional.cross_entropy(filled[:, end], labels[:, end], reduction="sum") for end in (0, 1)) / 2
+        for ours, theirs in zip(found, torch.autograd.grad(loss, masks), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_folding_a_mask_is_multiplying_it(family: str) -> None:
+    """A dead unit's columns are zero, and that its own rows are zero too changes no logit."""
+    model = tiny.model(family)
+    gated, folded = copy.deepcopy(model), copy.deepcopy(model)
+    dice = torch.Generator().manual_seed(1)
+    for one, two in zip(sublayers(gated), sublayers(folded), strict=True):
+        kept = torch.rand(one.units, generator=dice) < 0.5
+        columns = one.columns(kept)
+        one.output.register_forward_pre_hook(lambda _, inputs, mask=columns: (inputs[0] * mask,))
+        two.fold(kept)
+        assert torch.equal((two.output.weight != 0).any(0), two.columns(kept))
+        assert all(torch.equal((linear.weight != 0).any(1), two.columns(kept)) for linear in two.own)
+    with torch.no_grad():
+        for batch in tiny.calibration(family):
+            torch.testing.assert_close(logits(gated, batch), logits(folded, batch))
+
+
+# -- choosing ----------------------------------------------------------------------------------------------------------
+
+
+def rankings(seed: int = 0) -> list[Ranking]:
+    """Heads and neurons of two blocks."""
+    dice = torch.Generator().manual_seed(seed)
+    found = []
+    for units, cost in ((4, 7.0), (20, 2.0), (4, 7.0), (20, 2.0)):
+        scores, order = torch.rand(units, generator=dice).sort(descending=True)
+        found.append(Ranking(order, scores, cost))
+    return found
+
+
+@pytest.mark.parametrize("budget", [0.0, 6.9, 30.0, 68.0, 135.9, 136.0])
+def test_the_threshold_is_the_lowest_that_fits(budget: float) -> None:
+    """Against the paper's scan, which recounts for every threshold."""
+    for seed in range(5):
+        lines = rankings(seed)
+        scores = torch.cat([line.scores for line in lines]).double()
+        costs = torch.tensor([line.cost for line in lines for _ in line.scores])
+        fitting = [threshold for threshold in scores.tolist() if costs[scores >= threshold].sum() <= budget]
+        found = search(lines, budget)
+        assert found.threshold == min(fitting, default=torch.inf)
+        for line, groups in zip(lines, found.groups, strict=True):
+            above = int((line.scores.double() >= found.threshold).sum())
+            assert groups == above or (line.cost == 2.0 and groups > above)  # only neurons fill up
+        spent = sum(groups * line.cost for line, groups in zip(lines, found.groups, strict=True))
+        assert spent <= budget and (budget - spent < 2 or found.groups[1::2] == [20, 20])
+
+
+@pytest.mark.parametrize("budget", [0.0, 9.0, 30.0, 68.0, 136.0])
+def test_kwons_search_is_the_best_of_all_head_counts(budget: float) -> None:
+    for seed in range(5):
+        lines = rankings(seed)
+        heads, neurons = (torch.cat([line.scores for line in half]).sort(descending=True).values for half in (lines[::2], lines[1::2]))
+        lost = []
+        for count in range(9):
+            if count * 7 <= budget:
+                fitting = min(40, int((budget - count * 7) // 2))
+                lost.append(float(heads[count:].sum() + neurons[fitting:].sum()))
+        groups = least_fisher(lines, budget)
+        kept = sum(float(line.scores[n:].sum()) for line, n in zip(lines, groups, strict=True))
+        assert kept == pytest.approx(min(lost)) and sum(n * line.cost for line, n in zip(lines, groups, strict=True)) <= budget
+
+
+def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
+    dice = torch.Generator().manual_seed(0)
+    root = torch.randn(40, 12, generator=dice)
+    root[:, 7] = -root[:, 6]  # two that cancel: without both nothing is lost
+    fisher = root.T @ root
+    best, first = (torch.tensor([i not in gone for i in range(12)]) for gone in ((6, 7), (5, 6)))
+    assert torch.equal(rearranged(fisher, best), best) and torch.equal(rearranged(fisher, first), best)
+    largest = fisher.diag() > fisher.diag().median()
+    assert torch.equal(rearranged(fisher.diag().diag(), largest), largest)  # nothing in pairs: the search's choice stands
+
+
+# -- tuning ------------------------------------------------------------------------------------------------------------
+
+
+def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Survivors' features A (tokens, k), what they have to reach B (tokens, d), their columns (d, k); in fp64."""
+    dice = torch.Generator().manual_seed(0)
+    A, B, W = (torch.randn(*shape, generator=dice, dtype=torch.float64) for shape in ((60, 8), (60, 5), (5, 8)))
+    return A, B, W
+
+
+def test_refitting_is_least_squares() -> None:
+    A, B, W = problem()
+    found, used = KPrune(damping=0.0).refit(W, A.T @ A, A.T @ B)
+    torch.testing.assert_close(found, torch.linalg.lstsq(A, B).solution.T)
+    assert used == 0
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_rescaling_is_least_squares(width: int) -> None:
+    A, B, W = problem()
+    parts = [A[:, i : i + width] @ W[:, i : i + width].T for i in range(0, 8, width)]  # what each unit adds, (tokens, d)
+    factors = torch.linalg.lstsq(torch.stack([part.flatten() for part in parts], 1), B.flatten()[:, None]).solution
+    found, _ = Kwon(damping=0.0).rescale(W, A.T @ A, A.T @ B, width)
+    torch.testing.assert_close(found, W * factors.flatten().repeat_interleave(width))
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
+    """As at the first sub-layer with all units kept; the ridge pulls to where the columns are already."""
+    A, _, W = problem()
+    B = A @ W.T
+    for found, _ in (KPrune(damping=damping).refit(W, A.T @ A, A.T @ B), Kwon(damping=damping).rescale(W, A.T @ A, A.T @ B, 1)):
+        torch.testing.assert_close(found, W)
+
+
+# -- methods -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_budget_is_met_from_below(name: str, family: str, kind: str) -> None:
+    dense = tiny.model(family, kind=kind)
+    for sparsity in (0.35, 0.8):
+        model, rows = pruned(name, dense, sparsity=sparsity, length=20)
+        alive, total = flops(model, 20)
+        neuron = sublayers(model)[1].cost(20)
+        assert 1 - sparsity - neuron / total <= alive / total <= 1 - sparsity
+        budget = rows["budget"].iloc[0]
+        assert budget.realised == alive / total and budget.allowed == pytest.approx(1 - sparsity) and budget.length == 20
+        assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_unit_table_says_what_the_weights_say(name: str) -> None:
+    model, rows = pruned(name, tiny.model())
+    table = rows["unit"].set_index(["block", "part"])
+    for sub in sublayers(model):
+        kept = torch.tensor(table.loc[(sub.index, sub.kind), "kept"].tolist())
+        assert torch.equal((sub.output.weight != 0).any(0), sub.columns(kept))
+    assert list(rows["unit"].columns) == ["block", "part", "unit", "kept", "predictive", "representational", "score", "threshold"]
+    assert len(rows["unit"]) == 2 * (4 + 64) and rows["unit"]["score"].notna().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_to_remove_changes_nothing(name: str) -> None:
+    model = tiny.model()
+    after, rows = pruned(name, model, sparsity=0.0)
+    assert all(torch.equal(old, new) for old, new in zip(model.parameters(), after.parameters(), strict=True))
+    assert rows["unit"]["kept"].all() and rows["budget"]["realised"].iloc[0] == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_head_stays_in_every_block_and_neurons_come_in_multiples(name: str) -> None:
+    model, rows = pruned(name, tiny.model(), sparsity=0.8, keep_one_head=True, multiple=8)
+    kept = rows["unit"].groupby(["block", "part"])["kept"].sum().unstack()
+    assert (kept["head"] >= 1).all() and (kept["neuron"] % 8 == 0).all()
+    alive, total = flops(model, rows["budget"]["length"].iloc[0])
+    assert alive / total <= 0.2
+    with pytest.raises(PruneError, match="turn keep_one_head off"):
+        pruned(name, tiny.model(), sparsity=0.99, keep_one_head=True)
+    with pytest.raises(PruneError, match="must divide the 64 neurons"):
+        pruned(name, tiny.model(), multiple=7)
+
+
+def test_kwon_needs_labels_and_all_need_a_length() -> None:
+    plain = [{key: value for key, value in batch.items() if key != "labels"} for batch in tiny.calibration()]
+    with pytest.raises(PruneError, match="need labels"):
+        Kwon().prune(tiny.model(), plain, quiet)
+    with pytest.raises(PruneError, match="give some, or a length"):
+        build(METHODS, "unit_magnitude").prune(tiny.model(), [], quiet)
+    build(METHODS, "unit_magnitude", {"length": 25}).prune(tiny.model(), [], quiet)
+
+
+def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
+    """At the first sub-layer student = teacher; its representational knowledge is the norm of what a unit adds."""
+    model = tiny.model()
+    _, rows = pruned("kprune", model, precision="fp32")
+    first = rows["unit"].query("block == 0 and part == 'head'")
+    assert (first["predictive"] == 0).all() and (rows["unit"].query("block == 1")["predictive"] > 0).all()
+    sub = sublayers(model)[0]
+    with torch.no_grad():
+        features = torch.cat([sub.features(*encoders.embed(model, batch)) for batch in tiny.calibration()])
+    by_hand = (features.square().mean(0) * sub.output.weight.square().mean(0)).unflatten(0, (4, 8)).mean(1)
+    torch.testing.assert_close(torch.tensor(first["representational"].tolist()), by_hand)
+
+
+def test_tuning_and_knowledge_bring_the_model_nearer_to_the_dense_one() -> None:
+    model = tiny.model()
+    far = {}
+    for name, options in (("kprune", {}), ("kprune", {"tune": False}), ("unit_random", {})):
+        after, _ = pruned(name, model, sparsity=0.5, **options)
+        with torch.no_grad():
+            pairs = [(list(encoders.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in tiny.calibration()]
+            far[name, *options] = sum(float((x - y).square().sum()) for x, y in pairs)
+    assert far["kprune",] < far["kprune", "tune"] < far["unit_random",]
+
+
+def test_half_precision_gradients_choose_nearly_the_same() -> None:
+    one, two = (pruned("kprune", tiny.model(), precision=precision)[1]["unit"]["kept"] for precision in ("fp32", "bf16"))
+    assert (one == two).mean() > 0.9
+
+
+def test_a_token_limit_takes_part_of_the_sample() -> None:
+    batches = labelled(tiny.model())
+    assert len(KPrune(tokens=1)._sample(batches)) == 1 and KPrune()._sample(batches) is batches
