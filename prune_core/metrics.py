@@ -7,11 +7,10 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from . import PruneError
 from .examples import Answers
@@ -61,19 +60,23 @@ def _mean(single: Callable[[Any, Any], float]) -> Callable[[Sequence[Any], Seque
     return lambda right, said: float(np.mean([single(*pair) for pair in zip(right, said, strict=True)]))
 
 
-def _correlation(of: Callable[..., Any]) -> Callable[[Sequence[float], Sequence[float]], float]:
-    """The correlation; 0 where a model says the same of everything, as its answers then tell nothing apart."""
-    return lambda right, said: float(of(right, said).statistic) if np.ptp(said) > 0 and np.ptp(right) > 0 else 0.0
+def _correlation(name: str) -> Callable[[Sequence[float], Sequence[float]], float]:
+    """scipy's correlation; 0 where a model says the same of everything, as its answers then tell nothing apart."""
+    of = lambda right, said: float(getattr(import_module("scipy.stats"), name)(right, said).statistic)  # noqa: E731
+    return lambda right, said: of(right, said) if np.ptp(said) > 0 and np.ptp(right) > 0 else 0.0
+
+
+def _score(name: str, **options: Any) -> Callable[[Sequence[int], Sequence[int]], float]:
+    """scikit-learn's; imported when first used, because pages want the titles only."""
+    return lambda right, said: float(getattr(import_module("sklearn.metrics"), name)(right, said, **options))
 
 
 METRICS = {
-    "accuracy": Metric("Accuracy", "classification", lambda right, said: float(accuracy_score(right, said))),
-    "f1": Metric("F1", "classification", lambda right, said: float(f1_score(right, said, zero_division=0.0)), binary=True),
-    "matthews": Metric(
-        "Matthews correlation", "classification", lambda right, said: float(matthews_corrcoef(right, said)), share=False
-    ),
-    "spearman": Metric("Spearman correlation", "regression", _correlation(stats.spearmanr), share=False),
-    "pearson": Metric("Pearson correlation", "regression", _correlation(stats.pearsonr), share=False),
+    "accuracy": Metric("Accuracy", "classification", _score("accuracy_score")),
+    "f1": Metric("F1", "classification", _score("f1_score", zero_division=0.0), binary=True),
+    "matthews": Metric("Matthews correlation", "classification", _score("matthews_corrcoef"), share=False),
+    "spearman": Metric("Spearman correlation", "regression", _correlation("spearmanr"), share=False),
+    "pearson": Metric("Pearson correlation", "regression", _correlation("pearsonr"), share=False),
     "answer_f1": Metric("F1", "span", _mean(answer_f1), single=answer_f1),
     "exact_match": Metric("Exact match", "span", _mean(exact_match), single=exact_match),
 }

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from . import formatting as f
+from .metrics import METRICS
 from .palette import Model
 
 Value = tuple[float, float, float, float]  # value, low, high, n; NaN where there is none
@@ -68,12 +69,31 @@ def _recipe(rows: pd.DataFrame, recipe: str, column: str, low: str, high: str, n
     return _share(rows, column, low, high, n) if len(rows) else NOTHING
 
 
+GLOSSES = {
+    "accuracy": "Share of evaluation examples classified correctly.",
+    "f1": "Harmonic mean of precision and recall of the second class.",
+    "matthews": "Matthews correlation of predicted and true classes: 1 is perfect, 0 is chance.",
+    "spearman": "Rank correlation of predicted and true scores: 1 is the same order, 0 is chance.",
+    "pearson": "Linear correlation of predicted and true scores.",
+    "answer_f1": "Mean overlap of the answer's words with the accepted answer that fits best.",
+    "exact_match": "Share of questions answered with exactly an accepted answer.",
+}
+
+
+def headline(metric: str) -> tuple[Quantity, Quantity]:
+    """The task's own figure, and its difference from dense; the same keys whatever the task."""
+    title, share = METRICS[metric].title, METRICS[metric].share
+    show, tick = (f.percent, ".0%") if share else (f.plain, ".2f")
+    return (
+        Quantity("accuracy", title, title, "accuracy", partial(_share, column="score", low="low", high="high"), show, "higher",
+                 GLOSSES[metric], tick=tick),
+        Quantity("difference", f"{title} against dense", "Difference from dense (points)", "accuracy",
+                 partial(_share, column="difference", low="difference_low", high="difference_high"), f.points, "higher",
+                 f"{title} minus the dense model's, on the same examples; a point is 0.01.", 100.0, "+.1f"),
+    )  # fmt: skip
+
+
 FIXED = (
-    Quantity("accuracy", "Accuracy", "Accuracy", "accuracy", partial(_share, column="accuracy", low="low", high="high"), f.percent,
-             "higher", "Share of evaluation sentences classified correctly.", tick=".0%"),
-    Quantity("difference", "Accuracy against dense", "Difference from dense (points)", "accuracy",
-             partial(_share, column="difference", low="difference_low", high="difference_high"), f.points, "higher",
-             "Accuracy minus the dense model's, on the same sentences.", 100.0, "+.1f"),
     Quantity("agreement", "Agreement with dense", "Same prediction as dense", "accuracy", partial(_single, column="agreement"), f.percent,
              "higher", "Share of sentences on which both models predict the same label, right or wrong.", tick=".0%"),
     Quantity("error", "Reconstruction error", "Hidden states' relative error", "reconstruction",
@@ -122,7 +142,9 @@ def recipes(attack: pd.DataFrame) -> list[str]:
 def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     """The quantities these tables can give, by key, accuracy and attacks first."""
     attacks = [q for recipe in recipes(tables.get("attack", pd.DataFrame())) for q in of_recipe(recipe)]
-    ranked = [*FIXED[:2], *attacks, *FIXED[2:]]
+    judged = tables.get("accuracy", pd.DataFrame())
+    first = headline(judged["metric"].iloc[0]) if len(judged) else ()
+    ranked = [*first, *attacks, *FIXED]
     return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty}
 
 

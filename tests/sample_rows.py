@@ -72,7 +72,8 @@ def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     low, high = wilson(now.mean(), n)
     tail = sum(math.comb(broken + fixed, k) for k in range(min(broken, fixed) + 1)) / 2 ** (broken + fixed)
     return pd.DataFrame(
-        [{"n": n, "dense_accuracy": was.mean(), "dense_low": dense_low, "dense_high": dense_high, "accuracy": now.mean(), "low": low,
+        [{"metric": "accuracy", "n": n, "score": now.mean(), "dense_score": was.mean(), "dense_accuracy": was.mean(),
+          "dense_low": dense_low, "dense_high": dense_high, "accuracy": now.mean(), "low": low,
           "high": high, "difference": difference, "difference_low": difference - spread, "difference_high": difference + spread,
           "agreement": (rows["dense"] == rows["pruned"]).mean(), "broken": broken, "fixed": fixed, "p_value": min(1.0, 2 * tail)}]
     )  # fmt: skip
