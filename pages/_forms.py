@@ -60,11 +60,11 @@ def cards(
 ) -> dict[str, dict[str, Any]]:
     """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options."""
     chosen: dict[str, dict[str, Any]] = {}
-    with st.grid(2, min_column_width=310, border=True, key=f"cards-{key}") as grid:
+    with st.grid(3, min_column_width=230, border=True, key=f"cards-{key}") as grid:
         for name, kind in registry.items():
             with grid.cell():
                 on = st.toggle(f"**{kind.title}**", value=name in usual, key=f"use-{key}-{name}", persist_state="session")
-                st.markdown(kind.summary)
+                st.markdown(f":small[{kind.summary}]")
                 notes = [
                     getattr(kind, "paper", ""),
                     f"about {formatting.about(kind.estimate)} a model on the demo" if hasattr(kind, "estimate") else "",

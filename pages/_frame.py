@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from pages import _ui
 from prune_core import formatting, jobs
@@ -63,8 +64,28 @@ def _rows(home: str, table: str, stamped: tuple[tuple[int, int], ...]) -> pd.Dat
     return Store(Path(home)).rows(table, [job for job, _ in stamped])
 
 
+def navigation() -> StreamlitPage:
+    """The pages by their addresses, and which of them was asked for."""
+    return st.navigation(
+        [
+            st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),
+            st.Page("pages/prune.py", title="Prune", icon=":material/content_cut:"),
+            st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
+            st.Page("pages/layers.py", title="Layers", icon=":material/layers:"),
+            st.Page("pages/drift.py", title="Drift", icon=":material/moving:"),
+            st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
+            st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
+        ]
+    )
+
+
 def view() -> View:
     """What the frame has put on view for this run of the script."""
+    if "view" not in st.session_state:
+        # Streamlit runs the scripts of a folder named pages by themselves until somebody has called st.navigation:
+        # so it does when the first request after a start is a link to a page
+        navigation()
+        st.rerun()
     return st.session_state["view"]
 
 

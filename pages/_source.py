@@ -31,7 +31,7 @@ def what(store: Store) -> dict[str, object]:
         if task == FILE:
             plan |= _file_rows(str(plan["task"]))
         elif task == "demo":
-            _rows(data.read_table(str(data.DEMO))[["text", "label"]])
+            _rows(data.read_table(str(data.DEMO))[["label", "text"]])
         else:
             _hub_rows(store, task)
         if plan["task"]:
@@ -49,7 +49,7 @@ def _sizes() -> dict[str, object]:
     help = "Shown to the methods that look at activations; labels are not used."
     calibration = places[0].number_input("Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP)
     help = "Sentences that every model is measured on."
-    evaluation = places[1].number_input("Evaluation sentences (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP)
+    evaluation = places[1].number_input("Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP)
     return {"calibration_size": calibration, "evaluation_size": evaluation}
 
 
@@ -88,11 +88,12 @@ def _file_rows(path: str) -> dict[str, object]:
     if len({*chosen.values()} - {""}) < len([name for name in chosen.values() if name]):
         st.error("Text, second text and label must be different columns.")
         return {"task": ""}
-    _rows(table[[chosen["text"], *filter(None, [chosen["text_pair"]]), chosen["label"]]])
+    _rows(table[[chosen["label"], chosen["text"], *filter(None, [chosen["text_pair"]])]])
     return chosen
 
 
 def _rows(table: pd.DataFrame, of: str = "") -> None:
+    """The label first: texts are longer than the table is wide."""
     st.dataframe(table.head(5), hide_index=True, width="stretch", key="preview")
     st.caption(f"The first five of {of or f'{len(table):,} rows'}.")
 
@@ -115,7 +116,8 @@ def _hub_rows(store: Store, task: str) -> None:
             st.rerun()
         else:
             try:
-                _rows(pd.DataFrame(peek.rows()), f"{data.KNOWN[task].title} ({data.KNOWN[task].evaluation})")
+                rows = pd.DataFrame(peek.rows())
+                _rows(rows[sorted(rows, key=lambda name: name != "label")], f"{data.KNOWN[task].title} ({data.KNOWN[task].evaluation})")
             except PruneError as error:
                 st.warning(str(error), icon=":material/cloud_off:")
                 if st.button("Ask again", key="peek-again", icon=":material/refresh:"):

@@ -52,7 +52,7 @@ def browser(recipe: str, dense: Model | None, model: Model) -> None:
             shown,
             hide_index=True,
             width="stretch",
-            height=330,
+            height=min(330, 35 * len(shown) + 38),
             key=f"examples-{recipe}-{model.job}-{kind}",
             on_select="rerun",
             selection_mode="single-row",

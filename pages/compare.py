@@ -53,9 +53,9 @@ def against_sparsity() -> None:
     keys = list(quantities)
     usual = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
     usual[1:1] = [key for key in keys if key.startswith("success")][:2]
-    st.markdown("#### How does each figure fall with sparsity?")
+    st.markdown("#### How does each figure change with sparsity?")
     chosen = _ui.chosen(st.pills, "panels", keys, usual[:6], label="Quantities", multi=True, format_func=lambda key: quantities[key].title)
-    with st.grid(3, min_column_width=215, gap="xsmall", key="panels") as grid:
+    with st.grid(3, min_column_width=290, gap="xsmall", key="panels") as grid:
         for key in chosen:
             quantity = quantities[key]
             with grid.cell():
@@ -80,7 +80,7 @@ def savings() -> None:
             plots.saved(tables["cost"], view.models, view.dark),
             "saved",
         )
-        st.caption(takeaways.cost(tables["cost"], view.models))
+        st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
 
 
 def all_runs() -> None:

@@ -57,7 +57,7 @@ pruned = [model for model in view.pruned if (moved["job"] == model.job).any()]
 if not pruned:
     st.stop()
 here = moved[moved["block"] == block]
-projections = [name for name in ("umap", "pca") if (here["projection"] == name).any()]
+projections = [name for name in ("pca", "umap") if (here["projection"] == name).any()]
 kinds = {"umap": "UMAP", "pca": "PCA"}
 with st.container(horizontal=True, key="map-choices"):
     model = _ui.one_model(pruned, "drift-model", "Model on the map", view.dark)

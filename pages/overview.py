@@ -50,20 +50,39 @@ def multiples() -> None:
     wanted = ["accuracy", f"under_attack:{attacked[0]}" if attacked else "", "error"]
     shown = [quantities[key] for key in wanted if key in quantities]
     table = summary(tables, view.models, shown)
-    with st.grid(3, min_column_width=215, key="multiples") as grid:
+    with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
             with grid.cell():
                 _ui.chart(
                     quantity.title,
                     quantity.gloss,
-                    plots.against_sparsity(table, view.models, quantity, view.dark, 290, compact=True),
+                    plots.against_sparsity(table, view.models, quantity, view.dark, 320, compact=True),
                     f"overview-{quantity.key.split(':')[0]}",
                     small=True,
                 )
         missing = 3 - len(shown) if view.waiting else 0
         for _ in range(missing):
             with grid.cell():
-                st.skeleton(height=290)
+                st.skeleton(height=320)
+
+
+def closer() -> None:
+    """What the other pages found, one sentence each."""
+    said = {
+        "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
+        "drift": (":material/moving:", takeaways.drift(view.rows("drift"), view.models)),
+        "attack": (":material/shield:", takeaways.attack(view.rows("attack"), view.models)),
+        "compare": (":material/scatter_plot:", takeaways.cost(view.rows("cost"), view.models)),
+    }
+    found = {page: told for page, told in said.items() if told[1]}
+    if not found:
+        return
+    st.markdown("#### Look closer")
+    with st.grid(2, min_column_width=300, border=True, key="closer") as grid:
+        for page, (icon, sentence) in found.items():
+            with grid.cell():
+                st.page_link(f"pages/{page}.py", label=f"**{page.capitalize()}**", icon=icon)
+                st.caption(sentence)
 
 
 def queue() -> None:
@@ -134,11 +153,13 @@ if view.models:
     )
 elif view.waiting:
     st.info("The first figures come in a few seconds; this page fills in by itself.", icon=":material/hourglass_top:")
-    with st.grid(3, min_column_width=215, key="skeletons") as grid:
+    with st.grid(3, min_column_width=290, key="skeletons") as grid:
         for _ in range(3):
             with grid.cell():
-                st.skeleton(height=290)
+                st.skeleton(height=320)
 st.fragment(queue, run_every=1.5 if any(job.status in _frame.ACTIVE for job in found) else None)()
+if view.models:
+    closer()
 recent()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
     _ui.demo_button(view.store, "demo-again", "secondary")

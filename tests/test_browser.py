@@ -81,7 +81,10 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(PATIENCE)
-        page.goto(server)
+        page.goto(f"{server}/layers")  # a link is the first request: Streamlit must not take pages/ for an app of its own
+        page.get_by_role("heading", name="Layers", exact=True).wait_for()
+        page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()
+        page.get_by_role("heading", name="What does pruning cost?").wait_for()
         page.get_by_role("button", name="Run the demo study").click()
         page.get_by_text("At work").wait_for()
         wait_for_charts(page, 2)  # accuracy and reconstruction error, while the rest is still at work

@@ -74,6 +74,11 @@ def test_filled_store_shows_charts_and_a_takeaway(store, page, least):
     assert not at.error
 
 
+def test_compare_says_what_pruning_saves(store):
+    sample_rows.fill(store, 40)
+    assert any("of its file" in text.value and "no speed-up" in text.value for text in opened("compare").markdown)
+
+
 def test_a_study_in_its_middle_shows_what_is_there(store):
     sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
     plan = store.jobs()[0].experiment | {"method": {"name": "akr", "options": {"sparsity": 0.5}}}

@@ -161,7 +161,7 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
             marker={"color": fade(model.color(dark), 0.45) if first_state else model.color(dark), "line": {"width": 0}},
             hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
         )
-        right, inside = second >= 0.5, not 0.07 < second < 0.93  # a long bar has no room for its figure beyond its end
+        right, inside = second >= 0.5, not 0.22 < second < 0.78  # a long bar has no room beyond its end
         fig.add_annotation(
             x=second,
             y=label,

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..formatting import megabytes, millions, milliseconds, percent
-from ..palette import AXIS, INK, MUTED, Model, fade, ordered
+from ..palette import AXIS, INK, MUTED, Model, fade, ordered, readable_on
 from .style import template
 
 
@@ -46,7 +46,7 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
     fig.update_layout(
         template=template(dark), showlegend=False, height=27 * len(shown) + 78, bargap=0.34, margin={"l": 112, "r": 12, "t": 26, "b": 46}
     )
-    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]})
+    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]}, ticklabelstandoff=6)
     fig.update_xaxes(range=[0, max(ends) * 1.04], tickvals=[0, 0.5, 1], tickformat=".0%", linecolor=AXIS[dark], showline=True)
     return fig.update_xaxes(title="share of dense")
 
@@ -63,7 +63,7 @@ def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.S
         text=[f"{share:.0%}"],
         textposition="inside",
         insidetextanchor="start",
-        insidetextfont={"size": 12},
+        insidetextfont={"size": 12.5, "color": readable_on(color)},
         marker={"color": color, "line": {"width": 0}},
         error_x={"type": "data", "array": [late - share], "arrayminus": [0.0], "thickness": 1.2, "width": 3, "color": fade(INK[dark], 0.6)}
         if late > share
@@ -73,4 +73,4 @@ def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.S
         row=1,
         col=column,
     )
-    return min(max(late, share), 1.6)  # a stray slow pass must not squeeze the bars
+    return min(max(late, share), 1.3)  # a stray slow pass must not squeeze the bars

@@ -57,6 +57,7 @@ def against_sparsity(
         title="Sparsity (share of weights removed)" if not compact else "Sparsity",
         tickvals=_apart(levels, top),
         tickformat=".3~p",
+        tickangle=0,
         range=[-0.04 * top, top * 1.04],
         showgrid=False,
         showline=True,

@@ -83,10 +83,9 @@ def moves(
     texts: pd.DataFrame,
     names: Sequence[str],
     dark: bool = False,
-    height: int = 520,
 ) -> go.Figure:
     """The map: each sentence as a hollow dense point and a filled pruned one, joined; a filled cross marks a changed prediction."""
-    fig = figure(dark, height, margin={"l": 16, "r": 16, "t": 8, "b": 34}, hovermode="closest")
+    fig = figure(dark, 520, margin={"l": 34, "r": 16, "t": 34, "b": 34}, hovermode="closest")
     here = rows[(rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)]
     if here.empty:
         return fig
@@ -128,8 +127,26 @@ def moves(
     title = "UMAP" if projection == "umap" else "Principal component"
     fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
     fig.update_yaxes(title=f"{title} 2", showticklabels=False, showgrid=False, showline=True, scaleanchor="x", constrain="domain")
-    fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0}, margin={"t": 34, "l": 34})
-    return fig
+    _name_predictions(fig, known, names, dark)
+    flat = np.ptp(known[["y_dense", "y"]].to_numpy()) / (np.ptp(known[["x_dense", "x"]].to_numpy()) or 1.0)
+    # both axes have one scale, so a flat map in a tall frame would be mostly empty
+    height = int(np.clip(950 * flat, 300, 470)) + 68
+    return fig.update_layout(showlegend=True, height=height, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
+
+
+def _name_predictions(fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool) -> None:
+    """Each label's name in the middle of the sentences to which the dense model gives it; a span has no label to name."""
+    if not pd.api.types.is_numeric_dtype(known["dense"]) or len(names) < 2:
+        return
+    for label, points in known.groupby("dense"):
+        fig.add_annotation(
+            x=points["x_dense"].median(),
+            y=points["y_dense"].median(),
+            text=f"dense says {names[int(label)]}",
+            bgcolor=fade(PAPER[dark], 0.8),
+            borderpad=3,
+            font={"size": 13, "color": INK[dark]},
+        )
 
 
 def _note(row: dict[str, object], names: Sequence[str]) -> str:
