@@ -53,7 +53,7 @@ def write_onnx(folder: Path) -> str:
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest(model))}
     sample = next(_batches(model, deployed.inputs))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # the exporter misses torchvision, of which nothing is needed here
-    with warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
         torch.onnx.export(
             deployed,

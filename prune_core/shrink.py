@@ -109,6 +109,8 @@ class ShrunkBlock(nn.Module):
         query, key, value, attention_output, ffn_in, ffn_out = block.linears.values()
         if mask is not None and mask.dim() == 2:  # (sentences, tokens), 1 for a real one
             mask = mask[:, None, None, :].bool()
+        elif mask is not None and mask.is_floating_point():  # added to the scores, 0 for a real one
+            mask = mask == 0
         said = attention_output.bias
         if block.heads:
             said = attention_output(block.attention(query(hidden), key(hidden), value(hidden), mask))

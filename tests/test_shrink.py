@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
 from prune_core.shrink import alive, dead_units, shrink
 from prune_core.store import ROOT, Store
+from prune_core.timing import Profile, limit
 
 KINDS = ("classification", "span")
 # What each of the two blocks loses: its heads and neurons by lot, or all of a sub-layer.
@@ -68,6 +71,8 @@ def test_the_same_logits_from_less(family, kind, losses):
     assert close(logits(small, family), logits(model, family))
     heads, neurons = dead_units(model)
     assert dead_units(small) == (0, 0)
+    batch = tiny.calibration(family)[0]
+    assert torch.allclose(small(**batch)[0], model(**batch)[0], rtol=0, atol=1e-5)  # with gradients too
     # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias
     gone = heads * (4 * 32 * 8 + 3 * 8) + neurons * (2 * 32 + 1)
     assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small.parameters()) == gone > 0
@@ -174,7 +179,7 @@ def test_every_measure_takes_a_shrunk_checkpoint(folders):
     model, _ = encoders.load(str(folders / "bert-classification"))
     options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16},
                "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20}}  # fmt: skip
-    for name in MEASURES:
+    for name in MEASURES if find_spec("textattack") else set(MEASURES) - {"attack"}:
         tables = build(MEASURES, name, options.get(name, {})).measure(tiny.pair(model, model, copies=2), quiet)
         assert all(len(frame) for frame in tables.values()), name
 
@@ -188,13 +193,27 @@ def test_cost_measures_the_shrunk_model():
     assert small.parameters == sum(p.numel() for p in shrink(model).parameters()) < dense.parameters
     assert small.macs == macs(shrink(model), 16) and small.speedup_theoretical == dense.macs / small.macs > 1.5
     assert small.bytes < dense.bytes and 4 * small.parameters < small.peak_memory < dense.peak_memory
-    # so small a model is held up by everything but its products
-    assert small.speedup_measured < small.speedup_theoretical and f"counted {small.speedup_theoretical:.2f}: " in small.limit
+    assert bool(small.limit) == (small.speedup_measured < 0.95 * small.speedup_theoretical)
     grid = tables["latency"]
     assert len(grid) == 2 * 9 and set(zip(grid.batch, grid.length, strict=True)) == {(b, n) for b in (1, 8, 32) for n in (32, 128, 384)}
     beyond = grid.length > 130
     assert grid[beyond].latency_p50.isna().all() and grid[beyond].limit.str.contains("takes at most 130 tokens").all()
     assert (grid[~beyond].latency_p50 <= grid[~beyond].latency_p95).all() and (grid[~beyond].passes == 3).all()
+
+
+@pytest.mark.parametrize(
+    "pruned, seconds, words",
+    [
+        (Profile(4.0, Counter(gelu=1.0), 0), 5.0, "its smaller matrix products reach 50% of the dense ones' rate"),
+        (Profile(2.0, Counter(gelu=1.0, layer_norm=2.0), 0), 5.0, "60% of its time goes into other operations than matrix products (layer"),
+        (Profile(2.0, Counter(gelu=1.0), 0), 12.0, "75% of its time passes between operations"),
+        (Profile(6.0, Counter(gelu=2.0), 0), 4.0, "its smaller matrix products reach 67% of"),  # twice as slow under the profiler
+        (None, 5.0, "does not see what this device does"),
+    ],
+)  # fmt: skip
+def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
+    dense = Profile(8.0, Counter(gelu=4.0), 0)  # of which a quarter would be 2 and 1
+    assert words in limit(dense, pruned, (12.0, seconds), 4.0)
 
 
 def test_cost_refuses_what_the_model_cannot_take():
