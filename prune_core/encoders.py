@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -312,6 +313,8 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
     tokenizer = _loading(AutoTokenizer, source, checkpoint, "tokenizer")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers 5 makes of a folder without one
+        raise PruneError(f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained.")
     ending = HEADS[new_head] if new_head else made[made.index("For") :]
     kind = getattr(transformers, "AutoModel" + ending)
     if hasattr(config, shrink.KEY):
@@ -347,7 +350,7 @@ def _loading(kind: Any, source: str, checkpoint: str, what: str, **options: Any)
     """from_pretrained without remote code; its many errors as one sentence each."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UnpicklingError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error) or "offline" in str(error)
         if not Path(source).exists() and offline:
             advice = "the Hub cannot be reached; go online, or give a local folder or 'demo'"
