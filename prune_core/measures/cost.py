@@ -63,7 +63,7 @@ class Cost(Measure):
         pruned["model"], pruned["sparsity"] = "pruned", count(pair.pruned)["sparsity"]  # of the full shape
         if shrunk:
             pruned |= {"shrunk": True, "note": f"Measured without its {heads} dead heads and {neurons} dead neurons."}
-        elif pruned["nonzeros"] < dense["nonzeros"]:
+        elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
         rows: Rows = {"cost": pd.DataFrame([dense, pruned])}
