@@ -97,13 +97,13 @@ def queue() -> None:
                 "study": job.study,
                 "run": job.label,
                 "status": job.status,
-                "progress": job.progress,
+                "progress": 100 * job.progress,
                 "now": job.message or job.stage,
                 "left": formatting.about(job.estimate_left) if job.estimate_left else "",
             }
             for job in working
         ]
-        bar = st.column_config.ProgressColumn("progress", format="percent", min_value=0.0, max_value=1.0, width="small")
+        bar = st.column_config.ProgressColumn("progress", format="%.0f%%", min_value=0, max_value=100, width="small")
         st.dataframe(
             rows,
             hide_index=True,

@@ -113,7 +113,7 @@ def prune_with_a_file(page) -> None:
     page.get_by_text("The first five of 48 rows.").wait_for()
     for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-reconstruction", "use-measure-drift", "use-measure-cost"):
         page.locator(f".st-key-{name} label").first.click()
-    page.locator(".st-key-fold-measure-attack summary").click()
+    page.locator(".st-key-fold-measure-attack summary").first.click()
     for key, number in (("calibration", 8), ("evaluation", 12), ("option-attack-examples", 4), ("option-attack-textfooler_examples", 2)):
         page.locator(f".st-key-{key} input").fill(str(number))
         page.keyboard.press("Enter")
@@ -123,7 +123,7 @@ def prune_with_a_file(page) -> None:
 
 def pick(page, key: str, option: str) -> None:
     """Choose from a selectbox."""
-    page.locator(f".st-key-{key} [data-baseweb=select]").click()
+    page.locator(f".st-key-{key}").get_by_role("combobox").click()
     page.get_by_role("option", name=option).click()
 
 
