@@ -16,6 +16,7 @@ from streamlit.navigation.page import StreamlitPage
 from pages import _ui
 from prune_core import formatting, jobs
 from prune_core.palette import Model, ordered
+from prune_core.present import model_of
 from prune_core.store import Job, Status, Store
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
@@ -49,6 +50,11 @@ class View:
     def label_names(self) -> list[str]:
         """The labels' names as the checkpoint gives them."""
         return next((job.facts["label_names"] for job in self.jobs if "label_names" in job.facts), ["0", "1"])
+
+    @property
+    def kind(self) -> str:
+        """What the study's models answer with: classification, regression or span."""
+        return next((job.facts["kind"] for job in self.jobs if "kind" in job.facts), "classification")
 
     @property
     def waiting(self) -> bool:
@@ -115,16 +121,6 @@ def _warm(home: str) -> bool:
 
     jobs.ensure_worker("auto", Store(Path(home)))
     return True
-
-
-def model_of(job: Job, label: str) -> Model:
-    """A job as charts see it."""
-    method = job.experiment.get("method")
-    seed = int(job.experiment.get("seed", 0))
-    if not method:
-        return Model(job.id, label, seed=seed)
-    options = method["options"]
-    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed)
 
 
 def models_of(found: Sequence[Job]) -> list[Model]:

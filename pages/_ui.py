@@ -155,6 +155,19 @@ def marked_words(text: str, perturbed: str) -> str:
     return '<p class="sentence">' + " ".join(marks[kind].format(escape(words)) for kind, words in worddiff.pieces(text, perturbed)) + "</p>"
 
 
+def underlined(text: str, found: Sequence[tuple[str, str]]) -> str:
+    """The text with each (answer, colour) underlined where it first stands; answers may overlap."""
+    places = [(text.find(answer), len(answer), color) for answer, color in found if answer]
+    edges = sorted({0, len(text), *(start + shift for start, size, _ in places if start >= 0 for shift in (0, size))})
+    out = []
+    for left, right in zip(edges, edges[1:], strict=False):
+        colors = [color for start, size, color in places if start >= 0 and start <= left and right <= start + size]
+        line = ", ".join(f"inset 0 -{3 * (i + 1)}px 0 {color}" for i, color in enumerate(colors))
+        piece = escape(text[left:right])
+        out.append(f'<span style="box-shadow: {line}; padding-bottom: {3 * len(colors)}px">{piece}</span>' if colors else piece)
+    return '<p class="sentence">' + "".join(out) + "</p>"
+
+
 def demo_button(store: Store, key: str, type: str = "primary") -> None:
     """The one button that fills an empty page."""
     if st.button("Run the demo study", key=key, type=type, icon=":material/play_arrow:"):

@@ -10,6 +10,15 @@ from prune_core.quantities import recipes
 
 view = _frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
+if view.models and view.kind != "classification":
+    st.title("Attack", anchor=False)
+    gives = {"span": "find answers in a text", "regression": "give scores"}[view.kind]
+    st.info(
+        f"The attacks here try to flip a label, and the models of this study {gives}: there is no label to flip. What pruning costs "
+        "them on clean data is on Compare, Layers and Drift.",
+        icon=":material/info:",
+    )
+    st.stop()
 if rows.empty:
     _ui.empty(
         view.store,

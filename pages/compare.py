@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _frame, _ui
+from pages import _answers, _frame, _ui
 from prune_core import formatting, plots, takeaways
 from prune_core.quantities import Quantity, available, summary
 
@@ -68,6 +68,25 @@ def against_sparsity() -> None:
                 )
 
 
+def budgets() -> None:
+    """For structured models: what accuracy costs in counted work and in measured time."""
+    if not any(model.structured for model in view.pruned) or not {"accuracy", "work", "latency"} <= set(quantities):
+        return
+    figure = quantities["accuracy"].title
+    st.markdown(f"#### What does {figure} cost in work, and in time?")
+    with st.grid(2, min_column_width=380, gap="small", key="budgets") as grid:
+        for key, told in (("work", "Counted multiply-adds of a sentence"), ("latency", "Measured median time of a batch")):
+            with grid.cell():
+                _ui.chart(
+                    f"{figure} against {quantities[key].title.lower()}",
+                    f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
+                    "marks: single weights set to zero, which ordinary kernels still multiply.",
+                    plots.scatter(rows, view.models, quantities[key], quantities["accuracy"], view.dark),
+                    f"budget-{key}",
+                    small=True,
+                )
+
+
 def savings() -> None:
     """What pruning saves in weights, file, work and time, counted beside measured."""
     if view.pruned and len(tables["cost"]):
@@ -111,9 +130,12 @@ _ui.how_to_read(
     "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no "
     "interval here."
 )
+budgets()
 against_sparsity()
 savings()
 all_runs()
+if len(tables["accuracy"]) and "pruned_f1" in (answers := view.rows("prediction")) and view.pruned:
+    _answers.browser(view, answers)
 if len(tables["accuracy"]):
     with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
         st.markdown(

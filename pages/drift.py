@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import plots, takeaways
+from prune_core import formatting, plots, takeaways
 
 view = _frame.view()
 rows = view.rows("drift") if view.models else pd.DataFrame()
@@ -78,7 +78,7 @@ mine = here[(here["job"] == model.job) & (here["projection"] == projection)][["e
 movers = mine.merge(told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]], on="example").sort_values(
     "move", ascending=False
 )
-shown = movers.assign(**{name: movers[name].map(lambda i: names[int(i)]) for name in ("label", "dense", "pruned")})
+shown = movers.assign(**{name: movers[name].map(lambda value: formatting.answer(value, names)) for name in ("label", "dense", "pruned")})
 shown["changed"] = movers["dense"] != movers["pruned"]
 top = float(movers["move"].max()) or 1.0
 _ui.table(

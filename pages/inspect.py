@@ -65,6 +65,9 @@ with st.form("sentence-form", border=False):
         help="Anything you like; the demo checkpoint was fine-tuned on film-review sentences.",
     )
     asked = st.form_submit_button("Predict", key="predict", type="primary", icon=":material/search:")
+if view.kind == "span":
+    st.info("These models find answers in a text; their answers to the study's questions are on the Compare page.")
+    st.stop()
 if not text.strip():
     st.info("Type a sentence first.")
     st.stop()

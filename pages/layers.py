@@ -37,6 +37,23 @@ _ui.how_to_read(
     "goes out. Errors partly cancel, so the total can be smaller than the two stacked."
 )
 
+units = view.rows("unit")
+cut = [model for model in view.pruned if len(units) and (units["job"] == model.job).any()]
+if cut:
+    _ui.chart(
+        "Which heads and neurons are left?",
+        "A square a head (hollow = removed), a bar a block for the neurons; the colour is the kind of knowledge that kept it, where the "
+        "method tells.",
+        plots.kept_units(units, structured := _ui.one_model(cut, "unit-model", "Structured model", view.dark), view.dark),
+        "units",
+    )
+    _ui.how_to_read(
+        f"{structured.label}: a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the FLOPs "
+        "budget sets. **Predictive** knowledge is how much the predictions would change without it, "
+        "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how much the sub-layer's output would, "
+        "$\\lVert X W\\rVert_F^2$, each with its weight in the method. Hover over a head for its figures."
+    )
+
 pruned = [model for model in view.pruned if (rows["job"] == model.job).any()]
 if pruned:
     model = _ui.one_model(pruned, "layer-model", "One model closely", view.dark)

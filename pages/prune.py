@@ -6,9 +6,10 @@ import pandas as pd
 import streamlit as st
 
 from pages import _forms, _frame, _source, _ui
-from prune_core import PruneError, experiment, formatting, jobs
+from prune_core import PruneError, data, experiment, formatting, jobs
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
+from prune_core.plugins import Measure
 from prune_core.store import Status
 from prune_core.study import Sweep
 
@@ -27,7 +28,7 @@ def how() -> dict[str, object]:
         ["50%", "70%"],
         accept_new_options=True,
         key="sparsities",
-        help="Share of the encoder's weights to remove; type another, such as 65%.",
+        help="Share of the encoder's weights to remove, of its FLOPs for methods that remove heads and neurons; type another, such as 65%.",
         **KEEP,
     )
     patterns = places[1].multiselect(
@@ -35,7 +36,8 @@ def how() -> dict[str, object]:
         ["2:4", "4:8", "32:64"],
         accept_new_options=True,
         key="patterns",
-        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is 50%.",
+        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is 50%. Not for methods that remove heads "
+        "and neurons.",
         **KEEP,
     )
     seeds = places[2].multiselect(
@@ -78,6 +80,16 @@ def expert() -> dict[str, object]:
             ),
             "max_length": places[2].number_input("Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP),
         }
+
+
+def fitting_measures(task: str) -> dict[str, type[Measure]]:
+    """The measures that can look at models of this task; what is left out is said."""
+    kind = data.KNOWN[task].kind if task in data.KNOWN else "classification"
+    left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
+    if left_out:
+        told = {"span": "its models answer with a piece of text", "regression": "its models give scores"}[kind]
+        st.caption(f"{', '.join(left_out)} is made for models that choose a label and is not offered for {task}: {told}.")
+    return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
 def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float]:
@@ -127,7 +139,7 @@ try:
     st.markdown("#### 2 · How")
     methods = how()
     st.markdown("#### 3 · What to measure")
-    measures = _forms.cards(MEASURES, "measure", tuple(MEASURES))
+    measures = _forms.cards(fitting_measures(str(source["task"])), "measure", tuple(MEASURES))
     running = expert()
     st.markdown("#### The plan")
     places = st.columns([2, 1], vertical_alignment="bottom")

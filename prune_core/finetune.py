@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import encoders
@@ -121,9 +123,16 @@ def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dic
     return {name: METRICS[name].compute(examples.labels or [], said) for name in metrics_of(examples.kind, model.config.num_labels)}
 
 
-def mixed(recipe: Recipe, device: torch.device) -> Any:
+@contextmanager
+def mixed(recipe: Recipe, device: torch.device) -> Iterator[None]:
     """bf16 where the recipe asks for it."""
-    return torch.autocast(device.type, torch.bfloat16) if recipe.mixed_precision else nullcontext()
+    if not recipe.mixed_precision:
+        yield
+        return
+    # the CPU's fused attention takes several times as long for its backward in bf16
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with attention, torch.autocast(device.type, torch.bfloat16):
+        yield
 
 
 def task_loss(logits: Tensor, right: Tensor) -> Tensor:

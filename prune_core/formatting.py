@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 MISSING = "–"
 
@@ -93,6 +95,18 @@ def p_value(value: float) -> str:
     if missing(value):
         return f"p {MISSING}"
     return "p < 0.001" if value < 1e-3 else f"p = {value:.2g}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def answer(value: Any, names: Sequence[str]) -> str:
+    """What a model said or what is right: a label's name, a score, or texts; any of them may be missing."""
+    if isinstance(value, (list, tuple)):
+        return " / ".join(dict.fromkeys(map(str, value))) or "no answer"
+    if isinstance(value, str):
+        return value or "no answer"
+    if value is None or missing(value):
+        return MISSING
+    number = float(value)
+    return names[int(number)] if len(names) > 1 and number.is_integer() and number < len(names) else f"{number:.2f}"
 
 
 def plural(number: int, noun: str) -> str:

@@ -34,6 +34,7 @@ class Model:
     sparsity: float = 0.0
     pattern: str = ""
     seed: int = 0
+    structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
 
     @property
     def is_dense(self) -> bool:
@@ -47,18 +48,18 @@ class Model:
 
     @property
     def level(self) -> str:
-        """What was asked for: 70%, or 2:4."""
-        return self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%")
+        """What was asked for: 70%, 2:4, or 70% FLOPs."""
+        return self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
 
     @property
     def symbol(self) -> str:
-        """Marker shape: by pattern, else by sparsity."""
+        """Marker shape: by pattern, else by sparsity; hollow for structured pruning."""
         if self.is_dense:
             return "circle"
         if self.pattern:
             return "star"
         bounds = ((0.45, "triangle-up"), (0.6, "circle"), (0.8, "diamond"), (1.01, "square"))
-        return next(shape for limit, shape in bounds if self.sparsity < limit)
+        return next(shape for limit, shape in bounds if self.sparsity < limit) + "-open" * self.structured
 
     def color(self, dark: bool = False) -> str:
         """The fill or line colour: the method's hue, lighter at low sparsity."""

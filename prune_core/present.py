@@ -48,7 +48,8 @@ def model_of(job: Job, label: str) -> Model:
     if not method:
         return Model(job.id, label, seed=seed)
     options = method["options"]
-    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed)
+    structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
+    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured)
 
 
 def models_of(jobs: Sequence[Job]) -> list[Model]:

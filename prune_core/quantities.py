@@ -64,6 +64,11 @@ def _cost(rows: pd.DataFrame, column: str) -> Value:
     return float((own if len(own) else rows).iloc[0][column]), np.nan, np.nan, np.nan
 
 
+def _work(rows: pd.DataFrame) -> Value:
+    left = _cost(rows, "macs")[0] / float(rows.loc[rows["model"] == "dense", "macs"].iloc[0])
+    return left, np.nan, np.nan, np.nan
+
+
 def _recipe(rows: pd.DataFrame, recipe: str, column: str, low: str, high: str, n: str) -> Value:
     rows = rows[rows["recipe"] == recipe]
     return _share(rows, column, low, high, n) if len(rows) else NOTHING
@@ -114,6 +119,11 @@ FIXED = (
              "Weights of the whole model that are not zero, embeddings included.", 1e-6, ".1f"),
     Quantity("bytes", "Size on disk", "Size on disk (MB)", "cost", partial(_cost, column="bytes"), f.megabytes, "lower",
              "Unstructured zeros are stored like any other number, so the file does not shrink by itself.", 1e-6, ".0f"),
+    Quantity("work", "Work left", "Multiply-adds, share of dense", "cost", _work, f.percent, "lower",
+             "Multiply-adds of one sentence; zeros count as work unless whole heads or neurons are gone.", tick=".0%"),
+    Quantity("speedup", "Measured speed-up", "Speed-up over dense (times)", "cost", partial(_cost, column="speedup_measured"), f.plain,
+             "higher", "How many times faster than the dense model, both timed in turn; shrunk first where whole units are gone.",
+             tick=".1f"),
     Quantity("latency", "Latency", "Latency p50 (ms a batch)", "cost", partial(_cost, column="latency_p50"), f.milliseconds, "lower",
              "Median time of one batch. Unstructured zeros bring no speed-up on ordinary kernels.", 1e3, ".0f"),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from .examples import Source
 from .experiment import Experiment
 from .measures import MEASURES
 from .methods import METHODS
-from .plugins import Method, build
+from .plugins import Method, build, option_specs
 
 DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
@@ -73,7 +73,14 @@ class Sweep:
         points: list[dict[str, Any]] = [{"sparsity": value} for value in _list(self.sparsities, "sparsities")]
         points += [{"pattern": value} for value in _list(self.patterns, "patterns")]
         named = self._named(self.methods, "methods")
-        return [build(METHODS, name, options | point) for point in points or [{}] for name, options in named]
+        if self.patterns and named and not any(_has_patterns(name) for name, _ in named):
+            raise PruneError(f"patterns: none of {', '.join(name for name, _ in named)} removes single weights; leave the patterns out.")
+        return [
+            build(METHODS, name, options | point)
+            for point in points or [{}]
+            for name, options in named
+            if "pattern" not in point or _has_patterns(name)
+        ]
 
     def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
         """Entries such as `akr` or `akr: {solver: exact}` as (name, options)."""
@@ -84,6 +91,11 @@ class Sweep:
                 raise PruneError(f"{key}: {entry!r} is not understood; write a name, or {{name: {{option: value}}}} for options.")
             found.append((name, {**(self.options.get(name) or {}), **(own or {})}))
         return found
+
+
+def _has_patterns(name: str) -> bool:
+    """Whether a method removes single weights; a name that is none is left to build, which says so."""
+    return name not in METHODS or any(spec["name"] == "pattern" for spec in option_specs(METHODS[name]))
 
 
 def _list(value: Any, key: str) -> list[Any]:

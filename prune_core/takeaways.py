@@ -12,6 +12,7 @@ import pandas as pd
 
 from .formatting import error, milliseconds, missing, p_value, percent, plain, plural, signed
 from .palette import Model, ordered
+from .quantities import Quantity, headline
 
 
 def of(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
@@ -58,27 +59,37 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         if dense is None:
             return ""
         row = of(rows, dense).iloc[0]
+        figure, _ = headline(row["metric"])
         return (
-            f"The dense model classifies {percent(row['accuracy'])} of {row['n']:.0f} sentences correctly "
-            f"(95% interval {percent(row['low'])} to {percent(row['high'])}); no pruned model is on view."
+            f"The dense model reaches {figure.show(row['score'])} {in_words(figure)} on {row['n']:.0f} examples "
+            f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}); no pruned model is on view."
         )
+    figure, _ = headline(of(rows, shown[0]).iloc[0]["metric"])
     rivals = hardest(shown)
-    best = max(rivals, key=lambda m: of(rows, m).iloc[0]["accuracy"])
+    best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     told = difference_words(row["difference"], row["difference_low"], row["difference_high"], row["n"])
-    sentence = f"{_capital(name(best))} keeps {percent(row['accuracy'])} accuracy, {told}"
+    sentence = f"{_capital(name(best))} keeps {figure.show(row['score'])} {in_words(figure)}, {told}"
     if len(rivals) > 1:
-        worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["accuracy"])
+        worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
         last = of(rows, worst).iloc[0]
         sentence += (
-            f"; {worst.family} at the same sparsity keeps {percent(last['accuracy'])} ({percent(last['low'])} to {percent(last['high'])})"
+            f"; {worst.family} at the same sparsity keeps {figure.show(last['score'])} "
+            f"({figure.show(last['low'])} to {figure.show(last['high'])})"
         )
     return sentence + "."
+
+
+def in_words(figure: Quantity) -> str:
+    """A quantity's title inside a sentence: accuracy, Spearman correlation, F1."""
+    return figure.title.lower() if figure.title in ("Accuracy", "Exact match") else figure.title
 
 
 def broken(rows: pd.DataFrame, model: Model) -> str:
     """Newly broken and newly fixed examples of one model, with the exact test."""
     row = of(rows, model).iloc[0]
+    if missing(row["broken"]):
+        return "scores are not right or wrong, so none is broken or fixed"
     return f"{row['broken']:.0f} newly broken, {row['fixed']:.0f} newly fixed of {row['n']:.0f} (McNemar {p_value(row['p_value'])})"
 
 

@@ -6,6 +6,7 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
+from .units import kept_units
 
 __all__ = [
     "DENSE",
@@ -18,6 +19,7 @@ __all__ = [
     "by_block",
     "by_depth",
     "heat_maps",
+    "kept_units",
     "moves",
     "ordered",
     "own_and_inherited",

@@ -42,7 +42,8 @@ def against_sparsity(
         line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(own)]).sort_values("x")
         color = method_color(method, dark)
         if len(own):
-            fig.add_scatter(x=line["x"], y=line["value"], mode="lines", line={"color": color, "width": 2.2}, hoverinfo="skip")
+            dash = "dash" if any(m.structured for m in models if m.method == method) else "solid"
+            fig.add_scatter(x=line["x"], y=line["value"], mode="lines", line={"color": color, "width": 2.2, "dash": dash}, hoverinfo="skip")
         _marks(fig, points[points["method"] == method], models, quantity, dark)
         if len(own):
             last = line.iloc[-1]
@@ -54,7 +55,7 @@ def against_sparsity(
         _marks(fig, dense, models, quantity, dark)
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
     fig.update_xaxes(
-        title="Sparsity (share of weights removed)" if not compact else "Sparsity",
+        title=_removed(models, compact),
         tickvals=_apart(levels, top),
         tickformat=".3~p",
         tickangle=0,
@@ -64,6 +65,13 @@ def against_sparsity(
     )
     fig.update_yaxes(title=quantity.axis, range=list(y_range), tickformat=quantity.tick, nticks=6)
     return fig
+
+
+def _removed(models: Sequence[Model], compact: bool) -> str:
+    """What the sparsity axis counts."""
+    if any(model.structured for model in models):
+        return "Removed (dashed: FLOPs)" if compact else "Share removed: weights, or FLOPs where dashed"
+    return "Sparsity" if compact else "Sparsity (share of weights removed)"
 
 
 def _apart(levels: list[float], top: float) -> list[float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..formatting import answer
 from ..palette import AXIS, INK, MUTED, PAPER, Model, fade, ordered
 from .labels import End, at_ends, padded
 from .style import figure
@@ -101,7 +102,8 @@ def moves(
         hoverinfo="skip",
         name="move",
     )
-    changed = (known["dense"] != known["pruned"]).to_numpy()
+    # scores always differ a little, and answers in a text are not predicted here
+    changed = (known["dense"] != known["pruned"]).to_numpy() & pd.api.types.is_integer_dtype(known["dense"])
     color = model.color(dark)
     notes = [_note(row, names) for row in known.to_dict("records")]
     fig.add_scattergl(
@@ -136,7 +138,7 @@ def moves(
 
 def _name_predictions(fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool) -> None:
     """Each label's name in the middle of the sentences to which the dense model gives it; a span has no label to name."""
-    if not pd.api.types.is_numeric_dtype(known["dense"]) or len(names) < 2:
+    if not pd.api.types.is_integer_dtype(known["dense"]):
         return
     for label, points in known.groupby("dense"):
         fig.add_annotation(
@@ -152,5 +154,5 @@ def _name_predictions(fig: go.Figure, known: pd.DataFrame, names: Sequence[str],
 def _note(row: dict[str, object], names: Sequence[str]) -> str:
     text = str(row.get("text", ""))
     lines = [text[i : i + 64] for i in range(0, min(len(text), 192), 64)]
-    name = lambda value: names[int(value)] if value == value and int(value) < len(names) else str(value)  # noqa: E731
-    return "<br>".join(lines) + f"<br>label {name(row['label'])} · dense {name(row['dense'])} · pruned {name(row['pruned'])}"
+    label, dense, pruned = (answer(row[key], names) for key in ("label", "dense", "pruned"))
+    return "<br>".join(lines) + f"<br>label {label} · dense {dense} · pruned {pruned}"

@@ -1,0 +1,58 @@
+"""A study of answers in a text, with a structured method: run for real on a tiny model, then read on every page."""
+
+import json
+from pathlib import Path
+
+import pytest
+import streamlit as st
+import tiny
+from streamlit.testing.v1 import AppTest
+from test_tasks import squad_rows, written
+
+from prune_core import encoders, jobs
+from prune_core.cli import main
+
+APP = str(Path(__file__).resolve().parent.parent / "app.py")
+
+
+@pytest.fixture(params=["span", "regression"])
+def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
+    """Dense, K-prune and AKR in one study."""
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
+    monkeypatch.setattr(jobs, "tend", lambda *a: None)
+    st.cache_data.clear()
+    encoders.save(tiny.model(kind=request.param), tiny.tokenizer(), tmp_path / "model")
+    pairs = [{"sentence1": text, "sentence2": tiny.SENTENCES[0], "label": i / 4} for i, text in enumerate(tiny.SENTENCES * 3)]
+    rows = squad_rows(9) if request.param == "span" else pairs
+    common = ["run", "--checkpoint", tmp_path / "model", "--task", written(tmp_path, rows), "--study", "Questions", "--device", "cpu"]
+    common += ["--measure", "accuracy", "--measure", "reconstruction", "--measure", "drift", "--measure", "cost"]
+    common += ["--set", "drift.umap=false", "--set", "cost.repeats=3", "--set", "cost.length=16"]
+    for method in ([], ["--method", "kprune"], ["--method", "akr"]):
+        assert main([str(word) for word in [*common, *method, "--json", tmp_path / "out.json"]]) == 0
+    return request.param
+
+
+def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["rows"]["accuracy"][0]["metric"] == {"span": "answer_f1", "regression": "spearman"}[study]
+    for page in ("overview", "compare", "layers", "drift", "attack", "inspect"):
+        at = AppTest.from_file(APP, default_timeout=60)
+        at.query_params["study"] = "Questions"
+        at.run()
+        if page != "overview":
+            at.switch_page(f"pages/{page}.py").run()
+        assert not at.exception, (page, at.exception)
+        text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
+        if page == "layers":
+            assert "Which heads and neurons are left?" in text
+        if page == "compare":
+            assert "in work, and in time?" in text and (study != "span" or "Read the answers" in text)
+        if page == "attack":
+            assert "no label to flip" in text
+
+
+def test_attacks_on_answers_are_refused_before_anything_runs(tmp_path: Path, capsys) -> None:
+    encoders.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
+    file = written(tmp_path, squad_rows(4))
+    assert main(["run", "--checkpoint", str(tmp_path / "model"), "--task", file, "--measure", "attack"]) == 2
+    assert "cannot be measured on a model that gives answers in a text" in capsys.readouterr().err
