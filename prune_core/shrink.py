@@ -49,14 +49,9 @@ def shrink(model: nn.Module) -> nn.Module:
     return small
 
 
-def is_shrunk(model: Any) -> bool:
-    """Whether the model has been cut."""
-    return hasattr(model.config, KEY)
-
-
-def refuse_shrunk(model: nn.Module, checkpoint: str) -> None:
+def refuse_shrunk(model: Any, checkpoint: str) -> None:
     """The sentence for whoever would prune, shrink or fine-tune what is cut already."""
-    if is_shrunk(model):
+    if hasattr(model.config, KEY):
         raise PruneError(f"{checkpoint} is shrunk already: measure or deploy it, and prune or fine-tune the checkpoint it was cut from.")
 
 
