@@ -21,7 +21,8 @@ SMALL = {
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 COLUMNS = {
-    "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy dense_low dense_high accuracy low high difference difference_low difference_high "
+    "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy "
+    "dense_low dense_high accuracy low high difference difference_low difference_high "
     "agreement broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
     "reconstruction": "block part own inherited total cosine sparsity",
