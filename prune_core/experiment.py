@@ -124,8 +124,10 @@ def _absolute(name: str, folder: bool = False) -> str:
 
 def _stamp(name: str) -> list[Any]:
     """Size and time of a local file or of a folder's files, so that a changed one gives another key."""
+    if not name:
+        return []  # Path("") would be the working directory
     path = Path(encoders.resolve(name)) if name == "demo" else Path(name)
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if name and path.is_file() else []
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

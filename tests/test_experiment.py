@@ -43,6 +43,13 @@ def test_survives_json(name):
     assert again == asked and again.key() == asked.key() and again.label == asked.label
 
 
+def test_key_knows_nothing_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = fakes.experiment().key()
+    (tmp_path / "new").touch()
+    assert fakes.experiment().key() == before
+
+
 def test_key_is_what_decides_the_rows(tmp_path):
     asked = fakes.experiment()
     assert fakes.experiment(study="another").key() == asked.key()
