@@ -93,6 +93,10 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
     return card
 
 
+# what the Hub calls our figures where it calls them otherwise
+HUB_NAMES = {"answer_f1": "f1", "matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}
+
+
 def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
     """README.md as the Hub reads it: what it was made from, on what, and how good it is."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -101,7 +105,7 @@ def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
     task = {"classification": "text-classification", "regression": "text-classification", "span": "question-answering"}[kind]
     figures = {name: card[name] for name in METRICS if name in card}
     results = [
-        EvalResult(task_type=task, dataset_type=data, dataset_name=data, metric_type=name, metric_value=value)
+        EvalResult(task_type=task, dataset_type=data, dataset_name=data, metric_type=HUB_NAMES.get(name, name), metric_value=value)
         for name, value in figures.items()
     ]
     about = ModelCardData(model_name=folder.name, base_model=recipe["checkpoint"], tags=["prunescope"], eval_results=results)
