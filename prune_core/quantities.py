@@ -61,7 +61,8 @@ def _last_block(rows: pd.DataFrame, column: str) -> Value:
 def _cost(rows: pd.DataFrame, column: str) -> Value:
     # the dense baseline has only rows about itself
     own = rows[rows["model"] == "pruned"]
-    return float((own if len(own) else rows).iloc[0][column]), np.nan, np.nan, np.nan
+    # a study may be older than a column
+    return float((own if len(own) else rows).iloc[0].get(column, np.nan)), np.nan, np.nan, np.nan
 
 
 def _work(rows: pd.DataFrame) -> Value:
