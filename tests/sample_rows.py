@@ -124,8 +124,8 @@ def cost(method: str, sparsity: float) -> pd.DataFrame:
     prunable, all_weights = 10_616_832, 22_713_986
     rows = [
         {"model": model, "parameters": all_weights, "nonzeros": all_weights - round(share * prunable), "sparsity": share, "macs": 3.1e8,
-         "bytes": 90_900_000, "batch": 32, "length": 32, "latency_p50": 0.094, "latency_p95": 0.101, "throughput": 341.0, "speedup_measured": 1.0,
-         "device": "cpu", "note": "Unstructured zeros bring no speed-up on ordinary kernels."}
+         "bytes": 90_900_000, "batch": 32, "length": 32, "latency_p50": 0.094, "latency_p95": 0.101,
+         "throughput": 341.0, "speedup_measured": 1.0, "device": "cpu", "note": "Unstructured zeros bring no speed-up on ordinary kernels."}
         for model, share in (("dense", 0.0), ("pruned", sparsity))
     ]  # fmt: skip
     return pd.DataFrame(rows)
