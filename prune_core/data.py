@@ -292,7 +292,7 @@ def by_length(
 def padded(tokenizer: Any, features: Features, rows: Sequence[int], device: torch.device, multiple: int | None = None) -> Batch:
     """Those rows as one batch, its length a multiple of `multiple` where that is given."""
     chosen = {key: [values[i] for i in rows] for key, values in features.inputs.items()}
-    found = tokenizer.pad(chosen, return_tensors="pt", pad_to_multiple_of=multiple)
+    found = tokenizer.pad(chosen, return_tensors="pt", **({"pad_to_multiple_of": multiple} if multiple else {}))
     return {key: value.to(device) for key, value in found.items()}
 
 

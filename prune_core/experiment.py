@@ -24,13 +24,14 @@ import torch
 from torch import nn
 
 from . import PruneError, __version__, encoders
-from .data import Task, batches
+from .data import Task, batches, encode
 from .data import load as load_task
 from .examples import Source
 from .measures import MEASURES
 from .methods import METHODS
 from .plugins import Measure, Method, Options, Pair, Report, Rows, build, part_of
 from .shrink import refuse_shrunk
+from .unitwise import UnitMethod
 
 PRUNE = "prune"  # the stage before the measures, and its table
 PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
@@ -207,8 +208,16 @@ class _Bench:
         stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]
         frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length])
         sizes = (experiment.calibration, experiment.evaluation, experiment.seed)
+        self._check_measures(encoders.kind_of(self.dense))
         self.task, self.memo = _shared(frame, experiment.source, self.labels, encoders.kind_of(self.dense), sizes)
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
+
+    def _check_measures(self, kind: str) -> None:
+        """A measure that cannot look at this kind of model is an error before anything is computed."""
+        for measure in self.experiment.measures:
+            if kind not in measure.kinds:
+                gives = {"regression": "scores", "span": "answers in a text", "classification": "labels"}[kind]
+                raise PruneError(f"{measure.title} cannot be measured on a model that gives {gives}; leave the measure {measure.name} out.")
 
     def stage(self, name: str, report: Report) -> Stage:
         """One stage; where the device's memory is too small, again from its start with half the batch."""
@@ -242,10 +251,19 @@ class _Bench:
         sample = self.task.calibration
         labelled = sample.labels is not None
         found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
-        rows = method.prune(model, [batch for batch, _ in found], report)
+        rows = self._at_task_length(method).prune(model, [batch for batch, _ in found], report)
         self.pruned = model.eval()
         encoders.save(model, self.tokenizer, self.folder / "checkpoint")
         return rows
+
+    def _at_task_length(self, method: Method) -> Method:
+        """A method with a FLOPs budget counts FLOPs at the mean length of what the model will be evaluated on."""
+        if not isinstance(method, UnitMethod) or method.length:
+            return method
+        if "length" not in self.memo:
+            rows = encode(self.tokenizer, self.task.evaluation, self.experiment.max_length).inputs["input_ids"]
+            self.memo["length"] = sum(map(len, rows)) / len(rows)
+        return replace(method, length=self.memo["length"])
 
     def _pruned(self) -> nn.Module:
         """The pruned model, from its folder where an earlier run has pruned it."""
