@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .encoders import GROUPS, Block, blocks
+from .encoders import GROUPS, Block, blocks, head, kind_of
 from .plugins import option
 from .shrink import alive
 
@@ -40,9 +40,9 @@ class Sublayer:
         return self.block.linears[self.part]
 
     @property
-    def own(self) -> list[nn.Linear]:
-        """The Linears whose rows belong to the units, as the output's columns do."""
-        return [self.block.linears[part] for part in GROUPS[2 * KINDS.index(self.kind)]]
+    def own(self) -> dict[str, nn.Linear]:
+        """The Linears whose rows belong to the units, as the output's columns do, by name."""
+        return {part: self.block.linears[part] for part in GROUPS[2 * KINDS.index(self.kind)]}
 
     @property
     def units(self) -> int:
@@ -59,9 +59,17 @@ class Sublayer:
         d = self.output.out_features
         return 8 * d * self.width * length + 4 * length**2 * self.width if self.kind == "head" else 4 * length * d
 
-    def features(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Packed sub-layer input (tokens, d) -> packed input of the output projection (tokens, columns)."""
-        return self.block.stage(2 * KINDS.index(self.kind), x, x, mask)[0]
+    def features(self, x: Tensor, mask: Tensor, first: int | None = None) -> Tensor:
+        """Sub-layer input (…, d) -> input of the output projection (…, columns); packed, or padded and then of the first tokens."""
+        if x.dim() == 2:
+            return self.block.stage(2 * KINDS.index(self.kind), x, x, mask)[0]
+        seen = x[:, :first].contiguous()
+        if self.kind == "neuron":
+            return self.block.activation(self.own["ffn_in"](seen))
+        query, key, value = (linear(part) for linear, part in zip(self.own.values(), (seen, x, x), strict=True))
+        if x.device.type == "cpu":
+            return _attention(query, key, value, mask, self.width)
+        return self.block.attention(query, key, value, mask[:, None, None, :])
 
     def close(self, features: Tensor, x: Tensor) -> Tensor:
         """The sub-layer's output, before its norm: (tokens, d)."""
@@ -79,6 +87,13 @@ class Sublayer:
         """(..., columns) -> (..., units): the mean over each unit's columns."""
         return values.unflatten(-1, (self.units, self.width)).mean(-1)
 
+    def only(self, kept: Tensor) -> Sublayer:
+        """The sub-layer of these units alone, with Linears of its own."""
+        columns, block = self.columns(kept), copy.copy(self.block)
+        small = {part: _linear(linear.weight[columns], linear.bias[columns]) for part, linear in self.own.items()}
+        block.linears = {**block.linears, **small, self.part: _linear(self.output.weight[:, columns], self.output.bias)}
+        return replace(self, block=block)
+
     @torch.no_grad()
     def fold(self, kept: Tensor, weight: Tensor | None = None) -> None:
         """Write the choice into the weights: the kept units' new columns, zeros where the others were."""
@@ -86,9 +101,26 @@ class Sublayer:
         if weight is not None:
             self.output.weight[:, columns] = weight
         self.output.weight[:, ~columns] = 0
-        for linear in self.own:  # what a dead unit computes goes nowhere
+        for linear in self.own.values():  # what a dead unit computes goes nowhere
             linear.weight[~columns] = 0
             linear.bias[~columns] = 0
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, width: int) -> Tensor:
+    """Block.attention in plain products: the CPU's fused kernel takes several times as long for its gradients in bf16."""
+    parts = (x.unflatten(-1, (-1, width)).transpose(1, 2) for x in (query, key, value))
+    q, k, v = (x.to(torch.float32, memory_format=torch.contiguous_format) for x in parts)  # products of views would copy them
+    padding = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)[:, None, None, :]
+    scores = (q * width**-0.5) @ k.transpose(2, 3) + padding
+    return (scores.softmax(-1) @ v).to(query.dtype).transpose(1, 2).flatten(2)
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A Linear of these; a new one would draw its first weights by lot."""
+    linear = nn.Linear(1, 1, device="meta")
+    linear.out_features, linear.in_features = weight.shape
+    linear.weight, linear.bias = (nn.Parameter(values, requires_grad=False) for values in (weight, bias))
+    return linear
 
 
 def sublayers(model: nn.Module) -> list[Sublayer]:
@@ -117,20 +149,37 @@ def forward(subs: Sequence[Sublayer], x: Tensor, mask: Tensor) -> tuple[list[Ten
 
 
 def mask_gradients(
-    subs: Sequence[Sublayer], x: Tensor, mask: Tensor, loss: Callable[[Tensor], Tensor]
+    subs: Sequence[Sublayer], x: Tensor, mask: Tensor, loss: Callable[[Tensor, Tensor], Tensor], reads: int | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """(features, the loss's gradients for them) of each sub-layer, (tokens, columns) each, from the first one's input.
+    """(features (sentences, tokens, columns), the loss's gradients for masks of ones on them (sentences, columns)) per sub-layer.
 
-    A gradient for a mask of ones on some features is the sum of features times gradients. `loss` takes final hidden states.
-    Nothing below the first features is differentiated, and no weight: a backward costs what a forward costs.
+    x is the first one's padded input; `loss` takes final padded hidden states and their mask, of the first `reads` tokens.
+    Nothing below the first features is differentiated, no weight, and in the last block no token that the loss cannot see.
     """
-    with torch.no_grad():
-        first = subs[0].features(x, mask)
+    features: list[Tensor] = []
+    tracked: list[Tensor] = []
+    whole = x
     with torch.enable_grad():
-        features, x = forward(subs[1:], subs[0].norm(subs[0].close(first.requires_grad_(), x)), mask)
-        features = [first, *features]
-        gradients = torch.autograd.grad(loss(x), features)
-    return [each.detach() for each in features], list(gradients)
+        for sub in subs:
+            first = reads if sub.block is subs[-1].block else None
+            a = sub.features(x, mask, first)
+            tracked.append(a if tracked else a.requires_grad_())
+            x = sub.norm(sub.close(a, x[:, :first]))
+            with torch.no_grad():
+                features.append(sub.features(whole, mask) if first else a.detach())
+                whole = sub.norm(sub.close(features[-1], whole)) if first else x
+        gradients = torch.autograd.grad(loss(x, mask[:, :reads]), tracked)
+    return features, [(a.detach() * gradient).sum(1) for a, gradient in zip(tracked, gradients, strict=True)]
+
+
+def logits(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Of padded final hidden states in any precision, by the model's own head in its own."""
+    return head(model, hidden[mask].float(), mask)
+
+
+def reads(model: nn.Module) -> int | None:
+    """How many first tokens the head looks at; None for all."""
+    return None if kind_of(model) == "span" else 1
 
 
 def frozen(model: nn.Module, dtype: torch.dtype) -> list[Sublayer]:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from . import PruneError
 from .encoders import sparsity_by_part
@@ -180,29 +179,26 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
     With A (tokens, k) the survivors' features and B (tokens, d) what their sum has to reach for the sub-layer's output to
     be the dense one, `solve` takes their columns (d, k), AᵀA (k, k) and AᵀB (k, d), and gives new columns and a damping.
     """
-    one = bool(kept.all()) and dense.inputs[0] is pruned.inputs[0]  # nothing has been removed so far
-    columns = sub.columns(kept)
-    weight = sub.output.weight[:, columns]
+    if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed so far: the streams stay one
+        dense.inputs = [sub.norm(sub.close(sub.features(x, mask), x)) for x, mask in zip(dense.inputs, dense.masks, strict=True)]
+        pruned.inputs = list(dense.inputs)
+        return 0.0
+    small, damping = sub.only(kept), 0.0
+    weight, features = small.output.weight, []
     gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
-    survivors = []
     for i, mask in enumerate(dense.masks):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
-        features = sub.features(x, mask)
-        total = sub.close(features, x)
+        total = sub.close(sub.features(x, mask), x)
         dense.inputs[i] = sub.norm(total)
-        if one:
-            pruned.inputs[i] = dense.inputs[i]
-            continue
-        A = (features if x is x_hat else sub.features(x_hat, mask))[:, columns]
-        gram.addmm_(A.T, A)
-        cross.addmm_(A.T, total - x_hat - sub.output.bias)
-        survivors.append(A)
-    if one:
-        return 0.0
-    damping = 0.0
+        A = small.features(x_hat, mask)
+        features.append(A)
+        if solve is not None:
+            gram.addmm_(A.T, A)
+            cross.addmm_(A.T, total - x_hat - sub.output.bias)
     if solve is not None:
-        weight, damping = solve(weight, gram, cross)
+        fitted, damping = solve(weight, gram, cross)
+        weight.copy_(fitted)
     sub.fold(kept, weight)
-    for i, A in enumerate(survivors):
-        pruned.inputs[i] = sub.norm(F.linear(A, weight, sub.output.bias) + pruned.inputs[i])
+    for i, A in enumerate(features):
+        pruned.inputs[i] = sub.norm(small.close(A, pruned.inputs[i]))
     return damping

@@ -13,11 +13,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..encoders import device_of, head, kind_of
+from ..encoders import device_of, kind_of, unpack
 from ..layerwise import Stream, damping_option, stream
 from ..plugins import Batch, Report, Rows, option
 from ..solvers import damped
-from ..units import Sublayer, forward, frozen, gradient_dtype, mask_gradients, precision_option
+from ..units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
 from ..unitwise import Plan, UnitMethod, pass_on
 
 
@@ -88,6 +88,7 @@ class Gauge:
         self.method, self.model = method, model
         self.dtype = gradient_dtype(method.precision, device_of(model))
         self.subs = frozen(model, self.dtype)
+        self.reads = reads(model)
         self.teacher: list[Tensor] = []  # the dense model's logits
 
     def measure(self, place: int, pruned: Stream) -> list[Tensor]:
@@ -96,28 +97,31 @@ class Gauge:
         Below the first sub-layer nothing is pruned, so student = teacher and predictive knowledge is 0.
         """
         subs = self.subs[place:]
-        found = [sub.output.weight.new_zeros(2, sub.units, dtype=torch.float32) for sub in subs]
+        found = [torch.zeros(2, sub.output.in_features, device=device_of(self.model)) for sub in subs]
         for i, (x, mask) in enumerate(zip(pruned.inputs, pruned.masks, strict=True)):
+            x, real = unpack(x.to(self.dtype), mask), mask.flatten().to(self.dtype)
             if place == 0:
-                features, hidden = forward(subs, x.to(self.dtype), mask)
-                self.teacher.append(self._logits(hidden, mask))
-                gradients = [torch.zeros_like(a) for a in features]
+                features, hidden = forward(subs, x, mask)
+                self.teacher.append(logits(self.model, hidden, mask))
             else:
-                features, gradients = mask_gradients(subs, x.to(self.dtype), mask, partial(self._loss, mask, self.teacher[i]))
-            for sub, known, a, gradient in zip(subs, found, features, gradients, strict=True):
-                known[0] += sub.by_unit((a * gradient).sum(0, dtype=torch.float32).square()) / 2
-                known[1] += sub.by_unit(a.square().sum(0, dtype=torch.float32) * sub.output.weight.float().square().mean(0))
+                loss = partial(self._loss, self.teacher[i])
+                features, gradients = mask_gradients(subs, x, mask, loss, self.reads)
+                for known, gradient in zip(found, gradients, strict=True):
+                    # a batch's divergence is the mean over its sentences: the paper's constants suppose that scale
+                    known[0] += gradient.float().mean(0).square() / 2
+            for known, a in zip(found, features, strict=True):
+                known[1] += (real[None] @ a.flatten(0, 1).square())[0]
         sentences, tokens = sum(map(len, pruned.masks)), sum(map(len, pruned.inputs))
-        return [known / known.new_tensor([[sentences], [tokens]]) for known in found]
+        for sub, known in zip(subs, found, strict=True):
+            known[0] /= sentences
+            known[1] *= sub.output.weight.float().square().mean(0) / tokens
+        return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)]
 
-    def _logits(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        return head(self.model, hidden.float(), mask)
-
-    def _loss(self, mask: Tensor, teacher: Tensor, hidden: Tensor) -> Tensor:
+    def _loss(self, teacher: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
         """What the student's predictions lack of the teacher's, summed over the sentences."""
-        student = self._logits(hidden, mask)
+        student = logits(self.model, hidden, mask)
         if kind_of(self.model) == "regression":
             return (student - teacher).square().sum()
-        student, teacher = ((logits / self.method.temperature).log_softmax(-1) for logits in (student, teacher))
+        student, teacher = ((each / self.method.temperature).log_softmax(-1) for each in (student, teacher))
         divergence = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
         return self.method.temperature**2 * divergence.sum(0).mean()  # of a span's start and end, the mean

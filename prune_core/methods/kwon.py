@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import PruneError
-from ..encoders import device_of, embed, head, kind_of, unpack
+from ..encoders import device_of, embed, kind_of, unpack
 from ..layerwise import damping_option, stream
 from ..plugins import Batch, Report, Rows, option, part_of
 from ..solvers import damped
-from ..units import frozen, gradient_dtype, mask_gradients, precision_option
+from ..units import frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
 from ..unitwise import SLACK, Plan, Ranking, UnitMethod, merged, pass_on
 
 
@@ -68,10 +67,10 @@ class Kwon(UnitMethod):
         for count, batch in enumerate(batches):
             report(count / len(batches), f"Fisher information, batch {count + 1} of {len(batches)}")
             x, mask = embed(model, batch)
-            products = mask_gradients(subs, x.to(dtype), mask, partial(task_loss, model, mask, batch["labels"]))
-            for sub, a, gradient, rows in zip(subs, *products, found, strict=True):
-                of_sentence = unpack((a * gradient).float(), mask).sum(1)  # (sentences, columns)
-                rows.append(sub.by_unit(of_sentence) * sub.width)
+            loss = partial(task_loss, model, batch["labels"])
+            _, gradients = mask_gradients(subs, unpack(x.to(dtype), mask), mask, loss, reads(model))
+            for sub, gradient, rows in zip(subs, gradients, found, strict=True):
+                rows.append(sub.by_unit(gradient.float()) * sub.width)
         return [torch.cat(rows) for rows in found]
 
     def rescale(self, weight: Tensor, gram: Tensor, cross: Tensor, width: int) -> tuple[Tensor, float]:
@@ -84,13 +83,13 @@ class Kwon(UnitMethod):
         return weight * scale.repeat_interleave(width), used
 
 
-def task_loss(model: Any, mask: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
+def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
     """The loss that the model was fine-tuned with, summed over the sentences."""
-    logits = head(model, hidden.float(), mask)
+    found = logits(model, hidden, mask)
     if kind_of(model) == "regression":
-        return F.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+        return F.mse_loss(found.squeeze(-1), labels, reduction="sum")
     ends = 2 if kind_of(model) == "span" else 1  # of a span: the mean of start and end
-    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum") / ends
+    return F.cross_entropy(found.flatten(0, -2), labels.flatten(), reduction="sum") / ends
 
 
 def least_fisher(rankings: Sequence[Ranking], budget: float) -> list[int]:

@@ -1,0 +1,96 @@
+"""Time and accuracy against the share of FLOPs removed: K-prune, Kwon et al. and the plain baselines, beside the dense model.
+
+    python -m benchmarks.structured --checkpoint ../shared/models/sst2-minilm \\
+        --task ../shared/data/sst2/validation.parquet --calibration ../shared/data/sst2/train.parquet --max-length 64
+    python -m benchmarks.structured --checkpoint my-squad --task … --calibration … --max-length 192 --methods kprune kwon
+
+The same draw of calibration examples goes to every method; FLOPs are counted at the evaluation examples' mean length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+
+import torch
+
+from prune_core import data, encoders
+from prune_core.examples import Source
+from prune_core.methods import METHODS
+from prune_core.metrics import METRICS
+from prune_core.plugins import build, quiet
+from prune_core.predict import predict
+from prune_core.unitwise import UnitMethod
+
+UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
+
+
+def main() -> None:
+    """A line for every method, sparsity and draw, and their means."""
+    options = arguments()
+    device = encoders.pick_device(options.device)
+    model, tokenizer = encoders.load(options.checkpoint)
+    model.to(device)
+    labels, kind = tuple(model.config.id2label.values()), encoders.kind_of(model)
+    task = data.load(Source(options.task, calibration=options.calibration, metric=options.metric), labels, kind=kind)
+    task = task.sampled(0, options.evaluation, 0)
+    score = lambda model: figure(model, tokenizer, task, options)  # noqa: E731
+    length, many = mean_length(tokenizer, task.evaluation, options), mean_length(tokenizer, task.calibration.sample(1000, 0), options)
+    size = max(1, round(options.tokens / many))
+    print(
+        f"{encoders.device_title(device)}; {METRICS[task.metric].title} on {len(task.evaluation)} examples of {length:.1f} tokens; "
+        f"calibration {size} rows (about {options.tokens} tokens), batch {options.batch_size}; dense {score(model):.2f}"
+    )
+    print(f"{'method':16}{'removed':>9}{'realised':>10}{'seconds':>9}{'score':>8}   each draw")
+    for sparsity in options.sparsities:
+        for name in options.methods:
+            found = []
+            for seed in range(options.seeds):
+                sample = task.calibration.sample(size, seed)
+                batches = [batch for batch, _ in data.batches(tokenizer, sample, options.batch_size, options.max_length, device, True)]
+                pruned = copy.deepcopy(model)
+                torch.manual_seed(seed)
+                started = time.perf_counter()
+                rows = build(METHODS, name, {"sparsity": sparsity, "length": length}).prune(pruned, batches, quiet)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                found.append((time.perf_counter() - started, score(pruned), 1 - rows["budget"]["realised"].iloc[0]))
+            seconds, scores, removed = zip(*found, strict=True)
+            mean = sum(scores) / len(scores)
+            each = ", ".join(f"{value:.2f}" for value in scores)
+            print(f"{name:16}{sparsity:9.0%}{min(removed):10.2%}{min(seconds):9.1f}{mean:8.2f}   {each}", flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """What to run on what."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default="demo")
+    parser.add_argument("--task", default="../shared/data/sst2/validation.parquet")
+    parser.add_argument("--calibration", default="../shared/data/sst2/train.parquet")
+    parser.add_argument("--metric", default="", help="the task's usual one where none is named")
+    parser.add_argument("--methods", nargs="*", default=UNITS, choices=UNITS)
+    parser.add_argument("--sparsities", nargs="*", type=float, default=[0.5, 0.6, 0.7, 0.8], help="shares of FLOPs to remove")
+    parser.add_argument("--tokens", type=int, default=20_000, help="size of the calibration sample")
+    parser.add_argument("--evaluation", type=int, default=0, help="examples to judge by; 0 = all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def figure(model: torch.nn.Module, tokenizer: object, task: data.Task, options: argparse.Namespace) -> float:
+    """The task's own figure, times 100."""
+    said = predict(model, tokenizer, task.evaluation, 64, options.max_length).said
+    return 100 * METRICS[task.metric].compute(task.evaluation.labels or [], said)
+
+
+def mean_length(tokenizer: object, examples: data.Examples, options: argparse.Namespace) -> float:
+    """Tokens per row."""
+    rows = data.encode(tokenizer, examples, options.max_length).inputs["input_ids"]
+    return sum(map(len, rows)) / len(rows)
+
+
+if __name__ == "__main__":
+    main()
