@@ -6,10 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from pages import _ui
-from prune_core import PruneError, data, formatting, uploads
+from prune_core import PruneError, data, takeaways, uploads
 from prune_core.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.preview import Peek
+from prune_core.quantities import headline
 from prune_core.store import Store
 
 KEEP = {"persist_state": "session"}
@@ -144,7 +145,8 @@ def _dense_accuracy(store: Store, plan: dict[str, object]) -> None:
         st.caption("The dense model has not been measured on this data yet; the study does that first.")
         return
     row = store.rows("accuracy", [known[-1].id]).iloc[0]
+    figure, _ = headline(row["metric"])
     st.markdown(
-        f"**The dense model is right on {formatting.percent(row['accuracy'])}** of {row['n']} evaluation sentences "
-        f"(95% interval {formatting.percent(row['low'])} to {formatting.percent(row['high'])}; job {known[-1].id})."
+        f"**The dense model reaches {figure.show(row['score'])} {takeaways.in_words(figure)}** on {row['n']} evaluation examples "
+        f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
     )
