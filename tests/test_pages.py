@@ -227,7 +227,7 @@ def test_rows_of_a_known_task_bear_label_names(monkeypatch):
 def test_what_the_store_knows_of_the_dense_model_stands_beside_the_data(store):
     ids = sample_rows.fill(store, 40)
     at = opened("prune")
-    assert any(f"job {ids[0]}" in text.value and "evaluation sentences" in text.value for text in at.markdown)
+    assert any(f"job {ids[0]}" in text.value and "evaluation examples" in text.value for text in at.markdown)
     at.text_input(key="checkpoint").set_value("somebody/else").run()
     assert any("has not been measured" in text.value for text in at.caption)
 
