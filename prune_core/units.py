@@ -138,38 +138,54 @@ def flops(model: nn.Module, length: float) -> tuple[float, float]:
     return left, whole
 
 
-
-def forward(subs: Sequence[Sublayer], x: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor]:
-    """(features of each sub-layer, (tokens, columns) each; final hidden states), packed, from the first one's input."""
-    found = []
+def forward(subs: Sequence[Sublayer], x: Tensor, mask: Tensor, seen: Callable[[Tensor], None]) -> Tensor:
+    """Final hidden states from the first one's padded input; `seen` is shown every sub-layer's features on the way."""
     for sub in subs:
-        found.append(sub.features(x, mask))
-        x = sub.norm(sub.close(found[-1], x))
-    return found, x
+        a = sub.features(x, mask)
+        seen(a)
+        x = sub.norm(sub.close(a, x))
+    return x
 
 
 def mask_gradients(
-    subs: Sequence[Sublayer], x: Tensor, mask: Tensor, loss: Callable[[Tensor, Tensor], Tensor], reads: int | None
-) -> tuple[list[Tensor], list[Tensor]]:
-    """(features (sentences, tokens, columns), the loss's gradients for masks of ones on them (sentences, columns)) per sub-layer.
+    subs: Sequence[Sublayer],
+    x: Tensor,
+    mask: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    reads: int | None,
+    seen: Callable[[Tensor], None] | None = None,
+) -> list[Tensor]:
+    """The loss's gradients for masks of ones on each sub-layer's features, (sentences, columns) each.
 
     x is the first one's padded input; `loss` takes final padded hidden states and their mask, of the first `reads` tokens.
     Nothing below the first features is differentiated, no weight, and in the last block no token that the loss cannot see.
+    `seen` is shown the features of each sub-layer, (sentences, tokens, columns), and then of the last block's unseen tokens
+    too. Features and gradients are reduced as soon as they are there: a pass over memory that is out of the cache again
+    costs as much as a matrix product.
     """
-    features: list[Tensor] = []
-    tracked: list[Tensor] = []
+    found: list[Tensor] = [x] * len(subs)
+
+    def watch(place: int, a: Tensor) -> None:
+        features = a.detach()
+        a.register_hook(lambda gradient: found.__setitem__(place, (features * gradient).sum(1)))
+
     whole = x
-    with torch.enable_grad():
-        for sub in subs:
-            first = reads if sub.block is subs[-1].block else None
+    for place, sub in enumerate(subs):
+        first = reads if sub.block is subs[-1].block else None
+        with torch.enable_grad():
             a = sub.features(x, mask, first)
-            tracked.append(a if tracked else a.requires_grad_())
+            if place == 0:
+                bottom = a.requires_grad_()
+            watch(place, a)
             x = sub.norm(sub.close(a, x[:, :first]))
+        if seen is not None:
             with torch.no_grad():
-                features.append(sub.features(whole, mask) if first else a.detach())
-                whole = sub.norm(sub.close(features[-1], whole)) if first else x
-        gradients = torch.autograd.grad(loss(x, mask[:, :reads]), tracked)
-    return features, [(a.detach() * gradient).sum(1) for a, gradient in zip(tracked, gradients, strict=True)]
+                features = sub.features(whole, mask) if first else a.detach()
+                seen(features)
+                whole = sub.norm(sub.close(features, whole)) if first else x
+    with torch.enable_grad():
+        torch.autograd.grad(loss(x, mask[:, :reads]), bottom)
+    return found
 
 
 def logits(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:

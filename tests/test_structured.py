@@ -67,7 +67,8 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
         with torch.no_grad():
             x, mask = encoders.embed(model, batch)
         loss = partial(task_loss, model, batch["labels"])
-        features, gradients = mask_gradients(subs, encoders.unpack(x, mask), mask, loss, reads(model))
+        features: list[torch.Tensor] = []
+        gradients = mask_gradients(subs, encoders.unpack(x, mask), mask, loss, reads(model), features.append)
         for sub, a in zip(subs, features, strict=True):
             torch.testing.assert_close(a[mask], sub.features(x, mask), atol=1e-4, rtol=1e-4)
             x = sub.norm(sub.close(a[mask], x))

@@ -99,18 +99,17 @@ class Gauge:
         subs = self.subs[place:]
         found = [torch.zeros(2, sub.output.in_features, device=device_of(self.model)) for sub in subs]
         for i, (x, mask) in enumerate(zip(pruned.inputs, pruned.masks, strict=True)):
-            x, real = unpack(x.to(self.dtype), mask), mask.flatten().to(self.dtype)
+            x, real, energies = unpack(x.to(self.dtype), mask), mask.flatten().to(self.dtype), []
+            seen = lambda a: energies.append((real @ a.flatten(0, 1).square()).float())  # noqa: B023, E731
             if place == 0:
-                features, hidden = forward(subs, x, mask)
-                self.teacher.append(logits(self.model, hidden, mask))
+                self.teacher.append(logits(self.model, forward(subs, x, mask, seen), mask))
             else:
                 loss = partial(self._loss, self.teacher[i])
-                features, gradients = mask_gradients(subs, x, mask, loss, self.reads)
-                for known, gradient in zip(found, gradients, strict=True):
+                for known, gradient in zip(found, mask_gradients(subs, x, mask, loss, self.reads, seen), strict=True):
                     # a batch's divergence is the mean over its sentences: the paper's constants suppose that scale
                     known[0] += gradient.float().mean(0).square() / 2
-            for known, a in zip(found, features, strict=True):
-                known[1] += (real[None] @ a.flatten(0, 1).square())[0]
+            for known, energy in zip(found, energies, strict=True):
+                known[1] += energy
         sentences, tokens = sum(map(len, pruned.masks)), sum(map(len, pruned.inputs))
         for sub, known in zip(subs, found, strict=True):
             known[0] /= sentences

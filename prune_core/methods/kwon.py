@@ -68,7 +68,7 @@ class Kwon(UnitMethod):
             report(count / len(batches), f"Fisher information, batch {count + 1} of {len(batches)}")
             x, mask = embed(model, batch)
             loss = partial(task_loss, model, batch["labels"])
-            _, gradients = mask_gradients(subs, unpack(x.to(dtype), mask), mask, loss, reads(model))
+            gradients = mask_gradients(subs, unpack(x.to(dtype), mask), mask, loss, reads(model))
             for sub, gradient, rows in zip(subs, gradients, found, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)
         return [torch.cat(rows) for rows in found]
