@@ -213,6 +213,7 @@ def gradient_dtype(precision: str, device: torch.device) -> torch.dtype:
     """bf16 where asked for, or with "auto" where the device multiplies it much faster; else fp32."""
     if precision == "auto":
         cuda = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        amx = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
-        precision = "bf16" if cuda or amx else "fp32"
+        known = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = known.get("amx_bf16", False) or known.get("avx512_bf16", False)
+        precision = "bf16" if cuda or native else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
