@@ -57,6 +57,11 @@ class View:
         return next((job.facts["kind"] for job in self.jobs if "kind" in job.facts), "classification")
 
     @property
+    def pairs(self) -> bool:
+        """Whether the study's examples have two texts."""
+        return any(job.facts.get("pairs", False) for job in self.jobs)
+
+    @property
     def waiting(self) -> bool:
         """Whether some of this study is still to come."""
         return any(job.status in ACTIVE for job in self.jobs)

@@ -26,8 +26,9 @@ def what(store: Store) -> dict[str, object]:
     with left:
         plan: dict[str, object] = {"checkpoint": _checkpoint()}
         task = st.selectbox("Data", list(TITLES), format_func=TITLES.get, key="task", **KEEP)
-        plan["task"] = _file(store) if task == FILE else task
+        plan["task"] = _file(store, "") if task == FILE else task
         plan |= _sizes()
+        plan["calibration"] = _calibration(store)
     with right:
         if task == FILE:
             plan |= _file_rows(str(plan["task"]))
@@ -37,7 +38,7 @@ def what(store: Store) -> dict[str, object]:
             _hub_rows(store, task)
         if plan["task"]:
             _dense_accuracy(store, plan)
-    return plan
+    return plan if plan["calibration"] is not None else plan | {"task": ""}
 
 
 def _checkpoint() -> str:
@@ -54,16 +55,27 @@ def _sizes() -> dict[str, object]:
     return {"calibration_size": calibration, "evaluation_size": evaluation}
 
 
-def _file(store: Store) -> str:
+def _calibration(store: Store) -> str | None:
+    """The path of a calibration file of the reader's own; "" where the data calibrates, None where it cannot be read."""
+    with st.expander("Calibrate on a file of its own", icon=":material/tune:", key="own-calibration"):
+        st.caption("With the same columns as the data. Only Kwon et al. read its labels. Left empty, sentences of the data are used.")
+        path = _file(store, "calibration-")
+        table = _ui.attempt(data.read_table, path) if path else None
+        if table is not None:
+            st.caption(f"{len(table):,} rows: {', '.join(map(str, table.columns))}.")
+    return path if table is not None or not path else None
+
+
+def _file(store: Store, of: str) -> str:
     """The path of the reader's file; an upload is kept in the home folder and becomes the path."""
 
     def keep() -> None:
-        if uploaded := st.session_state["upload"]:
-            st.session_state["path"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue()))
+        if uploaded := st.session_state[f"{of}upload"]:
+            st.session_state[f"{of}path"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue()))
 
-    st.file_uploader("Upload it", ["csv", "jsonl", "parquet"], key="upload", on_change=keep)
+    st.file_uploader("Upload it", ["csv", "jsonl", "parquet"], key=f"{of}upload", on_change=keep)
     help = "Where the file lies on the machine that serves this page. An upload is kept in PruneScope's own folder and named here."
-    return st.text_input("or give its path", key="path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
+    return st.text_input("or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
 
 
 def _file_rows(path: str) -> dict[str, object]:
@@ -130,7 +142,7 @@ def _hub_rows(store: Store, task: str) -> None:
 
 def _dense_accuracy(store: Store, plan: dict[str, object]) -> None:
     """What the dense model reaches on this data, where a study has measured it."""
-    source = data.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label")))
+    source = data.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
     # an experiment of the same data writes paths as stored ones do
     wanted = Experiment(str(plan["checkpoint"]), source, measures=(MEASURES["accuracy"](),))
     known = [

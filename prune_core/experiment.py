@@ -286,6 +286,7 @@ class _Bench:
             "dtype": str(next(self.dense.parameters()).dtype).removeprefix("torch."),
             "batch_size": self.batch_size,
             "kind": self.task.kind,
+            "pairs": self.task.evaluation.pairs is not None,
             "metric": self.task.metric,
             "label_names": list(self.labels),
             "calibration_n": len(self.task.calibration),

@@ -1,4 +1,4 @@
-"""Predictions for a typed sentence, from a process of its own that keeps the models loaded between questions.
+"""What models say of a typed sentence, pair or question, from a process of its own that keeps the models loaded between questions.
 
 `Predictor` is the asking side and imports nothing heavy; `python -m prune_core.inspect` is the answering side. They talk
 in JSON lines. The answering process ends when its input closes, so it never outlives whoever asked.
@@ -33,13 +33,16 @@ class Predictor:
         self.process: subprocess.Popen[str] | None = None
         self.turn = threading.Lock()  # the pages of several readers share one process
 
-    def predict(self, checkpoints: Sequence[str], texts: Sequence[str]) -> list[dict[str, Any]]:
-        """One answer a checkpoint: labels and probabilities (texts, labels), or an error sentence."""
+    def predict(self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """One answer a checkpoint: what it said of every text, its labels and their probabilities, or an error sentence.
+
+        `pairs` are the second texts, or the contexts of questions.
+        """
         with self.turn:
             process = self._running()
             assert process.stdin and process.stdout, "opened with pipes"
             try:
-                process.stdin.write(json.dumps({"checkpoints": list(checkpoints), "texts": list(texts)}) + "\n")
+                process.stdin.write(json.dumps({"checkpoints": list(checkpoints), "texts": list(texts), "pairs": pairs and list(pairs)}) + "\n")
                 process.stdin.flush()
                 ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
                 answer = process.stdout.readline() if ready else ""
@@ -85,22 +88,28 @@ def answer(questions: TextIO, answers: TextIO) -> None:
     kept: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
     for line in questions:
         question = json.loads(line)
-        print(json.dumps([_one(kept, name, question["texts"]) for name in question["checkpoints"]]), file=answers, flush=True)
+        print(json.dumps([_one(kept, name, question["texts"], question["pairs"]) for name in question["checkpoints"]]), file=answers, flush=True)
 
 
-def _one(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str, texts: list[str]) -> dict[str, Any]:
+def _one(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str, texts: list[str], pairs: list[str] | None) -> dict[str, Any]:
     """One checkpoint's answer; what the user can mend comes back as a sentence."""
+    from .encoders import kind_of, longest
     from .examples import Examples
-    from .predict import probabilities
+    from .predict import predict
 
     started = time.perf_counter()
     try:
         model, tokenizer = _model(kept, checkpoint)
     except PruneError as error:
         return {"checkpoint": checkpoint, "error": str(error)}
-    found = probabilities(model, tokenizer, Examples(texts))
+    kind = kind_of(model)
+    if kind == "span" and not pairs:
+        return {"checkpoint": checkpoint, "error": "It finds answers in a text; give the text as well."}
+    found = predict(model, tokenizer, Examples(texts, pairs, kind=kind), max_length=longest(model))
     names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
-    return {"checkpoint": checkpoint, "labels": names, "probabilities": found.tolist(), "seconds": time.perf_counter() - started}
+    said = [names[each] for each in found.said] if kind == "classification" else found.said
+    answered = {"checkpoint": checkpoint, "labels": names, "said": said, "probabilities": found.probabilities}
+    return answered | {"seconds": time.perf_counter() - started}
 
 
 def _model(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str) -> tuple[Any, Any]:

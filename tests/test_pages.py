@@ -25,8 +25,9 @@ class Oracle:
 
     def close(self) -> None: ...
 
-    def predict(self, checkpoints: list[str], texts: list[str]) -> list[dict]:
-        return [{"checkpoint": c, "labels": ["negative", "positive"], "probabilities": [[0.2, 0.8]], "seconds": 0.01} for c in checkpoints]
+    def predict(self, checkpoints: list[str], texts: list[str], pairs: list[str] | None) -> list[dict]:
+        said = {"labels": ["negative", "positive"], "said": ["positive"], "probabilities": [[0.2, 0.8]], "seconds": 0.01}
+        return [{"checkpoint": checkpoint, **said} for checkpoint in checkpoints]
 
 
 @pytest.fixture
@@ -169,6 +170,18 @@ def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
     assert not at.exception and not at.error
     source = store.jobs()[0].experiment["source"]
     assert (source["task"], source["text"], source["text_pair"], source["label"]) == (path, "review", "title", "stars")
+
+
+def test_a_calibration_file_of_its_own_goes_into_the_plan(store, tmp_path):
+    at = opened("prune")
+    at.text_input(key="calibration-path").set_value("/no/such/file.csv").run()
+    assert "no such file" in at.error[0].value and not any(button.key == "queue-plan" for button in at.button)
+    file = tmp_path / "own.csv"
+    file.write_text("text\nA sentence of mine that has more than nine words in all.\n")
+    at.text_input(key="calibration-path").set_value(str(file)).run()
+    at.button(key="queue-plan").click().run()
+    assert not at.exception and not at.error
+    assert {job.experiment["source"]["calibration"] for job in store.jobs()} == {str(file)}
 
 
 def test_the_same_bytes_are_the_same_source(tmp_path):

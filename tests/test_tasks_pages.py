@@ -47,6 +47,8 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
             assert "Which heads and neurons are left?" in text
         if page == "compare":
             assert "in work, and in time?" in text and (study != "span" or "Read the answers" in text)
+        if page == "inspect":
+            assert "Answered in" in text and not at.error
         if page == "attack":
             assert "no label to flip" in text
 
