@@ -151,4 +151,5 @@ elif view.kind == "regression":
     scores(told)
 else:
     predictions(told)
-st.caption(f"Answered in {formatting.seconds(sum(answer['seconds'] for answer in told.values()))}, {formatting.plural(len(told), 'model')}.")
+took = sum(answer["seconds"] for answer in told.values())
+st.caption(f"Answered in {formatting.seconds(took)}, {formatting.plural(len(told), 'model')}.")

@@ -42,7 +42,8 @@ class Predictor:
             process = self._running()
             assert process.stdin and process.stdout, "opened with pipes"
             try:
-                process.stdin.write(json.dumps({"checkpoints": list(checkpoints), "texts": list(texts), "pairs": pairs and list(pairs)}) + "\n")
+                asked = {"checkpoints": list(checkpoints), "texts": list(texts), "pairs": pairs and list(pairs)}
+                process.stdin.write(json.dumps(asked) + "\n")
                 process.stdin.flush()
                 ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
                 answer = process.stdout.readline() if ready else ""
@@ -88,7 +89,8 @@ def answer(questions: TextIO, answers: TextIO) -> None:
     kept: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
     for line in questions:
         question = json.loads(line)
-        print(json.dumps([_one(kept, name, question["texts"], question["pairs"]) for name in question["checkpoints"]]), file=answers, flush=True)
+        found = [_one(kept, name, question["texts"], question["pairs"]) for name in question["checkpoints"]]
+        print(json.dumps(found), file=answers, flush=True)
 
 
 def _one(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str, texts: list[str], pairs: list[str] | None) -> dict[str, Any]:
