@@ -1,7 +1,5 @@
 """The first step of the Prune page: checkpoint and data, with five rows to look at and what the dense model reaches."""
 
-from pathlib import Path
-
 import pandas as pd
 import streamlit as st
 
@@ -35,7 +33,7 @@ def what(store: Store) -> dict[str, object]:
         elif task == "demo":
             _rows(data.read_table(str(data.DEMO))[["label", "text"]])
         else:
-            _hub_rows(store, task)
+            _hub_rows(task)
         if plan["task"]:
             _dense_accuracy(store, plan)
     return plan if plan["calibration"] is not None else plan | {"task": ""}
@@ -112,13 +110,13 @@ def _rows(table: pd.DataFrame, of: str = "") -> None:
 
 
 @st.cache_resource(show_spinner=False, max_entries=len(data.KNOWN))
-def _peek(home: str, task: str) -> Peek:
-    return Peek(task, Path(home) / "workers" / "preview.log")
+def _peek(task: str) -> Peek:
+    return Peek(task)
 
 
-def _hub_rows(store: Store, task: str) -> None:
+def _hub_rows(task: str) -> None:
     """A known task's first rows; another process asks the Hub for them, and the page does not wait."""
-    peek = _peek(str(store.home), task)
+    peek = _peek(task)
     waiting = not peek.is_over
 
     def show() -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _answers, _frame, _ui
+from pages import _answers, _export, _frame, _ui
 from prune_core import formatting, plots, takeaways
 from prune_core.quantities import Quantity, available, summary
 
@@ -146,3 +146,4 @@ if len(tables["accuracy"]):
             )
         )
         st.caption("McNemar's exact test asks whether the broken and fixed sentences could be this uneven by chance; small p says no.")
+_export.offer(view)

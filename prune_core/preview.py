@@ -6,49 +6,26 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 from . import PruneError
+from .aside import Aside
 
-ROOT = Path(__file__).resolve().parent.parent
 ROWS = 5
-LONGEST = 400  # characters of a text; the whole answer must fit into a pipe's buffer, which nobody reads before the end
+LONGEST = 400  # characters of a text
 PATIENCE = 90.0  # seconds
 
 
-class Peek:
+class Peek(Aside):
     """One question to the Hub, on its way or answered."""
 
-    def __init__(self, task: str, log: Path):
-        self.task, self.log = task, log
-        self.started = time.monotonic()
-        self.answer: dict[str, Any] | None = None
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as errors:
-            command = [sys.executable, "-m", "prune_core.preview", task]
-            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the answer is there; a process without one after a while is ended."""
-        if self.process.poll() is None and time.monotonic() - self.started > PATIENCE:
-            self.process.kill()
-            self.process.wait()
-        return self.process.poll() is not None
+    def __init__(self, task: str):
+        super().__init__("prune_core.preview", task, patience=PATIENCE)
 
     def rows(self) -> list[dict[str, Any]]:
         """Up to five rows; PruneError where they could not be had."""
-        if self.answer is None:
-            assert self.process.stdout, "opened with a pipe"
-            told = self.process.stdout.read()
-            self.answer = json.loads(told) if told else {"error": f"{self.task}: no answer from the Hub; {self.log} may say why."}
-        if "error" in self.answer:
-            raise PruneError(self.answer["error"])
-        return self.answer["rows"]
+        return json.loads(self.output())
 
 
 def fetch(task: str) -> list[dict[str, Any]]:
@@ -78,7 +55,6 @@ def _shown(value: Any, names: tuple[str, ...]) -> Any:
 
 if __name__ == "__main__":
     try:
-        answer: dict[str, Any] = {"rows": fetch(sys.argv[1])}
+        print(json.dumps(fetch(sys.argv[1])))
     except PruneError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+        sys.exit(str(error))

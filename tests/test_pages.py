@@ -198,7 +198,7 @@ class Told:
     is_over = True
     failure = ""
 
-    def __init__(self, task: str, log: Path): ...
+    def __init__(self, task: str): ...
 
     def rows(self) -> list[dict]:
         if self.failure:
@@ -219,7 +219,7 @@ def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
 
 def test_without_a_network_the_process_answers_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no cache"))
-    peek = preview.Peek("sst2", tmp_path / "log")
+    peek = preview.Peek("sst2")
     while not peek.is_over:
         time.sleep(0.1)
     with pytest.raises(PruneError, match="sst2 can be neither fetched .* nor found"):

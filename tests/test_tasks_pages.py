@@ -1,6 +1,7 @@
 """A study of answers in a text, with a structured method: run for real on a tiny model, then read on every page."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import tiny
 from streamlit.testing.v1 import AppTest
 from test_tasks import squad_rows, written
 
-from prune_core import encoders, jobs
+from prune_core import encoders, jobs, load
 from prune_core.cli import main
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -51,6 +52,27 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
             assert "Answered in" in text and not at.error
         if page == "attack":
             assert "no label to flip" in text
+
+
+def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home: Path) -> None:
+    at = AppTest.from_file(APP, default_timeout=60)
+    at.query_params["study"] = "Questions"
+    at.query_params["export-model"] = "2"
+    at.run()
+    at.switch_page("pages/compare.py").run()
+    folder = next(field for field in at.text_input if field.label == "Folder").value
+    at.button(key="export-write").click().run()
+    while not at.session_state["export"].is_over:
+        time.sleep(0.2)
+    at.run()
+    assert not at.exception and not at.error and "largest difference" in at.success[0].value
+    small, _ = load(folder)
+    assert Path(folder).parent == home / "exports" and hasattr(small.config, "prunescope")
+    at.button(key="export-write").click().run()
+    while not at.session_state["export"].is_over:
+        time.sleep(0.2)
+    at.run()
+    assert "is not empty" in at.error[0].value
 
 
 def test_attacks_on_answers_are_refused_before_anything_runs(tmp_path: Path, capsys) -> None:
