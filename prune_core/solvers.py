@@ -6,6 +6,7 @@ Pure tensor functions of a weight matrix and the gram of its inputs. They know n
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -42,11 +43,38 @@ def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), H.flip(0, 1), used
 
 
-def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor], Tensor], width: int = 128, group: int = 0) -> Tensor:
+Choose = Callable[[Tensor, Tensor], Tensor]  # weights w (rows, c) of the next c columns, their U (c, c) -> True where one goes
+
+
+def separately(choose: Callable[[Tensor], Tensor]) -> Choose:
+    """SparseGPT's choice: by w²/U_jj², what the error would be if this weight alone went; `choose` sees (rows, c)."""
+    return lambda w, U: choose((w / U.diagonal()).square())
+
+
+def jointly(keep: int, group: int) -> Choose:
+    """Of all ways to remove group − keep neighbours, the one with the least error when they go together.
+
+    Optimal brain surgeon for a set S of weights: w_S ([H⁻¹]_SS)⁻¹ w_Sᵀ, where H⁻¹ = UᵀU is of the columns not yet passed.
+    Weights judged one by one miss that two neighbours may stand in for each other.
+    """
+    sets = torch.tensor(list(combinations(range(group), group - keep)))  # (sets, removed)
+
+    def choose(w: Tensor, U: Tensor) -> Tensor:
+        ways = sets.to(w.device)
+        inverse = U.T @ U
+        blocks = torch.linalg.inv(inverse[ways[:, :, None], ways[:, None, :]])  # (sets, removed, removed)
+        gone = w[:, ways].transpose(0, 1)  # (sets, rows, removed)
+        best = ways[((gone @ blocks) * gone).sum(-1).argmin(0)]
+        return torch.zeros_like(w, dtype=torch.bool).scatter_(1, best, True)
+
+    return choose
+
+
+def column_sweep(weight: Tensor, U: Tensor, choose: Choose, width: int = 128, group: int = 0) -> Tensor:
     """SparseGPT (Frantar & Alistarh 2023, Algorithm 1): columns left to right, errors pushed into the columns not yet seen.
 
-    `choose` sees the scores w²/U_jj² of the next `group` columns (rows, ≤ group) and answers True where a weight goes;
-    without a group it chooses among `width` columns at once. Width is how many columns wait for one large update.
+    `choose` decides on the next `group` columns, or on `width` columns at once where there is no group. Width is how many
+    columns wait for one large update.
     """
     W = weight.clone()
     columns = W.shape[1]
@@ -59,8 +87,7 @@ def column_sweep(weight: Tensor, U: Tensor, choose: Callable[[Tensor], Tensor], 
         gone, errors = torch.empty_like(w), torch.empty_like(w)
         for i in range(end - start):
             if i % group == 0:
-                scores = (w[i : i + group] / pivots[i : i + group, None]).square()
-                gone[i : i + group] = choose(scores.T).T
+                gone[i : i + group] = choose(w[i : i + group].T, local[i : i + group, i : i + group]).T
             torch.mul(w[i], gone[i], out=errors[i]).div_(pivots[i])
             w[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
         W[:, start:end] = (w * (1 - gone)).T

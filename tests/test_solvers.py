@@ -1,12 +1,13 @@
 """Small cases with known answers: what the solvers must do exactly."""
 
+from itertools import combinations
 
 import pytest
 import torch
 
 from prune_core import PruneError
 from prune_core.masks import lowest, lowest_of_each
-from prune_core.solvers import column_sweep, damped, exact_obs, refit, upper_factor
+from prune_core.solvers import column_sweep, damped, exact_obs, jointly, refit, separately, upper_factor
 
 
 def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,7 +74,7 @@ def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> Non
     gone[:, 0] = True
     for width in (3, 8):
         parts = iter(gone.split(width, dim=1))
-        found = column_sweep(weight, U, lambda scores, parts=parts: next(parts), width)
+        found = column_sweep(weight, U, lambda w, _, parts=parts: next(parts), width)
         for row, new in zip(weight, found, strict=True):
             torch.testing.assert_close(new, least_squares(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7)
 
@@ -81,7 +82,7 @@ def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> Non
 def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
     weight, gram = problem()
     U, H, _ = upper_factor(gram, 0.01)
-    swept = column_sweep(weight, U, lambda scores: lowest(scores, 0.5), 4)
+    swept = column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.5)), 4)
     found = refit(swept, weight, H, 30)
     assert torch.equal(found != 0, swept != 0) and torch.equal(refit(swept, weight, H, 0), swept)
     for row, new in zip(weight, found, strict=True):
@@ -91,7 +92,19 @@ def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
 def test_sweep_that_removes_nothing_is_the_identity() -> None:
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.01)
-    assert torch.equal(column_sweep(weight, U, lambda scores: lowest(scores, 0.0)), weight)
+    assert torch.equal(column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.0))), weight)
+
+
+def test_weights_judged_together_are_what_brute_force_picks() -> None:
+    """Of the first group's six pairs the one whose loss, all later columns refitted, is least; the pattern holds everywhere."""
+    weight, gram = problem()
+    U, _, _ = upper_factor(gram, 0.0)
+    found = column_sweep(weight, U, jointly(2, 4), 8, 4)
+    assert ((found != 0).unflatten(-1, (-1, 4)).sum(-1) == 2).all()
+    for row, new in zip(weight, found, strict=True):
+        ways = [torch.tensor([i in kept or i > 3 for i in range(8)]) for kept in combinations(range(4), 2)]
+        best = min(ways, key=lambda keep: float(error(row, least_squares(row, gram, keep), gram)))
+        assert torch.equal(new[:4] != 0, best[:4])
 
 
 def test_every_better_solver_leaves_less_error() -> None:
@@ -100,7 +113,7 @@ def test_every_better_solver_leaves_less_error() -> None:
     gram = gram * scale * scale[:, None]
     plain = weight.masked_fill(lowest(weight.abs(), 0.5), 0)
     wanda = weight.masked_fill(lowest(weight.abs() * gram.diagonal().sqrt(), 0.5), 0)
-    swept = column_sweep(weight, upper_factor(gram, 0.0)[0], lambda scores: lowest(scores, 0.5), 32)
+    swept = column_sweep(weight, upper_factor(gram, 0.0)[0], separately(lambda scores: lowest(scores, 0.5)), 32)
     exact = exact_obs(weight, torch.linalg.inv(gram), 16)
     errors = [float(error(weight, new, gram).sum()) for new in (plain, wanda, swept, exact)]
     assert errors == sorted(errors, reverse=True)

@@ -7,6 +7,7 @@ least-squares map from sparse-path inputs to dense outputs (adaptive dense weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from ..encoders import head, head_linears
 from ..layerwise import LayerwiseMethod, Solved, Stats, Stream, damping_option
 from ..masks import lowest
 from ..plugins import option
-from ..solvers import column_sweep, damped, exact_obs, refit, upper_factor
+from ..solvers import Choose, column_sweep, damped, exact_obs, jointly, refit, separately, upper_factor
+
+JOINT_WAYS = 100  # to choose the weights of one group together
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,15 @@ class AKR(LayerwiseMethod):
         if "upper" not in fit.memo:
             fit.memo["upper"] = upper_factor(fit.gram, self.damping)
         U, H, used = fit.memo["upper"]
-        choose = lambda scores: self.choose(scores, per_row=False)  # noqa: E731
-        pruned = column_sweep(target, U, choose, self.block_size, self.keep_of[1])
+        pruned = column_sweep(target, U, self._choice(), self.block_size, self.keep_of[1])
         return refit(pruned, target, H, self.refit_steps), used
+
+    def _choice(self) -> Choose:
+        """Weights of a small pattern's group are judged together, as 2:4 has 6 ways and 4:8 has 70; others one by one."""
+        keep, group = self.keep_of
+        if group and comb(group, keep) <= JOINT_WAYS:
+            return jointly(keep, group)
+        return separately(lambda scores: self.choose(scores, per_row=False))
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
         """Algorithm 1's last lines: the layers that are not pruned are refitted with eq. 5 as well."""

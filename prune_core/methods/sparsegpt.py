@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..layerwise import LayerwiseMethod, Solved, Stats, damping_option
 from ..plugins import option
-from ..solvers import column_sweep, upper_factor
+from ..solvers import column_sweep, separately, upper_factor
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,6 @@ class SparseGPT(LayerwiseMethod):
         if "upper" not in stats.memo:
             stats.memo["upper"] = upper_factor(stats.gram, self.damping)
         U, _, used = stats.memo["upper"]
-        return Solved(column_sweep(weight, U, self.remove, self.block_size, self.keep_of[1]), bias, used)
-
-    def remove(self, scores: Tensor) -> Tensor:
-        """The block's share of the whole matrix's sparsity, compared across rows."""
-        return self.choose(scores, per_row=False)
+        # each block's share of the sparsity, compared across rows
+        choose = separately(lambda scores: self.choose(scores, per_row=False))
+        return Solved(column_sweep(weight, U, choose, self.block_size, self.keep_of[1]), bias, used)
