@@ -22,6 +22,7 @@ import torch
 from prune_core import encoders
 from prune_core.data import Examples, load
 from prune_core.examples import Source
+from prune_core.experiment import seed_everything
 from prune_core.plugins import quiet
 
 
@@ -89,15 +90,16 @@ class Seconds:
 def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int) -> tuple[list[tuple], Seconds]:
     """(outcome, perturbed text, queries) of each sentence, and seconds."""
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import Budget, Clock
+    from prune_core.attacks.budget import Budget, Pulse
     from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.victim import Victim
 
-    clock = Clock(quiet)
+    pulse = Pulse(quiet)
     seconds = Seconds()
-    victim = Victim(model, tokenizer, clock)
+    victim = Victim(model, tokenizer, pulse.beat)
     budget = Budget(queries=10**6, seconds=10**6)
-    outcomes = list(engine.run(RECIPES[name], victim, clock, examples, range(len(examples)), budget, seed))
+    found = engine.run(RECIPES[name], victim, pulse, examples, range(len(examples)), budget, seed)
+    outcomes = sorted(found, key=lambda outcome: outcome.example)
     return [(outcome.outcome, outcome.perturbed, outcome.queries) for outcome in outcomes], seconds.stop()
 
 
@@ -106,17 +108,17 @@ def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examp
     from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
     from textattack.models.wrappers import HuggingFaceModelWrapper
 
-    from prune_core.attacks.budget import Clock
-    from prune_core.attacks.engine import example_seed, seeded
+    from prune_core.attacks.engine import example_seed
     from prune_core.attacks.recipes import RECIPES
+    from prune_core.attacks.sentences import Encoder
 
     seconds = Seconds()
     wrapper = HuggingFaceModelWrapper(model, tokenizer)
-    attack = RECIPES[name].build(wrapper, Clock(quiet))
+    attack = RECIPES[name].build(wrapper, Encoder(encoders.device_of(model), lambda: None))
     rows: list[tuple] = []
     for index, (text, label) in enumerate(zip(examples.texts, examples.labels or [], strict=True)):
-        with seeded(example_seed(seed, index)):
-            result = attack.attack(text, label)
+        seed_everything(example_seed(seed, index))
+        result = attack.attack(text, label)
         skipped, succeeded = isinstance(result, SkippedAttackResult), isinstance(result, SuccessfulAttackResult)
         outcome = "skipped" if skipped else "success" if succeeded else "failed"
         rows.append((outcome, None if skipped else result.perturbed_text(), result.num_queries))

@@ -13,9 +13,10 @@ import torch
 
 from prune_core import Cancelled
 from prune_core.attacks import neighbours, resources
-from prune_core.attacks.budget import Budget, Clock
+from prune_core.attacks.budget import Budget, Clock, Pulse
 from prune_core.data import Examples
 from prune_core.encoders import ROOT
+from prune_core.experiment import seed_everything
 from prune_core.measures.attack import NAMES, Attack, summary
 from prune_core.plugins import quiet
 
@@ -41,20 +42,24 @@ def victim():
     model, tokenizer = tiny.model(), tiny.tokenizer()
     tokenizer.model_max_length = 64
     texts = list(tiny.SENTENCES[:6])
-    labels = Victim(model, tokenizer, Clock(quiet))(texts).argmax(-1).tolist()
+    labels = Victim(model, tokenizer, nothing)(texts).argmax(-1).tolist()
     labels[1] = 1 - labels[1]
     return model, tokenizer, Examples(texts, labels=labels)
 
 
-def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, model=None):
+def nothing() -> None: ...
+
+
+def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, model=None, most=4):
     from prune_core.attacks import engine
     from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.victim import Victim
 
-    clock = Clock(report)
+    pulse = Pulse(report)
     examples = examples or victim[2]
-    asked = Victim(model or victim[0], victim[1], clock)
-    return list(engine.run(RECIPES[recipe], asked, clock, examples, range(len(examples)), budget, SEED))
+    asked = Victim(model or victim[0], victim[1], pulse.beat)
+    found = engine.run(RECIPES[recipe], asked, pulse, examples, range(len(examples)), budget, SEED, most)
+    return sorted(found, key=lambda outcome: outcome.example)
 
 
 @pytest.mark.parametrize("recipe", NAMES)
@@ -62,15 +67,16 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
     from textattack.models.wrappers import HuggingFaceModelWrapper
 
-    from prune_core.attacks.engine import example_seed, seeded
+    from prune_core.attacks.engine import example_seed
     from prune_core.attacks.recipes import RECIPES
+    from prune_core.attacks.sentences import Encoder
 
     model, tokenizer, examples = victim
-    reference = RECIPES[recipe].build(HuggingFaceModelWrapper(model, tokenizer), Clock(quiet))
+    reference = RECIPES[recipe].build(HuggingFaceModelWrapper(model, tokenizer), Encoder(torch.device("cpu"), nothing))
     ours = attack(victim, recipe)
     for index, outcome in enumerate(ours):
-        with seeded(example_seed(SEED, index)):
-            result = reference.attack(examples.texts[index], examples.labels[index])
+        seed_everything(example_seed(SEED, index))
+        result = reference.attack(examples.texts[index], examples.labels[index])
         kinds = {SkippedAttackResult: "skipped", SuccessfulAttackResult: "success"}
         assert outcome.outcome == kinds.get(type(result), "failed")
         assert outcome.queries == result.num_queries
@@ -86,7 +92,7 @@ def test_our_text_edits_as_textattacks_does(name):
 
     from prune_core.attacks.text import Text
 
-    mine, reference = Text(OrderedDict(text=ODD[name]), Clock(quiet)), AttackedText(ODD[name])
+    mine, reference = Text(OrderedDict(text=ODD[name]), Clock(nothing)), AttackedText(ODD[name])
     assert mine.words == reference.words
     for index in range(len(mine.words)):
         for new in ("", "x", "two words", "hy-phen", "-", "Ünï"):
@@ -123,7 +129,8 @@ def test_budgets_are_kept(victim):
     assert all(row.queries <= 5 for row in few)
     assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
     late = attack(victim, budget=Budget(seconds=1e-9))
-    assert {row.outcome for row in late} == {"failed", "skipped"} and all("time budget" in row.note for row in late)
+    notes = {"failed": "Stopped by the time budget of 1e-09 s.", "skipped": "Already wrong before the attack."}
+    assert {row.outcome for row in late} == set(notes) and all(row.note == notes[row.outcome] for row in late)
     gentle = attack(victim, budget=Budget(share=0.1))
     assert all(row.words_changed <= max(1, -(-len(row.text.split()) // 10)) for row in gentle if row.words_changed is not None)
 
@@ -146,7 +153,40 @@ def test_an_example_that_raises_is_a_row_and_the_run_goes_on(victim):
     assert "not a number" in bad.note and bad.perturbed is None
 
 
-def test_cancel_passes_through_a_search(victim):
+@pytest.mark.parametrize("recipe", NAMES)
+def test_outcomes_are_the_same_however_many_are_attacked_at_once(victim, recipe):
+    one, *others = ([vars(row) | {"seconds": 0} for row in attack(victim, recipe, most=most)] for most in (1, 3, 100))
+    rounded = ("original_probabilities", "perturbed_probabilities")  # other batches round otherwise
+    for other in others:
+        for a, b in zip(one, other, strict=True):
+            assert all(a[key] == pytest.approx(b[key], abs=1e-5) for key in rounded)
+            assert {**a, **dict.fromkeys(rounded)} == {**b, **dict.fromkeys(rounded)}
+
+
+def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
+    from prune_core.attacks.flight import Search, ask, fly
+
+    rounds = []
+
+    def double(texts):
+        rounds.append(list(texts))
+        return [2 * text for text in texts]
+
+    def work(times: int) -> list[float]:
+        return [random.random() + ask(double, [times, turn])[0] for turn in range(times)]
+
+    def alone(times: int) -> list[float]:
+        random.seed(times)
+        return [random.random() + 2 * times for _ in range(times)]
+
+    searches = [Search(lambda times=times: work(times), Clock(nothing), times) for times in (2, 1, 3)]
+    assert sorted(fly(searches, 2), key=len) == [alone(1), alone(2), alone(3)]
+    # the third starts as soon as the second has ended
+    assert rounds == [[2, 0, 1, 0], [2, 1, 3, 0], [3, 1], [3, 2]]
+
+
+def test_cancel_passes_through_a_search(victim, monkeypatch):
+    monkeypatch.setattr("prune_core.attacks.budget._BEAT", 0)  # the attacks here are over too soon to be noticed
     calls = []
 
     def report(progress, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..plugins import Report
@@ -19,34 +20,52 @@ class Budget:
     """Limits for one example."""
 
     queries: int = 500  # as TextAttack counts them: texts that the search asks about, cached answers included
-    seconds: float = 30.0
+    seconds: float = 30.0  # of its own work and its share of the models'
     share: float = 1.0  # of the words that may be changed
 
 
-class Clock:
-    """Asked by everything a search does often: raises OutOfTime, and lets the report raise Cancelled, within a search."""
+class Pulse:
+    """Reports now and then; asked by everything that is done often, so that a cancel comes through."""
 
     def __init__(self, report: Report):
-        self._report = report
-        self._progress, self._message = 0.0, "predicting the sentences to attack"
-        self._beat = 0.0
-        self._end = float("inf")
+        self._report, self._last = report, 0.0
+        self.progress, self.message = 0.0, "starting"
 
-    def start(self, seconds: float, progress: float, message: str) -> None:
-        """A new example begins."""
-        self._end = time.perf_counter() + seconds
-        self._progress, self._message = progress, message
-        self._report(progress, message)
+    def beat(self) -> None:
+        """Cheap enough to call for every text; the report may raise Cancelled."""
+        now = time.perf_counter()
+        if now >= self._last + _BEAT:
+            self._last = now
+            self._report(self.progress, self.message)
+
+
+class Clock:
+    """One search's own time: it runs only while the search does."""
+
+    def __init__(self, beat: Callable[[], None], seconds: float = float("inf")):
+        self._beat, self.seconds = beat, seconds
+        self.spent = 0.0
+        self._since: float | None = None
+
+    def resume(self, charge: float = 0.0) -> None:
+        """The search goes on; `charge` is its share of the seconds that the models took meanwhile."""
+        self.spent, self._since = self.spent + charge, time.perf_counter()
+
+    def pause(self) -> None:
+        """The search waits."""
+        self.spent, self._since = self.total, None
+
+    @property
+    def total(self) -> float:
+        """Seconds so far."""
+        return self.spent + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
     def stop(self) -> None:
-        """No example runs: nothing more runs out."""
-        self._end = float("inf")
+        """What is left to do for this search takes no more from its budget."""
+        self.seconds = float("inf")
 
     def check(self) -> None:
-        """Cheap enough to call for every text."""
-        now = time.perf_counter()
-        if now >= self._beat:
-            self._beat = now + _BEAT
-            self._report(self._progress, self._message)
-        if now >= self._end:
+        """Cheap enough to call for every text: raises OutOfTime, or Cancelled through the beat."""
+        self._beat()
+        if self.total >= self.seconds:
             raise OutOfTime

@@ -5,25 +5,24 @@ The search, the goal and the constraints are TextAttack's own. Knows nothing of 
 
 from __future__ import annotations
 
-import random
-import time
 import traceback
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import editdistance
-import numpy as np
 import torch
 
 from .. import Cancelled, PruneError
 from ..data import Examples
-from .budget import Budget, Clock, OutOfTime
+from ..encoders import device_of
+from .budget import Budget, Clock, OutOfTime, Pulse
+from .flight import Search, fly
 from .recipes import COLUMNS, Recipe, prepared
 from .resources import load_textattack
+from .sentences import Encoder
 from .text import Text
 from .victim import Input, Victim
 
@@ -55,21 +54,31 @@ class Outcome:
 
 
 def run(
-    recipe: Recipe, victim: Victim, clock: Clock, examples: Examples, indices: Sequence[int], budget: Budget, seed: int
+    recipe: Recipe, victim: Victim, pulse: Pulse, examples: Examples, indices: Sequence[int], budget: Budget, seed: int, most: int = 64
 ) -> Iterator[Outcome]:
-    """The outcome of every chosen example, in that order. A cancel leaves at the next text the search makes."""
-    attack = prepared(recipe, victim, budget)
-    victim.remember([_input(examples, index) for index in indices])
-    succeeded = 0
-    for done, index in enumerate(indices):
-        clock.start(budget.seconds, done / len(indices), f"{recipe.name}: {done} of {len(indices)}, {succeeded} succeeded")
-        outcome = _attack_one(attack, clock, examples, index, budget, example_seed(seed, index))
-        succeeded += outcome.outcome == SUCCESS
+    """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome."""
+    encoder = Encoder(device_of(victim.model), pulse.beat)
+    spare: list[Attack] = []  # a search's goal and caches are its own, and serve the next one
+
+    def search(index: int) -> Search:
+        clock = Clock(pulse.beat, budget.seconds)
+
+        def work() -> Outcome:
+            attack = spare.pop() if spare else prepared(recipe, victim, encoder, budget)
+            outcome = _attack_one(attack, clock, examples, index, budget)
+            attack.clear_cache()
+            spare.append(attack)
+            return outcome
+
+        return Search(work, clock, example_seed(seed, index))
+
+    done = succeeded = 0
+    pulse.progress, pulse.message = 0.0, f"{recipe.name}: 0 of {len(indices)}"
+    for outcome in fly(map(search, indices), most):
+        done, succeeded = done + 1, succeeded + (outcome.outcome == SUCCESS)
+        pulse.progress, pulse.message = done / len(indices), f"{recipe.name}: {done} of {len(indices)}, {succeeded} succeeded"
+        pulse.beat()
         yield outcome
-        victim.forget()
-        attack.clear_cache()
-    clock.start(budget.seconds, 1.0, f"{recipe.name}: {succeeded} of {len(indices)} succeeded")
-    clock.stop()
 
 
 def example_seed(seed: int, index: int) -> int:
@@ -77,32 +86,17 @@ def example_seed(seed: int, index: int) -> int:
     return zlib.crc32(f"{seed}:{index}".encode())
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """TextAttack draws from the global generators: seed them, and leave them afterwards as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
 def _input(examples: Examples, index: int) -> Input:
     return examples.texts[index] if examples.pairs is None else (examples.texts[index], examples.pairs[index])
 
 
-def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget, seed: int) -> Outcome:
-    started = time.perf_counter()
+def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
     assert examples.labels is not None, "attacks need labels"
     blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index])
     try:
         given = _input(examples, index)
         columns = OrderedDict(zip(COLUMNS, (given,) if isinstance(given, str) else given))  # noqa: B905
-        with seeded(seed):
-            outcome = _outcome(attack.attack(Text(columns, clock), blank.label), blank, budget)
+        outcome = _outcome(attack.attack(Text(columns, clock), blank.label), blank, budget)
     except (Cancelled, torch.OutOfMemoryError):  # the user, or the experiment, who halves the batch
         raise
     except OutOfTime:
@@ -112,7 +106,7 @@ def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, bu
         outcome = replace(blank, note=str(error))
     except Exception as error:
         outcome = replace(blank, note=traceback.format_exception_only(error)[-1].strip())
-    return replace(outcome, seconds=time.perf_counter() - started)
+    return replace(outcome, seconds=clock.total)
 
 
 def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:

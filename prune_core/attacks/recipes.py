@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .budget import Budget, Clock
+from .budget import Budget
 from .neighbours import Neighbours, load
 from .resources import load_textattack, stopwords
-from .sentences import SentenceSimilarity
-from .victim import Victim
+from .sentences import Encoder, SentenceSimilarity
 
 load_textattack()
 from textattack import Attack  # noqa: E402
@@ -42,7 +41,7 @@ class Recipe:
     name: str
     paper: str
     replaces: str  # a sentence; empty where nothing of the original is replaced
-    build: Callable[[ModelWrapper, Clock], Attack]
+    build: Callable[[ModelWrapper, Encoder], Attack]
 
 
 class NeighbourVectors(AbstractWordEmbedding):
@@ -92,7 +91,7 @@ class SamePartOfSpeech(Constraint):
         return kinds | 0b11 if kinds & 0b11 else kinds  # POS: bit 0 is NOUN, bit 1 VERB
 
 
-def _textfooler_minilm(victim: ModelWrapper, clock: Clock) -> Attack:
+def _textfooler_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
     """Jin et al. 2019, section 2, with the constants of TextAttack's recipe but for WORD_SIMILARITY."""
     table = load()
     vectors = NeighbourVectors(table)
@@ -101,7 +100,7 @@ def _textfooler_minilm(victim: ModelWrapper, clock: Clock) -> Attack:
         StopwordModification(stopwords=stopwords()),
         WordEmbeddingDistance(embedding=vectors, min_cos_sim=WORD_SIMILARITY),
         SamePartOfSpeech(table),
-        SentenceSimilarity(victim.model, clock, threshold=1 - 0.5 / math.pi, window=15),
+        SentenceSimilarity(encoder, threshold=1 - 0.5 / math.pi, window=15),
     ]
     swap = WordSwapEmbedding(max_candidates=50, embedding=vectors)
     return Attack(UntargetedClassification(victim), constraints, swap, GreedyWordSwapWIR(wir_method="delete"))
@@ -127,9 +126,9 @@ RECIPES = {
 }
 
 
-def prepared(recipe: Recipe, victim: Victim, budget: Budget) -> Attack:
-    """The recipe on this victim, held to the budget, the model asked in whole batches."""
-    attack = recipe.build(victim, victim.clock)
+def prepared(recipe: Recipe, victim: ModelWrapper, encoder: Encoder, budget: Budget) -> Attack:
+    """The recipe on this victim, held to the budget, the models asked about whole rounds of texts."""
+    attack = recipe.build(victim, encoder)
     attack.goal_function.query_budget = budget.queries
     attack.goal_function.batch_size = 10**6  # the victim makes the batches: it knows the lengths
     attack.pre_transformation_constraints.append(InputColumnModification(COLUMNS, set(COLUMNS[1:])))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..encoders import MINILM, device_of, resolve
-from .budget import Clock
+from ..encoders import MINILM, resolve
+from .flight import ask
 from .resources import load_textattack
 
 load_textattack()
@@ -29,27 +29,38 @@ def _minilm(device: torch.device) -> tuple[Any, Any]:
 
 
 @torch.inference_mode()
-def encode(texts: Sequence[str], device: torch.device, clock: Clock | None = None) -> Tensor:
-    """(texts, width) unit vectors on the CPU: mean over real tokens, in batches of like length."""
+def encode(texts: Sequence[str], device: torch.device, beat: Callable[[], None] = lambda: None) -> Tensor:
+    """(texts, width) unit vectors on the CPU: mean over real tokens, in batches of like length, equal texts once."""
     model, tokenizer = _minilm(device)
-    ids = tokenizer(list(texts), truncation=True, max_length=256)
-    order = sorted(range(len(texts)), key=lambda index: len(ids["input_ids"][index]))
-    vectors = torch.zeros(len(texts), model.config.hidden_size)
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    ids = tokenizer(list(distinct), truncation=True, max_length=256)
+    order = sorted(range(len(distinct)), key=lambda index: len(ids["input_ids"][index]))
+    vectors = torch.zeros(len(distinct), model.config.hidden_size)
     for start in range(0, len(order), _BATCH):
-        if clock is not None:
-            clock.check()
+        beat()
         indices = order[start : start + _BATCH]
         batch = tokenizer.pad({name: [rows[i] for i in indices] for name, rows in ids.items()}, return_tensors="pt").to(device)
         mask = batch["attention_mask"].unsqueeze(-1)
         hidden = model(**batch).last_hidden_state
         vectors[indices] = nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
-    return vectors
+    return vectors[[distinct[text] for text in texts]]
+
+
+class Encoder:
+    """The encoder that all searches of a run ask."""
+
+    def __init__(self, device: torch.device, beat: Callable[[], None]):
+        self._device, self._beat = device, beat
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """(texts, width)."""
+        return encode(texts, self._device, self._beat)
 
 
 class SentenceSimilarity(SentenceEncoder):
     """TextAttack's windowed sentence constraint over MiniLM vectors."""
 
-    def __init__(self, victim_model: nn.Module, clock: Clock, threshold: float, window: int):
+    def __init__(self, encoder: Encoder, threshold: float, window: int):
         # form of TextFooler: against the text before this swap, and no limit on texts shorter than the window
         super().__init__(
             threshold=threshold,
@@ -58,14 +69,14 @@ class SentenceSimilarity(SentenceEncoder):
             window_size=window,
             skip_text_shorter_than_window=True,
         )
-        self._device, self._clock = device_of(victim_model), clock
+        self._encoder = encoder
         self._known: dict[str, Tensor] = {}
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Vectors of the windows, each distinct window once."""
         new = [text for text in dict.fromkeys(sentences) if text not in self._known]
         if new:
-            self._known.update(zip(new, encode(new, self._device, self._clock), strict=True))
+            self._known.update(zip(new, ask(self._encoder.vectors, new), strict=True))
         return torch.stack([self._known[text] for text in sentences])
 
     def clear_cache(self) -> None:

@@ -5,7 +5,8 @@ Gives the logits that TextAttack's HuggingFaceModelWrapper gives, which pads eve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,45 +14,41 @@ from torch import Tensor, nn
 
 from .. import PruneError
 from ..encoders import device_of
-from .budget import Clock
+from .flight import ask
 from .resources import load_textattack
 
 load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
 
 Input = str | tuple[str, str]  # a sentence or a pair of them
+REMEMBERED = 50_000  # texts with their logits: some 30 MB, whatever the number of examples
 
 
 class Victim(ModelWrapper):
     """Batches of like length on the model's own device; equal texts and equal token ids are asked once."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, clock: Clock, batch_size: int = 32, max_length: int = 0):
+    def __init__(self, model: nn.Module, tokenizer: Any, beat: Callable[[], None], batch_size: int = 32, max_length: int = 0):
         self.model, self.tokenizer = model, tokenizer
-        self.clock, self._batch_size = clock, batch_size
+        self._beat, self._batch_size = beat, batch_size
         limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 512  # unset is a huge number
         self._max_length = min(limit, max_length or limit)
-        self._kept: dict[Input, Tensor] = {}  # the examples themselves
-        self._known: dict[Input, Tensor] = {}  # what the search at hand has asked
+        self._known: OrderedDict[Input, Tensor] = OrderedDict()
 
     def __call__(self, text_input_list: Sequence[Input], **_: Any) -> Tensor:
         """Logits (texts, labels) on the CPU; not-a-number is a sentence."""
-        self.clock.check()
-        new = [text for text in dict.fromkeys(text_input_list) if text not in self._kept and text not in self._known]
-        self._known.update(zip(new, self._predict(new), strict=True))
-        rows = [self._kept[text] if text in self._kept else self._known[text] for text in text_input_list]
-        logits = torch.stack(rows)
+        logits = torch.stack(list(ask(self.logits, text_input_list)))
         if not torch.isfinite(logits).all():
             raise PruneError("The model's output is not a number (NaN or infinite), so it cannot be attacked.")
         return logits
 
-    def remember(self, texts: Sequence[Input]) -> None:
-        """Ask about these now, in full batches, and keep the answers."""
-        texts = list(dict.fromkeys(texts))
-        self._kept.update(zip(texts, self._predict(texts), strict=True))
-
-    def forget(self) -> None:
-        """Drop what searches asked, so that memory stays flat over many examples."""
-        self._known.clear()
+    def logits(self, texts: Sequence[Input]) -> list[Tensor]:
+        """Of each text, (labels,); what was asked lately is remembered."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known.update(zip(new, self._predict(new), strict=True))
+        found = [self._known[text] for text in texts]
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return found
 
     @torch.inference_mode()
     def _predict(self, texts: Sequence[Input]) -> list[Tensor]:
@@ -66,7 +63,7 @@ class Victim(ModelWrapper):
         order = sorted(distinct.values(), key=lambda index: len(keys[index]))
         answers: dict[tuple[int, ...], Tensor] = {}
         for start in range(0, len(order), self._batch_size):
-            self.clock.check()
+            self._beat()
             indices = order[start : start + self._batch_size]
             batch = self.tokenizer.pad({name: [rows[i] for i in indices] for name, rows in encoded.items()}, return_tensors="pt")
             logits = self.model(**batch.to(device_of(self.model))).logits.float().cpu()

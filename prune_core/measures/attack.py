@@ -49,7 +49,7 @@ class Attack(Measure):
             raise PruneError("attack: the evaluation data has no labels; give a file with a label column.")
         report(0.0, "loading TextAttack")
         from ..attacks import engine
-        from ..attacks.budget import Budget, Clock
+        from ..attacks.budget import Budget, Pulse
         from ..attacks.recipes import RECIPES
         from ..attacks.victim import Victim
 
@@ -57,9 +57,10 @@ class Attack(Measure):
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
         for name, sample, part in self._plan(pair, report):
-            started, clock = time.perf_counter(), Clock(part)
-            victim = Victim(pair.pruned, pair.tokenizer, clock, pair.batch_size, pair.max_length)
-            outcomes = list(engine.run(RECIPES[name], victim, clock, pair.task.evaluation, sample, budget, pair.seed))
+            started, pulse = time.perf_counter(), Pulse(part)
+            victim = Victim(pair.pruned, pair.tokenizer, pulse.beat, pair.batch_size, pair.max_length)
+            found = engine.run(RECIPES[name], victim, pulse, pair.task.evaluation, sample, budget, pair.seed)
+            outcomes = sorted(found, key=lambda outcome: sample.index(outcome.example))
             totals.append({"recipe": name, **summary(outcomes), "seconds": time.perf_counter() - started})
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
         report(1.0, "attacks finished")
