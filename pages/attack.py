@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import plots, takeaways
+from prune_core import plots, robustness, takeaways
 from prune_core.palette import Model
 from prune_core.quantities import recipes
 
@@ -108,6 +108,42 @@ def read(recipe: str, example: int, closely: list[Model]) -> None:
         )
 
 
+def against_dense(recipe: str, dense: Model) -> None:
+    """Each pruned model and dense on the same sentences: the difference, its interval and test, and a verdict in words."""
+    own = examples[examples["recipe"] == recipe]
+    jobs = [model.job for model in view.pruned if (own["job"] == model.job).any()]
+    if not jobs or not (own["job"] == dense.job).any():
+        return
+    st.markdown("#### Is it more than chance?")
+    found = robustness.table(own, dense.job, jobs)
+    labels = {model.job: model.label for model in view.pruned}
+    shown = found.assign(run=found["job"].map(labels))
+    for name in ("dense", "pruned", "difference", "low", "high"):
+        shown[name] = 100 * shown[name]
+    number = lambda title, style, help: st.column_config.NumberColumn(title, format=style, help=help)  # noqa: E731
+    _ui.table(
+        shown[["run", "verdict", "n", "dense", "pruned", "difference", "low", "high", "p_value"]],
+        "paired",
+        {
+            "run": st.column_config.TextColumn("Run", pinned=True),
+            "verdict": st.column_config.TextColumn("In words", width="large"),
+            "n": number("n", "%d", "Sentences that both models got right before the attack."),
+            "dense": number("dense (%)", "%.1f", "Attack success on dense over those sentences."),
+            "pruned": number("pruned (%)", "%.1f", "Attack success on the pruned model over the same sentences."),
+            "difference": number("difference (points)", "%+.1f", "Pruned minus dense."),
+            "low": number("from", "%+.1f", "95% bootstrap interval of the difference, lower end."),
+            "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
+            "p_value": number("p", "%.3f", "McNemar's exact test: could the sentences that differ be this uneven by chance?"),
+        },
+        found.assign(run=found["job"].map(labels), recipe=recipe),
+    )
+    _ui.how_to_read(
+        "Pruning changes which sentences a model gets right, and so which are attacked. Here success is compared over the sentences that "
+        "both models got right. McNemar's test looks at those on which the attack succeeded on one model only; what would be missed is "
+        "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is found in fewer than 80 of 100 samples."
+    )
+
+
 _ui.opening("Attack", takeaways.attack(rows, view.models))
 _ui.chart(
     "On which model do attacks succeed?",
@@ -145,8 +181,11 @@ with st.grid(2, min_column_width=330, key="budgets") as grid:
             small=True,
         )
 
-st.markdown("#### Read the attacked sentences")
 dense = next((model for model in view.models if model.is_dense), None)
+if dense:
+    against_dense(recipe, dense)
+
+st.markdown("#### Read the attacked sentences")
 choices = [model for model in view.models if (examples["job"] == model.job).any()]
 browser(recipe, dense, _ui.one_model(choices, "attack-model", "Model to read", view.dark))
 
