@@ -91,14 +91,13 @@ def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Example
     """(outcome, perturbed text, queries) of each sentence, and seconds."""
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
-    from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.victim import Victim
 
     pulse = Pulse(quiet)
     seconds = Seconds()
     victim = Victim(model, tokenizer, pulse.beat)
     budget = Budget(queries=10**6, seconds=10**6)
-    found = engine.run(RECIPES[name], victim, pulse, examples, range(len(examples)), budget, seed)
+    found = engine.run(name, victim, pulse, examples, range(len(examples)), budget, seed)
     outcomes = sorted(found, key=lambda outcome: outcome.example)
     return [(outcome.outcome, outcome.perturbed, outcome.queries) for outcome in outcomes], seconds.stop()
 
@@ -114,7 +113,7 @@ def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examp
 
     seconds = Seconds()
     wrapper = HuggingFaceModelWrapper(model, tokenizer)
-    attack = RECIPES[name].build(wrapper, Encoder(encoders.device_of(model), lambda: None))
+    attack = RECIPES[name](wrapper, Encoder(encoders.device_of(model), lambda: None))
     rows: list[tuple] = []
     for index, (text, label) in enumerate(zip(examples.texts, examples.labels or [], strict=True)):
         seed_everything(example_seed(seed, index))

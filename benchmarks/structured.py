@@ -4,7 +4,8 @@
         --task ../shared/data/sst2/validation.parquet --calibration ../shared/data/sst2/train.parquet --max-length 64
     python -m benchmarks.structured --checkpoint my-squad --task … --calibration … --max-length 192 --methods kprune kwon
 
-The same draw of calibration examples goes to every method; FLOPs are counted at the evaluation examples' mean length.
+The same draw of calibration examples goes to every method; FLOPs are counted at the evaluation examples' mean length, and
+what is scored is the shrunk model.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from prune_core.methods import METHODS
 from prune_core.metrics import METRICS
 from prune_core.plugins import build, quiet
 from prune_core.predict import predict
+from prune_core.shrink import shrink
 from prune_core.unitwise import UnitMethod
 
 UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
@@ -36,7 +38,8 @@ def main() -> None:
     task = data.load(Source(options.task, calibration=options.calibration, metric=options.metric), labels, kind=kind)
     task = task.sampled(0, options.evaluation, 0)
     score = lambda model: figure(model, tokenizer, task, options)  # noqa: E731
-    length, many = mean_length(tokenizer, task.evaluation, options), mean_length(tokenizer, task.calibration.sample(1000, 0), options)
+    draw = lambda size, seed: task.calibration.sample(size, seed, data.CALIBRATION_WORDS)  # noqa: E731  as an experiment does
+    length, many = (mean_length(tokenizer, some, options) for some in (task.evaluation, draw(1000, 0)))
     size = max(1, round(options.tokens / many))
     print(
         f"{encoders.device_title(device)}; {METRICS[task.metric].title} on {len(task.evaluation)} examples of {length:.1f} tokens; "
@@ -47,7 +50,7 @@ def main() -> None:
         for name in options.methods:
             found = []
             for seed in range(options.seeds):
-                sample = task.calibration.sample(size, seed)
+                sample = draw(size, seed)
                 batches = [batch for batch, _ in data.batches(tokenizer, sample, options.batch_size, options.max_length, device, True)]
                 pruned = copy.deepcopy(model)
                 torch.manual_seed(seed)
@@ -55,7 +58,7 @@ def main() -> None:
                 rows = build(METHODS, name, {"sparsity": sparsity, "length": length}).prune(pruned, batches, quiet)
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
-                found.append((time.perf_counter() - started, score(pruned), 1 - rows["budget"]["realised"].iloc[0]))
+                found.append((time.perf_counter() - started, score(shrink(pruned)), 1 - rows["budget"]["realised"].iloc[0]))
             seconds, scores, removed = zip(*found, strict=True)
             mean = sum(scores) / len(scores)
             each = ", ".join(f"{value:.2f}" for value in scores)

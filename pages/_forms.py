@@ -12,10 +12,16 @@ from prune_core import formatting
 from prune_core.plugins import Options, option_specs
 
 
-def option_widget(spec: Mapping[str, Any], key: str) -> Any:
-    """The widget that fits one option's type, limits and choices."""
+def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str]) -> Any:
+    """The widget that fits one option's type, limits and choices; what this machine is `lacking` is said, not offered."""
     label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
     common = {"key": key, "help": spec["help"], "persist_state": "session"}
+    if spec.get("several"):
+        choices = [choice for choice in spec["choices"] if choice not in lacking]
+        picked = st.multiselect(label, choices, spec["default"].split(", "), **common)
+        for choice in lacking.keys() & set(spec["choices"]):
+            st.caption(f":gray[{lacking[choice]}]")
+        return ", ".join(picked or spec["default"].split(", "))
     if spec.get("choices"):
         choices = list(spec["choices"])
         return st.selectbox(label, choices, index=choices.index(spec["default"]), format_func=lambda c: str(c) or "none", **common)
@@ -40,6 +46,7 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
     """All options of a plug-in as widgets, expert ones folded; only values that differ from the default are returned."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
+    lacking = getattr(kind, "lacking", dict)()
     for expert in (False, True):
         some = [spec for spec in specs if bool(spec.get("expert")) is expert]
         if not some:
@@ -51,7 +58,7 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
         )
         with place, st.grid(2, min_column_width=150, gap="xsmall"):
             for spec in some:
-                values[spec["name"]] = option_widget(spec, f"option-{kind.name}-{spec['name']}")
+                values[spec["name"]] = option_widget(spec, f"option-{kind.name}-{spec['name']}", lacking)
     return {spec["name"]: values[spec["name"]] for spec in specs if values[spec["name"]] != spec["default"]}
 
 

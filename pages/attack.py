@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import plots, robustness, takeaways
+from prune_core import catalogue, plots, robustness, takeaways
 from prune_core.palette import Model
 from prune_core.quantities import recipes
 
@@ -144,6 +144,24 @@ def against_dense(recipe: str, dense: Model) -> None:
     )
 
 
+def about_attacks() -> None:
+    """Every attack: what it changes, what is replaced of the published one, and whether this machine can run it."""
+    with st.expander("The attacks, and what they need", icon=":material/info:", key="about-attacks"):
+        told = [
+            {
+                "attack": entry.name,
+                "changes": entry.changes,
+                "on this machine": catalogue.missing(entry) or "can run",
+                "replaced": entry.replaces or "nothing",
+                "paper": entry.paper,
+            }
+            for entry in catalogue.CATALOGUE.values()
+        ]
+        wide = st.column_config.TextColumn(width="large")
+        st.dataframe(told, hide_index=True, width="stretch", key="catalogue", column_config={"replaced": wide, "paper": wide})
+        st.caption("Attacks are chosen on the Prune page, among the options of the measure Attack success.")
+
+
 _ui.opening("Attack", takeaways.attack(rows, view.models))
 _ui.chart(
     "On which model do attacks succeed?",
@@ -159,6 +177,7 @@ _ui.how_to_read(
     "different rules on what may be "
     "changed: compare models within a recipe, not recipes with each other."
 )
+about_attacks()
 names_of = recipes(rows)
 recipe = names_of[0]
 if len(names_of) > 1:

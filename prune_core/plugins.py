@@ -41,11 +41,15 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[Any] | None = None,
+    several: bool = False,
     unit: str = "",
     expert: bool = False,
 ) -> Any:
-    """A field that knows its help text, limits and choices; expert options are folded away in forms."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "unit": unit, "expert": expert}
+    """A field that knows its help text, limits and choices; expert options are folded away in forms.
+
+    With `several` its text is one or more of the choices, joined by commas.
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "several": several, "unit": unit, "expert": expert}
     return field(default=default, metadata=metadata)
 
 
@@ -68,9 +72,13 @@ class Options:
             value = _convert(kind, value)
         except (TypeError, ValueError):
             raise PruneError(f"{self.name}: {key} is {value!r}; it must be {_kind_words(kind)}.") from None
-        if meta.get("choices") is not None and value not in meta["choices"]:
-            allowed = ", ".join(map(str, meta["choices"]))
-            raise PruneError(f"{self.name}: {key} is {value!r}; choose one of {allowed}.")
+        if meta.get("several"):
+            value = ", ".join(dict.fromkeys(part.strip() for part in value.split(",")))
+        if meta.get("choices") is not None:
+            for part in value.split(", ") if meta.get("several") else [value]:
+                if part not in meta["choices"]:
+                    which, allowed = ("some" if meta.get("several") else "one"), ", ".join(map(str, meta["choices"]))
+                    raise PruneError(f"{self.name}: {key} is {part!r}; choose {which} of {allowed}.")
         low, high = meta.get("low"), meta.get("high")
         # `not (low <= value)` also refuses NaN
         if low is not None and not low <= value or high is not None and not value <= high:

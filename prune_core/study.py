@@ -21,7 +21,7 @@ DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
 # Sentences per attack: with these the whole study takes about four minutes on two cores.
-DEMO_ATTACK = {"examples": 40, "textfooler_examples": 20}
+DEMO_ATTACK = {"examples": 40, "word_examples": 20}
 
 
 def demo() -> list[Experiment]:

@@ -11,15 +11,17 @@ import pytest
 import tiny
 import torch
 
-from prune_core import Cancelled
+from prune_core import Cancelled, PruneError
 from prune_core.attacks import neighbours, resources
 from prune_core.attacks.budget import Budget, Clock, Pulse
+from prune_core.catalogue import CATALOGUE, missing
 from prune_core.data import Examples
 from prune_core.encoders import ROOT
 from prune_core.experiment import seed_everything
-from prune_core.measures.attack import NAMES, Attack, summary
+from prune_core.measures.attack import Attack, summary
 from prune_core.plugins import quiet
 
+NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]  # PWWS where there is a WordNet
 SEED = 3
 WIDE = Budget(queries=10**6, seconds=10**6)
 ODD = {
@@ -52,13 +54,12 @@ def nothing() -> None: ...
 
 def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, model=None, most=4):
     from prune_core.attacks import engine
-    from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.victim import Victim
 
     pulse = Pulse(report)
     examples = examples or victim[2]
     asked = Victim(model or victim[0], victim[1], pulse.beat)
-    found = engine.run(RECIPES[recipe], asked, pulse, examples, range(len(examples)), budget, SEED, most)
+    found = engine.run(recipe, asked, pulse, examples, range(len(examples)), budget, SEED, most)
     return sorted(found, key=lambda outcome: outcome.example)
 
 
@@ -70,9 +71,12 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     from prune_core.attacks.engine import example_seed
     from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.sentences import Encoder
+    from prune_core.attacks.victim import Victim
 
     model, tokenizer, examples = victim
-    reference = RECIPES[recipe].build(HuggingFaceModelWrapper(model, tokenizer), Encoder(torch.device("cpu"), nothing))
+    wrapper = HuggingFaceModelWrapper(model, tokenizer)
+    wrapper.get_grad = Victim(model, tokenizer, nothing).get_grad  # its own leaves dropout on, which no two runs agree on
+    reference = RECIPES[recipe](wrapper, Encoder(torch.device("cpu"), nothing))
     ours = attack(victim, recipe)
     for index, outcome in enumerate(ours):
         seed_everything(example_seed(SEED, index))
@@ -217,13 +221,27 @@ SINGLE = (
 
 def test_tables_and_the_same_sample_for_every_recipe():
     pair = tiny.pair(tiny.model(), tiny.model(seed=1))
-    tables = Attack(examples=5, textfooler_examples=3).measure(pair, quiet)
+    tables = Attack(examples=5, word_examples=3).measure(pair, quiet)
     total, single = tables["attack"], tables["attack_example"]
     assert list(total.columns) == TOTAL.split() and list(single.columns) == SINGLE.split()
-    assert total.recipe.tolist() == list(NAMES) and total.n.tolist() == [5, 3]
-    letters, words = (single[single.recipe == name].example.tolist() for name in NAMES)
+    names = ["DeepWordBug", "TextFooler (MiniLM)"]
+    assert total.recipe.tolist() == names and total.n.tolist() == [5, 3]
+    letters, words = (single[single.recipe == name].example.tolist() for name in names)
     assert letters[:3] == words
     assert (total.accuracy >= total.under_attack).all()
+
+
+def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr("prune_core.catalogue.WORDNET", tmp_path)
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("prune_core.catalogue.SHARED", ())
+    assert list(Attack.lacking()) == ["PWWS"]
+    with pytest.raises(PruneError, match="apt install wordnet-base"):
+        Attack(recipes="DeepWordBug, PWWS").measure(tiny.pair(tiny.model(), tiny.model()), quiet)
+    with pytest.raises(PruneError, match="'Nobody'; choose some of DeepWordBug"):
+        Attack(recipes="DeepWordBug,Nobody")
+    assert Attack(recipes="Pruthi,DeepWordBug,Pruthi").recipes == "Pruthi, DeepWordBug"
 
 
 def test_summary_counts():

@@ -114,7 +114,7 @@ def prune_with_a_file(page) -> None:
     for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-reconstruction", "use-measure-drift", "use-measure-cost"):
         page.locator(f".st-key-{name} label").first.click()
     page.locator(".st-key-fold-measure-attack summary").first.click()
-    for key, number in (("calibration", 8), ("evaluation", 12), ("option-attack-examples", 4), ("option-attack-textfooler_examples", 2)):
+    for key, number in (("calibration", 8), ("evaluation", 12), ("option-attack-examples", 4), ("option-attack-word_examples", 2)):
         page.locator(f".st-key-{key} input").fill(str(number))
         page.keyboard.press("Enter")
     page.get_by_role("button", name="Queue 3 runs").click()

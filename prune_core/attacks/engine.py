@@ -20,7 +20,7 @@ from ..data import Examples
 from ..encoders import device_of
 from .budget import Budget, Clock, OutOfTime, Pulse
 from .flight import Search, fly
-from .recipes import COLUMNS, Recipe, prepared
+from .recipes import COLUMNS, prepared
 from .resources import load_textattack
 from .sentences import Encoder
 from .text import Text
@@ -54,7 +54,7 @@ class Outcome:
 
 
 def run(
-    recipe: Recipe, victim: Victim, pulse: Pulse, examples: Examples, indices: Sequence[int], budget: Budget, seed: int, most: int = 64
+    recipe: str, victim: Victim, pulse: Pulse, examples: Examples, indices: Sequence[int], budget: Budget, seed: int, most: int = 64
 ) -> Iterator[Outcome]:
     """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome."""
     encoder = Encoder(device_of(victim.model), pulse.beat)
@@ -73,10 +73,10 @@ def run(
         return Search(work, clock, example_seed(seed, index))
 
     done = succeeded = 0
-    pulse.progress, pulse.message = 0.0, f"{recipe.name}: 0 of {len(indices)}"
+    pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
     for outcome in fly(map(search, indices), most):
         done, succeeded = done + 1, succeeded + (outcome.outcome == SUCCESS)
-        pulse.progress, pulse.message = done / len(indices), f"{recipe.name}: {done} of {len(indices)}, {succeeded} succeeded"
+        pulse.progress, pulse.message = done / len(indices), f"{recipe}: {done} of {len(indices)}, {succeeded} succeeded"
         pulse.beat()
         yield outcome
 

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import PruneError
+from ..catalogue import CATALOGUE, WORDNET, missing
 
 # TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
 _MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")
@@ -23,6 +24,15 @@ _MARKER = "post_install_check_3"  # with this file in its cache TextAttack 0.3.1
 _AUXILIARIES = """be because did do does doing each few further had has have having m ma own re should so some very will"""
 # In TextFooler's list, not in NLTK's (nltk.corpus.reader.stopwords_extended says so of four, and they matter to opinions).
 _CONTENT = """cannot could empty first hundred least mostly never next nobody none nothing used whole without would"""
+
+
+# WordNet's lexicographer files by number (lexnames(5WN)), which Debian leaves out and NLTK asks for.
+_LEXNAMES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
+noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person noun.phenomenon
+noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state noun.substance noun.time verb.body
+verb.change verb.cognition verb.communication verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion
+verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl"""
+_SYNTACTIC = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
 
 
 def load_textattack() -> None:
@@ -76,6 +86,27 @@ def _provide_stopwords(home: Path) -> None:
         data = home / "nltk_data"
         _write_once(data / "corpora" / "stopwords" / "english", "\n".join(stopwords()) + "\n")
         nltk.data.path.insert(0, str(data))
+
+
+def provide_wordnet() -> None:
+    """Point NLTK at Debian's WordNet unless it has its own download; NLTK reads only what is the user's own, so a copy."""
+    import nltk
+
+    for name in ("corpora/wordnet", "corpora/wordnet.zip"):
+        try:
+            nltk.data.find(name)
+            return
+        except (LookupError, OSError):
+            continue
+    if not (WORDNET / "data.noun").is_file():
+        raise PruneError(missing(CATALOGUE["PWWS"]))
+    data = folder() / "nltk_data"
+    for file in sorted(WORDNET.iterdir()):
+        _write_once(data / "corpora" / "wordnet" / file.name, file.read_text(encoding="utf-8"))
+    names = [f"{number:02d}\t{name}\t{_SYNTACTIC[name.split('.')[0]]}" for number, name in enumerate(_LEXNAMES.split())]
+    _write_once(data / "corpora" / "wordnet" / "lexnames", "\n".join(names) + "\n")
+    _write_once(data / "corpora" / "wordnet" / "index.sense", "")  # left out too; it must be there, and synonyms need nothing of it
+    nltk.data.path.insert(0, str(data))
 
 
 def _textattack_cache(home: Path) -> Path | None:

@@ -60,15 +60,11 @@ class Encoder:
 class SentenceSimilarity(SentenceEncoder):
     """TextAttack's windowed sentence constraint over MiniLM vectors."""
 
-    def __init__(self, encoder: Encoder, threshold: float, window: int):
-        # form of TextFooler: against the text before this swap, and no limit on texts shorter than the window
-        super().__init__(
-            threshold=threshold,
-            metric="angular",
-            compare_against_original=False,
-            window_size=window,
-            skip_text_shorter_than_window=True,
-        )
+    def __init__(
+        self, encoder: Encoder, threshold: float, metric: str = "angular", window: int | None = None, against_original: bool = False
+    ):
+        # with a window in TextFooler's form: against the text before this swap, and no limit on texts shorter than it
+        super().__init__(threshold, metric, against_original, window, skip_text_shorter_than_window=window is not None)
         self._encoder = encoder
         self._known: dict[str, Tensor] = {}
 
@@ -85,6 +81,6 @@ class SentenceSimilarity(SentenceEncoder):
 
     def _score_list(self, starting_text: AttackedText, transformed_texts: list[AttackedText]) -> Tensor:
         # these scores are replaced by 1 whatever they are, so nothing need be encoded
-        if all(text.num_words < self.window_size for text in transformed_texts):
+        if self.skip_text_shorter_than_window and all(text.num_words < self.window_size for text in transformed_texts):
             return torch.ones(len(transformed_texts))
         return super()._score_list(starting_text, transformed_texts)

@@ -50,12 +50,41 @@ class Victim(ModelWrapper):
             self._known.popitem(last=False)
         return found
 
+    def get_grad(self, text_input: Input) -> dict[str, Any]:
+        """The loss's gradient at each token's embedding, `gradient` (tokens, width), for searches that rank words by it.
+
+        TextAttack's wrapper takes it with dropout on, so that it is another one each time; ours is the model's as it predicts.
+        """
+        layer = self.model.get_input_embeddings()  # type: ignore[operator]
+        seen: list[Tensor] = []
+
+        def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            seen.append(output.detach().requires_grad_())
+            return seen[0]
+
+        hook = layer.register_forward_hook(keep)
+        try:
+            batch = self._encoded([text_input]).convert_to_tensors("pt").to(device_of(self.model))
+            with torch.enable_grad():
+                logits = self.model(**batch).logits.float()
+                loss = nn.functional.cross_entropy(logits, logits.argmax(-1))
+                (gradient,) = torch.autograd.grad(loss, seen[0])
+        finally:
+            hook.remove()
+        return {"ids": batch["input_ids"][0].tolist(), "gradient": gradient[0].float().cpu().numpy()}
+
+    def _tokenize(self, inputs: Sequence[Input]) -> list[list[str]]:
+        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self._encoded(inputs)["input_ids"]]
+
+    def _encoded(self, texts: Sequence[Input]) -> Any:
+        return self.tokenizer(list(texts), truncation=True, max_length=self._max_length)
+
     @torch.inference_mode()
     def _predict(self, texts: Sequence[Input]) -> list[Tensor]:
         """Logits of distinct texts, in their order."""
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self._max_length)
+        encoded = self._encoded(texts)
         keys = [tuple(ids) for ids in encoded["input_ids"]]
         if "token_type_ids" in encoded:  # the same ids may be split differently into two sentences
             keys = [(*key, -1, sum(kinds)) for key, kinds in zip(keys, encoded["token_type_ids"], strict=True)]

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .. import PruneError
+from ..catalogue import CATALOGUE, LETTERS, Entry, missing
 from ..plugins import Measure, Pair, Report, Rows, option, part_of
 from ..statistics import wilson
 
 if TYPE_CHECKING:
     from ..attacks.engine import Outcome
-
-NAMES = ("DeepWordBug", "TextFooler (MiniLM)")  # as in attacks.recipes, which cannot be imported without textattack
-BOTH = "both"
-# a search on a sentence costs about this many seconds on the demo, two cores
-_SECONDS = {"DeepWordBug": 0.15, "TextFooler (MiniLM)": 0.4}
-
 
 @dataclass(frozen=True)
 class Attack(Measure):
@@ -34,51 +29,53 @@ class Attack(Measure):
     kinds = ("classification",)
     estimate = 15.0
 
-    recipes: str = option(BOTH, "Which attacks to run", choices=(BOTH, *NAMES))
-    examples: int = option(50, "Sentences for DeepWordBug, which changes letters", low=1, high=100_000, unit="sentences")
-    textfooler_examples: int = option(
-        25, "Sentences for TextFooler (MiniLM), which changes words and asks more", low=1, high=100_000, unit="sentences"
-    )
+    recipes: str = option("DeepWordBug, TextFooler (MiniLM)", "Which attacks to run", choices=tuple(CATALOGUE), several=True)
+    examples: int = option(50, "Sentences for attacks that change letters", low=1, high=100_000, unit="sentences")
+    word_examples: int = option(25, "Sentences for attacks that change words, and ask more", low=1, high=100_000, unit="sentences")
     query_budget: int = option(500, "Most texts one attack may ask the model about", low=2, high=1_000_000, unit="queries")
     time_budget: float = option(30.0, "Longest time for one sentence", low=0.1, high=86_400.0, unit="s")
     max_changed: float = option(1.0, "Largest share of a sentence's words that may change", low=0.01, high=1.0, expert=True)
+
+    @staticmethod
+    def lacking() -> dict[str, str]:
+        """The attacks that cannot run on this machine, each with what it needs."""
+        return {name: lack for name, entry in CATALOGUE.items() if (lack := missing(entry))}
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `attack` (a row a recipe) and `attack_example` (a row a recipe and example)."""
         if pair.task.evaluation.labels is None:
             raise PruneError("attack: the evaluation data has no labels; give a file with a label column.")
+        chosen = [CATALOGUE[name] for name in self.recipes.split(", ")]
+        for lack in filter(None, map(missing, chosen)):
+            raise PruneError(lack)
         report(0.0, "loading TextAttack")
         from ..attacks import engine
         from ..attacks.budget import Budget, Pulse
-        from ..attacks.recipes import RECIPES
         from ..attacks.victim import Victim
 
         budget = Budget(self.query_budget, self.time_budget, self.max_changed)
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
-        for name, sample, part in self._plan(pair, report):
+        for name, sample, part in self._plan(chosen, pair, report):
             started, pulse = time.perf_counter(), Pulse(part)
             victim = Victim(pair.pruned, pair.tokenizer, pulse.beat, pair.batch_size, pair.max_length)
-            found = engine.run(RECIPES[name], victim, pulse, pair.task.evaluation, sample, budget, pair.seed)
+            found = engine.run(name, victim, pulse, pair.task.evaluation, sample, budget, pair.seed)
             outcomes = sorted(found, key=lambda outcome: sample.index(outcome.example))
             totals.append({"recipe": name, **summary(outcomes), "seconds": time.perf_counter() - started})
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
         report(1.0, "attacks finished")
         return {"attack": pd.DataFrame(totals), "attack_example": pd.DataFrame(rows)}
 
-    def _plan(self, pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:
+    def _plan(self, chosen: Sequence[Entry], pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:
         """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
         the beginning of the larger one and every model is attacked on the same sentences."""
         order = list(range(len(pair.task.evaluation)))
         random.Random(pair.seed).shuffle(order)
-        sizes = dict(zip(NAMES, (self.examples, self.textfooler_examples), strict=True))
-        chosen = NAMES if self.recipes == BOTH else (self.recipes,)
-        costs = [min(sizes[name], len(order)) * _SECONDS[name] for name in chosen]
-        ends = [sum(costs[: count + 1]) / sum(costs) for count in range(len(costs))]
-        starts = [0.0, *ends]
-        return [
-            (name, order[: sizes[name]], part_of(report, start, end)) for name, start, end in zip(chosen, starts, ends, strict=False)
-        ]
+        samples = [order[: self.examples if entry.changes == LETTERS else self.word_examples] for entry in chosen]
+        costs = [len(sample) * entry.seconds for sample, entry in zip(samples, chosen, strict=True)]
+        ends = [0.0, *(sum(costs[: count + 1]) / sum(costs) for count in range(len(costs)))]
+        parts = [part_of(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
+        return [(entry.name, sample, part) for entry, sample, part in zip(chosen, samples, parts, strict=True)]
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
