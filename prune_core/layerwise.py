@@ -33,6 +33,8 @@ class Stats:
     cross: Tensor | None = None  # Σ x x̂ᵀ; None where the paths are still the same
     total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x̂; empty beside a diagonal
     dense_total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x
+    carry: Tensor | None = None  # Σ (r − r̂)x̂ᵀ, (outputs, d): what the residual added to the output lacks; None without one
+    carry_total: Tensor | None = None  # Σ (r − r̂)
     tokens: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)  # factors that Q, K and V share
 
@@ -42,7 +44,10 @@ class Stats:
             mean, dense_mean = self.total / self.tokens, self.dense_total / self.tokens
             gram = self.gram - torch.outer(self.total, mean)
             cross = None if self.cross is None else self.cross - torch.outer(self.dense_total, mean)
-            self.memo["centred"] = Stats(gram, cross, mean, dense_mean, 1)
+            carry = carry_mean = None
+            if self.carry is not None and self.carry_total is not None:
+                carry, carry_mean = self.carry - torch.outer(self.carry_total, mean), self.carry_total / self.tokens
+            self.memo["centred"] = Stats(gram, cross, mean, dense_mean, carry, carry_mean, 1)
         return self.memo["centred"]
 
 
@@ -113,6 +118,9 @@ def collect(needs: str, pruned: Stream, dense: Stream | None) -> Stats:
     stats = Stats(zeros(width, width), total=zeros(width), dense_total=zeros(width))
     if dense is not None:
         stats.cross = zeros(width, width)
+        if pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
+            outputs = pruned.residuals[0].shape[-1]
+            stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
     for i, x in enumerate(pruned.inputs):
         x = x.float()
         stats.gram.addmm_(x.T, x)
@@ -121,6 +129,10 @@ def collect(needs: str, pruned: Stream, dense: Stream | None) -> Stats:
         if dense is not None and stats.cross is not None:
             stats.cross.addmm_(dense.inputs[i].float().T, x)
             stats.dense_total += dense.inputs[i].sum(0)
+        if dense is not None and stats.carry is not None and stats.carry_total is not None:
+            lacking = (dense.residuals[i] - pruned.residuals[i]).float()
+            stats.carry.addmm_(lacking.T, x)
+            stats.carry_total += lacking.sum(0)
     if dense is None:
         stats.dense_total = stats.total
     if not torch.isfinite(stats.gram).all():

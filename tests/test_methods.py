@@ -8,7 +8,9 @@ import tiny
 import torch
 
 from prune_core import Cancelled, PruneError, encoders
+from prune_core.layerwise import Stats
 from prune_core.methods import METHODS
+from prune_core.methods.akr import adaptive_weight, fitted_bias
 from prune_core.plugins import build, option_specs, quiet
 from prune_core.unitwise import UnitMethod
 
@@ -143,6 +145,29 @@ def test_akr_inherits_less_error_than_sparsegpt() -> None:
             pairs = [(list(encoders.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in data]
             far[name] = sum(float((x - y).square().sum()) for x, y in pairs)
     assert far["akr"] < far["sparsegpt"]
+
+
+def test_akr_makes_up_for_what_the_residual_lacks() -> None:
+    """Where the missing part is a linear map of the layer's own input, weights and bias take it in whole."""
+    dice = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=dice, dtype=torch.float64)  # noqa: E731
+    x, weight, lack, offset = draw(500, 8), draw(6, 8), draw(6, 8), draw(6)
+    gap = x @ lack.T + offset
+    stats = Stats(x.T @ x, x.T @ x, x.sum(0), x.sum(0), gap.T @ x, gap.sum(0), len(x)).centred()
+    fitted, _ = adaptive_weight(weight, stats, 0.0)
+    torch.testing.assert_close(fitted, weight + lack)
+    torch.testing.assert_close(fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), stats), offset)
+
+
+def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
+    model = tiny.model()
+    batch = tiny.calibration()[0]
+    *_, (dense, _) = encoders.hidden_states(model, batch)
+    far = {}
+    for residual in (True, False):
+        *_, (after, _) = encoders.hidden_states(pruned("akr", model, sparsity=0.7, residual=residual), batch)
+        far[residual] = (after - dense).norm()
+    assert far[True] < far[False]
 
 
 def test_akr_exact_removes_no_more_than_asked_in_each_row() -> None:

@@ -1,12 +1,13 @@
 """AKR, adaptive knowledge retention: each layer is pruned towards what the dense model said at that place.
 
 Statistics come from the sparse path (adaptive Hessian), and before a layer is pruned its weights become the
-least-squares map from sparse-path inputs to dense outputs (adaptive dense weights), so inherited error is corrected too.
+least-squares map from sparse-path inputs to dense outputs (adaptive dense weights), so inherited error is corrected too, also
+that which the residual stream carries past the layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import torch
@@ -36,6 +37,9 @@ class AKR(LayerwiseMethod):
     epsilon: float = option(
         1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0
     )
+    residual: bool = option(
+        True, "Make up for what the residual stream lacks, too; without it each layer aims at its own dense output, as in the paper"
+    )
     bias: bool = option(True, "Fit the biases too")
     refit_steps: int = option(
         20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000
@@ -45,6 +49,7 @@ class AKR(LayerwiseMethod):
     block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        stats = stats if self.residual else replace(stats, carry=None, carry_total=None)
         fit = stats.centred() if self.bias else stats
         target, _ = adaptive_weight(weight, fit, self.epsilon)
         pruned, used = self._prune(target, fit)
@@ -81,7 +86,7 @@ class AKR(LayerwiseMethod):
                 self._refit(linear, x, head_inputs(model, linear, pruned))
 
     def _refit(self, linear: nn.Linear, x: Tensor, x_hat: Tensor) -> None:
-        stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), len(x))
+        stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=len(x))
         stats = stats.centred() if self.bias else stats
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
         if self.bias:
@@ -93,20 +98,24 @@ def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tenso
     """Eq. 5: W̄ = (W·Σxx̂ᵀ + εW)(Σx̂x̂ᵀ + εI)⁻¹, W itself where nothing is inherited.
 
     The paper's ridge pulls towards 0; ours pulls towards W, which is the same for ε → 0 and better when inputs are few.
+    Where the output goes onto a residual, what that lacks (Σ(r − r̂)x̂ᵀ) is part of the target: the paper corrects the error
+    that a layer inherits through its input, and as much comes past it. K-prune's tuning aims at the same sum.
     """
     if stats.cross is None:
         return weight, 0.0
     if "adapt" not in stats.memo:
         H, factor, used = damped(stats.gram, epsilon)
         cross = stats.cross + (H - stats.gram)
-        stats.memo["adapt"] = torch.cholesky_solve(cross.T, factor).T, used  # maps W to W̄, one for Q, K and V
-    adapt, used = stats.memo["adapt"]
-    return weight @ adapt, used
+        lift = None if stats.carry is None else torch.cholesky_solve(stats.carry.T, factor).T
+        stats.memo["adapt"] = torch.cholesky_solve(cross.T, factor).T, lift, used  # maps W to W̄, one for Q, K and V
+    adapt, lift, used = stats.memo["adapt"]
+    return weight @ adapt if lift is None else weight @ adapt + lift, used
 
 
 def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: Stats) -> Tensor:
-    """The bias that keeps the mean output of the dense layer, whatever was pruned."""
-    return bias + weight @ centred.dense_total - new @ centred.total  # a centred Stats holds means for totals
+    """The bias that keeps the mean output of the dense layer, its residual's included, whatever was pruned."""
+    kept = bias + weight @ centred.dense_total - new @ centred.total  # a centred Stats holds means for totals
+    return kept if centred.carry_total is None else kept + centred.carry_total
 
 
 def head_inputs(model: nn.Module, linear: nn.Linear, stream: Stream) -> Tensor:
