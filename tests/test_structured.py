@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core import PruneError, encoders
 from prune_core.methods import METHODS
-from prune_core.methods.kprune import KPrune
+from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
 from prune_core.plugins import build, quiet
 from prune_core.units import flops, mask_gradients, reads, sublayers
@@ -284,6 +284,35 @@ def test_tuning_and_knowledge_bring_the_model_nearer_to_the_dense_one() -> None:
 def test_half_precision_gradients_choose_nearly_the_same() -> None:
     one, two = (pruned("kprune", tiny.model(), precision=precision)[1]["unit"]["kept"] for precision in ("fp32", "bf16"))
     assert (one == two).mean() > 0.9
+
+
+def test_k_prune_does_not_depend_on_the_size_of_its_batches() -> None:
+    """Memory may halve it."""
+    tables = []
+    for size in (2, 5):
+        rows = KPrune(precision="fp32", adapt=False, length=20).prune(tiny.model(), tiny.calibration(batch_size=size), quiet)
+        tables.append(rows["unit"])
+    assert tables[0]["kept"].equals(tables[1]["kept"])
+    for knowledge in ("predictive", "representational"):
+        assert tables[0][knowledge].tolist() == pytest.approx(tables[1][knowledge].tolist(), rel=1e-3)
+
+
+def test_the_weight_taken_is_that_which_keeps_the_predictions_best() -> None:
+    """Against pruning by hand with each, judged on sentences that it has not seen."""
+    model, batches = tiny.model(), tiny.calibration(batch_size=1)
+    with torch.no_grad():
+        model.classifier.weight.mul_(200)  # a random head minds so little that no weight would change a choice
+    options = {"sparsity": 0.7, "length": 20.0, "precision": "fp32"}
+    rows = KPrune(**options).prune(copy.deepcopy(model), batches, quiet)
+    lost = {}
+    for weight in TRIES:
+        student = copy.deepcopy(model)
+        KPrune(**options, adapt=False, lambda_pred=weight).prune(student, batches[::PART], quiet)
+        with torch.no_grad():
+            said = [[(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)] for batch in batches[1::PART]]
+        lost[weight] = sum(float((one.exp() * (one - other)).sum()) for one, other in said)
+    assert len(set(lost.values())) == len(TRIES)
+    assert rows["budget"]["lambda_pred"].iloc[0] == min(lost, key=lambda weight: lost[weight])
 
 
 def test_a_token_limit_takes_part_of_the_sample() -> None:

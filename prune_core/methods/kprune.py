@@ -6,19 +6,25 @@ target are final, so their output is kept and a measurement starts at the target
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..encoders import device_of, kind_of, unpack
+from ..encoders import device_of, head, hidden_states, kind_of, unpack
 from ..layerwise import Stream, damping_option, stream
-from ..plugins import Batch, Report, Rows, option
+from ..plugins import Batch, Report, Rows, option, part_of
 from ..solvers import damped
 from ..units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
-from ..unitwise import Plan, UnitMethod, pass_on
+from ..unitwise import Plan, UnitMethod, mean_length, pass_on
+
+# The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
+# have, is of the same size and does not change with ours, which memory may halve.
+BATCH = 32
+TRIES, PART = (1.0, 8.0, 64.0), 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,9 @@ class KPrune(UnitMethod):
     tokens: int = option(0, "Calibration tokens to use; the paper takes 100000; 0 = all of the sample", low=0, high=10**9, unit="tokens")
     tune: bool = option(True, "Refit the surviving units after each sub-layer (knowledge-preserving weight tuning)")
     lambda_pred: float = option(1.0, "Weight of the predictive knowledge", low=0.0, high=1e6)
+    adapt: bool = option(
+        True, "Try 1, 8 and 64 times that weight on a quarter of the sample, and take what keeps the predictions best; off: as in the paper"
+    )
     lambda_rep: float = option(2.5e-4, "Weight of the representational knowledge", low=0.0, high=1e6)
     mu: float = option(64.0, "How much more a head's knowledge counts than a neuron's", low=0.0, high=1e6)
     temperature: float = option(2.0, "γ, softens predictions before they are compared", low=0.01, high=100.0)
@@ -41,6 +50,10 @@ class KPrune(UnitMethod):
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         batches = self._sample(batches)
+        if self.adapt and len(batches) >= 2 * PART:
+            cost = len(TRIES) / PART
+            weight = self._best_weight(model, batches, part_of(report, 0.0, cost / (1 + cost)))
+            return replace(self, adapt=False, lambda_pred=weight).prune(model, batches, part_of(report, cost / (1 + cost), 1.0))
         plan = Plan(self, model, batches)
         dense = stream(model, batches)
         pruned = dense.twin()
@@ -57,7 +70,25 @@ class KPrune(UnitMethod):
             facts = {"predictive": knowledge[0][0], "representational": knowledge[0][1], "score": scores[0]}
             plan.settle(sub, kept, damping, threshold=found.threshold, **facts)
         report(1.0, "pruned")
-        return plan.rows()
+        rows = plan.rows()
+        return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
+
+    def _best_weight(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> float:
+        """Of several λ_pred that which, pruning with a part of the batches, diverges least from dense on another part.
+
+        Which one is best depends on the budget: with much of it gone a large weight starves the upper blocks, whose
+        predictive knowledge is small as long as the lower ones are whole.
+        """
+        seen, unseen = batches[::PART], batches[1::PART]  # sorted by length, so each part has all of them
+        taught = [answers(model, batch) for batch in unseen]
+        lost: dict[float, float] = {}
+        for turn, factor in enumerate(TRIES):
+            weight, student = factor * self.lambda_pred, copy.deepcopy(model)
+            tried = replace(self, adapt=False, tokens=0, lambda_pred=weight, length=self.length or mean_length(batches))
+            tried.prune(student, seen, part_of(report, turn / len(TRIES), (turn + 1) / len(TRIES)))
+            pairs = zip(unseen, taught, strict=True)
+            lost[weight] = sum(float(divergence(student, answers(student, batch), teacher, self.temperature)) for batch, teacher in pairs)
+        return min(lost, key=lambda weight: lost[weight])
 
     def _sample(self, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Whole batches drawn until there are `tokens`; batches are sorted by length, so the first would not do."""
@@ -106,8 +137,7 @@ class Gauge:
             else:
                 loss = partial(self._loss, self.teacher[i])
                 for known, gradient in zip(found, mask_gradients(subs, x, mask, loss, self.reads, seen), strict=True):
-                    # a batch's divergence is the mean over its sentences: the paper's constants suppose that scale
-                    known[0] += gradient.float().mean(0).square() / 2
+                    known[0] += (gradient.float() / BATCH).square().sum(0) / 2
             for known, energy in zip(found, energies, strict=True):
                 known[1] += energy
         sentences, tokens = sum(map(len, pruned.masks)), sum(map(len, pruned.inputs))
@@ -117,10 +147,19 @@ class Gauge:
         return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)]
 
     def _loss(self, teacher: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        """What the student's predictions lack of the teacher's, summed over the sentences."""
-        student = logits(self.model, hidden, mask)
-        if kind_of(self.model) == "regression":
-            return (student - teacher).square().sum()
-        student, teacher = ((each / self.method.temperature).log_softmax(-1) for each in (student, teacher))
-        divergence = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
-        return self.method.temperature**2 * divergence.sum(0).mean()  # of a span's start and end, the mean
+        return divergence(self.model, logits(self.model, hidden, mask), teacher, self.method.temperature)
+
+
+def answers(model: nn.Module, batch: Batch) -> Tensor:
+    """The model's logits, by its blocks and its head."""
+    *_, (hidden, mask) = hidden_states(model, batch)
+    return head(model, hidden, mask)
+
+
+def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """What the student's predictions lack of the teacher's, summed over the sentences."""
+    if kind_of(model) == "regression":
+        return (student - teacher).square().sum()
+    student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
+    apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
+    return temperature**2 * apart.sum(0).mean()  # of a span's start and end, the mean
