@@ -20,11 +20,11 @@ def offer(view: View) -> None:
         return
     st.markdown("#### Take a model with you")
     model = _ui.one_model(models, "export-model", "Pruned model", view.dark)
-    places = st.columns(2, gap="medium")
-    help = "Without its dead heads and neurons it is smaller and faster, and loads by prune_core.load(folder)."
-    cut = places[0].toggle("Cut out what is dead", value=True, key="export-cut", help=help) if model.structured else False
-    help = "One file for ONNX Runtime, any batch size and length; checked against the PyTorch logits."
-    onnx = places[1].toggle("Write ONNX too", key="export-onnx", help=help)
+    with st.container(horizontal=True, key="export-forms"):
+        help = "Without its dead heads and neurons it is smaller and faster, and loads by prune_core.load(folder)."
+        cut = st.toggle("Cut out what is dead", value=True, key="export-cut", help=help) if model.structured else False
+        help = "One file for ONNX Runtime, any batch size and length; checked against the PyTorch logits."
+        onnx = st.toggle("Write ONNX too", key="export-onnx", help=help)
     name = re.sub(r"[^\w.]+", "-", f"{view.study} {model.label}{' cut' if cut else ''}").strip("-").lower()
     help = "A new folder on the machine that serves this page."
     folder = st.text_input("Folder", str(view.store.home / "exports" / name), key=f"export-folder-{name}", help=help).strip()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from .formatting import p_value, plural, signed
+from .formatting import p_value, plural
 from .statistics import mcnemar, wilson
 
 ATTACKED = ("success", "failed")  # outcomes of examples that the model got right
@@ -78,13 +78,11 @@ def _versus(dense: pd.Series, pruned: pd.Series) -> Versus:
 def verdict(versus: Versus) -> str:
     """In plain words, no more than the figures show."""
     if not versus.n:
-        return "no sentence to compare on"
-    interval = f"95% interval {signed(100 * versus.low)} to {signed(100 * versus.high)} points"
-    size = f"n = {versus.n}, {interval}, McNemar {p_value(versus.p_value)}"
+        return "No sentence to compare on"
     if versus.p_value < 0.05:
         more = "more" if versus.difference > 0 else "fewer"
-        return f"attacks succeed on {plural(round(100 * abs(versus.difference)), 'point')} {more} ({size})"
-    return f"no detectable change ({size}); a difference under {100 * versus.missed:.0f} points would often be missed"
+        return f"Attacks succeed on {plural(round(100 * abs(versus.difference)), 'point')} {more} ({p_value(versus.p_value)})"
+    return f"No detectable change at n = {versus.n}; under {100 * versus.missed:.0f} points would often be missed"
 
 
 def table(examples: pd.DataFrame, dense: int, jobs: Sequence[int]) -> pd.DataFrame:

@@ -23,14 +23,14 @@ def test_success_counts_only_examples_that_both_models_got_right():
 def test_a_clear_difference_is_named_with_its_test():
     found = robustness.success_rate(rows("f" * 60 + "s" * 40), rows("s" * 30 + "f" * 30 + "s" * 40))
     assert found.p_value < 1e-6 and found.difference == pytest.approx(0.3) and found.low < 0.3 < found.high
-    assert robustness.verdict(found).startswith("attacks succeed on 30 points more")
+    assert robustness.verdict(found).startswith("Attacks succeed on 30 points more (p < 0.001")
 
 
 def test_no_difference_says_what_would_be_missed():
     same = robustness.success_rate(rows("sf" * 100), rows("sf" * 100))
     assert same.p_value == 1 and same.low < 0 < same.high
     told = robustness.verdict(same)
-    assert "no detectable change (n = 200" in told and "points would often be missed" in told
+    assert told.startswith("No detectable change at n = 200") and "points would often be missed" in told
     some = robustness.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
     assert some.missed == pytest.approx(2.8 * (24 / 200 / 200) ** 0.5) and "under 7 points" in robustness.verdict(some)
 
@@ -50,10 +50,10 @@ def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
 
 
 def test_nothing_to_compare_is_said():
-    assert robustness.verdict(robustness.success_rate(rows("kk"), rows("ss"))) == "no sentence to compare on"
+    assert robustness.verdict(robustness.success_rate(rows("kk"), rows("ss"))) == "No sentence to compare on"
 
 
 def test_table_has_a_row_a_model():
     found = robustness.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
     assert found["job"].tolist() == [2, 3] and found["difference"].tolist() == [0.5, -0.5]
-    assert found["under_attack_difference"].tolist() == [-0.5, 0.5] and found["verdict"].str.contains("no detectable").all()
+    assert found["under_attack_difference"].tolist() == [-0.5, 0.5] and found["verdict"].str.contains("No detectable").all()

@@ -51,9 +51,7 @@ class KPrune(UnitMethod):
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         batches = self._sample(batches)
         if self.adapt and len(batches) >= 2 * PART:
-            cost = len(TRIES) / PART
-            weight = self._best_weight(model, batches, part_of(report, 0.0, cost / (1 + cost)))
-            return replace(self, adapt=False, lambda_pred=weight).prune(model, batches, part_of(report, cost / (1 + cost), 1.0))
+            return self._adapted(model, batches, report)
         plan = Plan(self, model, batches)
         dense = stream(model, batches)
         pruned = dense.twin()
@@ -73,22 +71,34 @@ class KPrune(UnitMethod):
         rows = plan.rows()
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
 
-    def _best_weight(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> float:
-        """Of several λ_pred that which, pruning with a part of the batches, diverges least from dense on another part.
+    def _adapted(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Of several λ_pred that with which a part of the batches prunes to the least divergence from dense on another part.
 
         Which one is best depends on the budget: with much of it gone a large weight starves the upper blocks, whose
-        predictive knowledge is small as long as the lower ones are whole.
+        predictive knowledge is small as long as the lower ones are whole. Where all batches end worse than the part did,
+        the next smaller weight is tried, and the best is kept.
         """
         seen, unseen = batches[::PART], batches[1::PART]  # sorted by length, so each part has all of them
         taught = [answers(model, batch) for batch in unseen]
-        lost: dict[float, float] = {}
-        for turn, factor in enumerate(TRIES):
-            weight, student = factor * self.lambda_pred, copy.deepcopy(model)
-            tried = replace(self, adapt=False, tokens=0, lambda_pred=weight, length=self.length or mean_length(batches))
-            tried.prune(student, seen, part_of(report, turn / len(TRIES), (turn + 1) / len(TRIES)))
+        weights = [factor * self.lambda_pred for factor in TRIES]
+        cost = 1 + len(TRIES) / PART
+
+        def pruned(weight: float, some: Sequence[Batch], part: Report) -> tuple[float, nn.Module, Rows]:
+            student, length = copy.deepcopy(model), self.length or mean_length(batches)
+            rows = replace(self, adapt=False, tokens=0, length=length, lambda_pred=weight).prune(student, some, part)
             pairs = zip(unseen, taught, strict=True)
-            lost[weight] = sum(float(divergence(student, answers(student, batch), teacher, self.temperature)) for batch, teacher in pairs)
-        return min(lost, key=lambda weight: lost[weight])
+            lost = sum(float(divergence(student, answers(student, batch), teacher, self.temperature)) for batch, teacher in pairs)
+            return lost, student, rows
+
+        turns = [part_of(report, turn / PART / cost, (turn + 1) / PART / cost) for turn in range(len(TRIES))]
+        trials = [pruned(weight, seen, turn)[0] for weight, turn in zip(weights, turns, strict=True)]
+        place, whole = trials.index(min(trials)), part_of(report, 1 - 1 / cost, 1.0)
+        best = pruned(weights[place], batches, whole)
+        while best[0] > trials[place] and place > 0:
+            place -= 1
+            best = min(best, pruned(weights[place], batches, whole), key=lambda each: each[0])
+        model.load_state_dict(best[1].state_dict())
+        return best[2]
 
     def _sample(self, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Whole batches drawn until there are `tokens`; batches are sorted by length, so the first would not do."""
