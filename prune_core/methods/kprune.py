@@ -35,6 +35,7 @@ class KPrune(UnitMethod):
     title = "K-prune"
     summary = "Removes heads and neurons that hold least of the model's knowledge, refitting after every sub-layer"
     paper = "Park, Choi and Kang, Accurate Retraining-free Pruning for Pretrained Encoder-based Language Models, ICLR 2024"
+    keep_one_head: bool = option(True, "Keep at least one head in every block: without any, the token that is read hears of no other")
     tokens: int = option(0, "Calibration tokens to use; the paper takes 100000; 0 = all of the sample", low=0, high=10**9, unit="tokens")
     tune: bool = option(True, "Refit the surviving units after each sub-layer (knowledge-preserving weight tuning)")
     lambda_pred: float = option(1.0, "Weight of the predictive knowledge", low=0.0, high=1e6)
