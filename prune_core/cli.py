@@ -73,7 +73,8 @@ def _add_run(added: Any) -> None:
     parser.add_argument("--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)")
     parser.add_argument("--evaluation-size", type=int, default=0, metavar="N", help="evaluation sentences (0, which is all)")
     parser.add_argument("--method", help="a pruning method; without one the dense model is measured")
-    parser.add_argument("--sparsity", metavar="SHARE", help="share of the weights to remove, 0 to 0.99")
+    share = "share of the weights to remove, of the FLOPs where whole heads and neurons go; 0 to 0.99"
+    parser.add_argument("--sparsity", metavar="SHARE", help=share)
     parser.add_argument("--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4")
     parser.add_argument("--measure", action="append", default=[], metavar="NAME", help="a measure; may be repeated")
     parser.add_argument(
