@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--recipe", action="append", help="one recipe by name; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--bf16", action="store_true", help="run ours in bf16 too, and count the outcomes that change")
     parser.add_argument("--ours", action="store_true", help="leave TextAttack's side out: seconds per example only")
     parser.add_argument("--neighbours", type=Path, help="a JSON file word -> neighbours to judge assets/neighbours.npz by")
     options = parser.parse_args()
@@ -54,20 +55,26 @@ def compare(options: argparse.Namespace) -> None:
     model, tokenizer = encoders.load(options.checkpoint)
     device = encoders.pick_device(options.device)
     model.to(device)
-    encode(["the sentence encoder is loaded before the clock starts"], device)
+    for dtype in (torch.float32, torch.bfloat16):
+        encode(["the sentence encoder is loaded before the clock starts"], device, dtype=dtype)
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
     examples = load(Source(options.task), tuple(names)).evaluation.sample(options.examples, options.seed)
     print(f"{len(examples)} sentences on {encoders.device_title(device)}, {torch.get_num_threads()} torch threads")
     for name in options.recipe or RECIPES:
         mine, seconds = ours(name, model, tokenizer, examples, options.seed)
         line = f"{name}: ours {seconds} ({seconds.wall / len(examples):.2f} s a sentence, {sum(row[2] for row in mine)} queries)"
+        quick = ours(name, model, tokenizer, examples, options.seed, torch.bfloat16) if options.bf16 else None
+        if quick:
+            changed = sum(a[0] != b[0] for a, b in zip(mine, quick[0], strict=True))
+            line += f", in bf16 {quick[1]} ({changed / len(examples):.1%} of the outcomes changed)"
         if not options.ours:
             reference, slow = theirs(name, model, tokenizer, examples, options.seed)
             same = [sum(a[part] == b[part] for a, b in zip(mine, reference, strict=True)) for part in range(3)]
             line += (
                 f", TextAttack's {slow} ({sum(row[2] for row in reference)} queries): {slow.wall / seconds.wall:.1f} times faster "
                 f"({slow.cpu / seconds.cpu:.1f} in processor time); "
-                f"same outcomes {same[0]}, texts {same[1]}, queries {same[2]} of {len(examples)}"
+                + (f"in bf16 {slow.wall / quick[1].wall:.1f} times; " if quick else "")
+                + f"same outcomes {same[0]}, texts {same[1]}, queries {same[2]} of {len(examples)}"
             )
         print(line, flush=True)
 
@@ -87,7 +94,9 @@ class Seconds:
         return f"{self.wall:.1f} s, processor {self.cpu:.1f} s"
 
 
-def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int) -> tuple[list[tuple], Seconds]:
+def ours(
+    name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int, dtype: torch.dtype = torch.float32
+) -> tuple[list[tuple], Seconds]:
     """(outcome, perturbed text, queries) of each sentence, and seconds."""
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
@@ -95,7 +104,7 @@ def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Example
 
     pulse = Pulse(quiet)
     seconds = Seconds()
-    victim = Victim(model, tokenizer, pulse.beat)
+    victim = Victim(model, tokenizer, pulse.beat, dtype=dtype)
     budget = Budget(queries=10**6, seconds=10**6)
     found = engine.run(name, victim, pulse, examples, range(len(examples)), budget, seed)
     outcomes = sorted(found, key=lambda outcome: outcome.example)

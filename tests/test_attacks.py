@@ -244,6 +244,14 @@ def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path
     assert Attack(recipes="Pruthi,DeepWordBug,Pruthi").recipes == "Pruthi, DeepWordBug"
 
 
+def test_half_precision_is_an_option_that_leaves_the_model_alone(victim):
+    model = tiny.model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    single = Attack(recipes="DeepWordBug", examples=4, precision="bf16").measure(tiny.pair(model, model), quiet)["attack_example"]
+    assert len(single) == 4 and (single.outcome != "error").all()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 def test_summary_counts():
     class Row:
         def __init__(self, outcome, share=None):

@@ -57,7 +57,7 @@ def run(
     recipe: str, victim: Victim, pulse: Pulse, examples: Examples, indices: Sequence[int], budget: Budget, seed: int, most: int = 64
 ) -> Iterator[Outcome]:
     """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome."""
-    encoder = Encoder(device_of(victim.model), pulse.beat)
+    encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
     spare: list[Attack] = []  # a search's goal and caches are its own, and serve the next one
 
     def search(index: int) -> Search:

@@ -20,18 +20,20 @@ from textattack.shared import AttackedText  # noqa: E402
 _BATCH = 64
 
 
-@lru_cache(maxsize=1)
-def _minilm(device: torch.device) -> tuple[Any, Any]:
+@lru_cache(maxsize=2)
+def _minilm(device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     source = resolve(MINILM)
-    return AutoModel.from_pretrained(source).to(device).eval(), AutoTokenizer.from_pretrained(source)
+    return AutoModel.from_pretrained(source).to(device, dtype).eval(), AutoTokenizer.from_pretrained(source)
 
 
 @torch.inference_mode()
-def encode(texts: Sequence[str], device: torch.device, beat: Callable[[], None] = lambda: None) -> Tensor:
+def encode(
+    texts: Sequence[str], device: torch.device, beat: Callable[[], None] = lambda: None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """(texts, width) unit vectors on the CPU: mean over real tokens, in batches of like length, equal texts once."""
-    model, tokenizer = _minilm(device)
+    model, tokenizer = _minilm(device, dtype)
     distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     ids = tokenizer(list(distinct), truncation=True, max_length=256)
     order = sorted(range(len(distinct)), key=lambda index: len(ids["input_ids"][index]))
@@ -41,20 +43,20 @@ def encode(texts: Sequence[str], device: torch.device, beat: Callable[[], None] 
         indices = order[start : start + _BATCH]
         batch = tokenizer.pad({name: [rows[i] for i in indices] for name, rows in ids.items()}, return_tensors="pt").to(device)
         mask = batch["attention_mask"].unsqueeze(-1)
-        hidden = model(**batch).last_hidden_state
-        vectors[indices] = nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
+        hidden = model(**batch).last_hidden_state.float()
+        vectors[indices] = nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).cpu()
     return vectors[[distinct[text] for text in texts]]
 
 
 class Encoder:
     """The encoder that all searches of a run ask."""
 
-    def __init__(self, device: torch.device, beat: Callable[[], None]):
-        self._device, self._beat = device, beat
+    def __init__(self, device: torch.device, beat: Callable[[], None], dtype: torch.dtype = torch.float32):
+        self._device, self._beat, self._dtype = device, beat, dtype
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(texts, width)."""
-        return encode(texts, self._device, self._beat)
+        return encode(texts, self._device, self._beat, self._dtype)
 
 
 class SentenceSimilarity(SentenceEncoder):

@@ -5,6 +5,7 @@ Gives the logits that TextAttack's HuggingFaceModelWrapper gives, which pads eve
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,8 +28,16 @@ REMEMBERED = 50_000  # texts with their logits: some 30 MB, whatever the number 
 class Victim(ModelWrapper):
     """Batches of like length on the model's own device; equal texts and equal token ids are asked once."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, beat: Callable[[], None], batch_size: int = 32, max_length: int = 0):
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        beat: Callable[[], None],
+        batch_size: int = 32,
+        max_length: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.model, self.tokenizer, self.dtype = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype), tokenizer, dtype
         self._beat, self._batch_size = beat, batch_size
         limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 512  # unset is a huge number
         self._max_length = min(limit, max_length or limit)
