@@ -10,7 +10,7 @@ import torch
 from prune_core import Cancelled, PruneError, encoders
 from prune_core.layerwise import Stats
 from prune_core.methods import METHODS
-from prune_core.methods.akr import adaptive_weight, fitted_bias
+from prune_core.methods.akr import AKR, adaptive_weight, fitted_bias
 from prune_core.plugins import build, option_specs, quiet
 from prune_core.unitwise import UnitMethod
 
@@ -164,10 +164,12 @@ def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
     batch = tiny.calibration()[0]
     *_, (dense, _) = encoders.hidden_states(model, batch)
     far = {}
-    for residual in (True, False):
+    for residual in ("on", "off"):
         *_, (after, _) = encoders.hidden_states(pruned("akr", model, sparsity=0.7, residual=residual), batch)
         far[residual] = (after - dense).norm()
-    assert far[True] < far[False]
+    assert far["on"] < far["off"]
+    modes = [AKR(sparsity=0.7), AKR(sparsity=0.8), AKR(pattern="2:4"), AKR(pattern="2:4", residual="off")]
+    assert [method.takes_residual for method in modes] == [False, True, True, False]
 
 
 def test_akr_exact_removes_no_more_than_asked_in_each_row() -> None:

@@ -37,9 +37,10 @@ class AKR(LayerwiseMethod):
     epsilon: float = option(
         1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0
     )
-    residual: bool = option(
-        True, "Make up for what the residual stream lacks, too; without it each layer aims at its own dense output, as in the paper"
-    )
+    residual: str = option(
+        "auto", "Make up for what the residual stream lacks, too (the paper does not); auto: for patterns, and from 80% on",
+        choices=("auto", "on", "off"),
+    )  # fmt: skip
     bias: bool = option(True, "Fit the biases too")
     refit_steps: int = option(
         20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000
@@ -48,8 +49,14 @@ class AKR(LayerwiseMethod):
     damping: float = damping_option()
     block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
 
+    @property
+    def takes_residual(self) -> bool:
+        """By the option. It brings predictions nearer to dense at 70% too (12% less divergence), but accuracy on SST-2 gained
+        only from patterns and high sparsities."""
+        return self.residual == "on" or self.residual == "auto" and (bool(self.pattern) or self.sparsity >= 0.8)
+
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
-        stats = stats if self.residual else replace(stats, carry=None, carry_total=None)
+        stats = stats if self.takes_residual else replace(stats, carry=None, carry_total=None)
         fit = stats.centred() if self.bias else stats
         target, _ = adaptive_weight(weight, fit, self.epsilon)
         pruned, used = self._prune(target, fit)
