@@ -24,7 +24,7 @@ from ..unitwise import Plan, UnitMethod, mean_length, pass_on
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
 # have, is of the same size and does not change with ours, which memory may halve.
 BATCH = 32
-TRIES, PART = (1.0, 8.0, 64.0), 4
+TRIES, PART = (8.0, 64.0), 6
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class KPrune(UnitMethod):
     tune: bool = option(True, "Refit the surviving units after each sub-layer (knowledge-preserving weight tuning)")
     lambda_pred: float = option(1.0, "Weight of the predictive knowledge", low=0.0, high=1e6)
     adapt: bool = option(
-        True, "Try 1, 8 and 64 times that weight on a quarter of the sample, and take what keeps the predictions best; off: as in the paper"
+        True, "Try 8 and 64 times that weight on a sixth of the sample, and take what keeps the predictions best; off: as in the paper"
     )
     lambda_rep: float = option(2.5e-4, "Weight of the representational knowledge", low=0.0, high=1e6)
     mu: float = option(64.0, "How much more a head's knowledge counts than a neuron's", low=0.0, high=1e6)
@@ -51,7 +51,7 @@ class KPrune(UnitMethod):
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         batches = self._sample(batches)
-        if self.adapt and len(batches) >= 2 * PART:
+        if self.adapt and len(batches) > PART:
             return self._adapted(model, batches, report)
         plan = Plan(self, model, batches)
         dense = stream(model, batches)
@@ -73,7 +73,7 @@ class KPrune(UnitMethod):
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
 
     def _adapted(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
-        """Of several λ_pred that with which a part of the batches prunes to the least divergence from dense on another part.
+        """Of two λ_pred that with which a part of the batches prunes to the least divergence from dense on another part.
 
         Which one is best depends on the budget: with much of it gone a large weight starves the upper blocks, whose
         predictive knowledge is small as long as the lower ones are whole. Where all batches end worse than the part did,
