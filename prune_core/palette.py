@@ -44,7 +44,12 @@ class Model:
     @property
     def family(self) -> str:
         """The method's own title, which its label begins with: AKR, SparseGPT."""
-        return self.label.split(" · ")[0].removesuffix(self.level).strip() or self.method
+        return self.label.split(" · ")[0].removesuffix(self.level).strip(" −") or self.method
+
+    @property
+    def short(self) -> str:
+        """The label where a chart has little room; the minus sign still says that FLOPs went, not weights."""
+        return self.label.replace(" FLOPs", "")
 
     @property
     def level(self) -> str:

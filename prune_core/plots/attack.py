@@ -58,7 +58,7 @@ def _dot(fig: go.Figure, row: dict[str, float], model: Model, y: float, dark: bo
         y=y,
         xanchor="right",
         showarrow=False,
-        text=model.label,
+        text=model.short,
         font={"size": 12.5, "color": model.ink(dark)},
     )
     fig.add_annotation(
@@ -115,7 +115,7 @@ def against_budget(
             line={"color": model.color(dark), "width": 2.2, "shape": "hv"},
             hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
         )
-        ends.append(End(x[-1], y[-1], model.label, model.ink(dark)))
+        ends.append(End(x[-1], y[-1], model.short, model.ink(dark)))
     at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
@@ -146,7 +146,7 @@ def probability_bars(
 
 def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool, truth: int | None) -> go.Figure:
     """Two labels: the bar grows from the undecided middle towards the label predicted."""
-    labels = [by_job[row.job].label + (f" · {row.state}" if row.state else "") for row in table.itertuples()]
+    labels = [by_job[row.job].short + (f" · {row.state}" if row.state else "") for row in table.itertuples()]
     fig = figure(dark, 27 * len(table) + 70, margin={"l": 170 if any(table["state"]) else 118, "r": 16, "t": 26, "b": 40}, bargap=0.32)
     for label, row in zip(labels, table.itertuples(), strict=True):
         model, second = by_job[row.job], float(row.probabilities[1])
@@ -187,7 +187,7 @@ def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str],
     )
     for row in table.iloc[::-1].itertuples():
         model = by_job[row.job]
-        label = model.label + (f" · {row.state}" if row.state else "")
+        label = model.short + (f" · {row.state}" if row.state else "")
         fig.add_bar(
             y=list(names),
             x=list(row.probabilities),

@@ -57,7 +57,7 @@ def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.S
     late = now["latency_p95"] / was[saving.column] if saving.column == "latency_p50" else share
     fig.add_bar(
         x=[share],
-        y=[model.label],
+        y=[model.short],
         orientation="h",
         name=model.label,
         text=[f"{share:.0%}"],

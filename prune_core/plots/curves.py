@@ -184,7 +184,7 @@ def _name_points(
     ]
     taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
     for (x, y, model), (across, up) in zip(points, spots, strict=True):
-        length = 6.6 * len(model.label)
+        length = 6.6 * len(model.short)
         places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
         boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
         dx, dy = next(
@@ -194,7 +194,7 @@ def _name_points(
         fig.add_annotation(
             x=x,
             y=y,
-            text=model.label,
+            text=model.short,
             ax=dx if dx > 0 else -11,
             ay=-dy,
             xanchor="left" if dx > 0 else "right",

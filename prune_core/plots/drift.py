@@ -68,7 +68,7 @@ def by_block(
             marker={"size": 6.5, "symbol": model.symbol, "color": model.color(dark)},
             hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
         )
-        ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.label, model.ink(dark)))
+        ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.short, model.ink(dark)))
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1

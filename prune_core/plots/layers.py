@@ -47,7 +47,7 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
             customdata=[error(value) for value in own["total"]],
             hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata}}<extra></extra>",
         )
-        ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.label, model.ink(dark)))
+        ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.short, model.ink(dark)))
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM)
@@ -119,7 +119,7 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     deep = -(-len(shown) // wide)
     blocks = int(rows["block"].max()) + 1
     tall = blocks * (22 if blocks <= 8 else 15)
-    titles = [f"<b>{m.label}</b>" for m in shown]
+    titles = [f"<b>{m.short}</b>" for m in shown]
     fig = make_subplots(
         deep,
         wide,
@@ -206,14 +206,14 @@ def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = 
         own = rows[rows["job"] == model.job].dropna(subset="sparsity")
         fig.add_scatter(
             x=[model.sparsity],
-            y=[model.label],
+            y=[model.short],
             mode="markers",
             hoverinfo="skip",
             marker={"symbol": "line-ns", "size": 20, "line": {"width": 1.5, "color": AXIS[dark]}},
         )
         fig.add_scatter(
             x=own["sparsity"],
-            y=[model.label] * len(own),
+            y=[model.short] * len(own),
             mode="markers",
             name=model.label,
             marker={"color": fade(model.color(dark), 0.55), "size": 8, "symbol": model.symbol},
