@@ -50,11 +50,11 @@ def main() -> None:
     for name, extra in runs:
         method = build(METHODS, name, {"sparsity": options.sparsity, **extra})
         seconds = min(timed(method, model, batches, device) for _ in range(1 if extra else options.repeats))
-        flops = sum(counted(model, batches, name).values())
+        flops = sum(counted(model, batches, method).values())
         floor = flops / rate
         title = name + "".join(f" {value}" for value in extra.values())
         print(f"{title:20}{seconds:9.2f}{flops / 1e9:9.0f}{floor:9.2f}{seconds / floor if floor else float('nan'):7.2f}")
-    print("AKR's FLOPs:", ", ".join(f"{what} {flops / 1e9:.0f} G" for what, flops in counted(model, batches, "akr").items()))
+    print("AKR's FLOPs:", ", ".join(f"{what} {flops / 1e9:.0f} G" for what, flops in counted(model, batches, method).items()))
     if device.type == "cuda":
         print(f"peak memory {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB")
 
@@ -69,8 +69,9 @@ def timed(method: object, model: nn.Module, batches: list, device: torch.device)
     return time.perf_counter() - started
 
 
-def counted(model: nn.Module, batches: list, name: str) -> dict[str, float]:
+def counted(model: nn.Module, batches: list, method: WeightMethod) -> dict[str, float]:
     """FLOPs by purpose; a multiply-accumulate is two. Magnitude needs none."""
+    name = method.name
     if name == "magnitude":
         return {}
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
@@ -91,7 +92,7 @@ def counted(model: nn.Module, batches: list, name: str) -> dict[str, float]:
     adapt = sum(1 / 3 * d**3 + 2.0 * d**3 for d in inputs[1:]) + sum(2.0 * linear.weight.numel() * linear.in_features for linear in linears)
     onto_residual = [block.linears[part] for block in encoders.blocks(model) for part in ("attention_output", "ffn_out")]
     carry = sum(2.0 * tokens * linear.weight.numel() + 2.0 * linear.weight.numel() * linear.in_features for linear in onto_residual)
-    found = {"forward of both paths": 2 * forward, "gram": gram, "cross": cross, "carry": carry}
+    found = {"forward of both paths": 2 * forward, "gram": gram, "cross": cross, "carry": carry if method.takes_residual else 0.0}
     return found | {"invert": invert, "adapt": adapt, "sweep": sweep}
 
 

@@ -65,6 +65,11 @@ class LayerwiseMethod(WeightMethod):
 
     needs: ClassVar[str] = "gram"  # "diagonal", "gram", or "cross" (gram, cross and means)
 
+    @property
+    def takes_residual(self) -> bool:
+        """Whether the statistics of what the residual lacks (`carry`) are wanted, besides "cross"."""
+        return False
+
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """New weight (rows, columns) with zeros, and bias (rows,); pure."""
         raise NotImplementedError
@@ -105,7 +110,7 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     return Stream([embed(model, batch) for batch in batches])
 
 
-def collect(needs: str, pruned: Stream, dense: Stream | None) -> Stats:
+def collect(needs: str, pruned: Stream, dense: Stream | None, residual: bool = False) -> Stats:
     """One pass over the current inputs; `dense` is None where both paths are the same."""
     first = pruned.inputs[0]
     width = first.shape[-1]
@@ -118,7 +123,7 @@ def collect(needs: str, pruned: Stream, dense: Stream | None) -> Stats:
     stats = Stats(zeros(width, width), total=zeros(width), dense_total=zeros(width))
     if dense is not None:
         stats.cross = zeros(width, width)
-        if pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
+        if residual and pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
             outputs = pruned.residuals[0].shape[-1]
             stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
     for i, x in enumerate(pruned.inputs):
@@ -150,7 +155,7 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
         for group, parts in enumerate(GROUPS):
             report((index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}")
             same = index == 0 and group == 0
-            stats = collect(method.needs, pruned, None if same else dense)
+            stats = collect(method.needs, pruned, None if same else dense, method.takes_residual)
             if dense is not None:
                 dense.advance(block, group)  # with the dense weights, which the next lines replace
             for part in parts:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import tempfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def folder() -> Path:
     return _private((Path(home) if home else cache / "prunescope").expanduser().resolve() / "attacks")
 
 
+@cache  # every search in flight asks
 def stopwords() -> list[str]:
     """English function words from what is installed: all of NLTK's list and some ninety more."""
     spec = find_spec("textattack")

@@ -7,7 +7,7 @@ that which the residual stream carries past the layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import comb
 
 import torch
@@ -56,7 +56,6 @@ class AKR(LayerwiseMethod):
         return self.residual == "on" or self.residual == "auto" and (bool(self.pattern) or self.sparsity >= 0.8)
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
-        stats = stats if self.takes_residual else replace(stats, carry=None, carry_total=None)
         fit = stats.centred() if self.bias else stats
         target, _ = adaptive_weight(weight, fit, self.epsilon)
         pruned, used = self._prune(target, fit)
