@@ -364,7 +364,7 @@ def _loading(kind: Any, source: str, checkpoint: str, what: str, **options: Any)
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """An ordinary Hugging Face folder with safetensors, full shape."""
     model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder, safe_serialization=True, max_shard_size="100GB")  # one file, which is what `restore` reads
     tokenizer.save_pretrained(folder)
 
 

@@ -24,7 +24,7 @@ from ..unitwise import Plan, UnitMethod, mean_length, pass_on
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
 # have, is of the same size and does not change with ours, which memory may halve.
 BATCH = 32
-TRIES, PART = (8.0, 64.0), 6
+TRIES, PART = (64.0, 8.0), 6
 
 
 @dataclass(frozen=True)
@@ -73,31 +73,31 @@ class KPrune(UnitMethod):
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
 
     def _adapted(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
-        """Of two λ_pred that with which a part of the batches prunes to the least divergence from dense on another part.
+        """The larger λ_pred, unless a part of the batches prunes with the smaller one to less divergence from dense on another.
 
-        Which one is best depends on the budget: with much of it gone a large weight starves the upper blocks, whose
-        predictive knowledge is small as long as the lower ones are whole. Where all batches end worse than the part did,
-        the next smaller weight is tried, and the best is kept.
+        It serves best until much of the budget is gone: then it starves the upper blocks, whose predictive knowledge is small
+        as long as the lower ones are whole. "Less" is beyond the chance of the sentences seen, as a trial is noisier than
+        the difference. Where all batches end worse than the part did, the smaller weight is tried too, and the best is kept.
         """
         seen, unseen = batches[::PART], batches[1::PART]  # sorted by length, so each part has all of them
         taught = [answers(model, batch) for batch in unseen]
         weights = [factor * self.lambda_pred for factor in TRIES]
         cost = 1 + len(TRIES) / PART
 
-        def pruned(weight: float, some: Sequence[Batch], part: Report) -> tuple[float, nn.Module, Rows]:
+        def pruned(weight: float, some: Sequence[Batch], part: Report) -> tuple[Tensor, nn.Module, Rows]:
             student, length = copy.deepcopy(model), self.length or mean_length(batches)
             rows = replace(self, adapt=False, tokens=0, length=length, lambda_pred=weight).prune(student, some, part)
             pairs = zip(unseen, taught, strict=True)
-            lost = sum(float(divergence(student, answers(student, batch), teacher, self.temperature)) for batch, teacher in pairs)
-            return lost, student, rows
+            lost = [divergence(student, answers(student, batch), teacher, self.temperature) for batch, teacher in pairs]
+            return torch.cat(lost), student, rows
 
         turns = [part_of(report, turn / PART / cost, (turn + 1) / PART / cost) for turn in range(len(TRIES))]
         trials = [pruned(weight, seen, turn)[0] for weight, turn in zip(weights, turns, strict=True)]
-        place, whole = trials.index(min(trials)), part_of(report, 1 - 1 / cost, 1.0)
+        more = trials[0] - trials[1]  # of each sentence
+        place, whole = int(more.mean() > 2 * more.std() / len(more) ** 0.5), part_of(report, 1 - 1 / cost, 1.0)
         best = pruned(weights[place], batches, whole)
-        while best[0] > trials[place] and place > 0:
-            place -= 1
-            best = min(best, pruned(weights[place], batches, whole), key=lambda each: each[0])
+        if place == 0 and best[0].sum() > trials[0].sum():
+            best = min(best, pruned(weights[1], batches, whole), key=lambda each: float(each[0].sum()))
         model.load_state_dict(best[1].state_dict())
         return best[2]
 
@@ -158,7 +158,7 @@ class Gauge:
         return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)]
 
     def _loss(self, teacher: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        return divergence(self.model, logits(self.model, hidden, mask), teacher, self.method.temperature)
+        return divergence(self.model, logits(self.model, hidden, mask), teacher, self.method.temperature).sum()
 
 
 def answers(model: nn.Module, batch: Batch) -> Tensor:
@@ -168,9 +168,9 @@ def answers(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """What the student's predictions lack of the teacher's, summed over the sentences."""
+    """(sentences,) what the student's predictions lack of the teacher's."""
     if kind_of(model) == "regression":
-        return (student - teacher).square().sum()
+        return (student - teacher).square().flatten(1).sum(1)
     student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
     apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
-    return temperature**2 * apart.sum(0).mean()  # of a span's start and end, the mean
+    return temperature**2 * apart.reshape(len(apart), -1).mean(1)  # of a span's start and end, the mean
