@@ -45,7 +45,7 @@ class Victim(ModelWrapper):
 
     def __call__(self, text_input_list: Sequence[Input], **_: Any) -> Tensor:
         """Logits (texts, labels) on the CPU; not-a-number is a sentence."""
-        logits = torch.stack(list(ask(self.logits, text_input_list)))
+        logits = torch.stack(ask(self.logits, text_input_list))
         if not torch.isfinite(logits).all():
             raise PruneError("The model's output is not a number (NaN or infinite), so it cannot be attacked.")
         return logits
