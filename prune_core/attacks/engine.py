@@ -103,7 +103,9 @@ def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, bu
 def _searched(attack: Attack, clock: Clock, blank: Outcome, budget: Budget) -> Outcome:
     columns = OrderedDict((name, text) for name, text in zip(COLUMNS, (blank.text, blank.pair), strict=True) if text is not None)
     try:
-        return _outcome(attack.attack(Text(columns, clock), blank.label), blank, budget)
+        result = attack.attack(Text(columns, clock), blank.label)
+        clock.stop()
+        return _outcome(result, blank, budget)
     except OutOfTime:
         clock.stop()
         return _before_search(attack, blank, budget)

@@ -58,20 +58,18 @@ class Text(AttackedText):
 
     @property
     def words(self) -> list[str]:
-        """The words without punctuation."""
+        """The words without punctuation; whatever a search does asks for them, so here the clock is looked at."""
+        self._clock.check()
         if not self._words:
-            self._clock.check()
             self._words = split_words(self.text)
         return self._words
 
     def all_words_diff(self, other_attacked_text: AttackedText) -> set[int]:
-        """Indices of words that differ; asked of every text of a round, so the clock is looked at."""
-        self._clock.check()
+        """Indices of words that differ."""
         return _differing(self.words, other_attacked_text.words)
 
     def generate_new_attacked_text(self, new_words: Iterable[str]) -> Text:
         """This text with its words replaced; an empty word deletes, several words insert."""
-        self._clock.check()
         if len(self._text_input) > 1 or _CHINESE.search(self.text):
             slow = super().generate_new_attacked_text(new_words)
             return Text(slow._text_input, self._clock, slow.attack_attrs)
