@@ -35,7 +35,7 @@ def split_words(text: str) -> list[str]:
     return [word for word in found if word]
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def _split(new: str) -> list[str]:
     return split_words(new)
 

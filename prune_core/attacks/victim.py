@@ -22,7 +22,7 @@ load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
 
 Input = str | tuple[str, str]  # a sentence or a pair of them
-REMEMBERED = 50_000  # texts with their logits: some 30 MB, whatever the number of examples
+REMEMBERED = 5_000  # texts with their logits, of the searches in flight: a search asks again about its own only
 
 
 class Victim(ModelWrapper):
