@@ -275,7 +275,7 @@ class _Bench:
         measure = next(each for each in self.experiment.measures if each.name == name)
         experiment = self.experiment
         pair = Pair(
-            self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length, self.memo
+            self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length, self.memo, self.folder
         )
         return measure.measure(pair, report)
 

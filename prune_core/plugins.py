@@ -14,6 +14,7 @@ from . import PruneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
     from torch import Tensor, nn
@@ -138,6 +139,7 @@ class Pair:
     batch_size: int = 32
     max_length: int = 128
     memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
+    folder: Path | None = None  # of the job, for what a measure keeps besides its tables
 
     def of_dense(self, key: Any, compute: Callable[[], Any]) -> Any:
         """A fact about the dense model on this task, computed once however many experiments ask."""

@@ -97,7 +97,7 @@ def test_hugging_face_layouts_are_known_to_one_file():
                 assert word not in text, f"{name(path)} knows {word}"
 
 
-def test_nobody_swallows_and_only_two_catch_everything():
+def test_nobody_swallows_and_only_three_catch_everything():
     broad = []
     for path in [*CORE, *PAGES]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -106,8 +106,9 @@ def test_nobody_swallows_and_only_two_catch_everything():
                 assert not all(isinstance(line, ast.Pass) for line in node.body), f"{name(path)}:{node.lineno} swallows {kind}"
                 if kind in ("Exception", "BaseException", "everything") and not isinstance(node.body[-1], ast.Raise):
                     broad.append(name(path))
-    # the queue goes on when a job breaks, and an attack when one example does; both record what broke
-    assert broad == ["prune_core/attacks/engine.py", "prune_core/worker.py"]
+    # the queue goes on when a job breaks, and an attack when one example does; both record what broke. Of searches that ask
+    # together only the one whose text breaks the model hears of it
+    assert broad == ["prune_core/attacks/engine.py", "prune_core/attacks/flight.py", "prune_core/worker.py"]
 
 
 def test_requirements_are_pinned_and_cover_what_is_imported():

@@ -17,11 +17,14 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits for one example."""
+    """Limits for one example: what may be spent on it, and what of it may change."""
 
     queries: int = 500  # as TextAttack counts them: texts that the search asks about, cached answers included
     seconds: float = 30.0  # of its own work and its share of the models'
     share: float = 1.0  # of the words that may be changed
+    similarity: float = 0.0  # least cosine to the original by MiniLM; 0 leaves it to the recipe
+    never: tuple[str, ...] = ()  # words in lower case that stay as they are
+    column: str = "first"  # of a sentence pair: first, second or both may change
 
 
 class Pulse:
@@ -44,12 +47,12 @@ class Clock:
 
     def __init__(self, beat: Callable[[], None], seconds: float = float("inf")):
         self._beat, self.seconds = beat, seconds
-        self.spent = 0.0
+        self.spent = 0.0  # whoever answers a search adds its share of the seconds that the models took
         self._since: float | None = None
 
-    def resume(self, charge: float = 0.0) -> None:
-        """The search goes on; `charge` is its share of the seconds that the models took meanwhile."""
-        self.spent, self._since = self.spent + charge, time.perf_counter()
+    def resume(self) -> None:
+        """The search goes on."""
+        self._since = time.perf_counter()
 
     def pause(self) -> None:
         """The search waits."""

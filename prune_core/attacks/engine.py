@@ -9,54 +9,49 @@ import traceback
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import editdistance
-import torch
 
-from .. import Cancelled, PruneError
+from .. import PruneError
 from ..data import Examples
 from ..encoders import device_of
 from .budget import Budget, Clock, OutOfTime, Pulse
-from .flight import Search, fly
-from .recipes import COLUMNS, prepared
+from .flight import ENDS_ALL, Search, fly
+from .limits import COLUMNS
+from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, Journal, Outcome
+from .recipes import prepared
 from .resources import load_textattack
 from .sentences import Encoder
 from .text import Text
-from .victim import Input, Victim
+from .victim import Victim
 
 load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.attack_results import AttackResult, SkippedAttackResult, SuccessfulAttackResult  # noqa: E402
 
-SUCCESS, FAILED, SKIPPED, ERROR = "success", "failed", "skipped", "error"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one example; the fields are the columns of the table `attack_example`."""
-
-    example: int
-    outcome: str
-    text: str
-    label: int
-    perturbed: str | None = None
-    original_prediction: int | None = None
-    perturbed_prediction: int | None = None
-    original_probabilities: list[float] | None = None
-    perturbed_probabilities: list[float] | None = None
-    words_changed: int | None = None
-    share_changed: float | None = None
-    queries: int = 0
-    seconds: float = 0.0
-    note: str = ""
+_ALREADY_WRONG = "Already wrong before the attack."
 
 
 def run(
-    recipe: str, victim: Victim, pulse: Pulse, examples: Examples, indices: Sequence[int], budget: Budget, seed: int, most: int = 64
+    recipe: str,
+    victim: Victim,
+    pulse: Pulse,
+    examples: Examples,
+    indices: Sequence[int],
+    budget: Budget,
+    seed: int,
+    most: int = 64,
+    journal: Journal | None = None,
 ) -> Iterator[Outcome]:
-    """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome."""
+    """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome.
+
+    What the journal knows is taken from there; what is new is appended to it.
+    """
+    journal = journal or Journal()
+    known = [journal.known[index] for index in indices if index in journal.known]
     encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
     spare: list[Attack] = []  # a search's goal and caches are its own, and serve the next one
 
@@ -68,13 +63,16 @@ def run(
             outcome = _attack_one(attack, clock, examples, index, budget)
             attack.clear_cache()
             spare.append(attack)
+            journal.append(outcome)  # here, as others that end in this round may be lost to a cancel
             return outcome
 
-        return Search(work, clock, example_seed(seed, index))
+        # a search may hold a text for every letter; in thousands of letters, as one of them says little
+        size = max(1.0, (len(examples.texts[index]) / 1000) ** 2)
+        return Search(work, clock, example_seed(seed, index), size)
 
     done = succeeded = 0
     pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
-    for outcome in fly(map(search, indices), most):
+    for outcome in chain(known, fly(map(search, [index for index in indices if index not in journal.known]), most)):
         done, succeeded = done + 1, succeeded + (outcome.outcome == SUCCESS)
         pulse.progress, pulse.message = done / len(indices), f"{recipe}: {done} of {len(indices)}, {succeeded} succeeded"
         pulse.beat()
@@ -86,27 +84,31 @@ def example_seed(seed: int, index: int) -> int:
     return zlib.crc32(f"{seed}:{index}".encode())
 
 
-def _input(examples: Examples, index: int) -> Input:
-    return examples.texts[index] if examples.pairs is None else (examples.texts[index], examples.pairs[index])
-
-
 def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
     assert examples.labels is not None, "attacks need labels"
-    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index])
+    pair = examples.pairs[index] if examples.pairs else None
+    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair)
     try:
-        given = _input(examples, index)
-        columns = OrderedDict(zip(COLUMNS, (given,) if isinstance(given, str) else given))  # noqa: B905
-        outcome = _outcome(attack.attack(Text(columns, clock), blank.label), blank, budget)
-    except (Cancelled, torch.OutOfMemoryError):  # the user, or the experiment, who halves the batch
+        outcome = _searched(attack, clock, blank, budget)
+    except ENDS_ALL:
         raise
-    except OutOfTime:
-        clock.stop()
-        outcome = replace(_before_search(attack, blank), note=f"Stopped by the time budget of {budget.seconds:g} s.")
     except PruneError as error:
         outcome = replace(blank, note=str(error))
     except Exception as error:
-        outcome = replace(blank, note=traceback.format_exception_only(error)[-1].strip())
+        what = traceback.format_exception_only(error)[-1].strip()
+        outcome = replace(blank, note=f"The model or the attack failed on this text or on a changed form of it ({what}).")
     return replace(outcome, seconds=clock.total)
+
+
+def _searched(attack: Attack, clock: Clock, blank: Outcome, budget: Budget) -> Outcome:
+    columns = OrderedDict((name, text) for name, text in zip(COLUMNS, (blank.text, blank.pair), strict=True) if text is not None)
+    try:
+        result = attack.attack(Text(columns, clock), blank.label)
+        clock.stop()
+        return _outcome(result, blank, budget)
+    except OutOfTime:
+        clock.stop()
+        return _before_search(attack, blank, budget)
 
 
 def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
@@ -119,15 +121,16 @@ def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
         queries=result.num_queries,
     )
     if isinstance(result, SkippedAttackResult):
-        return replace(outcome, note="Already wrong before the attack.")
-    words = before.attacked_text.words
+        return replace(outcome, note=_ALREADY_WRONG)
+    words, texts = before.attacked_text.words, after.attacked_text._text_input
     changed = editdistance.eval(words, after.attacked_text.words)
     succeeded = isinstance(result, SuccessfulAttackResult)
     spent = not succeeded and result.num_queries >= budget.queries
     return replace(
         outcome,
         outcome=SUCCESS if succeeded else FAILED,
-        perturbed=after.attacked_text._text_input[COLUMNS[0]],
+        perturbed=texts[COLUMNS[0]],
+        perturbed_pair=texts.get(COLUMNS[1]),
         perturbed_prediction=after.output,
         perturbed_probabilities=_floats(after.raw_output),
         words_changed=changed,
@@ -136,17 +139,19 @@ def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
     )
 
 
-def _before_search(attack: Attack, blank: Outcome) -> Outcome:
+def _before_search(attack: Attack, blank: Outcome, budget: Budget) -> Outcome:
     """What is known of an example whose search was stopped: the model's answer to the original (cached, no query)."""
     goal = attack.goal_function
     probabilities = goal._call_model([goal.initial_attacked_text])[0]
     prediction = int(probabilities.argmax())
+    right = prediction == blank.label
     return replace(
         blank,
-        outcome=FAILED if prediction == blank.label else SKIPPED,
+        outcome=FAILED if right else SKIPPED,
         original_prediction=prediction,
         original_probabilities=_floats(probabilities),
         queries=goal.num_queries,
+        note=f"Stopped by the time budget of {budget.seconds:g} s." if right else _ALREADY_WRONG,
     )
 
 

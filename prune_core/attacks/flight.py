@@ -1,7 +1,7 @@
 """Many searches at once: each runs as it is until it asks a model, and all that wait are answered in one go.
 
 A search is ordinary code in a greenlet of its own, so TextAttack's loops need not know of each other. Knows nothing of
-textattack or of models.
+textattack, and of models only how their memory ends.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from greenlet import getcurrent, greenlet
 
-from .budget import Clock
+from .. import Cancelled
+from .budget import Clock, OutOfTime
 
+ENDS_ALL = (Cancelled, torch.OutOfMemoryError)  # the user, or the experiment, who halves the batch
+ROUND = 200_000  # letters asked about at once, so that a long text cannot outrun its time budget with one question
 Answerer = Callable[[Sequence[Any]], Any]  # texts -> a sequence of as many answers
 
 
@@ -32,19 +37,20 @@ class Search(NamedTuple):
     work: Callable[[], Any]
     clock: Clock
     seed: int
+    size: float = 1.0  # of its memory, beside others
 
 
-def ask(answerer: Answerer, texts: Sequence[Any]) -> Any:
-    """Within a search, wait for the next round of answers; anywhere else, ask at once."""
+def ask(answerer: Answerer, texts: Sequence[Any]) -> list[Any]:
+    """Within a search, wait for the next rounds of answers; anywhere else, ask at once."""
     above = getcurrent().parent
-    return answerer(texts) if above is None else above.switch(Question(answerer, texts))
+    return list(answerer(texts)) if above is None else above.switch(Question(answerer, texts))
 
 
 def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
-    """What the searches return, as they end; at most so many are on their way. What a search raises ends them all."""
+    """What the searches return, as they end; those on their way are at most so many, in sizes. What a search raises ends all."""
     waiting, flying = iter(searches), list[_Flight]()
     while True:
-        while len(flying) < most and (search := next(waiting, None)) is not None:
+        while sum(flight.size for flight in flying) < most and (search := next(waiting, None)) is not None:
             flying.append(_Flight(search))
         landed = [flight for flight in flying if flight.question is None]
         yield from (flight.returned for flight in landed)
@@ -56,45 +62,82 @@ def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
 
 
 def _answer(flying: Sequence[_Flight]) -> None:
-    """One round: every answerer is asked once, about all texts that anybody waits for."""
-    for answerer in {flight.question.answerer: None for flight in flying if flight.question}:
-        asking = [(flight, flight.question.texts) for flight in flying if flight.question and flight.question.answerer == answerer]
-        started = time.perf_counter()
-        answers = answerer([text for _, texts in asking for text in texts])
-        each = (time.perf_counter() - started) / max(1, len(answers))
-        start = 0
+    """One round: every answerer is asked once, about texts of all that wait for it."""
+    asking = [(flight, flight.question.answerer) for flight in flying if flight.question]
+    for answerer in {answerer: None for _, answerer in asking}:
+        _tell(answerer, [(flight, flight.part(ROUND // len(asking))) for flight, own in asking if own == answerer])
+
+
+def _tell(answerer: Answerer, asking: Sequence[tuple[_Flight, Sequence[Any]]]) -> None:
+    """Answers to all who ask, each charged for its letters; where that fails each asks alone, and whose texts break it hears so."""
+    letters = [sum(map(_letters, texts)) for _, texts in asking]
+    started = time.perf_counter()
+    try:
+        answers = iter(answerer([text for _, texts in asking for text in texts]))
+    except ENDS_ALL:
+        raise
+    except Exception as error:
         for flight, texts in asking:
-            flight.resume(answers[start : start + len(texts)], each * len(texts))
-            start += len(texts)
+            if len(asking) == 1:
+                flight.fail(error)
+            else:
+                _tell(answerer, [(flight, texts)])
+        return
+    each = (time.perf_counter() - started) / max(1, sum(letters))
+    for (flight, texts), size in zip(asking, letters, strict=True):
+        flight.answer(list(islice(answers, len(texts))), each * size)
+
+
+def _letters(text: Any) -> int:
+    return len(str(text))
 
 
 class _Flight:
     """A search on its way. TextAttack draws from the global generators, so their states change with the search."""
 
     def __init__(self, search: Search):
-        self.search, self.returned = search, None
+        self.clock, self.size, self.returned = search.clock, search.size, None
         self.question: Question | None = None
+        self.answers: list[Any] = []
         self.greenlet = greenlet(search.work)
         outside = _states()
         random.seed(search.seed)
         np.random.seed(search.seed)
         self.states = _states()
         _set_states(outside)
-        self.resume()
+        self._resume(self.greenlet.switch)
 
-    def resume(self, *answers: Any) -> None:
-        """On to the next question, or to the end: `answers`, and the seconds they took."""
-        given = answers[:1]
+    def part(self, letters: int) -> Sequence[Any]:
+        """The next texts to ask about, of about so many letters: one search's texts are alike."""
+        assert self.question is not None, "only who waits is asked for"
+        left = self.question.texts[len(self.answers) :]
+        return left[: max(1, letters // max(1, _letters(left[0])))] if left else left
+
+    def answer(self, answers: list[Any], seconds: float) -> None:
+        """On with the question, to the next one, or to the end; `seconds` is this search's share of what the answers took."""
+        assert self.question is not None, "only who waits is answered"
+        self.clock.spent += seconds
+        self.answers += answers
+        if self.clock.total >= self.clock.seconds:
+            self.fail(OutOfTime())
+        elif len(self.answers) == len(self.question.texts):
+            self._resume(self.greenlet.switch, self.answers)
+
+    def fail(self, error: Exception) -> None:
+        """The question cannot be answered."""
+        self._resume(self.greenlet.throw, error)
+
+    def _resume(self, go: Callable[..., Any], *given: Any) -> None:
         outside = _states()
         _set_states(self.states)
-        self.search.clock.resume(*answers[1:])
+        self.clock.resume()
         try:
-            said = self.greenlet.switch(*given)
+            said = go(*given)
         finally:
-            self.search.clock.pause()
+            self.clock.pause()
             self.states = _states()
             _set_states(outside)
-        self.question = None if self.greenlet.dead else said
+        self.question, self.answers = None if self.greenlet.dead else said, []
         self.returned = said if self.greenlet.dead else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .budget import Budget
+from .limits import limit
 from .neighbours import load
 from .parts import LookAlikes, NeighbourVectors, SamePartOfSpeech, WordNetSynonyms
 from .resources import load_textattack, stopwords
@@ -16,7 +17,6 @@ load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.attack_recipes import DeepWordBugGao2018, Pruthi2019  # noqa: E402
 from textattack.constraints.pre_transformation import (  # noqa: E402
-    InputColumnModification,
     MaxModificationRate,
     RepeatModification,
     StopwordModification,
@@ -36,7 +36,6 @@ from textattack.transformations import (  # noqa: E402
 # TextFooler's 0.5 is for its own vectors; in ours 5% of the neighbours at 0.50-0.55 are neighbours there, 9% at 0.55-0.60,
 # 19% at 0.6-0.7 and 40% above.
 WORD_SIMILARITY = 0.55
-COLUMNS = ["text", "pair"]  # of a sentence pair; the pair's second sentence is never changed
 
 
 def _textfooler_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
@@ -110,9 +109,6 @@ RECIPES: dict[str, Build] = {
 def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: Budget) -> Attack:
     """The recipe on this victim, held to the budget, the models asked about whole rounds of texts."""
     attack = RECIPES[recipe](victim, encoder)
-    attack.goal_function.query_budget = budget.queries
     attack.goal_function.batch_size = 10**6  # the victim makes the batches: it knows the lengths
-    attack.pre_transformation_constraints.append(InputColumnModification(COLUMNS, set(COLUMNS[1:])))
-    if budget.share < 1:
-        attack.pre_transformation_constraints.append(MaxModificationRate(budget.share))
+    limit(attack, budget, encoder)
     return attack

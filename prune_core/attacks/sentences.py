@@ -17,7 +17,7 @@ load_textattack()
 from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-_BATCH = 64
+_BATCH, _TOKENS = 64, 2048  # texts at once, and tokens: a cancel waits for a batch
 
 
 @lru_cache(maxsize=2)
@@ -36,11 +36,13 @@ def encode(
     model, tokenizer = _minilm(device, dtype)
     distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     ids = tokenizer(list(distinct), truncation=True, max_length=256)
-    order = sorted(range(len(distinct)), key=lambda index: len(ids["input_ids"][index]))
+    lengths = [len(row) for row in ids["input_ids"]]
+    left = sorted(range(len(distinct)), key=lengths.__getitem__, reverse=True)
     vectors = torch.zeros(len(distinct), model.config.hidden_size)
-    for start in range(0, len(order), _BATCH):
+    while left:
         beat()
-        indices = order[start : start + _BATCH]
+        most = min(_BATCH, max(1, _TOKENS // lengths[left[0]]))
+        indices, left = left[:most], left[most:]
         batch = tokenizer.pad({name: [rows[i] for i in indices] for name, rows in ids.items()}, return_tensors="pt").to(device)
         mask = batch["attention_mask"].unsqueeze(-1)
         hidden = model(**batch).last_hidden_state.float()

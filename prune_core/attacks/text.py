@@ -9,6 +9,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import compress, count
+from operator import ne
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,9 @@ def split_words(text: str) -> list[str]:
     return [word for word in found if word]
 
 
-@lru_cache(maxsize=65536)
-def _count(words: str) -> int:
-    return len(split_words(words))
+@lru_cache(maxsize=8192)
+def _split(new: str) -> list[str]:
+    return split_words(new)
 
 
 class Text(AttackedText):
@@ -50,19 +52,24 @@ class Text(AttackedText):
         self._spans: list[tuple[int, int]] | None = None
         self.attack_attrs = {} if attributes is None else attributes
         if "original_index_map" not in self.attack_attrs:
-            self.attack_attrs["original_index_map"] = np.arange(self.num_words)
+            self._words = split_words(self.text)
+            self.attack_attrs["original_index_map"] = np.arange(len(self._words))
         self.attack_attrs.setdefault("modified_indices", set())
 
     @property
     def words(self) -> list[str]:
-        """The words without punctuation."""
+        """The words without punctuation; whatever a search does asks for them, so here the clock is looked at."""
+        self._clock.check()
         if not self._words:
             self._words = split_words(self.text)
         return self._words
 
+    def all_words_diff(self, other_attacked_text: AttackedText) -> set[int]:
+        """Indices of words that differ."""
+        return _differing(self.words, other_attacked_text.words)
+
     def generate_new_attacked_text(self, new_words: Iterable[str]) -> Text:
         """This text with its words replaced; an empty word deletes, several words insert."""
-        self._clock.check()
         if len(self._text_input) > 1 or _CHINESE.search(self.text):
             slow = super().generate_new_attacked_text(new_words)
             return Text(slow._text_input, self._clock, slow.attack_attrs)
@@ -70,29 +77,31 @@ class Text(AttackedText):
             "newly_modified_indices": set(),
             "previous_attacked_text": self,
             "modified_indices": self.attack_attrs["modified_indices"].copy(),
-            "original_index_map": self.attack_attrs["original_index_map"].copy(),
+            "original_index_map": self.attack_attrs["original_index_map"],  # shared until words come or go
         }
         text, end, shift = "", 0, 0
-        whole = self.text
-        for index, (old, new) in enumerate(zip(self.words, new_words)):  # noqa: B905  as many as there are
-            if old == new:
-                continue
-            start, stop = self._word_spans()[index]
+        whole, words, asked = self.text, self.words[:], list(new_words)
+        for index in sorted(_differing(words, asked)):
+            new, (start, stop) = asked[index], self._word_spans()[index]
             text, end = text + whole[end:start], stop
-            count = _count(new)
-            if count != 1:
-                _renumber(attributes, index, count - 1, new)
-            modified = range(index + shift, index + shift + count)
+            parts = _split(new)
+            if len(parts) != 1:
+                _renumber(attributes, index, len(parts) - 1, new)
+            modified = range(index + shift, index + shift + len(parts))
             attributes["modified_indices"].update(modified)
             attributes["newly_modified_indices"].update(modified)
-            shift += count - 1
-            if count == 0 and end < len(whole):  # a deleted word takes one space with it
+            words[index + shift : index + shift + 1] = parts
+            shift += len(parts) - 1
+            if not parts and end < len(whole):  # a deleted word takes one space with it
                 if index == 0:
                     end += whole[end] == " "
                 elif text[-1] == " ":
                     text = text[:-1]
             text += new
-        return Text(OrderedDict([(next(iter(self._text_input)), text + whole[end:])]), self._clock, attributes)
+        child = Text(OrderedDict([(next(iter(self._text_input)), text + whole[end:])]), self._clock, attributes)
+        # an edit splits into words of its own: it is bounded by what bounded the word before
+        child._words = None if _CHINESE.search(child.text) else words
+        return child
 
     def _word_spans(self) -> list[tuple[int, int]]:
         """(start, end) of every word in the text."""
@@ -105,12 +114,16 @@ class Text(AttackedText):
         return self._spans
 
 
+def _differing(some: list[str], others: list[str]) -> set[int]:
+    return set(compress(count(), map(ne, some, others)))
+
+
 def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> None:
     """Keep the indices of modified words, and the map from the original's words, true after words came or went."""
     attributes["modified_indices"] = {
         old if old < index else old + change for old in attributes["modified_indices"] if old != index
     }
-    places = attributes["original_index_map"]
+    places = attributes["original_index_map"] = attributes["original_index_map"].copy()
     if change == -1:
         places[places == index] = -1
     places[places > index] += change

@@ -22,7 +22,7 @@ load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
 
 Input = str | tuple[str, str]  # a sentence or a pair of them
-REMEMBERED = 50_000  # texts with their logits: some 30 MB, whatever the number of examples
+REMEMBERED = 5_000  # texts with their logits, of the searches in flight: a search asks again about its own only
 
 
 class Victim(ModelWrapper):
@@ -45,7 +45,7 @@ class Victim(ModelWrapper):
 
     def __call__(self, text_input_list: Sequence[Input], **_: Any) -> Tensor:
         """Logits (texts, labels) on the CPU; not-a-number is a sentence."""
-        logits = torch.stack(list(ask(self.logits, text_input_list)))
+        logits = torch.stack(ask(self.logits, text_input_list))
         if not torch.isfinite(logits).all():
             raise PruneError("The model's output is not a number (NaN or infinite), so it cannot be attacked.")
         return logits

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from .. import PruneError
+from .. import PruneError, __version__
 from ..catalogue import CATALOGUE, LETTERS, Entry, missing
 from ..plugins import Measure, Pair, Report, Rows, option, part_of
 from ..statistics import wilson
 
 if TYPE_CHECKING:
-    from ..attacks.engine import Outcome
+    from ..attacks.outcome import Outcome
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -42,6 +43,12 @@ class Attack(Measure):
         choices=("fp32", "bf16"), expert=True,
     )  # fmt: skip
     max_changed: float = option(1.0, "Largest share of a sentence's words that may change", low=0.01, high=1.0, expert=True)
+    similarity: float = option(
+        0.0, "Least similarity to the original, a cosine by the MiniLM encoder, besides the recipe's own rules; 0 for none",
+        low=0.0, high=1.0, expert=True,
+    )  # fmt: skip
+    never: str = option("", "Words never to touch, separated by commas", expert=True)
+    column: str = option("first", "Which sentence of a pair may change", choices=("first", "second", "both"), expert=True)
 
     @staticmethod
     def lacking() -> dict[str, str]:
@@ -50,25 +57,35 @@ class Attack(Measure):
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `attack` (a row a recipe) and `attack_example` (a row a recipe and example)."""
-        if pair.task.evaluation.labels is None:
+        examples = pair.task.evaluation
+        if examples.labels is None:
             raise PruneError("attack: the evaluation data has no labels; give a file with a label column.")
+        if self.column != "first" and examples.pairs is None:
+            raise PruneError(f"attack: column is {self.column!r}, but this task has no sentence pairs; leave it at 'first'.")
         chosen = [CATALOGUE[name] for name in self.recipes.split(", ")]
         for lack in filter(None, map(missing, chosen)):
             raise PruneError(lack)
         report(0.0, "loading TextAttack")
         from ..attacks import engine
         from ..attacks.budget import Budget, Pulse
+        from ..attacks.outcome import Journal
         from ..attacks.victim import Victim
 
-        budget = Budget(self.query_budget, self.time_budget, self.max_changed)
+        never = tuple(self.never.lower().replace(",", " ").split())
+        budget = Budget(self.query_budget, self.time_budget, self.max_changed, self.similarity, never, self.column)
+        decides = [__version__, asdict(budget), self.precision, pair.seed, pair.max_length, asdict(examples)]
+        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
         for name, sample, part in self._plan(chosen, pair, report):
-            started, pulse = time.perf_counter(), Pulse(part)
+            pulse = Pulse(part)
             victim = Victim(pair.pruned, pair.tokenizer, pulse.beat, pair.batch_size, pair.max_length, PRECISIONS[self.precision])
-            found = engine.run(name, victim, pulse, pair.task.evaluation, sample, budget, pair.seed)
-            outcomes = sorted(found, key=lambda outcome: sample.index(outcome.example))
-            totals.append({"recipe": name, **summary(outcomes), "seconds": time.perf_counter() - started})
+            journal = Journal(pair.folder and pair.folder / "attack.jsonl", name, key)
+            found = {outcome.example: outcome for outcome in engine.run(
+                name, victim, pulse, examples, sample, budget, pair.seed, journal=journal)}  # fmt: skip
+            outcomes = [found[example] for example in sample]
+            # of the searches and of what they asked, so that a resumed run's seconds count its first part too
+            totals.append({"recipe": name, **summary(outcomes), "seconds": sum(outcome.seconds for outcome in outcomes)})
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
         report(1.0, "attacks finished")
         return {"attack": pd.DataFrame(totals), "attack_example": pd.DataFrame(rows)}
