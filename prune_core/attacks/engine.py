@@ -65,7 +65,7 @@ def run(
 
         def work() -> Outcome:
             attack = spare.pop() if spare else prepared(recipe, victim, encoder, budget)
-            outcome = _attack_one(attack, clock, examples, index, budget)
+            outcome = attack_one(attack, clock, examples, index, budget)
             attack.clear_cache()
             spare.append(attack)
             return outcome
@@ -90,7 +90,8 @@ def _input(examples: Examples, index: int) -> Input:
     return examples.texts[index] if examples.pairs is None else (examples.texts[index], examples.pairs[index])
 
 
-def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
+def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
+    """What becomes of that example; whatever goes wrong with it is its outcome."""
     assert examples.labels is not None, "attacks need labels"
     blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index])
     try:
