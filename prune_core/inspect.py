@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -89,7 +90,6 @@ class Inspector:
         with self._turn:
             if self._process is not None:
                 self._process.kill()
-                self._process.wait()
                 self._process = None
 
     def _asked(self, **question: Any) -> list[Told]:
@@ -112,15 +112,12 @@ class Inspector:
             assert process.stdin, "opened with a pipe"
             if hear:
                 self._hearing[id] = hear
-            try:
+            with suppress(BrokenPipeError):  # the process is gone, which the thread that listens tells
                 process.stdin.write(json.dumps({"id": id, **question}) + "\n")
                 process.stdin.flush()
-            except BrokenPipeError:
-                if self._hearing.pop(id, None) and hear:  # else the thread that listens has told it
-                    hear({"error": self._stopped()})
 
     def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("w") as log:
                 self._process = subprocess.Popen(
@@ -137,8 +134,12 @@ class Inspector:
             told = json.loads(line)
             hear = hearing.pop(told["id"]) if told.get("over") else hearing[told["id"]]
             hear(told)
-        while hearing:
-            hearing.popitem()[1]({"error": self._stopped()})
+        process.wait()
+        with self._turn:  # whoever has asked by now is in `hearing`, and whoever asks from now on gets another process
+            if self._process is process:
+                self._process = None
+        for hear in hearing.values():
+            hear({"error": self._stopped()})
 
     def _stopped(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()] if self.log.is_file() else []
