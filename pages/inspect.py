@@ -62,12 +62,10 @@ def form() -> tuple[str, str | None, str]:
     helps = {fields[0][0]: "Anything you like; a model knows most about texts like those it was fine-tuned on."}
     with st.form("sentence-form", border=False):
         for title, start in fields:
-            height = 80 if title == fields[0][0] else 130
+            height = 105 if title == fields[0][0] else 130
             beside = st.columns(2) if title == CHANGED else [st.container()]
             # the field's name in the keys: another kind of study starts with its own text
-            typed[title] = beside[0].text_area(
-                title, start, key=_key(title), height=height, persist_state="session", help=helps.get(title)
-            )
+            typed[title] = beside[0].text_area(title, start, key=_key(title), height=height, persist_state="session", help=helps.get(title))
             if title == CHANGED:
                 typed[ORIGINAL] = beside[1].text_area(
                     "Its original, to compare with (optional)",
@@ -118,15 +116,16 @@ def predictions(told: dict[Model, dict]) -> None:
     """Labels: a bar a model and text, and the probabilities as a table."""
     names = next(iter(told.values()))["labels"]
     states = ("changed", "original") if len(next(iter(told.values()))["said"]) == 2 else ("",)
-    rows = [
-        (model, state, answer["probabilities"][states.index(state)]) for model, answer in told.items() for state in reversed(states)
-    ]
+    rows = [(model, state, answer["probabilities"][states.index(state)]) for model, answer in told.items() for state in reversed(states)]
     table = pd.DataFrame([{"job": model.job, "state": state, "probabilities": values} for model, state, values in rows])
+    looking_at = (
+        "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
+        if len(names) == 2
+        else "Bars are the probabilities each model gives to each label."
+    )
     _ui.chart(
         "What does each model make of it?",
-        ("One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
-        if len(names) == 2
-        else "Bars are the probabilities each model gives to each label.") + " Pale: the original." * (len(states) == 2),
+        looking_at + " Pale: the original." * (len(states) == 2),
         plots.probability_bars(table, list(told), names, view.dark),
         "inspect",
     )
