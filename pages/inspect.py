@@ -1,13 +1,13 @@
-"""Inspect: type a sentence, a pair or a question with its text; see what every model on view makes of it."""
+"""Inspect: type a sentence, a pair or a question with its text; see what every model makes of it, why, and under attack."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _ui
+from pages import _frame, _inspect_attack, _inspect_words, _ui
 from prune_core import formatting, plots
-from prune_core.inspect import Predictor
+from prune_core.inspect import Inspector
 from prune_core.palette import Model
 
 view = _frame.view()
@@ -25,23 +25,26 @@ QUESTION = (
         "restoration of the old cinema was paid for by a retired projectionist, who had won the lottery twice.",
     ),
 )
+VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
+ORIGINAL = "original"
+CHANGED = QUESTION[1][0] if view.kind == "span" else PAIR[0][0] if view.pairs else SENTENCE[0]  # the field whose original may be given
 if not view.models:
     _ui.empty(
         view.store,
         "Inspect",
         "**Do the models agree on your sentence?** Type any sentence and this page shows the prediction of the dense and of every "
-        "pruned model side by side, and where they part.",
+        "pruned model side by side, and where they part; attacks the sentence on all of them, and shows which words they look at.",
         "inspect",
         view.waiting,
     )
 
 
-@st.cache_resource(show_spinner=False, max_entries=1, on_release=Predictor.close)
-def predictor(home: str) -> Predictor:
+@st.cache_resource(show_spinner=False, max_entries=1, on_release=Inspector.close)
+def inspector(home: str) -> Inspector:
     """The process that keeps the models loaded; started when the page is first opened."""
     from pathlib import Path
 
-    asking = Predictor(Path(home) / "workers" / "inspect.log")
+    asking = Inspector(Path(home) / "workers" / "inspect.log")
     asking.start()
     return asking
 
@@ -52,16 +55,39 @@ def checkpoint(model: Model) -> str:
     return str(view.store.folder(job.id) / "checkpoint") if job.experiment.get("method") else job.experiment["checkpoint"]
 
 
-def form() -> tuple[str, str | None]:
-    """The text, and the second one where the study's examples have two."""
-    first, second = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE, None)
+def form() -> tuple[str, str | None, str]:
+    """The text, the second one where the study's examples have two, and the original of the one that may be changed, or ""."""
+    fields = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
+    typed = {}
+    helps = {fields[0][0]: "Anything you like; a model knows most about texts like those it was fine-tuned on."}
     with st.form("sentence-form", border=False):
-        help = "Anything you like; a model knows most about texts like those it was fine-tuned on."
-        # the field's name in the keys: another kind of study starts with its own text
-        text = st.text_area(first[0], first[1], key=f"text-{first[0]}", height=80, persist_state="session", help=help)
-        pair = st.text_area(second[0], second[1], key=f"text-{second[0]}", height=130, persist_state="session") if second else None
+        for title, start in fields:
+            height = 105 if title == fields[0][0] else 130
+            beside = st.columns(2) if title == CHANGED else [st.container()]
+            # the field's name in the keys: another kind of study starts with its own text
+            typed[title] = beside[0].text_area(title, start, key=_key(title), height=height, persist_state="session", help=helps.get(title))
+            if title == CHANGED:
+                typed[ORIGINAL] = beside[1].text_area(
+                    "Its original, to compare with (optional)",
+                    key=_key(ORIGINAL),
+                    height=height,
+                    persist_state="session",
+                    help="Paste an adversarial text on the left and the text it was made from here: the predictions for both are shown.",
+                )
         st.form_submit_button("Ask the models", key="predict", type="primary", icon=":material/search:")
-    return text.strip(), pair if pair is None else pair.strip()
+    text, *pair = (typed[title].strip() for title, _ in fields)
+    return text, pair[0] if pair else None, typed[ORIGINAL].strip()
+
+
+def _key(field: str) -> str:
+    return f"text-{field}"
+
+
+def paste(text: str, original: str) -> None:
+    """Put an adversarial text and its original into the form, and show their predictions; to be called before the form is drawn."""
+    st.session_state[_key(CHANGED)] = text
+    st.session_state[_key(ORIGINAL)] = original
+    _ui.put("inspect-view", VIEWS[0])
 
 
 def verdict(told: dict[Model, dict]) -> str:
@@ -75,15 +101,31 @@ def verdict(told: dict[Model, dict]) -> str:
     return f"The dense model says {reference}; {', '.join(others)} {'says' if len(others) == 1 else 'say'} otherwise."
 
 
+def compared(told: dict[Model, dict], original: str, text: str) -> str:
+    """What the change did, in one sentence."""
+    now, before = ({model: formatting.answer(answer["said"][place], ()) for model, answer in told.items()} for place in (0, 1))
+    turned = [model.label for model in told if now[model] != before[model]]
+    if original == text:
+        return "The two texts are the same."
+    if not turned:
+        return f"The change turns none of the {formatting.plural(len(told), 'model')}."
+    return f"The change turns {len(turned)} of {formatting.plural(len(told), 'model')}: {', '.join(turned)}."
+
+
 def predictions(told: dict[Model, dict]) -> None:
-    """Labels: a bar a model, and the probabilities as a table."""
+    """Labels: a bar a model and text, and the probabilities as a table."""
     names = next(iter(told.values()))["labels"]
-    table = pd.DataFrame([{"job": model.job, "state": "", "probabilities": answer["probabilities"][0]} for model, answer in told.items()])
-    _ui.chart(
-        "What does each model make of it?",
+    states = ("changed", "original") if len(next(iter(told.values()))["said"]) == 2 else ("",)
+    rows = [(model, state, answer["probabilities"][states.index(state)]) for model, answer in told.items() for state in reversed(states)]
+    table = pd.DataFrame([{"job": model.job, "state": state, "probabilities": values} for model, state, values in rows])
+    looking_at = (
         "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
         if len(names) == 2
-        else "Bars are the probabilities each model gives to each label.",
+        else "Bars are the probabilities each model gives to each label."
+    )
+    _ui.chart(
+        "What does each model make of it?",
+        looking_at + " Pale: the original." * (len(states) == 2),
         plots.probability_bars(table, list(told), names, view.dark),
         "inspect",
     )
@@ -93,21 +135,25 @@ def predictions(told: dict[Model, dict]) -> None:
         "lost confidence."
     )
     shown = [
-        {"model": model.label, **{name: 100 * p for name, p in zip(names, answer["probabilities"][0], strict=True)}}
-        for model, answer in told.items()
+        {"model": model.label, "text": state or "text", **{name: 100 * p for name, p in zip(names, values, strict=True)}}
+        for model, state, values in rows
     ]
     bars = {name: st.column_config.ProgressColumn(f"{name} (probability)", format="%.1f%%", min_value=0, max_value=100) for name in names}
-    _ui.table(pd.DataFrame(shown), "predictions", {"model": "Model", **bars})
+    _ui.table(pd.DataFrame(shown), "predictions", {"model": "Model", "text": "Text" if len(states) == 2 else None, **bars})
 
 
 def scores(told: dict[Model, dict]) -> None:
-    """Scores: one figure a model, and how far it is from the dense model's."""
+    """Scores: one figure a model, and how far it is from the dense model's; that of the original beside it."""
     dense = next((answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan"))
-    rows = [{"model": model.label, "score": answer["said"][0], "difference": answer["said"][0] - dense} for model, answer in told.items()]
+    rows = [
+        {"model": model.label, "score": said[0], "difference": said[0] - dense, "original": said[-1] if said[1:] else None}
+        for model, said in ((model, answer["said"]) for model, answer in told.items())
+    ]
     columns = {
         "model": "Model",
         "score": st.column_config.NumberColumn("Score", format="%.2f"),
         "difference": st.column_config.NumberColumn("Difference from dense", format="%+.2f"),
+        "original": st.column_config.NumberColumn("Score of the original", format="%.2f") if rows[0]["original"] is not None else None,
     }
     _ui.table(pd.DataFrame(rows), "predictions", columns)
 
@@ -118,6 +164,7 @@ def answers(told: dict[Model, dict], text: str) -> None:
         st.markdown(
             f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}**: {_ui.escape(formatting.answer(answer["said"][0], ()))} '
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
+            + "".join(f" · in the original: {_ui.escape(formatting.answer(said, ()))}" for said in answer["said"][1:])
         )
     model = _ui.one_model(list(told), "inspect-model", "In the text", view.dark)
     marked = dict.fromkeys([next(iter(told)), model])
@@ -126,16 +173,19 @@ def answers(told: dict[Model, dict], text: str) -> None:
 
 
 st.title("Inspect", anchor=False)
-asking = predictor(str(view.store.home))
-text, pair = form()
+asking = inspector(str(view.store.home))
+text, pair, original = form()
 if not text or pair == "":
     st.info("Type a sentence first." if pair is None else "Both fields need a text.")
     st.stop()
 models = [
     model for model in view.models if not view.job(model).experiment.get("method") or (view.store.folder(model.job) / "checkpoint").is_dir()
 ]
+texts, pairs = [text], None if pair is None else [pair]
+if original:
+    texts, pairs = ([text] * 2, [pair, original]) if view.kind == "span" else ([text, original], pairs and pairs * 2)
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
-    found = _ui.attempt(asking.predict, [checkpoint(model) for model in models], [text], None if pair is None else [pair])
+    found = _ui.attempt(asking.predict, [checkpoint(model) for model in models], texts, pairs)
 if found is None:
     st.stop()
 told = {model: answer for model, answer in zip(models, found, strict=True) if "error" not in answer}
@@ -144,8 +194,20 @@ for model, answer in zip(models, found, strict=True):
         st.error(f"{model.label}: {answer['error']}")
 if not told:
     st.stop()
-st.html(f'<div class="takeaway">{_ui.escape(verdict(told))}</div>')
-if view.kind == "span":
+changed = pair if pair is not None and view.kind == "span" else text
+sentences = [verdict(told), *([compared(told, original, changed)] if original else [])]
+st.html(f'<div class="takeaway">{_ui.escape(" ".join(sentences))}</div>')
+if original:
+    st.html(_ui.marked_words(original, changed))
+subject = _inspect_words.Subject(asking, {model: checkpoint(model) for model in told}, text, pair)
+shown = _ui.chosen(st.segmented_control, "inspect-view", VIEWS, VIEWS[0], label="Look at")
+if shown == VIEWS[1]:
+    _inspect_attack.section(view, subject, told, paste)
+elif shown == VIEWS[2]:
+    _inspect_words.gradients(view, subject)
+elif shown == VIEWS[3]:
+    _inspect_words.attention(view, subject)
+elif view.kind == "span":
     answers(told, pair or "")
 elif view.kind == "regression":
     scores(told)

@@ -138,6 +138,13 @@ class Block:
         q, k, v = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
+    def attention_weights(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Packed block input -> what each token's context is made of: (sentences, heads, tokens, tokens), rows sum to 1."""
+        q, k = (unpack(self.linears[part](x), mask) for part in ("query", "key"))
+        q, k = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k))
+        scores = q @ k.transpose(-1, -2) / self.head_width**0.5
+        return scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(-1)
+
     def stage(self, group: int, inputs: Tensor, residual: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(input of GROUPS[group], residual) -> the same of the next group; after the last, of the next block."""
         if group == 0:

@@ -1,134 +1,147 @@
-"""What models say of a typed sentence, pair or question, from a process of its own that keeps the models loaded between questions.
+"""The asking side of Inspect: what models say of a text, why, and what becomes of it under attack. Imports nothing heavy.
 
-`Predictor` is the asking side and imports nothing heavy; `python -m prune_core.inspect` is the answering side. They talk
-in JSON lines. The answering process ends when its input closes, so it never outlives whoever asked.
+`python -m prune_core.answering` answers, in JSON lines, from a process of its own that keeps the models loaded. It ends when
+its input closes, so it never outlives whoever asked.
 """
 
 from __future__ import annotations
 
 import json
-import select
 import subprocess
 import sys
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
-from typing import Any, TextIO
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any
 
 from . import PruneError
 
-COMMAND = [sys.executable, "-m", "prune_core.inspect"]
+COMMAND = [sys.executable, "-m", "prune_core.answering"]
 ROOT = Path(__file__).resolve().parent.parent
-MEMORY = 2.5e9  # bytes of weights kept; the model longest unused goes first
-PATIENCE = 180.0  # seconds; the first question pays for imports and loading
+PATIENCE = 180.0  # seconds for an answer; the first question pays for imports and loading
+STOPPED = "Stopped."  # what an attack says that somebody ended
+Told = dict[str, Any]
 
 
-class Predictor:
-    """Asks the answering process, starts it when needed, one question at a time."""
+class Attack:
+    """An attack on its way or over: what is known of each model, which grows while the searches run."""
+
+    def __init__(self, models: int, stop: Callable[[], object]):
+        self.models: list[Told] = [{} for _ in range(models)]  # `queries` and `steps`, at the end an outcome's fields
+        self.is_over, self.error = False, ""
+        self._stop = stop
+
+    def hear(self, told: Told) -> None:
+        """A line of the answering process; after the last nothing changes."""
+        if not self.is_over and "index" in told:
+            self.models[told["index"]].update(told["told"])
+        elif not self.is_over:
+            self.is_over, self.error = True, told["error"]
+
+    def cancel(self) -> None:
+        """Over at once for whoever looks; the searches end with their next round of queries."""
+        if not self.is_over:
+            self.hear({"error": STOPPED})
+            self._stop()
+
+
+class Inspector:
+    """Asks the answering process and starts it when needed. Several readers share it, each from a thread of their own."""
 
     def __init__(self, log: Path):
         self.log = log
-        self.process: subprocess.Popen[str] | None = None
-        self.turn = threading.Lock()  # the pages of several readers share one process
+        self._process: subprocess.Popen[str] | None = None
+        self._hearing: dict[int, Callable[[Told], None]] = {}  # by question, of the process at work
+        self._turn, self._numbers = Lock(), count()
 
-    def predict(self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """One answer a checkpoint: what it said of every text, its labels and their probabilities, or an error sentence.
+    def predict(self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Told]:
+        """One answer a checkpoint: what it `said` of every text, its `labels` and their `probabilities`, or an `error`.
 
         `pairs` are the second texts, or the contexts of questions.
         """
-        with self.turn:
-            process = self._running()
-            assert process.stdin and process.stdout, "opened with pipes"
-            try:
-                asked = {"checkpoints": list(checkpoints), "texts": list(texts), "pairs": pairs and list(pairs)}
-                process.stdin.write(json.dumps(asked) + "\n")
-                process.stdin.flush()
-                ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
-                answer = process.stdout.readline() if ready else ""
-            except BrokenPipeError:
-                answer = ""
-            if not answer:
-                self._end()
-                raise PruneError(f"The process that answers stopped: {self._last_words()}. Ask again to start a new one.")
-            return json.loads(answer)
+        return self._asked(ask="predict", checkpoints=list(checkpoints), texts=list(texts), pairs=pairs and list(pairs))
+
+    def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Told]:
+        """One answer a checkpoint, as saliency.saliency gives it, or an `error`."""
+        return self._asked(ask="saliency", checkpoints=list(checkpoints), text=text, pair=pair)
+
+    def attention(self, checkpoints: Sequence[str], text: str, pair: str | None, block: int | None, head: int | None) -> list[Told]:
+        """One answer a checkpoint, as saliency.attention gives it, or an `error`."""
+        return self._asked(ask="attention", checkpoints=list(checkpoints), text=text, pair=pair, block=block, head=head)
+
+    def attack(self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int) -> Attack:
+        """Begin an attack on all these; it goes on while its caller does other things."""
+        id = next(self._numbers)
+        attack = Attack(len(checkpoints), lambda: self._send(id, ask="cancel"))
+        question = {"checkpoints": list(checkpoints), "recipe": recipe, "text": text, "pair": pair, "label": label}
+        self._send(id, attack.hear, ask="attack", **question)
+        return attack
 
     def start(self) -> None:
         """Start the process ahead of the first question, so that its imports are over by then."""
-        with self.turn:
+        with self._turn:
             self._running()
 
     def close(self) -> None:
         """End the process."""
-        with self.turn:
-            self._end()
+        with self._turn:
+            if self._process is not None:
+                self._process.kill()
+                self._process = None
+
+    def _asked(self, **question: Any) -> list[Told]:
+        """The one answer to a question that has one."""
+        answers: SimpleQueue[Told] = SimpleQueue()
+        self._send(next(self._numbers), answers.put, **question)
+        try:
+            answer = answers.get(timeout=PATIENCE)
+        except Empty:
+            self.close()
+            raise PruneError(f"No answer within {PATIENCE:.0f} s. Ask again to start a new process.") from None
+        if "error" in answer:
+            raise PruneError(answer["error"])
+        return answer["told"]
+
+    def _send(self, id: int, hear: Callable[[Told], None] | None = None, **question: Any) -> None:
+        """Put a question; `hear` gets every line that answers it, from the thread that listens."""
+        with self._turn:
+            process = self._running()
+            assert process.stdin, "opened with a pipe"
+            if hear:
+                self._hearing[id] = hear
+            with suppress(BrokenPipeError):  # the process is gone, which the thread that listens tells
+                process.stdin.write(json.dumps({"id": id, **question}) + "\n")
+                process.stdin.flush()
 
     def _running(self) -> subprocess.Popen[str]:
-        if self.process is None or self.process.poll() is not None:
+        if self._process is None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("w") as log:
-                self.process = subprocess.Popen(
+                self._process = subprocess.Popen(
                     COMMAND, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
                 )
-        return self.process
+            self._hearing = {}
+            Thread(target=self._listen, args=(self._process, self._hearing), daemon=True).start()
+        return self._process
 
-    def _end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+    def _listen(self, process: subprocess.Popen[str], hearing: dict[int, Callable[[Told], None]]) -> None:
+        """Hand out the process's lines; when it ends, tell those who still wait."""
+        assert process.stdout, "opened with a pipe"
+        for line in process.stdout:
+            told = json.loads(line)
+            hear = hearing.pop(told["id"]) if told.get("over") else hearing[told["id"]]
+            hear(told)
+        process.wait()
+        with self._turn:  # whoever has asked by now is in `hearing`, and whoever asks from now on gets another process
+            if self._process is process:
+                self._process = None
+        for hear in hearing.values():
+            hear({"error": self._stopped()})
 
-    def _last_words(self) -> str:
+    def _stopped(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()] if self.log.is_file() else []
-        return lines[-1].strip() if lines else f"no answer within {PATIENCE:.0f} s"
-
-
-def answer(questions: TextIO, answers: TextIO) -> None:
-    """The answering side: a line in, a line out, until the input closes."""
-    kept: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
-    for line in questions:
-        question = json.loads(line)
-        found = [_one(kept, name, question["texts"], question["pairs"]) for name in question["checkpoints"]]
-        print(json.dumps(found), file=answers, flush=True)
-
-
-def _one(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str, texts: list[str], pairs: list[str] | None) -> dict[str, Any]:
-    """One checkpoint's answer; what the user can mend comes back as a sentence."""
-    from .encoders import kind_of, longest
-    from .examples import Examples
-    from .predict import predict
-
-    started = time.perf_counter()
-    try:
-        model, tokenizer = _model(kept, checkpoint)
-    except PruneError as error:
-        return {"checkpoint": checkpoint, "error": str(error)}
-    kind = kind_of(model)
-    if kind == "span" and not pairs:
-        return {"checkpoint": checkpoint, "error": "It finds answers in a text; give the text as well."}
-    found = predict(model, tokenizer, Examples(texts, pairs, kind=kind), max_length=longest(model))
-    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
-    said = [names[each] for each in found.said] if kind == "classification" else found.said
-    answered = {"checkpoint": checkpoint, "labels": names, "said": said, "probabilities": found.probabilities}
-    return answered | {"seconds": time.perf_counter() - started}
-
-
-def _model(kept: OrderedDict[str, tuple[Any, Any]], checkpoint: str) -> tuple[Any, Any]:
-    from . import encoders
-
-    if checkpoint not in kept:
-        kept[checkpoint] = encoders.load(checkpoint)
-    kept.move_to_end(checkpoint)
-    size = lambda pair: sum(p.numel() * p.element_size() for p in pair[0].parameters())  # noqa: E731
-    while len(kept) > 1 and sum(map(size, kept.values())) > MEMORY:
-        kept.popitem(last=False)
-    return kept[checkpoint]
-
-
-if __name__ == "__main__":
-    import torch
-    import transformers  # noqa: F401  imported before the first question rather than during it
-
-    torch.set_num_threads(1)  # one sentence is too little work to share, and threads would wait for a busy worker's
-    answer(sys.stdin, sys.stdout)
+        why = lines[-1].strip() if lines else "it was ended"
+        return f"The process that answers stopped: {why}. Ask again to start a new one."

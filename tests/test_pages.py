@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from prune_core import PruneError, jobs, preview, uploads
+from prune_core.inspect import STOPPED, Attack
 from prune_core.store import Status, Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -16,7 +17,7 @@ PAGES = ("overview", "prune", "compare", "layers", "drift", "attack", "inspect")
 
 
 class Oracle:
-    """Stands in for the process that answers Inspect."""
+    """Stands in for the process that answers Inspect: "smilng" turns every model, and head 1 of the second model is gone."""
 
     def __init__(self, log: Path):
         self.log = log
@@ -26,8 +27,43 @@ class Oracle:
     def close(self) -> None: ...
 
     def predict(self, checkpoints: list[str], texts: list[str], pairs: list[str] | None) -> list[dict]:
-        said = {"labels": ["negative", "positive"], "said": ["positive"], "probabilities": [[0.2, 0.8]], "seconds": 0.01}
-        return [{"checkpoint": checkpoint, **said} for checkpoint in checkpoints]
+        answers = [("negative", [0.8, 0.2]) if "smilng" in text else ("positive", [0.2, 0.8]) for text in texts]
+        said, probabilities = map(list, zip(*answers, strict=True))
+        answer = {"labels": ["negative", "positive"], "said": said, "probabilities": probabilities, "seconds": 0.01}
+        return [{"checkpoint": checkpoint, **answer} for checkpoint in checkpoints]
+
+    def saliency(self, checkpoints: list[str], text: str, pair: str | None) -> list[dict]:
+        words = ["[CLS]", *text.split(), "[SEP]"]
+        figures = {"product": [i - 3.0 for i in range(len(words))], "norm": [float(i) for i in range(len(words))]}
+        return [{"checkpoint": each, "words": words, "label": "positive", "logit": 1.5, **figures} for each in checkpoints]
+
+    def attention(self, checkpoints: list[str], text: str, pair: str | None, block: int | None, head: int | None) -> list[dict]:
+        words = ["[CLS]", *text.split(), "[SEP]"]
+        shape = {"words": words, "block": block, "blocks": 6, "of": 4, "weights": [[1 / len(words)] * len(words)] * len(words)}
+        left = [[0, 1, 2, 3], [1, 2, 3]]
+        found = [{"checkpoint": each, **shape, "heads": heads} for each, heads in zip(checkpoints, left, strict=True)]
+        return [told | ({"weights": None} if head is not None and head not in told["heads"] else {}) for told in found]
+
+    def attack(self, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int) -> Attack:
+        attack = Attack(len(checkpoints), lambda: None)
+        found = [(text, 0.8, 1), (text.replace("smiling", "smilng"), 0.2, 43)]
+        steps = [dict(zip(("text", "probability", "queries"), step, strict=True)) for step in found]
+        attack.hear({"index": 0, "told": {"queries": 43, "steps": steps}})
+        ATTACKS.append(attack)
+        return attack
+
+
+ATTACKS: list[Attack] = []  # that the oracle has begun
+
+
+def end(attack: Attack) -> None:
+    """The first model was turned wrong, the others held."""
+    steps = attack.models[0]["steps"]
+    won = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
+    held = {"outcome": "failed", "perturbed": steps[0]["text"], "queries": 90, "steps": steps[:1]}
+    for index in range(len(attack.models)):
+        attack.hear({"index": index, "told": {**(held if index else won), "seconds": 0.5, "note": ""}})
+    attack.hear({"over": True, "error": ""})
 
 
 @pytest.fixture
@@ -35,7 +71,7 @@ def store(tmp_path, monkeypatch) -> Store:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "tend", lambda *a: None)
-    monkeypatch.setattr("prune_core.inspect.Predictor", Oracle)
+    monkeypatch.setattr("prune_core.inspect.Inspector", Oracle)
     st.cache_data.clear()
     st.cache_resource.clear()
     return Store(tmp_path)
@@ -73,6 +109,58 @@ def test_filled_store_shows_charts_and_a_takeaway(store, page, least):
     assert charts(at) >= least
     assert at.title[0].value == page.capitalize()
     assert not at.error
+
+
+def inspecting(store: Store, **query: str) -> AppTest:
+    """Inspect with every checkpoint there."""
+    for job in sample_rows.fill(store, 40)[1:]:
+        (store.folder(job) / "checkpoint").mkdir()
+    return opened("inspect", **query)
+
+
+def told(at: AppTest) -> str:
+    return " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption, *at.get("html")])
+
+
+def test_an_attack_is_watched_ends_in_words_and_is_pasted(store):
+    at = inspecting(store)
+    at.segmented_control(key="choice-inspect-view").set_value("Attack").run()
+    at.button(key="attack").click().run()
+    assert not at.exception and charts(at) == 1 and "43 queries so far" in told(at) and "waiting" in told(at)
+    assert not any(button.key.startswith("paste") for button in at.button if button.key)
+    end(ATTACKS[-1])
+    at.run()
+    assert "turned wrong after 43 queries" in told(at) and "held against 90 queries" in told(at)
+    cells = at.dataframe[0].value
+    assert cells["fools"].tolist() == ["7 of 7"] and cells["Dense"].tolist() == ["✗ wrong · 20.0%"]
+    next(button for button in at.button if (button.key or "").startswith("paste")).click().run()
+    assert not at.exception and not at.error
+    assert "smilng" in at.text_area(key="text-A sentence").value and "smiling" in at.text_area(key="text-original").value
+    assert at.segmented_control(key="choice-inspect-view").value == "Predictions"
+    assert "The change turns 7 of 7 models" in told(at) and "<del>smiling.</del> <ins>smilng.</ins>" in told(at)
+
+
+def test_a_second_attack_ends_the_first_and_stopping_says_so(store):
+    at = inspecting(store, **{"inspect-view": "Attack"})
+    for _ in range(2):
+        at.button(key="attack").click().run()
+    first, second = ATTACKS[-2:]
+    assert first.error == STOPPED and not second.is_over
+    second.cancel()
+    at.run()
+    assert not at.exception and STOPPED in told(at) and "stopped after 43 queries" in told(at)
+
+
+def test_saliency_and_attention_of_two_models_side_by_side(store):
+    at = inspecting(store, **{"inspect-view": "Saliency"})
+    assert "masterpiece: 0.000" in told(at) and "says positive, logit 1.50" in told(at)
+    assert "rank correlation 1.00 over 14 words" in told(at)
+    at.segmented_control(key="choice-saliency").set_value("norm").run()
+    assert "masterpiece: 3.000" in told(at)
+    at.segmented_control(key="choice-inspect-view").set_value("Attention").run()
+    assert charts(at) == 1 and "1 of 4 heads of block 6 are gone (1)" in told(at)
+    at.selectbox(key="choice-attention-head").set_value(1).run()
+    assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
 
 
 def test_compare_says_what_pruning_saves(store):

@@ -50,6 +50,11 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
             assert "in work, and in time?" in text and (study != "span" or "Read the answers" in text)
         if page == "inspect":
             assert "Answered in" in text and not at.error
+            for look, says in (("Attack", "no label to flip"), ("Saliency", {"span": "two ends", "regression": "gives a score"}[study]),
+                               ("Attention", "attend to?")):  # fmt: skip
+                at.segmented_control(key="choice-inspect-view").set_value(look).run()
+                text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
+                assert not at.exception and not at.error and says in text, (look, text)
         if page == "attack":
             assert "no label to flip" in text
 

@@ -60,7 +60,7 @@ def run(
 
         def work() -> Outcome:
             attack = spare.pop() if spare else prepared(recipe, victim, encoder, budget)
-            outcome = _attack_one(attack, clock, examples, index, budget)
+            outcome = attack_one(attack, clock, examples, index, budget)
             attack.clear_cache()
             spare.append(attack)
             journal.append(outcome)  # here, as others that end in this round may be lost to a cancel
@@ -84,7 +84,8 @@ def example_seed(seed: int, index: int) -> int:
     return zlib.crc32(f"{seed}:{index}".encode())
 
 
-def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
+def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
+    """What becomes of that example; whatever goes wrong with it is its outcome."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
     blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair)

@@ -6,9 +6,12 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
+from .saliency import attention_maps
+from .steps import AXES, attack_steps
 from .units import kept_units
 
 __all__ = [
+    "AXES",
     "DENSE",
     "PART_TITLES",
     "SIMILARITIES",
@@ -16,6 +19,8 @@ __all__ = [
     "Similarity",
     "against_budget",
     "against_sparsity",
+    "attack_steps",
+    "attention_maps",
     "by_block",
     "by_depth",
     "heat_maps",
