@@ -27,16 +27,16 @@ from prune_core.plugins import quiet
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # training sentences to choose by
 WORDS = 9  # of a held-out sentence at least: the training data is mostly phrases, the validation data whole sentences
-# name: options; a word's embedding in MiniLM is about 1 long
+# on a plain MiniLM classifier a change of length 0.2, against 1 for a word's embedding, takes the loss from 0.15 to 1.5
 RUNS: dict[str, dict[str, object]] = {
     "plain-1": {"learning_rate": 5e-5, "seed": 1},
     "plain-2": {"learning_rate": 3e-5, "seed": 2},
     "plain-3": {"learning_rate": 1e-4, "seed": 3},
-    "freelb-1": {"learning_rate": 5e-5, "seed": 1, "adversarial_step_size": 0.2, "adversarial_norm": 0.6},
-    "freelb-2": {"learning_rate": 1e-4, "seed": 2, "adversarial_step_size": 0.3, "adversarial_norm": 1.0},
-    "freelb-3": {"learning_rate": 5e-5, "seed": 3, "adversarial_step_size": 0.5, "adversarial_norm": 1.0},
-    "freelb-4": {"learning_rate": 1e-4, "seed": 4, "adversarial_step_size": 0.5, "adversarial_norm": 1.5},
-    "freelb-5": {"learning_rate": 1e-4, "seed": 5, "adversarial_step_size": 0.4, "adversarial_norm": 0.8},
+    "freelb-1": {"learning_rate": 5e-5, "seed": 1, "adversarial_step_size": 0.05, "adversarial_norm": 0.3},
+    "freelb-2": {"learning_rate": 1e-4, "seed": 2, "adversarial_step_size": 0.1, "adversarial_norm": 0.3},
+    "freelb-3": {"learning_rate": 5e-5, "seed": 3, "adversarial_step_size": 0.1, "adversarial_norm": 0.6},
+    "freelb-4": {"learning_rate": 1e-4, "seed": 4, "adversarial_step_size": 0.15, "adversarial_norm": 0.6},
+    "freelb-5": {"learning_rate": 1e-4, "seed": 5, "adversarial_step_size": 0.2, "adversarial_norm": 0.6},
 }
 
 
