@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from .finetune import Recipe, finetune, read_card, validation_examples
 from .measures.attack import Attack
 from .plugins import Options, Pair, Report, build, option, part_of
 from .predict import predict
+from .robustness import under_attack
 from .statistics import wilson
 
 RECORD = "soup.json"
@@ -207,6 +209,9 @@ def greedy(ranked: Sequence[Candidate], score: str, floor: float, measure: Measu
 
 def cook(plan: Plan, candidates: Sequence[Candidate], validation: Source, folder: Path, report: Report) -> dict[str, Any]:
     """Measure, average, and write the checkpoint and its record to a folder named like the way; returns the record."""
+    target = folder / plan.way
+    if target.exists() and not (target / RECORD).is_file():
+        raise PruneError(f"{target} is there already and is no soup; give another folder with --out.")
     labels = check(candidates)
     judge = Judge(plan, labels, validation_examples(validation, labels, "classification"), folder / "measurements.json")
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,33 +220,35 @@ def cook(plan: Plan, candidates: Sequence[Candidate], validation: Source, folder
         names = " + ".join(candidate.name for candidate in chosen)
         figures = judge(*averaged(chosen), lambda progress, message: part(progress, f"{names}: {message}"))
         part(1.0, f"{names}: accuracy {figures['accuracy']:.1%}, under attack {figures['under_attack']:.1%}")
-        return {key: value for key, value in figures.items() if key != "outcomes"}
+        return figures
 
-    share = len(candidates) / (len(candidates) + (1 if plan.way == "uniform" else len(candidates) - 1))
-    first = part_of(report, 0.0, share)
-    rows = [{**asdict(candidate), **measure([candidate], part_of(first, i / len(candidates), (i + 1) / len(candidates)))}
-            for i, candidate in enumerate(candidates)]  # fmt: skip
-    rest = part_of(report, share, 1.0)
+    count = len(candidates)
+    alone = count / (count + 1 if plan.way == "uniform" else 2 * count - 1)  # the first greedy average is a candidate
+    parts = [part_of(report, alone * i / count, alone * (i + 1) / count) for i in range(count)]
+    found = {candidate.name: measure([candidate], part) for candidate, part in zip(candidates, parts, strict=True)}
+    best = max(found, key=lambda name: found[name]["accuracy"])
+    rest = part_of(report, alone, 1.0)
     if plan.way == "uniform":
-        names = [candidate.name for candidate in candidates]
-        attempts = [{"ingredients": names, "added": "", "taken": True, **measure(candidates, rest)}]
+        attempts = [{"ingredients": list(found), "added": "", "taken": True, **measure(candidates, rest)}]
     else:
         score = SCORES[plan.way]
-        value = {row["name"]: row[score] for row in rows}
-        ranked = sorted(candidates, key=lambda candidate: -value[candidate.name])
-        floor = max(row["accuracy"] for row in rows) - plan.allowed_loss
-        attempts = greedy(ranked, score, floor, measure, rest)
+        ranked = sorted(candidates, key=lambda candidate: -found[candidate.name][score])
+        attempts = greedy(ranked, score, found[best]["accuracy"] - plan.allowed_loss, measure, rest)
     final = [attempt for attempt in attempts if attempt["taken"]][-1]
-    record = {"plan": plan.to_dict(), "validation": asdict(validation), "versions": versions(), "candidates": rows,
-              "attempts": attempts, "ingredients": final["ingredients"]}  # fmt: skip
-    _write(record, [candidate for candidate in candidates if candidate.name in final["ingredients"]], folder / plan.way)
+    versus = under_attack(*(pd.DataFrame(figures["outcomes"]) for figures in (found[best], final)))
+    bare = lambda row: {key: value for key, value in row.items() if key != "outcomes"}  # noqa: E731
+    record = {
+        "plan": plan.to_dict(), "validation": asdict(validation), "versions": versions(), "ingredients": final["ingredients"],
+        "candidates": [{**asdict(candidate), **bare(found[candidate.name])} for candidate in candidates],
+        "attempts": [bare(attempt) for attempt in attempts],
+        "most_accurate": best, "versus": versus._asdict() | {"difference": versus.difference},
+    }  # fmt: skip
+    _write(record, [candidate for candidate in candidates if candidate.name in final["ingredients"]], target)
     return record
 
 
 def _write(record: dict[str, Any], chosen: Sequence[Candidate], folder: Path) -> None:
     """An ordinary checkpoint with the record beside it; it appears whole or not at all."""
-    if folder.exists() and not (folder / RECORD).is_file():
-        raise PruneError(f"{folder} is there already and is no soup; give another folder with --out.")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as part:
         made = Path(part) / folder.name
         encoders.save(*averaged(chosen), made)

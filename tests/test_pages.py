@@ -1,5 +1,6 @@
 """Every page on an empty and on a filled store, with a running and with a failed job. No model is run, no worker started."""
 
+import json
 import time
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_filled_store_shows_charts_and_a_takeaway(store, page, least):
     assert charts(at) >= least
     assert at.title[0].value == page.capitalize()
     assert not at.error
+
+
+def test_robust_start_shows_its_command_and_then_a_soup(store):
+    at = opened("soup")
+    assert at.title[0].value == "Robust start" and "python -m prune_core soup" in at.code[0].value and not charts(at)
+    folder = store.home / "soups" / "reviews" / "greedy-attack"
+    folder.mkdir(parents=True)
+    (folder / "soup.json").write_text(json.dumps(sample_rows.soup()))
+    at = opened("soup")
+    assert charts(at) == 1 and not at.error
+    table = at.dataframe[0].value
+    assert list(table["used"]) == [False, True, True] and list(table["adversarial_norm"]) == ["–", "0.6", "0.3"]
+    assert "epochs" not in table, "what all share says nothing"
 
 
 def test_compare_says_what_pruning_saves(store):
