@@ -180,7 +180,7 @@ class Judge:
         if attacked["errored"] == attacked["n"]:
             raise PruneError(f"No attack came to an end; the first said: {found['attack_example']['note'].iloc[0]}")
         outcomes = found["attack_example"][["example", "outcome"]].sort_values("example").to_dict("list")
-        figures = {key: attacked[key] for key in ("under_attack", "under_attack_low", "under_attack_high", "success_rate", "queries")}
+        figures = {key: attacked[key] for key in ("under_attack", "under_attack_low", "under_attack_high")}
         return {"accuracy": hits / len(right), "accuracy_low": low, "accuracy_high": high, "n": len(right), **figures,
                 "attack_n": int(attacked["n"]), "outcomes": outcomes}  # fmt: skip
 
@@ -192,8 +192,8 @@ Measure = Callable[[Sequence[Candidate], Report], Figures]
 def greedy(ranked: Sequence[Candidate], score: str, floor: float, measure: Measure, report: Report) -> list[Figures]:
     """An attempt for each candidate, best first: it is taken where the average with it scores no less than the one without.
 
-    An average less accurate than `floor` is never taken.
-    One that is left out does not end the search: later ones are still tried, as in Wortsman et al.'s Recipe 1.
+    An average less accurate than `floor` is never taken. A candidate that is left out does not end the search: later ones are
+    still tried, as in Wortsman et al.'s Recipe 1.
     """
     taken: list[Candidate] = []
     attempts: list[Figures] = []
@@ -222,28 +222,29 @@ def cook(plan: Plan, candidates: Sequence[Candidate], validation: Source, folder
         part(1.0, f"{names}: accuracy {figures['accuracy']:.1%}, under attack {figures['under_attack']:.1%}")
         return figures
 
+    by_name = {candidate.name: candidate for candidate in candidates}
     count = len(candidates)
     alone = count / (count + 1 if plan.way == "uniform" else 2 * count - 1)  # the first greedy average is a candidate
     parts = [part_of(report, alone * i / count, alone * (i + 1) / count) for i in range(count)]
-    found = {candidate.name: measure([candidate], part) for candidate, part in zip(candidates, parts, strict=True)}
+    found = {name: measure([candidate], part) for (name, candidate), part in zip(by_name.items(), parts, strict=True)}
     best = max(found, key=lambda name: found[name]["accuracy"])
     rest = part_of(report, alone, 1.0)
     if plan.way == "uniform":
-        attempts = [{"ingredients": list(found), "added": "", "taken": True, **measure(candidates, rest)}]
+        attempts = [{"ingredients": list(by_name), "added": "", "taken": True, **measure(candidates, rest)}]
     else:
         score = SCORES[plan.way]
-        ranked = sorted(candidates, key=lambda candidate: -found[candidate.name][score])
+        ranked = [by_name[name] for name in sorted(found, key=lambda name: -found[name][score])]
         attempts = greedy(ranked, score, found[best]["accuracy"] - plan.allowed_loss, measure, rest)
     final = [attempt for attempt in attempts if attempt["taken"]][-1]
     versus = under_attack(*(pd.DataFrame(figures["outcomes"]) for figures in (found[best], final)))
     bare = lambda row: {key: value for key, value in row.items() if key != "outcomes"}  # noqa: E731
     record = {
         "plan": plan.to_dict(), "validation": asdict(validation), "versions": versions(), "ingredients": final["ingredients"],
-        "candidates": [{**asdict(candidate), **bare(found[candidate.name])} for candidate in candidates],
+        "candidates": [{**asdict(candidate), **bare(found[name])} for name, candidate in by_name.items()],
         "attempts": [bare(attempt) for attempt in attempts],
         "most_accurate": best, "versus": versus._asdict() | {"difference": versus.difference},
     }  # fmt: skip
-    _write(record, [candidate for candidate in candidates if candidate.name in final["ingredients"]], target)
+    _write(record, [by_name[name] for name in final["ingredients"]], target)
     return record
 
 

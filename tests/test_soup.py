@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from prune_core import PruneError, encoders, soup
+from prune_core.cli import main
 from prune_core.examples import Source
 from prune_core.plugins import quiet
 
@@ -109,6 +110,43 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
     torch.testing.assert_close(model.classifier.weight, mean)
     assert json.loads((tmp_path / "out" / "uniform" / soup.RECORD).read_text()) == record
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["greedy-attack", "measurements.json", "uniform"]
+
+
+def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_path):
+    pd.DataFrame({"text": tiny.SENTENCES, "label": [0, 1] * 6}).to_csv(tmp_path / "held-out.csv", index=False)
+
+    def stopped(progress: float, message: str) -> None:
+        if message.startswith("b: "):
+            raise KeyboardInterrupt
+
+    plan = soup.Plan(attack="DeepWordBug", attack_examples=2)
+    with pytest.raises(KeyboardInterrupt):
+        soup.cook(plan, [saved("a"), saved("b", seed=1)], Source(str(tmp_path / "held-out.csv")), tmp_path / "out", stopped)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["measurements.json"]
+
+
+def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
+    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
+    rows = [{"text": f"{'one more ' * (i % 5)}{('bad', 'good')[i % 2]} film", "label": i % 2} for i in range(40)]
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    (tmp_path / "recipes.yaml").write_text("- {seed: 1}\n- {seed: 2, adversarial: freelb}\n")
+    data = ["--task", tmp_path / "train.csv", "--validation", tmp_path / "train.csv", "--out", tmp_path / "out"]
+    made = ["--recipes", tmp_path / "recipes.yaml", "--each", f"checkpoint={tmp_path / 'backbone'}", "--each", "epochs=1"]
+    measured = ["--way", "uniform", "--set", "attack=DeepWordBug", "--set", "attack_examples=3"]
+    assert main([str(word) for word in ("soup", *data, *made, *measured)]) == 0
+    said = capsys.readouterr()
+    assert "+ all" in said.out and "fine-tune 02" in said.err and f"01 + 02: {tmp_path / 'out' / 'uniform'}" in said.out
+    record = json.loads((tmp_path / "out" / "uniform" / soup.RECORD).read_text())
+    assert [row["recipe"]["seed"] for row in record["candidates"]] == [1, 2]
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--way", "best"], "choose one of greedy-attack"), (["--recipes", "nothing.yaml"], "cannot be read as YAML"),
+    (["--checkpoint", "demo"], "two checkpoints or more"), (["--checkpoint", "demo", "--checkpoint", "demo"], "same folder name"),
+])  # fmt: skip
+def test_mistakes_are_one_line(words, said, capsys, tmp_path):
+    assert main(["soup", "--validation", "demo", "--out", str(tmp_path / "out"), *words]) == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_recipes_are_read_scaled_and_overridden(tmp_path):
