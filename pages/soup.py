@@ -20,9 +20,9 @@ SCORE = {"greedy-attack": "accuracy under attack", "greedy-accuracy": "accuracy"
 
 
 def found(home: Path) -> dict[str, Path]:
-    """The soups below a folder by their paths, the newest first."""
-    files = sorted(home.expanduser().rglob("soup.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return {str(file.parent.relative_to(home.expanduser())): file for file in files}
+    """The soups one or two folders below this one by their paths, the newest first."""
+    files = [file for pattern in ("*/soup.json", "*/*/soup.json") for file in home.glob(pattern)]
+    return {str(file.parent.relative_to(home)): file for file in sorted(files, key=lambda file: -file.stat().st_mtime)}
 
 
 def candidates(record: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def value(recipe: dict[str, Any], key: str) -> str:
 
 _ui.opening("Robust start", "", ABOUT)
 folder = st.text_input("Folder with soups", str(view.store.home / "soups"), key="soup-folder", persist_state="session")
-soups = found(Path(folder))
+soups = found(Path(folder).expanduser())
 if not soups:
     with st.container(border=True, key="empty-soup"):
         st.markdown(
