@@ -86,6 +86,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/drift.py", title="Drift", icon=":material/moving:"),
             st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
             st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
+            st.Page("pages/soup.py", title="Robust start", icon=":material/soup_kitchen:"),
         ]
     )
 

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_studies(added)
     _add_jobs(added)
     _add_finetune(added)
+    _add_soup(added)
     worker = added.add_parser("worker")  # the queue starts it, so it has no help and is not listed
     worker.add_argument("--device", default="auto")
     worker.add_argument("--lock", type=int, default=None)
@@ -124,6 +125,24 @@ def _add_finetune(added: Any) -> None:
     # names only: importing the recipe here would cost every command torch
     parser.add_argument(
         "--set", action="append", default=[], metavar="OPTION=VALUE",
-        help="an option of the recipe: checkpoint epochs learning_rate batch_size max_length warmup weight_decay dropout "
+        help="an option of the recipe: checkpoint epochs learning_rate batch_size examples max_length warmup optimizer "
+        "weight_decay dropout adversarial adversarial_steps adversarial_step_size adversarial_norm average checks patience "
         "mixed_precision half seed device",
+    )  # fmt: skip
+
+
+def _add_soup(added: Any) -> None:
+    parser = _command(added, "soup", commands.soup, "average fine-tunes of one encoder into a model that attacks hurt less")
+    _add_source(parser)
+    parser.add_argument("--validation", required=True, help="file or known task to measure accuracy and attacks on")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="FOLDER", help="a fine-tune; may be repeated")
+    parser.add_argument("--recipes", type=Path, metavar="FILE", help="a YAML list of fine-tuning options: these are made first")
+    parser.add_argument("--each", action="append", default=[], metavar="OPTION=VALUE", help="an option of every recipe; may be repeated")
+    parser.add_argument("--epochs-share", type=float, default=1.0, metavar="SHARE", help="of every recipe's epochs, at least one stays (1)")
+    parser.add_argument("--way", default="greedy-attack", help="greedy-attack, greedy-accuracy or uniform (greedy-attack)")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the average, its record and what was measured")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE",
+        help="an option of the soup: attack attack_examples examples allowed_loss query_budget time_budget precision max_length "
+        "seed device",
     )  # fmt: skip

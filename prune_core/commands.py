@@ -249,6 +249,28 @@ def finetune(options: argparse.Namespace) -> None:
     print(f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}")
 
 
+def soup(options: argparse.Namespace) -> None:
+    """Average fine-tunes, made first where recipes are given."""
+    from . import soup
+    from .examples import Source
+    from .plugins import build, part_of
+    from .present import soup_table
+    from .takeaways import soup as takeaway
+
+    plan = build({"soup": soup.Plan}, "soup", {"way": options.way, **settings(options.set)})
+    source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
+    validation = dataclasses.replace(source, task=options.validation)
+    progress = PrintedProgress()
+    candidates, begun = [soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0
+    if options.recipes:
+        recipes, begun = soup.read_recipes(options.recipes, settings(options.each), options.epochs_share), 0.7
+        candidates += soup.make(recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun))
+    record = soup.cook(plan, candidates, validation, options.out, part_of(progress, begun, 1.0))
+    progress.end()
+    print(soup_table(record))
+    print(f"{takeaway(record)}\n{' + '.join(record['ingredients'])}: {options.out / plan.way}")
+
+
 def worker(options: argparse.Namespace) -> None:
     """Run queued jobs until there are none for a while; started by the queue."""
     from .worker import work

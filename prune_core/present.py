@@ -42,6 +42,15 @@ def job_table(jobs: Sequence[Job]) -> str:
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows)
 
 
+def soup_table(record: Mapping[str, Any]) -> str:
+    """A line a candidate, then a line a tried average; the record is a soup.json."""
+    rows = [(row["name"], row) for row in record["candidates"]]
+    rows += [(f"{'+' if row['taken'] else 'without'} {row['added'] or 'all'}", row) for row in record["attempts"]]
+    wide = max(len(name) for name, _ in rows)
+    span = lambda row, key: f"{f.percent(row[key])} ({f.percent(row[key + '_low'])} to {f.percent(row[key + '_high'])})"  # noqa: E731
+    return "\n".join(f"{name:{wide}}  accuracy {span(row, 'accuracy')}  under attack {span(row, 'under_attack')}" for name, row in rows)
+
+
 def model_of(job: Job, label: str) -> Model:
     """A job as charts see it."""
     method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))

@@ -5,8 +5,9 @@ Pure functions that return Markdown-free text; "" where there is nothing to say 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
+from typing import Any
 
 import pandas as pd
 
@@ -212,3 +213,21 @@ def cost(rows: pd.DataFrame, models: Sequence[Model]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def soup(record: Mapping[str, Any]) -> str:
+    """An average of fine-tunes against the most accurate of them, of its soup.json."""
+    versus, reference = record["versus"], record["most_accurate"]
+    final = [attempt for attempt in record["attempts"] if attempt["taken"]][-1]
+    used, count = len(record["ingredients"]), len(record["candidates"])
+    if record["ingredients"] == [reference]:
+        return f"No average did better: {reference}, the most accurate of {count} fine-tunes, stands alone."
+    before = next(row["accuracy"] for row in record["candidates"] if row["name"] == reference)
+    gap = final["accuracy"] - before
+    side = "as accurate as" if abs(gap) < 5e-4 else f"{100 * abs(gap):.1f} points {'more' if gap > 0 else 'less'} accurate than"
+    what = f"The average of {used} of {count} fine-tunes" if used > 1 else f"{record['ingredients'][0]}, alone,"
+    return (
+        f"{what} stays right on {percent(versus['pruned'])} of the sentences under attack, {reference}, the most accurate of them, on "
+        f"{percent(versus['dense'])}: {signed(100 * versus['difference'])} points (95% interval {signed(100 * versus['low'])} to "
+        f"{signed(100 * versus['high'])}, {p_value(versus['p_value'])}, n = {versus['n']}). It is {side} {reference}."
+    )

@@ -214,3 +214,31 @@ def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, fl
         store.update(id, status="done", progress=1.0, finished=1.0)
         out.append(id)
     return out
+
+
+def soup() -> dict:
+    """A soup.json: the first candidate is plain and accurate, the average of the other two stands up to attacks."""
+
+    def row(accuracy: float, under: float, **more: object) -> dict:
+        shares = {"accuracy": (accuracy, 0.02), "under_attack": (under, 0.05)}
+        bounds = {f"{key}{end}": value + sign * half for key, (value, half) in shares.items()
+                  for end, sign in (("", 0), ("_low", -1), ("_high", 1))}  # fmt: skip
+        return {**more, **bounds, "n": 500, "attack_n": 200}
+
+    freelb = {"epochs": 1, "adversarial": "freelb"}
+    return {
+        "plan": {"way": "greedy-attack", "attack": "TextFooler (MiniLM)", "allowed_loss": 0.015},
+        "candidates": [
+            row(0.91, 0.10, name="plain", recipe={"epochs": 1, "adversarial": "none", "adversarial_norm": 0.6}),
+            row(0.90, 0.25, name="strong", recipe=freelb | {"adversarial_norm": 0.6}),
+            row(0.905, 0.20, name="weak", recipe=freelb | {"adversarial_norm": 0.3}),
+        ],
+        "attempts": [
+            row(0.90, 0.25, ingredients=["strong"], added="strong", taken=True),
+            row(0.906, 0.28, ingredients=["strong", "weak"], added="weak", taken=True),
+            row(0.91, 0.15, ingredients=["strong", "weak", "plain"], added="plain", taken=False),
+        ],
+        "ingredients": ["strong", "weak"],
+        "most_accurate": "plain",
+        "versus": {"n": 200, "dense": 0.10, "pruned": 0.28, "difference": 0.18, "low": 0.12, "high": 0.24, "p_value": 1e-5},
+    }

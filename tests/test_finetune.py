@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
+import torch
+from torch.nn import functional as F
 
-from prune_core import PruneError, encoders
+from prune_core import Cancelled, PruneError, encoders, freelb
 from prune_core.data import Source
-from prune_core.finetune import Recipe, finetune
+from prune_core.finetune import STATE, Recipe, finetune
 from prune_core.plugins import quiet
 
 
@@ -44,3 +46,87 @@ def test_it_learns_and_the_checkpoint_loads(tmp_path: Path, backbone: str, revie
 def test_the_demo_sentences_are_not_for_training(tmp_path: Path, backbone: str, reviews: Source) -> None:
     with pytest.raises(PruneError, match="fine-tune on a known task or your own file"):
         finetune(Recipe(checkpoint=backbone), Source("demo"), reviews, tmp_path / "out", quiet)
+
+
+def stopping(after: float):
+    """A report whose reader cancels once the run is past that share."""
+
+    def report(progress: float, message: str) -> None:
+        if progress > after:
+            raise Cancelled
+
+    return report
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return encoders.load(str(folder))[0].state_dict()
+
+
+@pytest.mark.parametrize("average", [0.0, 0.8])
+def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(tmp_path: Path, backbone: str, reviews: Source, average: float) -> None:
+    recipe = Recipe(checkpoint=backbone, epochs=2, checks=2, batch_size=8, learning_rate=2e-3, average=average, adversarial="freelb")
+    whole = finetune(recipe, reviews, reviews, tmp_path / "whole", quiet)
+    with pytest.raises(Cancelled):
+        finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=0.6))
+    card = json.loads((tmp_path / "parts" / "finetune.json").read_text())
+    assert not card["finished"] and len(card["history"]) == 2 and (tmp_path / "parts" / "README.md").is_file()
+    seen: list[float] = []
+    resumed = finetune(recipe, reviews, reviews, tmp_path / "parts", lambda progress, _: seen.append(progress))
+    assert min(seen) > 0.5 and not (tmp_path / "parts" / STATE).exists()
+    for one, other in zip(whole["history"], resumed["history"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=1.0)) == resumed, "a finished one is not made again"
+
+
+def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: Source) -> None:
+    finetune(Recipe(checkpoint=backbone, epochs=1), reviews, reviews, tmp_path / "out", quiet)
+    with pytest.raises(PruneError, match=r"holds a fine-tune with learning_rate 5e-05, not 0\.001; give another folder"):
+        finetune(Recipe(checkpoint=backbone, epochs=1, learning_rate=1e-3), reviews, reviews, tmp_path / "out", quiet)
+
+
+def test_a_change_starts_within_the_ball_and_spares_the_padding() -> None:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    change = freelb.start(mask, 9, norm=0.6)
+    assert not change[1, 1:].any() and change[1, 0].all() and (freelb.lengths(change) <= 0.6).all()
+    assert change[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < change[1].abs().max() <= 0.6 / 3  # 36 entries, 9 entries
+
+
+def test_a_step_follows_each_sentences_gradient_and_ends_in_the_ball() -> None:
+    change, gradient = torch.zeros(3, 1, 2), torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]])
+    torch.testing.assert_close(freelb.ascended(change, gradient, 0.5, 1.0), torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]))
+    change[0, 0] = torch.tensor([0.6, 0.8])  # on the ball's edge already
+    torch.testing.assert_close(freelb.ascended(change, gradient, 0.5, 1.0)[0], torch.tensor([[0.6, 0.8]]))
+    assert not freelb.ascended(change, gradient, 0.5, 0.0).any()
+
+
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> None:
+    model, batch = tiny.model(family), tiny.calibration(family)[0]
+    right = torch.arange(len(batch["input_ids"])) % 2
+    loss = lambda: F.cross_entropy(model(**batch).logits, right)  # noqa: E731
+    loss().backward()
+    plain = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    for steps, norm, same in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
+        model.zero_grad()
+        total = freelb.gradients(model, batch["attention_mask"], loss, steps, 0.1, norm)
+        close = all(torch.allclose(weight, dict(model.named_parameters())[name].grad, atol=1e-6) for name, weight in plain.items())
+        assert close == same and (abs(total - loss().item()) < 1e-5) == same
+
+
+def test_the_change_makes_the_loss_worse_and_its_dropout_is_one_draw() -> None:
+    model, batch = tiny.model().train(), tiny.calibration()[0]
+    right, seen = torch.arange(len(batch["input_ids"])) % 2, []
+
+    def loss() -> torch.Tensor:
+        found = F.cross_entropy(model(**batch).logits, right)
+        seen.append(found.item())
+        return found
+
+    freelb.gradients(model, batch["attention_mask"], loss, 3, 0.0, 0.0)
+    assert seen[0] == seen[1] == seen[2]
+    freelb.gradients(model, batch["attention_mask"], loss, 3, 0.0, 0.0)
+    assert seen[3] != seen[2], "the next step draws anew"
+    freelb.gradients(model.eval(), batch["attention_mask"], loss, 5, 0.3, 2.0)
+    assert seen[-1] > seen[-5]

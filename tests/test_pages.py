@@ -1,5 +1,6 @@
 """Every page on an empty and on a filled store, with a running and with a failed job. No model is run, no worker started."""
 
+import json
 import time
 from pathlib import Path
 
@@ -161,6 +162,17 @@ def test_saliency_and_attention_of_two_models_side_by_side(store):
     assert charts(at) == 1 and "1 of 4 heads of block 6 are gone (1)" in told(at)
     at.selectbox(key="choice-attention-head").set_value(1).run()
     assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
+def test_robust_start_shows_its_command_and_then_a_soup(store):
+    at = opened("soup")
+    assert at.title[0].value == "Robust start" and "python -m prune_core soup" in at.code[0].value and not charts(at)
+    folder = store.home / "soups" / "reviews" / "greedy-attack"
+    folder.mkdir(parents=True)
+    (folder / "soup.json").write_text(json.dumps(sample_rows.soup()))
+    at = opened("soup")
+    assert charts(at) == 1 and not at.error
+    table = at.dataframe[0].value
+    assert list(table["used"]) == [False, True, True] and list(table["adversarial_norm"]) == ["–", "0.6", "0.3"]
+    assert "epochs" not in table, "what all share says nothing"
 
 
 def test_compare_says_what_pruning_saves(store):

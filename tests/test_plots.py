@@ -43,6 +43,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "zeros": plots.realised_sparsity(errors, models, dark),
         "map": plots.moves(study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark),
         "saved": plots.saved(study["cost"], models, dark),
+        "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
         "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
         "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
@@ -175,3 +176,19 @@ def test_every_takeaway_is_a_sentence(study):
     assert "no pruned model is on view" in takeaways.accuracy(study["accuracy"], MODELS[:1])
     empty = pd.DataFrame()
     assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift, takeaways.attack)] == [""] * 4
+
+
+def test_a_soup_is_told_against_the_most_accurate_fine_tune():
+    record = sample_rows.soup()
+    said = takeaways.soup(record)
+    assert said.startswith("The average of 2 of 3 fine-tunes stays right on 28.0% of the sentences under attack, plain,")
+    assert "+18.0 points (95% interval +12.0 to +24.0, p < 0.001, n = 200)" in said
+    assert said.endswith("It is 0.4 points less accurate than plain.")
+    record |= {"ingredients": ["plain"], "attempts": [record["attempts"][2] | {"ingredients": ["plain"], "taken": True}]}
+    assert takeaways.soup(record) == "No average did better: plain, the most accurate of 3 fine-tunes, stands alone."
+
+
+def test_a_soups_path_joins_what_was_taken():
+    traces = {trace.name: trace for trace in plots.soup_path(sample_rows.soup()).data}
+    assert list(traces["average"].y) == [0.25, 0.28] and traces["average"].marker.symbol[-1] == "star"
+    assert list(traces["average not taken"].y) == [0.15] and list(traces["plain fine-tune"].x) == [0.91]

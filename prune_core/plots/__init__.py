@@ -8,6 +8,7 @@ from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
 from .saliency import attention_maps
 from .steps import AXES, attack_steps
+from .soup import path as soup_path
 from .units import kept_units
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "realised_sparsity",
     "saved",
     "scatter",
+    "soup_path",
     "sparkline",
     "success",
 ]

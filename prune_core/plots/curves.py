@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from ..formatting import missing
 from ..palette import AXIS, DENSE, GRID, INK, MUTED, PAPER, Model, fade, method_color, ordered
 from ..quantities import Quantity
-from .labels import End, at_ends, padded
+from .labels import End, at_ends, beside_points, padded
 from .style import figure
 
 TOP, BOTTOM = 12, 46
@@ -162,54 +162,12 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
         )
     x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
-    _name_points(fig, [(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m) for m in shown], x_range, y_range, height, dark)
+    points = [End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, m.ink(dark)) for m in shown]
+    beside_points(fig, points, x_range, y_range, height - TOP - 56, dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
         arrow = {"higher": " · more is better", "lower": " · less is better"}.get(quantity.better, "")
         axes(title=f"{quantity.axis}{arrow}", tickformat=quantity.tick, range=list(limits), showline=True)
     return fig
-
-
-def _name_points(
-    fig: go.Figure,
-    points: Sequence[tuple[float, float, Model]],
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
-    height: int,
-    dark: bool,
-) -> None:
-    """A name beside each point, at the nearest place where it covers no point and no other name; a hair leads back from afar."""
-    wide, tall = 620, height - TOP - 56  # a width that holds on small screens; on larger ones there is only more room
-    spots = [
-        ((x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for x, y, _ in points
-    ]
-    taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
-    for (x, y, model), (across, up) in zip(points, spots, strict=True):
-        length = 6.6 * len(model.short)
-        places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
-        boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
-        dx, dy = next(
-            (p for p in places if boxes[p][0] > 0 and 0 < boxes[p][1] < tall - 16 and not any(_meet(boxes[p], t) for t in taken)), places[0]
-        )
-        taken.append(boxes[dx, dy])
-        fig.add_annotation(
-            x=x,
-            y=y,
-            text=model.short,
-            ax=dx if dx > 0 else -11,
-            ay=-dy,
-            xanchor="left" if dx > 0 else "right",
-            yanchor="middle",
-            showarrow=True,
-            arrowhead=0,
-            arrowwidth=1,
-            arrowcolor=fade(MUTED[dark], 0.7 if abs(dy) > 20 else 0.0),
-            standoff=6,
-            font={"size": 12.5, "color": model.ink(dark)},
-        )
-
-
-def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def pareto(points: Sequence[tuple[float, float]], x_better: str, y_better: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Direct labels at line ends, pushed apart so that none covers another. Knows pixels, not rows."""
+"""Direct labels at line ends and beside points, placed so that none covers another. Knows pixels, not rows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from ..palette import MUTED, fade
+
 
 @dataclass(frozen=True)
 class End:
-    """Where a line ends, and what to write there."""
+    """Where a line ends or a point lies, and what to write there."""
 
     x: float
     y: float
@@ -54,6 +56,47 @@ def at_ends(fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], h
             showarrow=False,
             font={"size": size, "color": end.color},
         )
+
+
+def beside_points(
+    fig: go.Figure, points: Sequence[End], x_range: tuple[float, float], y_range: tuple[float, float], tall: float, dark: bool
+) -> None:
+    """A name beside each point, at the nearest place where it covers no point and no other name; a hair leads back from afar.
+
+    `tall` is the plot area's height in pixels.
+    """
+    wide = 620  # a width that holds on small screens; on larger ones there is only more room
+    spots = [
+        ((p.x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (p.y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for p in points
+    ]
+    taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
+    for point, (across, up) in zip(points, spots, strict=True):
+        length = 6.6 * len(point.text)
+        places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
+        boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
+        dx, dy = next(
+            (p for p in places if boxes[p][0] > 0 and 0 < boxes[p][1] < tall - 16 and not any(_meet(boxes[p], t) for t in taken)), places[0]
+        )
+        taken.append(boxes[dx, dy])
+        fig.add_annotation(
+            x=point.x,
+            y=point.y,
+            text=point.text,
+            ax=dx if dx > 0 else -11,
+            ay=-dy,
+            xanchor="left" if dx > 0 else "right",
+            yanchor="middle",
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=1,
+            arrowcolor=fade(MUTED[dark], 0.7 if abs(dy) > 20 else 0.0),
+            standoff=6,
+            font={"size": 12.5, "color": point.color},
+        )
+
+
+def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def padded(values: Sequence[float], low: float | None = None, high: float | None = None, share: float = 0.08) -> tuple[float, float]:
