@@ -125,7 +125,7 @@ def test_global_magnitude_meets_the_total_not_each_matrix() -> None:
         build(METHODS, "magnitude", {"scope": "global", "pattern": "2:4"})
 
 
-@pytest.mark.parametrize("solver", ["blocked", "exact"])
+@pytest.mark.parametrize("solver", ["blocked", "exact", "admm"])
 def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
     """Nothing is inherited and nothing removed, so every fit returns the weights it started from."""
     model = tiny.model()

@@ -17,7 +17,7 @@ from ..encoders import head, head_linears
 from ..layerwise import LayerwiseMethod, Solved, Stats, Stream, damping_option
 from ..masks import lowest
 from ..plugins import option
-from ..solvers import Choose, column_sweep, damped, exact_obs, jointly, refit, separately, upper_factor
+from ..solvers import Choose, admm, column_sweep, damped, exact_obs, jointly, refit, separately, spectrum, upper_factor
 
 JOINT_WAYS = 100  # to choose the weights of one group together
 
@@ -32,8 +32,9 @@ class AKR(LayerwiseMethod):
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
     needs = "cross"
     solver: str = option(
-        "blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow", choices=("blocked", "exact")
-    )
+        "blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: the mask moves for some rounds",
+        choices=("blocked", "exact", "admm"),
+    )  # fmt: skip
     epsilon: float = option(
         1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0
     )
@@ -43,8 +44,9 @@ class AKR(LayerwiseMethod):
     )  # fmt: skip
     bias: bool = option(True, "Fit the biases too")
     refit_steps: int = option(
-        20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000
+        20, "Conjugate-gradient steps on the kept weights after the sweep or ADMM (0 = none)", low=0, high=1000
     )
+    rounds: int = option(30, "Rounds in which the mask may move (admm solver)", low=1, high=1000)
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
     block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
@@ -71,6 +73,13 @@ class AKR(LayerwiseMethod):
             inverse, used = fit.memo["inverse"]
             count = int(lowest(target[:1], self.sparsity).sum())
             return exact_obs(target, inverse, count, self.keep_of), used
+        if self.solver == "admm":
+            if "spectrum" not in fit.memo:
+                H, _, used = damped(fit.gram, self.damping)
+                fit.memo["spectrum"] = spectrum(H), H, used
+            basis, H, used = fit.memo["spectrum"]
+            pruned = admm(target, basis, lambda scores: self.choose(scores, per_row=False), self.rounds)
+            return refit(pruned, target, H, self.refit_steps), used
         if "upper" not in fit.memo:
             fit.memo["upper"] = upper_factor(fit.gram, self.damping)
         U, H, used = fit.memo["upper"]
