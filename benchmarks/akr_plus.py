@@ -35,8 +35,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("", {}),
     "sparsegpt": ("sparsegpt", {}),
     "akr": ("akr", {}),
+    "akr_plus": ("akr_plus", {}),
     "admm": ("akr", {"solver": "admm"}),
     "admm, no residual": ("akr", {"solver": "admm", "residual": "off"}),
+    "less damping": ("akr", {"damping": 0.003, "epsilon": 0.003}),
+    "admm, by error": ("akr_plus", {"allocation": "error"}),
 }
 
 
