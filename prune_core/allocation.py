@@ -13,13 +13,13 @@ from torch import Tensor
 from .masks import lowest
 from .solvers import refit
 
-FACTORS = (0.25, 0.5, 1.0, 2.0)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
+FACTORS = (0.5, 0.7, 1.0, 1.5)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
 STEPS = 5  # of the refit behind each point
 
 
 def kept_shares(sparsity: float) -> list[float]:
     """The shares of kept weights at which curves are measured for a total of `sparsity`."""
-    return [min(1.0, factor * (1 - sparsity)) for factor in FACTORS if factor / 2 * (1 - sparsity) < 1]
+    return sorted({min(1.0, factor * (1 - sparsity)) for factor in FACTORS})
 
 
 def curve(weight: Tensor, H: Tensor, kept: Sequence[float]) -> list[float]:

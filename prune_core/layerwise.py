@@ -205,7 +205,7 @@ def _sparsities(method: LayerwiseMethod, stack: Sequence[Block], dense: Stream, 
     for index, block in enumerate(stack):
         report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
         for group, parts in enumerate(GROUPS):
-            H, _, _ = damped(collect({"gram"}, dense, None).gram, REFIT_DAMPING)
+            H, _, _ = damped(collect({"gram"}, dense, None).centred().gram, REFIT_DAMPING)
             curves += [curve(block.linears[part].weight.float(), H, kept) for part in parts]
             sizes += [block.linears[part].weight.numel() for part in parts]
             dense.advance(block, group)
