@@ -92,7 +92,7 @@ def counted(model: nn.Module, batches: list, method: WeightMethod) -> dict[str, 
     adapt = sum(1 / 3 * d**3 + 2.0 * d**3 for d in inputs[1:]) + sum(2.0 * linear.weight.numel() * linear.in_features for linear in linears)
     onto_residual = [block.linears[part] for block in encoders.blocks(model) for part in ("attention_output", "ffn_out")]
     carry = sum(2.0 * tokens * linear.weight.numel() + 2.0 * linear.weight.numel() * linear.in_features for linear in onto_residual)
-    found = {"forward of both paths": 2 * forward, "gram": gram, "cross": cross, "carry": carry if method.takes_residual else 0.0}
+    found = {"forward of both paths": 2 * forward, "gram": gram, "cross": cross, "carry": carry if "carry" in method.needs else 0.0}
     return found | {"invert": invert, "adapt": adapt, "sweep": sweep}
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _ui
-from prune_core import PruneError, data, takeaways, uploads
+from prune_core import PruneError, attacked, data, takeaways, uploads
 from prune_core.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.preview import Peek
@@ -15,6 +15,12 @@ KEEP = {"persist_state": "session"}
 FILE = "a file of your own"
 TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (.csv, .jsonl, .parquet)"}
 TITLES |= {name: known.title for name, known in data.KNOWN.items()}
+CALIBRATIONS = {
+    "data": "Sentences of the data",
+    "attacked": "Attacked sentences: those with which a job's attacks flipped the model",
+    "attacked+clean": "Half of each: the attacked sentences, and the same ones as they were",
+    "file": "A file of your own",
+}
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "sentence1", "question1", "premise", "question")
 
 
@@ -34,6 +40,8 @@ def what(store: Store) -> dict[str, object]:
             _rows(data.read_table(str(data.DEMO))[["label", "text"]])
         else:
             _hub_rows(task)
+        if plan["task"] and plan["calibration"]:
+            plan |= _with_attacked(store, plan)
         if plan["task"]:
             _dense_accuracy(store, plan)
     return plan if plan["calibration"] is not None else plan | {"task": ""}
@@ -54,14 +62,37 @@ def _sizes() -> dict[str, object]:
 
 
 def _calibration(store: Store) -> str | None:
-    """The path of a calibration file of the reader's own; "" where the data calibrates, None where it cannot be read."""
-    with st.expander("Calibrate on a file of its own", icon=":material/tune:", key="own-calibration"):
-        st.caption("With the same columns as the data. Only Kwon et al. read its labels. Left empty, sentences of the data are used.")
+    """"" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
+    with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
+        kind = st.radio("Calibrate on", list(CALIBRATIONS), format_func=CALIBRATIONS.get, key="calibrate-on", **KEEP)
+        if kind.startswith("attacked"):
+            return _attacked(store, "+clean" if kind == "attacked+clean" else "")
+        if kind == "data":
+            return ""
+        st.caption("With the same columns as the data. Only Kwon et al. read its labels.")
         path = _file(store, "calibration-")
         table = _ui.attempt(data.read_table, path) if path else None
         if table is not None:
             st.caption(f"{len(table):,} rows: {', '.join(map(str, table.columns))}.")
     return path if table is not None or not path else None
+
+
+def _attacked(store: Store, clean: str) -> str | None:
+    """job:ID of a job whose attacks flipped sentences."""
+    known = {job.id: f"job {job.id}: {job.label}, study {job.study}" for job in store.jobs() if "attack" in job.done}
+    if not known:
+        st.info("No study has attacked a model yet: run one with the measure Attack success first.", icon=":material/info:")
+        return None
+    return f"job:{st.selectbox('Attacks of', list(known), format_func=known.get, key='attacked-job', **KEEP)}{clean}"
+
+
+def _with_attacked(store: Store, plan: dict[str, object]) -> dict[str, object]:
+    """What changes in the plan: a job's attacked sentences become a file; a warning where the plan evaluates on the same sentences."""
+    source = data.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
+    if attacked.leaks(store, source):
+        st.warning(attacked.LEAK, icon=":material/warning:")
+    found = _ui.attempt(attacked.resolved, store, source)
+    return {"calibration": found.calibration} if found else {"task": ""}
 
 
 def _file(store: Store, of: str) -> str:

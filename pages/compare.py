@@ -1,9 +1,10 @@
 """Compare: any quantity against any other, each against sparsity, and the table of all runs."""
 
+import pandas as pd
 import streamlit as st
 
 from pages import _answers, _export, _frame, _ui
-from prune_core import formatting, plots, takeaways
+from prune_core import ablation, formatting, plots, takeaways
 from prune_core.quantities import Quantity, available, summary
 
 view = _frame.view()
@@ -102,6 +103,21 @@ def savings() -> None:
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
 
 
+def parts() -> None:
+    """Where a method was run in several forms: what each of its parts earns."""
+    options = {job.id: job.experiment["method"]["options"] for job in view.jobs if job.experiment["method"]}
+    found = ablation.earned(rows, options) if "accuracy" in quantities else pd.DataFrame()
+    for (method, family), own in found.groupby(["method", "family"], sort=False) if len(found) else ():
+        _ui.chart(
+            f"Which part of {family} earns what?",
+            f"One bar a changed option and sparsity: the difference in {_small(quantities['accuracy'])} from the full form on the same "
+            f"calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. {own['n'].max():.0f} "
+            "evaluation examples.",
+            plots.parts(own, view.dark),
+            f"parts-{method}",
+        )
+
+
 def all_runs() -> None:
     """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
     st.markdown("#### All runs of this study")
@@ -133,6 +149,7 @@ _ui.how_to_read(
 budgets()
 against_sparsity()
 savings()
+parts()
 all_runs()
 if len(tables["accuracy"]) and "pruned_f1" in (answers := view.rows("prediction")) and view.pruned:
     _answers.browser(view, answers)

@@ -70,7 +70,8 @@ def _add_run(added: Any) -> None:
     parser = _command(added, "run", commands.run, "run one experiment in this process")
     parser.add_argument("--checkpoint", default="demo", help="demo, a local folder, or a Hub id")
     _add_source(parser)
-    parser.add_argument("--calibration", default="", metavar="FILE", help="a calibration set of its own; needs no labels")
+    calibration = "a calibration set of its own; needs no labels. job:ID: the texts that flipped its model; job:ID+clean: half of each"
+    parser.add_argument("--calibration", default="", metavar="FILE", help=calibration)
     parser.add_argument("--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)")
     parser.add_argument("--evaluation-size", type=int, default=0, metavar="N", help="evaluation sentences (0, which is all)")
     parser.add_argument("--method", help="a pruning method; without one the dense model is measured")

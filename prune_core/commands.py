@@ -50,11 +50,11 @@ def run(options: argparse.Namespace) -> None:
     """One experiment, in this process, kept in the store like any other."""
     from .present import export_checkpoint, summary, write_json
 
-    experiment = experiment_of(options)
+    store = Store()
+    experiment = experiment_of(options, store)
     for path in filter(None, (options.json, options.out)):
         if not path.absolute().parent.is_dir():
             raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
-    store = Store()
     job = _succeeded(store, _perform(store, experiment))
     print(summary(store, job))
     if options.json:
@@ -63,8 +63,9 @@ def run(options: argparse.Namespace) -> None:
         export_checkpoint(store, job, options.out)
 
 
-def experiment_of(options: argparse.Namespace) -> Experiment:
+def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
     """The experiment that `run`'s arguments describe."""
+    from . import attacked
     from .examples import Source
     from .experiment import Experiment
     from .measures import MEASURES
@@ -81,9 +82,11 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
     if own and not options.method:
         raise PruneError(f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value.")
     source = Source(options.task, options.text, options.text_pair, options.label, options.calibration, options.metric)
+    if attacked.leaks(store, source):
+        print(f"prune_core: {attacked.LEAK}", file=sys.stderr)
     return Experiment(
         checkpoint=options.checkpoint,
-        source=source,
+        source=attacked.resolved(store, source),
         method=build(METHODS, options.method, own) if options.method else None,
         measures=tuple(build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)),
         calibration=options.calibration_size,

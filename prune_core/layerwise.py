@@ -1,4 +1,4 @@
-"""Statistics of each Linear's inputs, and the one driver for methods that prune weights layer by layer.
+"""The one driver for methods that prune weights layer by layer from statistics of each Linear's inputs.
 
 Two streams of packed hidden states (dense and pruned) walk through the encoder side by side, one block and one group
 of Linears at a time, so every stage of a block runs once per stream and only one group's statistics live at a time.
@@ -8,8 +8,8 @@ Knows nothing of how a method chooses or fits weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import pandas as pd
@@ -17,38 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from . import PruneError
-from .encoders import GROUPS, Block, blocks, embed
+from .allocation import by_error, curve, kept_shares
+from .encoders import GROUPS, PARTS, Block, blocks, embed
 from .masks import WeightMethod
+from .moments import Stats, adaptive_weight
 from .plugins import Batch, Report, Rows, option
+from .solvers import damped, refit
 
-
-@dataclass
-class Stats:
-    """Sums over the real tokens of a calibration sample, for Linears that share one input of width d; all fp32.
-
-    x is the dense path's input, x̂ the pruned path's. `gram` is (d, d), or its diagonal (d,) for methods that need no more.
-    """
-
-    gram: Tensor  # Σ x̂x̂ᵀ
-    cross: Tensor | None = None  # Σ x x̂ᵀ; None where the paths are still the same
-    total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x̂; empty beside a diagonal
-    dense_total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x
-    carry: Tensor | None = None  # Σ (r − r̂)x̂ᵀ, (outputs, d): what the residual added to the output lacks; None without one
-    carry_total: Tensor | None = None  # Σ (r − r̂)
-    tokens: int = 0
-    memo: dict[Any, Any] = field(default_factory=dict)  # factors that Q, K and V share
-
-    def centred(self) -> Stats:
-        """The same with the means taken out: the statistics of a fit that has a free bias."""
-        if "centred" not in self.memo:
-            mean, dense_mean = self.total / self.tokens, self.dense_total / self.tokens
-            gram = self.gram - torch.outer(self.total, mean)
-            cross = None if self.cross is None else self.cross - torch.outer(self.dense_total, mean)
-            carry = carry_mean = None
-            if self.carry is not None and self.carry_total is not None:
-                carry, carry_mean = self.carry - torch.outer(self.carry_total, mean), self.carry_total / self.tokens
-            self.memo["centred"] = Stats(gram, cross, mean, dense_mean, carry, carry_mean, 1)
-        return self.memo["centred"]
+REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
 
 
 class Solved(NamedTuple):
@@ -63,19 +39,57 @@ class Solved(NamedTuple):
 class LayerwiseMethod(WeightMethod):
     """A method that prunes each Linear from statistics of its inputs."""
 
-    needs: ClassVar[str] = "gram"  # "diagonal", "gram", or "cross" (gram, cross and means)
+    statistic: ClassVar[str] = "gram"  # or "diagonal", where `solve` looks at no more
+    refit_steps: int = option(
+        0, "Steps that refit the kept weights to the dense model's outputs by least squares (0 = none; 20 are nearly exact)",
+        low=0, high=1000,
+    )  # fmt: skip
+    allocation: str = option(
+        "uniform", "uniform; error: more where the measured error grows slower, with the same total; or each block's own: 0.8, 0.85, …"
+    )
+    recollect: bool = option(True, "Take the statistics anew behind each part of a block; off: once for the whole block")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.allocation != "uniform" and self.pattern:
+            raise PruneError(f"{self.name}: the pattern {self.pattern} decides every matrix's sparsity; set allocation to uniform.")
+        if self.of_blocks:
+            object.__setattr__(self, "sparsity", sum(self.of_blocks) / len(self.of_blocks))
 
     @property
-    def takes_residual(self) -> bool:
-        """Whether the statistics of what the residual lacks (`carry`) are wanted, besides "cross"."""
-        return False
+    def of_blocks(self) -> list[float]:
+        """Each block's own sparsity, where the allocation lists them."""
+        if self.allocation in ("uniform", "error"):
+            return []
+        try:
+            listed = [float(share) for share in self.allocation.split(",")]
+        except ValueError:
+            listed = []
+        if not listed or not all(0 <= share <= 0.99 for share in listed):
+            wanted = "write uniform, error, or a sparsity from 0 to 0.99 for every block, joined by commas"
+            raise PruneError(f"{self.name}: allocation is {self.allocation!r}; {wanted}.")
+        return listed
+
+    @property
+    def needs(self) -> Collection[str]:
+        """Which fields of Stats are summed; "cross" brings the means and the dense stream along."""
+        return {"gram", "cross"} if self.refit_steps else {self.statistic}
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """New weight (rows, columns) with zeros, and bias (rows,); pure."""
         raise NotImplementedError
 
+    def fit(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        """What `solve` says, its kept weights refitted where that is asked for."""
+        solved = self.solve(weight, bias, stats)
+        if not self.refit_steps:
+            return solved
+        target, _ = adaptive_weight(weight, stats, REFIT_DAMPING)
+        H, _, _ = damped(stats.gram, REFIT_DAMPING)
+        return solved._replace(weight=refit(solved.weight, target, H, self.refit_steps))
+
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
-        """Called once behind the last block with both streams there; only methods that need "cross"."""
+        """Called once behind the last block where there are both streams."""
 
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         with torch.no_grad():
@@ -110,12 +124,12 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     return Stream([embed(model, batch) for batch in batches])
 
 
-def collect(needs: str, pruned: Stream, dense: Stream | None, residual: bool = False) -> Stats:
-    """One pass over the current inputs; `dense` is None where both paths are the same."""
+def collect(needs: Collection[str], pruned: Stream, dense: Stream | None) -> Stats:
+    """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same."""
     first = pruned.inputs[0]
     width = first.shape[-1]
     zeros = lambda *shape: torch.zeros(shape, device=first.device, dtype=torch.float32)  # noqa: E731
-    if needs == "diagonal":
+    if "diagonal" in needs:
         gram = zeros(width)
         for x in pruned.inputs:
             gram += x.float().square().sum(0)
@@ -123,7 +137,9 @@ def collect(needs: str, pruned: Stream, dense: Stream | None, residual: bool = F
     stats = Stats(zeros(width, width), total=zeros(width), dense_total=zeros(width))
     if dense is not None:
         stats.cross = zeros(width, width)
-        if residual and pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
+        if "dense_gram" in needs:
+            stats.dense_gram = zeros(width, width)
+        if "carry" in needs and pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
             outputs = pruned.residuals[0].shape[-1]
             stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
     for i, x in enumerate(pruned.inputs):
@@ -131,10 +147,14 @@ def collect(needs: str, pruned: Stream, dense: Stream | None, residual: bool = F
         stats.gram.addmm_(x.T, x)
         stats.total += x.sum(0)
         stats.tokens += len(x)
-        if dense is not None and stats.cross is not None:
-            stats.cross.addmm_(dense.inputs[i].float().T, x)
-            stats.dense_total += dense.inputs[i].sum(0)
-        if dense is not None and stats.carry is not None and stats.carry_total is not None:
+        if dense is None or stats.cross is None:
+            continue
+        dense_x = dense.inputs[i].float()
+        stats.cross.addmm_(dense_x.T, x)
+        stats.dense_total += dense_x.sum(0)
+        if stats.dense_gram is not None:
+            stats.dense_gram.addmm_(dense_x.T, dense_x)
+        if stats.carry is not None and stats.carry_total is not None:
             lacking = (dense.residuals[i] - pruned.residuals[i]).float()
             stats.carry.addmm_(lacking.T, x)
             stats.carry_total += lacking.sum(0)
@@ -149,17 +169,20 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     """The driver: collect, let the dense stream pass, prune the group, let the pruned stream pass."""
     rows: list[dict[str, Any]] = []
     pruned = stream(model, batches)
-    dense = pruned.twin() if method.needs == "cross" else None
+    dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
+    sparsities = _sparsities(method, stack, pruned.twin(), report)
     for index, block in enumerate(stack):
+        ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
         for group, parts in enumerate(GROUPS):
             report((index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}")
             same = index == 0 and group == 0
-            stats = collect(method.needs, pruned, None if same else dense, method.takes_residual)
-            if dense is not None:
-                dense.advance(block, group)  # with the dense weights, which the next lines replace
+            stats = collect(method.needs, ahead or pruned, None if same else dense)
+            for path in filter(None, (dense, ahead)):
+                path.advance(block, group)  # with the dense weights, which the next lines replace
             for part in parts:
-                rows.append({"block": index, "part": part, **_solve(method, block.linears[part], stats)})
+                own = replace(method, sparsity=sparsities[index][part], allocation="uniform")
+                rows.append({"block": index, "part": part, **_solve(own, block.linears[part], stats)})
             last = index == len(stack) - 1 and group == len(GROUPS) - 1
             if not last or dense is not None:
                 pruned.advance(block, group)
@@ -170,9 +193,29 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     return rows
 
 
+def _sparsities(method: LayerwiseMethod, stack: Sequence[Block], dense: Stream, report: Report) -> list[dict[str, float]]:
+    """The sparsity of every block's parts. By error, the dense model is walked once before, to measure how errors grow."""
+    if method.allocation != "error":
+        listed = method.of_blocks or [method.sparsity] * len(stack)
+        if len(listed) != len(stack):
+            raise PruneError(f"{method.name}: allocation lists {len(listed)} blocks, but the model has {len(stack)}; list as many.")
+        return [dict.fromkeys(PARTS, share) for share in listed]
+    kept = kept_shares(method.sparsity)
+    curves, sizes = [], []
+    for index, block in enumerate(stack):
+        report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
+        for group, parts in enumerate(GROUPS):
+            H, _, _ = damped(collect({"gram"}, dense, None).centred().gram, REFIT_DAMPING)
+            curves += [curve(block.linears[part].weight.float(), H, kept) for part in parts]
+            sizes += [block.linears[part].weight.numel() for part in parts]
+            dense.advance(block, group)
+    shares = by_error(curves, kept, sizes, method.sparsity)
+    return [dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True)) for start in range(0, len(shares), len(PARTS))]
+
+
 def _solve(method: LayerwiseMethod, linear: nn.Linear, stats: Stats) -> dict[str, Any]:
     started = time.perf_counter()
-    solved = method.solve(linear.weight.float(), linear.bias.float(), stats)
+    solved = method.fit(linear.weight.float(), linear.bias.float(), stats)
     linear.weight.copy_(solved.weight)
     linear.bias.copy_(solved.bias)
     zeros = 1 - torch.count_nonzero(linear.weight).item() / linear.weight.numel()

@@ -18,7 +18,7 @@ def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
     # a share like 0.7 is slightly off in binary: 0.7 * 10 must give 7, not 6
     count = int(Fraction(str(share)) * flat.shape[-1])
     mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask.scatter_(-1, flat.topk(count, dim=-1, largest=False).indices, True)
+    mask.scatter_(-1, flat.topk(count, dim=-1, largest=False, sorted=False).indices, True)
     return mask.reshape(scores.shape)
 
 

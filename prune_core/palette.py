@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 DENSE = "dense"
-# Okabe and Ito's colour-blind-safe hues, fixed per method so that a method looks the same on every page.
-HUES = {"magnitude": "#E69F00", "wanda": "#CC79A7", "sparsegpt": "#0072B2", "akr": "#009E73", "kwon": "#56B4E9", "kprune": "#D55E00"}
-SPARE_HUES = ("#D55E00", "#56B4E9", "#B2A200", "#7F6BB3")  # for a method added later, chosen by its name
+# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the same on every page.
+HUES = {
+    "magnitude": "#E69F00", "wanda": "#CC79A7", "sparsegpt": "#0072B2", "akr": "#009E73", "akr_plus": "#7F6BB3", "kwon": "#56B4E9",
+    "kprune": "#D55E00",
+}  # fmt: skip
+SPARE_HUES = ("#B2A200", "#8C6D4F")  # for a method added later, chosen by its name
 ORDER = [DENSE, *HUES]
 DIVERGING = ["#0072B2", "#74B3D8", "#F4F4F2", "#F0B96B", "#D06A00"]  # blue, white, orange: differences
 DIVERGING_DARK = ["#56B4E9", "#2C6E98", "#262A31", "#A5701F", "#F0A840"]

@@ -54,6 +54,11 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def preset(kind: type[Options], name: str, default: Any) -> Any:
+    """An option of `kind` with another default, all else as it is: for a subclass that is a choice of options."""
+    return field(default=default, metadata=kind.__dataclass_fields__[name].metadata)
+
+
 @dataclass(frozen=True)
 class Options:
     """Base of every plug-in: checks its values when made, and survives JSON."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from . import PruneError
 
 DAMPING_STEPS = 4  # each ten times the last, from the first that is asked for
+PENALTY, PENALTY_RISE = 0.03, 100.0  # of ADMM: where it starts, beside a gram whose diagonal is 1, and how many times it grows
 
 
 def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
@@ -115,6 +117,42 @@ def refit(pruned: Tensor, target: Tensor, H: Tensor, steps: int) -> Tensor:
         rz, before = (r * z).sum(1, keepdim=True), rz
         p = z + p * (rz / before.clamp_min(torch.finfo(w.dtype).tiny))
     return w
+
+
+class Spectrum(NamedTuple):
+    """A gram with unit diagonal, scaled so by its columns, as eigenvectors: a ridge of any size is then a division."""
+
+    scale: Tensor  # (columns,) root of the gram's diagonal
+    values: Tensor  # (columns,)
+    vectors: Tensor  # (columns, columns)
+
+
+def spectrum(H: Tensor) -> Spectrum:
+    """What `admm` takes of a damped gram; matrices with one input share it."""
+    scale = H.diagonal().sqrt()
+    return Spectrum(scale, *torch.linalg.eigh(H / torch.outer(scale, scale)))
+
+
+def admm(target: Tensor, basis: Spectrum, choose: Callable[[Tensor], Tensor], steps: int) -> Tensor:
+    """Alternate between the least-squares fit of `target` and the nearest matrix with the zeros that `choose` wants.
+
+    min (w−w̄)H(w−w̄)ᵀ over every choice of zeros, so where a sweep decides once on each column, here the mask moves while the
+    penalty rises from round to round (ADMM; with a fixed mask and penalty Boža 2024). `choose` sees absolute weights
+    (rows, columns), each times the size of its input. The answer has the zeros; `refit` makes the rest exact.
+    """
+    scale, values, Q = basis
+    goal = target * scale
+    pulled = (goal @ Q) * values  # w̄H in the eigenbasis
+    z = goal.masked_fill(choose(goal.abs()), 0)
+    dual, penalty = torch.zeros_like(z), PENALTY
+    rise = PENALTY_RISE ** (1 / max(1, steps - 1))
+    for _ in range(steps):
+        fitted = ((pulled + (z - dual) @ Q * penalty) / (values + penalty)) @ Q.T
+        dual += fitted
+        z = dual.masked_fill(choose(dual.abs()), 0)
+        dual = (dual - z) / rise  # a scaled dual, so it shrinks as the penalty grows
+        penalty *= rise
+    return z / scale
 
 
 def exact_obs(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, int] = (0, 0), memory: int = 2**29) -> Tensor:

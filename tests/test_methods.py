@@ -8,9 +8,9 @@ import tiny
 import torch
 
 from prune_core import Cancelled, PruneError, encoders
-from prune_core.layerwise import Stats
 from prune_core.methods import METHODS
-from prune_core.methods.akr import AKR, adaptive_weight, fitted_bias
+from prune_core.methods.akr import AKR
+from prune_core.moments import Stats, adaptive_weight, fitted_bias
 from prune_core.plugins import build, option_specs, quiet
 from prune_core.unitwise import UnitMethod
 
@@ -56,7 +56,7 @@ def test_patterns_hold_in_every_group(name: str, pattern: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_touches_nothing_else_and_leaves_no_trace(name: str) -> None:
     model = tiny.model()
-    options = {"refit_head": False, "bias": False} if name == "akr" else {}
+    options = {"refit_head": False, "bias": False} if name in ("akr", "akr_plus") else {}
     after = pruned(name, model, **options)
     linears = [linear for _, _, linear in encoders.linears(after)]
     # with a whole unit goes its bias
@@ -78,7 +78,7 @@ def test_same_data_same_weights(name: str) -> None:
 def test_sparsity_zero_changes_nothing(name: str) -> None:
     model = tiny.model()
     for old, new in zip(model.parameters(), pruned(name, model, sparsity=0.0).parameters(), strict=True):
-        torch.testing.assert_close(old, new, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(old, new, atol=5e-3, rtol=5e-3)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -125,7 +125,7 @@ def test_global_magnitude_meets_the_total_not_each_matrix() -> None:
         build(METHODS, "magnitude", {"scope": "global", "pattern": "2:4"})
 
 
-@pytest.mark.parametrize("solver", ["blocked", "exact"])
+@pytest.mark.parametrize("solver", ["blocked", "exact", "admm"])
 def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
     """Nothing is inherited and nothing removed, so every fit returns the weights it started from."""
     model = tiny.model()
@@ -137,13 +137,8 @@ def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
 
 def test_akr_inherits_less_error_than_sparsegpt() -> None:
     """The point of the method: outputs of the whole encoder stay nearer to the dense model's."""
-    model, data = tiny.model(), tiny.calibration()
-    far = {}
-    for name in ("sparsegpt", "akr"):
-        after = pruned(name, model, sparsity=0.5)
-        with torch.no_grad():
-            pairs = [(list(encoders.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in data]
-            far[name] = sum(float((x - y).square().sum()) for x, y in pairs)
+    model = tiny.model()
+    far = {name: far_from(model, pruned(name, model, sparsity=0.5)) for name in ("sparsegpt", "akr")}
     assert far["akr"] < far["sparsegpt"]
 
 
@@ -169,9 +164,72 @@ def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
         far[residual] = (after - dense).norm()
     assert far["on"] < far["off"]
     modes = [AKR(sparsity=0.7), AKR(sparsity=0.8), AKR(pattern="2:4"), AKR(pattern="2:4", residual="off")]
-    assert [method.takes_residual for method in modes] == [False, True, True, False]
+    assert ["carry" in method.needs for method in modes] == [False, True, True, False]
 
 
 def test_akr_exact_removes_no_more_than_asked_in_each_row() -> None:
     for weight in weights(pruned("akr", tiny.model(), sparsity=0.7, solver="exact")).values():
         assert set((weight == 0).sum(1).tolist()) == {int(weight.shape[1] * 0.7)}
+
+
+@pytest.mark.parametrize("name", ["wanda", "sparsegpt"])
+def test_the_refit_keeps_the_mask_and_comes_nearer_to_the_dense_outputs(name: str) -> None:
+    model = tiny.model()
+    plain, refitted = pruned(name, model, sparsity=0.7), pruned(name, model, sparsity=0.7, refit_steps=20)
+    first = [next(iter(weights(each).values())) for each in (plain, refitted)]  # the first matrix sees the same inputs in both
+    assert torch.equal(first[0] == 0, first[1] == 0) and not torch.equal(*first)
+    assert far_from(model, refitted) < far_from(model, plain)
+
+
+def far_from(dense: torch.nn.Module, model: torch.nn.Module) -> float:
+    """How far the last hidden states are from the dense model's."""
+    pairs = [[list(encoders.hidden_states(each, batch))[-1][0] for each in (dense, model)] for batch in tiny.calibration()]
+    return sum(float((x - y).square().sum()) for x, y in pairs)
+
+
+@pytest.mark.parametrize("off", ["adaptive_hessian", "adaptive_weights", "recollect", "bias", "refit_head"])
+def test_each_part_of_akr_can_be_switched_off(off: str) -> None:
+    full, without = (pruned("akr", tiny.model(), sparsity=0.8, **options) for options in ({}, {off: False}))
+    assert any(not torch.equal(old, new) for old, new in zip(full.parameters(), without.parameters(), strict=True))
+
+
+def test_akr_without_its_parts_is_sparsegpt() -> None:
+    bare = {"adaptive_weights": False, "bias": False, "refit_head": False, "refit_steps": 0, "epsilon": 0.01}
+    ours, theirs = pruned("akr", tiny.model(), **bare), pruned("sparsegpt", tiny.model())
+    assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_statistics_taken_once_for_a_block_are_those_of_its_dense_weights() -> None:
+    """So nothing of a block knows of its own pruning: Q, K and V of the first block are the same in both, others are not."""
+    anew, once = (weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False))
+    assert all(torch.equal(anew[f"0.{part}"], once[f"0.{part}"]) for part in ("query", "key", "value"))
+    assert any(not torch.equal(anew[key], once[key]) for key in anew)
+
+
+@pytest.mark.parametrize("name", ["wanda", "akr"])
+def test_a_list_gives_every_block_its_own_sparsity(name: str) -> None:
+    rows = build(METHODS, name, {"allocation": "0.25, 0.75"}).prune(tiny.model(), calibration(), quiet)["prune"]
+    found = rows.groupby("block")["sparsity"].mean().tolist()
+    assert found == pytest.approx([0.25, 0.75]) and build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
+
+
+def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> None:
+    model = tiny.model()
+    rows = build(METHODS, "sparsegpt", {"sparsity": 0.7, "allocation": "error"}).prune(model, calibration(), quiet)["prune"]
+    removed = sum(int((weight == 0).sum()) for weight in weights(model).values())
+    total = sum(weight.numel() for weight in weights(model).values())
+    assert removed / total == pytest.approx(0.7, abs=2e-3) and rows["sparsity"].std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"allocation": "lots"}, "write uniform, error, or a sparsity"),
+        ({"allocation": "0.5, 1.2"}, "from 0 to 0.99"),
+        ({"allocation": "error", "pattern": "2:4"}, "set allocation to uniform"),
+        ({"allocation": "0.5, 0.6, 0.7"}, "lists 3 blocks, but the model has 2"),
+    ],
+)
+def test_allocations_that_cannot_be_are_refused(options: dict[str, str], words: str) -> None:
+    with pytest.raises(PruneError, match=words):
+        pruned("sparsegpt", tiny.model(), **options)

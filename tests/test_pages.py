@@ -274,6 +274,7 @@ def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
 
 def test_a_calibration_file_of_its_own_goes_into_the_plan(store, tmp_path):
     at = opened("prune")
+    at.radio(key="calibrate-on").set_value("file").run()
     at.text_input(key="calibration-path").set_value("/no/such/file.csv").run()
     assert "no such file" in at.error[0].value and not any(button.key == "queue-plan" for button in at.button)
     file = tmp_path / "own.csv"
@@ -282,6 +283,21 @@ def test_a_calibration_file_of_its_own_goes_into_the_plan(store, tmp_path):
     at.button(key="queue-plan").click().run()
     assert not at.exception and not at.error
     assert {job.experiment["source"]["calibration"] for job in store.jobs()} == {str(file)}
+
+
+def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_where_they_are_judged_on(store):
+    at = opened("prune")
+    at.radio(key="calibrate-on").set_value("attacked").run()
+    assert "attacked a model yet" in " ".join(info.value for info in at.info)
+    sample_rows.fill(store, 80)
+    at = opened("prune")
+    at.radio(key="calibrate-on").set_value("attacked+clean").run()
+    assert "judged on what it has seen" in at.warning[0].value and not at.error
+    before = {job.id for job in store.jobs()}
+    at.button(key="queue-plan").click().run()
+    assert not at.exception
+    (path,) = {job.experiment["source"]["calibration"] for job in store.jobs() if job.id not in before}
+    assert Path(path).parent.parent == store.home / "uploads" and "attacked-job-" in path
 
 
 def test_the_same_bytes_are_the_same_source(tmp_path):

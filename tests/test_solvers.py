@@ -7,7 +7,7 @@ import torch
 
 from prune_core import PruneError
 from prune_core.masks import lowest, lowest_of_each
-from prune_core.solvers import column_sweep, damped, exact_obs, jointly, refit, separately, upper_factor
+from prune_core.solvers import admm, column_sweep, damped, exact_obs, jointly, refit, separately, spectrum, upper_factor
 
 
 def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,6 +117,46 @@ def test_every_better_solver_leaves_less_error() -> None:
     exact = exact_obs(weight, torch.linalg.inv(gram), 16)
     errors = [float(error(weight, new, gram).sum()) for new in (plain, wanda, swept, exact)]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_admm_on_inputs_that_do_not_correlate_keeps_the_weights_that_weigh_most() -> None:
+    """Each weight then costs its own square times its input's, and what stays needs no change."""
+    weight, gram = problem()
+    H = torch.diag(gram.diagonal())
+    gone = lowest(weight.square() * H.diagonal(), 0.5)
+    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), 30)
+    torch.testing.assert_close(refit(found, weight, H, 20), weight.masked_fill(gone, 0))
+
+
+def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
+    weight, gram = problem(rows=20)
+    H, _, _ = damped(gram, 0.01)
+    halves = [torch.tensor([i in kept for i in range(8)]) for kept in combinations(range(8), 4)]
+    best = sum(min(float(error(row, least_squares(row, H, keep), H)) for keep in halves) for row in weight)
+    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), 30)
+    swept = column_sweep(weight, upper_factor(gram, 0.01)[0], separately(lambda scores: lowest(scores, 0.5)), 8)
+    admms, sweeps = (float(error(weight, refit(new, weight, H, 30), H).sum()) for new in (found, swept))
+    assert best <= admms < 1.2 * best < sweeps
+
+
+@pytest.mark.parametrize("choose", [lambda s: lowest_of_each(s, 2, 4), lambda s: lowest(s, 0.7, per_row=False)])
+def test_admm_ends_with_the_zeros_that_were_asked_for_and_more_rounds_end_nearer(choose) -> None:
+    weight, gram = problem(rows=16, columns=32)
+    H, _, _ = damped(gram, 0.01)
+    basis, wanted = spectrum(H), int(choose(weight.abs()).sum())
+    found = [admm(weight, basis, choose, rounds) for rounds in (1, 5, 30)]
+    assert all(int((new == 0).sum()) == wanted for new in found)
+    errors = [float(error(weight, new, H).sum()) for new in found]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_admm_with_a_fixed_mask_and_the_refit_is_least_squares() -> None:
+    weight, gram = problem()
+    H, _, _ = damped(gram, 0.01)
+    gone = lowest(weight.abs(), 0.5)
+    found = refit(admm(weight, spectrum(H), lambda _: gone, 10), weight, H, 30)
+    for row, new, zero in zip(weight, found, gone, strict=True):
+        torch.testing.assert_close(new, least_squares(row, H, ~zero), atol=1e-6, rtol=1e-6)
 
 
 def test_a_singular_gram_raises_the_damping_and_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from ..plugins import Method
 from .akr import AKR
+from .akr_plus import AKRPlus
 from .kprune import KPrune
 from .kwon import Kwon
 from .magnitude import Magnitude
@@ -9,4 +10,6 @@ from .sparsegpt import SparseGPT
 from .unit_baselines import UnitMagnitude, UnitRandom
 from .wanda import Wanda
 
-METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (Magnitude, Wanda, SparseGPT, AKR, KPrune, Kwon, UnitMagnitude, UnitRandom)}
+METHODS: dict[str, type[Method]] = {
+    kind.name: kind for kind in (Magnitude, Wanda, SparseGPT, AKR, AKRPlus, KPrune, Kwon, UnitMagnitude, UnitRandom)
+}

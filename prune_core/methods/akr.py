@@ -7,6 +7,7 @@ that which the residual stream carries past the layer.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import comb
 
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders import head, head_linears
-from ..layerwise import LayerwiseMethod, Solved, Stats, Stream, damping_option
+from ..layerwise import LayerwiseMethod, Solved, Stream, damping_option
 from ..masks import lowest
+from ..moments import Stats, adaptive_weight, fitted_bias
 from ..plugins import option
-from ..solvers import Choose, column_sweep, damped, exact_obs, jointly, refit, separately, upper_factor
+from ..solvers import Choose, admm, column_sweep, damped, exact_obs, jointly, refit, separately, spectrum, upper_factor
 
 JOINT_WAYS = 100  # to choose the weights of one group together
 
@@ -30,51 +32,59 @@ class AKR(LayerwiseMethod):
     title = "AKR"
     summary = "Like SparseGPT, but corrects the error inherited from earlier layers and refits the head"
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
-    needs = "cross"
     solver: str = option(
-        "blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow", choices=("blocked", "exact")
-    )
+        "blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: the mask moves for some rounds",
+        choices=("blocked", "exact", "admm"),
+    )  # fmt: skip
+    rounds: int = option(30, "Rounds in which the mask may move (admm solver)", low=1, high=1000)
+    refit_steps: int = option(20, "Steps that refit the kept weights by least squares (0 = none; 20 are nearly exact)", low=0, high=1000)
+    adaptive_hessian: bool = option(True, "Judge weights by the inputs that they see in the pruned model; off: in the dense model")
+    adaptive_weights: bool = option(True, "Start from weights that map the pruned model's inputs to the dense outputs (eq. 5)")
     epsilon: float = option(
         1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0
     )
     residual: str = option(
-        "auto", "Make up for what the residual stream lacks, too (the paper does not); auto: for patterns, and from 80% on",
+        "auto", "Adaptive weights make up for what the residual stream lacks, too (not in the paper); auto: for patterns, and from 80% on",
         choices=("auto", "on", "off"),
     )  # fmt: skip
     bias: bool = option(True, "Fit the biases too")
-    refit_steps: int = option(
-        20, "Conjugate-gradient steps on the kept weights after the sweep (blocked solver; 0 = none)", low=0, high=1000
-    )
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
     block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
 
     @property
-    def takes_residual(self) -> bool:
-        """By the option. It brings predictions nearer to dense at 70% too (12% less divergence), but accuracy on SST-2 gained
-        only from patterns and high sparsities."""
-        return self.residual == "on" or self.residual == "auto" and (bool(self.pattern) or self.sparsity >= 0.8)
+    def needs(self) -> Collection[str]:
+        """All of both streams; of the residual by the option. It brings predictions nearer to dense at 70% too (12% less
+        divergence), but accuracy on SST-2 gained only from patterns and high sparsities."""
+        high = bool(self.pattern) or self.sparsity >= 0.8
+        wanted = {
+            "carry": self.adaptive_weights and (self.residual == "on" or self.residual == "auto" and high),
+            "dense_gram": not self.adaptive_hessian,
+        }
+        return {"gram", "cross", *(name for name, yes in wanted.items() if yes)}
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         fit = stats.centred() if self.bias else stats
-        target, _ = adaptive_weight(weight, fit, self.epsilon)
-        pruned, used = self._prune(target, fit)
+        target = adaptive_weight(weight, fit, self.epsilon)[0] if self.adaptive_weights else weight
+        pruned, used = self._prune(target, fit) if self.sparsity else (target, 0.0)
         return Solved(pruned, fitted_bias(weight, pruned, bias, fit) if self.bias else bias, used)
 
+    fit = solve  # which refits before it fits the bias
+
     def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
-        if not self.sparsity:
-            return target, 0.0
+        gram = fit.gram if fit.dense_gram is None else fit.dense_gram
         if self.solver == "exact":
-            if "inverse" not in fit.memo:
-                _, factor, used = damped(fit.gram, self.damping)
-                fit.memo["inverse"] = torch.cholesky_inverse(factor), used
-            inverse, used = fit.memo["inverse"]
+            H, factor, used = fit.once("damped", lambda: damped(gram, self.damping))
+            inverse = fit.once("inverse", lambda: torch.cholesky_inverse(factor))
             count = int(lowest(target[:1], self.sparsity).sum())
             return exact_obs(target, inverse, count, self.keep_of), used
-        if "upper" not in fit.memo:
-            fit.memo["upper"] = upper_factor(fit.gram, self.damping)
-        U, H, used = fit.memo["upper"]
-        pruned = column_sweep(target, U, self._choice(), self.block_size, self.keep_of[1])
+        if self.solver == "admm":
+            H, _, used = fit.once("damped", lambda: damped(gram, self.damping))
+            basis = fit.once("spectrum", lambda: spectrum(H))
+            pruned = admm(target, basis, lambda scores: self.choose(scores, per_row=False), self.rounds)
+        else:
+            U, H, used = fit.once("upper", lambda: upper_factor(gram, self.damping))
+            pruned = column_sweep(target, U, self._choice(), self.block_size, self.keep_of[1])
         return refit(pruned, target, H, self.refit_steps), used
 
     def _choice(self) -> Choose:
@@ -98,30 +108,6 @@ class AKR(LayerwiseMethod):
         if self.bias:
             linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, stats))
         linear.weight.copy_(weight)
-
-
-def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tensor, float]:
-    """Eq. 5: W̄ = (W·Σxx̂ᵀ + εW)(Σx̂x̂ᵀ + εI)⁻¹, W itself where nothing is inherited.
-
-    The paper's ridge pulls towards 0; ours pulls towards W, which is the same for ε → 0 and better when inputs are few.
-    Where the output goes onto a residual, what that lacks (Σ(r − r̂)x̂ᵀ) is part of the target: the paper corrects the error
-    that a layer inherits through its input, and as much comes past it. K-prune's tuning aims at the same sum.
-    """
-    if stats.cross is None:
-        return weight, 0.0
-    if "adapt" not in stats.memo:
-        H, factor, used = damped(stats.gram, epsilon)
-        cross = stats.cross + (H - stats.gram)
-        lift = None if stats.carry is None else torch.cholesky_solve(stats.carry.T, factor).T
-        stats.memo["adapt"] = torch.cholesky_solve(cross.T, factor).T, lift, used  # maps W to W̄, one for Q, K and V
-    adapt, lift, used = stats.memo["adapt"]
-    return weight @ adapt if lift is None else weight @ adapt + lift, used
-
-
-def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: Stats) -> Tensor:
-    """The bias that keeps the mean output of the dense layer, its residual's included, whatever was pruned."""
-    kept = bias + weight @ centred.dense_total - new @ centred.total  # a centred Stats holds means for totals
-    return kept if centred.carry_total is None else kept + centred.carry_total
 
 
 def head_inputs(model: nn.Module, linear: nn.Linear, stream: Stream) -> Tensor:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..layerwise import LayerwiseMethod, Solved, Stats, damping_option
+from ..layerwise import LayerwiseMethod, Solved, damping_option
+from ..moments import Stats
 from ..plugins import option
 from ..solvers import column_sweep, separately, upper_factor
 
@@ -23,9 +24,7 @@ class SparseGPT(LayerwiseMethod):
     block_size: int = option(128, "Columns whose weights are compared at once", low=1, high=4096, expert=True)
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
-        if "upper" not in stats.memo:
-            stats.memo["upper"] = upper_factor(stats.gram, self.damping)
-        U, _, used = stats.memo["upper"]
+        U, _, used = stats.once("upper", lambda: upper_factor(stats.gram, self.damping))
         # each block's share of the sparsity, compared across rows
         choose = separately(lambda scores: self.choose(scores, per_row=False))
         return Solved(column_sweep(weight, U, choose, self.block_size, self.keep_of[1]), bias, used)

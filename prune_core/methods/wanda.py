@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..layerwise import LayerwiseMethod, Solved, Stats
+from ..layerwise import LayerwiseMethod, Solved
+from ..moments import Stats
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Wanda(LayerwiseMethod):
     title = "Wanda"
     summary = "Removes weights that are small and see small inputs; nothing is refitted"
     paper = "Sun et al., A Simple and Effective Pruning Approach for LLMs, ICLR 2024"
-    needs = "diagonal"
+    statistic = "diagonal"
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
-        return Solved(weight.masked_fill(self.choose(weight.abs() * stats.gram.sqrt()), 0), bias)
+        return Solved(weight.masked_fill(self.choose(weight.abs() * stats.diagonal.sqrt()), 0), bias)

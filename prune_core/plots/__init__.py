@@ -1,6 +1,7 @@
 """Rows in, plotly figures out: pure functions, one module a question. Knows nothing of Streamlit or of the store."""
 
 from ..palette import DENSE, Model, ordered
+from .ablation import parts
 from .attack import against_budget, probability_bars, success
 from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
@@ -29,6 +30,7 @@ __all__ = [
     "moves",
     "ordered",
     "own_and_inherited",
+    "parts",
     "probability_bars",
     "realised_sparsity",
     "saved",

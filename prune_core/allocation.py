@@ -1,0 +1,60 @@
+"""How a total sparsity is shared out among matrices: each by what it loses, the total as asked for.
+
+Pure functions of weights, grams and curves. Knows nothing of models or methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from .masks import lowest
+from .solvers import refit
+
+FACTORS = (0.5, 0.7, 1.0, 1.5)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
+STEPS = 5  # of the refit behind each point
+
+
+def kept_shares(sparsity: float) -> list[float]:
+    """The shares of kept weights at which curves are measured for a total of `sparsity`."""
+    return sorted({min(1.0, factor * (1 - sparsity)) for factor in FACTORS})
+
+
+def curve(weight: Tensor, H: Tensor, kept: Sequence[float]) -> list[float]:
+    """The share of the output's energy that is lost, tr(ΔHΔᵀ)/tr(WHWᵀ), at each share of kept weights.
+
+    Wanda's choice and a short refit: at any sparsity about as much above the error of a careful solver, so that what
+    matters here, where curves rise, is found at little cost.
+    """
+    scores = weight.abs() * H.diagonal().sqrt()
+    energy = ((weight @ H) * weight).sum()
+    lost = []
+    for share in kept:
+        pruned = refit(weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS)
+        lost.append(float((((weight - pruned) @ H) * (weight - pruned)).sum() / energy))
+    return lost
+
+
+def by_error(curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Sequence[int], sparsity: float) -> list[float]:
+    """The sparsity of each matrix so that the sum of their errors is least and the total of removed weights is as asked.
+
+    A Lagrangian: every matrix minimises error + price · kept weights, and the price is bisected until the total fits.
+    """
+    shares = np.geomspace(min(kept), max(kept), 500)
+    losses = np.exp([np.interp(np.log(shares), np.log(kept), np.log(np.maximum(lost, 1e-9))) for lost in curves])
+    n = np.array(sizes, float)
+    total = (1 - sparsity) * n.sum()
+    low, high = np.full(len(n), max(kept)), np.full(len(n), min(kept))  # what is kept at a price of nothing, and of very much
+    prices = [1e-18, 1e6]
+    for _ in range(100):
+        price = np.sqrt(prices[0] * prices[1])
+        chosen = shares[(losses + price * n[:, None] * shares).argmin(1)]
+        if chosen @ n > total:
+            low, prices[0] = chosen, price
+        else:
+            high, prices[1] = chosen, price
+    much, little = low @ n, high @ n
+    blend = (total - little) / (much - little) if much > little else 0.0
+    return [float(share) for share in 1 - (blend * low + (1 - blend) * high)]

@@ -1,0 +1,81 @@
+"""Sums over the real tokens of a calibration sample, and the least squares that needs no more than these.
+
+Knows nothing of models, streams or methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .solvers import damped
+
+
+@dataclass
+class Stats:
+    """The sums for Linears that share one input of width d; all fp32.
+
+    x is the dense path's input, x̂ the pruned path's. `gram` is (d, d), or its diagonal (d,) for methods that need no more.
+    """
+
+    gram: Tensor  # Σ x̂x̂ᵀ
+    cross: Tensor | None = None  # Σ x x̂ᵀ; None where the paths are still the same
+    total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x̂; empty beside a diagonal
+    dense_total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x
+    carry: Tensor | None = None  # Σ (r − r̂)x̂ᵀ, (outputs, d): what the residual added to the output lacks; None without one
+    carry_total: Tensor | None = None  # Σ (r − r̂)
+    tokens: int = 0
+    dense_gram: Tensor | None = None  # Σ xxᵀ, where a method asks for it
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def diagonal(self) -> Tensor:
+        """(d,) Σ x̂²."""
+        return self.gram if self.gram.dim() == 1 else self.gram.diagonal()
+
+    def once(self, key: str, compute: Callable[[], Any]) -> Any:
+        """Something that Q, K and V share, computed for the first of them."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        return self.memo[key]
+
+    def centred(self) -> Stats:
+        """The same with the means taken out: the statistics of a fit that has a free bias."""
+        if "centred" not in self.memo:
+            mean, dense_mean = self.total / self.tokens, self.dense_total / self.tokens
+            gram = self.gram - torch.outer(self.total, mean)
+            cross = None if self.cross is None else self.cross - torch.outer(self.dense_total, mean)
+            dense_gram = None if self.dense_gram is None else self.dense_gram - torch.outer(self.dense_total, dense_mean)
+            carry = carry_mean = None
+            if self.carry is not None and self.carry_total is not None:
+                carry, carry_mean = self.carry - torch.outer(self.carry_total, mean), self.carry_total / self.tokens
+            self.memo["centred"] = Stats(gram, cross, mean, dense_mean, carry, carry_mean, 1, dense_gram)
+        return self.memo["centred"]
+
+
+def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tensor, float]:
+    """Eq. 5: W̄ = (W·Σxx̂ᵀ + εW)(Σx̂x̂ᵀ + εI)⁻¹, W itself where nothing is inherited.
+
+    The paper's ridge pulls towards 0; ours pulls towards W, which is the same for ε → 0 and better when inputs are few.
+    Where the output goes onto a residual, what that lacks (Σ(r − r̂)x̂ᵀ) is part of the target: the paper corrects the error
+    that a layer inherits through its input, and as much comes past it. K-prune's tuning aims at the same sum.
+    """
+    if stats.cross is None:
+        return weight, 0.0
+    if "adapt" not in stats.memo:
+        H, factor, used = damped(stats.gram, epsilon)
+        cross = stats.cross + (H - stats.gram)
+        lift = None if stats.carry is None else torch.cholesky_solve(stats.carry.T, factor).T
+        stats.memo["adapt"] = torch.cholesky_solve(cross.T, factor).T, lift, used  # maps W to W̄, one for Q, K and V
+    adapt, lift, used = stats.memo["adapt"]
+    return weight @ adapt if lift is None else weight @ adapt + lift, used
+
+
+def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: Stats) -> Tensor:
+    """The bias that keeps the mean output of the dense layer, its residual's included, whatever was pruned."""
+    kept = bias + weight @ centred.dense_total - new @ centred.total  # a centred Stats holds means for totals
+    return kept if centred.carry_total is None else kept + centred.carry_total

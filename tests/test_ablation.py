@@ -1,0 +1,46 @@
+"""Which part earns what: the full form is found, runs are paired by target and seed, and the figure shows every bar."""
+
+import pandas as pd
+import pytest
+
+from prune_core import ablation, plots
+
+FULL = {"solver": "blocked", "bias": True, "recollect": True}
+FORMS = {1: FULL, 2: FULL | {"bias": False}, 3: FULL | {"solver": "admm"}, 4: FULL | {"recollect": False}}
+GAINS = {1: 0.0, 2: -0.02, 3: 0.03, 4: -0.01}
+
+
+def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
+    """Four forms at two sparsities with two seeds; the second seed is better by a point and its differences are twice as large."""
+    rows, plans = [], {}
+    for asked in (0.5, 0.7):
+        for seed in (0, 1):
+            for form, options in FORMS.items():
+                job = len(plans)
+                plans[job] = options | {"sparsity": asked, "pattern": ""}
+                accuracy = 0.8 + 0.01 * seed + GAINS[form] * (1 + seed)
+                rows.append({"job": job, "method": "akr", "family": "AKR", "asked": asked, "pattern": "", "seed": seed,
+                             "accuracy": accuracy, "accuracy_n": 872})  # fmt: skip
+    return pd.DataFrame(rows), plans
+
+
+def test_each_changed_option_is_compared_with_the_full_form_on_its_own_seed() -> None:
+    found = ablation.earned(*runs()).set_index(["part", "asked"])
+    assert set(found.index.get_level_values("part")) == {"without bias", "solver admm", "without recollect"} and len(found) == 6
+    row = found.loc[("without bias", 0.7)]
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx((-0.03, -0.04, -0.02))
+    assert row["seeds"] == 2 and row["n"] == 872
+
+
+def test_runs_of_one_form_earn_nothing_to_show() -> None:
+    table, plans = runs()
+    assert ablation.earned(table, dict.fromkeys(plans, FULL)).empty
+    assert ablation.earned(table, {}).empty
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
+    figure = plots.parts(ablation.earned(*runs()), dark)
+    assert [trace.name for trace in figure.data] == ["50%", "70%"]
+    assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
+    assert "−3.0 points" in figure.data[0].customdata[0] and "2 seeds, n = 872" in figure.data[0].customdata[0]
