@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _answers, _export, _frame, _ui
+from pages import _answers, _export, _frame, _papers, _ui
 from prune_core import formatting, plots, takeaways
 from prune_core.quantities import Quantity, available, summary
 
@@ -133,6 +133,7 @@ _ui.how_to_read(
 budgets()
 against_sparsity()
 savings()
+_papers.section(view)
 all_runs()
 if len(tables["accuracy"]) and "pruned_f1" in (answers := view.rows("prediction")) and view.pruned:
     _answers.browser(view, answers)
