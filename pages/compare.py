@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _answers, _export, _frame, _ui
+from pages import _answers, _export, _frame, _papers, _ui
 from prune_core import ablation, formatting, plots, takeaways
 from prune_core.quantities import Quantity, available, summary
 
@@ -150,6 +150,7 @@ budgets()
 against_sparsity()
 savings()
 parts()
+_papers.section(view)
 all_runs()
 if len(tables["accuracy"]) and "pruned_f1" in (answers := view.rows("prediction")) and view.pruned:
     _answers.browser(view, answers)

@@ -8,6 +8,7 @@ from prune_core import formatting, plots, takeaways
 
 view = _frame.view()
 rows = view.rows("drift") if view.models else pd.DataFrame()
+changed = view.rows("drift_adversarial") if view.models else rows
 if rows.empty:
     _ui.empty(
         view.store,
@@ -38,10 +39,13 @@ with st.grid(2, min_column_width=330, key="similarities") as grid:
             _ui.chart(
                 what.title,
                 what.gloss,
-                plots.by_block(rows, view.models, what, pooling, view.dark, 230, block),
+                plots.by_block(rows, view.models, what, pooling, view.dark, 230, block, changed),
                 f"drift-{what.column}",
                 small=True,
             )
+if len(changed):
+    sizes = "–".join(map(str, sorted({changed["n"].min(), changed["n"].max()})))
+    st.caption(f"Dashed: on the {sizes} adversarial sentences with which the attacks turned each model's own answer.")
 _ui.how_to_read(
     "Embeddings are the "
     + titles[pooling]

@@ -93,9 +93,16 @@ def _add_run(added: Any) -> None:
 
 
 def _add_studies(added: Any) -> None:
+    _command(added, "studies", commands.studies, "the bundled studies, which sweep takes by name")
     parser = _command(added, "sweep", commands.sweep, "run a grid of experiments from a YAML file in this process")
-    parser.add_argument("file", type=Path, metavar="FILE", help="keys: checkpoint, task, methods, sparsities, seeds, measures …")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a file or a bundled study; keys: checkpoint, task, methods, sparsities …")
     parser.add_argument("--again", action="store_true", help="compute anew what is finished already")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the file with another value; may be repeated"
+    )
+    parser.add_argument("--plan", action="store_true", help="list the experiments and run none")
+    parser.add_argument("--queue", action="store_true", help="leave them to the worker, as the pages do")
+    parser.add_argument("--wait", action="store_true", help="leave them to the worker and show its progress until it is over")
     parser.add_argument("--ray", metavar="ADDRESS", help="run it on a Ray cluster (not in this version)")
     parser = _command(added, "demo", commands.demo, "queue the demo study, which the pages show")
     parser.add_argument("--wait", action="store_true", help="show its progress until it is over")

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import Cancelled, PruneError
@@ -134,7 +135,12 @@ def sweep(options: argparse.Namespace) -> None:
     from .jobs import finished
     from .present import headline
 
-    store, experiments, failed = Store(), study.load(options.file), []
+    experiments = study.load(options.file, study.changes(settings(options.set)))
+    if options.plan:
+        return _list(experiments)
+    if options.queue or options.wait:
+        return _queue(experiments, options.wait, options.again)
+    store, failed = Store(), []
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
         job = None if options.again else finished(store, experiment)
@@ -145,16 +151,41 @@ def sweep(options: argparse.Namespace) -> None:
         raise PruneError(f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core show {failed[0].id}.")
 
 
-def demo(options: argparse.Namespace) -> None:
-    """Queue the demo study for the worker, as the button on the Overview page does."""
-    from . import jobs, study
+def _list(experiments: Sequence[Experiment]) -> None:
+    """What a sweep would run, a line each."""
+    from .experiment import stages
+
+    for each in experiments:
+        print(f"{each.study:28}{each.label:32}{', '.join(stages(each))}")
+    print(f"{len(experiments)} experiments, none of them run.")
+
+
+def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -> None:
+    """Queue them for the worker."""
+    from . import jobs
 
     store = Store()
-    found = [jobs.submit(store, experiment) for experiment in study.demo()]
+    found = [jobs.submit(store, experiment, again) for experiment in experiments]
     new = sum(not reused for _, reused in found)
-    print(f"Study {study.DEMO!r}: {new} jobs queued, {len(found) - new} were there already.")
-    if options.wait:
+    names = ", ".join(repr(name) for name in dict.fromkeys(each.study for each in experiments))
+    print(f"Study {names}: {new} jobs queued, {len(found) - new} were there already.")
+    if wait:
         _wait(store, [id for id, _ in found])
+
+
+def studies(options: argparse.Namespace) -> None:
+    """List the bundled studies."""
+    from . import study
+
+    for name, about in study.bundled().items():
+        print(f"{name:16}{len(study.load(Path(name))):4} runs  {about}")
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Queue the demo study for the worker, as the button on the Overview page does."""
+    from . import study
+
+    _queue(study.demo(), options.wait)
 
 
 def _wait(store: Store, ids: Sequence[int]) -> None:

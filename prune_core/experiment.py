@@ -75,6 +75,9 @@ class Experiment:
         names = [measure.name for measure in self.measures]
         if twice := {name for name in names if names.count(name) > 1}:
             raise PruneError(f"The measure {min(twice)} is there twice; give it once, with one set of options.")
+        for measure in self.measures:
+            if measure.reads and measure.reads not in names:
+                raise PruneError(f"{measure.name}, as asked for, reads what {measure.reads} finds; add the measure {measure.reads}.")
         if not names and self.method is None:
             raise PruneError("There is nothing to do: choose a method, a measure, or both.")
 
@@ -133,8 +136,8 @@ def _stamp(name: str) -> list[Any]:
 
 
 def ordered(measures: Collection[Measure]) -> list[Measure]:
-    """Quick measures before slow ones, otherwise as given."""
-    return sorted(measures, key=is_slow)
+    """Quick measures before slow ones, then those that read another's tables, otherwise as given."""
+    return sorted(measures, key=lambda measure: (is_slow(measure), bool(measure.reads)))
 
 
 def is_slow(measure: Measure) -> bool:
@@ -153,15 +156,17 @@ def estimates(experiment: Experiment) -> dict[str, float]:
     return seconds | {measure.name: float(getattr(measure, "estimate", 5.0)) for measure in ordered(experiment.measures)}
 
 
-def run(experiment: Experiment, folder: Path, report: Report, done: Collection[str] = ()) -> Iterator[Stage]:
-    """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint."""
+def run(
+    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None
+) -> Iterator[Stage]:
+    """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done."""
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
     seconds = estimates(experiment)
     whole = sum(seconds.values())
     start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
     report(start, f"loading {experiment.checkpoint}")
-    bench = _Bench(experiment, folder)
+    bench = _Bench(experiment, folder, dict(known or {}))
     for name in stages(experiment):
         if name in done:
             continue
@@ -191,8 +196,8 @@ def _shared(frame: str, source: Source, labels: tuple[str, ...], kind: str, size
 class _Bench:
     """The dense model, the pruned one once it is there, and the task of one run."""
 
-    def __init__(self, experiment: Experiment, folder: Path):
-        self.experiment, self.folder = experiment, folder
+    def __init__(self, experiment: Experiment, folder: Path, known: Rows):
+        self.experiment, self.folder, self.rows = experiment, folder, known
         self.device = encoders.pick_device(experiment.device)
         self.batch_size = experiment.batch_size
         self.peak_memory = 0
@@ -242,6 +247,7 @@ class _Bench:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             report(0.0, f"out of memory: again with batches of {self.batch_size}")
+        self.rows |= rows
         return Stage(name, rows, time.perf_counter() - started, self._facts())
 
     def _prune(self, report: Report) -> Rows:
@@ -275,8 +281,9 @@ class _Bench:
         measure = next(each for each in self.experiment.measures if each.name == name)
         experiment = self.experiment
         pair = Pair(
-            self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length, self.memo, self.folder
-        )
+            self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length,
+            self.memo, self.folder, self.rows,
+        )  # fmt: skip
         return measure.measure(pair, report)
 
     def _facts(self) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Pair:
     max_length: int = 128
     memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
     folder: Path | None = None  # of the job, for what a measure keeps besides its tables
+    rows: Rows = field(default_factory=dict)  # tables of the stages before
 
     def of_dense(self, key: Any, compute: Callable[[], Any]) -> Any:
         """A fact about the dense model on this task, computed once however many experiments ask."""
@@ -163,6 +164,11 @@ class Measure(Options):
     """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
 
     kinds: ClassVar[tuple[str, ...]] = ("classification", "regression", "span")  # of the models it can look at
+
+    @property
+    def reads(self) -> str:
+        """The measure whose tables it reads in pair.rows, "" for none; it is done after that one."""
+        return ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables; reports progress on the way."""

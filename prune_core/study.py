@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from .experiment import Experiment
 from .measures import MEASURES
 from .methods import METHODS
 from .plugins import Method, build, option_specs
+from .store import ROOT
 
+HOME = ROOT / "assets" / "studies"  # the bundled ones
 DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
@@ -35,6 +37,7 @@ def demo() -> list[Experiment]:
 class Sweep:
     """The keys of a sweep file: every method at every sparsity and pattern, for every seed."""
 
+    about: str = ""  # a sentence for lists
     study: str = ""
     checkpoint: str = "demo"
     task: str = "demo"
@@ -104,27 +107,57 @@ def _list(value: Any, key: str) -> list[Any]:
     return list(value)
 
 
-def load(path: Path) -> list[Experiment]:
-    """The experiments of a sweep file."""
+def bundled() -> dict[str, str]:
+    """The studies that come with the product: name -> what they are, in a sentence."""
+    return {path.stem: _content(path).get("about", "") for path in sorted(HOME.glob("*.yaml"))}
+
+
+def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experiment]:
+    """The experiments of a sweep file, or of the bundled study of that name; `changes` replace keys of the file.
+
+    Under `sweeps` a file may list several, each with what it has of its own; a study of several tasks is several studies.
+    """
     if not path.is_file():
-        raise PruneError(f"{path}: there is no such file.")
+        if str(path) not in bundled():
+            raise PruneError(f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())}).")
+        path = HOME / f"{path}.yaml"
+    content = _content(path)
+    several = content.pop("sweeps", [{}])
+    if not all(isinstance(own, dict) for own in _list(several, f"{path}: sweeps")):
+        raise PruneError(f"{path}: each entry of sweeps must be keys and values, such as {{study: A, task: sst2}}.")
+    found = [each for own in several for each in _sweep(path, {**content, **own, **(changes or {})}).experiments()]
+    if not found:
+        raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
+    return found
+
+
+def changes(words: Mapping[str, str]) -> dict[str, Any]:
+    """Keys with values as one would write them in the file, such as seeds=[0, 1]."""
+    try:
+        return {key: yaml.safe_load(value) for key, value in words.items()}
+    except yaml.YAMLError:
+        raise PruneError(f"{', '.join(words)}: write values as in the file, such as seeds=[0, 1].") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PruneError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(content, dict):
         raise PruneError(f"{path} holds no keys; a sweep needs at least methods and sparsities.")
+    return content
+
+
+def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     known = list(Sweep.__dataclass_fields__)
     for key in content:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise PruneError(f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}.")
+            raise PruneError(f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}, sweeps.")
     sweep = Sweep(**{"study": path.stem, **content})
     for name in sweep.options:
         if name not in METHODS and name not in MEASURES:
             raise PruneError(f"{path}: options are given for {name!r}, which is no method and no measure.")
-    found = sweep.experiments()
-    if not found:
-        raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
-    return found
+    return sweep

@@ -133,7 +133,8 @@ def perform(
         with Pulse(store, job, experiment, give_up, also) as pulse:
             if may_defer and _defers(store, job.id, experiment, pulse):
                 return store.job(job.id)
-            for stage in run(experiment, folder, pulse.report, job.done):
+            known = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
+            for stage in run(experiment, folder, pulse.report, job.done, known):
                 store.add_rows(job.id, stage.rows, stage.name, stage.seconds, stage.facts)
                 pulse.log(f"{stage.name} took {stage.seconds:.1f} s")
                 pulse.left = [name for name in pulse.left if name != stage.name]

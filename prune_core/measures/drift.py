@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,24 +34,37 @@ class Drift(Measure):
     neighbours: int = option(10, "Neighbours compared in the overlap", low=1, high=1000)
     map_block: int = option(0, "Block whose UMAP map is drawn, counted from 1 (0 = the last)", low=0, high=1000)
     umap: bool = option(True, "Fit a UMAP map; without it only PCA is drawn")
+    adversarial: bool = option(False, "Also on the sentences with which this run's attacks turned the model's answer")
+
+    @property
+    def reads(self) -> str:
+        return "attack" if self.adversarial else ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
+        """The tables `drift` (a row a block), `drift_map`, `drift_example`, and `drift_adversarial` where it is asked for and any are."""
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         if len(sample) <= self.neighbours:
             raise PruneError(f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences.")
-        embed = lambda model, share: embeddings(model, pair, sample, self.pooling, share)  # noqa: E731
-        dense, was = pair.of_dense(("drift", *self._key()), lambda: embed(pair.dense, part_of(report, 0.0, 0.3)))
-        pruned, now = (dense, was) if pair.is_dense else embed(pair.pruned, part_of(report, 0.3, 0.6))
-        rows = [
-            {"block": index, "pooling": self.pooling, **distances(X, Y, self.neighbours)}
-            for index, (X, Y) in enumerate(zip(dense, pruned, strict=True))
-        ]
+        embed = lambda model, texts, share: embeddings(model, pair, texts, self.pooling, share)  # noqa: E731
+        dense, was = pair.of_dense(("drift", *self._key()), lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)))
+        pruned, now = (dense, was) if pair.is_dense else embed(pair.pruned, sample, part_of(report, 0.3, 0.6))
+        tables: Rows = {"drift": self._by_block(dense, pruned)}
+        changed = adversarial(pair) if self.adversarial and not pair.is_dense else sample.take([])
+        if len(changed) > 1:  # of a single point nothing can be said
+            both = [embed(model, changed, part_of(report, 0.6, 0.65))[0] for model in (pair.dense, pair.pruned)]
+            tables["drift_adversarial"] = self._by_block(*both)
         report(0.65, "drawing the maps")
         labels = [answers.texts for answers in sample.labels or []] if sample.kind == "span" else sample.labels
         examples = {"example": range(len(sample)), "text": sample.texts, "label": labels, "dense": was, "pruned": now}
         maps = self._maps(pair, dense.cpu().numpy(), pruned.cpu().numpy())
         report(1.0, "drift measured")
-        return {"drift": pd.DataFrame(rows), "drift_map": maps, "drift_example": pd.DataFrame(examples)}
+        return tables | {"drift_map": maps, "drift_example": pd.DataFrame(examples)}
+
+    def _by_block(self, dense: Tensor, pruned: Tensor) -> pd.DataFrame:
+        """The distances of two (blocks, sentences, width) sets of embeddings, a row a block."""
+        k = min(self.neighbours, dense.shape[1] - 1)
+        pairs = enumerate(zip(dense, pruned, strict=True))
+        return pd.DataFrame([{"block": block, "pooling": self.pooling, **distances(X, Y, k)} for block, (X, Y) in pairs])
 
     def _key(self) -> tuple[Any, ...]:
         return self.sentences, self.pooling
@@ -71,6 +84,13 @@ class Drift(Measure):
             after = before if pair.is_dense else fitted.transform(pruned[chosen])
             frames.append(_moves(chosen, "umap", before, after))
         return pd.concat(frames, ignore_index=True)
+
+
+def adversarial(pair: Pair) -> Examples:
+    """The changed examples, each once, with which the attacks of this run turned the pruned model's answer."""
+    found = pair.rows["attack_example"]
+    won = found[found["outcome"] == "success"].drop_duplicates(["example", "perturbed"])
+    return replace(pair.task.evaluation.take(list(won["example"])), texts=list(won["perturbed"]))
 
 
 @torch.no_grad()

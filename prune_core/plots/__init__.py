@@ -7,9 +7,10 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
+from .papers import beside
 from .saliency import attention_maps
-from .steps import AXES, attack_steps
 from .soup import path as soup_path
+from .steps import AXES, attack_steps
 from .units import kept_units
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "against_sparsity",
     "attack_steps",
     "attention_maps",
+    "beside",
     "by_block",
     "by_depth",
     "heat_maps",

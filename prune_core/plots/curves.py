@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from ..formatting import missing
 from ..palette import AXIS, DENSE, GRID, INK, MUTED, PAPER, Model, fade, method_color, ordered
 from ..quantities import Quantity
-from .labels import End, at_ends, beside_points, padded
+from .labels import End, apart, at_ends, beside_points, padded
 from .style import figure
 
 TOP, BOTTOM = 12, 46
@@ -56,7 +56,7 @@ def against_sparsity(
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
     fig.update_xaxes(
         title=_removed(models, compact),
-        tickvals=_apart(levels, top),
+        tickvals=apart(levels, top),
         tickformat=".3~p",
         tickangle=0,
         range=[-0.04 * top, top * 1.04],
@@ -72,15 +72,6 @@ def _removed(models: Sequence[Model], compact: bool) -> str:
     if any(model.structured for model in models):
         return "Removed (dashed: FLOPs)" if compact else "Share removed: weights, or FLOPs where dashed"
     return "Sparsity" if compact else "Sparsity (share of weights removed)"
-
-
-def _apart(levels: list[float], top: float) -> list[float]:
-    """Tick places, leaving out those whose labels would touch the one before."""
-    kept: list[float] = []
-    for level in levels:
-        if not kept or level - kept[-1] > 0.09 * top:
-            kept.append(level)
-    return kept
 
 
 def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:

@@ -45,11 +45,16 @@ def by_block(
     dark: bool = False,
     height: int = 250,
     chosen: int | None = None,
+    adversarial: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """One line a model from block to block; the dotted line is "nothing moved", the pale column the block on the map."""
+    """One line a model from block to block; the dotted line is "nothing moved", the pale column the block on the map.
+
+    Rows of `adversarial` sentences become a second, dashed line a model.
+    """
     fig = figure(dark, height, margin={"l": 58, "r": 104, "t": TOP, "b": BOTTOM})
     rows = rows[rows["pooling"] == pooling]
-    y_range = padded([*rows[what.column].tolist(), what.same], share=0.06)
+    changed = rows.iloc[:0] if adversarial is None or adversarial.empty else adversarial[adversarial["pooling"] == pooling]
+    y_range = padded([*rows[what.column], *changed[what.column], what.same], share=0.06)
     fig.add_hline(y=what.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
     if chosen is not None:
         fig.add_vrect(x0=chosen + 0.7, x1=chosen + 1.3, fillcolor=INK[dark], opacity=0.06, line_width=0, layer="below")
@@ -67,6 +72,16 @@ def by_block(
             line={"color": model.color(dark), "width": 2},
             marker={"size": 6.5, "symbol": model.symbol, "color": model.color(dark)},
             hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
+        )
+        dashed = changed[changed["job"] == model.job].sort_values("block")
+        fig.add_scatter(
+            x=dashed["block"] + 1,
+            y=dashed[what.column],
+            mode="lines",
+            name=f"{model.label}, adversarial",
+            cliponaxis=False,
+            line={"color": model.color(dark), "width": 1.6, "dash": "dash"},
+            hovertemplate=f"<b>{model.label}, adversarial</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
         )
         ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.short, model.ink(dark)))
     if len(ends) <= 8:

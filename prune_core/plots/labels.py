@@ -108,3 +108,12 @@ def padded(values: Sequence[float], low: float | None = None, high: float | None
     air = (top - bottom or abs(top) or 1.0) * share
     bottom, top = bottom - air, top + air
     return (bottom if low is None else max(bottom, low)), (top if high is None else min(top, high))
+
+
+def apart(levels: Sequence[float], top: float) -> list[float]:
+    """Tick places from sorted ones, leaving out those whose labels would touch the one before; `top` is the axis' length."""
+    kept: list[float] = []
+    for level in levels:
+        if not kept or level - kept[-1] > 0.09 * top:
+            kept.append(level)
+    return kept
