@@ -20,7 +20,7 @@ from ..data import Examples
 from ..encoders import device_of
 from .budget import Budget, Clock, OutOfTime, Pulse
 from .flight import Search, fly
-from .recipes import COLUMNS, prepared
+from .recipes import COLUMNS, another, prepared, reached
 from .resources import load_textattack
 from .sentences import Encoder
 from .text import Text
@@ -28,7 +28,7 @@ from .victim import Input, Victim
 
 load_textattack()
 from textattack import Attack  # noqa: E402
-from textattack.attack_results import AttackResult, SkippedAttackResult, SuccessfulAttackResult  # noqa: E402
+from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa: E402
 
 SUCCESS, FAILED, SKIPPED, ERROR = "success", "failed", "skipped", "error"
 
@@ -58,13 +58,14 @@ def run(
 ) -> Iterator[Outcome]:
     """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome."""
     encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
-    spare: list[Attack] = []  # a search's goal and caches are its own, and serve the next one
+    first = prepared(recipe, victim, encoder, budget)
+    spare = [first]  # a search's goal and caches are its own, and serve the next one
 
     def search(index: int) -> Search:
         clock = Clock(pulse.beat, budget.seconds)
 
         def work() -> Outcome:
-            attack = spare.pop() if spare else prepared(recipe, victim, encoder, budget)
+            attack = spare.pop() if spare else another(first)
             outcome = _attack_one(attack, clock, examples, index, budget)
             attack.clear_cache()
             spare.append(attack)
@@ -96,7 +97,13 @@ def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, bu
     try:
         given = _input(examples, index)
         columns = OrderedDict(zip(COLUMNS, (given,) if isinstance(given, str) else given))  # noqa: B905
-        outcome = _outcome(attack.attack(Text(columns, clock), blank.label), blank, budget)
+        text = Text(columns, clock)
+        if text.words:
+            outcome = _outcome(attack.attack(text, blank.label), blank, budget)
+        else:  # some searches break over nothing to change
+            goal = attack.goal_function
+            goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = text, blank.label, 1
+            outcome = replace(_before_search(attack, blank), note="There is no word to change.")
     except (Cancelled, torch.OutOfMemoryError):  # the user, or the experiment, who halves the batch
         raise
     except OutOfTime:
@@ -119,14 +126,14 @@ def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
         queries=result.num_queries,
     )
     if isinstance(result, SkippedAttackResult):
-        return replace(outcome, note="Already wrong before the attack.")
+        return replace(outcome, note="Not attacked.")
     words = before.attacked_text.words
     changed = editdistance.eval(words, after.attacked_text.words)
-    succeeded = isinstance(result, SuccessfulAttackResult)
-    spent = not succeeded and result.num_queries >= budget.queries
+    won = reached(result)
+    spent = not won and result.num_queries >= budget.queries
     return replace(
         outcome,
-        outcome=SUCCESS if succeeded else FAILED,
+        outcome=SUCCESS if won else FAILED,
         perturbed=after.attacked_text._text_input[COLUMNS[0]],
         perturbed_prediction=after.output,
         perturbed_probabilities=_floats(after.raw_output),
@@ -140,11 +147,10 @@ def _before_search(attack: Attack, blank: Outcome) -> Outcome:
     """What is known of an example whose search was stopped: the model's answer to the original (cached, no query)."""
     goal = attack.goal_function
     probabilities = goal._call_model([goal.initial_attacked_text])[0]
-    prediction = int(probabilities.argmax())
     return replace(
         blank,
-        outcome=FAILED if prediction == blank.label else SKIPPED,
-        original_prediction=prediction,
+        outcome=SKIPPED if goal._should_skip(probabilities, goal.initial_attacked_text) else FAILED,
+        original_prediction=int(probabilities.argmax()),
         original_probabilities=_floats(probabilities),
         queries=goal.num_queries,
     )

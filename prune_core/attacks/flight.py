@@ -46,6 +46,7 @@ def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
     while True:
         while len(flying) < most and (search := next(waiting, None)) is not None:
             flying.append(_Flight(search))
+            flying[-1].resume()  # from here as in later rounds: torch walks the C stack when it raises, and it must look the same
         landed = [flight for flight in flying if flight.question is None]
         yield from (flight.returned for flight in landed)
         flying = [flight for flight in flying if flight.question is not None]
@@ -80,7 +81,6 @@ class _Flight:
         np.random.seed(search.seed)
         self.states = _states()
         _set_states(outside)
-        self.resume()
 
     def resume(self, *answers: Any) -> None:
         """On to the next question, or to the end: `answers`, and the seconds they took."""
