@@ -7,6 +7,7 @@ published name is TextAttack 0.3.11's recipe as it is; where a part is replaced,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 
 from . import needs
 from .needs import Resource
@@ -25,7 +26,8 @@ class Entry:
     replaces: str = ""  # a sentence; empty where nothing of the original is replaced
     needs: tuple[Resource, ...] = ()  # what not every machine has
     cannot: str = ""  # why no machine can run it, as the end of a sentence
-    success: str = "turned wrong"  # what becomes of a sentence on which it succeeds
+    success: str = "turned wrong"  # what becomes of a sentence on which it succeeds, in short
+    goal: str = "the answer turns wrong"  # the same exactly
     skipped: str = "already wrong"  # what a sentence is that it leaves alone
     seconds: float = 0.3  # a search on a sentence of the demo on two cores, about
 
@@ -81,7 +83,8 @@ CATALOGUE = {
             "Feng, Wallace, Grissom, Iyyer, Rodriguez and Boyd-Graber 2018, Pathologies of neural models make interpretations "
             "difficult, arXiv 1804.07781",
             WORDS,
-            success=f"cut to {FEW_WORDS} words or fewer besides stop words, same answer",
+            success="cut to a few words",
+            goal=f"the answer stays, with {FEW_WORDS} words or fewer left besides stop words",
         ),
         Entry(
             "LEAP",
@@ -159,7 +162,8 @@ CATALOGUE = {
             "OpenReview r1QZ3zbAZ",
             WORDS,
             needs=(needs.VECTORS, needs.GPT2),
-            success="right answer pushed below 70%",
+            success="pushed below 70%",
+            goal="the right answer's probability falls below 70%",
             skipped="already below 70%",
             seconds=5.0,
         ),
@@ -185,5 +189,8 @@ def missing(entry: Entry) -> str:
     """Why this machine cannot run it and what to do, as a sentence; "" where it can."""
     if entry.cannot:
         return f"{entry.name} cannot run here: it {entry.cannot}."
-    lacking = [f"{resource.name} ({resource.how})" for resource in entry.needs if not resource.present]
-    return f"{entry.name} needs {'; '.join(lacking)}." if lacking else ""
+    lacking = [resource for resource in entry.needs if not resource.present]
+    if not lacking:
+        return ""
+    ways = [resource.advice or f"{needs.FETCH} {quote(entry.name)}" for resource in lacking]
+    return f"{entry.name} needs {', '.join(resource.name for resource in lacking)}. To get it: {'; '.join(sorted({*ways}))}."

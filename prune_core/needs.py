@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from os import environ
 from pathlib import Path
 
+FETCH = "python -m prune_core.attacks.fetch"
 MARKER = "post_install_check_3"  # with this file in its cache TextAttack 0.3.11 downloads nothing at import
 WORDNET_FILES = Path("/usr/share/wordnet")  # where Debian's wordnet-base keeps it
 _PREFIXES = (sys.prefix, "/usr", "/usr/local")
@@ -34,9 +35,14 @@ class Resource:
         return LOOK[self.kind](self.what)
 
     @property
+    def key(self) -> str:
+        """What fetch calls it: the last part of its name that is no version."""
+        return [part for part in self.what.split("/") if not part.isdigit()][-1]
+
+    @property
     def how(self) -> str:
         """How to get it: a command."""
-        return self.advice or f"python -m prune_core.attacks.fetch {self.what}"
+        return self.advice or f"{FETCH} {self.key}"
 
 
 def own_folder() -> Path:

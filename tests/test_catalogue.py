@@ -31,7 +31,8 @@ def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
         assert bool(entry.replaces) == ("(" in name), "a replaced part is in the name"
         lacking = [resource for resource in entry.needs if not resource.present]
         assert bool(missing(entry)) == bool(entry.cannot or lacking)
-        assert all(resource.name in missing(entry) and resource.how in missing(entry) for resource in lacking)
+        assert all(resource.name in missing(entry) for resource in lacking)
+    assert len({resource.key for resource in needs.RESOURCES}) == len(needs.RESOURCES), "fetch finds each by its key"
 
 
 def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tmp_path):

@@ -44,7 +44,7 @@ def fetch(resource: Resource) -> None:
 def main(name: str) -> int:
     """Everything that is missing of the attack or resource of that name."""
     entry = CATALOGUE.get(name)
-    wanted = entry.needs if entry else [resource for resource in RESOURCES if resource.what == name]
+    wanted = entry.needs if entry else [resource for resource in RESOURCES if resource.key == name]
     try:
         if not wanted:
             raise PruneError(f"{name!r} is no attack that needs something, and nothing that one needs; the Attack page lists both.")
