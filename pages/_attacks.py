@@ -3,7 +3,7 @@
 import streamlit as st
 
 from prune_core.catalogue import CATALOGUE, Entry, missing
-from prune_core.needs import FETCH, RESOURCES
+from prune_core.needs import FETCH, RESOURCES, STOPWORDS
 
 
 def panel() -> None:
@@ -15,6 +15,7 @@ def panel() -> None:
             f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on the Prune page, among the options of the "
             "measure Attack success. An attack under its published name is TextAttack's own recipe; brackets say what is replaced. "
             f"An attack succeeds when {Entry.goal}; {others}."
+            + ("" if STOPWORDS.present else " Attacks that run without NLTK's stop words leave a list alone that holds them and some more.")
         )
         attacks = [
             {

@@ -94,27 +94,27 @@ CATALOGUE = {
             seconds=1.5,
         ),
         Entry("TextFooler", _TEXTFOOLER, WORDS, needs=(needs.VECTORS, *_TAGGER, *_USE), seconds=2.0),
-        Entry("TextBugger", _TEXTBUGGER, WORDS, needs=(needs.VECTORS, needs.HOMOGLYPHS, *_USE), seconds=2.0),
+        Entry("TextBugger", _TEXTBUGGER, WORDS, needs=(needs.STOPWORDS, needs.VECTORS, needs.HOMOGLYPHS, *_USE), seconds=2.0),
         Entry(
             "A2T (no dropout)",
             _A2T,
             WORDS,
             "Gradients are taken without dropout, so that they are the same each time.",
-            needs=(needs.VECTORS, *_TAGGER, needs.SBERT),
+            needs=(needs.STOPWORDS, needs.VECTORS, *_TAGGER, needs.SBERT),
             seconds=2.0,
         ),
         Entry(
             "BERT-Attack",
             "Li, Ma, Guo, Xue and Qiu 2020, BERT-ATTACK: adversarial attack against BERT using BERT, arXiv 2004.09984",
             WORDS,
-            needs=(needs.BERT, *_USE),
+            needs=(needs.STOPWORDS, needs.BERT, *_USE),
             seconds=10.0,
         ),
         Entry(
             "BAE",
             "Garg and Ramakrishnan 2020, BAE: BERT-based adversarial examples for text classification, arXiv 2004.01970",
             WORDS,
-            needs=(needs.BERT, *_TAGGER, *_USE),
+            needs=(needs.STOPWORDS, needs.BERT, *_TAGGER, *_USE),
             seconds=5.0,
         ),
         Entry(
@@ -122,7 +122,7 @@ CATALOGUE = {
             "Li, Zhang, Peng, Chen, Brockett, Sun and Dolan 2020, Contextualized perturbation for textual adversarial attack, "
             "arXiv 2009.07502",
             WORDS,
-            needs=(needs.ROBERTA, needs.FLAIR_POS, *_USE),
+            needs=(needs.STOPWORDS, needs.ROBERTA, needs.FLAIR_POS, *_USE),
             seconds=20.0,
         ),
         Entry("Checklist", _CHECKLIST, WORDS, needs=(needs.FLAIR_NER,), seconds=1.0),
@@ -130,7 +130,7 @@ CATALOGUE = {
             "IGA",
             "Wang, Jin and He 2019, Natural language adversarial attacks and defenses in word level, arXiv 1909.06723",
             WORDS,
-            needs=(needs.VECTORS,),
+            needs=(needs.STOPWORDS, needs.VECTORS),
             seconds=1.5,
         ),
         Entry(
@@ -138,14 +138,14 @@ CATALOGUE = {
             "Alzantot, Sharma, Elgohary, Ho, Srivastava and Chang 2018, Generating natural language adversarial examples, "
             "arXiv 1804.07998",
             WORDS,
-            needs=(needs.VECTORS, needs.TENSORFLOW, needs.GOOGLE_LM),
+            needs=(needs.STOPWORDS, needs.VECTORS, needs.TENSORFLOW, needs.GOOGLE_LM),
             seconds=20.0,
         ),
         Entry(
             "Faster genetic",
             "Jia, Raghunathan, Göksel and Liang 2019, Certified robustness to adversarial word substitutions, arXiv 1909.00986",
             WORDS,
-            needs=(needs.VECTORS, needs.TORCHFILE, needs.L2W_LM),
+            needs=(needs.STOPWORDS, needs.VECTORS, needs.TORCHFILE, needs.L2W_LM),
             seconds=5.0,
         ),
         Entry(
@@ -153,7 +153,7 @@ CATALOGUE = {
             "Zang, Qi, Yang, Liu, Zhang, Liu and Sun 2020, Word-level textual adversarial attacking as combinatorial optimization, "
             "arXiv 1910.12196",
             WORDS,
-            needs=(needs.HOWNET, needs.FLAIR_POS),
+            needs=(needs.STOPWORDS, needs.HOWNET, needs.FLAIR_POS),
             seconds=5.0,
         ),
         Entry(
@@ -161,7 +161,7 @@ CATALOGUE = {
             "Kuleshov, Thakoor, Lau and Ermon 2018, Adversarial examples for natural language classification problems, "
             "OpenReview r1QZ3zbAZ",
             WORDS,
-            needs=(needs.VECTORS, needs.GPT2),
+            needs=(needs.STOPWORDS, needs.VECTORS, needs.GPT2),
             success="pushed below 70%",
             goal="the right answer's probability falls below 70%",
             skipped="already below 70%",

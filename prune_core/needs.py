@@ -103,6 +103,7 @@ LOOK: dict[str, Callable[[str], bool]] = {
 }
 
 WORDNET = Resource("WordNet", "wordnet", "corpora/wordnet", "apt install wordnet-base, or python -m nltk.downloader wordnet")
+STOPWORDS = Resource("NLTK's stop words", "nltk", "corpora/stopwords")
 TAGGER = Resource("NLTK's part-of-speech tagger", "nltk", "taggers/averaged_perceptron_tagger_eng")
 TAGSET = Resource("NLTK's universal tag set", "nltk", "taggers/universal_tagset")
 VECTORS = Resource("counter-fitted word vectors", "textattack", "word_embeddings/paragramcf")
@@ -123,5 +124,5 @@ HOMOGLYPHS = Resource(
     "a list of look-alike letters", "homoglyphs", "intentional_homoglyphs.txt",
     "save https://www.unicode.org/Public/security/latest/intentional.txt as textattack/shared/intentional_homoglyphs.txt",
 )  # fmt: skip
-RESOURCES = (WORDNET, TAGGER, TAGSET, VECTORS, TENSORFLOW_HUB, USE, BERT, ROBERTA, SBERT, GPT2, FLAIR_POS, FLAIR_NER, HOWNET, HOMOGLYPHS,
-             TENSORFLOW, GOOGLE_LM, TORCHFILE, L2W_LM)  # fmt: skip
+RESOURCES = (WORDNET, STOPWORDS, TAGGER, TAGSET, VECTORS, TENSORFLOW_HUB, USE, BERT, ROBERTA, SBERT, GPT2, FLAIR_POS, FLAIR_NER, HOWNET,
+             HOMOGLYPHS, TENSORFLOW, GOOGLE_LM, TORCHFILE, L2W_LM)  # fmt: skip

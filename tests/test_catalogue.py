@@ -110,6 +110,7 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(vic
     for name in ("mse_dist.p", "cos_sim.p"):
         (folder / name).write_bytes(pickle.dumps({i: {} for i in range(len(words))}))
     monkeypatch.setattr("prune_core.needs.textattack_folder", lambda: tmp_path)
+    monkeypatch.setitem(needs.LOOK, "nltk", lambda _: True)
     monkeypatch.setattr("textattack.shared.utils.install.TEXTATTACK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("textattack.shared.utils.GLOBAL_OBJECTS", {})
     assert not missing(CATALOGUE["IGA"])

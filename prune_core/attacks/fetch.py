@@ -55,7 +55,7 @@ def main(name: str) -> int:
     except (PruneError, OSError) as error:
         print(f"fetch: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 0 if all(resource.present for resource in wanted) else 2
 
 
 if __name__ == "__main__":
