@@ -19,8 +19,10 @@ def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str])
     if spec.get("several"):
         choices = [choice for choice in spec["choices"] if choice not in lacking]
         picked = st.multiselect(label, choices, spec["default"].split(", "), **common)
-        for choice in lacking.keys() & set(spec["choices"]):
-            st.caption(f":gray[{lacking[choice]}]")
+        left_out = [f"- {lacking[choice]}" for choice in spec["choices"] if choice in lacking]
+        if left_out:
+            with st.expander(f":gray[{len(left_out)} more cannot run here]", key=f"lacking-{key}"):
+                st.caption("\n".join(left_out))
         return ", ".join(picked or spec["default"].split(", "))
     if spec.get("choices"):
         choices = list(spec["choices"])

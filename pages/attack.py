@@ -3,8 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _ui
-from prune_core import catalogue, plots, robustness, takeaways
+from pages import _attacks, _frame, _ui
+from prune_core import plots, robustness, takeaways
+from prune_core.catalogue import CATALOGUE
 from prune_core.palette import Model
 from prune_core.quantities import recipes
 
@@ -34,6 +35,12 @@ examples = view.rows("attack_example")
 names = view.label_names
 
 
+def outcome_words(recipe: str) -> dict[str, str]:
+    """What became of a sentence, in words that are true of this attack."""
+    entry = CATALOGUE.get(recipe)
+    return OUTCOMES | ({"success": entry.success, "skipped": entry.skipped} if entry else {})
+
+
 def browser(recipe: str, dense: Model | None, model: Model) -> None:
     """Filters and a list on the left, the chosen sentence on the right."""
     mine = examples[(examples["recipe"] == recipe) & (examples["job"] == model.job)]
@@ -56,7 +63,7 @@ def browser(recipe: str, dense: Model | None, model: Model) -> None:
                 format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
             )
         listed = (both if kind == "all" else both[masks[kind]]).reset_index(drop=True)
-        shown = pd.DataFrame({"sentence": listed["text"], model.label: listed["outcome"].map(OUTCOMES)})
+        shown = pd.DataFrame({"sentence": listed["text"], model.label: listed["outcome"].map(outcome_words(recipe))})
         picked = st.dataframe(
             shown,
             hide_index=True,
@@ -83,17 +90,19 @@ def read(recipe: str, example: int, closely: list[Model]) -> None:
         if own.empty:
             continue
         row = own.iloc[0]
-        note = f" {row['note']}." if row["note"] else ""
+        note = f" {row['note'].rstrip('.')}." if row["note"] else ""
+        edited = isinstance(row["perturbed"], str)  # not where it was skipped, or stopped before its search ended
+        changed = f"{int(row['words_changed'])} of {len(row['text'].split())} words changed, " if edited else ""
         st.markdown(
-            f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {OUTCOMES[row["outcome"]]} · '
-            f"{int(row['words_changed'])} of {len(row['text'].split())} words changed, {int(row['queries'])} queries.{note}"
+            f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {outcome_words(recipe)[row["outcome"]]} · '
+            f"{changed}{int(row['queries'])} queries.{note}"
         )
-        st.html(_ui.marked_words(row["text"], row["perturbed"] if row["outcome"] != "skipped" else row["text"]))
+        st.html(_ui.marked_words(row["text"], row["perturbed"] if edited else row["text"]))
     states = []
     for model in view.models:
         for row in here[here["job"] == model.job].to_dict("records"):
             states.append({"job": model.job, "state": "original", "probabilities": row["original_probabilities"]})
-            if row["outcome"] in ("success", "failed"):
+            if row["outcome"] in ("success", "failed") and isinstance(row["perturbed"], str):
                 states.append({"job": model.job, "state": "attacked", "probabilities": row["perturbed_probabilities"]})
     wanted = [state for state in states if state["job"] in {m.job for m in closely}]
     if st.toggle("All models on view", key="all-bars", persist_state="session") and states:
@@ -144,40 +153,23 @@ def against_dense(recipe: str, dense: Model) -> None:
     )
 
 
-def about_attacks() -> None:
-    """Every attack: what it changes, what is replaced of the published one, and whether this machine can run it."""
-    with st.expander("The attacks, and what they need", icon=":material/info:", key="about-attacks"):
-        told = [
-            {
-                "attack": entry.name,
-                "changes": entry.changes,
-                "on this machine": catalogue.missing(entry) or "can run",
-                "replaced": entry.replaces or "nothing",
-                "paper": entry.paper,
-            }
-            for entry in catalogue.CATALOGUE.values()
-        ]
-        wide = st.column_config.TextColumn(width="large")
-        st.dataframe(told, hide_index=True, width="stretch", key="catalogue", column_config={"replaced": wide, "paper": wide})
-        st.caption("Attacks are chosen on the Prune page, among the options of the measure Attack success.")
-
-
 _ui.opening("Attack", takeaways.attack(rows, view.models))
 _ui.chart(
     "On which model do attacks succeed?",
-    "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share the attacker turned wrong within "
-    "its budget.",
+    "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share on which the attack succeeded "
+    "within its budget.",
     plots.success(rows, view.models, view.dark),
     "success",
 )
 _ui.how_to_read(
-    "Attack success rate $=\\frac{\\text{turned wrong}}{\\text{turned wrong}+\\text{held}}$; sentences the model got wrong to begin "
+    "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{held}}$; an attack succeeds where it turns the answer "
+    "wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin "
     "with are **skipped** and not "
     "counted, so the denominator differs from model to model. **Accuracy under attack** counts all sentences. Recipes follow "
     "different rules on what may be "
     "changed: compare models within a recipe, not recipes with each other."
 )
-about_attacks()
+_attacks.panel()
 names_of = recipes(rows)
 recipe = names_of[0]
 if len(names_of) > 1:

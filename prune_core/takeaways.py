@@ -106,7 +106,7 @@ def attack(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         return _rates_alone(rows, shown, recipe)
     base = of(rows, dense).iloc[0]
     opening = (
-        f"{recipe} turns the dense model's answer wrong on {base['succeeded']:.0f} of the {base['attacked']:.0f} sentences it attacks "
+        f"{recipe} succeeds on {base['succeeded']:.0f} of the {base['attacked']:.0f} sentences on which it attacks the dense model "
         f"({percent(base['success_rate'])}, 95% interval {percent(base['success_low'])} to {percent(base['success_high'])})"
     )
     if not shown or not base["attacked"]:

@@ -14,6 +14,7 @@ import torch
 from prune_core import Cancelled, PruneError
 from prune_core.attacks import neighbours, resources
 from prune_core.attacks.budget import Budget, Clock, Pulse
+from prune_core.attacks.flight import Search, ask, fly
 from prune_core.catalogue import CATALOGUE, missing
 from prune_core.data import Examples
 from prune_core.encoders import ROOT
@@ -21,6 +22,10 @@ from prune_core.experiment import seed_everything
 from prune_core.measures.attack import Attack, summary
 from prune_core.plugins import quiet
 
+NAMED = [
+    "Michael Johnson spent 12 days in New York and he didn't like it.",
+    "There is no film by Will Reading that I'd see 3 times in China.",
+]
 NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]  # PWWS where there is a WordNet
 SEED = 3
 WIDE = Budget(queries=10**6, seconds=10**6)
@@ -43,7 +48,7 @@ def victim():
 
     model, tokenizer = tiny.model(), tiny.tokenizer()
     tokenizer.model_max_length = 64
-    texts = list(tiny.SENTENCES[:6])
+    texts = [*tiny.SENTENCES[:6], *NAMED]
     labels = Victim(model, tokenizer, nothing)(texts).argmax(-1).tolist()
     labels[1] = 1 - labels[1]
     return model, tokenizer, Examples(texts, labels=labels)
@@ -65,11 +70,11 @@ def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, mo
 
 @pytest.mark.parametrize("recipe", NAMES)
 def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
-    from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
+    from textattack.attack_results import SkippedAttackResult
     from textattack.models.wrappers import HuggingFaceModelWrapper
 
     from prune_core.attacks.engine import example_seed
-    from prune_core.attacks.recipes import RECIPES
+    from prune_core.attacks.recipes import RECIPES, reached
     from prune_core.attacks.sentences import Encoder
     from prune_core.attacks.victim import Victim
 
@@ -77,12 +82,14 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     wrapper = HuggingFaceModelWrapper(model, tokenizer)
     wrapper.get_grad = Victim(model, tokenizer, nothing).get_grad  # its own leaves dropout on, which no two runs agree on
     reference = RECIPES[recipe](wrapper, Encoder(torch.device("cpu"), nothing))
-    ours = attack(victim, recipe)
+    budget = Budget(queries=300, seconds=10**6) if recipe == "LEAP" else WIDE  # a swarm asks many thousand times
+    reference.goal_function.query_budget = budget.queries
+    ours = attack(victim, recipe, budget=budget)
     for index, outcome in enumerate(ours):
         seed_everything(example_seed(SEED, index))
         result = reference.attack(examples.texts[index], examples.labels[index])
-        kinds = {SkippedAttackResult: "skipped", SuccessfulAttackResult: "success"}
-        assert outcome.outcome == kinds.get(type(result), "failed")
+        skipped = isinstance(result, SkippedAttackResult)
+        assert outcome.outcome == ("skipped" if skipped else "success" if reached(result) else "failed")
         assert outcome.queries == result.num_queries
         if outcome.outcome != "skipped":
             assert outcome.perturbed == result.perturbed_text()
@@ -133,7 +140,7 @@ def test_budgets_are_kept(victim):
     assert all(row.queries <= 5 for row in few)
     assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
     late = attack(victim, budget=Budget(seconds=1e-9))
-    notes = {"failed": "Stopped by the time budget of 1e-09 s.", "skipped": "Already wrong before the attack."}
+    notes = {"failed": "Stopped by the time budget of 1e-09 s.", "skipped": "Not attacked."}
     assert {row.outcome for row in late} == set(notes) and all(row.note == notes[row.outcome] for row in late)
     gentle = attack(victim, budget=Budget(share=0.1))
     assert all(row.words_changed <= max(1, -(-len(row.text.split()) // 10)) for row in gentle if row.words_changed is not None)
@@ -168,8 +175,6 @@ def test_outcomes_are_the_same_however_many_are_attacked_at_once(victim, recipe)
 
 
 def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
-    from prune_core.attacks.flight import Search, ask, fly
-
     rounds = []
 
     def double(texts):
@@ -187,6 +192,18 @@ def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
     assert sorted(fly(searches, 2), key=len) == [alone(1), alone(2), alone(3)]
     # the third starts as soon as the second has ended
     assert rounds == [[2, 0, 1, 0], [2, 1, 3, 0], [3, 1], [3, 2]]
+
+
+def test_an_error_of_torch_in_a_search_can_be_caught():
+    """Torch's errors walk the C stack, which ended the whole process where a search was begun deeper than it was resumed."""
+
+    def work() -> str:
+        ask(list, [1])
+        with pytest.raises(RuntimeError):
+            torch.nn.functional.cosine_similarity(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long))
+        return ask(list, ["caught"])[0]
+
+    assert list(fly([Search(work, Clock(nothing), 0) for _ in range(4)], 4)) == ["caught"] * 4
 
 
 def test_cancel_passes_through_a_search(victim, monkeypatch):
@@ -232,11 +249,11 @@ def test_tables_and_the_same_sample_for_every_recipe():
 
 
 def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr("prune_core.catalogue.WORDNET", tmp_path)
+    monkeypatch.setattr("prune_core.needs.WORDNET_FILES", tmp_path)
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("prune_core.catalogue.SHARED", ())
-    assert list(Attack.lacking()) == ["PWWS"]
+    monkeypatch.setattr("prune_core.needs._PREFIXES", ())
+    assert {"PWWS", "LEAP"} <= Attack.lacking().keys()
     with pytest.raises(PruneError, match="apt install wordnet-base"):
         Attack(recipes="DeepWordBug, PWWS").measure(tiny.pair(tiny.model(), tiny.model()), quiet)
     with pytest.raises(PruneError, match="'Nobody'; choose some of DeepWordBug"):

@@ -22,7 +22,7 @@ from .budget import Budget, Clock, OutOfTime, Pulse
 from .flight import ENDS_ALL, Search, fly
 from .limits import COLUMNS
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, Journal, Outcome
-from .recipes import prepared
+from .recipes import another, prepared, reached
 from .resources import load_textattack
 from .sentences import Encoder
 from .text import Text
@@ -30,9 +30,7 @@ from .victim import Victim
 
 load_textattack()
 from textattack import Attack  # noqa: E402
-from textattack.attack_results import AttackResult, SkippedAttackResult, SuccessfulAttackResult  # noqa: E402
-
-_ALREADY_WRONG = "Already wrong before the attack."
+from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa: E402
 
 
 def run(
@@ -53,13 +51,14 @@ def run(
     journal = journal or Journal()
     known = [journal.known[index] for index in indices if index in journal.known]
     encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
-    spare: list[Attack] = []  # a search's goal and caches are its own, and serve the next one
+    first = prepared(recipe, victim, encoder, budget)
+    spare = [first]  # a search's goal and caches are its own, and serve the next one
 
     def search(index: int) -> Search:
         clock = Clock(pulse.beat, budget.seconds)
 
         def work() -> Outcome:
-            attack = spare.pop() if spare else prepared(recipe, victim, encoder, budget)
+            attack = spare.pop() if spare else another(first)
             outcome = attack_one(attack, clock, examples, index, budget)
             attack.clear_cache()
             spare.append(attack)
@@ -122,14 +121,14 @@ def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
         queries=result.num_queries,
     )
     if isinstance(result, SkippedAttackResult):
-        return replace(outcome, note=_ALREADY_WRONG)
+        return replace(outcome, note=_why_skipped(outcome))
     words, texts = before.attacked_text.words, after.attacked_text._text_input
     changed = editdistance.eval(words, after.attacked_text.words)
-    succeeded = isinstance(result, SuccessfulAttackResult)
-    spent = not succeeded and result.num_queries >= budget.queries
+    won = reached(result)
+    spent = not won and result.num_queries >= budget.queries
     return replace(
         outcome,
-        outcome=SUCCESS if succeeded else FAILED,
+        outcome=SUCCESS if won else FAILED,
         perturbed=texts[COLUMNS[0]],
         perturbed_pair=texts.get(COLUMNS[1]),
         perturbed_prediction=after.output,
@@ -140,20 +139,22 @@ def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
     )
 
 
-def _before_search(attack: Attack, blank: Outcome, budget: Budget) -> Outcome:
-    """What is known of an example whose search was stopped: the model's answer to the original (cached, no query)."""
+def _before_search(attack: Attack, blank: Outcome, note: str) -> Outcome:
+    """What is known of an example without its search: the model's answer to the original (cached, no query)."""
     goal = attack.goal_function
     probabilities = goal._call_model([goal.initial_attacked_text])[0]
-    prediction = int(probabilities.argmax())
-    right = prediction == blank.label
-    return replace(
+    outcome = replace(
         blank,
-        outcome=FAILED if right else SKIPPED,
-        original_prediction=prediction,
+        outcome=SKIPPED if goal._should_skip(probabilities, goal.initial_attacked_text) else FAILED,
+        original_prediction=int(probabilities.argmax()),
         original_probabilities=_floats(probabilities),
         queries=goal.num_queries,
-        note=f"Stopped by the time budget of {budget.seconds:g} s." if right else _ALREADY_WRONG,
     )
+    return replace(outcome, note=_why_skipped(outcome) if outcome.outcome == SKIPPED else note)
+
+
+def _why_skipped(outcome: Outcome) -> str:
+    return "Already wrong before the attack." if outcome.original_prediction != outcome.label else "Not attacked."
 
 
 def _floats(probabilities: Any) -> list[float]:

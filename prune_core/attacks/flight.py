@@ -52,6 +52,7 @@ def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
     while True:
         while sum(flight.size for flight in flying) < most and (search := next(waiting, None)) is not None:
             flying.append(_Flight(search))
+            flying[-1].start()  # from here as in later rounds: torch walks the C stack when it raises, and it must look the same
         landed = [flight for flight in flying if flight.question is None]
         yield from (flight.returned for flight in landed)
         flying = [flight for flight in flying if flight.question is not None]
@@ -105,6 +106,9 @@ class _Flight:
         np.random.seed(search.seed)
         self.states = _states()
         _set_states(outside)
+
+    def start(self) -> None:
+        """On to the first question, or to the end."""
         self._resume(self.greenlet.switch)
 
     def part(self, letters: int) -> Sequence[Any]:

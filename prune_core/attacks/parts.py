@@ -1,14 +1,23 @@
-"""What stands in for TextAttack's downloads and its missing file: word vectors, parts of speech, look-alikes, WordNet's words."""
+"""What stands in for TextAttack's downloads and its missing file: word vectors, parts of speech, look-alikes, names, WordNet's words."""
 
 from __future__ import annotations
 
-from .neighbours import Neighbours
-from .resources import load_textattack, provide_wordnet
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from .neighbours import Neighbours, load
+from .resources import load_textattack, provide_wordnet, stopwords
 
 load_textattack()
 from textattack.constraints import Constraint  # noqa: E402
 from textattack.shared import AbstractWordEmbedding, AttackedText  # noqa: E402
-from textattack.transformations import WordSwapWordNet  # noqa: E402
+from textattack.shared.data import NAMED_ENTITIES, PERSON_NAMES  # noqa: E402
+from textattack.transformations import (  # noqa: E402
+    WordSwapChangeLocation,
+    WordSwapChangeName,
+    WordSwapChangeNumber,
+    WordSwapWordNet,
+)
 from textattack.transformations.word_swaps import WordSwap  # noqa: E402
 
 # Letters of other scripts that look like Latin ones in most typefaces.
@@ -68,6 +77,62 @@ class LookAlikes(WordSwap):
 
     def _get_replacement_words(self, word: str) -> list[str]:
         return [word[:i] + LOOK_ALIKES[letter] + word[i + 1 :] for i, letter in enumerate(word) if letter in LOOK_ALIKES]
+
+
+@cache
+def _listed(names: str) -> frozenset[str]:
+    """TextAttack's list of these names, less those that are ordinary words too, such as Will."""
+    ordinary = {*stopwords(), *load().words}
+    return frozenset(name for name in {**PERSON_NAMES, **NAMED_ENTITIES}[names] if name.lower() not in ordinary)
+
+
+@cache
+def _places() -> frozenset[str]:
+    return _listed("nationality") | _listed("city") | frozenset(NAMED_ENTITIES["country"])  # China stays one
+
+
+def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """(name, its words' indices) of each country, nationality and city of up to three words, the longest first."""
+    start = 0
+    while start < len(words):
+        ends = range(min(start + 3, len(words)), start, -1)
+        end = next((end for end in ends if " ".join(words[start:end]) in _places()), start)
+        if end > start:
+            yield " ".join(words[start:end]), list(range(start, end))
+        start = max(end, start + 1)
+
+
+class ListedPlaces(WordSwapChangeLocation):
+    """Changes listed places to others of their kind, where TextAttack changes what flair's tagger takes for a place."""
+
+    def _get_transformations(self, current_text: AttackedText, indices_to_modify: set[int]) -> list[AttackedText]:
+        texts = []
+        for name, place in _found_places(current_text.words):
+            if set(place) <= set(indices_to_modify):
+                others = (new for new in self._get_new_location(name) if new != name)
+                texts += [current_text.replace_words_at_indices(place, [new, *[""] * (len(place) - 1)]) for new in others]
+        return texts
+
+
+class ListedNames(WordSwapChangeName):
+    """Changes first names, and last names that are none, unless they are part of a place."""
+
+    def _get_transformations(self, current_text: AttackedText, indices_to_modify: set[int]) -> list[AttackedText]:
+        places = {i for _, place in _found_places(current_text.words) for i in place}
+        return WordSwap._get_transformations(self, current_text, set(indices_to_modify) - places)
+
+    def _get_replacement_words(self, word: str) -> Sequence[str]:
+        if word in _listed("first"):
+            return self._get_firstname(word)
+        return self._get_lastname(word) if word in _listed("last") else []
+
+
+class Numbers(WordSwapChangeNumber):
+    """TextAttack's; digits that Python cannot read as a number, such as ², and numbers beyond 64 bits stay as they are."""
+
+    def _get_new_number(self, word: str) -> Sequence[int | str]:
+        beyond = word.isdigit() and (not word.isascii() or len(word) > 18)
+        return [] if beyond else super()._get_new_number(word)
 
 
 class WordNetSynonyms(WordSwapWordNet):

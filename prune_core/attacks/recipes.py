@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
+from ..catalogue import FEW_WORDS
 from .budget import Budget
 from .limits import limit
 from .neighbours import load
-from .parts import LookAlikes, NeighbourVectors, SamePartOfSpeech, WordNetSynonyms
+from .parts import ListedNames, ListedPlaces, LookAlikes, NeighbourVectors, Numbers, SamePartOfSpeech, WordNetSynonyms
 from .resources import load_textattack, stopwords
 from .sentences import Encoder, SentenceSimilarity
 
 load_textattack()
 from textattack import Attack  # noqa: E402
-from textattack.attack_recipes import DeepWordBugGao2018, Pruthi2019  # noqa: E402
+from textattack import attack_recipes as published  # noqa: E402
+from textattack.attack_results import AttackResult, MaximizedAttackResult, SuccessfulAttackResult  # noqa: E402
 from textattack.constraints.pre_transformation import (  # noqa: E402
     MaxModificationRate,
     RepeatModification,
@@ -24,10 +27,12 @@ from textattack.constraints.pre_transformation import (  # noqa: E402
 from textattack.constraints.semantics import WordEmbeddingDistance  # noqa: E402
 from textattack.goal_functions import UntargetedClassification  # noqa: E402
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
-from textattack.search_methods import GreedyWordSwapWIR  # noqa: E402
+from textattack.search_methods import GreedySearch, GreedyWordSwapWIR, ParticleSwarmOptimizationLEAP  # noqa: E402
 from textattack.transformations import (  # noqa: E402
     CompositeTransformation,
+    WordSwapContract,
     WordSwapEmbedding,
+    WordSwapExtend,
     WordSwapNeighboringCharacterSwap,
     WordSwapRandomCharacterDeletion,
     WordSwapRandomCharacterInsertion,
@@ -95,14 +100,51 @@ def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
     return Attack(UntargetedClassification(victim), constraints, swap, GreedyWordSwapWIR(wir_method="gradient"))
 
 
+def _checklist_lists(victim: ModelWrapper, _: Encoder) -> Attack:
+    """Ribeiro et al. 2020, as TextAttack has it but for who finds names and places."""
+    changes = CompositeTransformation([WordSwapExtend(), WordSwapContract(), ListedNames(), Numbers(), ListedPlaces()])
+    return Attack(UntargetedClassification(victim), [RepeatModification()], changes, GreedySearch())
+
+
+def _leap(victim: ModelWrapper, _: Encoder) -> Attack:
+    """Xiao et al. 2023, as TextAttack has it."""
+    constraints = [MaxModificationRate(max_rate=0.16), StopwordModification()]
+    search = ParticleSwarmOptimizationLEAP(pop_size=60, max_iters=20)
+    return Attack(UntargetedClassification(victim), constraints, WordNetSynonyms(), search)
+
+
 Build = Callable[[ModelWrapper, Encoder], Attack]
+
+
+def _as_published(recipe: type[published.AttackRecipe]) -> Build:
+    return lambda victim, _: recipe.build(victim)
+
+
+PUBLISHED: dict[str, type[published.AttackRecipe]] = {
+    "DeepWordBug": published.DeepWordBugGao2018,
+    "Pruthi": published.Pruthi2019,
+    "Input reduction": published.InputReductionFeng2018,
+    "TextFooler": published.TextFoolerJin2019,
+    "TextBugger": published.TextBuggerLi2018,
+    "A2T (no dropout)": published.A2TYoo2021,  # the victim takes its gradients so
+    "BERT-Attack": published.BERTAttackLi2020,
+    "BAE": published.BAEGarg2019,
+    "CLARE": published.CLARE2020,
+    "Checklist": published.CheckList2020,
+    "IGA": published.IGAWang2019,
+    "Alzantot genetic": published.GeneticAlgorithmAlzantot2018,
+    "Faster genetic": published.FasterGeneticAlgorithmJia2019,
+    "PSO": published.PSOZang2020,
+    "Kuleshov": published.Kuleshov2017,
+}
 RECIPES: dict[str, Build] = {
-    "DeepWordBug": lambda victim, _: DeepWordBugGao2018.build(victim),
+    **{name: _as_published(recipe) for name, recipe in PUBLISHED.items()},
     "TextFooler (MiniLM)": _textfooler_minilm,
-    "Pruthi": lambda victim, _: Pruthi2019.build(victim),
     "TextBugger (MiniLM)": _textbugger_minilm,
     "PWWS": _pwws,
     "A2T (MiniLM)": _a2t_minilm,
+    "Checklist (word lists)": _checklist_lists,
+    "LEAP": _leap,
 }
 
 
@@ -112,3 +154,18 @@ def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: Budget
     attack.goal_function.batch_size = 10**6  # the victim makes the batches: it knows the lengths
     limit(attack, budget, encoder)
     return attack
+
+
+def another(attack: Attack) -> Attack:
+    """The same for a search beside it: what a search changes is its own, and the models and tables are in memory once."""
+    constraints = [copy.copy(each) if isinstance(each, SentenceSimilarity) else each for each in attack.constraints]
+    goal, search = copy.copy(attack.goal_function), copy.copy(attack.search_method)
+    return Attack(goal, constraints + attack.pre_transformation_constraints, attack.transformation, search)
+
+
+def reached(result: AttackResult) -> bool:
+    """Whether the attack has reached its goal; Input reduction has no end of its own, so what it left is counted."""
+    if isinstance(result, MaximizedAttackResult):
+        before, after = (each.attacked_text.words for each in (result.original_result, result.perturbed_result))
+        return len(after) < len(before) and sum(word.lower() not in stopwords() for word in after) <= FEW_WORDS
+    return isinstance(result, SuccessfulAttackResult)

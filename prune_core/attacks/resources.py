@@ -15,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import PruneError
-from ..catalogue import CATALOGUE, WORDNET, missing
+from ..needs import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack_folder
 
 # TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
 _MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")
-_MARKER = "post_install_check_3"  # with this file in its cache TextAttack 0.3.11 downloads nothing at import
 
 # NLTK's function words that TextFooler's list, which TextAttack carries, leaves out.
 _AUXILIARIES = """be because did do does doing each few further had has have having m ma own re should so some very will"""
@@ -45,8 +44,9 @@ def load_textattack() -> None:
     home = folder()
     _provide_stopwords(home)
     before = {name: os.environ.get(name) for name in (*_MOVED, "TA_CACHE_DIR")}
-    cache = _textattack_cache(home)
-    if cache is not None:
+    cache = textattack_folder()
+    if cache.is_relative_to(home):
+        _write_once(cache / MARKER, "")
         os.environ["TA_CACHE_DIR"] = str(cache)
     try:
         import textattack
@@ -58,10 +58,8 @@ def load_textattack() -> None:
 
 
 def folder() -> Path:
-    """Where prepared files are kept: under $PRUNESCOPE_HOME, else in the user's cache folder; private to the user."""
-    home = os.environ.get("PRUNESCOPE_HOME")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return _private((Path(home) if home else cache / "prunescope").expanduser().resolve() / "attacks")
+    """Where prepared files are kept, private to the user."""
+    return _private(own_folder())
 
 
 @cache  # every search in flight asks
@@ -100,24 +98,15 @@ def provide_wordnet() -> None:
             return
         except (LookupError, OSError):
             continue
-    if not (WORDNET / "data.noun").is_file():
-        raise PruneError(missing(CATALOGUE["PWWS"]))
+    if not (WORDNET_FILES / "data.noun").is_file():
+        raise PruneError(f"WordNet is not installed: {WORDNET.how}.")
     data = folder() / "nltk_data"
-    for file in sorted(WORDNET.iterdir()):
+    for file in sorted(WORDNET_FILES.iterdir()):
         _write_once(data / "corpora" / "wordnet" / file.name, file.read_text(encoding="utf-8"))
     names = [f"{number:02d}\t{name}\t{_SYNTACTIC[name.split('.')[0]]}" for number, name in enumerate(_LEXNAMES.split())]
     _write_once(data / "corpora" / "wordnet" / "lexnames", "\n".join(names) + "\n")
     _write_once(data / "corpora" / "wordnet" / "index.sense", "")  # left out too; it must be there, and synonyms need nothing of it
     nltk.data.path.insert(0, str(data))
-
-
-def _textattack_cache(home: Path) -> Path | None:
-    """Our cache with its marker, or None where TextAttack has made its own already."""
-    usual = Path(os.environ.get("TA_CACHE_DIR") or Path.home() / ".cache" / "textattack")
-    if (usual / _MARKER).exists():
-        return None
-    _write_once(home / "textattack" / _MARKER, "")
-    return home / "textattack"
 
 
 def _private(path: Path) -> Path:

@@ -83,6 +83,9 @@ class SentenceSimilarity(SentenceEncoder):
         """Called by TextAttack after each example."""
         self._known.clear()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}  # a copy starts with an empty memory: searches take turns
+
     def _score_list(self, starting_text: AttackedText, transformed_texts: list[AttackedText]) -> Tensor:
         # these scores are replaced by 1 whatever they are, so nothing need be encoded
         if self.skip_text_shorter_than_window and all(text.num_words < self.window_size for text in transformed_texts):

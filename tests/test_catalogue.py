@@ -1,0 +1,178 @@
+"""The catalogue keeps its promise: every published attack by name, what it needs found or said, and the originals run on their files."""
+
+import hashlib
+import pickle
+import random
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from prune_core import needs
+from prune_core.catalogue import CATALOGUE, FEW_WORDS, missing
+from prune_core.experiment import seed_everything
+
+PROMISED = {
+    "TextFooler", "TextBugger", "BERT-Attack", "BAE", "PWWS", "DeepWordBug", "Pruthi", "A2T", "CLARE", "IGA", "Alzantot genetic",
+    "Faster genetic", "PSO", "Kuleshov", "Checklist", "Input reduction", "HotFlip", "BadCharacters", "LEAP",
+}  # fmt: skip
+USE = needs.USE.what
+
+
+def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
+    from prune_core.attacks.recipes import RECIPES
+
+    assert {name.split(" (")[0] for name in CATALOGUE} == PROMISED
+    assert set(RECIPES) == {name for name, entry in CATALOGUE.items() if not entry.cannot}
+    for name, entry in CATALOGUE.items():
+        assert bool(entry.replaces) == ("(" in name), "a replaced part is in the name"
+        lacking = [resource for resource in entry.needs if not resource.present]
+        assert bool(missing(entry)) == bool(entry.cannot or lacking)
+        assert all(resource.name in missing(entry) for resource in lacking)
+    assert len({resource.key for resource in needs.RESOURCES}) == len(needs.RESOURCES), "fetch finds each by its key"
+
+
+def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tmp_path):
+    monkeypatch.setattr("prune_core.needs.LOOK", dict.fromkeys(needs.LOOK, lambda _: False))
+    able = {name for name, entry in CATALOGUE.items() if not missing(entry)}
+    assert able == {
+        "DeepWordBug", "Pruthi", "Checklist (word lists)", "Input reduction", "TextFooler (MiniLM)", "TextBugger (MiniLM)", "A2T (MiniLM)"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("resource", needs.RESOURCES, ids=lambda resource: resource.name)
+def test_a_resource_is_present_when_its_files_are(resource, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("NLTK_DATA", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "TA_CACHE_DIR", "FLAIR_CACHE_ROOT", "PRUNESCOPE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tf"))
+    monkeypatch.setattr("prune_core.needs.WORDNET_FILES", tmp_path / "wordnet")
+    monkeypatch.setattr("prune_core.needs._PREFIXES", ())
+    installed: set[str] = set()
+    spec = SimpleNamespace(origin=tmp_path / "textattack" / "__init__.py")
+    monkeypatch.setattr("prune_core.needs.find_spec", lambda name: spec if name in installed else None)
+    assert not resource.present
+    hub = f"models--{resource.what.replace('/', '--')}/snapshots/1"
+    files = {
+        "nltk": f"nltk_data/{resource.what}.zip",
+        "wordnet": "wordnet/data.noun",
+        "textattack": f".cache/prunescope/attacks/textattack/{resource.what}",
+        "hub": f".cache/huggingface/hub/{hub}/model.safetensors",
+        "flair": f".flair/models/{resource.what.split('/')[-1]}/{hub}/pytorch_model.bin",
+        "tensorflow hub": f"tf/{hashlib.sha1(resource.what.encode()).hexdigest()}/saved_model.pb",
+        "homoglyphs": "textattack/shared/intentional_homoglyphs.txt",
+    }
+    if resource.kind in files:
+        file = tmp_path / files[resource.kind]
+        file.parent.mkdir(parents=True)
+        file.touch()
+    installed |= {"textattack", *resource.what.split()}
+    assert resource.present
+
+
+@pytest.fixture(scope="module")
+def victim():
+    from prune_core.attacks.victim import Victim
+
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    tokenizer.model_max_length = 64
+    return Victim(model, tokenizer, lambda: None)
+
+
+def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
+    from prune_core.attacks import engine
+    from prune_core.attacks.budget import Budget, Pulse
+    from prune_core.data import Examples
+
+    examples = Examples(texts, labels=victim(texts).argmax(-1).tolist())
+    found = engine.run(recipe, victim, Pulse(lambda *_: None), examples, range(len(texts)), Budget(queries, 1e6), 3, most)
+    return sorted(found, key=lambda outcome: outcome.example)
+
+
+def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(victim, monkeypatch, tmp_path):
+    """IGA needs one download: word vectors, here a few random ones in the files that TextAttack reads."""
+    from textattack.attack_recipes import IGAWang2019
+    from textattack.attack_results import SuccessfulAttackResult
+
+    from prune_core.attacks.engine import example_seed
+
+    words = sorted({word.strip(".,").lower() for text in tiny.SENTENCES for word in text.split()})
+    folder = tmp_path / "word_embeddings" / "paragramcf"
+    folder.mkdir(parents=True)
+    dice = np.random.default_rng(0)
+    np.save(folder / "paragram.npy", dice.normal(0, 0.1, (len(words), 8)).astype(np.float32))
+    near = np.stack([np.concatenate(([i], dice.choice(len(words), 50))) for i in range(len(words))])
+    np.save(folder / "nn.npy", near)
+    (folder / "wordlist.pickle").write_bytes(pickle.dumps({word: i for i, word in enumerate(words)}))
+    for name in ("mse_dist.p", "cos_sim.p"):
+        (folder / name).write_bytes(pickle.dumps({i: {} for i in range(len(words))}))
+    monkeypatch.setattr("prune_core.needs.textattack_folder", lambda: tmp_path)
+    monkeypatch.setitem(needs.LOOK, "nltk", lambda _: True)
+    monkeypatch.setattr("textattack.shared.utils.install.TEXTATTACK_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("textattack.shared.utils.GLOBAL_OBJECTS", {})
+    assert not missing(CATALOGUE["IGA"])
+    together, alone = outcomes(victim, "IGA", 64), outcomes(victim, "IGA", 1)
+    reference = IGAWang2019.build(victim)
+    reference.goal_function.query_budget = 300
+    for index, (one, other) in enumerate(zip(together, alone, strict=True)):
+        seed_everything(example_seed(3, index))
+        result = reference.attack(one.text, one.label)
+        assert (one.perturbed, one.queries) == (other.perturbed, other.queries) == (result.perturbed_text(), result.num_queries)
+        assert one.outcome == ("success" if isinstance(result, SuccessfulAttackResult) else "failed"), one.note
+    assert "success" in {outcome.outcome for outcome in together}
+
+
+def test_the_masked_model_originals_run_and_load_their_models_once(victim, monkeypatch):
+    """BAE and BERT-Attack on a random masked model, encoder and tagger: what they do is TextAttack's, that they run is ours."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    loads = []
+    torch.manual_seed(0)
+    masked = BertForMaskedLM(BertConfig(vocab_size=30522, **{**tiny.WIDE, "max_position_embeddings": 512})).eval()
+    swap = "textattack.transformations.word_swaps.word_swap_masked_lm"
+
+    def encoder(texts):
+        letters = [np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256) for text in texts]
+        return SimpleNamespace(numpy=lambda: np.stack(letters).astype(np.float32))
+
+    monkeypatch.setattr(f"{swap}.AutoModelForMaskedLM", SimpleNamespace(from_pretrained=lambda name: loads.append(name) or masked))
+    monkeypatch.setattr(f"{swap}.AutoTokenizer", SimpleNamespace(from_pretrained=lambda *_, **__: victim.tokenizer))
+    monkeypatch.setitem(sys.modules, "tensorflow_hub", SimpleNamespace(load=lambda url: loads.append(url) or encoder))
+    monkeypatch.setattr("textattack.constraints.semantics.sentence_encoders.universal_sentence_encoder.universal_sentence_encoder.hub",
+                        sys.modules["tensorflow_hub"])  # fmt: skip
+    monkeypatch.setattr("nltk.pos_tag", lambda words, **_: [(word, "NOUN") for word in words])
+    for recipe in ("BAE", "BERT-Attack"):
+        found = outcomes(victim, recipe, 64, queries=60)
+        assert {outcome.outcome for outcome in found} <= {"success", "failed"}, [outcome.note for outcome in found]
+    assert loads == ["bert-base-uncased", USE] * 2
+
+
+def test_input_reduction_keeps_the_answer_and_counts_what_is_left(victim):
+    from prune_core.attacks.resources import stopwords
+
+    found = outcomes(victim, "Input reduction", 64, queries=500, texts=[*tiny.SENTENCES, "Bad."])
+    for outcome in found:
+        assert outcome.perturbed_prediction == outcome.original_prediction == outcome.label
+        left = [word for word in outcome.perturbed.replace(",", " ").replace(".", " ").split() if word.lower() not in stopwords()]
+        assert (outcome.outcome == "success") == (outcome.words_changed > 0 and len(left) <= FEW_WORDS), outcome.perturbed
+    assert {outcome.outcome for outcome in found} == {"success", "failed"}
+
+
+def test_names_and_places_come_from_lists_and_ordinary_words_stay(victim):
+    from textattack.shared import AttackedText
+
+    from prune_core.attacks.parts import ListedNames, ListedPlaces, Numbers
+
+    def changed(swap, text):
+        random.seed(0)
+        np.random.seed(0)
+        return [new.text for new in swap(AttackedText(text))]
+
+    text = "Will Christopher leave New York for Reading in 12 days?"
+    names, places = changed(ListedNames(), text), changed(ListedPlaces(), text)
+    assert len(names) == 3 and all(new.startswith("Will ") and new.endswith(" leave New York for Reading in 12 days?") for new in names)
+    assert len(places) == 3 and all(new.startswith("Will Christopher leave ") and "York" not in new and "Reading" in new for new in places)
+    assert changed(Numbers(), "5² is " + "9" * 25) == [] and len(changed(Numbers(), text)) == 3
