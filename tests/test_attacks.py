@@ -215,7 +215,7 @@ TOTAL = (
 )
 SINGLE = (
     "recipe example outcome text label perturbed original_prediction perturbed_prediction original_probabilities "
-    "perturbed_probabilities words_changed share_changed queries seconds note"
+    "perturbed_probabilities words_changed share_changed queries seconds note pair similarity grammar meaning"
 )
 
 

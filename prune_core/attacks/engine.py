@@ -51,6 +51,7 @@ class Outcome:
     queries: int = 0
     seconds: float = 0.0
     note: str = ""
+    pair: str | None = None  # the second text of a pair, which no attack changes
 
 
 def run(
@@ -92,7 +93,8 @@ def _input(examples: Examples, index: int) -> Input:
 
 def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
     assert examples.labels is not None, "attacks need labels"
-    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index])
+    second = examples.pairs[index] if examples.pairs else None
+    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair=second)
     try:
         given = _input(examples, index)
         columns = OrderedDict(zip(COLUMNS, (given,) if isinstance(given, str) else given))  # noqa: B905

@@ -6,18 +6,17 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
 
 from .. import PruneError
 from ..catalogue import CATALOGUE, LETTERS, Entry, missing
+from ..encoders import device_of
 from ..plugins import Measure, Pair, Report, Rows, option, part_of
-from ..statistics import wilson
+from ..robustness import summary
 
-if TYPE_CHECKING:
-    from ..attacks.engine import Outcome
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -58,6 +57,7 @@ class Attack(Measure):
         report(0.0, "loading TextAttack")
         from ..attacks import engine
         from ..attacks.budget import Budget, Pulse
+        from ..attacks.validity import judged
         from ..attacks.victim import Victim
 
         budget = Budget(self.query_budget, self.time_budget, self.max_changed)
@@ -70,8 +70,8 @@ class Attack(Measure):
             outcomes = sorted(found, key=lambda outcome: sample.index(outcome.example))
             totals.append({"recipe": name, **summary(outcomes), "seconds": time.perf_counter() - started})
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
-        report(1.0, "attacks finished")
-        return {"attack": pd.DataFrame(totals), "attack_example": pd.DataFrame(rows)}
+        report(1.0, "judging the changed texts")
+        return {"attack": pd.DataFrame(totals), "attack_example": judged(pd.DataFrame(rows), device_of(pair.pruned))}
 
     def _plan(self, chosen: Sequence[Entry], pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:
         """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
@@ -83,35 +83,3 @@ class Attack(Measure):
         ends = [0.0, *(sum(costs[: count + 1]) / sum(costs) for count in range(len(costs)))]
         parts = [part_of(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
         return [(entry.name, sample, part) for entry, sample, part in zip(chosen, samples, parts, strict=True)]
-
-
-def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Counts, shares with 95% Wilson intervals, and means; a share of nothing is None."""
-    count = {kind: sum(outcome.outcome == kind for outcome in outcomes) for kind in ("success", "failed", "skipped", "error")}
-    attacked = count["success"] + count["failed"]
-    judged = attacked + count["skipped"]  # an example that raised says nothing of the model
-    tried = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
-    changed = [outcome.share_changed for outcome in tried if outcome.outcome == "success"]
-    return {
-        "n": len(outcomes),
-        **_share("accuracy", attacked, judged),
-        **_share("under_attack", count["failed"], judged),
-        **_share("success", count["success"], attacked, "success_rate"),
-        "attacked": attacked,
-        "succeeded": count["success"],
-        "failed": count["failed"],
-        "skipped": count["skipped"],
-        "errored": count["error"],
-        "words_changed": _mean(changed),
-        "queries": _mean([outcome.queries for outcome in tried]),
-    }
-
-
-def _share(name: str, hits: int, of: int, title: str = "") -> dict[str, float | None]:
-    """The share and its 95% interval: name, name_low, name_high."""
-    low, high = wilson(hits, of) if of else (None, None)
-    return {title or name: hits / of if of else None, f"{name}_low": low, f"{name}_high": high}
-
-
-def _mean(values: Sequence[Any]) -> float | None:
-    return sum(values) / len(values) if values else None
