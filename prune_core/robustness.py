@@ -162,9 +162,6 @@ def _thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorica
     return pd.Categorical.from_codes(codes, [f"{names[0]}, up to {low}", f"{names[1]}, to {high}", f"{names[2]}, above"])
 
 
-JUDGED = ("similarity", "grammar", "meaning")  # columns that rows older than the judging of texts lack
-
-
 def flaws(examples: pd.DataFrame, similarity: float, changed: float, spared: Collection[str] = ()) -> pd.DataFrame:
     """What speaks against each text, as booleans: `unlike` (less similar; recipes `spared` are not judged by it), `meaning`
     (flagged) and `many` (a larger share of words changed). A text without any is valid."""

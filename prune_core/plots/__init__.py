@@ -6,6 +6,7 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
+from .robustness import slices, transfer
 from .units import kept_units
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "realised_sparsity",
     "saved",
     "scatter",
+    "slices",
     "sparkline",
     "success",
+    "transfer",
 ]
