@@ -83,6 +83,6 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
     )
     if told["grammar"].isna().all():
         st.caption(
-            "Grammar errors are not there: LanguageTool, which language_tool_python runs, or Java was missing when the attack ran. "
-            "`python -m language_tool_python` fetches LanguageTool (250 MB)."
+            "Grammar errors are not there: Java, or LanguageTool itself, was missing when the attack ran. This fetches LanguageTool (250 "
+            "MB): `python -c \"import language_tool_python as l; l.LanguageTool('en-US')\"`"
         )

@@ -144,7 +144,7 @@ def slices(examples: pd.DataFrame, dense: int | None, labels: Sequence[str]) -> 
     sure = met.assign(sure=met["original_probabilities"].map(max))[["example", "text", "sure"]]
     examples = examples.merge(sure, on=["example", "text"], how="left")
     kinds = {
-        "Length": _thirds(examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f} words"),
+        "Length in words": _thirds(examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"),
         "Label": pd.Categorical.from_codes(examples["label"], categories=list(labels)),
         "Confidence of dense": _thirds(100 * examples["sure"], ("low", "middle", "high"), "{:.1f}%"),
     }
@@ -159,7 +159,7 @@ def _thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorica
     edges = np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf") if len(known) else [0.0, 0.0]
     low, high = map(show.format, edges)
     codes = np.where(values.isna(), -1, np.searchsorted(edges, values, side="left"))
-    return pd.Categorical.from_codes(codes, [f"{names[0]}, up to {low}", f"{names[1]}, to {high}", f"{names[2]}, above"])
+    return pd.Categorical.from_codes(codes, [f"{names[0]}, ≤ {low}", f"{names[1]}, ≤ {high}", f"{names[2]}, > {high}"])
 
 
 def flaws(examples: pd.DataFrame, similarity: float, changed: float, spared: Collection[str] = ()) -> pd.DataFrame:

@@ -114,20 +114,20 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) 
         return opening + "."
     clear = [(m, versus) for m, versus in found if versus.p_value < 0.05]
     model, versus = max(clear or found, key=lambda each: abs(each[1].difference))
-    told = (
-        f"95% interval {signed(100 * versus.low)} to {signed(100 * versus.high)}, {p_value(versus.p_value)}, "
-        f"n = {versus.n} sentences that both get right"
-    )
+    told = f"{p_value(versus.p_value)}, n = {versus.n} sentences that both get right"
     if not clear:
         among = "no pruned model is" if len(found) > 1 else f"{name(model)} is not"
         return (
-            f"{opening}; {among} detectably easier or harder to fool than dense at this sample size (largest difference: {name(model)}, "
+            f"{opening}; {among} detectably easier or harder to fool at this sample size (largest difference: {name(model)}, "
             f"{signed(100 * versus.difference)} points, {told})."
         )
     others = len(found) - len(clear)
     rest = f"; {plural(others, 'other model')} cannot be told from dense at this sample size" if others else ""
-    way = "more" if versus.difference > 0 else "fewer"
-    return f"{opening}; on {name(model)} it succeeds on {100 * abs(versus.difference):.0f} points {way} ({told}){rest}."
+    way, ends = ("more" if versus.difference > 0 else "fewer"), sorted((abs(versus.low), abs(versus.high)))
+    return (
+        f"{opening}; on {name(model)} it succeeds on {100 * abs(versus.difference):.0f} points {way} "
+        f"(95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, {told}){rest}."
+    )
 
 
 def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str:

@@ -162,7 +162,8 @@ def _attacked(recipe: str, i: int, right: float, luck: float, effort: float, cle
     original = truth if outcome != "skipped" else 1 - truth
     perturbed = 1 - original if outcome == "success" else original
     return {"recipe": recipe, "example": i, "outcome": outcome, "text": text, "perturbed": " ".join(words), "label": truth,
-            "original_prediction": original, "perturbed_prediction": perturbed, "original_probabilities": probabilities(0.93, original),
+            "original_prediction": original, "perturbed_prediction": perturbed,
+            "original_probabilities": probabilities(0.99 - 0.4 * luck, original),
             "perturbed_probabilities": probabilities(0.61, perturbed), "words_changed": len(changed),
             "share_changed": len(changed) / len(words), "queries": 10 + int(90 * effort), "seconds": 0.2, "note": "", "pair": None,
             "similarity": 0.95 - 0.3 * effort if outcome == "success" else np.nan, "grammar": np.nan,

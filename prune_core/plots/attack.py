@@ -9,14 +9,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..formatting import missing, percent
+from ..formatting import percent
 from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered, readable_on
 from .labels import End, at_ends
 from .style import figure, template
 
 TOP, BOTTOM = 12, 46
-COLUMNS = 6  # recipes side by side in the table of dots
-LINE, GAP = 38, 66  # pixels of a model's line, and above a column for its title
+COLUMNS = 4  # recipes side by side in the table of dots
+LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
 
 
 def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rings: pd.DataFrame | None = None) -> go.Figure:
@@ -35,32 +35,29 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
         shared_xaxes=True,
         shared_yaxes=True,
         horizontal_spacing=0.1 / wide,
-        vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)),
+        vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
         x_title="Attack success rate (share of attacked sentences turned wrong)",
     )
-    lines = {model: (line, rows[rows["job"] == model.job].set_index("recipe")) for line, model in enumerate(shown)}
     for place, recipe in enumerate(recipes):
         cell = {"row": place // wide + 1, "col": place % wide + 1}
-        for model, (line, own) in lines.items():
-            if recipe not in own.index or missing(own.loc[recipe, "success_rate"]):
-                continue
-            row = own.loc[recipe]
-            fig.add_scatter(**_dot(row, model, recipe, line, dark), **cell)
-            told = f"{percent(row['success_rate'])} · {row['succeeded']:.0f} of {row['attacked']:.0f}"
-            fig.add_scatter(x=[0.5], y=[line - 0.36], text=[told], mode="text", hoverinfo="skip", **cell,
-                            textfont={"size": 11, "color": MUTED[dark]})  # fmt: skip
+        here = rows[(rows["recipe"] == recipe) & rows["success_rate"].notna()].set_index("job")
+        lines = [line for line, model in enumerate(shown) if model.job in here.index]
+        here = here.loc[[shown[line].job for line in lines]]
+        for line, (_, row) in zip(lines, here.iterrows(), strict=True):
+            fig.add_scatter(**_dot(row, shown[line], recipe, line, dark), **cell)
+        told = [f"{percent(row.success_rate)} · {row.succeeded:.0f} of {row.attacked:.0f}" for row in here.itertuples()]
+        fig.add_scatter(x=[0.5] * len(told), y=[line - 0.36 for line in lines], text=told, mode="text", hoverinfo="skip",
+                        textfont={"size": 11, "color": MUTED[dark]}, **cell)  # fmt: skip
         if rings is not None:
-            own = rings[rings["recipe"] == recipe].set_index("job")["success_rate"].dropna()
-            there = [(own[model.job], line, model.color(dark)) for model, (line, _) in lines.items() if model.job in own.index]
-            x, y, colors = zip(*there, strict=True) if there else ((), (), ())
-            fig.add_scatter(x=x, y=y, mode="markers", hoverinfo="skip", cliponaxis=False, **cell,
-                            marker={"symbol": "circle-open", "size": 13, "color": colors, "line": {"width": 1.6}})  # fmt: skip
+            all_of = rings[rings["recipe"] == recipe].set_index("job").loc[here.index, "success_rate"]
+            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": [shown[line].color(dark) for line in lines]}
+            fig.add_scatter(x=all_of, y=lines, mode="markers", marker=ring, cliponaxis=False, hoverinfo="skip", **cell)
     fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
     margin = {"l": 122, "r": 16, "t": GAP, "b": 52}
     fig.update_layout(template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin)
     names = [f"<span style='color:{model.ink(dark)}'>{model.short}</span>" for model in shown]
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=names, range=[len(shown) - 0.5, -0.7], showgrid=False)
-    return fig.update_xaxes(tickformat=".0%", tickvals=[0, 0.5, 1], range=[-0.04, 1.04], showline=True)
+    return fig.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["0", "50", "100%"], range=[-0.04, 1.04], showline=True)
 
 
 def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
