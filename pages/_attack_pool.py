@@ -44,6 +44,6 @@ def show(store: Store) -> None:
         )
         _ui.downloads(kept.drop(columns="id"), "pool")
         chosen = [int(kept["id"].iloc[place]) for place in shown["selection"]["rows"]]
-        if st.button(f"Remove {plural(len(chosen), 'text')}", key="pool-remove", icon=":material/delete:", disabled=not chosen):
+        if st.button("Remove the chosen texts", key="pool-remove", icon=":material/delete:", disabled=not chosen):
             store.discard(chosen)
             st.rerun()
