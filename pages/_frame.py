@@ -34,7 +34,7 @@ class View:
 
     def rows(self, table: str) -> pd.DataFrame:
         """That table of the models on view."""
-        stamps = {job.id: len(job.done) for job in self.jobs}
+        stamps = {job.id: sum(job.seconds.values()) for job in self.jobs}
         return _rows(str(self.store.home), table, tuple((m.job, stamps[m.job]) for m in self.models))
 
     def job(self, model: Model) -> Job:
@@ -68,8 +68,8 @@ class View:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _rows(home: str, table: str, stamped: tuple[tuple[int, int], ...]) -> pd.DataFrame:
-    # the second number of each pair, how many stages are done, only makes the cache notice new rows
+def _rows(home: str, table: str, stamped: tuple[tuple[int, float], ...]) -> pd.DataFrame:
+    # the second number of each pair, the seconds of all stages, only makes the cache notice new rows
     from pathlib import Path
 
     return Store(Path(home)).rows(table, [job for job, _ in stamped])

@@ -213,3 +213,8 @@ def one_model(models: Sequence[Model], name: str, label: str, dark: bool, defaul
     chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
     start = (default or models[-1]).job
     return by_job[chosen(st.pills, name, list(by_job), start, label=label, format_func=chip)]
+
+
+def dense_of(models: Sequence[Model], rows: pd.DataFrame) -> Model | None:
+    """The dense model on view, where it has rows among these."""
+    return next((model for model in models if model.is_dense and (rows["job"] == model.job).any()), None)

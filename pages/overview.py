@@ -71,7 +71,7 @@ def closer() -> None:
     said = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
         "drift": (":material/moving:", takeaways.drift(view.rows("drift"), view.models)),
-        "attack": (":material/shield:", takeaways.attack(view.rows("attack"), view.models)),
+        "attack": (":material/shield:", takeaways.attack(view.rows("attack"), view.rows("attack_example"), view.models)),
         "compare": (":material/scatter_plot:", takeaways.cost(view.rows("cost"), view.models)),
     }
     found = {page: told for page, told in said.items() if told[1]}

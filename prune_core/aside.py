@@ -5,6 +5,7 @@ Imports nothing heavy. Knows nothing of what the command does.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,14 @@ class Aside:
             self.process.kill()
             self.process.wait()
         return self.process.poll() is not None
+
+    @property
+    def latest(self) -> str:
+        """The last line of what it has reported so far."""
+        # read at a place of our own: the process writes where its file stands, and the file is one
+        size = os.fstat(self.complained.fileno()).st_size
+        lines = os.pread(self.complained.fileno(), 4096, max(0, size - 4096)).decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def output(self) -> str:
         """What it printed; to be asked for when it is over."""

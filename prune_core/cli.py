@@ -120,6 +120,8 @@ def _add_jobs(added: Any) -> None:
     export.add_argument("folder", type=Path, metavar="FOLDER")
     export.add_argument("--shrink", action="store_true", help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)")
     export.add_argument("--onnx", action="store_true", help="write model.onnx too, for any batch size and length")
+    told = "try the adversarial texts of some jobs on each other's models"
+    _command(added, "transfer", commands.transfer, told).add_argument("ids", type=int, nargs="+", metavar="ID")
     report = _command(added, "report", commands.report, "write jobs side by side into one HTML file")
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")

@@ -267,6 +267,17 @@ def report(options: argparse.Namespace) -> None:
     print(f"Report of {len(options.ids)} jobs: {options.out}")
 
 
+def transfer(options: argparse.Namespace) -> None:
+    """Try saved adversarial texts on the jobs' models and show the shares that fool them."""
+    from . import transfer
+    from .present import transfers
+
+    store, progress = Store(), PrintedProgress()
+    transfer.run(store, options.ids, progress)
+    progress.end()
+    print(transfers(store, options.ids))
+
+
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune an encoder."""
     from . import finetune

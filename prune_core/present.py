@@ -113,6 +113,18 @@ def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
     return found
 
 
+def transfers(store: Store, ids: Sequence[int]) -> str:
+    """A line a job whose texts were tried, a column a job whose model they met: the share that fooled it, and of how many."""
+    from .transfer import TABLE, matrix
+
+    rows = store.rows(TABLE, ids)
+    found = matrix(rows[rows["source"].isin(ids)])
+    found["cell"] = [f"{f.percent(row.share)} of {row.n}" for row in found.itertuples()]
+    table = found.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
+    labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
+    return table.rename(index=labels, columns=labels).rename_axis(index="made on", columns="tried on").to_string()
+
+
 def result(store: Store, job: Job) -> dict[str, Any]:
     """What --json writes."""
     made = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts, "seconds": job.seconds}

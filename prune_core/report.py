@@ -17,7 +17,7 @@ from .present import models_of
 from .quantities import available, summary
 from .store import Job, Store
 
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack", "attack_example")
 STYLE = """
 body { font: 16px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", sans-serif; color: #1c2127; max-width: 1080px; margin: 3rem auto; padding: 0 1.5rem }
 h1 { font-size: 1.9rem; margin: 0 } h2 { font-size: 1.25rem; margin: 2.4rem 0 0 } p.gloss { color: #66707c; margin: .2rem 0 .6rem }
@@ -45,7 +45,10 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>PruneScope report</title>",
         f"<style>{STYLE}</style></head><body><h1>{escape(_name(sample['checkpoint']))} on {escape(_name(sample['source']['task']))}</h1>",
     ]
-    told = (takeaways.accuracy(tables["accuracy"], models), takeaways.attack(tables["attack"], models)) if len(models) > 1 else ()
+    told = (
+        takeaways.accuracy(tables["accuracy"], models),
+        takeaways.attack(tables["attack"], tables["attack_example"], models),
+    ) if len(models) > 1 else ()  # fmt: skip
     parts += [f"<p>{escape(sentence)}</p>" for sentence in told if sentence]
     parts += ["<h2>All figures</h2><p class='gloss'>Small print: 95% intervals.</p>", _figures(models, tables)]
     for count, (title, gloss, figure) in enumerate(_charts(models, tables)):

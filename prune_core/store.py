@@ -37,6 +37,10 @@ CREATE INDEX IF NOT EXISTS job_study ON job (study);
 CREATE TABLE IF NOT EXISTS rows (
     job INTEGER NOT NULL REFERENCES job (id), name TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (job, name)
 );
+CREATE TABLE IF NOT EXISTS pool (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL, label TEXT NOT NULL,
+    recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL, note TEXT NOT NULL, added REAL NOT NULL
+);
 """
 
 
@@ -248,6 +252,37 @@ class Store:
         folder = self.home / "jobs" / str(id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def checkpoint(self, job: Job) -> str:
+        """Where the job's model is: its own folder's for a pruned one, what it was given for a dense one."""
+        if not job.experiment.get("method"):
+            return job.experiment["checkpoint"]
+        path = self.folder(job.id) / "checkpoint"
+        if not path.is_dir():
+            raise PruneError(f"Job {job.id} ({job.label}) has no pruned checkpoint; resume it, or run it again.")
+        return str(path)
+
+    # -- the pool: adversarial texts that a person keeps, whatever becomes of their study ---------------------------
+
+    def pool(self) -> pd.DataFrame:
+        """The texts kept, the newest first."""
+        with self._open() as db:
+            found = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
+        return pd.DataFrame([dict(row) for row in found])
+
+    def keep(self, *, text: str, pair: str | None, perturbed: str, label: str, recipe: str, model: str, study: str, note: str) -> None:
+        """Put a text into the pool; one that is there from the same model and recipe only gets the new note."""
+        same = (text, pair, perturbed, recipe, model, study)
+        with self._write() as db:
+            where = "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
+            if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *same)).rowcount:
+                columns = "text, pair, perturbed, recipe, model, study, label, note, added"
+                db.execute(f"INSERT INTO pool ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*same, label, note, time.time()))
+
+    def discard(self, ids: Sequence[int]) -> None:
+        """Take texts out of the pool."""
+        with self._write() as db:
+            db.executemany("DELETE FROM pool WHERE id = ?", [(id,) for id in ids])
 
     # -- doing work -----------------------------------------------------------------------------------------------
 

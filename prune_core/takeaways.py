@@ -6,7 +6,6 @@ Pure functions that return Markdown-free text; "" where there is nothing to say 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ import pandas as pd
 from .formatting import error, milliseconds, missing, p_value, percent, plain, plural, signed
 from .palette import Model, ordered
 from .quantities import Quantity, headline
+from .robustness import success_rate
 
 
 def of(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
@@ -94,12 +94,12 @@ def broken(rows: pd.DataFrame, model: Model) -> str:
     return f"{row['broken']:.0f} newly broken, {row['fixed']:.0f} newly fixed of {row['n']:.0f} (McNemar {p_value(row['p_value'])})"
 
 
-def attack(rows: pd.DataFrame, models: Sequence[Model]) -> str:
-    """What the first recipe does to dense, and to which pruned models it does more than noise explains."""
+def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) -> str:
+    """What the recipe with most sentences does to dense, and which pruned models differ on the sentences both get right."""
     if rows.empty:
         return ""
     recipe = rows.groupby("recipe", sort=False)["n"].max().idxmax()
-    rows = rows[rows["recipe"] == recipe]
+    rows, examples = rows[rows["recipe"] == recipe], examples[examples["recipe"] == recipe]
     dense = next((m for m in models if m.is_dense and len(of(rows, m))), None)
     shown = pruned(rows, models)
     if dense is None:
@@ -109,24 +109,25 @@ def attack(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         f"{recipe} succeeds on {base['succeeded']:.0f} of the {base['attacked']:.0f} sentences on which it attacks the dense model "
         f"({percent(base['success_rate'])}, 95% interval {percent(base['success_low'])} to {percent(base['success_high'])})"
     )
-    if not shown or not base["attacked"]:
+    found = [(m, success_rate(of(examples, dense), of(examples, m))) for m in shown]
+    found = [(m, versus) for m, versus in found if versus.n]
+    if not found:
         return opening + "."
-    gaps = [(m, *rate_difference(of(rows, m).iloc[0], base)) for m in shown if of(rows, m).iloc[0]["attacked"]]
-    clear = [gap for gap in gaps if gap[2] > 0 or gap[3] < 0]
+    clear = [(m, versus) for m, versus in found if versus.p_value < 0.05]
+    model, versus = max(clear or found, key=lambda each: abs(each[1].difference))
+    told = f"{p_value(versus.p_value)}, n = {versus.n} sentences that both get right"
     if not clear:
-        widest = max(gaps, key=lambda gap: abs(gap[1]))
+        among = "no pruned model is" if len(found) > 1 else f"{name(model)} is not"
         return (
-            f"{opening}; no pruned model differs by more than noise at this sample size (largest difference: "
-            f"{name(widest[0])}, {signed(100 * widest[1])} points, 95% interval {signed(100 * widest[2])} to {signed(100 * widest[3])})."
+            f"{opening}; {among} detectably easier or harder to fool at this sample size (largest difference: {name(model)}, "
+            f"{signed(100 * versus.difference)} points, {told})."
         )
-    model, value, low, high = max(clear, key=lambda gap: abs(gap[1]))
-    others = len(gaps) - len(clear)
+    others = len(found) - len(clear)
     rest = f"; {plural(others, 'other model')} cannot be told from dense at this sample size" if others else ""
-    way = "more" if value > 0 else "fewer"
-    ends = sorted((abs(low), abs(high)))
+    way, ends = ("more" if versus.difference > 0 else "fewer"), sorted((abs(versus.low), abs(versus.high)))
     return (
-        f"{opening}; on {name(model)} it succeeds on {100 * abs(value):.0f} points {way} "
-        f"(95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}){rest}."
+        f"{opening}; on {name(model)} it succeeds on {100 * abs(versus.difference):.0f} points {way} "
+        f"(95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, {told}){rest}."
     )
 
 
@@ -139,14 +140,6 @@ def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str
         f"{recipe} succeeds most often on {name(worst)}: {percent(row['success_rate'])} of {row['attacked']:.0f} attacked sentences "
         f"(95% interval {percent(row['success_low'])} to {percent(row['success_high'])}); the dense model has not been attacked yet."
     )
-
-
-def rate_difference(row: pd.Series, base: pd.Series) -> tuple[float, float, float]:
-    """(difference, low, high) of two success rates from their Wilson intervals (Newcombe 1998, method 10)."""
-    p, q = row["success_rate"], base["success_rate"]
-    low = p - q - sqrt((p - row["success_low"]) ** 2 + (base["success_high"] - q) ** 2)
-    high = p - q + sqrt((row["success_high"] - p) ** 2 + (q - base["success_low"]) ** 2)
-    return p - q, low, high
 
 
 def layers(rows: pd.DataFrame, models: Sequence[Model]) -> str:

@@ -162,9 +162,24 @@ def _attacked(recipe: str, i: int, right: float, luck: float, effort: float, cle
     original = truth if outcome != "skipped" else 1 - truth
     perturbed = 1 - original if outcome == "success" else original
     return {"recipe": recipe, "example": i, "outcome": outcome, "text": text, "perturbed": " ".join(words), "label": truth,
-            "original_prediction": original, "perturbed_prediction": perturbed, "original_probabilities": probabilities(0.93, original),
+            "original_prediction": original, "perturbed_prediction": perturbed,
+            "original_probabilities": probabilities(0.99 - 0.4 * luck, original),
             "perturbed_probabilities": probabilities(0.61, perturbed), "words_changed": len(changed),
-            "share_changed": len(changed) / len(words), "queries": 10 + int(90 * effort), "seconds": 0.2, "note": ""}  # fmt: skip
+            "share_changed": len(changed) / len(words), "queries": 10 + int(90 * effort), "seconds": 0.2, "note": "", "pair": None,
+            "similarity": 0.95 - 0.3 * effort if outcome == "success" else np.nan, "grammar": np.nan,
+            "meaning": "“not” is gone" if outcome == "success" and luck < 0.1 else ""}  # fmt: skip
+
+
+def transfer(job: int, made: pd.DataFrame) -> pd.DataFrame:
+    """The texts of all jobs, told from each other by the column `job`, as the model of that job takes them."""
+    names, dice = np.array(["negative", "positive"]), np.random.default_rng(job)
+    made = made[made["outcome"] == "success"]
+    right, wrong = names[made["label"]], names[1 - made["label"]]
+    fooled = (made["job"] == job) | (dice.random(len(made)) < 0.9 / (1 + (made["job"] - job).abs()))
+    original = np.where((dice.random(len(made)) < 0.1) & (made["job"] != job), wrong, right)
+    changed = np.where(fooled, wrong, right)
+    return pd.DataFrame({"recipe": made["recipe"], "source": made["job"], "example": made["example"], "truth": right,
+                         "original": original, "changed": changed})  # fmt: skip
 
 
 def prune(sparsity: float) -> pd.DataFrame:
@@ -187,7 +202,9 @@ def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, 
     for job, (method, sparsity) in enumerate(runs, start=1):
         for name, rows in tables(method, sparsity, n).items():
             parts.setdefault(name, []).append(rows.assign(job=job, **({} if "label" in rows else {"label": label(method, sparsity)})))
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    found = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    made = found["attack_example"]
+    return found | {"transfer": pd.concat([transfer(job, made).assign(job=job) for job in made["job"].unique()], ignore_index=True)}
 
 
 def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, float], ...] = RUNS) -> list[int]:
@@ -213,6 +230,9 @@ def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, fl
                 store.add_rows(id, {name: made[name] for name in names}, stage, 3.0, facts)
         store.update(id, status="done", progress=1.0, finished=1.0)
         out.append(id)
+    made = store.rows("attack_example", out)
+    for id in out:
+        store.add_rows(id, {"transfer": transfer(id, made)}, "transfer", 1.0, {})
     return out
 
 

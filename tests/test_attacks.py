@@ -232,7 +232,7 @@ TOTAL = (
 )
 SINGLE = (
     "recipe example outcome text label pair perturbed perturbed_pair original_prediction perturbed_prediction original_probabilities "
-    "perturbed_probabilities words_changed share_changed queries seconds note"
+    "perturbed_probabilities words_changed share_changed queries seconds note similarity grammar meaning"
 )
 
 

@@ -9,7 +9,7 @@ import sample_rows
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from prune_core import PruneError, jobs, preview, uploads
+from prune_core import PruneError, jobs, preview, transfer, uploads
 from prune_core.inspect import STOPPED, Attack
 from prune_core.store import Status, Store
 
@@ -387,3 +387,78 @@ def test_the_plan_is_queued_by_one_button(store):
     assert labels[0] == "Dense" and "AKR 87.5%" in labels and len(labels) == 7
     assert {job.study for job in store.jobs()} == {"My study"}
     assert at.title[0].value == "Overview"
+
+
+ASK = ("What does it cost the attacker?", "Where is it weak?", "Do texts transfer?", "Are the texts valid?")
+
+
+@pytest.mark.parametrize(("ask", "least"), zip(ASK, (4, 3, 4, 3), strict=True))
+def test_attack_answers_each_question(store, ask, least):
+    sample_rows.fill(store, 40)
+    at = opened("attack", ask=ask)
+    assert charts(at) >= least and not at.error and not at.info
+
+
+def test_a_stricter_rule_leaves_fewer_valid_texts(store):
+    sample_rows.fill(store, 40)
+    at = opened("attack", ask=ASK[3])
+    valid = lambda: next(table.value for table in at.dataframe if "unlike" in table.value)["valid"].sum()  # noqa: E731
+    before = valid()
+    at.slider(key="valid-similarity").set_value(0.9).run()
+    assert valid() == before, "misspellings are not judged by similarity unless asked for"
+    at.toggle(key="valid-letters").set_value(True).run()
+    assert valid() < before and not at.exception
+
+
+def test_attacks_from_before_texts_were_judged_still_show(store):
+    ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
+    examples = sample_rows.attack(*sample_rows.RUNS[2])["attack_example"]
+    old = {"attack_example": examples.drop(columns=["pair", "similarity", "grammar", "meaning"])}
+    store.add_rows(ids[2], old, "attack", 9.0, {})
+    at = opened("attack", ask=ASK[3])
+    assert "made on Magnitude 70% are not judged" in at.info[0].value and charts(at) >= 3
+    for id in ids:
+        store.add_rows(id, old, "attack", 9.5, {})
+    at = opened("attack", ask=ASK[3])
+    assert "Dense, Magnitude 50%, Magnitude 70%" in at.info[0].value and charts(at) >= 2
+
+
+class Trying:
+    """Stands in for the process that tries texts on other models."""
+
+    asked: list[tuple[str, ...]] = []
+    is_over, latest = False, " 40%  AKR 50%: predicted 32 of 80"
+
+    def __init__(self, *arguments: str, patience: float):
+        self.asked.append(arguments)
+
+    def output(self) -> str:
+        raise PruneError("Job 3 has no pruned checkpoint.")
+
+
+def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
+    monkeypatch.setattr("pages._attack_transfer.Aside", Trying)
+    ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
+    rows = store.rows("transfer", [ids[0]])
+    own = rows.loc[rows["source"] == ids[0], transfer.COLUMNS]
+    store.add_rows(ids[0], {"transfer": own}, "transfer", 5.0, {})
+    at = opened("attack", ask=ASK[2])
+    assert any("on 1 model more" in text.value for text in at.caption)
+    at.button(key="transfer-run").click().run()
+    assert Trying.asked == [("prune_core", "transfer", *map(str, ids))] and not at.exception
+    assert not any(button.key == "transfer-run" for button in at.button), "it is at work"
+    monkeypatch.setattr(Trying, "is_over", True)
+    at.run()
+    assert "no pruned checkpoint" in at.error[0].value and at.button(key="transfer-run")
+
+
+def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
+    sample_rows.fill(store, 40)
+    at = opened("attack")
+    keep = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
+    at.text_input(key=str(keep.key).replace("keep", "note")).set_value("a fair one").run()
+    at.button(key=keep.key).click().run()
+    kept = store.pool()
+    assert kept["note"].tolist() == ["a fair one"] and kept["label"][0] in ("negative", "positive") and kept["model"][0] == "AKR 70%"
+    assert not at.exception and any("1 text kept" in str(expander.label) for expander in at.expander)
+    assert at.button(key="pool-remove").disabled, "nothing is chosen"

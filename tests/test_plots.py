@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import sample_rows
 
-from prune_core import formatting, plots, takeaways
+from prune_core import formatting, plots, robustness, takeaways, transfer
 from prune_core.palette import HUES, Model, hue_of, ordered
 from prune_core.plots.curves import pareto
 from prune_core.plots.labels import spread
@@ -29,6 +29,9 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
     examples = study["attack_example"]
     one = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
     bars = pd.DataFrame({"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]})
+    of_one_recipe = examples[examples["recipe"] == "DeepWordBug"]
+    six = pd.concat([study["attack"].assign(recipe=study["attack"]["recipe"] + f" {copy}") for copy in range(3)])
+    made, by_recipe = {model.job: model.short for model in models}, {name: name for name in examples["recipe"].unique()}
     three = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
     errors, drift = study["reconstruction"], study["drift"]
     out = {f"against {key}": plots.against_sparsity(table, models, quantity, dark) for key, quantity in quantities.items()}
@@ -45,6 +48,11 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "saved": plots.saved(study["cost"], models, dark),
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
+        "six recipes": plots.success(six, models, dark, six.assign(success_rate=0.9)),
+        "slices": plots.slices(robustness.slices(of_one_recipe, 1, NAMES), models, "success_rate", dark),
+        "slices under attack": plots.slices(robustness.slices(of_one_recipe, None, NAMES), models, "under_attack", dark),
+        "transfer": plots.transfer(transfer.matrix(study["transfer"]), made, models, "source", dark),
+        "transfer by recipe": plots.transfer(transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark),
         "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
         "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
         "bars": plots.probability_bars(bars, models, NAMES, dark, 1),
@@ -57,11 +65,11 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
     for name, figure in figures(study, MODELS, dark).items():
         plain = json.loads(figure.to_json())
         assert plain["data"], name
-        if name == "spark":
+        if name in ("spark", "success", "six recipes") or "slices" in name:  # tables of dots, whose one title serves all panels
             continue
         across, upwards = (any(axis.title.text for axis in axes()) for axes in (figure.select_xaxes, figure.select_yaxes))
         assert across or name in ("heat", "sparsity map"), f"{name}: the x axis names neither parts nor a quantity"
-        assert upwards or name in ("saved", "success", "zeros", "bars", "three labels"), f"{name}: no models or labels upwards"
+        assert upwards or name in ("saved", "zeros", "bars", "three labels"), f"{name}: no models or labels upwards"
 
 
 def test_figures_of_a_study_with_one_model_only():
@@ -156,26 +164,39 @@ def test_takeaways_claim_no_more_than_the_interval():
     assert takeaways.difference_words(0.0, -0.01, 0.01, 99).startswith("the same as dense")
 
 
-def attacked(job: int, succeeded: int, n: int) -> dict[str, object]:
-    low, high = sample_rows.wilson(succeeded / n, n)
-    return {"job": job, "recipe": "DeepWordBug", "n": n, "succeeded": succeeded, "attacked": n, "success_rate": succeeded / n,
-            "success_low": low, "success_high": high}  # fmt: skip
+def attacked(job: int, succeeded: int, n: int) -> pd.DataFrame:
+    outcomes = ["success"] * succeeded + ["failed"] * (n - succeeded)
+    return pd.DataFrame({"job": job, "recipe": "DeepWordBug", "example": range(n), "text": "A film.", "outcome": outcomes,
+                         "share_changed": 0.1, "queries": 9})  # fmt: skip
 
 
 def test_attack_takeaway_names_a_difference_only_where_there_is_one():
-    near, far = (pd.DataFrame([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60))
+    near, far = (pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60))
     models = [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
-    assert "no pruned model differs by more than noise" in takeaways.attack(near, models)
-    assert "on AKR at 70% it succeeds on 40 points more" in takeaways.attack(far, models)
+    told = [takeaways.attack(robustness.rates(examples), examples, models) for examples in (near, far)]
+    assert "AKR at 70% is not detectably easier or harder to fool" in told[0] and "+4.0 points, p = 0.12, n = 100" in told[0]
+    assert "on AKR at 70% it succeeds on 40 points more (95% interval 3" in told[1] and "p < 0.001, n = 100 sentences that both" in told[1]
+
+
+def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
+    """The rates differ by far, 1 of 10 and 5 of 5, and all of it lies in the sentences that only one of them got right."""
+    dense, pruned = attacked(1, 1, 10), attacked(2, 5, 5).assign(example=[0, 20, 21, 22, 23])
+    skipped = attacked(2, 0, 9).assign(example=range(1, 10), outcome="skipped")
+    examples = pd.concat([dense, pruned, skipped])
+    told = takeaways.attack(robustness.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)])
+    assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
 
 
 def test_every_takeaway_is_a_sentence(study):
-    kinds = {"accuracy": "accuracy", "layers": "reconstruction", "drift": "drift", "attack": "attack", "cost": "cost"}
+    kinds = {"accuracy": "accuracy", "layers": "reconstruction", "drift": "drift", "cost": "cost"}
     said = [getattr(takeaways, kind)(study[table], MODELS) for kind, table in kinds.items()]
+    said.append(takeaways.attack(study["attack"], study["attack_example"], MODELS))
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in said)
     assert "no pruned model is on view" in takeaways.accuracy(study["accuracy"], MODELS[:1])
     empty = pd.DataFrame()
-    assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift, takeaways.attack)] == [""] * 4
+    assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift)] == [""] * 3
+    assert takeaways.attack(empty, empty, MODELS) == ""
+
 
 
 def test_a_soup_is_told_against_the_most_accurate_fine_tune():

@@ -9,7 +9,8 @@ from prune_core import robustness
 def rows(outcomes: str, job: int = 1) -> pd.DataFrame:
     """s(uccess), f(ailed), k(skipped) or e(rror), a letter an example."""
     names = {"s": "success", "f": "failed", "k": "skipped", "e": "error"}
-    return pd.DataFrame({"job": job, "recipe": "R", "example": range(len(outcomes)), "outcome": [names[letter] for letter in outcomes]})
+    made = {"example": range(len(outcomes)), "text": "A sentence.", "outcome": [names[letter] for letter in outcomes]}
+    return pd.DataFrame({"job": job, "recipe": "R", **made, "share_changed": 0.1, "queries": 9})
 
 
 def test_success_counts_only_examples_that_both_models_got_right():
@@ -57,3 +58,38 @@ def test_table_has_a_row_a_model():
     found = robustness.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
     assert found["job"].tolist() == [2, 3] and found["difference"].tolist() == [0.5, -0.5]
     assert found["under_attack_difference"].tolist() == [-0.5, 0.5] and found["verdict"].str.contains("No detectable").all()
+
+
+def test_the_same_number_in_another_sample_is_another_sentence():
+    other = rows("ss").assign(text=["A sentence.", "Of another sample."])
+    assert robustness.success_rate(rows("ss"), other).n == 1
+
+
+def test_rates_count_a_group_at_a_time():
+    found = robustness.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
+    assert found["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0] and found["under_attack"].tolist() == [0.25, 1.0]
+    assert found.loc[2, "success_high"] == pytest.approx(0.5615, abs=1e-4), "Wilson, 0 of 3"
+
+
+def test_slices_are_thirds_that_keep_equal_values_together():
+    words = [1, 2, 2, 4, 5, 6]
+    texts, sure = [" ".join("w" * n) for n in words], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5], [0.05, 0.95]]
+    dense = rows("ssffsk", 1).assign(text=texts, label=[0, 1, 0, 1, 0, 1], original_probabilities=sure)
+    found = robustness.slices(pd.concat([dense, dense.assign(job=2, outcome="failed")]), 1, ["no", "yes"])
+    own = found[found["job"] == 1]
+    assert own["slice"].tolist() == [
+        "short, ≤ 2", "middle, ≤ 4", "long, > 4", "no", "yes", "low, ≤ 60.0%", "middle, ≤ 80.0%", "high, > 80.0%"
+    ]  # fmt: skip
+    assert own["n"].tolist() == [3, 1, 2, 3, 3, 2, 2, 2]
+    assert own["succeeded"].tolist() == [2, 0, 1, 2, 1, 1, 1, 1] and not found.loc[found["job"] == 2, "succeeded"].any()
+    assert "Confidence of dense" not in robustness.slices(dense, None, ["no", "yes"])["kind"].tolist()
+
+
+def test_a_success_that_is_not_valid_counts_as_held():
+    made = rows("sssssf").assign(similarity=[0.9, 0.7, 0.9, 0.9, 0.7, float("nan")], meaning=["", "", "“not” is gone", "", "", ""])
+    made["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
+    made.loc[4, "recipe"] = "Letters"
+    found = robustness.flaws(made, 0.8, 0.4, ["Letters"])
+    assert found.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
+    held = robustness.held_unless(made, ~found.any(axis=1))
+    assert held["outcome"].tolist() == ["success", "failed", "failed", "failed", "success", "failed"]

@@ -192,3 +192,17 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
     for value in (1, 2):
         store.add_rows(id, {"mine": pd.DataFrame([{"a": value}])}, "mine", float(value), {})
     assert store.records(id) == {"mine": [{"a": 2}]} and store.job(id).done == ("mine",) and store.job(id).seconds == {"mine": 2.0}
+
+
+def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
+    store = Store(tmp_path)
+    assert store.pool().empty
+    same = {"text": "Not bad.", "pair": None, "perturbed": "Nto bad.", "recipe": "R", "model": "AKR 50%", "study": "A", "label": "positive"}
+    store.keep(**same, note="")
+    store.keep(**same, note="a negation")
+    store.keep(**same | {"pair": "A second sentence."}, note="")
+    store.delete_study("A")
+    kept = store.pool()
+    assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [False, True]
+    store.discard([int(kept["id"].iloc[0])])
+    assert Store(tmp_path).pool()["text"].tolist() == ["Not bad."]

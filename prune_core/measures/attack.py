@@ -7,18 +7,17 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
 
 from .. import PruneError, __version__
 from ..catalogue import CATALOGUE, LETTERS, Entry, missing
+from ..encoders import device_of
 from ..plugins import Measure, Pair, Report, Rows, option, part_of
-from ..statistics import wilson
+from ..robustness import summary
 
-if TYPE_CHECKING:
-    from ..attacks.outcome import Outcome
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -69,6 +68,7 @@ class Attack(Measure):
         from ..attacks import engine
         from ..attacks.budget import Budget, Pulse
         from ..attacks.outcome import Journal
+        from ..attacks.validity import judged
         from ..attacks.victim import Victim
 
         never = tuple(self.never.lower().replace(",", " ").split())
@@ -87,8 +87,8 @@ class Attack(Measure):
             # of the searches and of what they asked, so that a resumed run's seconds count its first part too
             totals.append({"recipe": name, **summary(outcomes), "seconds": sum(outcome.seconds for outcome in outcomes)})
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
-        report(1.0, "attacks finished")
-        return {"attack": pd.DataFrame(totals), "attack_example": pd.DataFrame(rows)}
+        report(1.0, "judging the changed texts")
+        return {"attack": pd.DataFrame(totals), "attack_example": judged(pd.DataFrame(rows), device_of(pair.pruned))}
 
     def _plan(self, chosen: Sequence[Entry], pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:
         """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
@@ -100,35 +100,3 @@ class Attack(Measure):
         ends = [0.0, *(sum(costs[: count + 1]) / sum(costs) for count in range(len(costs)))]
         parts = [part_of(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
         return [(entry.name, sample, part) for entry, sample, part in zip(chosen, samples, parts, strict=True)]
-
-
-def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Counts, shares with 95% Wilson intervals, and means; a share of nothing is None."""
-    count = {kind: sum(outcome.outcome == kind for outcome in outcomes) for kind in ("success", "failed", "skipped", "error")}
-    attacked = count["success"] + count["failed"]
-    judged = attacked + count["skipped"]  # an example that raised says nothing of the model
-    tried = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
-    changed = [outcome.share_changed for outcome in tried if outcome.outcome == "success"]
-    return {
-        "n": len(outcomes),
-        **_share("accuracy", attacked, judged),
-        **_share("under_attack", count["failed"], judged),
-        **_share("success", count["success"], attacked, "success_rate"),
-        "attacked": attacked,
-        "succeeded": count["success"],
-        "failed": count["failed"],
-        "skipped": count["skipped"],
-        "errored": count["error"],
-        "words_changed": _mean(changed),
-        "queries": _mean([outcome.queries for outcome in tried]),
-    }
-
-
-def _share(name: str, hits: int, of: int, title: str = "") -> dict[str, float | None]:
-    """The share and its 95% interval: name, name_low, name_high."""
-    low, high = wilson(hits, of) if of else (None, None)
-    return {title or name: hits / of if of else None, f"{name}_low": low, f"{name}_high": high}
-
-
-def _mean(values: Sequence[Any]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -8,6 +8,7 @@ from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
 from .papers import beside
+from .robustness import slices, transfer
 from .saliency import attention_maps
 from .soup import path as soup_path
 from .steps import AXES, attack_steps
@@ -38,6 +39,8 @@ __all__ = [
     "saved",
     "scatter",
     "soup_path",
+    "slices",
     "sparkline",
     "success",
+    "transfer",
 ]

@@ -3,86 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from ..formatting import percent
 from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered, readable_on
 from .labels import End, at_ends
-from .style import figure
+from .style import figure, template
 
 TOP, BOTTOM = 12, 46
+COLUMNS = 4  # recipes side by side in the table of dots
+LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
 
 
-def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
-    """Recipes as rows, models as dots with 95% Wilson intervals, in the same order everywhere."""
+def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rings: pd.DataFrame | None = None) -> go.Figure:
+    """A table of dots with 95% Wilson intervals, a line a model and a column a recipe; `rings` are the same rates counted otherwise."""
     shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
     recipes = list(dict.fromkeys(rows["recipe"]))
-    step = 1.0 / (len(shown) + 1.5)
-    height = len(recipes) * (26 * len(shown) + 44) + 60
-    fig = figure(dark, height, margin={"l": 128, "r": 112, "t": 16, "b": BOTTOM})
-    for line, recipe in enumerate(recipes):
-        here = rows[rows["recipe"] == recipe]
-        n = int(here["n"].max())
-        fig.add_annotation(
-            x=0,
-            xref="paper",
-            xshift=-122,
-            y=line,
-            yanchor="bottom",
-            yshift=-8,
-            xanchor="left",
-            showarrow=False,
-            text=f"<b>{recipe}</b> <span style='color:{MUTED[dark]}'> on {n} sentences</span>",
-            font={"size": 13.5},
-        )
-        for place, model in enumerate(shown, start=1):
-            own = here[here["job"] == model.job]
-            for row in own.to_dict("records"):
-                _dot(fig, row, model, line + (place + 0.2) * step, dark)
-    fig.update_yaxes(visible=False, range=[len(recipes), -0.12])
-    return fig.update_xaxes(
-        title="Attack success rate (share of attacked sentences turned wrong)", tickformat=".0%", range=[0, 1.02], showline=True
+    deep = -(-len(recipes) // COLUMNS)
+    wide = -(-len(recipes) // deep)
+    tall = LINE * len(shown)
+    sizes = rows.groupby("recipe")["n"].max()
+    head = lambda recipe: f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = {sizes[recipe]:.0f} sentences"  # noqa: E731
+    fig = make_subplots(
+        deep,
+        wide,
+        subplot_titles=[head(recipe) for recipe in recipes],
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.1 / wide,
+        vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
+        x_title="Attack success rate (share of attacked sentences turned wrong)",
     )
+    for place, recipe in enumerate(recipes):
+        cell = {"row": place // wide + 1, "col": place % wide + 1}
+        here = rows[(rows["recipe"] == recipe) & rows["success_rate"].notna()].set_index("job")
+        lines = [line for line, model in enumerate(shown) if model.job in here.index]
+        here = here.loc[[shown[line].job for line in lines]]
+        for line, (_, row) in zip(lines, here.iterrows(), strict=True):
+            fig.add_scatter(**_dot(row, shown[line], recipe, line, dark), **cell)
+        told = [f"{percent(row.success_rate)} · {row.succeeded:.0f} of {row.attacked:.0f}" for row in here.itertuples()]
+        fig.add_scatter(x=[0.5] * len(told), y=[line - 0.36 for line in lines], text=told, mode="text", hoverinfo="skip",
+                        textfont={"size": 11, "color": MUTED[dark]}, **cell)  # fmt: skip
+        if rings is not None:
+            all_of = rings[rings["recipe"] == recipe].set_index("job").loc[here.index, "success_rate"]
+            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": [shown[line].color(dark) for line in lines]}
+            fig.add_scatter(x=all_of, y=lines, mode="markers", marker=ring, cliponaxis=False, hoverinfo="skip", **cell)
+    fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
+    margin = {"l": 122, "r": 16, "t": GAP, "b": 52}
+    fig.update_layout(template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin)
+    names = [f"<span style='color:{model.ink(dark)}'>{model.short}</span>" for model in shown]
+    fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=names, range=[len(shown) - 0.5, -0.7], showgrid=False)
+    return fig.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["0", "50", "100%"], range=[-0.04, 1.04], showline=True)
 
 
-def _dot(fig: go.Figure, row: dict[str, float], model: Model, y: float, dark: bool) -> None:
-    color = model.color(dark)
-    low, high, rate = (row[key] if row[key] is not None else np.nan for key in ("success_low", "success_high", "success_rate"))
-    fig.add_annotation(
-        x=0,
-        xref="paper",
-        xshift=-10,
-        y=y,
-        xanchor="right",
-        showarrow=False,
-        text=model.short,
-        font={"size": 12.5, "color": model.ink(dark)},
-    )
-    fig.add_annotation(
-        x=1,
-        xref="paper",
-        xshift=8,
-        y=y,
-        xanchor="left",
-        showarrow=False,
-        font={"size": 12, "color": MUTED[dark]},
-        text=f"{percent(rate)} ({row['succeeded']:.0f} of {row['attacked']:.0f})",
-    )
-    fig.add_scatter(x=[low, high], y=[y, y], mode="lines", line={"color": fade(color, 0.55), "width": 5}, hoverinfo="skip")
-    fig.add_scatter(
-        x=[rate],
-        y=[y],
-        mode="markers",
-        name=model.label,
-        cliponaxis=False,
-        marker={"color": color, "size": 12, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
-        hovertemplate=f"<b>{model.label}</b>, {row['recipe']}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences "
+def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
+    color, low, rate, high = model.color(dark), *(row[key] for key in ("success_low", "success_rate", "success_high"))
+    return {
+        "x": [rate],
+        "y": [line],
+        "mode": "markers",
+        "name": model.label,
+        "cliponaxis": False,
+        "error_x": {"array": [high - rate], "arrayminus": [rate - low], "color": fade(color, 0.5), "thickness": 4, "width": 0},
+        "marker": {"color": color, "size": 11, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
+        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences "
         f"turned wrong: {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
         f"{percent(row['under_attack'])} under attack<extra></extra>",
-    )
+    }
 
 
 SPENDING = {

@@ -1,0 +1,46 @@
+"""Is the difference from dense more than chance? Every pruned model and dense under one attack on the same sentences."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages import _ui
+from pages._frame import View
+from prune_core import robustness
+
+
+def show(view: View, own: pd.DataFrame) -> None:
+    """A line a pruned model: the difference from dense, its interval and test, and a verdict in words."""
+    dense = _ui.dense_of(view.models, own)
+    jobs = [model.job for model in view.pruned if (own["job"] == model.job).any()]
+    if not jobs or dense is None:
+        return
+    st.markdown("#### Is it more than chance?")
+    found = robustness.table(own, dense.job, jobs)
+    labels = {model.job: model.label for model in view.pruned}
+    shown = found.assign(run=found["job"].map(labels))
+    for name in ("dense", "pruned", "difference", "low", "high"):
+        shown[name] = 100 * shown[name]
+    number = lambda title, style, help: st.column_config.NumberColumn(title, format=style, help=help)  # noqa: E731
+    _ui.table(
+        shown[["run", "verdict", "n", "dense", "pruned", "difference", "low", "high", "p_value"]],
+        "paired",
+        {
+            "run": st.column_config.TextColumn("Run", pinned=True),
+            "verdict": st.column_config.TextColumn("In words", width="large"),
+            "n": number("n", "%d", "Sentences that both models got right before the attack."),
+            "dense": number("dense (%)", "%.1f", "Attack success on dense over those sentences."),
+            "pruned": number("pruned (%)", "%.1f", "Attack success on the pruned model over the same sentences."),
+            "difference": number("difference (points)", "%+.1f", "Pruned minus dense."),
+            "low": number("from", "%+.1f", "95% bootstrap interval of the difference, lower end."),
+            "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
+            "p_value": number("p", "%.3f", "McNemar's exact test: could the sentences that differ be this uneven by chance?"),
+        },
+        found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
+    )
+    _ui.how_to_read(
+        "Pruning changes which sentences a model gets right, and so which are attacked. Here success is compared over the sentences that "
+        "both models got right. McNemar's test looks at those on which the attack succeeded on one model only; what would be missed is "
+        "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is found in fewer than 80 of 100 samples."
+    )

@@ -1,0 +1,35 @@
+"""Where is a model weak? Attack success by length of the sentence, by label, and by how sure the dense model was."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages import _ui
+from pages._frame import View
+from prune_core import plots, robustness
+
+RATES = {"success_rate": "Attack success", "under_attack": "Accuracy under attack"}
+
+
+def show(view: View, own: pd.DataFrame) -> None:
+    """Small multiples, a panel a kind of slice."""
+    rate = _ui.chosen(st.segmented_control, "rate", list(RATES), "success_rate", label="Show", format_func=RATES.get)
+    dense = _ui.dense_of(view.models, own)
+    found = robustness.slices(own, dense and dense.job, view.label_names)
+    _ui.chart(
+        "On which sentences are the models easier to fool?",
+        f"{RATES[rate]} with 95% Wilson intervals. {own['recipe'].iloc[0]}; n under each slice is how many of its sentences count for a "
+        "model (the fewest and the most of any).",
+        plots.slices(found, view.models, rate, view.dark),
+        "slices",
+    )
+    label = {model.job: model.label for model in view.models}
+    _ui.downloads(found.assign(run=found["job"].map(label)), "attack-slices")
+    _ui.how_to_read(
+        "Short, middle and long are thirds of the sentences by their number of words. Confidence is the probability that the **dense** "
+        "model gives its answer on the original sentence, the same thirds for every model. Sentences alike stay together, so thirds can "
+        "differ in size. A slice has few sentences: look whether intervals part before you believe a difference, and remember that among "
+        "many slices one stands out by chance."
+        + ("" if dense else " Thirds by confidence appear when the dense model has been attacked and is on view.")
+    )

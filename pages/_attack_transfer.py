@@ -1,0 +1,77 @@
+"""Do texts made to fool one model fool another? The saved texts are tried on the other models by a process of its own."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages import _ui
+from pages._frame import View
+from prune_core import plots, transfer
+from prune_core.aside import Aside
+from prune_core.formatting import plural
+
+PATIENCE = 1800.0  # seconds; thousands of texts on many models
+
+
+def show(view: View, own: pd.DataFrame) -> None:
+    """What is known, and the button for what is not."""
+    examples, rows = view.rows("attack_example"), view.rows(transfer.TABLE)
+    models = [model for model in view.models if (examples["job"] == model.job).any()]
+    if len(models) < 2 or transfer.successes(examples).empty:
+        st.info("Texts need another model to be tried on: put a second attacked model on view in the sidebar.", icon=":material/info:")
+        return
+    _ask(view, [model.job for model in models], transfer.lacking(examples, rows))
+    rows = rows[rows["source"].isin([model.job for model in models])] if len(rows) else rows
+    if rows.empty:
+        return
+    recipe = own["recipe"].iloc[0]
+    made_on = transfer.matrix(rows[rows["recipe"] == recipe])
+    _ui.chart(
+        "Does a text made on one model fool another?",
+        f"Texts by {recipe} that fooled the model on the left, tried on the model above: the share that fools it too, of the n whose "
+        "original it gets right. Grey: the model that the text was made on.",
+        plots.transfer(made_on, {model.job: model.short for model in models}, models, "source", view.dark),
+        "transfer",
+    )
+    made_by = transfer.matrix(rows, "recipe")
+    recipes = list(dict.fromkeys(made_by["recipe"]))
+    if len(recipes) > 1:
+        _ui.chart(
+            "Whose texts transfer?",
+            "Texts by the attack on the left, made on any other model on view, tried on the model above.",
+            plots.transfer(made_by, {name: name.replace(" (", "<br>(") for name in recipes}, models, "recipe", view.dark),
+            "transfer-recipes",
+        )
+    label = {model.job: model.label for model in models}
+    names = {"made_on": made_on["source"].map(label), "tried_on": made_on["job"].map(label), "recipe": recipe}
+    _ui.downloads(made_on.assign(**names), "attack-transfer")
+    _ui.how_to_read(
+        "A cell is $\\frac{\\text{texts that the model gets wrong}}{\\text{texts whose original it gets right}}$, without a new search: "
+        "it is what an attacker reaches who has only the model on the left. A text fools a model when the answer is not the true label. In "
+        "the second chart a sentence counts once for every model on which it was turned wrong, so n is no number of independent sentences. "
+        "Models predict in full precision here; where the attacks ran in bf16, even the model that a text was made on may hold."
+    )
+
+
+def _ask(view: View, jobs: list[int], lacking: list[int]) -> None:
+    key = f"transfer-{jobs}"
+    asked = st.session_state.get(key)
+    if lacking and (asked is None or asked.is_over):
+        told = "on the other models" if len(lacking) == len(jobs) else f"on {plural(len(lacking), 'model')} more"
+        st.caption(f"The saved texts have not been tried {told} yet. Predicting takes seconds a model; nothing is searched anew.")
+        if st.button("Try the texts on the other models", key="transfer-run", icon=":material/swap_horiz:", type="primary"):
+            st.session_state[key] = Aside("prune_core", "transfer", *map(str, jobs), patience=PATIENCE)
+            st.rerun()
+    if asked:
+        st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
+
+
+def _progress(asked: Aside, waiting: bool) -> None:
+    if not asked.is_over:
+        share, _, told = asked.latest.partition("%")
+        st.progress(int(share) / 100 if share.isdigit() else 0.0, text=told.strip() or "Starting …")
+    elif waiting:
+        st.rerun()
+    else:
+        _ui.attempt(asked.output)

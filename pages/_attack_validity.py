@@ -1,0 +1,88 @@
+"""Are the adversarial texts valid? Success counted again over those that still say what the original said."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages import _ui
+from pages._frame import View
+from prune_core import catalogue, plots, robustness, transfer
+
+SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change
+LETTERS = [name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS]
+
+
+def show(view: View, own: pd.DataFrame) -> None:
+    """The rule, which the reader can move, what it does to every rate, and why texts fail it."""
+    examples = view.rows("attack_example")
+    examples = examples.dropna(subset="meaning") if "meaning" in examples else examples.iloc[:0]
+    older = [model.label for model in view.models if model.job in set(own["job"]) - set(examples["job"])]
+    if older:
+        st.info(
+            f"The texts made on {', '.join(older)} are not judged: the attack ran before texts were. To have similarity, grammar and flags "
+            "for changed meaning, queue the plan again on the Prune page with “Compute again what is there”.",
+            icon=":material/info:",
+        )
+    if examples.empty:
+        return
+    own = own[own["job"].isin(examples["job"])]
+    with st.container(horizontal=True, vertical_alignment="bottom", key="valid-rule"):
+        help = "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 is the same."
+        least = st.slider("Similarity at least", 0.0, 1.0, SIMILARITY, 0.05, key="valid-similarity", help=help)
+        most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
+        help = "Off: misspelt texts are judged by the share of words changed and the flags alone; see How to read this."
+        strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
+    flaws = robustness.flaws(examples, least, most / 100, () if strict else LETTERS)
+    valid = ~flaws.any(axis=1)
+    _ui.chart(
+        "How often do attacks succeed with a valid text?",
+        "Dot: only valid texts count as a success, with its 95% Wilson interval; ring: all texts count. n is the number of sentences.",
+        plots.success(robustness.rates(robustness.held_unless(examples, valid)), view.models, view.dark, robustness.rates(examples)),
+        "valid-success",
+    )
+    _reasons(view, own, flaws)
+    unseen = "" if catalogue.has_wordnet() else " (WordNet is not on this machine, so opposites go unseen)"
+    _ui.how_to_read(
+        f"A success counts as held when its text is less similar than {least:g}, is flagged for its meaning, or has more than {most}% of "
+        "its words changed. **Flagged**: a negation (not, n't, never, no, without …) is gone, new or misspelt, or a word gave way to its "
+        f"opposite in WordNet{unseen}. These rules are rough, a fair text may fail and a bad one pass, so read some below.  \n"
+        "**Misspellings.** The sentence encoder cuts a broken word into pieces that mean nothing to it. On the demo one wrong letter in "
+        "nineteen words (*minutes* to *mivutes*) takes similarity to 0.77, and 19 of 30 DeepWordBug texts on the dense model are below "
+        "0.8, though a reader sees the words through the slips. *Earned, surprising* to *earned, disappointing* by TextFooler stays "
+        "at 0.92. So attacks that change letters alone are not held to the similarity unless you say so."
+    )
+
+
+def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
+    """A line a model: how many successes are valid, and what speaks against the others."""
+    made = transfer.successes(own)
+    if made.empty:
+        return
+    label = {model.job: model.label for model in view.models}
+    flaws = flaws.loc[made.index]
+    told = made[["similarity", "grammar", "share_changed"]].join(flaws).assign(valid=~flaws.any(axis=1), run=made["job"].map(label))
+    found = told.groupby("run", sort=False).agg(
+        successes=("valid", "size"), valid=("valid", "sum"), unlike=("unlike", "sum"), meaning=("meaning", "sum"), many=("many", "sum"),
+        similarity=("similarity", "mean"), grammar=("grammar", "mean"), share_changed=("share_changed", "mean"),
+    ).reset_index()  # fmt: skip
+    st.markdown(f"##### What speaks against the texts of {own['recipe'].iloc[0]}?")
+    _ui.table(
+        found.assign(share_changed=100 * found["share_changed"]),
+        "validity",
+        {
+            "run": st.column_config.TextColumn("Run", pinned=True),
+            "unlike": st.column_config.NumberColumn("too unlike"),
+            "meaning": st.column_config.NumberColumn("meaning flagged"),
+            "many": st.column_config.NumberColumn("too many words"),
+            "similarity": st.column_config.NumberColumn("similarity (mean)", format="%.2f"),
+            "grammar": st.column_config.NumberColumn("grammar errors added (mean)", format="%.1f"),
+            "share_changed": st.column_config.NumberColumn("words changed (mean, %)", format="%.0f"),
+        },
+        found,
+    )
+    if told["grammar"].isna().all():
+        st.caption(
+            "Grammar errors are not there: Java, or LanguageTool itself, was missing when the attack ran. This fetches LanguageTool (250 "
+            "MB): `python -c \"import language_tool_python as l; l.LanguageTool('en-US')\"`"
+        )

@@ -1,0 +1,85 @@
+"""Whether a changed text still says the same: similarity, negations, opposites, grammar errors, on sentences whose answer is known."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from prune_core import catalogue
+from prune_core.attacks import validity
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "perturbed", "reason"),
+    [
+        ("The film is long.", "The movie is long.", ""),
+        ("It is not bad.", "It is bad.", "“not” is gone"),
+        ("It is not bad.", "It is nto bad.", "“not” is gone"),
+        ("It isn’t bad.", "It is bad.", "“n't” is gone"),
+        ("Made with charm.", "Made without charm.", "“without” is new"),
+        ("No film never ends.", "A film never ends.", "“no” is gone"),
+    ],
+)
+def test_a_touched_negation_is_named(text, perturbed, reason):
+    assert validity.meaning(text, perturbed) == reason
+
+
+@pytest.mark.skipif(not catalogue.has_wordnet(), reason="WordNet is not on this machine")
+def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one():
+    for old, new in (("good", "bad"), ("loved", "hated"), ("good", "terrible"), ("terrible", "good")):
+        assert validity.meaning(f"A {old} film.", f"A {new} film.") == f"“{old}” became its opposite “{new}”"
+    assert validity.meaning("A fine old man.", "A nice aged man.") == ""
+
+
+def test_without_wordnet_negations_are_still_seen(monkeypatch):
+    monkeypatch.setattr(validity, "has_wordnet", lambda: False)
+    assert validity.meaning("A good film, not a long one.", "A bad film, a long one.") == "“not” is gone"
+
+
+def made() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "outcome": ["success", "failed", "success", "skipped"],
+            "text": ["A warm and funny film."] * 4,
+            "perturbed": ["A warm and amusing film.", "A cold film.", "The tax form is due in May.", None],
+        },
+        index=[7, 3, 5, 1],
+    )
+
+
+def test_only_successes_are_judged_and_a_nearer_text_is_more_similar(monkeypatch):
+    monkeypatch.setattr(validity, "which", lambda name: None)
+    found = validity.judged(made(), CPU)
+    assert found["similarity"].notna().tolist() == [True, False, True, False]
+    assert 0.8 < found.loc[7, "similarity"] < 1 and found.loc[5, "similarity"] < 0.3
+    assert found["grammar"].isna().all() and found["meaning"].tolist() == [""] * 4
+    assert validity.judged(made().iloc[[1, 3]], CPU)["similarity"].isna().all()
+
+
+def test_grammar_errors_are_those_added(monkeypatch):
+    """By a stand-in that takes a word in capitals for an error; the real one needs Java and 250 MB."""
+    asked = []
+
+    class Tool:
+        def __init__(self, language, language_tool_download_version):
+            assert language_tool_download_version == "6.8", "another version would be downloaded"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error): ...
+
+        def check(self, text):
+            asked.append(text)
+            return [word for word in text.split() if word.isupper()]
+
+    monkeypatch.setattr(validity, "which", lambda name: "/usr/bin/java")
+    monkeypatch.setattr("language_tool_python.LanguageTool", Tool)
+    monkeypatch.setattr(
+        "language_tool_python.download_lt.LocalLanguageTool.get_latest_installed_version", lambda: SimpleNamespace(version_name="6.8")
+    )
+    assert validity._errors_added(["one TWO", "one TWO"], ["ONE TWO THREE", "one two"]) == [2.0, -1.0]
+    assert len(asked) == 3, "an original that two texts share is asked once"
