@@ -177,6 +177,8 @@ _ui.how_to_read(
     "different rules on what may be "
     "changed: compare models within a recipe, not recipes with each other."
 )
+options = {m.label: each["options"] for m in view.models for each in view.job(m).experiment["measures"] if each["name"] == "attack"}
+st.caption(takeaways.attack_settings(options))
 about_attacks()
 names_of = recipes(rows)
 recipe = names_of[0]

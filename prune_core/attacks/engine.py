@@ -87,7 +87,7 @@ def example_seed(seed: int, index: int) -> int:
 def _attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
-    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair)
+    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair=pair)
     try:
         outcome = _searched(attack, clock, blank, budget)
     except ENDS_ALL:
