@@ -195,7 +195,7 @@ def test_settings_are_told_and_a_difference_among_models_is_said():
 
 def test_where_nothing_could_be_attacked_the_page_says_so():
     rows = pd.DataFrame([{"recipe": "DeepWordBug", **summary([]), "n": 3, "errored": 3, "job": 1}])
-    told = takeaways.attack(rows, [Model(1, "Dense", "", 0.0)])
+    told = takeaways.attack(rows, [Model(1, "Dense")])
     assert "no sentence of the dense model to attack" in told and "3 ended in an error" in told
 
 
