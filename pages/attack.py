@@ -94,6 +94,8 @@ _ui.how_to_read(
     "different rules on what may be "
     "changed: compare models within a recipe, not recipes with each other."
 )
+options = {m.label: each["options"] for m in view.models for each in view.job(m).experiment["measures"] if each["name"] == "attack"}
+st.caption(takeaways.attack_settings(options))
 _attacks.panel()
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:

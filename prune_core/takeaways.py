@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .formatting import error, milliseconds, missing, p_value, percent, plain, plural, signed
+from .formatting import error, milliseconds, missing, p_value, percent, plain, plural, seconds, signed
 from .palette import Model, ordered
 from .quantities import Quantity, headline
 from .robustness import success_rate
@@ -105,6 +105,11 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) 
     if dense is None:
         return _rates_alone(rows, shown, recipe)
     base = of(rows, dense).iloc[0]
+    if not base["attacked"]:
+        return (
+            f"{recipe} had no sentence of the dense model to attack: of {base['n']:.0f}, {base['skipped']:.0f} were wrong already and "
+            f"{base['errored']:.0f} ended in an error, which is told beside the sentence."
+        )
     opening = (
         f"{recipe} succeeds on {base['succeeded']:.0f} of the {base['attacked']:.0f} sentences on which it attacks the dense model "
         f"({percent(base['success_rate'])}, 95% interval {percent(base['success_low'])} to {percent(base['success_high'])})"
@@ -132,6 +137,7 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) 
 
 
 def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str:
+    shown = [m for m in shown if of(rows, m).iloc[0]["attacked"]]
     if not shown:
         return ""
     worst = max(shown, key=lambda m: of(rows, m).iloc[0]["success_rate"])
@@ -140,6 +146,29 @@ def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str
         f"{recipe} succeeds most often on {name(worst)}: {percent(row['success_rate'])} of {row['attacked']:.0f} attacked sentences "
         f"(95% interval {percent(row['success_low'])} to {percent(row['success_high'])}); the dense model has not been attacked yet."
     )
+
+
+def attack_settings(options: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the attacks on each model were allowed (label -> the measure's options as stored), and whether models differ in it."""
+    told: dict[str, list[str]] = {}
+    for label, own in options.items():
+        told.setdefault(_allowed(own), []).append(label)
+    if len(told) < 2:
+        return "".join(told)
+    each = " ".join(f"{', '.join(labels)}: {text}" for text, labels in told.items())
+    return f"These models were attacked under different settings, so their figures do not compare. {each}"
+
+
+def _allowed(own: Mapping[str, Any]) -> str:
+    share, least, never, column = (own.get(key) for key in ("max_changed", "similarity", "never", "column"))
+    parts = [
+        f"An attack may ask the model {own['query_budget']} times and take {seconds(own['time_budget'])} on a sentence",
+        f"and change {'any share' if share in (None, 1) else f'at most {percent(share)}'} of its words",
+        f"at a similarity of at least {least:g} to the original" if least else "",
+        f"but not the words {never}" if never else "",
+        f"(of a pair: {column})" if column not in (None, "first") else "",
+    ]
+    return f"{' '.join(filter(None, parts))}; the model computes in {own.get('precision', 'fp32')}."
 
 
 def layers(rows: pd.DataFrame, models: Sequence[Model]) -> str:

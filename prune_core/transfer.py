@@ -19,6 +19,7 @@ from .store import Job, Store
 # names of labels: the right one, and what the model says of the original and of the changed text.
 TABLE = "transfer"
 COLUMNS = ["recipe", "source", "example", "truth", "original", "changed"]
+TEXTS = {"original": ("text", "pair"), "changed": ("perturbed", "perturbed_pair")}  # columns of `attack_example`
 
 
 def successes(examples: pd.DataFrame) -> pd.DataFrame:

@@ -4,15 +4,17 @@ import json
 import random
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import tiny
 import torch
 
-from prune_core import Cancelled, PruneError
+from prune_core import Cancelled, PruneError, takeaways
 from prune_core.attacks.budget import Budget, Clock, OutOfTime, Pulse
 from prune_core.catalogue import CATALOGUE, missing
 from prune_core.data import Examples, Task
-from prune_core.measures.attack import Attack
+from prune_core.measures.attack import Attack, summary
+from prune_core.palette import Model
 from prune_core.plugins import quiet
 
 NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]
@@ -177,6 +179,24 @@ def test_a_broken_model_ends_in_rows_with_a_sentence(recipe, attacked):
     assert [row.outcome for row in rows] == ["failed" if label else "skipped" for label in attacked.labels]
     rows = run(recipe, Wrapped(lambda self, ids, logits: logits[:, :1]), replace(attacked, labels=[0] * 3))
     assert {row.outcome for row in rows} == {"failed"}
+
+
+def test_settings_are_told_and_a_difference_among_models_is_said():
+    plain = Attack().to_dict()
+    strict = Attack(query_budget=90, similarity=0.8, never="good, bad", max_changed=0.2, precision="bf16").to_dict()
+    assert takeaways.attack_settings({}) == ""
+    one = "An attack may ask the model 500 times and take 30 s on a sentence and change any share of its words; the model computes in fp32."
+    assert takeaways.attack_settings({"Dense": plain, "AKR 70%": plain}) == one
+    told = takeaways.attack_settings({"Dense": plain, "AKR 70%": strict})
+    assert "different settings" in told and f"Dense: {one}" in told
+    assert "AKR 70%: An attack may ask the model 90 times" in told and "20.0% of its words" in told and "0.8" in told
+    assert "not the words good, bad" in told and "bf16" in told
+
+
+def test_where_nothing_could_be_attacked_the_page_says_so():
+    rows = pd.DataFrame([{"recipe": "DeepWordBug", **summary([]), "n": 3, "errored": 3, "job": 1}])
+    told = takeaways.attack(rows, [Model(1, "Dense")])
+    assert "no sentence of the dense model to attack" in told and "3 ended in an error" in told
 
 
 @pytest.mark.parametrize("script", ["English", "中文电影非常精彩", "هذا الفيلم كان ممتعا", "यह फिल्म अच्छी थी", "😀🎬", "", "\ud800 lone"])

@@ -231,8 +231,8 @@ TOTAL = (
     "success_high attacked succeeded failed skipped errored words_changed queries seconds"
 )
 SINGLE = (
-    "recipe example outcome text label pair perturbed perturbed_pair original_prediction perturbed_prediction original_probabilities "
-    "perturbed_probabilities words_changed share_changed queries seconds note similarity grammar meaning"
+    "recipe example outcome text label perturbed original_prediction perturbed_prediction original_probabilities "
+    "perturbed_probabilities words_changed share_changed queries seconds note pair perturbed_pair similarity grammar meaning"
 )
 
 

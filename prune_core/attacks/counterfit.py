@@ -4,7 +4,7 @@
     python -m prune_core.attacks.counterfit --out assets/neighbours.npz
 
 Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms, preserve the vector space.
-Judged by `python benchmarks/attack_speed.py --neighbours ../shared/data/synonyms/counterfitted_neighbors.json`, against the
+Judged by `python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json`, against the
 counter-fitted vectors that TextFooler uses: 62% of that table's words with neighbours are among ours; of their neighbours
 within our vocabulary our first 10 hold 51% and our first 50 hold 67% (before counter-fitting 44% and 62%).
 """

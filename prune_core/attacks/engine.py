@@ -87,7 +87,7 @@ def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, bud
     """What becomes of that example; whatever goes wrong with it is its outcome."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
-    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair)
+    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair=pair)
     try:
         outcome = _searched(attack, clock, blank, budget)
     except ENDS_ALL:

@@ -21,9 +21,7 @@ class Outcome:
     outcome: str
     text: str
     label: int
-    pair: str | None = None  # the second sentence, where there is one
     perturbed: str | None = None
-    perturbed_pair: str | None = None
     original_prediction: int | None = None
     perturbed_prediction: int | None = None
     original_probabilities: list[float] | None = None
@@ -33,6 +31,8 @@ class Outcome:
     queries: int = 0
     seconds: float = 0.0
     note: str = ""
+    pair: str | None = None  # the second sentence, where there is one
+    perturbed_pair: str | None = None
 
 
 class Journal:
