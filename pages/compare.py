@@ -1,6 +1,7 @@
 """Compare: any quantity against any other, each against sparsity, and the table of all runs."""
 
-import pandas as pd
+from dataclasses import replace
+
 import streamlit as st
 
 from pages import _answers, _export, _frame, _papers, _ui
@@ -104,10 +105,13 @@ def savings() -> None:
 
 
 def parts() -> None:
-    """Where a method was run in several forms: what each of its parts earns."""
-    options = {job.id: job.experiment["method"]["options"] for job in view.jobs if job.experiment["method"]}
-    found = ablation.earned(rows, options) if "accuracy" in quantities else pd.DataFrame()
-    for (method, family), own in found.groupby(["method", "family"], sort=False) if len(found) else ():
+    """Where a method was run in several forms: what each of its parts earns, over all runs of the study."""
+    options = {job.id: job.experiment["method"]["options"] for job in view.jobs if job.experiment["method"] and job.done}
+    if "accuracy" not in quantities or len(options) < 2:
+        return
+    whole = replace(view, models=tuple(_frame.models_of([job for job in view.jobs if job.id in options])))
+    judged = summary({"accuracy": whole.rows("accuracy")}, whole.models, [quantities["accuracy"]])
+    for (method, family), own in ablation.earned(judged, options).groupby(["method", "family"], sort=False):
         _ui.chart(
             f"Which part of {family} earns what?",
             f"One bar a changed option and sparsity: the difference in {_small(quantities['accuracy'])} from the full form on the same "

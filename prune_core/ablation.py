@@ -20,7 +20,7 @@ def earned(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str 
     `runs` is a summary with a row a job, `plans` the options of each job's method.
     """
     found = [_of_method(own, plans, key) for _, own in runs[runs["job"].isin(list(plans))].dropna(subset=key).groupby("method", sort=False)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["part"])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["method", "family", "part"])
 
 
 def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str) -> pd.DataFrame:
@@ -41,5 +41,5 @@ def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: 
 
 def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
-    said = {True: "with {}", False: "without {}"}
-    return ", ".join(said.get(value, "{} " + str(value)).format(name.replace("_", " ")) for name, value in sorted(changed))
+    said = [f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}" for name, value in changed]
+    return ", ".join(sorted(said)).replace("_", " ")

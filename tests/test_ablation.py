@@ -41,6 +41,6 @@ def test_runs_of_one_form_earn_nothing_to_show() -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
     figure = plots.parts(ablation.earned(*runs()), dark)
-    assert [trace.name for trace in figure.data] == ["50%", "70%"]
+    assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
     assert "−3.0 points" in figure.data[0].customdata[0] and "2 seeds, n = 872" in figure.data[0].customdata[0]
