@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from prune_core import catalogue
 from prune_core.attacks import validity
+from prune_core.needs import WORDNET
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def test_a_touched_negation_is_named(text, perturbed, reason):
     assert validity.meaning(text, perturbed) == reason
 
 
-@pytest.mark.skipif(not catalogue.has_wordnet(), reason="WordNet is not on this machine")
+@pytest.mark.skipif(not WORDNET.present, reason="WordNet is not on this machine")
 def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one():
     for old, new in (("good", "bad"), ("loved", "hated"), ("good", "terrible"), ("terrible", "good")):
         assert validity.meaning(f"A {old} film.", f"A {new} film.") == f"“{old}” became its opposite “{new}”"
