@@ -8,6 +8,7 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from prune_core import catalogue, plots, robustness, transfer
+from prune_core.needs import WORDNET
 
 SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change
 LETTERS = [name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS]
@@ -42,7 +43,7 @@ def show(view: View, own: pd.DataFrame) -> None:
         "valid-success",
     )
     _reasons(view, own, flaws)
-    unseen = "" if catalogue.has_wordnet() else " (WordNet is not on this machine, so opposites go unseen)"
+    unseen = "" if WORDNET.present else " (WordNet is not on this machine, so opposites go unseen)"
     _ui.how_to_read(
         f"A success counts as held when its text is less similar than {least:g}, is flagged for its meaning, or has more than {most}% of "
         "its words changed. **Flagged**: a negation (not, n't, never, no, without …) is gone, new or misspelt, or a word gave way to its "

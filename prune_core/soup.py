@@ -179,7 +179,7 @@ class Judge:
         attacked = found["attack"].iloc[0].to_dict()
         if attacked["errored"] == attacked["n"]:
             raise PruneError(f"No attack came to an end; the first said: {found['attack_example']['note'].iloc[0]}")
-        outcomes = found["attack_example"][["example", "outcome"]].sort_values("example").to_dict("list")
+        outcomes = found["attack_example"][["example", "text", "outcome"]].sort_values("example").to_dict("list")
         figures = {key: attacked[key] for key in ("under_attack", "under_attack_low", "under_attack_high")}
         return {"accuracy": hits / len(right), "accuracy_low": low, "accuracy_high": high, "n": len(right), **figures,
                 "attack_n": int(attacked["n"]), "outcomes": outcomes}  # fmt: skip

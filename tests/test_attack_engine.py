@@ -68,8 +68,8 @@ def searched(monkeypatch):
     """The examples that are searched, in turn."""
     from prune_core.attacks import engine
 
-    seen, real = [], engine._attack_one
-    monkeypatch.setattr(engine, "_attack_one", lambda *given: seen.append(given[3]) or real(*given))
+    seen, real = [], engine.attack_one
+    monkeypatch.setattr(engine, "attack_one", lambda *given: seen.append(given[3]) or real(*given))
     return seen
 
 
@@ -78,7 +78,7 @@ def same(some, others):
     rounded = ("original_probabilities", "perturbed_probabilities")
     for a, b in zip(some, others, strict=True):
         assert all(a[key] == pytest.approx(b[key], abs=1e-5) for key in rounded)
-        assert {**a, **dict.fromkeys(rounded)} == {**b, **dict.fromkeys(rounded)}
+        assert {**a, **dict.fromkeys(rounded)} == pytest.approx({**b, **dict.fromkeys(rounded)}, nan_ok=True)
 
 
 def test_a_killed_run_goes_on_with_what_is_left(attacked, tmp_path, monkeypatch, searched):
@@ -176,9 +176,10 @@ def test_a_broken_model_ends_in_rows_with_a_sentence(recipe, attacked):
     rows = run(recipe, Wrapped(lambda self, ids, logits: logits * float("nan")), attacked)
     assert {(row.outcome, "not a number" in row.note) for row in rows} == {("error", True)}
     rows = run(recipe, Wrapped(lambda self, ids, logits: logits * 0 + torch.tensor([0.0, 9.0])), attacked)
-    assert [row.outcome for row in rows] == ["failed" if label else "skipped" for label in attacked.labels]
+    held = {"failed", "success"} if recipe == "Input reduction" else {"failed"}  # which wants the same answer
+    assert all(row.outcome in (held if label else {"skipped"}) for row, label in zip(rows, attacked.labels, strict=True))
     rows = run(recipe, Wrapped(lambda self, ids, logits: logits[:, :1]), replace(attacked, labels=[0] * 3))
-    assert {row.outcome for row in rows} == {"failed"}
+    assert {row.outcome for row in rows} <= held
 
 
 def test_settings_are_told_and_a_difference_among_models_is_said():
@@ -195,7 +196,7 @@ def test_settings_are_told_and_a_difference_among_models_is_said():
 
 def test_where_nothing_could_be_attacked_the_page_says_so():
     rows = pd.DataFrame([{"recipe": "DeepWordBug", **summary([]), "n": 3, "errored": 3, "job": 1}])
-    told = takeaways.attack(rows, [Model(1, "Dense")])
+    told = takeaways.attack(rows, pd.DataFrame(columns=["recipe", "job"]), [Model(1, "Dense")])
     assert "no sentence of the dense model to attack" in told and "3 ended in an error" in told
 
 

@@ -140,7 +140,7 @@ def test_budgets_are_kept(victim):
     assert all(row.queries <= 5 for row in few)
     assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
     late = attack(victim, budget=Budget(seconds=1e-9))
-    notes = {"failed": "Stopped by the time budget of 1e-09 s.", "skipped": "Not attacked."}
+    notes = {"failed": "Stopped by the time budget of 1e-09 s.", "skipped": "Already wrong before the attack."}
     assert {row.outcome for row in late} == set(notes) and all(row.note == notes[row.outcome] for row in late)
     gentle = attack(victim, budget=Budget(share=0.1))
     assert all(row.words_changed <= max(1, -(-len(row.text.split()) // 10)) for row in gentle if row.words_changed is not None)

@@ -35,7 +35,7 @@ def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one
 
 
 def test_without_wordnet_negations_are_still_seen(monkeypatch):
-    monkeypatch.setattr(validity, "has_wordnet", lambda: False)
+    monkeypatch.setattr(type(WORDNET), "present", False)
     assert validity.meaning("A good film, not a long one.", "A bad film, a long one.") == "“not” is gone"
 
 
@@ -45,6 +45,8 @@ def made() -> pd.DataFrame:
             "outcome": ["success", "failed", "success", "skipped"],
             "text": ["A warm and funny film."] * 4,
             "perturbed": ["A warm and amusing film.", "A cold film.", "The tax form is due in May.", None],
+            "pair": None,
+            "perturbed_pair": None,
         },
         index=[7, 3, 5, 1],
     )

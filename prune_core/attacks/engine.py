@@ -103,10 +103,10 @@ def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, bud
 def _searched(attack: Attack, clock: Clock, blank: Outcome, budget: Budget) -> Outcome:
     columns = OrderedDict((name, text) for name, text in zip(COLUMNS, (blank.text, blank.pair), strict=True) if text is not None)
     text, goal = Text(columns, clock), attack.goal_function
-    if not text.words:  # some searches break over nothing to change
-        goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = text, blank.label, 1
-        return _before_search(attack, blank, "There is no word to change.")
+    goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = text, blank.label, 1  # for what ends before its search
     try:
+        if not text.words:  # some searches break over nothing to change
+            return _before_search(attack, blank, "There is no word to change.")
         result = attack.attack(text, blank.label)
         clock.stop()
         return _outcome(result, blank, budget)
