@@ -226,7 +226,6 @@ def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> N
     [
         ({"allocation": "lots"}, "write uniform, error, or a sparsity"),
         ({"allocation": "0.5, 1.2"}, "from 0 to 0.99"),
-        ({"allocation": "error", "pattern": "2:4"}, "set allocation to uniform"),
         ({"allocation": "0.5, 0.6, 0.7"}, "lists 3 blocks, but the model has 2"),
     ],
 )
