@@ -39,7 +39,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "admm": ("akr", {"solver": "admm"}),
     "admm, no residual": ("akr", {"solver": "admm", "residual": "off"}),
     "less damping": ("akr", {"damping": 0.003, "epsilon": 0.003}),
-    "admm, by error": ("akr_plus", {"allocation": "error"}),
+    "akr by error": ("akr", {"allocation": "error"}),
+    "akr_plus uniform": ("akr_plus", {"allocation": "uniform"}),
+    "akr_plus more rounds": ("akr_plus", {"rounds": 60}),
 }
 
 

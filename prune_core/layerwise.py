@@ -45,14 +45,14 @@ class LayerwiseMethod(WeightMethod):
         low=0, high=1000,
     )  # fmt: skip
     allocation: str = option(
-        "uniform", "uniform; error: more where the measured error grows slower, with the same total; or each block's own: 0.8, 0.85, …"
+        "uniform", "uniform, as patterns always are; error: more where the error grows slower, same total; or each block's own: 0.8, 0.9, …"
     )
     recollect: bool = option(True, "Take the statistics anew behind each part of a block; off: once for the whole block")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.allocation != "uniform" and self.pattern:
-            raise PruneError(f"{self.name}: the pattern {self.pattern} decides every matrix's sparsity; set allocation to uniform.")
+        if self.pattern:
+            object.__setattr__(self, "allocation", "uniform")
         if self.of_blocks:
             object.__setattr__(self, "sparsity", sum(self.of_blocks) / len(self.of_blocks))
 

@@ -40,6 +40,9 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_reaches_the_sparsity_asked_for_and_stays_finite(name: str, family: str, sparsity: float) -> None:
     model = pruned(name, tiny.model(family), sparsity=sparsity)
     found = [row["sparsity"] for row in encoders.sparsity_by_part(model)]
+    if name == "akr_plus":  # which shares the total out among the matrices
+        every = torch.cat([weight.flatten() for weight in weights(model).values()])
+        found = [float((every == 0).float().mean())]
     # rows round down: of 32 columns that is at most 1/32
     assert all(sparsity - 1 / 32 <= share <= sparsity + 1e-6 for share in found)
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
@@ -226,7 +229,6 @@ def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> N
     [
         ({"allocation": "lots"}, "write uniform, error, or a sparsity"),
         ({"allocation": "0.5, 1.2"}, "from 0 to 0.99"),
-        ({"allocation": "error", "pattern": "2:4"}, "set allocation to uniform"),
         ({"allocation": "0.5, 0.6, 0.7"}, "lists 3 blocks, but the model has 2"),
     ],
 )
