@@ -61,24 +61,21 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
 
 
 def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
-    digitised = " They were read off a plot, with an error of about half a point, which their bars show." if exhibit.digitised else ""
-    dashed = " Dashed: on adversarial sentences." if exhibit.across == "layer" else ""
-    own = any(points["own"].any() for points in drawn.values())
-    ours = (
-        "Full marks: this study, means over seeds with bars from the lowest seed to the highest (of a single seed its 95% interval)."
-        if own
-        else "This study has no figures to draw here."
-    )
-    return f"Hollow marks and names in italics: {exhibit.source}.{digitised} {ours}{dashed} {exhibit.note}".strip()
+    parts = [f"Hollow marks and names in italics: {exhibit.source}."]
+    if exhibit.digitised:
+        parts.append("They were read off a plot, with an error of about half a point, which their bars show.")
+    if any(points["own"].any() for points in drawn.values()):
+        parts.append("Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval).")
+    else:
+        parts.append("This study has no figures to draw here.")
+    if exhibit.across == "layer":
+        parts.append("Dashed: on adversarial sentences, the study's on those that turned each pruned model's own answer.")
+    return " ".join([*parts, exhibit.note])
 
 
 def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, height: int) -> None:
     axis = papers.AXES[metric]
-    if exhibit.across == "task":
-        figure = plots.by_task(points, axis, dark)
-    else:
-        across = exhibit.setup["removed"] if exhibit.across == "sparsity" else "Layer"
-        figure = plots.beside(points, axis, across, dark, height)
+    figure = plots.beside(points, axis, exhibit.against, dark, height)
     sample = papers.sample(points)
     _ui.chart(axis.title, f"This study: {sample}." if sample else "The paper's figures alone.", figure, f"beside-{metric}", small=True)
 

@@ -1,6 +1,7 @@
 """Prune: what to prune, how, and what to measure; then the plan as a table and one button."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +12,7 @@ from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import Measure
 from prune_core.store import Status
-from prune_core.study import Sweep
+from prune_core.study import Sweep, bundled, load
 
 view = _frame.view()
 KEEP = {"persist_state": "session"}
@@ -128,11 +129,24 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
     st.switch_page("pages/overview.py")
 
 
+def published() -> None:
+    """The bundled studies, which repeat a paper's experiments."""
+    with st.expander("Repeat a paper's experiments", icon=":material/menu_book:", key="published"):
+        known = bundled()
+        name = st.selectbox("Study", list(known), format_func=lambda name: known[name], key="bundled", **KEEP)
+        plan = load(Path(name))
+        tasks = ", ".join(dict.fromkeys(each.source.task for each in plan))
+        st.caption(f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the paper's figures.")
+        if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
+            submit(plan, again=False)
+
+
 st.title("Prune", anchor=False)
 st.markdown(
     "Choose what to prune, how, and what to measure. The dense model is measured along with the rest, so that every figure has its "
     "baseline."
 )
+published()
 try:
     st.markdown("#### 1 · What")
     source = _source.what(view.store)

@@ -69,6 +69,11 @@ class Exhibit:
     figures: pd.DataFrame
 
     @property
+    def against(self) -> str:
+        """What is along its charts: weights or FLOPs (a share of them), layer or task."""
+        return self.setup["removed"] if self.across == "sparsity" else self.across
+
+    @property
     def source(self) -> str:
         """Where the figures stand."""
         return ", ".join(filter(None, (self.paper, self.number)))
@@ -314,6 +319,8 @@ def _compared(exhibit: Exhibit, figures: pd.DataFrame, study: Study) -> Iterator
     model, task = (next(iter(figures[name]), "") for name in ("model", "task"))
     checkpoints = _said(Path(plan["checkpoint"]).name for plan in plans)
     yield "Model", model, model if model and checkpoints.lower().startswith(model.lower()) else f"the checkpoint {checkpoints}"
+    if len(blocks := study.tables.get("drift", pd.DataFrame())) and exhibit.across == "layer":
+        yield "Layers", f"{figures['layer'].max():.0f}", f"{blocks['block'].max() + 1}"
     yield "Start", setup.get("start", ""), "the checkpoint as it was given"
     if exhibit.across != "task":
         yield "Task", TASKS.get(task, task), task_title(study)
@@ -355,7 +362,7 @@ def _attacked(figures: pd.DataFrame, study: Study, n: int | None) -> Iterator[tu
     yield "Attacked sentences", _sentences(n), _sentences(_said(rows.loc[rows["recipe"] == recipe, "n"]))
     options = [each["options"] for job in study.jobs for each in job.experiment.get("measures", ()) if each["name"] == "attack"]
     limits = _said(f"{each['query_budget']} queries and {each['time_budget']:g} s a sentence" for each in options)
-    yield "Limits of an attack", "none is stated", limits and f"at most {limits}"
+    yield "Limits of an attack", "none is on record", limits and f"at most {limits}"
 
 
 def _calibrated(setup: Mapping[str, Any], study: Study) -> Iterator[tuple[str, str, str]]:

@@ -97,6 +97,30 @@ def test_stages_put_slow_measures_last():
     assert stages(fakes.experiment(fakes.Nap(), method=None)) == ["nap"]
 
 
+def test_a_measure_that_reads_another_follows_it_and_needs_it():
+    drift, attack = (build(MEASURES, name, options) for name, options in (("drift", {"adversarial": True}), ("attack", {})))
+    assert stages(Experiment(measures=(drift, attack))) == ["attack", "drift"]
+    assert stages(Experiment(measures=(MEASURES["drift"](), attack))) == ["drift", "attack"]
+    with pytest.raises(PruneError, match="add the measure attack"):
+        Experiment(measures=(drift,))
+
+
+class Reader(fakes.Draw):
+    reads = "hungry"
+
+    def measure(self, pair, report):
+        return {"draw": pair.rows["hungry"]}
+
+
+def test_it_sees_the_same_rows_when_the_other_was_done_before(tmp_path):
+    asked = fakes.experiment(fakes.Hungry(fits=64), Reader())
+    done = {stage.name: stage.rows for stage in run(asked, tmp_path, quiet)}
+    assert done["draw"]["draw"].equals(done["hungry"]["hungry"])
+    known = {"hungry": pd.DataFrame([{"batch": 7}])}
+    (last,) = run(asked, tmp_path, quiet, ["prune", "hungry"], known)
+    assert last.rows["draw"]["batch"].tolist() == [7]
+
+
 def test_same_experiment_gives_the_same_rows_also_when_resumed(tmp_path, calls):
     asked = fakes.experiment(fakes.Draw(), fakes.Hungry(fits=64))
     first, second = rows(asked, tmp_path / "a"), rows(asked, tmp_path / "b")

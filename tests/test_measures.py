@@ -1,8 +1,10 @@
 """One contract for all measures, and the dense model against itself."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -10,7 +12,7 @@ import torch
 from prune_core import Cancelled, PruneError
 from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import summary
-from prune_core.measures.drift import distances
+from prune_core.measures.drift import adversarial, distances
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
 from prune_core.statistics import mcnemar, paired_difference, wilson
@@ -122,6 +124,21 @@ def test_umap_places_the_same_points_twice() -> None:
 def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
     with pytest.raises(PruneError, match="too few for 50 neighbours"):
         rows("drift", neighbours=50)
+
+
+def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
+    dense, pruned = tiny.model(), tiny.model()
+    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], quiet)
+    won = [{"example": place, "outcome": "success", "perturbed": f"changed {text}"} for place, text in enumerate(tiny.SENTENCES[:3])]
+    lost = [{"example": 5, "outcome": outcome, "perturbed": "not this one"} for outcome in ("failed", "skipped", "error")]
+    pair = replace(tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])})
+    assert adversarial(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
+    tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(pair, quiet)
+    found = tables["drift_adversarial"]
+    assert set(found.columns) == set(COLUMNS["drift"].split()) and (found.n == 3).all() and (found.k == 2).all()
+    assert (found.cosine != tables["drift"].cosine).all()
+    none = replace(pair, rows={"attack_example": pd.DataFrame(lost)})
+    assert "drift_adversarial" not in build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(none, quiet)
 
 
 def test_accuracy_counts_what_broke() -> None:

@@ -6,7 +6,7 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
-from .papers import beside, by_task
+from .papers import beside
 from .units import kept_units
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "beside",
     "by_block",
     "by_depth",
-    "by_task",
     "heat_maps",
     "kept_units",
     "moves",

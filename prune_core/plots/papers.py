@@ -20,7 +20,9 @@ SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share o
 
 
 def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340) -> go.Figure:
-    """Lines against sparsity (`across` is what goes: "weights" or "FLOPs") or layer ("Layer"); points as papers.points gives them."""
+    """Points as papers.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
+    if across == "task":
+        return _by_task(points, axis, dark)
     fig = figure(dark, height, margin={"l": 62, "r": RIGHT, "t": TOP, "b": BOTTOM})
     bounded = axis.tick == ".0%"
     y_range = padded(points[["value", "low", "high"]].to_numpy().ravel(), None if bounded else 0.0, 1.0 if bounded else None)
@@ -50,12 +52,12 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
         ticks = apart(sorted({0.0, *points["level"]}), top)
         fig.update_xaxes(title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, 1.04 * top])
     else:
-        fig.update_xaxes(title=across, dtick=1, range=[0.6, top + 0.4])
+        fig.update_xaxes(title="Layer", dtick=1, range=[0.6, top + 0.4])
     fig.update_xaxes(showgrid=False, showline=True)
     return fig.update_yaxes(title=axis.title, range=list(y_range), tickformat=axis.tick, nticks=6)
 
 
-def by_task(points: pd.DataFrame, axis: Axis, dark: bool = False) -> go.Figure:
+def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
     """Tasks as rows, one mark a method: the paper's hollow, the study's full in a row of its own task."""
     tasks = list(dict.fromkeys(points["x"]))
     fig = figure(dark, 110 + 34 * len(tasks), margin={"l": 170, "r": 24, "t": 40, "b": BOTTOM}, showlegend=True)

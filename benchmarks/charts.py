@@ -1,0 +1,67 @@
+"""A study of the store beside a paper, as SVG files for README.md.
+
+    python -m benchmarks.charts "AKR mini" akr-table-1 assets/charts --task sst2
+    python -m benchmarks.charts "K-prune mini" kprune-curves assets/charts --task sst2 --model BERT-base
+
+The figures are those of the Compare page. Plotly draws them in the system's Chromium, through playwright
+(requirements-test.txt): there is no other way to a file without another dependency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+from playwright.sync_api import sync_playwright
+from plotly.offline import get_plotlyjs
+
+from prune_core import papers, plots
+from prune_core.palette import PAPER
+from prune_core.present import models_of
+from prune_core.store import Store
+
+TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
+WIDTH = 560  # pixels
+DRAW = "([figure, width, color]) => Plotly.toImage({...figure, layout: {...figure.layout, width, paper_bgcolor: color}}, {format: 'svg'})"
+
+
+def study_of(store: Store, name: str) -> papers.Study:
+    """The study's newest finished runs."""
+    jobs = list({job.key: job for job in store.jobs(name) if job.done}.values())
+    return papers.Study(jobs, models_of(jobs), {table: store.rows(table, [job.id for job in jobs]) for table in TABLES})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study")
+    parser.add_argument("exhibit", choices=papers.exhibits())
+    parser.add_argument("folder", type=Path)
+    for name in ("task", "model", "attack"):
+        parser.add_argument(f"--{name}", help="where the exhibit has figures of several")
+    options = parser.parse_args()
+    exhibit, study = papers.exhibits()[options.exhibit], study_of(Store(), options.study)
+    figures = exhibit.figures
+    for name in ("task", "model", "attack"):
+        if getattr(options, name):
+            figures = figures[figures[name] == getattr(options, name)]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.add_script_tag(content=get_plotlyjs())
+        for metric in dict.fromkeys(figures["metric"]):
+            for dark in (False, True):
+                points = papers.points(exhibit, figures, metric, study)
+                figure = plots.beside(points, papers.AXES[metric], exhibit.against, dark)
+                address = page.evaluate(DRAW, [json.loads(figure.to_json()), WIDTH, PAPER[dark]])
+                file = options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg"
+                file.write_text(unquote(address.split(",", 1)[1]), encoding="utf-8")
+                print(file)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
