@@ -36,12 +36,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparsegpt": ("sparsegpt", {}),
     "akr": ("akr", {}),
     "akr_plus": ("akr_plus", {}),
-    "admm": ("akr", {"solver": "admm"}),
-    "admm, no residual": ("akr", {"solver": "admm", "residual": "off"}),
-    "less damping": ("akr", {"damping": 0.003, "epsilon": 0.003}),
     "akr by error": ("akr", {"allocation": "error"}),
-    "akr_plus uniform": ("akr_plus", {"allocation": "uniform"}),
-    "akr_plus more rounds": ("akr_plus", {"rounds": 60}),
+    "akr by admm": ("akr", {"solver": "admm"}),
+    "akr_plus, no residual": ("akr_plus", {"residual": "off"}),
+    "akr_plus, less damping": ("akr_plus", {"damping": 0.003, "epsilon": 0.003}),
+    "akr_plus, 60 rounds": ("akr_plus", {"rounds": 60}),
 }
 
 
@@ -125,13 +124,19 @@ class Bench:
 def table(task: str, sparsity: float, found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
     """Mean and standard deviation over the draws, a line for each variant."""
     print(f"\n{task} at {sparsity:.1%}, {options.seeds} draws of {options.sentences}; mean ± sd")
-    print(f"{'':24}{'accuracy':>15}{'KL to dense':>17}{'under attack':>16}{'seconds':>9}")
+    print(f"{'':24}{'accuracy':>18}{'KL to dense':>17}{'under attack':>17}{'seconds':>9}")
     for name in options.variants:
         keys = [f"{task} dense"] if name == "dense" else [f"{task} {name} {sparsity:g} {seed}" for seed in range(options.seeds)]
         rows = [found[key] for key in keys]
-        spread = lambda key, by, rows=rows: f"{np.mean([r[key] for r in rows]) * by:.2f} ± {np.std([r[key] for r in rows]) * by:.2f}"  # noqa: E731
-        attacked = spread("under_attack", 100) if all("under_attack" in row for row in rows) else "–"
-        print(f"{name:24}{spread('accuracy', 100):>15}{spread('divergence', 1):>17}{attacked:>16}{rows[0]['seconds']:9.1f}")
+        accuracy, divergence = spread(rows, "accuracy", ".2%"), spread(rows, "divergence", ".3f")
+        attacked = spread(rows, "under_attack", ".1%") if all("under_attack" in row for row in rows) else "–"
+        print(f"{name:24}{accuracy:>18}{divergence:>17}{attacked:>17}{rows[0]['seconds']:9.1f}")
+
+
+def spread(rows: list[dict[str, float]], key: str, style: str) -> str:
+    """Mean ± standard deviation."""
+    values = [row[key] for row in rows]
+    return f"{np.mean(values):{style}} ± {np.std(values):{style}}"
 
 
 if __name__ == "__main__":

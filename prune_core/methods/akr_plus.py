@@ -10,13 +10,11 @@ from .akr import AKR
 
 @dataclass(frozen=True)
 class AKRPlus(AKR):
-    """AKR whose masks are chosen by ADMM, at sparsities shared out by error, with less damping."""
+    """AKR whose masks are chosen by ADMM, at sparsities shared out by error."""
 
     name = "akr_plus"
     title = "AKR-plus"
-    summary = "AKR with a mask that moves while the rest is fitted (ADMM): the best of its forms at high sparsity, and slower"
+    summary = "AKR with a mask that moves while the rest is fitted, and more weights where they matter: best at high sparsity, slower"
     paper = "AKR (Li et al., EMNLP 2023), with ADMM as in Boža, Fast and Effective Weight Update for Pruned LLMs, TMLR 2024"
     solver: str = preset(AKR, "solver", "admm")
     allocation: str = preset(AKR, "allocation", "error")
-    epsilon: float = preset(AKR, "epsilon", 3e-3)
-    damping: float = preset(AKR, "damping", 3e-3)
