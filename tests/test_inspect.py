@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from prune_core import PruneError, encoders, inspect, saliency, shrink
 from prune_core.answering import Desk, Shelf
+from prune_core.attacks.victim import Victim
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 TEXT, PAIR = "A fine, unpretentious film.", "Dull."
@@ -193,19 +195,30 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
     assert turned
 
 
-def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder):
+def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder, monkeypatch):
     first = attacking(folder, 0, "model", "other", text=" ".join(tiny.SENTENCES)) | {"recipe": "TextFooler (MiniLM)"}
     predict = {"ask": "predict", "checkpoints": [str(folder / "model")], "texts": [TEXT], "pairs": None}
     second = attacking(folder, 1, "model")
     answers = io.StringIO()
     said = lambda: [json.loads(line) for line in answers.getvalue().splitlines()]  # noqa: E731
+    under_way = lambda: any("steps" in line.get("told", ()) for line in said())  # noqa: E731
+    asked_all, logits = threading.Event(), Victim.logits
+
+    def held(self, texts):
+        """The first attack must not end before all is asked, however slow the machine."""
+        if under_way():
+            asked_all.wait(60)
+        return logits(self, texts)
+
+    monkeypatch.setattr(Victim, "logits", held)
 
     def input():
         yield json.dumps({"id": 0, **first})
-        while not any("steps" in line.get("told", ()) for line in said()):
+        while not under_way():
             time.sleep(0.01)
         for id, question in ((1, predict), (2, second), (3, second), (2, {"ask": "cancel"}), (0, {"ask": "cancel"})):
             yield json.dumps({"id": id, **question})
+        asked_all.set()
         while not over(3)(said()):
             time.sleep(0.01)
 
