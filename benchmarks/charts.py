@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
-from prune_core import papers, plots
+from prune_core import beside, papers, plots
 from prune_core.palette import PAPER
 from prune_core.present import models_of
 from prune_core.store import Store
@@ -28,10 +28,10 @@ WIDTH = 560  # pixels
 DRAW = "([figure, width, color]) => Plotly.toImage({...figure, layout: {...figure.layout, width, paper_bgcolor: color}}, {format: 'svg'})"
 
 
-def study_of(store: Store, name: str) -> papers.Study:
+def study_of(store: Store, name: str) -> beside.Study:
     """The study's newest finished runs."""
     jobs = list({job.key: job for job in store.jobs(name) if job.done}.values())
-    return papers.Study(jobs, models_of(jobs), {table: store.rows(table, [job.id for job in jobs]) for table in TABLES})
+    return beside.Study(jobs, models_of(jobs), {table: store.rows(table, [job.id for job in jobs]) for table in TABLES})
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         page.add_script_tag(content=get_plotlyjs())
         for metric in dict.fromkeys(figures["metric"]):
             for dark in (False, True):
-                points = papers.points(exhibit, figures, metric, study)
+                points = beside.points(exhibit, figures, metric, study)
                 figure = plots.beside(points, papers.AXES[metric], exhibit.against, dark)
                 address = page.evaluate(DRAW, [json.loads(figure.to_json()), WIDTH, PAPER[dark]])
                 file = options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg"

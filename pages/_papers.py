@@ -8,8 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import papers, plots
-from prune_core.papers import TASKS, Exhibit, Study
+from prune_core import beside, papers, plots, setups
+from prune_core.beside import Study
+from prune_core.papers import TASKS, Exhibit
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 HEIGHTS = {1: 420, 2: 340}
@@ -27,7 +28,7 @@ def section(view: _frame.View) -> None:
     exhibit = known[_ui.chosen(st.selectbox, "exhibit", list(known), start, label="Published figures", format_func=name)]
     figures = _narrowed(exhibit, study)
     metrics = list(dict.fromkeys(figures["metric"]))
-    drawn = {metric: papers.points(exhibit, figures, metric, study) for metric in metrics}
+    drawn = {metric: beside.points(exhibit, figures, metric, study) for metric in metrics}
     st.caption(_legend(exhibit, drawn))
     columns = min(2, len(metrics))
     with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
@@ -35,7 +36,7 @@ def section(view: _frame.View) -> None:
             with grid.cell():
                 _chart(exhibit, metric, points, view.dark, HEIGHTS[columns])
         with grid.cell():
-            _differences(papers.differences(exhibit, figures, study))
+            _differences(setups.differences(exhibit, figures, study))
     st.caption(exhibit.citation)
 
 
@@ -52,7 +53,7 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
     for column, label in LABELS.items():
         options = list(dict.fromkeys(figures[column]))
         if len(options) > 1 and column != exhibit.across:
-            start = next((name for name in (papers.task_of(study), "sst2") if name in options), options[0])
+            start = next((name for name in (beside.task_of(study), "sst2") if name in options), options[0])
             pick = _ui.chosen(
                 st.segmented_control, f"{exhibit.key}-{column}", options, start, label=label, format_func=lambda key: TASKS.get(key, key)
             )
@@ -76,7 +77,7 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
 def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, height: int) -> None:
     axis = papers.AXES[metric]
     figure = plots.beside(points, axis, exhibit.against, dark, height)
-    sample = papers.sample(points)
+    sample = beside.sample(points)
     _ui.chart(axis.title, f"This study: {sample}." if sample else "The paper's figures alone.", figure, f"beside-{metric}", small=True)
 
 

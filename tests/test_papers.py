@@ -10,10 +10,12 @@ import pytest
 import sample_rows
 from streamlit.testing.v1 import AppTest
 
-from prune_core import PruneError, jobs, papers, plots
+from prune_core import PruneError, beside, jobs, papers, plots
+from prune_core.beside import Study, points
 from prune_core.cli import main
-from prune_core.papers import Study, differences, exhibits, points
+from prune_core.papers import exhibits
 from prune_core.present import models_of
+from prune_core.setups import differences
 from prune_core.store import ROOT, Status, Store
 from prune_core.study import bundled, load
 
@@ -106,7 +108,7 @@ def test_seeds_become_one_point_between_lowest_and_highest():
     ours = found[found["own"]].set_index("x")
     assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx([0.89, 0.88, 0.90, 2])
     assert ours.loc[0.7, ["value", "low", "high", "seeds"]].tolist() == pytest.approx([0.8, 0.7, 0.9, 1])
-    assert papers.sample(found) == "1–2 seeds, n = 440 each"
+    assert beside.sample(found) == "1–2 seeds, n = 440 each"
     assert found.loc[~found["own"] & (found["series"] == "AKR"), "value"].tolist() == pytest.approx([0.902, 0.8831, 0.856])
 
 

@@ -20,7 +20,7 @@ SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share o
 
 
 def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340) -> go.Figure:
-    """Points as papers.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
+    """Points as beside.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
     if across == "task":
         return _by_task(points, axis, dark)
     fig = figure(dark, height, margin={"l": 62, "r": RIGHT, "t": TOP, "b": BOTTOM})
