@@ -8,16 +8,8 @@ import streamlit as st
 from pages import _attack_pool, _ui
 from pages._frame import View
 from prune_core import formatting, plots
-from prune_core.catalogue import CATALOGUE
+from prune_core.catalogue import outcome_words
 from prune_core.palette import Model
-
-OUTCOMES = {"success": "turned wrong", "failed": "held", "skipped": "already wrong", "error": "error"}
-
-
-def outcome_words(recipe: str) -> dict[str, str]:
-    """What became of a sentence, in words that are true of this attack."""
-    entry = CATALOGUE.get(recipe)
-    return OUTCOMES | ({"success": entry.success, "skipped": entry.skipped} if entry else {})
 
 
 def show(view: View, own: pd.DataFrame) -> None:
@@ -78,7 +70,9 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
         for row in here[here["job"] == model.job].to_dict("records"):
             st.markdown(f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {_told(row)}')
             edited = isinstance(row["perturbed"], str)  # not where it was skipped, or stopped before its search ended
-            st.html(_ui.marked_words(row["text"], row["perturbed"] if edited else row["text"]))
+            for text, changed in (("text", "perturbed"), ("pair", "perturbed_pair")):
+                if isinstance(row.get(text), str):
+                    st.html(_ui.marked_words(row[text], row[changed] if edited else row[text]))
             if row["outcome"] == "success":
                 _attack_pool.offer(view, row, model)
     states = []

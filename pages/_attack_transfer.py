@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import plots, transfer
+from prune_core import plots, robustness, transfer
 from prune_core.aside import Aside
 from prune_core.formatting import plural
 
@@ -18,7 +18,7 @@ def show(view: View, own: pd.DataFrame) -> None:
     """What is known, and the button for what is not."""
     examples, rows = view.rows("attack_example"), view.rows(transfer.TABLE)
     models = [model for model in view.models if (examples["job"] == model.job).any()]
-    if len(models) < 2 or transfer.successes(examples).empty:
+    if len(models) < 2 or robustness.successes(examples).empty:
         st.info("Texts need another model to be tried on: put a second attacked model on view in the sidebar.", icon=":material/info:")
         return
     _ask(view, [model.job for model in models], transfer.lacking(examples, rows))

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import catalogue, plots, robustness, transfer
+from prune_core import catalogue, plots, robustness
 from prune_core.needs import WORDNET
 
 SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change
@@ -57,7 +57,7 @@ def show(view: View, own: pd.DataFrame) -> None:
 
 def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
     """A line a model: how many successes are valid, and what speaks against the others."""
-    made = transfer.successes(own)
+    made = robustness.successes(own)
     if made.empty:
         return
     label = {model.job: model.label for model in view.models}

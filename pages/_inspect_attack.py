@@ -101,7 +101,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
     _ui.chart(
         "How fast does each model give way?",
         f"Probability of “{attempt.right}” for the best text found so far; each dot is a change that {attempt.recipe} kept, a cross is "
-        f"where the answer turned wrong. One sentence, {plural(len(attempt.attack.models), 'model')}.",
+        f"where the attack succeeded. One sentence, {plural(len(attempt.attack.models), 'model')}.",
         plots.attack_steps(attempt.told(), by, attempt.right, two, view.dark),
         "attack-steps",
     )
@@ -113,7 +113,8 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
 
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
     steps = told.get("steps", [])
-    st.markdown(f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {verdict(told, attempt.attack.is_over)}')
+    ended = verdict(told, attempt.recipe, attempt.attack.is_over)
+    st.markdown(f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {ended}')
     lines = []
     for place, step in enumerate(steps):
         marked = _ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
@@ -131,13 +132,13 @@ def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) 
         )
 
 
-def verdict(told: dict, is_over: bool) -> str:
+def verdict(told: dict, recipe: str, is_over: bool) -> str:
     """What became of the search, in words."""
-    asked = _queries(told)
+    asked, words = _queries(told), catalogue.outcome_words(recipe)
     ends = {
-        "success": f"turned wrong after {asked}",
-        "failed": f"held against {asked}",
-        "skipped": "already wrong before the attack",
+        "success": f"{words['success']} after {asked}",
+        "failed": f"{words['failed']} against {asked}",
+        "skipped": f"{words['skipped']} before the attack",
         "error": "the search broke off",
     }
     if "outcome" in told:

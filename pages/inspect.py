@@ -49,12 +49,6 @@ def inspector(home: str) -> Inspector:
     return asking
 
 
-def checkpoint(model: Model) -> str:
-    """Where a model's weights are."""
-    job = view.job(model)
-    return str(view.store.folder(job.id) / "checkpoint") if job.experiment.get("method") else job.experiment["checkpoint"]
-
-
 def form() -> tuple[str, str | None, str]:
     """The text, the second one where the study's examples have two, and the original of the one that may be changed, or ""."""
     fields = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
@@ -181,11 +175,12 @@ if not text or pair == "":
 models = [
     model for model in view.models if not view.job(model).experiment.get("method") or (view.store.folder(model.job) / "checkpoint").is_dir()
 ]
+checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
 texts, pairs = [text], None if pair is None else [pair]
 if original:
     texts, pairs = ([text] * 2, [pair, original]) if view.kind == "span" else ([text, original], pairs and pairs * 2)
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
-    found = _ui.attempt(asking.predict, [checkpoint(model) for model in models], texts, pairs)
+    found = _ui.attempt(asking.predict, [checkpoints[model] for model in models], texts, pairs)
 if found is None:
     st.stop()
 told = {model: answer for model, answer in zip(models, found, strict=True) if "error" not in answer}
@@ -199,7 +194,7 @@ sentences = [verdict(told), *([compared(told, original, changed)] if original el
 st.html(f'<div class="takeaway">{_ui.escape(" ".join(sentences))}</div>')
 if original:
     st.html(_ui.marked_words(original, changed))
-subject = _inspect_words.Subject(asking, {model: checkpoint(model) for model in told}, text, pair)
+subject = _inspect_words.Subject(asking, {model: checkpoints[model] for model in told}, text, pair)
 shown = _ui.chosen(st.segmented_control, "inspect-view", VIEWS, VIEWS[0], label="Look at")
 if shown == VIEWS[1]:
     _inspect_attack.section(view, subject, told, paste)

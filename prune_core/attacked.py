@@ -12,6 +12,7 @@ import pandas as pd
 
 from . import PruneError, uploads
 from .examples import Source
+from .robustness import successes
 from .store import Store
 
 LEAK = (
@@ -28,9 +29,9 @@ def resolved(store: Store, source: Source) -> Source:
         return source
     job = store.job(int(asked[1]))
     if job.facts.get("pairs"):
-        raise PruneError(f"Job {job.id} attacked pairs of texts, of which only the first is kept; choose a job on single sentences.")
+        raise PruneError(f"Job {job.id} attacked pairs of texts, and calibration takes single ones; choose a job on single sentences.")
     rows = store.rows("attack_example", [job.id])
-    won = rows[rows["outcome"] == "success"] if len(rows) else rows
+    won = successes(rows) if len(rows) else rows
     if won.empty:
         raise PruneError(f"Job {job.id} has no sentence that an attack flipped; choose a job with the measure attack.")
     texts = ["perturbed", "text"] if asked[2] else ["perturbed"]

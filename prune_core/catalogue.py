@@ -185,6 +185,12 @@ CATALOGUE = {
 }
 
 
+def outcome_words(recipe: str) -> dict[str, str]:
+    """What becomes of a sentence, by outcome, in words that are true of this attack."""
+    entry = CATALOGUE.get(recipe, Entry)  # of one that is gone from the catalogue, the usual words
+    return {"success": entry.success, "failed": "held", "skipped": entry.skipped, "error": "error"}
+
+
 def missing(entry: Entry) -> str:
     """Why this machine cannot run it and what to do, as a sentence; "" where it can."""
     if entry.cannot:

@@ -85,7 +85,7 @@ class LayerwiseMethod(WeightMethod):
         if not self.refit_steps:
             return solved
         target, _ = adaptive_weight(weight, stats, REFIT_DAMPING)
-        H, _, _ = damped(stats.gram, REFIT_DAMPING)
+        H, _, _ = stats.once(("damped", REFIT_DAMPING), lambda: damped(stats.gram, REFIT_DAMPING))
         return solved._replace(weight=refit(solved.weight, target, H, self.refit_steps))
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:

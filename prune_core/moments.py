@@ -37,7 +37,7 @@ class Stats:
         """(d,) Σ x̂²."""
         return self.gram if self.gram.dim() == 1 else self.gram.diagonal()
 
-    def once(self, key: str, compute: Callable[[], Any]) -> Any:
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         """Something that Q, K and V share, computed for the first of them."""
         if key not in self.memo:
             self.memo[key] = compute()
@@ -66,12 +66,10 @@ def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tenso
     """
     if stats.cross is None:
         return weight, 0.0
-    if "adapt" not in stats.memo:
-        H, factor, used = damped(stats.gram, epsilon)
-        cross = stats.cross + (H - stats.gram)
-        lift = None if stats.carry is None else torch.cholesky_solve(stats.carry.T, factor).T
-        stats.memo["adapt"] = torch.cholesky_solve(cross.T, factor).T, lift, used  # maps W to W̄, one for Q, K and V
-    adapt, lift, used = stats.memo["adapt"]
+    cross, carry = stats.cross, stats.carry
+    H, factor, used = stats.once(("damped", epsilon), lambda: damped(stats.gram, epsilon))
+    adapt = stats.once("adapt", lambda: torch.cholesky_solve((cross + (H - stats.gram)).T, factor).T)  # maps W to W̄
+    lift = None if carry is None else stats.once("lift", lambda: torch.cholesky_solve(carry.T, factor).T)
     return weight @ adapt if lift is None else weight @ adapt + lift, used
 
 

@@ -77,6 +77,11 @@ class Versus(NamedTuple):
         return self.pruned - self.dense
 
 
+def successes(examples: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `attack_example` that hold an adversarial text."""
+    return examples[examples["outcome"] == "success"]
+
+
 def under_attack(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
     """Accuracy under attack over all examples; rows of `attack_example` of one recipe, a model each."""
     both = _joined(dense, pruned)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from . import PruneError
 from .plugins import Report, part_of
+from .robustness import successes
 from .statistics import wilson
 from .store import Job, Store
 
@@ -20,11 +21,6 @@ from .store import Job, Store
 TABLE = "transfer"
 COLUMNS = ["recipe", "source", "example", "truth", "original", "changed"]
 TEXTS = {"original": ("text", "pair"), "changed": ("perturbed", "perturbed_pair")}  # columns of `attack_example`
-
-
-def successes(examples: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `attack_example` that hold an adversarial text."""
-    return examples[examples["outcome"] == "success"]
 
 
 def lacking(examples: pd.DataFrame, rows: pd.DataFrame) -> list[int]:

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from ..formatting import percent
 from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered, readable_on
+from ..robustness import successes
 from .labels import End, at_ends
 from .style import figure, template
 
@@ -89,7 +90,7 @@ def against_budget(
     axis, tick = SPENDING[spending]
     fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
     rows = examples[(examples["recipe"] == recipe) & (examples["outcome"] != "error")]
-    won = rows[rows["outcome"] == "success"]
+    won = successes(rows)
     limit = 1.0 if spending == "share_changed" else float(won[spending].max() if len(won) else 1) * 1.03
     top = min(limit, float(won[spending].max()) * 1.08) if len(won) else limit
     ends = []
@@ -116,7 +117,7 @@ def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float
     """Share still right as the budget grows: starts at clean accuracy, falls by one sentence at each success."""
     n = len(rows)
     right = int((rows["outcome"] != "skipped").sum())
-    costs = sorted(float(value) for value in rows.loc[rows["outcome"] == "success", spending])
+    costs = sorted(float(value) for value in successes(rows)[spending])
     x, y = [0.0], [right / n]
     for fallen, cost in enumerate(costs, start=1):
         x.append(cost)
