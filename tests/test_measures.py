@@ -129,8 +129,9 @@ def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
 def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     dense, pruned = tiny.model(), tiny.model()
     build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], quiet)
-    won = [{"example": place, "outcome": "success", "perturbed": f"changed {text}"} for place, text in enumerate(tiny.SENTENCES[:3])]
-    lost = [{"example": 5, "outcome": outcome, "perturbed": "not this one"} for outcome in ("failed", "skipped", "error")]
+    row = lambda example, outcome, text: {"example": example, "outcome": outcome, "perturbed": text, "perturbed_pair": None}  # noqa: E731
+    won = [row(place, "success", f"changed {text}") for place, text in enumerate(tiny.SENTENCES[:3])]
+    lost = [row(5, outcome, "not this one") for outcome in ("failed", "skipped", "error")]
     pair = replace(tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])})
     assert adversarial(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
     tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(pair, quiet)
@@ -139,6 +140,14 @@ def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     assert (found.cosine != tables["drift"].cosine).all()
     none = replace(pair, rows={"attack_example": pd.DataFrame(lost)})
     assert "drift_adversarial" not in build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(none, quiet)
+
+
+def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
+    pair = tiny.pair(tiny.model(), tiny.model())
+    examples = replace(pair.task.evaluation, pairs=list(pair.task.evaluation.texts))
+    rows = pd.DataFrame({"example": [0, 0], "outcome": "success", "perturbed": "the same", "perturbed_pair": ["one", "other"]})
+    found = adversarial(replace(pair, task=replace(pair.task, evaluation=examples), rows={"attack_example": rows}))
+    assert found.texts == ["the same"] * 2 and found.pairs == ["one", "other"]
 
 
 def test_accuracy_counts_what_broke() -> None:

@@ -14,6 +14,7 @@ from .. import PruneError
 from ..data import Examples, batches
 from ..encoders import device_of, head, hidden_states, unpack
 from ..plugins import Measure, Pair, Report, Rows, option, part_of
+from ..robustness import successes
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Drift(Measure):
 
 def adversarial(pair: Pair) -> Examples:
     """The changed examples, each once, with which the attacks of this run turned the pruned model's answer."""
-    found = pair.rows["attack_example"]
-    won = found[found["outcome"] == "success"].drop_duplicates(["example", "perturbed"])
-    return replace(pair.task.evaluation.take(list(won["example"])), texts=list(won["perturbed"]))
+    won = successes(pair.rows["attack_example"]).drop_duplicates(["example", "perturbed", "perturbed_pair"])
+    pairs = list(won["perturbed_pair"]) if pair.task.evaluation.pairs else None
+    return replace(pair.task.evaluation.take(list(won["example"])), texts=list(won["perturbed"]), pairs=pairs)
 
 
 @torch.no_grad()
