@@ -97,10 +97,8 @@ def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None
             if gap.any():
                 low, high = bootstrap((gap,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
                 told = f"{points(gap.mean())} ({points(low)} to {points(high)})"
-            own = mean[kind]
-            print(
-                f"{sparsity:<8.1%} {kind:9}{percent(own['accuracy']):>10}{own['divergence']:13.3f}{percent(own['under_attack']):>14}   {told}"
-            )
+            accuracy, under_attack = (percent(mean[kind][name]) for name in ("accuracy", "under_attack"))
+            print(f"{sparsity:<8.1%} {kind:9}{accuracy:>10}{mean[kind]['divergence']:13.3f}{under_attack:>14}   {told}")
 
 
 if __name__ == "__main__":
