@@ -16,6 +16,7 @@ import torch
 from prune_core import data, encoders
 from prune_core.examples import Source
 from prune_core.experiment import seed_everything
+from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
 from prune_core.methods import METHODS
 from prune_core.plugins import Pair, build, quiet
@@ -67,7 +68,7 @@ class Bench:
         said = self._said(pruned)
         found = {
             "accuracy": float((said.argmax(-1) == self.task.evaluation.labels).mean()),
-            "divergence": float((self._dense * np.log(self._dense / said)).sum(-1).mean()),
+            "divergence": divergence(self._dense, said),
             "seconds": seconds,
         }
         if not self.attack:
@@ -79,4 +80,4 @@ class Bench:
         return found | {"under_attack": float(rows["attack"]["under_attack"].iloc[0]), "held": held.tolist()}
 
     def _said(self, model: torch.nn.Module) -> np.ndarray:
-        return probabilities(model, self._loaded[1], self.task.evaluation, 64, self.max_length).clip(1e-9)
+        return probabilities(model, self._loaded[1], self.task.evaluation, 64, self.max_length)

@@ -102,6 +102,9 @@ def headline(metric: str) -> tuple[Quantity, Quantity]:
 FIXED = (
     Quantity("agreement", "Agreement with dense", "Same prediction as dense", "accuracy", partial(_single, column="agreement"), f.percent,
              "higher", "Share of sentences on which both models predict the same label, right or wrong.", tick=".0%"),
+    Quantity("divergence", "Divergence from dense", "Divergence from dense (KL, nats)", "accuracy", partial(_single, column="divergence"),
+             f.error, "lower", "How far the predicted probabilities moved, mean Kullback–Leibler divergence; steadier than accuracy.",
+             tick=".2~f"),
     Quantity("error", "Reconstruction error", "Hidden states' relative error", "reconstruction",
              partial(_mean, column="total", part="block"), f.error, "lower",
              "Relative error of the blocks' outputs against dense, mean over blocks.", tick=".2~f"),
@@ -156,7 +159,8 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     judged = tables.get("accuracy", pd.DataFrame())
     first = headline(judged["metric"].iloc[0]) if len(judged) else ()
     ranked = [*first, *attacks, *FIXED]
-    return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty}
+    unknown = {"divergence"} if "divergence" not in judged or judged["divergence"].isna().all() else set()  # spans and scores have none
+    return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown}
 
 
 def summary(tables: Mapping[str, pd.DataFrame], models: Sequence[Model], quantities: Sequence[Quantity]) -> pd.DataFrame:

@@ -75,7 +75,8 @@ def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
         [{"metric": "accuracy", "n": n, "score": now.mean(), "dense_score": was.mean(), "dense_accuracy": was.mean(),
           "dense_low": dense_low, "dense_high": dense_high, "accuracy": now.mean(), "low": low,
           "high": high, "difference": difference, "difference_low": difference - spread, "difference_high": difference + spread,
-          "agreement": (rows["dense"] == rows["pruned"]).mean(), "broken": broken, "fixed": fixed, "p_value": min(1.0, 2 * tail)}]
+          "agreement": (rows["dense"] == rows["pruned"]).mean(),
+          "divergence": 0.4 * (rows["dense"] != rows["pruned"]).mean(), "broken": broken, "fixed": fixed, "p_value": min(1.0, 2 * tail)}]
     )  # fmt: skip
 
 

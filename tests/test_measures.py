@@ -11,7 +11,7 @@ import torch
 
 from prune_core import Cancelled, PruneError
 from prune_core.measures import MEASURES
-from prune_core.measures.accuracy import summary
+from prune_core.measures.accuracy import divergence, summary
 from prune_core.measures.drift import adversarial, distances
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
@@ -25,7 +25,7 @@ SMALL = {
 COLUMNS = {
     "accuracy": "metric n score dense_score f1 dense_f1 matthews dense_matthews dense_accuracy "
     "dense_low dense_high accuracy low high difference difference_low difference_high "
-    "agreement broken fixed p_value",
+    "agreement divergence broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
     "reconstruction": "block part own inherited total cosine sparsity",
     "drift": "block pooling cka cosine procrustes overlap k n",
@@ -76,7 +76,8 @@ def test_a_cancelling_report_stops_it(name: str) -> None:
 
 def test_dense_against_itself_lost_nothing() -> None:
     accuracy = rows("accuracy", None)["accuracy"].iloc[0]
-    assert accuracy.agreement == 1 and accuracy.broken == accuracy.fixed == accuracy.difference == 0 and accuracy.p_value == 1
+    assert accuracy.agreement == accuracy.p_value == 1
+    assert accuracy.divergence == accuracy.broken == accuracy.fixed == accuracy.difference == 0
     reconstruction = rows("reconstruction", None)["reconstruction"]
     assert (reconstruction[["own", "inherited", "total"]] == 0).all(axis=None)
     assert np.allclose(reconstruction.cosine.dropna(), 1)
@@ -148,6 +149,10 @@ def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
     rows = pd.DataFrame({"example": [0, 0], "outcome": "success", "perturbed": "the same", "perturbed_pair": ["one", "other"]})
     found = adversarial(replace(pair, task=replace(pair.task, evaluation=examples), rows={"attack_example": rows}))
     assert found.texts == ["the same"] * 2 and found.pairs == ["one", "other"]
+
+
+def test_divergence_is_the_mean_over_examples_of_p_log_p_over_q() -> None:
+    assert divergence([[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]) == pytest.approx(0.5 * np.log(4 / 3) / 2)
 
 
 def test_accuracy_counts_what_broke() -> None:

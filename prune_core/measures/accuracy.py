@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from torch import nn
 
 from ..examples import Answers
@@ -19,7 +20,7 @@ from ..statistics import bootstrap, mcnemar, paired_difference, wilson
 @dataclass(frozen=True)
 class Accuracy(Measure):
     """The task's own figure (accuracy, Matthews or Spearman correlation, F1) with 95% intervals, the paired difference,
-    agreement, and the exact McNemar test of what broke.
+    agreement and divergence (mean KL, nats; classifiers only), and the exact McNemar test of what broke.
 
     Shares of examples get Wilson's interval and Bonett and Price's for the difference; other figures a seeded bootstrap.
     """
@@ -36,6 +37,7 @@ class Accuracy(Measure):
         examples = pair.task.evaluation
         right = examples.labels or []
         row = summary(pair.task.metric, len(pair.task.label_names), right, dense.said, pruned.said, self.resamples, pair.seed)
+        row["divergence"] = divergence(dense.probabilities, pruned.probabilities) if examples.kind == "classification" else None
         single = pd.DataFrame(
             {
                 "example": range(len(examples)),
@@ -51,6 +53,12 @@ class Accuracy(Measure):
         )
         report(1.0, "accuracy measured")
         return {"accuracy": pd.DataFrame([row]), "prediction": single}
+
+
+def divergence(dense: ArrayLike, pruned: ArrayLike) -> float:
+    """Kullback–Leibler divergence of pruned from dense, (examples, labels) probabilities each: the mean over examples, in nats."""
+    p, q = (np.asarray(side).clip(1e-9) for side in (dense, pruned))
+    return float((p * np.log(p / q)).sum(-1).mean())
 
 
 def summary(
