@@ -15,8 +15,8 @@ from streamlit.navigation.page import StreamlitPage
 
 from pages import _ui
 from prune_core import formatting, jobs
-from prune_core.palette import Model, ordered
-from prune_core.present import model_of
+from prune_core.palette import Model
+from prune_core.present import models_of
 from prune_core.store import Job, Status, Store
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
@@ -127,13 +127,6 @@ def _warm(home: str) -> bool:
 
     jobs.ensure_worker("auto", Store(Path(home)))
     return True
-
-
-def models_of(found: Sequence[Job]) -> list[Model]:
-    """The jobs as models; a label that two of them bear gets the job's number."""
-    labels = [job.label for job in found]
-    named = [job.label if labels.count(job.label) == 1 else f"{job.label} · job {job.id}" for job in found]
-    return ordered(model_of(job, label) for job, label in zip(found, named, strict=True))
 
 
 def _newest(found: list[Job]) -> list[Job]:

@@ -11,6 +11,7 @@ from pages import _frame, _ui
 from prune_core import beside, papers, plots, setups
 from prune_core.beside import Study
 from prune_core.papers import TASKS, Exhibit
+from prune_core.present import models_of
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 HEIGHTS = {1: 420, 2: 340}
@@ -43,7 +44,7 @@ def section(view: _frame.View) -> None:
 def _whole(view: _frame.View) -> Study:
     """All finished runs of the study on view, whatever models the sidebar shows: a mean needs every seed."""
     jobs = [job for job in view.jobs if job.done]
-    whole = replace(view, models=tuple(_frame.models_of(jobs)))
+    whole = replace(view, models=tuple(models_of(jobs)))
     return Study(jobs, whole.models, {name: whole.rows(name) for name in TABLES})
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages import _answers, _export, _frame, _papers, _ui
 from prune_core import ablation, formatting, plots, takeaways
+from prune_core.present import models_of
 from prune_core.quantities import Quantity, available, summary
 
 view = _frame.view()
@@ -109,7 +110,7 @@ def parts() -> None:
     options = {job.id: job.experiment["method"]["options"] for job in view.jobs if job.experiment["method"] and job.done}
     if "accuracy" not in quantities or len(options) < 2:
         return
-    whole = replace(view, models=tuple(_frame.models_of([job for job in view.jobs if job.id in options])))
+    whole = replace(view, models=tuple(models_of([job for job in view.jobs if job.id in options])))
     judged = summary({"accuracy": whole.rows("accuracy")}, whole.models, [quantities["accuracy"]])
     for (method, family), own in ablation.earned(judged, options).groupby(["method", "family"], sort=False):
         _ui.chart(

@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages import _frame, _ui
 from prune_core import formatting, plots, takeaways
+from prune_core.present import models_of
 from prune_core.quantities import available, recipes, summary
 from prune_core.store import Status
 
@@ -122,7 +123,7 @@ def recent() -> None:
     with st.grid(3, min_column_width=250, border=True, key="studies") as grid:
         for place, name in enumerate(names):
             jobs = view.store.jobs(name)
-            models = _frame.models_of([job for job in jobs if job.done])
+            models = models_of([job for job in jobs if job.done])
             rows = view.store.rows("accuracy", [model.job for model in models])
             done = sum(job.status == Status.DONE for job in jobs)
             with grid.cell():

@@ -23,12 +23,20 @@ def earned(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str 
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["method", "family", "part"])
 
 
-def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str) -> pd.DataFrame:
-    """The full form is the one that the others, all counted, differ from in the fewest options."""
-    forms = {job: frozenset(item for item in plans[job].items() if item[0] not in ("sparsity", "pattern")) for job in runs["job"]}
-    distinct = list(dict.fromkeys(forms.values()))
+def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    """What each job's options change of the full form, in words, "" for the full form itself; all jobs are of one method.
+
+    The full form is the one that the others, all counted, differ from in the fewest options.
+    """
+    found = {job: frozenset(item for item in plan.items() if item[0] not in ("sparsity", "pattern")) for job, plan in plans.items()}
+    distinct = list(dict.fromkeys(found.values()))
     full = min(distinct, key=lambda form: sum(len(form ^ other) for other in distinct))
-    runs = runs.assign(part=[_told(forms[job] - full) for job in runs["job"]])
+    return {job: _told(form - full) for job, form in found.items()}
+
+
+def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str) -> pd.DataFrame:
+    told = forms({job: plans[job] for job in runs["job"]})
+    runs = runs.assign(part=runs["job"].map(told))
     whole = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
     pairs = runs[runs["part"] != ""].merge(whole, on=SAME, suffixes=("", "_full"))
     pairs["difference"] = pairs[key] - pairs[f"{key}_full"]

@@ -38,6 +38,7 @@ class Model:
     pattern: str = ""
     seed: int = 0
     structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
+    form: str = ""  # where a method was run with different options: what this run changes of the full form
 
     @property
     def is_dense(self) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import PruneError
 from . import formatting as f
+from .ablation import forms
 from .palette import Model, ordered
 from .plugins import Options, option_specs
 from .store import Job, Status, Store
@@ -51,20 +53,27 @@ def soup_table(record: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:{wide}}  accuracy {span(row, 'accuracy')}  under attack {span(row, 'under_attack')}" for name, row in rows)
 
 
-def model_of(job: Job, label: str) -> Model:
+def _model(job: Job, label: str, form: str) -> Model:
     """A job as charts see it."""
     method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
     if not method:
         return Model(job.id, label, seed=seed)
     options = method["options"]
     structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
-    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured)
+    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, form)
 
 
 def models_of(jobs: Sequence[Job]) -> list[Model]:
-    """The jobs as models in the usual order; a label that two of them bear gets the job's number."""
-    labels = [job.label for job in jobs]
-    return ordered(model_of(job, job.label if labels.count(job.label) == 1 else f"{job.label} · job {job.id}") for job in jobs)
+    """The jobs as models in the usual order; labels say what options change, and where two are still the same the job's number."""
+    plans: dict[str, dict[int, Any]] = {}
+    for job in jobs:
+        if method := job.experiment.get("method"):
+            plans.setdefault(method["name"], {})[job.id] = method["options"]
+    form = {id: told for own in plans.values() for id, told in forms(own).items() if told}
+    labels = {job.id: " · ".join(filter(None, (job.label, form.get(job.id)))) for job in jobs}
+    shared = Counter(labels.values())
+    named = {id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()}
+    return ordered(_model(job, named[job.id], form.get(job.id, "")) for job in jobs)
 
 
 def headline(store: Store, job: Job) -> str:

@@ -1,9 +1,14 @@
 """Which part earns what: the full form is found, runs are paired by target and seed, and the figure shows every bar."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from prune_core import ablation, plots
+from prune_core.present import models_of
+from prune_core.quantities import headline
+from prune_core.store import Store
 
 FULL = {"solver": "blocked", "bias": True, "recollect": True}
 FORMS = {1: FULL, 2: FULL | {"bias": False}, 3: FULL | {"solver": "admm"}, 4: FULL | {"recollect": False}}
@@ -30,6 +35,20 @@ def test_each_changed_option_is_compared_with_the_full_form_on_its_own_seed() ->
     row = found.loc[("without bias", 0.7)]
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-0.03, -0.04, -0.02))
     assert row["seeds"] == 2 and row["n"] == 872
+
+
+def test_labels_say_what_options_change(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for options in (FULL, FULL | {"bias": False}, FULL):
+        made = {"method": {"name": "akr", "options": options | {"sparsity": 0.5}}, "seed": 0}
+        store.submit(made, "AKR 50%", str(options), "s", "cpu", worker="nobody")
+    full, changed, again = models_of(store.jobs("s"))
+    assert (changed.label, changed.form, changed.family) == ("AKR 50% · without bias", "without bias", "AKR")
+    assert (full.form, again.form) == ("", "") and full.label != again.label and full.label.startswith("AKR 50% · job ")
+    table = pd.DataFrame([{"job": m.job, "label": m.label, "method": "akr", "pattern": "", "asked": 0.5, "accuracy": a}
+                          for m, a in ((full, 0.8), (changed, 0.1), (again, 0.9))])  # fmt: skip
+    line = plots.against_sparsity(table, [full, changed, again], headline("accuracy")[0]).data[0]
+    assert list(line.y) == pytest.approx([0.85])
 
 
 def test_runs_of_one_form_earn_nothing_to_show() -> None:

@@ -75,11 +75,9 @@ def _removed(models: Sequence[Model], compact: bool) -> str:
 
 
 def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:
-    known = {model.job for model in models}
-    rows = table[table["job"].isin(known)] if quantity.key in table else table.iloc[:0]
-    out = pd.DataFrame(
-        {"job": rows["job"], "label": rows["label"], "method": rows["method"], "pattern": rows["pattern"], "x": rows["asked"]}
-    )
+    form = {model.job: model.form for model in models}
+    rows = table[table["job"].isin(form)] if quantity.key in table else table.iloc[:0]
+    out = rows[["job", "label", "method", "pattern"]].assign(x=rows["asked"], form=rows["job"].map(form))
     for name, column in (("value", quantity.key), ("low", f"{quantity.key}_low"), ("high", f"{quantity.key}_high")):
         out[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
     out["n"] = rows.get(f"{quantity.key}_n", np.nan)
@@ -87,6 +85,8 @@ def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) ->
 
 
 def _mean_over_seeds(points: pd.DataFrame) -> pd.DataFrame:
+    """By x, of one method's full form, or of one form where the full one is not among them; means of unlike runs say nothing."""
+    points = points[points["form"] == points["form"].min()]
     return points.groupby("x", as_index=False)["value"].mean()
 
 
