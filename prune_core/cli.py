@@ -132,11 +132,12 @@ def _add_finetune(added: Any) -> None:
     _add_source(parser)
     parser.add_argument("--validation", required=True, help="file or known task to choose the best epoch by")
     parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
+    parser.add_argument("--adversarial", default="none", help="none, or freelb: also against small changes of the word embeddings (none)")
     # names only: importing the recipe here would cost every command torch
     parser.add_argument(
         "--set", action="append", default=[], metavar="OPTION=VALUE",
         help="an option of the recipe: checkpoint epochs learning_rate batch_size examples max_length warmup optimizer "
-        "weight_decay dropout adversarial adversarial_steps adversarial_step_size adversarial_norm average checks patience "
+        "weight_decay dropout adversarial_steps adversarial_step_size adversarial_norm average checks patience "
         "mixed_precision half seed device",
     )  # fmt: skip
 

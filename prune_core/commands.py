@@ -287,7 +287,7 @@ def finetune(options: argparse.Namespace) -> None:
 
     source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
     validation = dataclasses.replace(source, task=options.validation)
-    recipe = build({"finetune": finetune.Recipe}, "finetune", settings(options.set))
+    recipe = build({"finetune": finetune.Recipe}, "finetune", {"adversarial": options.adversarial, **settings(options.set)})
     progress = PrintedProgress()
     card = finetune.finetune(recipe, source, validation, options.out, progress)
     progress.end()
