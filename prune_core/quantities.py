@@ -141,7 +141,7 @@ def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
         Quantity(f"under_attack:{recipe}", f"Accuracy under {recipe}", "Accuracy under attack", "attack", under, f.percent, "higher",
                  "Share of sentences still right after the attacker did its best.", tick=".0%"),
         Quantity(f"success:{recipe}", f"Success of {recipe}", "Attack success rate", "attack", success, f.percent, "lower",
-                 "Of the sentences the model got right, the share the attacker turned wrong.", tick=".0%"),
+                 "Of the sentences the model got right, the share on which the attacker succeeded.", tick=".0%"),
     )  # fmt: skip
 
 

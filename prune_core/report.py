@@ -91,7 +91,7 @@ def _charts(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> Iterato
             chart = plots.against_sparsity(rows, models, quantity)
             yield f"{quantity.title} against sparsity", f"{quantity.gloss} Bars are 95% intervals.", chart
     if len(tables["attack"]):
-        gloss = "Of the sentences a model got right, the share the attacker turned wrong."
+        gloss = "Of the sentences a model got right, the share on which the attacker succeeded."
         yield "Attack success", gloss, plots.success(tables["attack"], models)
     if len(tables["reconstruction"]) and pruned:
         gloss = "How far each block's output is from the dense model's, relative to its size."

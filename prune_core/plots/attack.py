@@ -37,7 +37,7 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
         shared_yaxes=True,
         horizontal_spacing=0.1 / wide,
         vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
-        x_title="Attack success rate (share of attacked sentences turned wrong)",
+        x_title="Attack success rate (share of attacked sentences)",
     )
     for place, recipe in enumerate(recipes):
         cell = {"row": place // wide + 1, "col": place % wide + 1}
@@ -71,8 +71,8 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "cliponaxis": False,
         "error_x": {"array": [high - rate], "arrayminus": [rate - low], "color": fade(color, 0.5), "thickness": 4, "width": 0},
         "marker": {"color": color, "size": 11, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
-        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences "
-        f"turned wrong: {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
+        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences, "
+        f"success rate {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
         f"{percent(row['under_attack'])} under attack<extra></extra>",
     }
 
