@@ -45,7 +45,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     tables = {"accuracy": store.rows("accuracy", ids)}
     quantities = available(tables)
     runs = summary(tables, models, [quantities["accuracy"], quantities["divergence"]])
-    runs["log_kl"] = np.log(runs["divergence"])
+    runs = runs.assign(log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"])
     keys = ["part", "asked"]
     accuracy, closer = (ablation.earned(runs, plans, key)[[*keys, "difference"]] for key in ("accuracy", "log_kl"))
     both = accuracy.merge(closer.assign(ratio=np.exp(closer["difference"]))[[*keys, "ratio"]], on=keys)
