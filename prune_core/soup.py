@@ -189,6 +189,11 @@ Figures = dict[str, Any]
 Measure = Callable[[Sequence[Candidate], Report], Figures]
 
 
+def ranking(found: Mapping[str, Figures], score: str, floor: float) -> list[str]:
+    """Names, best first; what is too wrong to start from comes last, as it may still lift an average: robust fine-tunes do."""
+    return sorted(found, key=lambda name: (found[name]["accuracy"] < floor, -found[name][score]))
+
+
 def greedy(ranked: Sequence[Candidate], score: str, floor: float, measure: Measure, report: Report) -> list[Figures]:
     """An attempt for each candidate, best first: it is taken where the average with it scores no less than the one without.
 
@@ -233,8 +238,8 @@ def cook(plan: Plan, candidates: Sequence[Candidate], validation: Source, folder
         attempts = [{"ingredients": list(by_name), "added": "", "taken": True, **measure(candidates, rest)}]
     else:
         score = SCORES[plan.way]
-        ranked = [by_name[name] for name in sorted(found, key=lambda name: -found[name][score])]
-        attempts = greedy(ranked, score, found[best]["accuracy"] - plan.allowed_loss, measure, rest)
+        floor = found[best]["accuracy"] - plan.allowed_loss
+        attempts = greedy([by_name[name] for name in ranking(found, score, floor)], score, floor, measure, rest)
     final = [attempt for attempt in attempts if attempt["taken"]][-1]
     versus = under_attack(*(pd.DataFrame(figures["outcomes"]) for figures in (found[best], final)))
     bare = lambda row: {key: value for key, value in row.items() if key != "outcomes"}  # noqa: E731

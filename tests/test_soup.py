@@ -40,6 +40,13 @@ def test_greedy_never_takes_an_average_that_is_too_wrong():
     assert walk({"a": 0.5, "b": 0.3, "bc": 0.4}, {"a": 0.5}, floor=0.9) == ["b", "c"]
 
 
+def test_what_is_too_wrong_to_start_from_is_tried_last():
+    found = {"constant": {"accuracy": 0.5, "under_attack": 0.5}, "robust": {"accuracy": 0.88, "under_attack": 0.3},
+             "plain": {"accuracy": 0.91, "under_attack": 0.2}, "second": {"accuracy": 0.9, "under_attack": 0.1}}  # fmt: skip
+    assert soup.ranking(found, "under_attack", 0.9) == ["plain", "second", "constant", "robust"]
+    assert soup.ranking(found, "under_attack", -0.09) == list(found), "with any loss allowed, Algorithm 3's order"
+
+
 def test_the_mean_is_taken_in_fp32_and_whole_numbers_are_left_alone():
     first, second = ({"w": torch.tensor([w], dtype=torch.float16), "ids": torch.tensor([i])} for w, i in ((1.0, 3), (1.0009765625, 5)))
     found = soup.average([first, second])
