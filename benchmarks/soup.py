@@ -65,7 +65,7 @@ def main() -> None:
     candidates = soup.make(recipes, train, held_out, options.out / "candidates", progress)
     soups = {}
     for way in (*soup.SCORES, "uniform"):
-        plan = soup.Plan(way=way, allowed_loss=0.01, attack_examples=options.choose, precision="bf16", max_length=64)
+        plan = soup.Plan(way=way, attack_examples=options.choose, precision="bf16", max_length=64)
         made = soup.cook(plan, candidates, held_out, options.out, progress)
         soups[f"soup {way}"] = soup.Candidate(f"soup {way}", str(options.out / way), {})
         print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)
