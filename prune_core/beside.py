@@ -104,21 +104,14 @@ def _runs(exhibit: Exhibit, study: Study, *keys: str) -> pd.DataFrame:
 
 def _series(study: Study) -> dict[int, str]:
     """Each job's line: its method, and where a study has several forms of it, what they differ in."""
-    plans = {job.id: _plan(job) for job in study.jobs}
+    plans = {job.id: {name: job.experiment.get(name) for name in ("calibration", "evaluation", "checkpoint")} for job in study.jobs}
     names = {}
     for model in study.models:
         same = [plans[other.job] for other in study.models if other.method == model.method and other.job in plans]
         own = plans[model.job]
-        differ = [f"{name} {own[name]}" for name in own if any(str(plan.get(name)) != str(own[name]) for plan in same)]
+        differ = [model.form] * bool(model.form) + [f"{name} {own[name]}" for name in own if any(plan[name] != own[name] for plan in same)]
         names[model.job] = " ".join(filter(None, (model.family, model.pattern, f"({', '.join(differ)})" if differ else "")))
     return names
-
-
-def _plan(job: Job) -> dict[str, Any]:
-    """What makes a job another form of a method, and not another seed or sparsity."""
-    sizes = {name: job.experiment.get(name) for name in ("calibration", "evaluation", "checkpoint")}
-    options = (job.experiment["method"] or {}).get("options", {})
-    return sizes | {name: value for name, value in options.items() if name not in ("sparsity", "pattern")}
 
 
 def _averaged(runs: pd.DataFrame, key: str) -> pd.DataFrame:

@@ -104,7 +104,7 @@ FIXED = (
              "higher", "Share of sentences on which both models predict the same label, right or wrong.", tick=".0%"),
     Quantity("divergence", "Divergence from dense", "Divergence from dense (KL, nats)", "accuracy", partial(_single, column="divergence"),
              f.error, "lower", "How far the predicted probabilities moved, mean Kullback–Leibler divergence; steadier than accuracy.",
-             tick=".2~f"),
+             tick=".2~g"),
     Quantity("error", "Reconstruction error", "Hidden states' relative error", "reconstruction",
              partial(_mean, column="total", part="block"), f.error, "lower",
              "Relative error of the blocks' outputs against dense, mean over blocks.", tick=".2~f"),

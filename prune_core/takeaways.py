@@ -74,8 +74,9 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     if len(rivals) > 1:
         worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
         last = of(rows, worst).iloc[0]
+        whom = name(worst) if worst.family == best.family else f"{worst.family} at the same sparsity"
         sentence += (
-            f"; {worst.family} at the same sparsity keeps {figure.show(last['score'])} "
+            f"; {whom} keeps {figure.show(last['score'])} "
             f"({figure.show(last['low'])} to {figure.show(last['high'])})"
         )
     return sentence + "."
