@@ -141,8 +141,9 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
         return []
     by_job = {model.job: model for model in models}
     chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
-    first = [model.job for model in models if model.seed == models[0].seed]  # of several seeds one: the pages would be crowded
-    picked = _ui.chosen(st.pills, "models", list(by_job), first[:10], label="Models on view", multi=True, format_func=chip)
+    # of several seeds one, and of several forms of a method the full one: the pages would be crowded
+    first = [model.job for model in models if model.seed == models[0].seed and not model.form]
+    picked = _ui.chosen(st.pills, "models", list(by_job), first[:12], label="Models on view", multi=True, format_func=chip)
     levels = list(dict.fromkeys(m.level for m in sorted(models, key=lambda m: (m.pattern != "", m.sparsity)) if not m.is_dense))
     level = "all"
     if len(levels) > 1:
