@@ -27,7 +27,7 @@ def main() -> None:
     found = pd.concat([of_study(Store(), name).assign(study=name) for name in parser.parse_args().studies])
     found["level"] = found["asked"].map("{:.1%}".format)
     points = found.pivot_table(index="part", columns=["study", "level"], values="difference", sort=False)
-    more = found.assign(ratio=np.log(found["ratio"])).pivot_table(index="part", columns="level", values="ratio", sort=False)
+    more = found.pivot_table(index="part", columns="level", values="further", sort=False)
     print(
         "| | " + " | ".join([*(f"{study} {level}" for study, level in points.columns), *(f"KL {level}" for level in more.columns)]) + " |"
     )
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def of_study(store: Store, name: str) -> pd.DataFrame:
-    """A row a part and sparsity: `difference` in accuracy and `ratio` of divergences (geometric mean) from the full form."""
+    """A row a part and sparsity: the `difference` in accuracy from the full form, and `further`, that in log divergence from dense."""
     jobs = [job for job in store.jobs(name) if job.done]
     models, ids = models_of(jobs), [job.id for job in jobs]
     plans = {job.id: job.experiment["method"]["options"] for job in jobs if job.experiment["method"]}
@@ -47,8 +47,8 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     runs = summary(tables, models, [quantities["accuracy"], quantities["divergence"]])
     runs = runs.assign(log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"])
     keys = ["part", "asked"]
-    accuracy, closer = (ablation.earned(runs, plans, key)[[*keys, "difference"]] for key in ("accuracy", "log_kl"))
-    both = accuracy.merge(closer.assign(ratio=np.exp(closer["difference"]))[[*keys, "ratio"]], on=keys)
+    accuracy, further = (ablation.earned(runs, plans, key)[[*keys, "difference"]] for key in ("accuracy", "log_kl"))
+    both = accuracy.merge(further.rename(columns={"difference": "further"}), on=keys)
     full = runs[~runs["job"].isin(plans)]
     print(f"{name}: dense {full['accuracy'].mean():.2%}, n = {full['accuracy_n'].iloc[0]:.0f}, seeds {runs['seed'].nunique()}")
     return both

@@ -19,7 +19,7 @@ from prune_core.experiment import seed_everything
 from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
 from prune_core.methods import METHODS
-from prune_core.plugins import Pair, build, quiet
+from prune_core.plugins import Pair, Rows, build, quiet
 from prune_core.predict import probabilities
 
 RECIPE = "TextFooler (MiniLM)"
@@ -37,7 +37,8 @@ class Bench:
     precision: str = "fp32"  # of the models under attack
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
+    def loaded(self) -> tuple[Any, Any]:
+        """(dense model, tokenizer)."""
         return encoders.load(self.checkpoint)
 
     @cached_property
@@ -45,20 +46,20 @@ class Bench:
         """All calibration sentences, and the evaluation sample."""
         evaluation = next(path for name in ("validation", "test") if (path := self.folder / f"{name}.parquet").is_file())
         source = Source(str(evaluation), calibration=str(self.folder / "train.parquet"))
-        return data.load(source, tuple(self._loaded[0].config.id2label.values())).sampled(0, self.evaluation, 0)
+        return data.load(source, tuple(self.loaded[0].config.id2label.values())).sampled(0, self.evaluation, 0)
 
     @cached_property
     def _dense(self) -> np.ndarray:
-        return self._said(self._loaded[0])
+        return self._said(self.loaded[0])
 
     def draw(self, sentences: int, seed: int) -> data.Examples:
         """A sample of calibration sentences."""
         return self.task.calibration.sample(sentences, seed, data.CALIBRATION_WORDS)
 
-    def figures(self, method: str, settings: Mapping[str, Any], sample: data.Examples | None) -> dict[str, Any]:
+    def figures(self, method: str, settings: Mapping[str, Any], sample: data.Examples) -> dict[str, Any]:
         """Accuracy, mean KL divergence from dense, seconds to prune, and where asked for accuracy under attack with the
         sentences it held on; without a method, of the dense model."""
-        model, tokenizer = self._loaded
+        model, tokenizer = self.loaded
         pruned, seconds = model, 0.0
         if method:
             batches = [batch for batch, _ in data.batches(tokenizer, sample, 32, self.max_length, torch.device("cpu"))]
@@ -73,11 +74,16 @@ class Bench:
         }
         if not self.attack:
             return found
-        seed_everything(0)
-        attack = Attack(recipes=RECIPE, word_examples=self.attack, time_budget=600, precision=self.precision)
-        rows = attack.measure(Pair(model, pruned, tokenizer, self.task, max_length=self.max_length), quiet)
+        rows = self.attacked(pruned, self.task, self.attack)
         held = rows["attack_example"].sort_values("example")["outcome"] == "failed"
         return found | {"under_attack": float(rows["attack"]["under_attack"].iloc[0]), "held": held.tolist()}
 
+    def attacked(self, model: torch.nn.Module, task: data.Task, sentences: int, folder: Path | None = None) -> Rows:
+        """The attack's tables for that many of the task's evaluation sentences; what is done is kept in the folder."""
+        seed_everything(0)
+        attack = Attack(recipes=RECIPE, word_examples=sentences, time_budget=600, precision=self.precision)
+        dense, tokenizer = self.loaded
+        return attack.measure(Pair(dense, model, tokenizer, task, max_length=self.max_length, folder=folder), quiet)
+
     def _said(self, model: torch.nn.Module) -> np.ndarray:
-        return probabilities(model, self._loaded[1], self.task.evaluation, 64, self.max_length)
+        return probabilities(model, self.loaded[1], self.task.evaluation, 64, self.max_length)

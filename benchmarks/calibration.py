@@ -20,12 +20,9 @@ import pandas as pd
 import torch
 from scipy.stats import bootstrap
 
-from benchmarks.bench import RECIPE, Bench
-from prune_core import PruneError, data, encoders
-from prune_core.experiment import seed_everything
+from benchmarks.bench import Bench
+from prune_core import PruneError, data
 from prune_core.formatting import percent, points
-from prune_core.measures.attack import Attack
-from prune_core.plugins import Pair, quiet
 from prune_core.robustness import successes
 
 KINDS = ("clean", "attacked", "mix")
@@ -66,12 +63,8 @@ def main() -> None:
 
 def attacked(bench: Bench, options: argparse.Namespace) -> pd.DataFrame:
     """Rows of `attack_example` of the training sentences that the attack flipped."""
-    model, tokenizer = encoders.load(options.checkpoint)
-    seed_everything(0)
     task = replace(bench.task, evaluation=bench.draw(options.pool, 0))
-    pair = Pair(model, model, tokenizer, task, max_length=options.max_length, folder=options.out)
-    rows = Attack(recipes=RECIPE, word_examples=options.pool, time_budget=600, precision="bf16").measure(pair, quiet)
-    flipped = successes(rows["attack_example"])
+    flipped = successes(bench.attacked(bench.loaded[0], task, options.pool, options.out)["attack_example"])
     if len(flipped) < options.draws * options.sentences:
         raise PruneError(f"The attack flipped {len(flipped)} of {options.pool} sentences; give a larger --pool or a smaller --sentences.")
     return flipped

@@ -1,6 +1,6 @@
 """Accuracy after pruning, against the dense model: every method, sparsity and pattern, mean of several calibration draws.
 
-python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512] [--seeds 3]
+    python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512] [--seeds 3]
 """
 
 from __future__ import annotations
