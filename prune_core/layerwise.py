@@ -22,7 +22,7 @@ from .encoders import GROUPS, PARTS, Block, blocks, embed
 from .masks import WeightMethod
 from .moments import Stats, adaptive_weight
 from .plugins import Batch, Report, Rows, option
-from .solvers import damped, refit
+from .solvers import refit
 
 REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
 
@@ -85,7 +85,7 @@ class LayerwiseMethod(WeightMethod):
         if not self.refit_steps:
             return solved
         target, _ = adaptive_weight(weight, stats, REFIT_DAMPING)
-        H, _, _ = stats.once(("damped", REFIT_DAMPING), lambda: damped(stats.gram, REFIT_DAMPING))
+        H, _, _ = stats.damped(REFIT_DAMPING)
         return solved._replace(weight=refit(solved.weight, target, H, self.refit_steps))
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
@@ -205,7 +205,7 @@ def _sparsities(method: LayerwiseMethod, stack: Sequence[Block], dense: Stream, 
     for index, block in enumerate(stack):
         report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
         for group, parts in enumerate(GROUPS):
-            H, _, _ = damped(collect({"gram"}, dense, None).centred().gram, REFIT_DAMPING)
+            H, _, _ = collect({"gram"}, dense, None).centred().damped(REFIT_DAMPING)
             curves += [curve(block.linears[part].weight.float(), H, kept) for part in parts]
             sizes += [block.linears[part].weight.numel() for part in parts]
             dense.advance(block, group)

@@ -43,6 +43,10 @@ class Stats:
             self.memo[key] = compute()
         return self.memo[key]
 
+    def damped(self, ridge: float) -> tuple[Tensor, Tensor, float]:
+        """The gram as `solvers.damped` gives it, once for each ridge."""
+        return self.once(("damped", ridge), lambda: damped(self.gram, ridge))
+
     def centred(self) -> Stats:
         """The same with the means taken out: the statistics of a fit that has a free bias."""
         if "centred" not in self.memo:
@@ -67,7 +71,7 @@ def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tenso
     if stats.cross is None:
         return weight, 0.0
     cross, carry = stats.cross, stats.carry
-    H, factor, used = stats.once(("damped", epsilon), lambda: damped(stats.gram, epsilon))
+    H, factor, used = stats.damped(epsilon)
     adapt = stats.once("adapt", lambda: torch.cholesky_solve((cross + (H - stats.gram)).T, factor).T)  # maps W to W̄
     lift = None if carry is None else stats.once("lift", lambda: torch.cholesky_solve(carry.T, factor).T)
     return weight @ adapt if lift is None else weight @ adapt + lift, used

@@ -19,7 +19,7 @@ from ..layerwise import LayerwiseMethod, Solved, Stream, damping_option
 from ..masks import lowest
 from ..moments import Stats, adaptive_weight, fitted_bias
 from ..plugins import option
-from ..solvers import Choose, admm, column_sweep, damped, exact_obs, jointly, refit, separately, spectrum, upper_factor
+from ..solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
 
 JOINT_WAYS = 100  # to choose the weights of one group together
 
@@ -72,18 +72,19 @@ class AKR(LayerwiseMethod):
     fit = solve  # which refits before it fits the bias
 
     def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
-        gram = fit.gram if fit.dense_gram is None else fit.dense_gram
+        dense_gram = fit.dense_gram
+        base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
-            H, factor, used = fit.once("damped", lambda: damped(gram, self.damping))
-            inverse = fit.once("inverse", lambda: torch.cholesky_inverse(factor))
+            H, factor, used = base.damped(self.damping)
+            inverse = base.once("inverse", lambda: torch.cholesky_inverse(factor))
             count = int(lowest(target[:1], self.sparsity).sum())
             return exact_obs(target, inverse, count, self.keep_of), used
         if self.solver == "admm":
-            H, _, used = fit.once("damped", lambda: damped(gram, self.damping))
-            basis = fit.once("spectrum", lambda: spectrum(H))
+            H, _, used = base.damped(self.damping)
+            basis = base.once("spectrum", lambda: spectrum(H))
             pruned = admm(target, basis, lambda scores: self.choose(scores, per_row=False), self.rounds)
         else:
-            U, H, used = fit.once("upper", lambda: upper_factor(gram, self.damping))
+            U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
             pruned = column_sweep(target, U, self._choice(), self.block_size, self.keep_of[1])
         return refit(pruned, target, H, self.refit_steps), used
 
