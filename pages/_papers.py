@@ -15,7 +15,6 @@ from prune_core.present import models_of
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 HEIGHTS = {1: 420, 2: 340}
-MOST_FORMS = 3  # of one method; where there are more, as in an ablation, only the full one is drawn
 LABELS = {"model": "Model", "task": "Task", "attack": "Attack"}
 
 
@@ -45,9 +44,7 @@ def section(view: _frame.View) -> None:
 def _whole(view: _frame.View) -> Study:
     """All finished runs of the study on view, whatever models the sidebar shows: a mean needs every seed."""
     jobs = [job for job in view.jobs if job.done]
-    models = models_of(jobs)
-    forms = {method: {model.form for model in models if model.method == method} for method in {model.method for model in models}}
-    whole = replace(view, models=tuple(model for model in models if not model.form or len(forms[model.method]) <= MOST_FORMS))
+    whole = replace(view, models=tuple(models_of(jobs)))
     return Study(jobs, whole.models, {name: whole.rows(name) for name in TABLES})
 
 
@@ -71,7 +68,7 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
         parts.append("They were read off a plot, with an error of about half a point, which their bars show.")
     if any(points["own"].any() for points in drawn.values()):
         parts.append("Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval).")
-        parts.append(f"Of a method that ran in more than {MOST_FORMS} forms, the full one.")
+        parts.append(f"Of a method that ran in more than {beside.MOST_FORMS} forms, the full one.")
     else:
         parts.append("This study has no figures to draw here.")
     if exhibit.across == "layer":

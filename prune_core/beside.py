@@ -5,6 +5,7 @@ Knows nothing of plotly, Streamlit or SQL.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from .papers import TASKS, Exhibit
 from .quantities import available, summary
 from .store import Job
 
+MOST_FORMS = 3  # of one method; where there are more, as in an ablation, only the full one is drawn
 READ_OFF = 0.005  # about how far a figure that was read off a plot may be wrong
 OWN = {"AKR": "akr", "K-prune": "kprune", "Kwon et al.": "kwon"}  # a paper's name for a method -> ours
 POINT = ["series", "method", "own", "adversarial", "x", "value", "low", "high", "told", "seeds", "n"]  # seeds and n of the study's
@@ -71,9 +73,10 @@ def sample(points: pd.DataFrame) -> str:
 
 
 def drawn(exhibit: Exhibit, study: Study) -> list[Model]:
-    """The models whose sparsity is a share of what the paper's is of; dense belongs to both."""
-    flops = exhibit.setup["removed"] == "FLOPs"
-    return [model for model in ordered(study.models) if model.is_dense or model.structured == flops]
+    """The models whose sparsity is a share of what the paper's is of, and of a method in many forms its full one; dense always."""
+    flops, forms = exhibit.setup["removed"] == "FLOPs", Counter(method for method, _ in {(m.method, m.form) for m in study.models})
+    few = [model for model in ordered(study.models) if not model.form or forms[model.method] <= MOST_FORMS]
+    return [model for model in few if model.is_dense or model.structured == flops]
 
 
 def recipe_of(attack: str, study: Study) -> str:
@@ -109,8 +112,9 @@ def _series(study: Study) -> dict[int, str]:
     for model in study.models:
         same = [plans[other.job] for other in study.models if other.method == model.method and other.job in plans]
         own = plans[model.job]
-        differ = [model.form] * bool(model.form) + [f"{name} {own[name]}" for name in own if any(plan[name] != own[name] for plan in same)]
-        names[model.job] = " ".join(filter(None, (model.family, model.pattern, f"({', '.join(differ)})" if differ else "")))
+        differ = (f"{name} {own[name]}" for name in own if any(plan[name] != own[name] for plan in same))
+        told = ", ".join(filter(None, (model.form, *differ)))
+        names[model.job] = " ".join(filter(None, (model.family, model.pattern, told and f"({told})")))
     return names
 
 

@@ -69,7 +69,7 @@ def models_of(jobs: Sequence[Job]) -> list[Model]:
     for job in jobs:
         if method := job.experiment.get("method"):
             plans.setdefault(method["name"], {})[job.id] = method["options"]
-    form = {id: told for own in plans.values() for id, told in forms(own).items() if told}
+    form = {id: told for own in plans.values() for id, told in forms(own).items()}
     labels = {job.id: " · ".join(filter(None, (job.label, form.get(job.id)))) for job in jobs}
     shared = Counter(labels.values())
     named = {id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()}
