@@ -40,6 +40,8 @@ def main() -> None:
 def of_study(store: Store, name: str) -> pd.DataFrame:
     """A row a part and sparsity: the `difference` in accuracy from the full form, and `further`, that in log divergence from dense."""
     jobs = [job for job in store.jobs(name) if job.done]
+    if not jobs:
+        raise SystemExit(f"{name}: this store has no finished run of that study; python -m prune_core jobs lists them.")
     models, ids = models_of(jobs), [job.id for job in jobs]
     plans = {job.id: job.experiment["method"]["options"] for job in jobs if job.experiment["method"]}
     tables = {"accuracy": store.rows("accuracy", ids)}
