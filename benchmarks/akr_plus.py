@@ -25,6 +25,7 @@ from benchmarks.bench import RECIPE, Bench
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("", {}),
     "sparsegpt": ("sparsegpt", {}),
+    "plain akr": ("akr", {"refit_steps": 0, "residual": "off"}),  # no more than the paper has, with SparseGPT's sweep
     "akr": ("akr", {}),
     "akr_plus": ("akr_plus", {}),
     "akr by error": ("akr", {"allocation": "error"}),

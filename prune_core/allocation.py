@@ -22,14 +22,17 @@ def kept_shares(sparsity: float) -> list[float]:
     return sorted({min(1.0, factor * (1 - sparsity)) for factor in FACTORS})
 
 
-def curve(weight: Tensor, H: Tensor, kept: Sequence[float]) -> list[float]:
+def curve(weight: Tensor, H: Tensor, kept: Sequence[float], outputs: Tensor | None = None) -> list[float]:
     """The share of the output's energy that is lost, tr(ΔHΔᵀ)/tr(WHWᵀ), at each share of kept weights.
 
-    Wanda's choice and a short refit: at any sparsity about as much above the error of a careful solver, so that what
-    matters here, where curves rise, is found at little cost.
+    Where it is known what the outputs' errors are worth (`outputs`, G), losses of all matrices are of one kind, and the loss
+    is Σᵢ Gᵢᵢ(ΔHΔᵀ)ᵢᵢ itself. Wanda's choice and a short refit: at any sparsity about as much above the error of a careful
+    solver, so that what matters here, where curves rise, is found at little cost.
     """
+    if outputs is not None:
+        weight = weight * outputs.diagonal().sqrt()[:, None]
     scores = weight.abs() * H.diagonal().sqrt()
-    energy = ((weight @ H) * weight).sum()
+    energy = ((weight @ H) * weight).sum() if outputs is None else 1.0
     lost = []
     for share in kept:
         pruned = refit(weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from . import PruneError
 from .allocation import by_error, curve, kept_shares
 from .encoders import GROUPS, PARTS, Block, blocks, embed
+from .fisher import ALL_ALIKE, Fisher, fisher
 from .masks import WeightMethod
 from .moments import Stats, adaptive_weight
 from .plugins import Batch, Report, Rows, option
@@ -124,8 +125,11 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     return Stream([embed(model, batch) for batch in batches])
 
 
-def collect(needs: Collection[str], pruned: Stream, dense: Stream | None) -> Stats:
-    """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same."""
+def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, weights: Sequence[Tensor] | None = None) -> Stats:
+    """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same.
+
+    `weights`, (tokens,) for each batch with a mean of 1, say how much each token counts.
+    """
     first = pruned.inputs[0]
     width = first.shape[-1]
     zeros = lambda *shape: torch.zeros(shape, device=first.device, dtype=torch.float32)  # noqa: E731
@@ -144,20 +148,22 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None) -> Sta
             stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
     for i, x in enumerate(pruned.inputs):
         x = x.float()
-        stats.gram.addmm_(x.T, x)
-        stats.total += x.sum(0)
+        w = 1.0 if weights is None else weights[i][:, None]
+        counted = x * w
+        stats.gram.addmm_(counted.T, x)
+        stats.total += counted.sum(0)
         stats.tokens += len(x)
         if dense is None or stats.cross is None:
             continue
         dense_x = dense.inputs[i].float()
-        stats.cross.addmm_(dense_x.T, x)
-        stats.dense_total += dense_x.sum(0)
+        stats.cross.addmm_(dense_x.T, counted)
+        stats.dense_total += (dense_x * w).sum(0)
         if stats.dense_gram is not None:
-            stats.dense_gram.addmm_(dense_x.T, dense_x)
+            stats.dense_gram.addmm_((dense_x * w).T, dense_x)
         if stats.carry is not None and stats.carry_total is not None:
             lacking = (dense.residuals[i] - pruned.residuals[i]).float()
-            stats.carry.addmm_(lacking.T, x)
-            stats.carry_total += lacking.sum(0)
+            stats.carry.addmm_(lacking.T, counted)
+            stats.carry_total += (lacking * w).sum(0)
     if dense is None:
         stats.dense_total = stats.total
     if not torch.isfinite(stats.gram).all():
@@ -171,18 +177,19 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     pruned = stream(model, batches)
     dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
-    sparsities = _sparsities(method, stack, pruned.twin(), report)
+    worth = fisher(model, batches, report) if "fisher" in method.needs else [ALL_ALIKE] * len(stack)
+    sparsities = _sparsities(method, stack, pruned.twin(), worth, report)
     for index, block in enumerate(stack):
         ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
         for group, parts in enumerate(GROUPS):
             report((index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}")
             same = index == 0 and group == 0
-            stats = collect(method.needs, ahead or pruned, None if same else dense)
+            stats = collect(method.needs, ahead or pruned, None if same else dense, worth[index].tokens[group])
             for path in filter(None, (dense, ahead)):
                 path.advance(block, group)  # with the dense weights, which the next lines replace
             for part in parts:
                 own = replace(method, sparsity=sparsities[index][part], allocation="uniform")
-                rows.append({"block": index, "part": part, **_solve(own, block.linears[part], stats)})
+                rows.append({"block": index, "part": part, **_solve(own, block.linears[part], stats, worth[index].outputs.get(part))})
             last = index == len(stack) - 1 and group == len(GROUPS) - 1
             if not last or dense is not None:
                 pruned.advance(block, group)
@@ -193,7 +200,9 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     return rows
 
 
-def _sparsities(method: LayerwiseMethod, stack: Sequence[Block], dense: Stream, report: Report) -> list[dict[str, float]]:
+def _sparsities(
+    method: LayerwiseMethod, stack: Sequence[Block], dense: Stream, worth: Sequence[Fisher], report: Report
+) -> list[dict[str, float]]:
     """The sparsity of every block's parts. By error, the dense model is walked once before, to measure how errors grow."""
     if method.allocation != "error":
         listed = method.of_blocks or [method.sparsity] * len(stack)
@@ -205,17 +214,17 @@ def _sparsities(method: LayerwiseMethod, stack: Sequence[Block], dense: Stream, 
     for index, block in enumerate(stack):
         report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
         for group, parts in enumerate(GROUPS):
-            H, _, _ = collect({"gram"}, dense, None).centred().damped(REFIT_DAMPING)
-            curves += [curve(block.linears[part].weight.float(), H, kept) for part in parts]
+            H, _, _ = collect({"gram"}, dense, None, worth[index].tokens[group]).centred().damped(REFIT_DAMPING)
+            curves += [curve(block.linears[part].weight.float(), H, kept, worth[index].outputs.get(part)) for part in parts]
             sizes += [block.linears[part].weight.numel() for part in parts]
             dense.advance(block, group)
     shares = by_error(curves, kept, sizes, method.sparsity)
     return [dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True)) for start in range(0, len(shares), len(PARTS))]
 
 
-def _solve(method: LayerwiseMethod, linear: nn.Linear, stats: Stats) -> dict[str, Any]:
+def _solve(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Tensor | None) -> dict[str, Any]:
     started = time.perf_counter()
-    solved = method.fit(linear.weight.float(), linear.bias.float(), stats)
+    solved = method.fit(linear.weight.float(), linear.bias.float(), replace(stats, outputs=outputs))
     linear.weight.copy_(solved.weight)
     linear.bias.copy_(solved.bias)
     zeros = 1 - torch.count_nonzero(linear.weight).item() / linear.weight.numel()

@@ -6,7 +6,7 @@ Knows nothing of models, streams or methods.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Stats:
     carry_total: Tensor | None = None  # Σ (r − r̂)
     tokens: int = 0
     dense_gram: Tensor | None = None  # Σ xxᵀ, where a method asks for it
+    outputs: Tensor | None = None  # (outputs, outputs) what errors at the outputs of one Linear are worth (fisher.py); None: all alike
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -58,7 +59,7 @@ class Stats:
             if self.carry is not None and self.carry_total is not None:
                 carry, carry_mean = self.carry - torch.outer(self.carry_total, mean), self.carry_total / self.tokens
             self.memo["centred"] = Stats(gram, cross, mean, dense_mean, carry, carry_mean, 1, dense_gram)
-        return self.memo["centred"]
+        return replace(self.memo["centred"], outputs=self.outputs)
 
 
 def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tensor, float]:

@@ -97,25 +97,30 @@ def column_sweep(weight: Tensor, U: Tensor, choose: Choose, width: int = 128, gr
     return W
 
 
-def refit(pruned: Tensor, target: Tensor, H: Tensor, steps: int) -> Tensor:
-    """Move the kept weights of each row towards the least-squares refit of `target` on them: min (w−w̄)H(w−w̄)ᵀ, zeros stay.
+def refit(pruned: Tensor, target: Tensor, H: Tensor, steps: int, G: Tensor | None = None) -> Tensor:
+    """Move the kept weights towards the least-squares refit of `target` on them: min tr(G(W−W̄)H(W−W̄)ᵀ), zeros stay.
 
     That refit is where ExactOBS ends and where a sweep, which only looks to its right, falls short. Conjugate gradients
-    with a diagonal preconditioner, all rows at once: a step is one matrix product, and no row needs a factor of its own.
+    with a diagonal preconditioner: a step is one matrix product, and no row needs a factor of its own. Without G, what the
+    outputs' errors are worth, rows are problems of their own; with it they are one.
     """
-    keep, scale = (pruned != 0).to(pruned.dtype), H.diagonal().reciprocal()
+    keep = (pruned != 0).to(pruned.dtype)
+    scale = (H.diagonal() if G is None else torch.outer(G.diagonal(), H.diagonal())).reciprocal()
+    curved = lambda w: (w @ H if G is None else G @ w @ H).mul_(keep)  # noqa: E731
+    summed = lambda w: w.sum(1, keepdim=True) if G is None else w.sum()  # noqa: E731
+    tiny = torch.finfo(pruned.dtype).tiny
     w = pruned.clone()
-    r = ((target - w) @ H).mul_(keep)
+    r = curved(target - w)
     p = z = r * scale
-    rz = (r * z).sum(1, keepdim=True)
+    rz = summed(r * z)
     for _ in range(steps):
-        Hp = (p @ H).mul_(keep)
-        step = rz / (p * Hp).sum(1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)  # a row that has arrived stays
+        Hp = curved(p)
+        step = rz / summed(p * Hp).clamp_min(tiny)  # a row that has arrived stays
         w.addcmul_(p, step)
         r.addcmul_(Hp, step, value=-1)
         z = r * scale
-        rz, before = (r * z).sum(1, keepdim=True), rz
-        p = z + p * (rz / before.clamp_min(torch.finfo(w.dtype).tiny))
+        rz, before = summed(r * z), rz
+        p = z + p * (rz / before.clamp_min(tiny))
     return w
 
 
@@ -133,21 +138,27 @@ def spectrum(H: Tensor) -> Spectrum:
     return Spectrum(scale, *torch.linalg.eigh(H / torch.outer(scale, scale)))
 
 
-def admm(target: Tensor, basis: Spectrum, choose: Callable[[Tensor], Tensor], steps: int) -> Tensor:
+def admm(target: Tensor, inputs: Spectrum, choose: Callable[[Tensor], Tensor], steps: int, outputs: Spectrum | None = None) -> Tensor:
     """Alternate between the least-squares fit of `target` and the nearest matrix with the zeros that `choose` wants.
 
-    min (w−w̄)H(w−w̄)ᵀ over every choice of zeros, so where a sweep decides once on each column, here the mask moves while the
-    penalty rises from round to round (ADMM; with a fixed mask and penalty Boža 2024). `choose` sees absolute weights
-    (rows, columns), each times the size of its input. The answer has the zeros; `refit` makes the rest exact.
+    min tr(G(W−W̄)H(W−W̄)ᵀ) over every choice of zeros, so where a sweep decides once on each column, here the mask moves while
+    the penalty rises from round to round (ADMM; with a fixed mask and penalty Boža 2024). `inputs` is of H, `outputs` of G,
+    which is the identity where there is none. `choose` sees absolute weights (rows, columns), each times the size of its
+    input and its output. The answer has the zeros; `refit` makes the rest exact.
     """
-    scale, values, Q = basis
+    scale, values, Q = inputs
+    turned, back = lambda w: w @ Q, lambda w: w @ Q.T
+    if outputs is not None:
+        rows, row_values, P = outputs
+        scale, values = torch.outer(rows, scale), torch.outer(row_values, values)
+        turned, back = lambda w: P.T @ w @ Q, lambda w: P @ w @ Q.T
     goal = target * scale
-    pulled = (goal @ Q) * values  # w̄H in the eigenbasis
+    pulled = turned(goal) * values  # GW̄H in the eigenbases
     z = goal.masked_fill(choose(goal.abs()), 0)
     dual, penalty = torch.zeros_like(z), PENALTY
     rise = PENALTY_RISE ** (1 / max(1, steps - 1))
     for _ in range(steps):
-        fitted = ((pulled + (z - dual) @ Q * penalty) / (values + penalty)) @ Q.T
+        fitted = back((pulled + turned(z - dual) * penalty) / (values + penalty))
         dual += fitted
         z = dual.masked_fill(choose(dual.abs()), 0)
         dual = (dual - z) / rise  # a scaled dual, so it shrinks as the penalty grows

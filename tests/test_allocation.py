@@ -37,3 +37,11 @@ def test_a_curve_falls_to_zero_where_everything_is_kept() -> None:
     x = torch.randn(200, 16, generator=dice)
     found = curve(torch.randn(8, 16, generator=dice), x.T @ x, [0.25, 0.5, 1.0])
     assert found == sorted(found, reverse=True) and found[0] < 1 and found[-1] < 1e-6
+
+
+def test_where_outputs_have_a_worth_a_curve_is_in_its_unit() -> None:
+    dice = torch.Generator().manual_seed(0)
+    x, weight, kept = torch.randn(200, 16, generator=dice), torch.randn(8, 16, generator=dice), [0.25, 0.5]
+    H = x.T @ x
+    whole = float(((weight @ H) * weight).sum())
+    assert curve(weight, H, kept, 3 * torch.eye(8)) == pytest.approx([3 * whole * share for share in curve(weight, H, kept)])

@@ -89,6 +89,34 @@ def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
         torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 
 
+def coupled(G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Least squares of a whole matrix on its kept weights, where the outputs' errors are worth G."""
+    whole, kept = torch.kron(G, H), keep.flatten()
+    answer = torch.zeros_like(weight).flatten()
+    answer[kept] = torch.linalg.solve(whole[kept][:, kept], whole[kept] @ weight.flatten())
+    return answer.view_as(weight)
+
+
+def test_the_refit_where_outputs_go_together_is_least_squares_of_the_whole_matrix() -> None:
+    weight, gram = problem()
+    _, G = problem(columns=6, seed=1)
+    H, G = damped(gram, 0.01)[0], damped(G, 0.1)[0]
+    gone = lowest(weight.abs(), 0.5)
+    wanted = coupled(G, H, weight, ~gone)
+    torch.testing.assert_close(refit(weight.masked_fill(gone, 0), weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6)
+    found = admm(weight, spectrum(H), lambda _: gone, 10, spectrum(G))
+    torch.testing.assert_close(refit(found, weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6)
+
+
+def test_admm_where_outputs_go_together_leaves_less_of_their_error() -> None:
+    weight, gram = problem(rows=20)
+    H, G = damped(gram, 0.01)[0], damped(problem(columns=20, seed=1)[1], 0.1)[0]
+    choose = lambda scores: lowest(scores, 0.5, per_row=False)  # noqa: E731
+    found = {name: admm(weight, spectrum(H), choose, 30, outputs) for name, outputs in (("alike", None), ("worth", spectrum(G)))}
+    left = {name: float((G @ (weight - new) @ H * (weight - new)).sum()) for name, new in found.items()}
+    assert left["worth"] < 0.6 * left["alike"]
+
+
 def test_sweep_that_removes_nothing_is_the_identity() -> None:
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.01)

@@ -47,6 +47,9 @@ class AKR(LayerwiseMethod):
         "auto", "Adaptive weights make up for what the residual stream lacks, too (not in the paper); auto: for patterns, and from 80% on",
         choices=("auto", "on", "off"),
     )  # fmt: skip
+    fisher: bool = option(
+        False, "Count an error by what it does to the prediction, by the gradients of the dense model (not in the paper)"
+    )
     bias: bool = option(True, "Fit the biases too")
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
@@ -60,6 +63,7 @@ class AKR(LayerwiseMethod):
         wanted = {
             "carry": self.adaptive_weights and (self.residual == "on" or self.residual == "auto" and high),
             "dense_gram": not self.adaptive_hessian,
+            "fisher": self.fisher,
         }
         return {"gram", "cross", *(name for name, yes in wanted.items() if yes)}
 
@@ -72,21 +76,24 @@ class AKR(LayerwiseMethod):
     fit = solve  # which refits before it fits the bias
 
     def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
-        dense_gram = fit.dense_gram
+        dense_gram, G = fit.dense_gram, fit.outputs
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
             H, factor, used = base.damped(self.damping)
             inverse = base.once("inverse", lambda: torch.cholesky_inverse(factor))
             count = int(lowest(target[:1], self.sparsity).sum())
-            return exact_obs(target, inverse, count, self.keep_of), used
+            pruned = exact_obs(target, inverse, count, self.keep_of)
+            return pruned if G is None else refit(pruned, target, H, self.refit_steps, G), used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
-            basis = base.once("spectrum", lambda: spectrum(H))
-            pruned = admm(target, basis, lambda scores: self.choose(scores, per_row=False), self.rounds)
+            inputs = base.once("spectrum", lambda: spectrum(H))
+            outputs = None if G is None else spectrum(G)
+            pruned = admm(target, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds, outputs)
         else:
             U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
-            pruned = column_sweep(target, U, self._choice(), self.block_size, self.keep_of[1])
-        return refit(pruned, target, H, self.refit_steps), used
+            rows = 1.0 if G is None else G.diagonal().sqrt()[:, None]  # the sweep compares rows, and does no more across them
+            pruned = column_sweep(target * rows, U, self._choice(), self.block_size, self.keep_of[1]) / rows
+        return refit(pruned, target, H, self.refit_steps, G), used
 
     def _choice(self) -> Choose:
         """Weights of a small pattern's group are judged together, as 2:4 has 6 ways and 4:8 has 70; others one by one."""

@@ -10,7 +10,7 @@ from .akr import AKR
 
 @dataclass(frozen=True)
 class AKRPlus(AKR):
-    """AKR whose masks are chosen by ADMM, at sparsities shared out by error."""
+    """AKR whose masks are chosen by ADMM, at sparsities shared out by error, where errors count by what they do to the prediction."""
 
     name = "akr_plus"
     title = "AKR-plus"
@@ -18,3 +18,4 @@ class AKRPlus(AKR):
     paper = "AKR (Li et al., EMNLP 2023), with ADMM as in Boža, Fast and Effective Weight Update for Pruned LLMs, TMLR 2024"
     solver: str = preset(AKR, "solver", "admm")
     allocation: str = preset(AKR, "allocation", "error")
+    fisher: bool = preset(AKR, "fisher", True)
