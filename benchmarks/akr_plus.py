@@ -1,7 +1,7 @@
 """Which combination of AKR's options is best at high sparsity: accuracy, divergence from dense and accuracy under attack.
 
     python -m benchmarks.akr_plus --checkpoints sst2=../shared/models/sst2-minilm ag_news=FOLDER imdb=FOLDER \\
-        --variants dense sparsegpt akr akr_plus --threads 1 --attack 100 --precision bf16 --out akr_plus.json
+        --variants dense sparsegpt "plain akr" akr akr_plus --threads 1 --attack 100 --precision bf16 --out akr_plus.json
 
 Every variant prunes the same draws of calibration sentences, is judged on the same evaluation sentences, and attacked on the
 same ones. Results are kept in the JSON file as they come: the same command goes on where it was stopped. Make a checkpoint by
@@ -30,9 +30,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "akr_plus": ("akr_plus", {}),
     "akr by error": ("akr", {"allocation": "error"}),
     "akr by admm": ("akr", {"solver": "admm"}),
-    "akr_plus, no residual": ("akr_plus", {"residual": "off"}),
-    "akr_plus, less damping": ("akr_plus", {"damping": 0.003, "epsilon": 0.003}),
-    "akr_plus, 60 rounds": ("akr_plus", {"rounds": 60}),
+    "akr by fisher": ("akr", {"fisher": True}),
+    "akr_plus, no fisher": ("akr_plus", {"fisher": False}),
 }
 
 

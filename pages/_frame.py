@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -20,6 +21,9 @@ from prune_core.present import models_of
 from prune_core.store import Job, Status, Store
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
+
+
+CHIPS = 30  # so many models are shown as chips of their own
 
 
 @dataclass(frozen=True)
@@ -135,15 +139,19 @@ def _newest(found: list[Job]) -> list[Job]:
 
 
 def _choose_models(found: list[Job], dark: bool) -> list[Model]:
-    """Chips in the models' colours, and the sparsity that all views can be narrowed to."""
+    """Chips in the models' colours, a list to search where they are many, and the sparsity that all views can be narrowed to."""
     models = models_of([job for job in found if job.done])
     if not models:
         return []
     by_job = {model.job: model for model in models}
-    chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
+    draw: Any = st.pills if len(models) <= CHIPS else st.multiselect  # whose chips take no colour
+    dot = lambda model: f':color[●]{{foreground="{model.color(dark)}"}} ' if draw is st.pills else ""  # noqa: E731
     # of several seeds one, and of several forms of a method the full one: the pages would be crowded
     first = [model.job for model in models if model.seed == models[0].seed and not model.form]
-    picked = _ui.chosen(st.pills, "models", list(by_job), first[:12], label="Models on view", multi=True, format_func=chip)
+    picked = _ui.chosen(
+        draw, "models", list(by_job), first[:12], label="Models on view", multi=True,
+        format_func=lambda job: dot(by_job[job]) + by_job[job].label,
+    )  # fmt: skip
     levels = list(dict.fromkeys(m.level for m in sorted(models, key=lambda m: (m.pattern != "", m.sparsity)) if not m.is_dense))
     level = "all"
     if len(levels) > 1:

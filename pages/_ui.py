@@ -45,7 +45,7 @@ def chosen(draw: Callable[..., Any], name: str, options: Sequence[Any], default:
         keywords["index"] = list(options).index(start)
     else:
         keywords["value" if draw is st.select_slider else "default"] = start
-    if multi:
+    if multi and draw is not st.multiselect:
         keywords["selection_mode"] = "multi"
     value = draw(options=list(options), key=key, **keywords)
     if value is None:

@@ -236,6 +236,15 @@ def test_the_view_comes_from_the_link_and_survives_pages(store):
     assert at.query_params["study"] == "Demo" and at.query_params["models"] == f"{ids[0]},{ids[6]}"
 
 
+def test_where_there_are_many_models_the_sidebar_has_a_list_to_search(store, monkeypatch):
+    monkeypatch.setattr("pages._frame.CHIPS", 5)
+    ids = sample_rows.fill(store, 40)
+    at = opened("overview", models=f"{ids[0]},{ids[6]}")
+    found = at.multiselect(key="choice-models")
+    assert [found.format_func(job) for job in found.value] == ["Dense", "AKR 70%"] and len(found.options) == len(ids)
+    assert [model.label for model in at.session_state["view"].models] == ["Dense", "AKR 70%"]
+
+
 def test_the_sparsity_choice_narrows_all_views(store):
     sample_rows.fill(store, 40)
     at = opened("compare", sparsity="50%")
