@@ -34,7 +34,10 @@ ALL_ALIKE = Fisher({}, [None] * len(GROUPS))  # where a method asks for none
 
 
 def fisher(model: nn.Module, batches: Sequence[Batch], report: Report = quiet, probes: int = PROBES) -> list[Fisher]:
-    """Of every block, from one forward and `probes` backward passes over the sample."""
+    """Of every block, from one forward and `probes` backward passes over the sample; holds the activations of one batch.
+
+    A G for each Linear is as large as its outputs squared: 0.6 GB in all for BERT-base, 2.1 GB for BERT-large.
+    """
     stack = blocks(model)
     grams: list[dict[str, Tensor]] = [{} for _ in stack]
     tokens: list[list[list[Tensor]]] = [[[] for _ in GROUPS] for _ in stack]

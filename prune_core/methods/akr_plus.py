@@ -10,11 +10,11 @@ from .akr import AKR
 
 @dataclass(frozen=True)
 class AKRPlus(AKR):
-    """AKR whose masks are chosen by ADMM, at sparsities shared out by error, where errors count by what they do to the prediction."""
+    """AKR whose masks are chosen by ADMM at sparsities shared out by error, where an error counts by what it does to the prediction."""
 
     name = "akr_plus"
     title = "AKR-plus"
-    summary = "AKR with a mask that moves while the rest is fitted, and more weights where they matter: best at high sparsity, slower"
+    summary = "AKR that counts errors by what they do to the prediction, with a mask that moves: best at high sparsity, slower"
     paper = "AKR (Li et al., EMNLP 2023), with ADMM as in Boža, Fast and Effective Weight Update for Pruned LLMs, TMLR 2024"
     solver: str = preset(AKR, "solver", "admm")
     allocation: str = preset(AKR, "allocation", "error")
