@@ -146,10 +146,10 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, weight
         if "carry" in needs and pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
             outputs = pruned.residuals[0].shape[-1]
             stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
+    counts = lambda x, i: x if weights is None else x * weights[i][:, None]  # noqa: E731
     for i, x in enumerate(pruned.inputs):
         x = x.float()
-        w = 1.0 if weights is None else weights[i][:, None]
-        counted = x * w
+        counted = counts(x, i)
         stats.gram.addmm_(counted.T, x)
         stats.total += counted.sum(0)
         stats.tokens += len(x)
@@ -157,13 +157,13 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, weight
             continue
         dense_x = dense.inputs[i].float()
         stats.cross.addmm_(dense_x.T, counted)
-        stats.dense_total += (dense_x * w).sum(0)
+        stats.dense_total += counts(dense_x, i).sum(0)
         if stats.dense_gram is not None:
-            stats.dense_gram.addmm_((dense_x * w).T, dense_x)
+            stats.dense_gram.addmm_(counts(dense_x, i).T, dense_x)
         if stats.carry is not None and stats.carry_total is not None:
             lacking = (dense.residuals[i] - pruned.residuals[i]).float()
             stats.carry.addmm_(lacking.T, counted)
-            stats.carry_total += (lacking * w).sum(0)
+            stats.carry_total += counts(lacking, i).sum(0)
     if dense is None:
         stats.dense_total = stats.total
     if not torch.isfinite(stats.gram).all():
