@@ -80,6 +80,9 @@ def expert() -> dict[str, object]:
                 "Batch size", 1, 4096, 32, key="batch_size", help="Halved by itself when memory runs out.", **KEEP
             ),
             "max_length": places[2].number_input("Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP),
+            "tf32": st.checkbox(
+                "TF32 on CUDA", key="tf32", help="Matrix products round to 10 bits: faster, and figures move a little.", **KEEP
+            ),
         }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .masks import lowest
@@ -36,8 +37,8 @@ def curve(weight: Tensor, H: Tensor, kept: Sequence[float], outputs: Tensor | No
     lost = []
     for share in kept:
         pruned = refit(weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS)
-        lost.append(float((((weight - pruned) @ H) * (weight - pruned)).sum() / energy))
-    return lost
+        lost.append((((weight - pruned) @ H) * (weight - pruned)).sum() / energy)
+    return torch.stack(lost).tolist()
 
 
 def by_error(curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Sequence[int], sparsity: float) -> list[float]:

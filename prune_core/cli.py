@@ -85,6 +85,7 @@ def _add_run(added: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the samples and of everything random (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--tf32", action="store_true", help="let CUDA's matrix products round to TF32: faster, and figures move a little")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="sentences per batch (32)")
     parser.add_argument("--max-length", type=int, default=128, metavar="TOKENS", help="longer texts are cut (128)")
     parser.add_argument("--study", default=commands.STUDY, help=f"the study it is kept in ({commands.STUDY})")

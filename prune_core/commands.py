@@ -97,6 +97,7 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
         batch_size=options.batch_size,
         max_length=options.max_length,
         study=options.study,
+        tf32=options.tf32,
     )
 
 

@@ -14,7 +14,7 @@ from importlib import resources
 from operator import attrgetter
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,31 @@ def layout(model: Any) -> Layout:
     return LAYOUTS[model.config.model_type]
 
 
+class Padding(NamedTuple):
+    """Where a batch's real tokens are: looked for once, as looking makes a GPU wait for its host."""
+
+    mask: Tensor  # (sentences, tokens) bool
+    places: Tensor  # (real tokens,) in the batch laid out flat
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Padding:
+        """From an attention mask."""
+        return cls(mask.bool(), mask.flatten().nonzero()[:, 0])
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(sentences, tokens, width) -> (real tokens, width)."""
+        return padded.flatten(0, 1).index_select(0, self.places)
+
+    def unpack(self, packed: Tensor, fill: float = 0.0) -> Tensor:
+        """(real tokens, width) -> (sentences, tokens, width), `fill` where padding is."""
+        padded = packed.new_full((self.mask.numel(), packed.shape[-1]), fill)
+        return padded.index_copy_(0, self.places, packed).unflatten(0, self.mask.shape)
+
+    def first(self, tokens: int | None) -> Padding:
+        """Of each sentence's first tokens alone; None: of all."""
+        return self if tokens is None else Padding.of(self.mask[:, :tokens])
+
+
 class Block:
     """One transformer block, replayed stage by stage: stage g takes the input of GROUPS[g] to the input of the next."""
 
@@ -126,29 +151,29 @@ class Block:
         """How many there are: fewer in a shrunk model, or none."""
         return self.linears["query"].out_features // self.head_width
 
-    def attend(self, x: Tensor, mask: Tensor) -> Tensor:
+    def attend(self, x: Tensor, padding: Padding) -> Tensor:
         """Packed block input (real tokens, width) -> packed context, the input of the attention output."""
         if not self.heads:
             return x.new_empty(len(x), 0)
-        q, k, v = (unpack(self.linears[part](x), mask) for part in GROUPS[0])
-        return self.attention(q, k, v, mask[:, None, None, :])[mask]
+        q, k, v = (padding.unpack(self.linears[part](x)) for part in GROUPS[0])
+        return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Padded queries, keys and values -> context, (sentences, tokens, heads * head width) each; mask as torch takes it."""
         q, k, v = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
-    def attention_weights(self, x: Tensor, mask: Tensor) -> Tensor:
+    def attention_weights(self, x: Tensor, padding: Padding) -> Tensor:
         """Packed block input -> what each token's context is made of: (sentences, heads, tokens, tokens), rows sum to 1."""
-        q, k = (unpack(self.linears[part](x), mask) for part in ("query", "key"))
+        q, k = (padding.unpack(self.linears[part](x)) for part in ("query", "key"))
         q, k = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k))
         scores = q @ k.transpose(-1, -2) / self.head_width**0.5
-        return scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(-1)
+        return scores.masked_fill(~padding.mask[:, None, None, :], -torch.inf).softmax(-1)
 
-    def stage(self, group: int, inputs: Tensor, residual: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def stage(self, group: int, inputs: Tensor, residual: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
         """(input of GROUPS[group], residual) -> the same of the next group; after the last, of the next block."""
         if group == 0:
-            return self.attend(inputs, mask), inputs
+            return self.attend(inputs, padding), inputs
         if group == 1:
             a = self.norm1(self.linears["attention_output"](inputs) + residual)
             return a, a
@@ -157,10 +182,10 @@ class Block:
         y = self.norm2(self.linears["ffn_out"](inputs) + residual)
         return y, y
 
-    def __call__(self, x: Tensor, mask: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, padding: Padding) -> Tensor:
         inputs, residual = x, x
         for group in range(len(GROUPS)):
-            inputs, residual = self.stage(group, inputs, residual, mask)
+            inputs, residual = self.stage(group, inputs, residual, padding)
         return inputs
 
 
@@ -194,42 +219,35 @@ def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     return [(path, attrgetter(path)(model)) for path in paths]
 
 
-def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(hidden states of the real tokens, packed: (tokens, width); mask (sentences, tokens) as bool) before block 0."""
+def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
+    """(hidden states of the real tokens, packed: (tokens, width); where they are) before block 0."""
     base: Any = getattr(model, layout(model).base)
-    ids, mask = batch["input_ids"], batch["attention_mask"].bool()
     kinds = {"token_type_ids": batch["token_type_ids"]} if "token_type_ids" in batch else {}
-    hidden = base.embeddings(input_ids=ids, **kinds)
+    hidden = base.embeddings(input_ids=batch["input_ids"], **kinds)
     if hasattr(base, "embeddings_project"):  # ELECTRA's small sizes embed narrower than they think
         hidden = base.embeddings_project(hidden)
-    return hidden[mask], mask
-
-
-def unpack(hidden: Tensor, mask: Tensor, padding: float = 0.0) -> Tensor:
-    """Packed (tokens, width) -> padded (sentences, tokens, width), zeros (or `padding`) where padding was."""
-    padded = hidden.new_full((*mask.shape, hidden.shape[-1]), padding)
-    padded[mask] = hidden
-    return padded
+    padding = Padding.of(batch["attention_mask"])
+    return padding.pack(hidden), padding
 
 
 NEVER = -1e4  # a logit whose softmax is 0 in every precision, and whose differences are finite
 
 
-def head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
     """Packed final hidden states -> logits (sentences, labels); for spans (sentences, 2, tokens), start and end."""
     if kind_of(model) == "span":
-        return unpack(model.qa_outputs(hidden), mask, NEVER).transpose(1, 2)
-    return layout(model).head(model, unpack(hidden, mask))
+        return padding.unpack(model.qa_outputs(hidden), NEVER).transpose(1, 2)
+    return layout(model).head(model, padding.unpack(hidden))
 
 
 @torch.no_grad()
-def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """(packed hidden states, mask) before block 0 and after every block."""
-    x, mask = embed(model, batch)
-    yield x, mask
+def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padding]]:
+    """(packed hidden states, where they are) before block 0 and after every block."""
+    x, padding = embed(model, batch)
+    yield x, padding
     for block in blocks(model):
-        x = block(x, mask)
-        yield x, mask
+        x = block(x, padding)
+        yield x, padding
 
 
 def longest(model: nn.Module) -> int:
@@ -247,6 +265,8 @@ def pick_device(name: str) -> torch.device:
     """'auto' is CUDA, then MPS, then CPU; a device that is not there is an error, never a silent CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.device_count():
+        name = f"cuda:{torch.cuda.current_device()}"  # a worker's own where there are several
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -377,7 +397,9 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.fl
 
 def sparsity_by_part(model: nn.Module) -> list[dict[str, Any]]:
     """Realised sparsity of every prunable matrix: block, part, sparsity."""
+    found = list(linears(model))
+    zeros = torch.stack([(linear.weight == 0).sum() for _, _, linear in found]).tolist()  # one look at the device for all
     return [
-        {"block": index, "part": part, "sparsity": (linear.weight == 0).sum().item() / max(1, linear.weight.numel())}
-        for index, part, linear in linears(model)
+        {"block": index, "part": part, "sparsity": count / max(1, linear.weight.numel())}
+        for (index, part, linear), count in zip(found, zeros, strict=True)
     ]

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from .encoders import GROUPS, PARTS, Block, blocks, embed, head, kind_of
+from .moments import Outputs
 from .plugins import Batch, Report, quiet
+from .solvers import Spectrum, spectrum
 
 PROBES = 2  # random directions per sentence in which the logits are moved
 TOKENS = 0.3  # how far a token weighs by its own gradients, not as much as any other
@@ -28,6 +31,20 @@ class Fisher:
 
     outputs: Mapping[str, Tensor]  # part -> G (outputs, outputs), mean over tokens
     tokens: Sequence[list[Tensor] | None]  # of each group, of each batch: (tokens,) weights whose mean is 1
+
+    def of(self, part: str) -> Outputs | None:
+        """What errors of that part are worth; None where all are alike."""
+        return Outputs(self.outputs[part], lambda: self._spectra[part]) if part in self.outputs else None
+
+    @cached_property
+    def _spectra(self) -> dict[str, Spectrum]:
+        """Matrices of one size in one call: a GPU takes as long for one as for several."""
+        sizes = {len(gram): [part for part, other in self.outputs.items() if len(other) == len(gram)] for gram in self.outputs.values()}
+        found: dict[str, Spectrum] = {}
+        for parts in sizes.values():
+            together = spectrum(torch.stack([self.outputs[part] for part in parts]))
+            found |= {part: Spectrum(*(each[place] for each in together)) for place, part in enumerate(parts)}
+        return found
 
 
 ALL_ALIKE = Fisher({}, [None] * len(GROUPS))  # where a method asks for none
@@ -66,11 +83,11 @@ def _gradients(
     hooks = [linear.register_forward_hook(lambda _, __, output: outputs.append(output)) for linear in linears]
     try:
         with torch.enable_grad():
-            x, mask = embed(model, batch)
+            x, padding = embed(model, batch)
             x = x.detach().requires_grad_()
             for block in stack:
-                x = block(x, mask)
-            logits = head(model, x, mask)
+                x = block(x, padding)
+            logits = head(model, x, padding)
     finally:
         for hook in hooks:
             hook.remove()

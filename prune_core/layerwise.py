@@ -7,7 +7,6 @@ Knows nothing of how a method chooses or fits weights.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -18,12 +17,13 @@ from torch import Tensor, nn
 
 from . import PruneError
 from .allocation import by_error, curve, kept_shares
-from .encoders import GROUPS, PARTS, Block, blocks, embed
+from .encoders import GROUPS, PARTS, Block, Padding, blocks, device_of, embed, linears
 from .fisher import ALL_ALIKE, Fisher, fisher
 from .masks import WeightMethod
-from .moments import Stats, adaptive_weight
+from .moments import Outputs, Stats, adaptive_weight
 from .plugins import Batch, Report, Rows, option
 from .solvers import refit
+from .timing import Stopwatch
 
 REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
 
@@ -100,19 +100,19 @@ class LayerwiseMethod(WeightMethod):
 class Stream:
     """The packed states of one path through the encoder, batch by batch."""
 
-    def __init__(self, states: Sequence[tuple[Tensor, Tensor]]):
-        self.masks = [mask for _, mask in states]
+    def __init__(self, states: Sequence[tuple[Tensor, Padding]]):
+        self.paddings = [padding for _, padding in states]
         self.inputs = [x for x, _ in states]  # input of the current group, (tokens, width) each
         self.residuals = self.inputs
 
     def twin(self) -> Stream:
         """A second stream from the same states; nothing is written in place, so they share memory until they part."""
-        return Stream(list(zip(self.inputs, self.masks, strict=True)))
+        return Stream(list(zip(self.inputs, self.paddings, strict=True)))
 
     def advance(self, block: Block, group: int) -> None:
         """Push every batch through one stage of the block."""
-        for i, mask in enumerate(self.masks):
-            self.inputs[i], residual = block.stage(group, self.inputs[i], self.residuals[i], mask)
+        for i, padding in enumerate(self.paddings):
+            self.inputs[i], residual = block.stage(group, self.inputs[i], self.residuals[i], padding)
             if self.residuals is self.inputs:
                 self.residuals = list(self.inputs)
             self.residuals[i] = residual
@@ -174,6 +174,7 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, weight
 def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], report: Report) -> list[dict[str, Any]]:
     """The driver: collect, let the dense stream pass, prune the group, let the pruned stream pass."""
     rows: list[dict[str, Any]] = []
+    watch = Stopwatch(device_of(model))
     pruned = stream(model, batches)
     dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
@@ -189,15 +190,24 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
                 path.advance(block, group)  # with the dense weights, which the next lines replace
             for part in parts:
                 own = replace(method, sparsity=sparsities[index][part], allocation="uniform")
-                rows.append({"block": index, "part": part, **_solve(own, block.linears[part], stats, worth[index].outputs.get(part))})
+                watch.mark()
+                rows.append({"block": index, "part": part, **_solve(own, block.linears[part], stats, worth[index].of(part))})
+                watch.mark()
             last = index == len(stack) - 1 and group == len(GROUPS) - 1
             if not last or dense is not None:
                 pruned.advance(block, group)
+        worth[index] = ALL_ALIKE  # its matrices are not needed any more
     if dense is not None:
         report(1.0, "refitting what lies behind the encoder")
         method.finish(model, dense, pruned)
     report(1.0, "pruned")
-    return rows
+    kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one look at the device for all
+    found = zip(rows, kept, linears(model), watch.laps()[1::2], strict=True)
+    return [
+        {"block": row["block"], "part": row["part"], "sparsity": 1 - count / linear.weight.numel(), "damping": row["damping"],
+         "seconds": seconds}
+        for row, count, (_, _, linear), seconds in found
+    ]  # fmt: skip
 
 
 def _sparsities(
@@ -222,13 +232,11 @@ def _sparsities(
     return [dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True)) for start in range(0, len(shares), len(PARTS))]
 
 
-def _solve(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Tensor | None) -> dict[str, Any]:
-    started = time.perf_counter()
+def _solve(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None) -> dict[str, Any]:
     solved = method.fit(linear.weight.float(), linear.bias.float(), replace(stats, outputs=outputs))
     linear.weight.copy_(solved.weight)
     linear.bias.copy_(solved.bias)
-    zeros = 1 - torch.count_nonzero(linear.weight).item() / linear.weight.numel()
-    return {"sparsity": zeros, "damping": solved.damping, "seconds": time.perf_counter() - started}
+    return {"damping": solved.damping, "kept": torch.count_nonzero(linear.weight)}
 
 
 def damping_option(default: float = 0.01) -> Any:

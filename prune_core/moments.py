@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .solvers import damped
+from .solvers import Spectrum, damped
+
+
+class Outputs(NamedTuple):
+    """What errors at a Linear's outputs are worth: G (outputs, outputs), and its eigenvectors for who asks."""
+
+    gram: Tensor
+    spectrum: Callable[[], Spectrum]
 
 
 @dataclass
@@ -30,7 +37,7 @@ class Stats:
     carry_total: Tensor | None = None  # Σ (r − r̂)
     tokens: int = 0
     dense_gram: Tensor | None = None  # Σ xxᵀ, where a method asks for it
-    outputs: Tensor | None = None  # (outputs, outputs) what errors at the outputs of one Linear are worth (fisher.py); None: all alike
+    outputs: Outputs | None = None  # what errors at the outputs of one Linear are worth (fisher.py); None: all alike
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property

@@ -44,13 +44,16 @@ def probabilities(
 @torch.no_grad()
 def outputs(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report) -> np.ndarray:
     """(examples, labels) probabilities of a classifier, or (examples, 1) scores; the report counts finished examples."""
-    out = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
-    done = 0
+    found: list[Tensor] = []
+    order: list[int] = []
     for batch, indices in batches(tokenizer, examples, batch_size, max_length, device_of(model)):
         logits = model(**batch).logits.float()
-        out[indices] = (logits.softmax(-1) if examples.kind == "classification" else logits).cpu().numpy()
-        done += len(indices)
-        report(done / len(examples), f"predicted {done} of {len(examples)}")
+        found.append(logits.softmax(-1) if examples.kind == "classification" else logits)
+        order += indices
+        report(len(order) / len(examples), f"predicted {len(order)} of {len(examples)}")
+    out = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
+    if found:
+        out[order] = torch.cat(found).cpu().numpy()  # fetched once: on a GPU, batches need not wait for each other
     return out
 
 

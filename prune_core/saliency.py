@@ -92,8 +92,8 @@ def attention(
     answer = {"words": read.names, "block": block, "blocks": len(all_blocks), "heads": heads, "of": of, "weights": None}
     if not heads or head is not None and head not in heads:
         return answer
-    x, mask = next(islice(hidden_states(model, read.batch), block, None))
-    weights = own.attention_weights(x, mask)[0, left if head is None else [left[heads.index(head)]]].mean(0)
+    x, padding = next(islice(hidden_states(model, read.batch), block, None))
+    weights = own.attention_weights(x, padding)[0, left if head is None else [left[heads.index(head)]]].mean(0)
     received = read.summed(weights)  # (tokens, words)
     paid = read.summed(received.T).T / torch.bincount(read.owner)[:, None]
     return answer | {"weights": [[round(value, 5) for value in row] for row in paid.tolist()]}

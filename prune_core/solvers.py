@@ -28,10 +28,10 @@ def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     for step in range(DAMPING_STEPS):
         used = damping * 10**step if damping else (0.0, 1e-6, 1e-4, 1e-2)[step]
         H = gram.clone()
-        H.diagonal().add_(used * mean)
-        H.diagonal()[diagonal == 0] = mean  # an input that is always zero: its weights cost nothing
+        # an input that is always zero gets the mean: its weights cost nothing
+        H.diagonal().copy_(torch.where(diagonal == 0, mean, diagonal + used * mean))
         factor, failed = torch.linalg.cholesky_ex(H)
-        if not failed and torch.isfinite(factor).all():
+        if bool((failed == 0) & torch.isfinite(factor).all()):  # the one look at the device
             return H, factor, used
     advice = "use more calibration sentences or raise damping"
     raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; {advice}.")
@@ -59,12 +59,14 @@ def jointly(keep: int, group: int) -> Choose:
     Optimal brain surgeon for a set S of weights: w_S ([H⁻¹]_SS)⁻¹ w_Sᵀ, where H⁻¹ = UᵀU is of the columns not yet passed.
     Weights judged one by one miss that two neighbours may stand in for each other.
     """
-    sets = torch.tensor(list(combinations(range(group), group - keep)))  # (sets, removed)
+    on: dict[torch.device, Tensor] = {}
 
     def choose(w: Tensor, U: Tensor) -> Tensor:
-        ways = sets.to(w.device)
+        if w.device not in on:
+            on[w.device] = torch.tensor(list(combinations(range(group), group - keep)), device=w.device)
+        ways = on[w.device]  # (sets, removed)
         inverse = U.T @ U
-        blocks = torch.linalg.inv(inverse[ways[:, :, None], ways[:, None, :]])  # (sets, removed, removed)
+        blocks = torch.linalg.inv_ex(inverse[ways[:, :, None], ways[:, None, :]])[0]  # (sets, removed, removed); U has an inverse
         gone = w[:, ways].transpose(0, 1)  # (sets, rows, removed)
         best = ways[((gone @ blocks) * gone).sum(-1).argmin(0)]
         return torch.zeros_like(w, dtype=torch.bool).scatter_(1, best, True)
@@ -76,25 +78,52 @@ def column_sweep(weight: Tensor, U: Tensor, choose: Choose, width: int = 128, gr
     """SparseGPT (Frantar & Alistarh 2023, Algorithm 1): columns left to right, errors pushed into the columns not yet seen.
 
     `choose` decides on the next `group` columns, or on `width` columns at once where there is no group. Width is how many
-    columns wait for one large update.
+    columns wait for one large update. Where starting an operation costs more than its work (on a GPU), the columns of a
+    group are passed in one solve and not one by one.
     """
     W = weight.clone()
     columns = W.shape[1]
     group = group or width
     width = -(-width // group) * group  # whole groups
+    passed = one_by_one if W.device.type == "cpu" else at_once
     for start in range(0, columns, width):
         end = min(start + width, columns)
-        local, pivots = U[start:end, start:end], U.diagonal()[start:end]
+        local = U[start:end, start:end]
         w = W[:, start:end].T.contiguous()  # (columns, rows): a column is contiguous
         gone, errors = torch.empty_like(w), torch.empty_like(w)
-        for i in range(end - start):
-            if i % group == 0:
-                gone[i : i + group] = choose(w[i : i + group].T, local[i : i + group, i : i + group]).T
-            torch.mul(w[i], gone[i], out=errors[i]).div_(pivots[i])
-            w[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1)
+        for i in range(0, end - start, group):
+            own = slice(i, i + group)
+            gone[own] = choose(w[own].T, local[own, own]).T
+            errors[own] = passed(w[i:], gone[own], local[own, i:])
         W[:, start:end] = (w * (1 - gone)).T
         W[:, end:].addmm_(errors.T, U[start:end, end:], alpha=-1)
     return W
+
+
+def one_by_one(w: Tensor, gone: Tensor, U: Tensor) -> Tensor:
+    """The errors (columns, rows) of the first columns, where they go, over their pivots; moves all weights behind each, in place.
+
+    w is (all columns, rows), `gone` (columns, rows), U (columns, all columns).
+    """
+    errors, pivots = torch.empty_like(gone), U.diagonal()
+    for i in range(len(gone)):
+        torch.mul(w[i], gone[i], out=errors[i]).div_(pivots[i])
+        w[i + 1 :].addr_(U[i, i + 1 :], errors[i], alpha=-1)
+    return errors
+
+
+def at_once(w: Tensor, gone: Tensor, U: Tensor) -> Tensor:
+    """The same by one small triangular solve for each row of the matrix, all of them together.
+
+    e_i = g_i (w_i − Σ_{k<i} U_ki e_k) / U_ii with g = 1 where a weight goes, so (I + L) e = g·w/d with L_ik = g_i U_ki / U_ii
+    for k < i. L has the columns squared, 64 KB a row at 128 columns.
+    """
+    count, pivots = len(gone), U.diagonal()[:, None]
+    L = gone.T[:, :, None] * (U[:, :count].T / pivots).tril(-1)  # (rows, columns, columns)
+    right = (gone * w[:count] / pivots).T[:, :, None]
+    errors = torch.linalg.solve_triangular(L, right, upper=False, unitriangular=True)[:, :, 0].T
+    w.addmm_(U.triu(1).T, errors, alpha=-1)
+    return errors
 
 
 def refit(pruned: Tensor, target: Tensor, H: Tensor, steps: int, G: Tensor | None = None) -> Tensor:
@@ -133,9 +162,9 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(H: Tensor) -> Spectrum:
-    """What `admm` takes of a damped gram; matrices with one input share it."""
-    scale = H.diagonal().sqrt()
-    return Spectrum(scale, *torch.linalg.eigh(H / torch.outer(scale, scale)))
+    """What `admm` takes of damped grams (..., columns, columns); matrices with one input share it."""
+    scale = H.diagonal(dim1=-2, dim2=-1).sqrt()
+    return Spectrum(scale, *torch.linalg.eigh(H / (scale[..., :, None] * scale[..., None, :])))
 
 
 def admm(target: Tensor, inputs: Spectrum, choose: Callable[[Tensor], Tensor], steps: int, outputs: Spectrum | None = None) -> Tensor:

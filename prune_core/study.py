@@ -58,6 +58,7 @@ class Sweep:
     device: str = "auto"
     batch_size: int = 32
     max_length: int = 128
+    tf32: bool = False
 
     def experiments(self) -> list[Experiment]:
         """The grid; seeds outermost, so that the dense model is measured once for each."""
@@ -66,7 +67,7 @@ class Sweep:
         return [
             Experiment(
                 self.checkpoint, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
-                self.device, self.batch_size, self.max_length, self.study,
+                self.device, self.batch_size, self.max_length, self.study, self.tf32,
             )
             for seed in _list(self.seeds, "seeds")
             for method in [*([None] if self.dense else []), *self._methods()]

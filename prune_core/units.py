@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .encoders import GROUPS, Block, blocks, head, kind_of
+from .encoders import GROUPS, Block, Padding, blocks, head, kind_of
 from .plugins import option
 from .shrink import alive
 
@@ -59,17 +59,17 @@ class Sublayer:
         d = self.output.out_features
         return 8 * d * self.width * length + 4 * length**2 * self.width if self.kind == "head" else 4 * length * d
 
-    def features(self, x: Tensor, mask: Tensor, first: int | None = None) -> Tensor:
+    def features(self, x: Tensor, padding: Padding, first: int | None = None) -> Tensor:
         """Sub-layer input (…, d) -> input of the output projection (…, columns); packed, or padded and then of the first tokens."""
         if x.dim() == 2:
-            return self.block.stage(2 * KINDS.index(self.kind), x, x, mask)[0]
+            return self.block.stage(2 * KINDS.index(self.kind), x, x, padding)[0]
         seen = x[:, :first].contiguous()
         if self.kind == "neuron":
             return self.block.activation(self.own["ffn_in"](seen))
         query, key, value = (linear(part) for linear, part in zip(self.own.values(), (seen, x, x), strict=True))
         if x.device.type == "cpu":
-            return _attention(query, key, value, mask, self.width)
-        return self.block.attention(query, key, value, mask[:, None, None, :])
+            return _attention(query, key, value, padding.mask, self.width)
+        return self.block.attention(query, key, value, padding.mask[:, None, None, :])
 
     def close(self, features: Tensor, x: Tensor) -> Tensor:
         """The sub-layer's output, before its norm: (tokens, d)."""
@@ -138,10 +138,10 @@ def flops(model: nn.Module, length: float) -> tuple[float, float]:
     return left, whole
 
 
-def forward(subs: Sequence[Sublayer], x: Tensor, mask: Tensor, seen: Callable[[Tensor], None]) -> Tensor:
+def forward(subs: Sequence[Sublayer], x: Tensor, padding: Padding, seen: Callable[[Tensor], None]) -> Tensor:
     """Final hidden states from the first one's padded input; `seen` is shown every sub-layer's features on the way."""
     for sub in subs:
-        a = sub.features(x, mask)
+        a = sub.features(x, padding)
         seen(a)
         x = sub.norm(sub.close(a, x))
     return x
@@ -150,14 +150,14 @@ def forward(subs: Sequence[Sublayer], x: Tensor, mask: Tensor, seen: Callable[[T
 def mask_gradients(
     subs: Sequence[Sublayer],
     x: Tensor,
-    mask: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    padding: Padding,
+    loss: Callable[[Tensor, Padding], Tensor],
     reads: int | None,
     seen: Callable[[Tensor], None] | None = None,
 ) -> list[Tensor]:
     """The loss's gradients for masks of ones on each sub-layer's features, (sentences, columns) each.
 
-    x is the first one's padded input; `loss` takes final padded hidden states and their mask, of the first `reads` tokens.
+    x is the first one's padded input; `loss` takes final padded hidden states and where they are real, of the first `reads` tokens.
     Nothing below the first features is differentiated, no weight, and in the last block no token that the loss cannot see.
     `seen` is shown the features of each sub-layer, (sentences, tokens, columns), and then of the last block's unseen tokens
     too. Features and gradients are reduced as soon as they are there: a pass over memory that is out of the cache again
@@ -173,24 +173,24 @@ def mask_gradients(
     for place, sub in enumerate(subs):
         first = reads if sub.block is subs[-1].block else None
         with torch.enable_grad():
-            a = sub.features(x, mask, first)
+            a = sub.features(x, padding, first)
             if place == 0:
                 bottom = a.requires_grad_()
             watch(place, a)
             x = sub.norm(sub.close(a, x[:, :first]))
         if seen is not None:
             with torch.no_grad():
-                features = sub.features(whole, mask) if first else a.detach()
+                features = sub.features(whole, padding) if first else a.detach()
                 seen(features)
                 whole = sub.norm(sub.close(features, whole)) if first else x
     with torch.enable_grad():
-        torch.autograd.grad(loss(x, mask[:, :reads]), bottom)
+        torch.autograd.grad(loss(x, padding.first(reads)), bottom)
     return found
 
 
-def logits(model: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+def logits(model: nn.Module, hidden: Tensor, padding: Padding) -> Tensor:
     """Of padded final hidden states in any precision, by the model's own head in its own."""
-    return head(model, hidden[mask].float(), mask)
+    return head(model, padding.pack(hidden).float(), padding)
 
 
 def reads(model: nn.Module) -> int | None:

@@ -55,7 +55,7 @@ class Merged(NamedTuple):
 def merged(rankings: Sequence[Ranking]) -> Merged:
     """On the CPU and in fp64, where long sums of FLOPs are exact enough to meet a budget."""
     sizes = torch.tensor([len(ranking.scores) for ranking in rankings])
-    scores, order = torch.cat([ranking.scores.cpu().double() for ranking in rankings]).sort(descending=True, stable=True)
+    scores, order = torch.cat([ranking.scores for ranking in rankings]).cpu().double().sort(descending=True, stable=True)
     owner = torch.arange(len(rankings)).repeat_interleave(sizes)[order]
     return Merged(owner, scores, torch.tensor([ranking.cost for ranking in rankings], dtype=torch.float64)[owner])
 
@@ -134,7 +134,9 @@ class Plan:
 
     def check(self, rankings: Sequence[Ranking]) -> None:
         """Refuse a budget that what must stay exceeds."""
-        must = sum(float((ranking.scores == torch.inf).sum()) * ranking.cost for ranking in rankings)
+        if not self.method.keep_one_head:
+            return
+        must = sum(ranking.cost for ranking, sub in zip(rankings, self.subs[-len(rankings) :], strict=True) if sub.kind == "head")
         if must > self.left * SLACK:
             raise PruneError(
                 f"{self.method.name}: one head in every block takes {must / self.total:.1%} of the FLOPs, but sparsity "
@@ -180,17 +182,18 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
     be the dense one, `solve` takes their columns (d, k), AᵀA (k, k) and AᵀB (k, d), and gives new columns and a damping.
     """
     if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed so far: the streams stay one
-        dense.inputs = [sub.norm(sub.close(sub.features(x, mask), x)) for x, mask in zip(dense.inputs, dense.masks, strict=True)]
+        pairs = zip(dense.inputs, dense.paddings, strict=True)
+        dense.inputs = [sub.norm(sub.close(sub.features(x, padding), x)) for x, padding in pairs]
         pruned.inputs = list(dense.inputs)
         return 0.0
     small, damping = sub.only(kept), 0.0
     weight, features = small.output.weight, []
     gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
-    for i, mask in enumerate(dense.masks):
+    for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
-        total = sub.close(sub.features(x, mask), x)
+        total = sub.close(sub.features(x, padding), x)
         dense.inputs[i] = sub.norm(total)
-        A = small.features(x_hat, mask)
+        A = small.features(x_hat, padding)
         features.append(A)
         if solve is not None:
             gram.addmm_(A.T, A)

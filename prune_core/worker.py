@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from . import Cancelled, PruneError
 from .encoders import pick_device
 from .experiment import Experiment, estimates, is_slow, preload, run, stages, versions
@@ -171,6 +173,7 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     faulthandler.enable()  # a crash in compiled code leaves its trace in the log
     given = device_lock(store, device)
     given.file = lock
+    siblings = _claim_gpu(device)
     names = _names(device)
     locks = [given if name == device else device_lock(store, name) for name in names]
     # patience: whoever asks whether a lock is held, holds it for an instant
@@ -187,6 +190,9 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
                 alias.take()  # only tells others that this name is served
         job = store.claim(names, name)
         if job is not None:
+            if any(waiting.status == Status.QUEUED and waiting.device in names[1:] for waiting in store.jobs()):
+                for sibling in siblings:
+                    ensure_worker(sibling, store)
             with _output_to_log(store, job.id) as restore:
                 perform(store, job, lambda: _restart(restore), may_defer=True)
             last, warm = time.monotonic(), True
@@ -201,6 +207,18 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     # a job that came between the last look and the letting go found the locks held and started nobody
     for waiting in {job.device for job in store.jobs() if job.status == Status.QUEUED and job.device in names}:
         ensure_worker(waiting, store)
+
+
+def _claim_gpu(device: str) -> list[str]:
+    """Make the CUDA device asked for this process's own, so that "auto" and "cuda" mean it here; the names of the others.
+
+    Each GPU has a worker of its own; jobs for "auto" or "cuda" go to whichever is free.
+    """
+    own = _canonical(device)
+    if not own.startswith("cuda"):
+        return []
+    torch.cuda.set_device(own)
+    return [name for index in range(torch.cuda.device_count()) if (name := f"cuda:{index}") != own]
 
 
 def _code() -> float:
@@ -222,10 +240,9 @@ def _names(device: str) -> list[str]:
 
 def _canonical(name: str) -> str:
     try:
-        device = pick_device(name)
+        return str(pick_device(name))
     except PruneError:
         return ""
-    return "cuda:0" if str(device) == "cuda" else str(device)
 
 
 @contextmanager

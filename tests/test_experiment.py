@@ -5,6 +5,7 @@ import json
 import fakes
 import pandas as pd
 import pytest
+import torch
 
 from prune_core import Cancelled, PruneError, experiment
 from prune_core.experiment import Experiment, run, stages
@@ -154,6 +155,18 @@ def test_out_of_memory_halves_the_batch_and_says_so(tmp_path):
     assert done[0].facts["batch_size"] == 32
     with pytest.raises(PruneError, match="too small even for one sentence"):
         rows(fakes.experiment(fakes.Hungry(fits=0)), tmp_path)
+
+
+def test_tf32_is_off_unless_asked_for_and_then_decides_the_rows(tmp_path, monkeypatch):
+    torch.set_float32_matmul_precision("high")  # what another library may have left behind
+    seen = []
+    monkeypatch.setattr(fakes.Draw, "measure", lambda *_: seen.append(torch.get_float32_matmul_precision()) or {})
+    plain, fast = fakes.experiment(), fakes.experiment(tf32=True)
+    for asked in (plain, fast):
+        list(run(asked, tmp_path / str(asked.tf32), quiet))
+    assert seen == ["highest", "high"] and torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
+    assert plain.key() != fast.key()
 
 
 def test_facts_and_progress(tmp_path):

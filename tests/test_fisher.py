@@ -19,13 +19,13 @@ def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -
     """(Σ Jᵀ(diag p − ppᵀ)J of a part of block 0 over all tokens, its trace for each token), with J the logits' Jacobian."""
     seen: list[torch.Tensor] = []
     hook = encoders.blocks(model)[0].linears[part].register_forward_hook(lambda _, __, output: seen.append(output))
-    x, mask = encoders.embed(model, batch)
+    x, padding = encoders.embed(model, batch)
     for block in encoders.blocks(model):
-        x = block(x, mask)
+        x = block(x, padding)
     hook.remove()
-    logits = encoders.head(model, x, mask)
+    logits = encoders.head(model, x, padding)
     J = torch.stack([torch.autograd.grad(logits[:, c].sum(), seen[0], retain_graph=True)[0] for c in range(logits.shape[1])])
-    p = logits.detach().softmax(-1)[mask.nonzero()[:, 0]]  # of each token's sentence
+    p = logits.detach().softmax(-1)[padding.mask.nonzero()[:, 0]]  # of each token's sentence
     middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     each = torch.einsum("cto,tcd,dtq->toq", J, middle, J)
     return each.sum(0), each.diagonal(dim1=1, dim2=2).sum(-1)

@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import fakes
@@ -197,6 +199,39 @@ def test_only_one_worker_serves_a_device(store):
     while len(workers(store)) != 1 or jobs.device_lock(store, "cpu").is_held() is False:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_several_gpus_share_the_queue(store, monkeypatch):
+    """Two pretended GPUs, a worker each in a thread: jobs for whichever go to both, a job for one goes to that one."""
+    alone, own, ran = Store(store.home.parent / "gpus"), threading.local(), {}
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(alone.home))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: getattr(own, "index", 0))
+    monkeypatch.setattr("torch.cuda.set_device", lambda name: setattr(own, "index", int(name.split(":")[1])))
+    monkeypatch.setattr(worker, "preload", lambda: None)
+    monkeypatch.setattr(worker, "_output_to_log", lambda store, id: nullcontext(lambda: None))
+    threads = []
+
+    def start(device, _store):
+        threads.append(threading.Thread(target=worker.work, args=(device,), kwargs={"idle": 1.0}))
+        threads[-1].start()
+
+    def perform(store, job, *_, **__):
+        time.sleep(0.2)
+        ran[job.id] = str(worker.pick_device(job.device))
+        store.finish(job.id, Status.DONE, "", job.worker)
+
+    monkeypatch.setattr(worker, "ensure_worker", start)
+    monkeypatch.setattr(worker, "perform", perform)
+    jobs_for = [("auto", 4), ("cuda", 2), ("cuda:1", 2)]
+    asked = [(alone.submit({}, "a", f"{name} {i}", "s", name), name) for name, count in jobs_for for i in range(count)]
+    start("auto", alone)
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.05)
+    assert all(job.status == Status.DONE for job in alone.jobs())
+    assert {ran[id] for id, name in asked if name != "cuda:1"} == {"cuda:0", "cuda:1"}
+    assert {ran[id] for id, name in asked if name == "cuda:1"} == {"cuda:1"}
 
 
 def test_last_line(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 
+from benchmarks.gpu.waits import Waits
 from prune_core import Cancelled, PruneError, encoders
 from prune_core.methods import METHODS
 from prune_core.methods.akr import AKR
@@ -235,3 +236,17 @@ def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> N
 def test_allocations_that_cannot_be_are_refused(options: dict[str, str], words: str) -> None:
     with pytest.raises(PruneError, match=words):
         pruned("sparsegpt", tiny.model(), **options)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
+    """Never per batch (but to find its real tokens), never per column, and no more than a few times a group of matrices."""
+    counts = []
+    for size in (2, 6):
+        batches, model = tiny.calibration(batch_size=size), tiny.model()
+        with Waits() as waits:
+            build(METHODS, name, {"sparsity": 0.5}).prune(model, batches, quiet)
+        counts.append(waits.total - waits.counts["nonzero.default"])
+        assert waits.counts["nonzero.default"] <= 2 * len(batches)
+    groups = len(encoders.blocks(tiny.model())) * len(encoders.GROUPS)
+    assert counts[0] == counts[1] <= 7 * groups

@@ -7,7 +7,19 @@ import torch
 
 from prune_core import PruneError
 from prune_core.masks import lowest, lowest_of_each
-from prune_core.solvers import admm, column_sweep, damped, exact_obs, jointly, refit, separately, spectrum, upper_factor
+from prune_core.solvers import (
+    admm,
+    at_once,
+    column_sweep,
+    damped,
+    exact_obs,
+    jointly,
+    one_by_one,
+    refit,
+    separately,
+    spectrum,
+    upper_factor,
+)
 
 
 def problem(rows: int = 6, columns: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -208,3 +220,18 @@ def test_patterns_are_exact_even_with_ties() -> None:
     assert (mask.unflatten(-1, (-1, 64)).sum(-1) == 32).all()
     with pytest.raises(PruneError, match="does not fit"):
         lowest_of_each(torch.ones(3, 10), 2, 4)
+
+
+@pytest.mark.parametrize("more", [0, 5], ids=["all of the columns", "with columns behind"])
+def test_passing_columns_at_once_is_passing_them_one_by_one(more: int) -> None:
+    """What a GPU does against what a CPU does; a matrix whose columns are none, some and all gone in a row."""
+    weight, gram = problem(rows=7, columns=16 + more)
+    U, _, _ = upper_factor(gram, 0.01)
+    gone = (torch.rand(16, 7, generator=torch.Generator().manual_seed(1)) < 0.5).to(weight)
+    gone[:, 0], gone[:, 1] = 0, 1
+    found = []
+    for passed in (one_by_one, at_once):
+        w = weight.T.contiguous()
+        found.append((passed(w, gone, U[:16]), w * torch.cat([1 - gone, torch.ones(more, 7, dtype=w.dtype)])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)

@@ -50,10 +50,10 @@ def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
 
 def test_flops_are_those_that_a_forward_pass_takes() -> None:
     model = tiny.model()
-    x, mask = torch.randn(17, 32), torch.ones(1, 17, dtype=torch.bool)
+    x, padding = torch.randn(17, 32), encoders.Padding.of(torch.ones(1, 17, dtype=torch.bool))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         for block in encoders.blocks(model):
-            x = block(x, mask)
+            x = block(x, padding)
     assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
 
 
@@ -65,13 +65,13 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
     subs = sublayers(model)
     for batch in labelled(model):
         with torch.no_grad():
-            x, mask = encoders.embed(model, batch)
+            x, padding = encoders.embed(model, batch)
         loss = partial(task_loss, model, batch["labels"])
         features: list[torch.Tensor] = []
-        gradients = mask_gradients(subs, encoders.unpack(x, mask), mask, loss, reads(model), features.append)
+        gradients = mask_gradients(subs, padding.unpack(x), padding, loss, reads(model), features.append)
         for sub, a in zip(subs, features, strict=True):
-            torch.testing.assert_close(a[mask], sub.features(x, mask), atol=1e-4, rtol=1e-4)
-            x = sub.norm(sub.close(a[mask], x))
+            torch.testing.assert_close(padding.pack(a), sub.features(x, padding), atol=1e-4, rtol=1e-4)
+            x = sub.norm(sub.close(padding.pack(a), x))
         masks = [torch.ones(sub.output.in_features, requires_grad=True) for sub in subs]
         gate = lambda mask: lambda _, inputs: (inputs[0] * mask,)  # noqa: E731
         hooks = [sub.output.register_forward_pre_hook(gate(each)) for sub, each in zip(subs, masks, strict=True)]
@@ -81,7 +81,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
         elif kind == "classification":
             loss = torch.nn.functional.cross_entropy(out, labels, reduction="sum")
         else:
-            filled = out.masked_fill(~mask[:, None], encoders.NEVER)
+            filled = out.masked_fill(~padding.mask[:, None], encoders.NEVER)
             loss = sum(torch.nn.functional.cross_entropy(filled[:, end], labels[:, end], reduction="sum") for end in (0, 1)) / 2
         for ours, theirs in zip(gradients, torch.autograd.grad(loss, masks), strict=True):
             torch.testing.assert_close(ours.sum(0), theirs, atol=1e-4, rtol=1e-3)

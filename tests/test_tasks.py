@@ -150,8 +150,8 @@ def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
     assert encoders.kind_of(model) == "span"
     for batch, _ in data.batches(tiny.tokenizer(family), spans(), 3, 64, torch.device("cpu")):
         own = model(**batch)
-        *_, (hidden, mask) = encoders.hidden_states(model, batch)
-        replayed = encoders.head(model, hidden, mask)
+        *_, (hidden, padding) = encoders.hidden_states(model, batch)
+        replayed, mask = encoders.head(model, hidden, padding), padding.mask
         for ours, theirs in zip(replayed.unbind(1), (own.start_logits, own.end_logits), strict=True):
             assert torch.allclose(ours[mask], theirs[mask], atol=1e-4)
             assert (ours[~mask] == encoders.NEVER).all()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import PruneError
 from ..data import Examples, batches
-from ..encoders import device_of, head, hidden_states, unpack
+from ..encoders import Padding, device_of, head, hidden_states
 from ..plugins import Measure, Pair, Report, Rows, option, part_of
 from ..robustness import successes
 
@@ -105,7 +105,7 @@ def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, rep
     done = 0
     for batch, indices in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(model)):
         states = list(hidden_states(model, batch))[1:]
-        pooled = torch.stack([pool(x, mask, pooling) for x, mask in states]).float()  # (blocks, batch, width)
+        pooled = torch.stack([pool(x, padding, pooling) for x, padding in states]).float()  # (blocks, batch, width)
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
@@ -120,10 +120,10 @@ def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, rep
     return found, guesses
 
 
-def pool(x: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(x: Tensor, padding: Padding, pooling: str) -> Tensor:
     """Packed hidden states -> one embedding a sentence, (sentences, width)."""
-    padded = unpack(x, mask)
-    return padded[:, 0] if pooling == "cls" else padded.sum(1) / mask.sum(1, keepdim=True)
+    padded = padding.unpack(x)
+    return padded[:, 0] if pooling == "cls" else padded.sum(1) / padding.mask.sum(1, keepdim=True)
 
 
 def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:

@@ -48,7 +48,7 @@ class Reconstruction(Measure):
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
     """Rows of the six parts and of the block; moves both streams to the next block."""
-    mixed = [before(x, mask) for x, mask in zip(pruned.inputs, pruned.masks, strict=True)]  # dense block, pruned input
+    mixed = [before(x, padding) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]  # dense block, pruned input
     rows = []
     for group, parts in enumerate(GROUPS):
         for part in parts:
@@ -70,20 +70,18 @@ class Sums:
     """Squared norms, summed over batches."""
 
     def __init__(self) -> None:
-        self.own = self.inherited = self.total = self.scale = 0.0
+        self._of_batches: list[Tensor] = []  # (4,) each, on the device until all are there
 
     def add(self, dense: Tensor, between: Tensor, pruned: Tensor, reference: Tensor) -> None:
         """One batch: dense output, dense layer on pruned input, pruned output, what to divide by; (tokens, width) each."""
-        square = lambda x: x.float().square().sum().item()  # noqa: E731
-        self.own += square(between - pruned)
-        self.inherited += square(dense - between)
-        self.total += square(dense - pruned)
-        self.scale += square(reference)
+        apart = (between - pruned, dense - between, dense - pruned, reference)
+        self._of_batches.append(torch.stack([x.float().square().sum() for x in apart]))
 
     def row(self) -> dict[str, float]:
-        """Relative errors."""
-        scale = self.scale or 1.0  # a layer that gives nothing has nothing to lose
-        return {name: (getattr(self, name) / scale) ** 0.5 for name in ("own", "inherited", "total")}
+        """Relative errors; batches are summed in double precision."""
+        *errors, scale = torch.stack(self._of_batches).cpu().double().sum(0).tolist()
+        scale = scale or 1.0  # a layer that gives nothing has nothing to lose
+        return {name: (error / scale) ** 0.5 for name, error in zip(("own", "inherited", "total"), errors, strict=True)}
 
 
 def _cosine(dense: Sequence[Tensor], pruned: Sequence[Tensor]) -> float:

@@ -76,7 +76,7 @@ class AKR(LayerwiseMethod):
     fit = solve  # which refits before it fits the bias
 
     def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
-        dense_gram, G = fit.dense_gram, fit.outputs
+        dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
             H, factor, used = base.damped(self.damping)
@@ -87,7 +87,7 @@ class AKR(LayerwiseMethod):
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
             inputs = base.once("spectrum", lambda: spectrum(H))
-            outputs = None if G is None else spectrum(G)
+            outputs = fit.outputs and fit.outputs.spectrum()
             pruned = admm(target, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds, outputs)
         else:
             U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
@@ -123,8 +123,8 @@ def head_inputs(model: nn.Module, linear: nn.Linear, stream: Stream) -> Tensor:
     seen: list[Tensor] = []
     hook = linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        for x, mask in zip(stream.inputs, stream.masks, strict=True):
-            head(model, x, mask)
+        for x, padding in zip(stream.inputs, stream.paddings, strict=True):
+            head(model, x, padding)
     finally:
         hook.remove()
     return torch.cat(seen).flatten(0, -2)

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..encoders import device_of, head, hidden_states, kind_of, unpack
+from ..encoders import Padding, device_of, head, hidden_states, kind_of
 from ..layerwise import Stream, damping_option, stream
 from ..plugins import Batch, Report, Rows, option, part_of
 from ..solvers import damped
@@ -140,31 +140,31 @@ class Gauge:
         """
         subs = self.subs[place:]
         found = [torch.zeros(2, sub.output.in_features, device=device_of(self.model)) for sub in subs]
-        for i, (x, mask) in enumerate(zip(pruned.inputs, pruned.masks, strict=True)):
-            x, real, energies = unpack(x.to(self.dtype), mask), mask.flatten().to(self.dtype), []
+        for i, (x, padding) in enumerate(zip(pruned.inputs, pruned.paddings, strict=True)):
+            x, real, energies = padding.unpack(x.to(self.dtype)), padding.mask.flatten().to(self.dtype), []
             seen = lambda a: energies.append((real @ a.flatten(0, 1).square()).float())  # noqa: B023, E731
             if place == 0:
-                self.teacher.append(logits(self.model, forward(subs, x, mask, seen), mask))
+                self.teacher.append(logits(self.model, forward(subs, x, padding, seen), padding))
             else:
                 loss = partial(self._loss, self.teacher[i])
-                for known, gradient in zip(found, mask_gradients(subs, x, mask, loss, self.reads, seen), strict=True):
+                for known, gradient in zip(found, mask_gradients(subs, x, padding, loss, self.reads, seen), strict=True):
                     known[0] += (gradient.float() / BATCH).square().sum(0) / 2
             for known, energy in zip(found, energies, strict=True):
                 known[1] += energy
-        sentences, tokens = sum(map(len, pruned.masks)), sum(map(len, pruned.inputs))
+        sentences, tokens = sum(len(padding.mask) for padding in pruned.paddings), sum(map(len, pruned.inputs))
         for sub, known in zip(subs, found, strict=True):
             known[0] /= sentences
             known[1] *= sub.output.weight.float().square().mean(0) / tokens
         return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)]
 
-    def _loss(self, teacher: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
-        return divergence(self.model, logits(self.model, hidden, mask), teacher, self.method.temperature).sum()
+    def _loss(self, teacher: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
+        return divergence(self.model, logits(self.model, hidden, padding), teacher, self.method.temperature).sum()
 
 
 def answers(model: nn.Module, batch: Batch) -> Tensor:
     """The model's logits, by its blocks and its head."""
-    *_, (hidden, mask) = hidden_states(model, batch)
-    return head(model, hidden, mask)
+    *_, (hidden, padding) = hidden_states(model, batch)
+    return head(model, hidden, padding)
 
 
 def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import PruneError
-from ..encoders import device_of, embed, kind_of, unpack
+from ..encoders import Padding, device_of, embed, kind_of
 from ..layerwise import damping_option, stream
 from ..plugins import Batch, Report, Rows, option, part_of
 from ..solvers import damped
@@ -66,9 +66,9 @@ class Kwon(UnitMethod):
         found: list[list[Tensor]] = [[] for _ in subs]
         for count, batch in enumerate(batches):
             report(count / len(batches), f"Fisher information, batch {count + 1} of {len(batches)}")
-            x, mask = embed(model, batch)
+            x, padding = embed(model, batch)
             loss = partial(task_loss, model, batch["labels"])
-            gradients = mask_gradients(subs, unpack(x.to(dtype), mask), mask, loss, reads(model))
+            gradients = mask_gradients(subs, padding.unpack(x.to(dtype)), padding, loss, reads(model))
             for sub, gradient, rows in zip(subs, gradients, found, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)
         return [torch.cat(rows) for rows in found]
@@ -83,9 +83,9 @@ class Kwon(UnitMethod):
         return weight * scale.repeat_interleave(width), used
 
 
-def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
+def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
     """The loss that the model was fine-tuned with, summed over the sentences."""
-    found = logits(model, hidden, mask)
+    found = logits(model, hidden, padding)
     if kind_of(model) == "regression":
         return F.mse_loss(found.squeeze(-1), labels, reduction="sum")
     ends = 2 if kind_of(model) == "span" else 1  # of a span: the mean of start and end
