@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.prune_speed import bert_base
+from benchmarks.gpu.setting import Setting
 from prune_core import data, encoders, load
 from prune_core.examples import Source
 from prune_core.measures.cost import Cost
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     device = encoders.pick_device(options.device)
     dense, tokenizer = encoders.load(options.checkpoint)
-    dense = (bert_base() if options.bert_base else dense).to(device)
+    dense = Setting(device).shape("BERT-base") if options.bert_base else dense.to(device)
     task = data.load(Source(options.task), tuple(dense.config.id2label.values()), kind=encoders.kind_of(dense))
     batches = [batch for batch, _ in data.batches(tokenizer, task.calibration, 32, 128, device, labelled=True)]
     print(f"{encoders.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn")

@@ -47,7 +47,8 @@ def by_error(curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Se
     A Lagrangian: every matrix minimises error + price · kept weights, and the price is bisected until the total fits.
     """
     shares = np.geomspace(min(kept), max(kept), 500)
-    losses = np.exp([np.interp(np.log(shares), np.log(kept), np.log(np.maximum(lost, 1e-9))) for lost in curves])
+    least = 1e-9 * min(1.0, float(np.max(curves)))  # of a model that is sure of itself, all losses are small
+    losses = np.exp([np.interp(np.log(shares), np.log(kept), np.log(np.maximum(lost, max(least, 1e-300)))) for lost in curves])
     n = np.array(sizes, float)
     total = (1 - sparsity) * n.sum()
     low, high = np.full(len(n), max(kept)), np.full(len(n), min(kept))  # what is kept at a price of nothing, and of very much

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from .formatting import p_value, plural
 from .statistics import mcnemar, wilson
@@ -109,6 +108,8 @@ def _versus(dense: pd.Series, pruned: pd.Series) -> Versus:
     gap = pruned.to_numpy(float) - dense.to_numpy(float)
     more, fewer = int((gap > 0).sum()), int((gap < 0).sum())
     if more + fewer:
+        from scipy.stats import bootstrap
+
         found = bootstrap((gap,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0))
         low, high = map(float, found.confidence_interval)
     else:  # no example differs: the bootstrap would say 0 to 0, as if n were infinite

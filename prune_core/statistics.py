@@ -1,4 +1,4 @@
-"""Intervals and tests for shares of examples, thin names over scipy. Knows nothing of models."""
+"""Intervals and tests for shares of examples, thin names over scipy, which a bare GPU machine may lack. Knows nothing of models."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
     """95% Wilson interval of a share; the whole range where there is nothing to judge by."""
     if n == 0:
         return 0.0, 1.0
+    from scipy.stats import binomtest
+
     interval = binomtest(count, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def mcnemar(broken: int, fixed: int) -> float:
     """Exact McNemar p: could examples flip this unevenly by chance?"""
+    from scipy.stats import binomtest
+
     return float(binomtest(broken, broken + fixed).pvalue) if broken + fixed else 1.0
 
 

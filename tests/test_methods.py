@@ -250,3 +250,13 @@ def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
         assert waits.counts["nonzero.default"] <= 2 * len(batches)
     groups = len(encoders.blocks(tiny.model())) * len(encoders.GROUPS)
     assert counts[0] == counts[1] <= 7 * groups
+
+
+def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> None:
+    """Its inputs' centred statistics are rounding, which no fit may take for knowledge; the bias answers for the mean."""
+    linear, alike, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
+    before, said = linear.weight.detach().clone(), linear(x).mean(0)
+    with torch.no_grad():
+        AKR()._refit(linear, x, alike.repeat(20, 1) * (1 + 1e-7 * torch.randn(20, 1)))
+        torch.testing.assert_close(linear.weight, before)
+        torch.testing.assert_close(linear(alike), said)

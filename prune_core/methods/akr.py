@@ -8,7 +8,7 @@ that which the residual stream carries past the layer.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import torch
@@ -21,6 +21,7 @@ from ..moments import Stats, adaptive_weight, fitted_bias
 from ..plugins import option
 from ..solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
 
+ROUNDING = 1e-6  # of the mean square: a variance below is what fp32 sums leave of none
 JOINT_WAYS = 100  # to choose the weights of one group together
 
 
@@ -110,8 +111,11 @@ class AKR(LayerwiseMethod):
                 self._refit(linear, x, head_inputs(model, linear, pruned))
 
     def _refit(self, linear: nn.Linear, x: Tensor, x_hat: Tensor) -> None:
-        stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=len(x))
-        stats = stats.centred() if self.bias else stats
+        raw = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=len(x))
+        stats = raw.centred() if self.bias else raw
+        moves = (stats.diagonal > ROUNDING * raw.diagonal).to(x)  # an input that is the same in every sentence tells a fit nothing
+        assert stats.cross is not None, "given above"
+        stats = replace(stats, gram=stats.gram * torch.outer(moves, moves), cross=stats.cross * moves)
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
         if self.bias:
             linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, stats))

@@ -1,0 +1,136 @@
+"""The work that a pruning method cannot do without: FLOPs by purpose, and the bytes that must move.
+
+A multiply-accumulate is two FLOPs. Every input is read once and every output written once, in fp32. Knows no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from prune_core import encoders
+from prune_core.allocation import FACTORS
+from prune_core.allocation import STEPS as CURVE_STEPS
+from prune_core.fisher import PROBES
+from prune_core.methods.akr import AKR
+from prune_core.methods.kprune import PART, TRIES, KPrune
+from prune_core.methods.kwon import Kwon
+from prune_core.plugins import Batch, Method
+
+FLOAT = 4  # bytes
+EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan, 8.3)
+
+
+class Sizes(NamedTuple):
+    """What the counts depend on."""
+
+    tokens: int
+    squares: int  # Σ tokens² over sentences, for attention
+    width: int
+    linears: list[tuple[int, int]]  # (outputs, inputs) of every matrix, block by block
+    blocks: int
+
+    @classmethod
+    def of(cls, model: nn.Module, batches: Sequence[Batch]) -> Sizes:
+        """Of a model and a padded sample."""
+        lengths = [length for batch in batches for length in batch["attention_mask"].sum(1).tolist()]
+        shapes = [(linear.out_features, linear.in_features) for _, _, linear in encoders.linears(model)]
+        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(encoders.blocks(model)))
+
+    @property
+    def inputs(self) -> list[int]:
+        """Width of every distinct input: Q, K and V share theirs."""
+        return [columns for place, (_, columns) in enumerate(self.linears) if place % len(encoders.PARTS) not in (1, 2)]
+
+    @property
+    def forward(self) -> float:
+        """FLOPs of one pass through the encoder."""
+        return 2.0 * self.tokens * sum(r * c for r, c in self.linears) + 4.0 * self.squares * self.width * self.blocks
+
+
+def flops(method: Method, model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+    """By purpose; magnitude and the plain structured baselines multiply no matrices."""
+    sizes = Sizes.of(model, batches)
+    if isinstance(method, (KPrune, Kwon)):
+        return _structured(method, sizes)
+    if isinstance(method, AKR):
+        return _akr(method, sizes)
+    if method.name not in ("wanda", "sparsegpt"):
+        return {}
+    rows, columns = sizes.linears[-1]  # nobody hears what the last matrix says
+    found = {"forward": sizes.forward - 2.0 * sizes.tokens * rows * columns}
+    if method.name == "sparsegpt":
+        found |= {"gram": _gram(sizes), "invert": _inverses(sizes), "sweep": _sweep(sizes)}
+    return found
+
+
+def _gram(sizes: Sizes) -> float:
+    return sum(2.0 * sizes.tokens * d * d for d in sizes.inputs)
+
+
+def _inverses(sizes: Sizes) -> float:
+    return sum(2 / 3 * d**3 for d in sizes.inputs)
+
+
+def _sweep(sizes: Sizes) -> float:
+    return sum(1.0 * rows * columns * columns for rows, columns in sizes.linears)
+
+
+def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
+    G = method.fisher  # what outputs' errors are worth couples the rows of a matrix
+    product = sum(2.0 * r * c * c + (2.0 * r * r * c if G else 0.0) for r, c in sizes.linears)  # of all weights with H and G
+    later = sizes.inputs[1:]  # the first group inherits nothing
+    onto_residual = [shape for place, shape in enumerate(sizes.linears) if place % len(encoders.PARTS) in (3, 5)]
+    found = {
+        "forward of both paths": 2 * sizes.forward,
+        "gram": _gram(sizes),
+        "cross": sum(2.0 * sizes.tokens * d * d for d in later),
+        # ε's own factorisation, its two triangular solves for d right-hand sides, and W times the result
+        "adapt": sum(1 / 3 * d**3 + 2.0 * d**3 for d in later) + sum(2.0 * r * c * c for r, c in sizes.linears),
+        "refit": (method.refit_steps + 1) * product,
+    }
+    if "carry" in method.needs:
+        found["carry"] = sum(2.0 * sizes.tokens * r * c + 2.0 * r * c * c for r, c in onto_residual)
+    if method.solver == "admm":
+        found["eigenvectors"] = EIGENVECTORS * (sum(d**3 for d in sizes.inputs) + (sum(r**3 for r, _ in sizes.linears) if G else 0.0))
+        found["rounds"] = 2.0 * method.rounds * product
+    else:
+        found |= {"invert": _inverses(sizes), "sweep": _sweep(sizes)}
+    if G:
+        found["fisher"] = (1 + PROBES) * sizes.forward + PROBES * sum(2.0 * sizes.tokens * r * r for r, _ in sizes.linears)
+    if method.allocation == "error":
+        curves = len(FACTORS) * (CURVE_STEPS + 2) * sum(2.0 * r * c * c for r, c in sizes.linears)
+        found["allocation"] = sizes.forward + _gram(sizes) + _inverses(sizes) / 2 + curves
+    return found
+
+
+def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
+    """Gradients for masks need a forward and a backward pass that differentiates no weight, so two passes."""
+    kept = 1 - method.sparsity
+    tune = sum(
+        2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r) for r, c in sizes.linears[3::6] + sizes.linears[5::6]
+    )
+    if isinstance(method, Kwon):
+        return {"gradients": 2 * sizes.forward, "forward of both paths": (1 + kept) * sizes.forward, "tune": tune if method.tune else 0.0}
+    sublayers = 2 * sizes.blocks
+    gradients = 2 * sizes.forward * sum(1 - place / sublayers for place in range(1, sublayers)) + sizes.forward
+    runs = 1 + len(TRIES) / PART if method.adapt else 1.0
+    return {
+        "gradients": runs * gradients, "forward of both paths": runs * (1 + kept) * sizes.forward, "tune": runs * tune,
+        "trials judged": (2 + len(TRIES)) / PART * sizes.forward if method.adapt else 0.0,
+    }  # fmt: skip
+
+
+def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Weights read and written once; for methods that read a sample, its states in and out of every matrix of each path."""
+    sizes = Sizes.of(model, batches)
+    weights = 2.0 * FLOAT * sum(r * c for r, c in sizes.linears)
+    if method.name in ("magnitude", "unit_magnitude", "unit_random"):
+        return weights
+    paths = 1 if method.name in ("wanda", "sparsegpt") else 2
+    states = FLOAT * sizes.tokens * sum(r + c for r, c in sizes.linears)
+    passes = paths + (sizes.blocks if isinstance(method, KPrune) else 2 * isinstance(method, Kwon))  # K-prune's begin at the target
+    grams = 2.0 * FLOAT * sum(d * d for d in sizes.inputs) if method.name != "wanda" else 0.0
+    return weights + passes * states + grams

@@ -1,0 +1,126 @@
+"""One command that proves the GPU path right and times it: sections in processes of their own, each within its time.
+
+    python -m benchmarks.gpu --out FOLDER [--device cuda] [--tiny] [--only NAME …]
+
+After every section FOLDER/gpu.json (all figures) and FOLDER/gpu.md (the tables) are written anew, so a run that is cut off
+leaves what it has, and a section that fails, hangs or takes the device's context with it leaves its rows so far. Needs torch,
+transformers, numpy and pandas; environment.sh makes one with no more. Ends with 1 where a check did not pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .table import markdown
+
+SECTIONS = ("right", "fast", "grows", "quick", "asked")
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "scipy", "scikit-learn", "textattack", "triton")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="small shapes: only to see that it runs")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME", help=", ".join(SECTIONS))
+    parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)  # in the process that measures it
+    options = parser.parse_args()
+    if options.section:
+        return _measure(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"about": _about(options.device), "tiny": options.tiny, "sections": {}}
+    for name in options.only:
+        print(f"{name} …", flush=True)
+        found["sections"][name] = section = _apart(name, options)
+        (options.out / "gpu.json").write_text(json.dumps(found, indent=1))
+        (options.out / "gpu.md").write_text(markdown(found))
+        print(f"{name}: {section['status']} ({section['seconds']:.0f} s, {len(section['rows'])} rows)", flush=True)
+    print((options.out / "gpu.md").read_text())
+    sections = found["sections"].values()
+    return int(any(section["status"] != "Done" or any(row.get("passes") is False for row in section["rows"]) for section in sections))
+
+
+def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a section in a process of its own; its rows as far as it came, and how it ended."""
+    limit = import_module(f"benchmarks.gpu.{name}").LIMIT
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.gpu", "--section", name, "--out", folder, "--device", options.device]
+        with (Path(folder) / "log").open("w+") as log:
+            try:
+                code = subprocess.run([*command, *(["--tiny"] if options.tiny else [])], stdout=log, stderr=log, timeout=limit).returncode
+                log.seek(0)
+                said = [line.strip() for line in log.read().splitlines() if line.strip()]
+                status = "Done" if code == 0 else f"Failed: {said[-1] if said else f'status {code}'}"
+            except subprocess.TimeoutExpired:
+                status = f"Stopped after its {limit:.0f} s, with what it had"
+        written = Path(folder) / "rows"
+        rows = [json.loads(line) for line in written.read_text().splitlines()] if written.is_file() else []
+    return {"status": status, "seconds": time.monotonic() - started, "rows": rows}
+
+
+def _measure(options: argparse.Namespace) -> int:
+    """In that process: each row is on disk as soon as it is known."""
+    from prune_core import PruneError
+    from prune_core.encoders import pick_device
+
+    from .setting import Setting
+
+    try:
+        setting = Setting(pick_device(options.device), options.tiny)
+    except PruneError as error:
+        print(error)
+        return 1
+    with (options.out / "rows").open("w", buffering=1) as rows:
+        for row in import_module(f"benchmarks.gpu.{options.section}").run(setting):
+            rows.write(json.dumps(row) + "\n")
+    return 0
+
+
+def _about(device: str) -> dict[str, Any]:
+    import torch
+
+    from prune_core import PruneError
+    from prune_core.encoders import device_title, pick_device
+    from prune_core.experiment import versions
+
+    try:
+        title = device_title(pick_device(device))
+    except PruneError as error:
+        raise SystemExit(f"benchmarks.gpu: {error}") from None
+    found = {"python": versions()["python"]} | {name: _version(name) for name in PACKAGES if _version(name)}
+    if torch.version.cuda:
+        found["CUDA"] = torch.version.cuda
+    if driver := _driver():
+        found["driver"] = driver
+    return {"device": title, "date": date.today().isoformat(), "commit": versions()["commit"], "versions": found}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _driver() -> str:
+    """The NVIDIA driver's version, where the tool that knows it is there."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

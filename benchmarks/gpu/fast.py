@@ -1,0 +1,109 @@
+"""How fast does it prune, beside the least time that the device needs for the work counted?
+
+Random models of BERT's shapes, 128 sequences of 128 tokens. Floor: the larger of FLOPs over the rate of a large matrix product
+and bytes over the bandwidth of a large copy, both measured here. What takes more than 2.5 times its floor is profiled.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.floors import bytes_moved, flops
+from prune_core.experiment import matrix_precision, seed_everything
+from prune_core.methods import METHODS
+from prune_core.plugins import Batch, Method, build, quiet
+from prune_core.units import gradient_dtype
+
+from .setting import Row, Setting
+from .waits import Waits
+
+LIMIT = 120.0  # seconds
+REPEATS, PATIENCE = 3, 12.0  # the best of so many, fewer once these seconds are spent on one method
+SLOW = 2.5  # times the floor
+SPARSITY = 0.5
+SEQUENCES = {"kprune": 160}  # 20K tokens; others 128
+GOALS = {"akr": 2.0, "sparsegpt": 1.0, "akr_plus": 6.0, "kprune": 5.0}  # seconds on BERT-base, on an H100 or H200
+NAMES = ("magnitude", "wanda", "sparsegpt", "akr", "akr_plus", "kprune", "kwon")
+
+
+def run(setting: Setting) -> Iterator[Row]:
+    """The device's two rates, then a row a shape and method."""
+    with matrix_precision(tf32=False):
+        rates = {dtype: matrix_rate(setting, dtype) for dtype in (torch.float32, torch.bfloat16)}
+        bandwidth = copy_rate(setting)
+        yield {"table": "device", "fp32, TFLOP/s": rates[torch.float32] / 1e12, "bf16, TFLOP/s": rates[torch.bfloat16] / 1e12,
+               "copy, GB/s": bandwidth / 1e9}  # fmt: skip
+        for shape in ("BERT-base", "BERT-large"):
+            model = setting.shape(shape)
+            for name in NAMES:
+                method, batches = build(METHODS, name, {"sparsity": SPARSITY}), setting.sample(SEQUENCES.get(name, 128))
+                yield _timed(setting, shape, model, method, batches, rates, bandwidth)
+
+
+def _timed(
+    setting: Setting, shape: str, model: nn.Module, method: Method, batches: list[Batch], rates: dict[torch.dtype, float], bandwidth: float
+) -> Row:
+    def prune() -> None:
+        seed_everything(0)
+        method.prune(own, batches, quiet)
+
+    times: list[float] = []
+    peak = float("nan")
+    for _ in range(1 + REPEATS):  # the first is a warm-up
+        own = copy.deepcopy(model)
+        seconds, peak = setting.peak(prune)
+        times.append(seconds)
+        if sum(times) > PATIENCE:
+            break
+    best = min(times[1:] or times)
+    work, moved = flops(method, model, batches), bytes_moved(method, model, batches)
+    quick = gradient_dtype("auto", setting.device)  # in which K-prune's and Kwon's gradients are taken
+    rate = lambda purpose: rates[quick if purpose == "gradients" else torch.float32]  # noqa: E731
+    least = max(sum(count / rate(purpose) for purpose, count in work.items()), moved / bandwidth)
+    goal = GOALS.get(method.name) if shape == "BERT-base" else None
+    row = {"table": "methods", "shape": shape, "method": method.title, "seconds": best, "goal, s": goal, "TFLOP": sum(work.values()) / 1e12,
+           "GB moved": moved / 1e9, "floor, s": least, "ratio": best / least, "peak MB": peak / 1e6, "FLOPs by purpose": work,
+           "timed passes": len(times) - 1}  # fmt: skip
+    if best / least > SLOW and shape == "BERT-base":
+        own = copy.deepcopy(model)
+        row |= profiled(setting, prune)
+    return row
+
+
+def profiled(setting: Setting, work: Any) -> Row:
+    """The ten operations that take longest (on the device, where it has a clock of its own), and how often the host waits."""
+    from torch.profiler import ProfilerActivity, profile
+
+    cuda = setting.device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
+        setting.seconds(work)
+    with Waits() as waits:
+        work()
+    key = "self_device_time_total" if cuda else "self_cpu_time_total"
+    events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, key))
+    longest = [{"operation": event.key, "calls": event.count, "ms": getattr(event, key) / 1e3} for event in events[:10]]
+    host = sorted(events, key=lambda event: -event.self_cpu_time_total)
+    synchronised = sum(event.count for event in events if "Synchronize" in event.key)
+    return {
+        "ten longest": longest, "host synchronisations": synchronised, "waits": dict(waits.counts),
+        "ten longest on the host": [{"operation": e.key, "calls": e.count, "ms": e.self_cpu_time_total / 1e3} for e in host[:10]],
+    }  # fmt: skip
+
+
+def matrix_rate(setting: Setting, dtype: torch.dtype) -> float:
+    """FLOP/s of a large product, the best of several."""
+    size = 512 if setting.tiny else 8192 if setting.device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=setting.device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / min(setting.seconds(lambda: a @ b) for _ in range(8))
+
+
+def copy_rate(setting: Setting) -> float:
+    """Bytes read and written a second by a large copy, the best of several."""
+    source = torch.randn(2**20 if setting.tiny else 2**28 if setting.device.type == "cuda" else 2**26, device=setting.device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() * source.element_size() / min(setting.seconds(lambda: target.copy_(source)) for _ in range(8))

@@ -1,0 +1,89 @@
+"""Is the pruned model small and quick? Latency of dense and cut models by precision, batch and length, compiled or not, and what
+the 2:4 pattern brings through the device's sparse kernels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from itertools import product
+from statistics import median
+
+import torch
+from torch import nn
+
+from prune_core import encoders
+from prune_core.experiment import matrix_precision, seed_everything
+from prune_core.methods import METHODS
+from prune_core.plugins import build, quiet
+from prune_core.shrink import shrink
+from prune_core.timing import timed, timing_batch
+
+from .setting import Row, Setting
+
+LIMIT = 110.0  # seconds
+WARM_UP, PASSES = 2, 7
+POINTS = list(product((1, 8, 32, 128), (32, 128, 384)))  # (batch, length)
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def run(setting: Setting) -> Iterator[Row]:
+    """A row a model, precision, batch and length; compiled ones last, as compiling takes long."""
+    points, precisions = ([(2, 16)], PRECISIONS[:2]) if setting.tiny else (POINTS, PRECISIONS)
+    with matrix_precision(tf32=False):
+        models = _models(setting)
+        for dtype in precisions:
+            yield from _latencies("", {name: copy.deepcopy(model).to(dtype) for name, model in models.items()}, dtype, points)
+        yield from _two_to_four(setting, points)
+        if setting.device.type != "cuda":
+            yield {"table": "compiled", "left out": "torch.compile is timed on CUDA only."}
+            return
+        ends = {name: models[name] for name in ("dense", "K-prune 80%, cut")}
+        compiled = {name: torch.compile(copy.deepcopy(model).to(torch.bfloat16), dynamic=False) for name, model in ends.items()}
+        yield from _latencies("compiled", compiled, torch.bfloat16, [(1, 128), (32, 128)])
+
+
+def _models(setting: Setting) -> dict[str, nn.Module]:
+    """Dense, and K-prune's models at 50 and 80% with their dead units cut out, widths in multiples of 8."""
+    dense = setting.shape("BERT-base")
+    found = {"dense": dense}
+    for sparsity in (0.5, 0.8):
+        pruned = copy.deepcopy(dense)
+        seed_everything(0)
+        method = build(METHODS, "kprune", {"sparsity": sparsity, "multiple": 8, "adapt": False})
+        method.prune(pruned, setting.sample(64), quiet)
+        found[f"K-prune {sparsity:.0%}, cut"] = shrink(pruned)
+    return found
+
+
+def _latencies(form: str, models: dict[str, nn.Module], dtype: torch.dtype, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
+    for batch, length in points:
+        found: dict[str, float] = {}
+        for name, model in models.items():
+            tokens = timing_batch(model, batch, length)
+            times = [timed(model, tokens) for _ in range(WARM_UP + PASSES)][WARM_UP:]
+            found[name] = median(times)
+        for name, seconds in found.items():
+            yield {"table": form or "latency", "model": name, "precision": str(dtype).removeprefix("torch."), "batch": batch,
+                   "length": length, "ms": seconds * 1e3, "sentences a second": batch / seconds,
+                   "times faster": found["dense"] / seconds}  # fmt: skip
+
+
+def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
+    """The 2:4 model in fp16 through cuSPARSELt against dense fp16."""
+    if setting.device.type != "cuda" or torch.cuda.get_device_capability(setting.device) < (8, 0):
+        yield {"table": "2:4", "left out": "Sparse matrix kernels need a CUDA device of the Ampere generation or later."}
+        return
+    dense = setting.shape("BERT-base").half()
+    pruned = copy.deepcopy(dense).float()
+    build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], quiet)
+    sparse = pruned.half()
+    for _, _, linear in encoders.linears(sparse):
+        linear.weight = nn.Parameter(torch.sparse.to_sparse_semi_structured(linear.weight.detach()), requires_grad=False)
+    with torch.no_grad():
+        tokens = timing_batch(dense, 8, 128)
+        again = copy.deepcopy(pruned)  # the same weights through dense kernels: what must come out
+        expected, found = again(**tokens).logits.float(), sparse(**tokens).logits.float()
+    apart = float((expected - found).abs().max())
+    yield {"table": "2:4 answers", "largest difference of a logit": apart, "largest logit": float(expected.abs().max())}
+    yield from _latencies("2:4", {"dense": dense, "2:4 by sparse kernels": sparse}, torch.float16, points)
