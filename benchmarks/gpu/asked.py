@@ -24,7 +24,7 @@ from prune_core.experiment import matrix_precision
 
 from .setting import Row, Setting
 
-LIMIT = 70.0  # seconds
+LIMIT = 45.0  # seconds
 IN_FLIGHT = (1, 64, 1024)
 ROUNDS = 3
 THEIR_BATCH, THEIR_LENGTH = 32, 512

@@ -22,7 +22,7 @@ from prune_core.units import gradient_dtype
 from .setting import Row, Setting
 from .waits import Waits
 
-LIMIT = 120.0  # seconds
+LIMIT = 90.0  # seconds
 REPEATS, PATIENCE = 3, 12.0  # the best of so many, fewer once these seconds are spent on one method
 SLOW = 2.5  # times the floor
 SPARSITY = 0.5

@@ -13,7 +13,7 @@ from prune_core.plugins import quiet
 
 from .setting import Row, Setting
 
-LIMIT = 70.0  # seconds
+LIMIT = 50.0  # seconds
 SEQUENCES, BLOCKS = (128, 512, 1024), (6, 12, 24)
 
 

@@ -21,7 +21,7 @@ from prune_core.timing import timed, timing_batch
 
 from .setting import Row, Setting
 
-LIMIT = 110.0  # seconds
+LIMIT = 80.0  # seconds
 WARM_UP, PASSES = 2, 7
 POINTS = list(product((1, 8, 32, 128), (32, 128, 384)))  # (batch, length)
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)

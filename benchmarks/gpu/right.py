@@ -26,7 +26,7 @@ from prune_core.predict import probabilities
 
 from .setting import Row, Setting
 
-LIMIT = 110.0  # seconds
+LIMIT = 90.0  # seconds
 SENTENCES, EVALUATION = 64, 200
 # a structured method rounds widths on a GPU and takes bf16 where that is fast: here both do the same
 SAME = {"multiple": 8}
