@@ -14,10 +14,10 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from prune_core import ablation
-from prune_core.present import models_of
-from prune_core.quantities import available, summary
-from prune_core.store import Store
+from prune_core.analysis import ablation
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.quantities import available, summary
+from prune_core.runs.store import Store
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     runs = summary(tables, models, [quantities["accuracy"], quantities["divergence"]])
     runs = runs.assign(log_kl=np.log(runs["divergence"].where(runs["divergence"] > 0)), log_kl_n=runs["accuracy_n"])
     keys = ["part", "asked"]
-    accuracy, further = (ablation.earned(runs, plans, key)[[*keys, "difference"]] for key in ("accuracy", "log_kl"))
+    accuracy, further = (ablation.contributions(runs, plans, key)[[*keys, "difference"]] for key in ("accuracy", "log_kl"))
     both = accuracy.merge(further.rename(columns={"difference": "further"}), on=keys)
     full = runs[~runs["job"].isin(plans)]
     print(f"{name}: dense {full['accuracy'].mean():.2%}, n = {full['accuracy_n'].iloc[0]:.0f}, seeds {runs['seed'].nunique()}")

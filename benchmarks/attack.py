@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from prune_core import encoders
-from prune_core.data import Examples, load
-from prune_core.examples import Source
+from prune_core.data.examples import Examples, Source
+from prune_core.data.tasks import load
+from prune_core.models import devices, loading
 from prune_core.plugins import quiet
 
 THREE = ["DeepWordBug", "PWWS", "TextFooler (MiniLM)"]
@@ -55,12 +55,12 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Measure what is not kept yet, and print the table."""
     logging.disable(logging.INFO)  # TextAttack's Attacker turns its messages on again
-    model, tokenizer = encoders.load(options.checkpoint)
-    device = encoders.pick_device(options.device)
+    model, tokenizer = loading.load(options.checkpoint)
+    device = devices.pick_device(options.device)
     model.to(device)
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
     examples = load(Source(options.task), tuple(names)).evaluation.sample(options.examples, options.seed)
-    where = f"{len(examples)} sentences, {encoders.device_title(device)}, {torch.get_num_threads()} torch threads, seed {options.seed}"
+    where = f"{len(examples)} sentences, {devices.device_title(device)}, {torch.get_num_threads()} torch threads, seed {options.seed}"
     kept = Kept(options.keep, f"{options.checkpoint}, {options.task}, {where}")
     print(f"| {where} | seconds | processor | queries | times faster | by processor | "
           "same outcome, text and queries | outcomes changed |")  # fmt: skip
@@ -143,7 +143,7 @@ def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examp
     from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.sentences import Encoder
 
-    attack = RECIPES[name](HuggingFaceModelWrapper(model, tokenizer), Encoder(encoders.device_of(model), lambda: None))
+    attack = RECIPES[name](HuggingFaceModelWrapper(model, tokenizer), Encoder(devices.device_of(model), lambda: None))
 
     def work(index: int) -> list[Row]:
         assert examples.labels is not None, "attacks need labels"

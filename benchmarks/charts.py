@@ -18,31 +18,32 @@ from urllib.parse import unquote
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
-from prune_core import beside, papers, plots
-from prune_core.palette import PAPER
-from prune_core.present import models_of
-from prune_core.store import Store
+from prune_core import plots
+from prune_core.analysis import published, published_comparison
+from prune_core.analysis.compared import models_of
+from prune_core.plots.palette import PAPER
+from prune_core.runs.store import Store
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 WIDTH = 560  # pixels
 DRAW = "([figure, width, color]) => Plotly.toImage({...figure, layout: {...figure.layout, width, paper_bgcolor: color}}, {format: 'svg'})"
 
 
-def study_of(store: Store, name: str) -> beside.Study:
+def study_of(store: Store, name: str) -> published_comparison.Study:
     """The study's newest finished runs."""
     jobs = list({job.key: job for job in store.jobs(name) if job.done}.values())
-    return beside.Study(jobs, models_of(jobs), {table: store.rows(table, [job.id for job in jobs]) for table in TABLES})
+    return published_comparison.Study(jobs, models_of(jobs), {table: store.rows(table, [job.id for job in jobs]) for table in TABLES})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study")
-    parser.add_argument("exhibit", choices=papers.exhibits())
+    parser.add_argument("exhibit", choices=published.exhibits())
     parser.add_argument("folder", type=Path)
     for name in ("task", "model", "attack"):
         parser.add_argument(f"--{name}", help="where the exhibit has figures of several")
     options = parser.parse_args()
-    exhibit, study = papers.exhibits()[options.exhibit], study_of(Store(), options.study)
+    exhibit, study = published.exhibits()[options.exhibit], study_of(Store(), options.study)
     figures = exhibit.figures
     for name in ("task", "model", "attack"):
         if getattr(options, name):
@@ -54,8 +55,8 @@ def main() -> None:
         page.add_script_tag(content=get_plotlyjs())
         for metric in dict.fromkeys(figures["metric"]):
             for dark in (False, True):
-                points = beside.points(exhibit, figures, metric, study)
-                figure = plots.beside(points, papers.AXES[metric], exhibit.against, dark)
+                points = published_comparison.points(exhibit, figures, metric, study)
+                figure = plots.beside(points, published.AXES[metric], exhibit.against, dark)
                 address = page.evaluate(DRAW, [json.loads(figure.to_json()), WIDTH, PAPER[dark]])
                 file = options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg"
                 file.write_text(unquote(address.split(",", 1)[1]), encoding="utf-8")

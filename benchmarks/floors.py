@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from torch import nn
 
-from prune_core import encoders
-from prune_core.allocation import FACTORS
-from prune_core.allocation import STEPS as CURVE_STEPS
-from prune_core.fisher import PROBES
 from prune_core.methods.akr import AKR
 from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon
+from prune_core.models import families, replay
 from prune_core.plugins import Batch, Method
+from prune_core.pruning.allocation import FACTORS
+from prune_core.pruning.allocation import STEPS as CURVE_STEPS
+from prune_core.pruning.fisher import PROBES
 
 FLOAT = 4  # bytes
 EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan, 8.3)
@@ -36,13 +36,13 @@ class Sizes(NamedTuple):
     def of(cls, model: nn.Module, batches: Sequence[Batch]) -> Sizes:
         """Of a model and a padded sample."""
         lengths = [length for batch in batches for length in batch["attention_mask"].sum(1).tolist()]
-        shapes = [(linear.out_features, linear.in_features) for _, _, linear in encoders.linears(model)]
-        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(encoders.blocks(model)))
+        shapes = [(linear.out_features, linear.in_features) for _, _, linear in replay.linears(model)]
+        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(replay.blocks(model)))
 
     @property
     def inputs(self) -> list[int]:
         """Width of every distinct input: Q, K and V share theirs."""
-        return [columns for place, (_, columns) in enumerate(self.linears) if place % len(encoders.PARTS) not in (1, 2)]
+        return [columns for place, (_, columns) in enumerate(self.linears) if place % len(families.PARTS) not in (1, 2)]
 
     @property
     def forward(self) -> float:
@@ -82,7 +82,7 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
     G = method.fisher  # what outputs' errors are worth couples the rows of a matrix
     product = sum(2.0 * r * c * c + (2.0 * r * r * c if G else 0.0) for r, c in sizes.linears)  # of all weights with H and G
     later = sizes.inputs[1:]  # the first group inherits nothing
-    onto_residual = [shape for place, shape in enumerate(sizes.linears) if place % len(encoders.PARTS) in (3, 5)]
+    onto_residual = [shape for place, shape in enumerate(sizes.linears) if place % len(families.PARTS) in (3, 5)]
     found = {
         "forward of both paths": 2 * sizes.forward,
         "gram": _gram(sizes),

@@ -16,11 +16,12 @@ import torch
 from benchmarks.floors import flops
 from benchmarks.gpu.fast import matrix_rate
 from benchmarks.gpu.setting import Setting
-from prune_core import data, encoders
-from prune_core.examples import Source
-from prune_core.masks import WeightMethod
+from prune_core.data import tasks, tokens
+from prune_core.data.examples import Source
 from prune_core.methods import METHODS
+from prune_core.models import devices, loading
 from prune_core.plugins import build, quiet
+from prune_core.pruning.masks import WeightMethod
 
 
 def main() -> None:
@@ -35,16 +36,16 @@ def main() -> None:
     parser.add_argument("--bert-base", action="store_true")
     parser.add_argument("--exact", action="store_true", help="time AKR's exact solver too")
     options = parser.parse_args()
-    device = encoders.pick_device(options.device)
-    model, tokenizer = encoders.load(options.checkpoint)
+    device = devices.pick_device(options.device)
+    model, tokenizer = loading.load(options.checkpoint)
     setting = Setting(device)
     model = setting.shape("BERT-base") if options.bert_base else model.to(device)
-    pool = data.training_examples(Source(options.train), ("negative", "positive"))
-    examples = pool.sample(options.sentences, 0, data.CALIBRATION_WORDS)
-    batches = [batch for batch, _ in data.batches(tokenizer, examples, options.batch_size, 128, device)]
-    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    pool = tasks.training_examples(Source(options.train), ("negative", "positive"))
+    examples = pool.sample(options.sentences, 0, tokens.CALIBRATION_WORDS)
+    batches = [batch for batch, _ in tokens.batches(tokenizer, examples, options.batch_size, 128, device)]
+    count = sum(int(batch["attention_mask"].sum()) for batch in batches)
     rate = matrix_rate(setting, torch.float32)
-    print(f"{encoders.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} sentences, {tokens} tokens")
+    print(f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} sentences, {count} tokens")
     print(f"{'method':20}{'seconds':>9}{'GFLOP':>9}{'floor s':>9}{'ratio':>7}")
     # AKR-plus is left out: how many rounds it needs is a choice, so there is no floor
     weightwise = [name for name, kind in METHODS.items() if issubclass(kind, WeightMethod) and name != "akr_plus"]

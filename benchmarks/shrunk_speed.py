@@ -17,12 +17,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.setting import Setting
-from prune_core import data, encoders, load
-from prune_core.examples import Source
+from prune_core import load
+from prune_core.data import tasks, tokens
+from prune_core.data.examples import Source
+from prune_core.measures.base import Pair
 from prune_core.measures.cost import Cost
 from prune_core.methods import METHODS
-from prune_core.plugins import Pair, build, quiet
-from prune_core.shrink import shrink
+from prune_core.models import devices, loading, replay
+from prune_core.models.shrink import shrink
+from prune_core.plugins import build, quiet
 
 
 def main() -> None:
@@ -37,12 +40,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--bert-base", action="store_true")
     options = parser.parse_args()
-    device = encoders.pick_device(options.device)
-    dense, tokenizer = encoders.load(options.checkpoint)
+    device = devices.pick_device(options.device)
+    dense, tokenizer = loading.load(options.checkpoint)
     dense = Setting(device).shape("BERT-base") if options.bert_base else dense.to(device)
-    task = data.load(Source(options.task), tuple(dense.config.id2label.values()), kind=encoders.kind_of(dense))
-    batches = [batch for batch, _ in data.batches(tokenizer, task.calibration, 32, 128, device, labelled=True)]
-    print(f"{encoders.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn")
+    task = tasks.load(Source(options.task), tuple(dense.config.id2label.values()), kind=replay.kind_of(dense))
+    batches = [batch for batch, _ in tokens.batches(tokenizer, task.calibration, 32, 128, device, labelled=True)]
+    print(f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn")
     print(f"{'':26}{'ms':>9}{'p95':>9}{'/s':>9}{'counted':>9}{'measured':>9}{'MB':>8}{'peak MB':>9}")
     cost = Cost(batch=options.batch, length=options.length, repeats=options.repeats)
     for sparsity in options.sparsity:
@@ -51,7 +54,7 @@ def main() -> None:
         pruned = copy.deepcopy(dense)
         method.prune(pruned, batches, quiet)
         with tempfile.TemporaryDirectory() as folder:
-            encoders.save(shrink(pruned), tokenizer, Path(folder))
+            loading.save(shrink(pruned), tokenizer, Path(folder))
             small = load(folder)[0].to(device)
         rows = cost.measure(Pair(dense, small, tokenizer, task), quiet)["cost"]
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):

@@ -16,13 +16,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from prune_core import encoders, robustness, soup
-from prune_core.commands import PrintedProgress
-from prune_core.data import training_examples
-from prune_core.examples import Source, read_table
-from prune_core.finetune import Recipe, Trainer
+from prune_core.attacks import success_rates
+from prune_core.cli.progress import PrintedProgress
+from prune_core.data.examples import Source, read_table
+from prune_core.data.tasks import training_examples
 from prune_core.formatting import p_value, percent, points, seconds
+from prune_core.models import loading
 from prune_core.plugins import quiet
+from prune_core.training import soup
+from prune_core.training.finetune import Recipe, Trainer
 
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # training sentences to choose by
@@ -72,7 +74,7 @@ def main() -> None:
     plan = soup.Plan(attack_examples=options.sentences, max_length=64)
     judge = soup.Judge(plan, LABELS, training_examples(Source(options.validation), LABELS), options.out / "judged.json")
     everyone = {**{candidate.name: candidate for candidate in candidates}, **soups}
-    found = {name: judge(*encoders.load(candidate.checkpoint), progress) for name, candidate in everyone.items()}
+    found = {name: judge(*loading.load(candidate.checkpoint), progress) for name, candidate in everyone.items()}
     progress.end()
     show(found)
 
@@ -100,7 +102,7 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
     whole, per_step = 0.0, {}
     for each in recipes.values():
         if each.adversarial not in per_step:
-            model, tokenizer = encoders.load(each.checkpoint, "classification", LABELS, each.dropout)
+            model, tokenizer = loading.load(each.checkpoint, "classification", LABELS, each.dropout)
             trainer = Trainer(each, model, tokenizer, training_examples(train, LABELS).sample(options.examples, 0))
             trainer.run(5, quiet)  # bf16 kernels are made at the first
             started = time.perf_counter()
@@ -111,7 +113,7 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
     plan = soup.Plan(attack_examples=20, examples=20, precision="bf16", max_length=64)
     judge = soup.Judge(plan, LABELS, training_examples(Source(options.validation), LABELS), options.out / "trial.json")
     started = time.perf_counter()
-    judge(*encoders.load("demo"), quiet)
+    judge(*loading.load("demo"), quiet)
     attack = (time.perf_counter() - started) / 20
     print(f"attack: {attack:.2f} s a sentence")
     most = (3 * len(recipes) - 1) * options.choose + (len(recipes) + 3) * options.sentences
@@ -130,7 +132,7 @@ def show(found: dict[str, soup.Figures]) -> None:
         print(f"\nagainst {best}, the {told} plain run:")
         for name, row in found.items():
             if name.startswith("soup"):
-                versus = robustness.under_attack(pd.DataFrame(found[best]["outcomes"]), pd.DataFrame(row["outcomes"]))
+                versus = success_rates.under_attack(pd.DataFrame(found[best]["outcomes"]), pd.DataFrame(row["outcomes"]))
                 gap = row["accuracy"] - found[best]["accuracy"]
                 interval = f"{points(versus.low)} to {points(versus.high)}"
                 print(f"{name:20}accuracy {points(gap)}, under attack {points(versus.difference)} ({interval}; {p_value(versus.p_value)})")

@@ -7,8 +7,9 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
+from prune_core.analysis.compared import Model
 from prune_core.formatting import answer, percent, plural
-from prune_core.palette import Model
+from prune_core.plots import palette
 
 FILTERS = {"broken": "broken by pruning", "fixed": "fixed by pruning", "all": "all questions"}
 
@@ -33,10 +34,10 @@ def browser(view: View, rows: pd.DataFrame) -> None:
 
 def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
     dense = next((m for m in view.models if m.is_dense), None)
-    said = [("Dense", row["dense"], row["dense_f1"], dense.color(view.dark) if dense else "#888888")]
+    said = [("Dense", row["dense"], row["dense_f1"], palette.color(dense, view.dark) if dense else "#888888")]
     for other in dict.fromkeys((model, *view.pruned)):
         for own in same[same["job"] == other.job].to_dict("records"):
-            said.append((other.label, own["pruned"], own["pruned_f1"], other.color(view.dark)))
+            said.append((other.label, own["pruned"], own["pruned_f1"], palette.color(other, view.dark)))
     st.markdown(f"**{_ui.escape(row['text'])}**  \nAccepted: {_ui.escape(answer(row['label'], ()))}")
     for label, text, f1, color in said:
         st.markdown(f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 {percent(f1)}')

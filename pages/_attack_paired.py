@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import robustness
+from prune_core.attacks import success_rates
 
 
 def show(view: View, own: pd.DataFrame) -> None:
@@ -17,7 +17,7 @@ def show(view: View, own: pd.DataFrame) -> None:
     if not jobs or dense is None:
         return
     st.markdown("#### Is it more than chance?")
-    found = robustness.table(own, dense.job, jobs)
+    found = success_rates.table(own, dense.job, jobs)
     labels = {model.job: model.label for model in view.pruned}
     shown = found.assign(run=found["job"].map(labels))
     for name in ("dense", "pruned", "difference", "low", "high"):

@@ -1,4 +1,4 @@
-"""The pool: adversarial texts that a person keeps, from any study, to read again or take away."""
+"""The pool: adversarial texts that a person keeps, from any study, to read again or export."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
+from prune_core.analysis.compared import Model
 from prune_core.formatting import plural
-from prune_core.palette import Model
-from prune_core.store import Store
+from prune_core.runs.store import Store
 
 
 def offer(view: View, row: dict[str, Any], model: Model) -> None:
@@ -19,7 +19,7 @@ def offer(view: View, row: dict[str, Any], model: Model) -> None:
     with st.popover("Keep in the pool", icon=":material/bookmark_add:", key=f"pool-{key}", type="tertiary"):
         note = st.text_input("Note", key=f"pool-note-{key}", placeholder="Why is it worth keeping?")
         if st.button("Keep", key=f"pool-keep-{key}", type="primary"):
-            same = {name: row.get(name) for name in ("text", "pair", "perturbed", "recipe")}
+            same: dict[str, Any] = {name: row.get(name) for name in ("text", "pair", "perturbed", "recipe")}
             view.store.keep(**same, label=view.label_names[int(row["label"])], model=model.label, study=view.study, note=note.strip())
             st.toast("Kept in the pool.", icon=":material/bookmark_added:")
 
@@ -29,7 +29,7 @@ def show(store: Store) -> None:
     kept = store.pool()
     with st.expander(f"The pool: {plural(len(kept), 'text')} kept, from all studies", icon=":material/bookmarks:", key="pool"):
         if kept.empty:
-            st.caption("Nothing yet. Below a sentence that an attack turned wrong there is a button that keeps it here.")
+            st.caption("Nothing yet. Below a sentence that an attack succeeded on there is a button that keeps it here.")
             return
         columns = ["text", "perturbed", "label", "recipe", "model", "study", "note"]
         wide = {name: st.column_config.TextColumn(width="medium") for name in ("text", "perturbed", "note")}

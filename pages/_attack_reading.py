@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from pages import _attack_pool, _ui
 from pages._frame import View
 from prune_core import formatting, plots
-from prune_core.catalogue import outcome_words
-from prune_core.palette import Model
+from prune_core.analysis.compared import Model
+from prune_core.attacks.catalogue import outcome_words
+from prune_core.plots import palette
 
 
 def show(view: View, own: pd.DataFrame) -> None:
@@ -68,7 +71,7 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
     """One sentence: what was changed for each model, and the probabilities of all models before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
-            st.markdown(f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {_told(row)}')
+            st.markdown(f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {_told(row)}')
             edited = isinstance(row["perturbed"], str)  # not where it was skipped, or stopped before its search ended
             for text, changed in (("text", "perturbed"), ("pair", "perturbed_pair")):
                 if isinstance(row.get(text), str):
@@ -96,7 +99,7 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
         )
 
 
-def _told(row: dict[str, object]) -> str:
+def _told(row: dict[str, Any]) -> str:
     """Outcome, effort, and how valid the text is where it was judged."""
     told = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
     if not formatting.missing(row["words_changed"]):

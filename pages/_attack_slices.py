@@ -7,7 +7,8 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import plots, robustness
+from prune_core import plots
+from prune_core.attacks import success_rates
 
 RATES = {"success_rate": "Attack success", "under_attack": "Accuracy under attack"}
 
@@ -16,7 +17,7 @@ def show(view: View, own: pd.DataFrame) -> None:
     """Small multiples, a panel a kind of slice."""
     rate = _ui.chosen(st.segmented_control, "rate", list(RATES), "success_rate", label="Show", format_func=RATES.get)
     dense = _ui.dense_of(view.models, own)
-    found = robustness.slices(own, dense and dense.job, view.label_names)
+    found = success_rates.slices(own, dense.job if dense else None, view.label_names)
     _ui.chart(
         "On which sentences are the models easier to fool?",
         f"{RATES[rate]} with 95% Wilson intervals. {own['recipe'].iloc[0]}; n under each slice is how many of its sentences count for a "

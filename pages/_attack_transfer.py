@@ -7,9 +7,11 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import plots, robustness, transfer
-from prune_core.aside import Aside
+from prune_core import plots
+from prune_core.attacks import success_rates
 from prune_core.formatting import plural
+from prune_core.runs import transfer
+from prune_core.runs.child_process import ChildProcess
 
 PATIENCE = 1800.0  # seconds; thousands of texts on many models
 
@@ -18,7 +20,7 @@ def show(view: View, own: pd.DataFrame) -> None:
     """What is known, and the button for what is not."""
     examples, rows = view.rows("attack_example"), view.rows(transfer.TABLE)
     models = [model for model in view.models if (examples["job"] == model.job).any()]
-    if len(models) < 2 or robustness.successes(examples).empty:
+    if len(models) < 2 or success_rates.successes(examples).empty:
         st.info("Texts need another model to be tried on: put a second attacked model on view in the sidebar.", icon=":material/info:")
         return
     _ask(view, [model.job for model in models], transfer.lacking(examples, rows))
@@ -49,7 +51,7 @@ def show(view: View, own: pd.DataFrame) -> None:
     _ui.how_to_read(
         "A cell is $\\frac{\\text{texts that the model gets wrong}}{\\text{texts whose original it gets right}}$, without a new search: "
         "it is what an attacker reaches who has only the model on the left. A text fools a model when the answer is not the true label. In "
-        "the second chart a sentence counts once for every model on which it was turned wrong, so n is no number of independent sentences. "
+        "the second chart a sentence counts once for every model on which its attack succeeded: n is no number of independent sentences. "
         "Models predict in full precision here; where the attacks ran in bf16, even the model that a text was made on may hold."
     )
 
@@ -61,13 +63,13 @@ def _ask(view: View, jobs: list[int], lacking: list[int]) -> None:
         told = "on the other models" if len(lacking) == len(jobs) else f"on {plural(len(lacking), 'model')} more"
         st.caption(f"The saved texts have not been tried {told} yet. Predicting takes seconds a model; nothing is searched anew.")
         if st.button("Try the texts on the other models", key="transfer-run", icon=":material/swap_horiz:", type="primary"):
-            st.session_state[key] = Aside("prune_core", "transfer", *map(str, jobs), patience=PATIENCE)
+            st.session_state[key] = ChildProcess("prune_core", "transfer", *map(str, jobs), patience=PATIENCE)
             st.rerun()
     if asked:
         st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
 
 
-def _progress(asked: Aside, waiting: bool) -> None:
+def _progress(asked: ChildProcess, waiting: bool) -> None:
     if not asked.is_over:
         share, _, told = asked.latest.partition("%")
         st.progress(int(share) / 100 if share.isdigit() else 0.0, text=told.strip() or "Starting …")

@@ -7,8 +7,9 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import catalogue, plots, robustness
-from prune_core.needs import WORDNET
+from prune_core import plots
+from prune_core.attacks import catalogue, success_rates
+from prune_core.attacks.requirements import WORDNET
 
 SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change
 LETTERS = [name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS]
@@ -34,18 +35,20 @@ def show(view: View, own: pd.DataFrame) -> None:
         most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
         help = "Off: misspelt texts are judged by the share of words changed and the flags alone; see How to read this."
         strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
-    flaws = robustness.flaws(examples, least, most / 100, () if strict else LETTERS)
+    flaws = success_rates.flaws(examples, least, most / 100, () if strict else LETTERS)
     valid = ~flaws.any(axis=1)
     _ui.chart(
         "How often do attacks succeed with a valid text?",
         "Dot: only valid texts count as a success, with its 95% Wilson interval; ring: all texts count. n is the number of sentences.",
-        plots.success(robustness.rates(robustness.held_unless(examples, valid)), view.models, view.dark, robustness.rates(examples)),
+        plots.success(
+            success_rates.rates(success_rates.held_unless(examples, valid)), view.models, view.dark, success_rates.rates(examples)
+        ),
         "valid-success",
     )
     _reasons(view, own, flaws)
     unseen = "" if WORDNET.present else " (WordNet is not on this machine, so opposites go unseen)"
     _ui.how_to_read(
-        f"A success counts as held when its text is less similar than {least:g}, is flagged for its meaning, or has more than {most}% of "
+        f"A success counts as failed when its text is less similar than {least:g}, is flagged for its meaning, or has more than {most}% of "
         "its words changed. **Flagged**: a negation (not, n't, never, no, without …) is gone, new or misspelt, or a word gave way to its "
         f"opposite in WordNet{unseen}. These rules are rough, a fair text may fail and a bad one pass, so read some below.  \n"
         "**Misspellings.** The sentence encoder cuts a broken word into pieces that mean nothing to it. On the demo one wrong letter in "
@@ -57,7 +60,7 @@ def show(view: View, own: pd.DataFrame) -> None:
 
 def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
     """A line a model: how many successes are valid, and what speaks against the others."""
-    made = robustness.successes(own)
+    made = success_rates.successes(own)
     if made.empty:
         return
     label = {model.job: model.label for model in view.models}

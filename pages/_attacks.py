@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from prune_core.catalogue import CATALOGUE, Entry, missing
-from prune_core.needs import FETCH, RESOURCES, STOPWORDS
+from prune_core.attacks.catalogue import CATALOGUE, Entry, missing
+from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 
 def panel() -> None:

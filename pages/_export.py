@@ -1,4 +1,4 @@
-"""Take a pruned model away: as an ordinary folder, cut to what is left of it, or as ONNX; written by a process of its own."""
+"""Export a pruned model: as an ordinary folder, cut to what is left of it, or as ONNX; written by a process of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core.aside import Aside
+from prune_core.runs.child_process import ChildProcess
 
 PATIENCE = 900.0  # seconds; a large model's ONNX takes minutes
 
@@ -31,13 +31,13 @@ def offer(view: View) -> None:
     asked = st.session_state.get("export")
     if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=bool(asked and not asked.is_over)):
         wanted = [word for word, on in (("--shrink", cut), ("--onnx", onnx)) if on]
-        st.session_state["export"] = Aside("prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE)
+        st.session_state["export"] = ChildProcess("prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE)
         st.rerun()
     if asked:
         st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
 
 
-def _progress(asked: Aside, waiting: bool) -> None:
+def _progress(asked: ChildProcess, waiting: bool) -> None:
     if not asked.is_over:
         st.info("Writing and checking; cutting takes seconds, ONNX about a minute.", icon=":material/hourglass_top:")
     elif waiting:

@@ -48,7 +48,7 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
     """All options of a plug-in as widgets, expert ones folded; only values that differ from the default are returned."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
-    lacking = getattr(kind, "lacking", dict)()
+    lacking: dict[str, str] = getattr(kind, "lacking", dict)()
     for expert in (False, True):
         some = [spec for spec in specs if bool(spec.get("expert")) is expert]
         if not some:

@@ -15,10 +15,12 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from pages import _ui
-from prune_core import formatting, jobs
-from prune_core.palette import Model
-from prune_core.present import models_of
-from prune_core.store import Job, Status, Store
+from prune_core import formatting
+from prune_core.analysis.compared import Model, models_of
+from prune_core.plots import palette
+from prune_core.runs import jobs
+from prune_core.runs.job import Job, Status
+from prune_core.runs.store import Store
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 
@@ -90,7 +92,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/drift.py", title="Drift", icon=":material/moving:"),
             st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
             st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
-            st.Page("pages/soup.py", title="Robust start", icon=":material/soup_kitchen:"),
+            st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
         ]
     )
 
@@ -145,7 +147,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
         return []
     by_job = {model.job: model for model in models}
     draw: Any = st.pills if len(models) <= CHIPS else st.multiselect  # whose chips take no colour
-    dot = lambda model: f':color[●]{{foreground="{model.color(dark)}"}} ' if draw is st.pills else ""  # noqa: E731
+    dot = lambda model: f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""  # noqa: E731
     # of several seeds one, and of several forms of a method the full one: the pages would be crowded
     first = [model.job for model in models if model.seed == models[0].seed and not model.form]
     picked = _ui.chosen(

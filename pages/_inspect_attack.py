@@ -11,10 +11,12 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from pages._inspect_words import Subject
-from prune_core import catalogue, plots
+from prune_core import plots
+from prune_core.analysis.compared import Model
+from prune_core.attacks import catalogue
 from prune_core.formatting import percent, plural, seconds
-from prune_core.inspect import Attack
-from prune_core.palette import Model
+from prune_core.plots import palette
+from prune_core.runs.asking import Attack
 
 KEPT = "inspect-attack"  # the reader's last attack, in the session
 Paste = Callable[[str, str], None]  # (text, its original)
@@ -114,7 +116,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
     steps = told.get("steps", [])
     ended = verdict(told, attempt.recipe, attempt.attack.is_over)
-    st.markdown(f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}** · {ended}')
+    st.markdown(f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {ended}')
     lines = []
     for place, step in enumerate(steps):
         marked = _ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
@@ -137,7 +139,7 @@ def verdict(told: dict, recipe: str, is_over: bool) -> str:
     asked, words = _queries(told), catalogue.outcome_words(recipe)
     ends = {
         "success": f"{words['success']} after {asked}",
-        "failed": f"{words['failed']} against {asked}",
+        "failed": f"{words['failed']} after {asked}",
         "skipped": f"{words['skipped']} before the attack",
         "error": "the search broke off",
     }

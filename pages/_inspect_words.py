@@ -11,8 +11,10 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from prune_core import plots
-from prune_core.inspect import Inspector
-from prune_core.palette import DIVERGING, DIVERGING_DARK, Model, mix, readable_on
+from prune_core.analysis.compared import Model
+from prune_core.plots import palette
+from prune_core.plots.palette import DIVERGING, DIVERGING_DARK, mix, readable_on
+from prune_core.runs.asking import Inspector
 
 ACCOUNTS = {"product": "gradient × input", "norm": "gradient norm"}
 MEAN = "mean"
@@ -129,7 +131,7 @@ def _lines(told: Sequence[tuple[Model, Sequence[float], str]], words: Sequence[s
     """A line of coloured words a model, all on one scale, and the scale."""
     top = max((abs(value) for _, values, _ in told for value in values), default=0.0) or 1.0
     for model, values, note in told:
-        st.markdown(f':color[●]{{foreground="{model.color(dark)}"}} **{model.label}**{" · " * bool(note)}{_ui.escape(note)}')
+        st.markdown(f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{" · " * bool(note)}{_ui.escape(note)}')
         spans = [
             f'<span title="{_ui.escape(word)}: {value:{style}}" style="background:{(color := _color(value / top, dark))};'
             f'color:{readable_on(color)}">{_ui.escape(word)}</span>'

@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import beside, papers, plots, setups
-from prune_core.beside import Study
-from prune_core.papers import TASKS, Exhibit
-from prune_core.present import models_of
+from prune_core import plots
+from prune_core.analysis import published, published_comparison, setup_differences
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.published import TASKS, Exhibit
+from prune_core.analysis.published_comparison import Study
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 HEIGHTS = {1: 420, 2: 340}
@@ -22,14 +23,14 @@ def section(view: _frame.View) -> None:
     """An exhibit of a paper by choice, its charts with the whole study in them, and the differences."""
     st.markdown("#### Beside the paper")
     study = _whole(view)
-    known = papers.exhibits()
+    known = published.exhibits()
     structured = any(model.structured for model in study.models)
     start = "kprune-curves" if structured else "akr-table-1"
     name = lambda key: f"{known[key].source}: {known[key].title}"  # noqa: E731
     exhibit = known[_ui.chosen(st.selectbox, "exhibit", list(known), start, label="Published figures", format_func=name)]
     figures = _narrowed(exhibit, study)
     metrics = list(dict.fromkeys(figures["metric"]))
-    drawn = {metric: beside.points(exhibit, figures, metric, study) for metric in metrics}
+    drawn = {metric: published_comparison.points(exhibit, figures, metric, study) for metric in metrics}
     st.caption(_legend(exhibit, drawn))
     columns = min(2, len(metrics))
     with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
@@ -37,7 +38,7 @@ def section(view: _frame.View) -> None:
             with grid.cell():
                 _chart(exhibit, metric, points, view.dark, HEIGHTS[columns])
         with grid.cell():
-            _differences(setups.differences(exhibit, figures, study))
+            _differences(setup_differences.differences(exhibit, figures, study))
     st.caption(exhibit.citation)
 
 
@@ -54,7 +55,7 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
     for column, label in LABELS.items():
         options = list(dict.fromkeys(figures[column]))
         if len(options) > 1 and column != exhibit.across:
-            start = next((name for name in (beside.task_of(study), "sst2") if name in options), options[0])
+            start = next((name for name in (published_comparison.task_of(study), "sst2") if name in options), options[0])
             pick = _ui.chosen(
                 st.segmented_control, f"{exhibit.key}-{column}", options, start, label=label, format_func=lambda key: TASKS.get(key, key)
             )
@@ -68,7 +69,7 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
         parts.append("They were read off a plot, with an error of about half a point, which their bars show.")
     if any(points["own"].any() for points in drawn.values()):
         parts.append("Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval).")
-        parts.append(f"Of a method that ran in more than {beside.MOST_FORMS} forms, the full one.")
+        parts.append(f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full one.")
     else:
         parts.append("This study has no figures to draw here.")
     if exhibit.across == "layer":
@@ -77,9 +78,9 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
 
 
 def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, height: int) -> None:
-    axis = papers.AXES[metric]
+    axis = published.AXES[metric]
     figure = plots.beside(points, axis, exhibit.against, dark, height)
-    sample = beside.sample(points)
+    sample = published_comparison.sample(points)
     _ui.chart(axis.title, f"This study: {sample}." if sample else "The paper's figures alone.", figure, f"beside-{metric}", small=True)
 
 

@@ -1,20 +1,26 @@
 """The first step of the Prune page: checkpoint and data, with five rows to look at and what the dense model reaches."""
 
+
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from pages import _ui
-from prune_core import PruneError, attacked, data, takeaways, uploads
-from prune_core.experiment import Experiment
+from prune_core import PruneError
+from prune_core.analysis import takeaways
+from prune_core.analysis.quantities import headline
+from prune_core.data import examples, tasks, uploads
 from prune_core.measures import MEASURES
-from prune_core.preview import Peek
-from prune_core.quantities import headline
-from prune_core.store import Store
+from prune_core.runs import adversarial_calibration
+from prune_core.runs.experiment import Experiment
+from prune_core.runs.preview import Peek
+from prune_core.runs.store import Store
 
-KEEP = {"persist_state": "session"}
+KEEP: dict[str, Any] = {"persist_state": "session"}
 FILE = "a file of your own"
 TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (.csv, .jsonl, .parquet)"}
-TITLES |= {name: known.title for name, known in data.KNOWN.items()}
+TITLES |= {name: known.title for name, known in tasks.KNOWN.items()}
 CALIBRATIONS = {
     "data": "Sentences of the data",
     "attacked": "Attacked sentences: those with which a job's attacks flipped the model",
@@ -24,12 +30,12 @@ CALIBRATIONS = {
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "sentence1", "question1", "premise", "question")
 
 
-def what(store: Store) -> dict[str, object]:
+def what(store: Store) -> dict[str, Any]:
     """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" as long as there is no data that can be read."""
     left, right = st.columns(2, gap="medium")
     with left:
-        plan: dict[str, object] = {"checkpoint": _checkpoint()}
-        task = st.selectbox("Data", list(TITLES), format_func=TITLES.get, key="task", **KEEP)
+        plan: dict[str, Any] = {"checkpoint": _checkpoint()}
+        task = st.selectbox("Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP)
         plan["task"] = _file(store, "") if task == FILE else task
         plan |= _sizes()
         plan["calibration"] = _calibration(store)
@@ -37,7 +43,7 @@ def what(store: Store) -> dict[str, object]:
         if task == FILE:
             plan |= _file_rows(str(plan["task"]))
         elif task == "demo":
-            _rows(data.read_table(str(data.DEMO))[["label", "text"]])
+            _rows(examples.read_table(str(tasks.DEMO))[["label", "text"]])
         else:
             _hub_rows(task)
         if plan["task"] and plan["calibration"]:
@@ -52,7 +58,7 @@ def _checkpoint() -> str:
     return st.text_input("Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP).strip()
 
 
-def _sizes() -> dict[str, object]:
+def _sizes() -> dict[str, Any]:
     places = st.columns(2)
     help = "Shown to the methods that look at activations; labels are not used."
     calibration = places[0].number_input("Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP)
@@ -64,14 +70,14 @@ def _sizes() -> dict[str, object]:
 def _calibration(store: Store) -> str | None:
     """"" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
     with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
-        kind = st.radio("Calibrate on", list(CALIBRATIONS), format_func=CALIBRATIONS.get, key="calibrate-on", **KEEP)
+        kind = st.radio("Calibrate on", list(CALIBRATIONS), format_func=CALIBRATIONS.__getitem__, key="calibrate-on", **KEEP)
         if kind.startswith("attacked"):
             return _attacked(store, "+clean" if kind == "attacked+clean" else "")
         if kind == "data":
             return ""
         st.caption("With the same columns as the data. Only Kwon et al. read its labels.")
         path = _file(store, "calibration-")
-        table = _ui.attempt(data.read_table, path) if path else None
+        table = _ui.attempt(examples.read_table, path) if path else None
         if table is not None:
             st.caption(f"{len(table):,} rows: {', '.join(map(str, table.columns))}.")
     return path if table is not None or not path else None
@@ -83,15 +89,15 @@ def _attacked(store: Store, clean: str) -> str | None:
     if not known:
         st.info("No study has attacked a model yet: run one with the measure Attack success first.", icon=":material/info:")
         return None
-    return f"job:{st.selectbox('Attacks of', list(known), format_func=known.get, key='attacked-job', **KEEP)}{clean}"
+    return f"job:{st.selectbox('Attacks of', list(known), format_func=known.__getitem__, key='attacked-job', **KEEP)}{clean}"
 
 
-def _with_attacked(store: Store, plan: dict[str, object]) -> dict[str, object]:
+def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     """What changes in the plan: a job's attacked sentences become a file; a warning where the plan evaluates on the same sentences."""
-    source = data.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
-    if attacked.leaks(store, source):
-        st.warning(attacked.LEAK, icon=":material/warning:")
-    found = _ui.attempt(attacked.resolved, store, source)
+    source = examples.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
+    if adversarial_calibration.leaks(store, source):
+        st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
+    found = _ui.attempt(adversarial_calibration.resolved, store, source)
     return {"calibration": found.calibration} if found else {"task": ""}
 
 
@@ -107,12 +113,12 @@ def _file(store: Store, of: str) -> str:
     return st.text_input("or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
 
 
-def _file_rows(path: str) -> dict[str, object]:
+def _file_rows(path: str) -> dict[str, Any]:
     """The chosen columns and the first rows of a file; no task where it cannot be read."""
     if not path:
         st.info("Upload a file, or give its path, to see its first rows and choose its columns.", icon=":material/table_rows:")
         return {}
-    table = _ui.attempt(data.read_table, path)
+    table = _ui.attempt(examples.read_table, path)
     if table is None:
         return {"task": ""}
     columns = [str(column) for column in table.columns]
@@ -140,7 +146,7 @@ def _rows(table: pd.DataFrame, of: str = "") -> None:
     st.caption(f"The first five of {of or f'{len(table):,} rows'}.")
 
 
-@st.cache_resource(show_spinner=False, max_entries=len(data.KNOWN))
+@st.cache_resource(show_spinner=False, max_entries=len(tasks.KNOWN))
 def _peek(task: str) -> Peek:
     return Peek(task)
 
@@ -152,14 +158,14 @@ def _hub_rows(task: str) -> None:
 
     def show() -> None:
         if not peek.is_over:
-            st.caption(f"Asking the Hub for five rows of {data.KNOWN[task].title} …")
+            st.caption(f"Asking the Hub for five rows of {tasks.KNOWN[task].title} …")
             st.skeleton(height=210)
         elif waiting:
             st.rerun()
         else:
             try:
                 rows = pd.DataFrame(peek.rows())
-                _rows(rows[sorted(rows, key=lambda name: name != "label")], f"{data.KNOWN[task].title} ({data.KNOWN[task].evaluation})")
+                _rows(rows[sorted(rows, key=lambda name: name != "label")], f"{tasks.KNOWN[task].title} ({tasks.KNOWN[task].evaluation})")
             except PruneError as error:
                 st.warning(str(error), icon=":material/cloud_off:")
                 if st.button("Ask again", key="peek-again", icon=":material/refresh:"):
@@ -169,9 +175,9 @@ def _hub_rows(task: str) -> None:
     st.fragment(show, run_every=1.0 if waiting else None)()
 
 
-def _dense_accuracy(store: Store, plan: dict[str, object]) -> None:
+def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     """What the dense model reaches on this data, where a study has measured it."""
-    source = data.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
+    source = examples.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
     # an experiment of the same data writes paths as stored ones do
     wanted = Experiment(str(plan["checkpoint"]), source, measures=(MEASURES["accuracy"](),))
     known = [
@@ -180,7 +186,7 @@ def _dense_accuracy(store: Store, plan: dict[str, object]) -> None:
         if "accuracy" in job.done
         and not job.experiment.get("method")
         and job.experiment["checkpoint"] == wanted.checkpoint
-        and data.Source(**job.experiment["source"]) == wanted.source
+        and examples.Source(**job.experiment["source"]) == wanted.source
     ]
     if not known:
         st.caption("The dense model has not been measured on this data yet; the study does that first.")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
-from prune_core import PruneError, jobs, worddiff
-from prune_core.palette import Model
-from prune_core.store import Store
+from prune_core import PruneError
+from prune_core.analysis.compared import Model
+from prune_core.attacks import changed_words
+from prune_core.plots import palette
+from prune_core.runs import jobs
+from prune_core.runs.store import Store
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 CHART = {
@@ -100,7 +103,8 @@ def escape(text: str) -> str:
 
 def chart(question: str, looking_at: str, figure: Any, key: str, small: bool = False) -> None:
     """A chart under the question it answers and one sentence on what the reader looks at."""
-    name = {**CHART["toImageButtonOptions"], "filename": key}
+    image: Any = CHART["toImageButtonOptions"]
+    name = {**image, "filename": key}
     # the key's beginning is what style.css knows small charts by
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
         st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]")
@@ -120,7 +124,7 @@ def table(
     key: str,
     columns: dict[str, Any] | None = None,
     plain: pd.DataFrame | None = None,
-    height: int | str = "auto",
+    height: int | Literal["auto"] = "auto",
     **keywords: Any,
 ) -> Any:
     """A sortable table; `plain` (default: the table itself) is what the two buttons below download."""
@@ -151,8 +155,9 @@ def downloads(frame: pd.DataFrame, key: str) -> None:
 
 def marked_words(text: str, perturbed: str) -> str:
     """The sentence with struck and inserted words marked."""
-    marks = {worddiff.KEPT: "{}", worddiff.STRUCK: "<del>{}</del>", worddiff.INSERTED: "<ins>{}</ins>"}
-    return '<p class="sentence">' + " ".join(marks[kind].format(escape(words)) for kind, words in worddiff.pieces(text, perturbed)) + "</p>"
+    marks = {changed_words.KEPT: "{}", changed_words.STRUCK: "<del>{}</del>", changed_words.INSERTED: "<ins>{}</ins>"}
+    told = (marks[kind].format(escape(words)) for kind, words in changed_words.pieces(text, perturbed))
+    return '<p class="sentence">' + " ".join(told) + "</p>"
 
 
 def underlined(text: str, found: Sequence[tuple[str, str]]) -> str:
@@ -168,7 +173,7 @@ def underlined(text: str, found: Sequence[tuple[str, str]]) -> str:
     return '<p class="sentence">' + "".join(out) + "</p>"
 
 
-def demo_button(store: Store, key: str, type: str = "primary") -> None:
+def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = "primary") -> None:
     """The one button that fills an empty page."""
     if st.button("Run the demo study", key=key, type=type, icon=":material/play_arrow:"):
         with st.spinner("Queueing seven models …"):
@@ -176,7 +181,7 @@ def demo_button(store: Store, key: str, type: str = "primary") -> None:
 
 
 def _submit_demo(store: Store) -> None:
-    from prune_core import study  # imports torch, 2 s, which only this click should pay
+    from prune_core.runs import study
 
     submitted = [jobs.submit(store, experiment) for experiment in study.demo()]
     put("study", study.DEMO)
@@ -210,7 +215,7 @@ def stop_without(pruned: Sequence[Model], waiting: bool) -> None:
 def one_model(models: Sequence[Model], name: str, label: str, dark: bool, default: Model | None = None) -> Model:
     """One of several models, by its chip."""
     by_job = {model.job: model for model in models}
-    chip = lambda job: f':color[●]{{foreground="{by_job[job].color(dark)}"}} {by_job[job].label}'  # noqa: E731
+    chip = lambda job: f':color[●]{{foreground="{palette.color(by_job[job], dark)}"}} {by_job[job].label}'  # noqa: E731
     start = (default or models[-1]).job
     return by_job[chosen(st.pills, name, list(by_job), start, label=label, format_func=chip)]
 

@@ -5,8 +5,9 @@ import streamlit as st
 
 from pages import _attack_paired, _attack_reading, _attack_slices, _attack_transfer, _attack_validity, _attacks, _frame, _ui
 from pages._frame import View
-from prune_core import plots, takeaways
-from prune_core.quantities import recipes
+from prune_core import plots
+from prune_core.analysis import takeaways
+from prune_core.analysis.quantities import recipes
 
 view = _frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
@@ -87,7 +88,7 @@ _ui.chart(
     "success",
 )
 _ui.how_to_read(
-    "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{held}}$; an attack succeeds where it turns the answer "
+    "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the answer "
     "wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin "
     "with are **skipped** and not "
     "counted, so the denominator differs from model to model. **Accuracy under attack** counts all sentences. Recipes follow "

@@ -5,9 +5,10 @@ from dataclasses import replace
 import streamlit as st
 
 from pages import _answers, _export, _frame, _papers, _ui
-from prune_core import ablation, formatting, plots, takeaways
-from prune_core.present import models_of
-from prune_core.quantities import Quantity, available, summary
+from prune_core import formatting, plots
+from prune_core.analysis import ablation, takeaways
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.quantities import Quantity, available, summary
 
 view = _frame.view()
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
@@ -54,7 +55,7 @@ def _small(quantity: Quantity) -> str:
 def against_sparsity() -> None:
     """One panel a quantity."""
     keys = list(quantities)
-    usual = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
+    usual: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
     usual[1:1] = [key for key in keys if key.startswith("success")][:2]
     st.markdown("#### How does each figure change with sparsity?")
     chosen = _ui.chosen(st.pills, "panels", keys, usual[:6], label="Quantities", multi=True, format_func=lambda key: quantities[key].title)
@@ -106,15 +107,15 @@ def savings() -> None:
 
 
 def parts() -> None:
-    """Where a method was run in several forms: what each of its parts earns, over all runs of the study."""
+    """Where a method was run in several forms: what each of its parts contributes, over all runs of the study."""
     options = {job.id: job.experiment["method"]["options"] for job in view.jobs if job.experiment["method"] and job.done}
     if "accuracy" not in quantities or len(options) < 2:
         return
     whole = replace(view, models=tuple(models_of([job for job in view.jobs if job.id in options])))
     judged = summary({"accuracy": whole.rows("accuracy")}, whole.models, [quantities["accuracy"]])
-    for (method, family), own in ablation.earned(judged, options).groupby(["method", "family"], sort=False):
+    for (method, family), own in ablation.contributions(judged, options).groupby(["method", "family"], sort=False):
         _ui.chart(
-            f"Which part of {family} earns what?",
+            f"What does each part of {family} contribute?",
             f"One bar a changed option and sparsity: the difference in {_small(quantities['accuracy'])} from the full form on the same "
             f"calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. {own['n'].max():.0f} "
             "evaluation examples.",

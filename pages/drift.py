@@ -4,7 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import formatting, plots, takeaways
+from prune_core import formatting, plots
+from prune_core.analysis import takeaways
 
 view = _frame.view()
 rows = view.rows("drift") if view.models else pd.DataFrame()

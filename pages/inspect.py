@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from pages import _frame, _inspect_attack, _inspect_words, _ui
 from prune_core import formatting, plots
-from prune_core.inspect import Inspector
-from prune_core.palette import Model
+from prune_core.analysis.compared import Model
+from prune_core.plots import palette
+from prune_core.runs.asking import Inspector
 
 view = _frame.view()
 # what the fields are called, and what stands in them at first; the second field is for pairs and for questions
@@ -156,13 +159,14 @@ def answers(told: dict[Model, dict], text: str) -> None:
     """Answers: every model's, and the dense and the last model's in place."""
     for model, answer in told.items():
         st.markdown(
-            f':color[●]{{foreground="{model.color(view.dark)}"}} **{model.label}**: {_ui.escape(formatting.answer(answer["said"][0], ()))} '
+            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: '
+            f"{_ui.escape(formatting.answer(answer['said'][0], ()))} "
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
             + "".join(f" · in the original: {_ui.escape(formatting.answer(said, ()))}" for said in answer["said"][1:])
         )
     model = _ui.one_model(list(told), "inspect-model", "In the text", view.dark)
     marked = dict.fromkeys([next(iter(told)), model])
-    st.html(_ui.underlined(text, [(told[each]["said"][0], each.color(view.dark)) for each in marked]))
+    st.html(_ui.underlined(text, [(told[each]["said"][0], palette.color(each, view.dark)) for each in marked]))
     st.caption(f"Underlined in each model's colour: {' and '.join(each.label for each in marked)}.")
 
 
@@ -176,7 +180,8 @@ models = [
     model for model in view.models if not view.job(model).experiment.get("method") or (view.store.folder(model.job) / "checkpoint").is_dir()
 ]
 checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
-texts, pairs = [text], None if pair is None else [pair]
+texts: list[str] = [text]
+pairs: list[Any] | None = None if pair is None else [pair]
 if original:
     texts, pairs = ([text] * 2, [pair, original]) if view.kind == "span" else ([text, original], pairs and pairs * 2)
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):

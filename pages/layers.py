@@ -1,13 +1,15 @@
 """Layers: where in the network the error arises, what of it is a layer's own, and where the zeros are."""
 
+import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import formatting, plots, takeaways
+from prune_core import formatting, plots
+from prune_core.analysis import takeaways
 
 view = _frame.view()
-rows = view.rows("reconstruction") if view.models else None
-if rows is None or rows.empty:
+rows = view.rows("reconstruction") if view.models else pd.DataFrame()
+if rows.empty:
     _ui.empty(
         view.store,
         "Layers",
@@ -21,7 +23,7 @@ if rows is None or rows.empty:
 _ui.opening("Layers", takeaways.layers(rows, view.models))
 _ui.stop_without(view.pruned, view.waiting)
 PARTS = ["block", *(part for part in plots.PART_TITLES if part != "block")]
-part = _ui.chosen(st.segmented_control, "part", PARTS, "block", label="Output of", format_func=plots.PART_TITLES.get)
+part: str = _ui.chosen(st.segmented_control, "part", PARTS, "block", label="Output of", format_func=plots.PART_TITLES.get)
 _ui.chart(
     "How does the error grow with depth?",
     "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "

@@ -3,10 +3,11 @@
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import formatting, plots, takeaways
-from prune_core.present import models_of
-from prune_core.quantities import available, recipes, summary
-from prune_core.store import Status
+from prune_core import formatting, plots
+from prune_core.analysis import takeaways
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.quantities import available, recipes, summary
+from prune_core.runs.job import Status
 
 view = _frame.view()
 found = view.store.jobs()

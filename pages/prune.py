@@ -2,23 +2,26 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from pages import _forms, _frame, _source, _ui
-from prune_core import PruneError, data, experiment, formatting, jobs
+from prune_core import PruneError, formatting
+from prune_core.data import tasks
 from prune_core.measures import MEASURES
+from prune_core.measures.base import Measure
 from prune_core.methods import METHODS
-from prune_core.plugins import Measure
-from prune_core.store import Status
-from prune_core.study import Sweep, bundled, load
+from prune_core.runs import experiment, jobs
+from prune_core.runs.job import Status
+from prune_core.runs.study import Sweep, bundled, load
 
 view = _frame.view()
-KEEP = {"persist_state": "session"}
+KEEP: dict[str, Any] = {"persist_state": "session"}
 
 
-def how() -> dict[str, object]:
+def how() -> dict[str, Any]:
     """Methods, and the sparsities, patterns and seeds each of them is run at."""
     chosen = _forms.cards(METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"))
     places = st.columns(3, gap="medium")
@@ -68,7 +71,7 @@ def whole(value: object) -> int:
     return int(str(value))
 
 
-def expert() -> dict[str, object]:
+def expert() -> dict[str, Any]:
     """Where and how it runs."""
     with st.expander("Expert options", icon=":material/tune:", key="expert-run"):
         places = st.columns(3)
@@ -88,7 +91,7 @@ def expert() -> dict[str, object]:
 
 def fitting_measures(task: str) -> dict[str, type[Measure]]:
     """The measures that can look at models of this task; what is left out is said."""
-    kind = data.KNOWN[task].kind if task in data.KNOWN else "classification"
+    kind = tasks.KNOWN[task].kind if task in tasks.KNOWN else "classification"
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
         told = {"span": "its models answer with a piece of text", "regression": "its models give scores"}[kind]

@@ -1,4 +1,4 @@
-"""Robust start: soups, that is averages of fine-tunes; their candidates, and how the average moved. Reads soup.json files."""
+"""Robust fine-tuning: model soups, that is averages of fine-tunes; their candidates, and how the average moved. Reads soup.json files."""
 
 import json
 import shlex
@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _ui
-from prune_core import formatting, plots, takeaways
+from prune_core import formatting, plots
+from prune_core.analysis import takeaways
 
 view = _frame.view()
 ABOUT = (
@@ -55,7 +56,7 @@ def value(recipe: dict[str, Any], key: str) -> str:
     return formatting.MISSING if unused else str(recipe.get(key, formatting.MISSING))
 
 
-_ui.opening("Robust start", "", ABOUT)
+_ui.opening("Robust fine-tuning", "", ABOUT)
 folder = st.text_input("Folder with soups", str(view.store.home / "soups"), key="soup-folder", persist_state="session")
 soups = found(Path(folder).expanduser())
 if not soups:

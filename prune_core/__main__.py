@@ -1,5 +1,5 @@
 """python -m prune_core …"""
 
-from .cli import main
+from .cli.arguments import main
 
 raise SystemExit(main())

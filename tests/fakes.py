@@ -19,11 +19,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from prune_core import PruneError, encoders
-from prune_core.experiment import Experiment
+from prune_core import PruneError
 from prune_core.measures import MEASURES
+from prune_core.measures.base import Measure
 from prune_core.methods import METHODS
-from prune_core.plugins import Measure, Method, option
+from prune_core.models import loading
+from prune_core.plugins import Method, option
+from prune_core.runs.experiment import Experiment
 
 CALLS = "FAKE_CALLS"  # names a file to which every stage writes its name when it is called
 
@@ -144,8 +146,8 @@ def install(patch) -> None:
     """Put the fakes in place through `patch(object, name, value)` and into the registries."""
     METHODS["halve"] = Halve
     MEASURES.update(draw=Draw, nap=Nap, hungry=Hungry)
-    patch(encoders, "load", load)
-    patch(encoders, "save", save)
+    patch(loading, "load", load)
+    patch(loading, "save", save)
 
 
 def remove() -> None:
@@ -160,7 +162,7 @@ def experiment(*measures: Measure, method: Method | None = Halve(), **options) -
 
 if __name__ == "__main__":
     # this file as a module too: classes are found by the registry, not by where they live
-    from prune_core.cli import main
+    from prune_core.cli.arguments import main
 
     install(setattr)
     raise SystemExit(main(sys.argv[1:]))

@@ -5,10 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prune_core import ablation, plots
-from prune_core.present import models_of
-from prune_core.quantities import headline
-from prune_core.store import Store
+from prune_core import plots
+from prune_core.analysis import ablation
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.quantities import headline
+from prune_core.runs.store import Store
 
 FULL = {"solver": "blocked", "bias": True, "recollect": True}
 FORMS = {1: FULL, 2: FULL | {"bias": False}, 3: FULL | {"solver": "admm"}, 4: FULL | {"recollect": False}}
@@ -30,7 +31,7 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
 
 
 def test_each_changed_option_is_compared_with_the_full_form_on_its_own_seed() -> None:
-    found = ablation.earned(*runs()).set_index(["part", "asked"])
+    found = ablation.contributions(*runs()).set_index(["part", "asked"])
     assert set(found.index.get_level_values("part")) == {"without bias", "solver admm", "without recollect"} and len(found) == 6
     row = found.loc[("without bias", 0.7)]
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-0.03, -0.04, -0.02))
@@ -53,13 +54,13 @@ def test_labels_say_what_options_change(tmp_path: Path) -> None:
 
 def test_runs_of_one_form_earn_nothing_to_show() -> None:
     table, plans = runs()
-    assert ablation.earned(table, dict.fromkeys(plans, FULL)).empty
-    assert ablation.earned(table, {}).empty
+    assert ablation.contributions(table, dict.fromkeys(plans, FULL)).empty
+    assert ablation.contributions(table, {}).empty
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
-    figure = plots.parts(ablation.earned(*runs()), dark)
+    figure = plots.parts(ablation.contributions(*runs()), dark)
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
     assert "−3.0 points" in figure.data[0].customdata[0] and "2 seeds, n = 872" in figure.data[0].customdata[0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prune_core.allocation import by_error, curve, kept_shares
+from prune_core.pruning.allocation import by_error, curve, kept_shares
 
 
 def exponential(rate: float, kept: list[float]) -> list[float]:

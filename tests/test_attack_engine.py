@@ -9,12 +9,14 @@ import pytest
 import tiny
 import torch
 
-from prune_core import Cancelled, PruneError, takeaways
+from prune_core import Cancelled, PruneError
+from prune_core.analysis import takeaways
+from prune_core.analysis.compared import Model
 from prune_core.attacks.budget import Budget, Clock, OutOfTime, Pulse
-from prune_core.catalogue import CATALOGUE, missing
-from prune_core.data import Examples, Task
+from prune_core.attacks.catalogue import CATALOGUE, missing
+from prune_core.data.examples import Examples
+from prune_core.data.tasks import Task
 from prune_core.measures.attack import Attack, summary
-from prune_core.palette import Model
 from prune_core.plugins import quiet
 
 NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]

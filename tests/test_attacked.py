@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from prune_core import PruneError, attacked
-from prune_core.examples import Source
-from prune_core.store import Store
+from prune_core import PruneError
+from prune_core.data.examples import Source
+from prune_core.runs import adversarial_calibration
+from prune_core.runs.store import Store
 
 ROWS = pd.DataFrame(
     {"outcome": ["success", "failed", "success", "skipped"], "text": ["a", "b", "c", "d"], "perturbed": ["A", "B", "C", None],
@@ -25,20 +26,20 @@ def store(tmp_path) -> Store:
 
 
 def test_the_texts_that_flipped_the_model_become_a_file_with_the_columns_of_the_source(store: Store) -> None:
-    found = attacked.resolved(store, Source("mine.csv", text="review", label="stars", calibration="job:1"))
+    found = adversarial_calibration.resolved(store, Source("mine.csv", text="review", label="stars", calibration="job:1"))
     assert pd.read_csv(found.calibration).to_dict("list") == {"review": ["A", "C"], "stars": [0, 1]}
-    both = attacked.resolved(store, Source("mine.csv", calibration="job:1+clean"))
+    both = adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean"))
     assert pd.read_csv(both.calibration).to_dict("list") == {"text": ["A", "C", "a", "c"], "label": [0, 1, 0, 1]}
-    assert attacked.resolved(store, Source("mine.csv", calibration="job:1+clean")) == both
+    assert adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean")) == both
 
 
 def test_other_sources_stay_as_they_are_and_jobs_without_attacks_are_refused(store: Store) -> None:
     source = Source("mine.csv", calibration="own.csv")
-    assert attacked.resolved(store, source) == source and not attacked.leaks(store, source)
+    assert adversarial_calibration.resolved(store, source) == source and not adversarial_calibration.leaks(store, source)
     with pytest.raises(PruneError, match="choose a job with the measure attack"):
-        attacked.resolved(store, Source(calibration="job:2"))
+        adversarial_calibration.resolved(store, Source(calibration="job:2"))
 
 
 def test_it_leaks_where_the_job_attacked_the_data_that_is_evaluated(store: Store) -> None:
-    assert attacked.leaks(store, Source("train.csv", calibration="job:1+clean"))
-    assert not attacked.leaks(store, Source("validation.csv", calibration="job:1"))
+    assert adversarial_calibration.leaks(store, Source("train.csv", calibration="job:1+clean"))
+    assert not adversarial_calibration.leaks(store, Source("validation.csv", calibration="job:1"))

@@ -14,12 +14,12 @@ import torch
 from prune_core import Cancelled, PruneError
 from prune_core.attacks import neighbours, resources
 from prune_core.attacks.budget import Budget, Clock, Pulse
+from prune_core.attacks.catalogue import CATALOGUE, missing
 from prune_core.attacks.flight import Search, ask, fly
-from prune_core.catalogue import CATALOGUE, missing
-from prune_core.data import Examples
-from prune_core.encoders import ROOT
-from prune_core.experiment import seed_everything
+from prune_core.data.examples import Examples
 from prune_core.measures.attack import Attack, summary
+from prune_core.models.devices import seed_everything
+from prune_core.paths import ROOT
 from prune_core.plugins import quiet
 
 NAMED = [
@@ -249,10 +249,10 @@ def test_tables_and_the_same_sample_for_every_recipe():
 
 
 def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr("prune_core.needs.WORDNET_FILES", tmp_path)
+    monkeypatch.setattr("prune_core.attacks.requirements.WORDNET_FILES", tmp_path)
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("prune_core.needs._PREFIXES", ())
+    monkeypatch.setattr("prune_core.attacks.requirements._PREFIXES", ())
     assert {"PWWS", "LEAP"} <= Attack.lacking().keys()
     with pytest.raises(PruneError, match="apt install wordnet-base"):
         Attack(recipes="DeepWordBug, PWWS").measure(tiny.pair(tiny.model(), tiny.model()), quiet)

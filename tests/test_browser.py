@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from prune_core.store import Status, Store
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium")

@@ -11,15 +11,15 @@ import pytest
 import tiny
 import torch
 
-from prune_core import needs
-from prune_core.catalogue import CATALOGUE, FEW_WORDS, missing
-from prune_core.experiment import seed_everything
+from prune_core.attacks import requirements
+from prune_core.attacks.catalogue import CATALOGUE, FEW_WORDS, missing
+from prune_core.models.devices import seed_everything
 
 PROMISED = {
     "TextFooler", "TextBugger", "BERT-Attack", "BAE", "PWWS", "DeepWordBug", "Pruthi", "A2T", "CLARE", "IGA", "Alzantot genetic",
     "Faster genetic", "PSO", "Kuleshov", "Checklist", "Input reduction", "HotFlip", "BadCharacters", "LEAP",
 }  # fmt: skip
-USE = needs.USE.what
+USE = requirements.USE.what
 
 
 def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
@@ -32,28 +32,28 @@ def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
         lacking = [resource for resource in entry.needs if not resource.present]
         assert bool(missing(entry)) == bool(entry.cannot or lacking)
         assert all(resource.name in missing(entry) for resource in lacking)
-    assert len({resource.key for resource in needs.RESOURCES}) == len(needs.RESOURCES), "fetch finds each by its key"
+    assert len({resource.key for resource in requirements.RESOURCES}) == len(requirements.RESOURCES), "fetch finds each by its key"
 
 
 def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tmp_path):
-    monkeypatch.setattr("prune_core.needs.LOOK", dict.fromkeys(needs.LOOK, lambda _: False))
+    monkeypatch.setattr("prune_core.attacks.requirements.LOOK", dict.fromkeys(requirements.LOOK, lambda _: False))
     able = {name for name, entry in CATALOGUE.items() if not missing(entry)}
     assert able == {
         "DeepWordBug", "Pruthi", "Checklist (word lists)", "Input reduction", "TextFooler (MiniLM)", "TextBugger (MiniLM)", "A2T (MiniLM)"
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("resource", needs.RESOURCES, ids=lambda resource: resource.name)
+@pytest.mark.parametrize("resource", requirements.RESOURCES, ids=lambda resource: resource.name)
 def test_a_resource_is_present_when_its_files_are(resource, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("NLTK_DATA", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "TA_CACHE_DIR", "FLAIR_CACHE_ROOT", "PRUNESCOPE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tf"))
-    monkeypatch.setattr("prune_core.needs.WORDNET_FILES", tmp_path / "wordnet")
-    monkeypatch.setattr("prune_core.needs._PREFIXES", ())
+    monkeypatch.setattr("prune_core.attacks.requirements.WORDNET_FILES", tmp_path / "wordnet")
+    monkeypatch.setattr("prune_core.attacks.requirements._PREFIXES", ())
     installed: set[str] = set()
     spec = SimpleNamespace(origin=tmp_path / "textattack" / "__init__.py")
-    monkeypatch.setattr("prune_core.needs.find_spec", lambda name: spec if name in installed else None)
+    monkeypatch.setattr("prune_core.attacks.requirements.find_spec", lambda name: spec if name in installed else None)
     assert not resource.present
     hub = f"models--{resource.what.replace('/', '--')}/snapshots/1"
     files = {
@@ -85,7 +85,7 @@ def victim():
 def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
-    from prune_core.data import Examples
+    from prune_core.data.examples import Examples
 
     examples = Examples(texts, labels=victim(texts).argmax(-1).tolist())
     found = engine.run(recipe, victim, Pulse(lambda *_: None), examples, range(len(texts)), Budget(queries, 1e6), 3, most)
@@ -109,8 +109,8 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(vic
     (folder / "wordlist.pickle").write_bytes(pickle.dumps({word: i for i, word in enumerate(words)}))
     for name in ("mse_dist.p", "cos_sim.p"):
         (folder / name).write_bytes(pickle.dumps({i: {} for i in range(len(words))}))
-    monkeypatch.setattr("prune_core.needs.textattack_folder", lambda: tmp_path)
-    monkeypatch.setitem(needs.LOOK, "nltk", lambda _: True)
+    monkeypatch.setattr("prune_core.attacks.requirements.textattack_folder", lambda: tmp_path)
+    monkeypatch.setitem(requirements.LOOK, "nltk", lambda _: True)
     monkeypatch.setattr("textattack.shared.utils.install.TEXTATTACK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("textattack.shared.utils.GLOBAL_OBJECTS", {})
     assert not missing(CATALOGUE["IGA"])

@@ -11,9 +11,13 @@ import pytest
 import sample_rows
 import tiny
 
-from prune_core import encoders, experiment, jobs
-from prune_core.cli import main
-from prune_core.store import ROOT, Status, Store
+from prune_core.cli.arguments import main
+from prune_core.models import loading, replay
+from prune_core.paths import ROOT
+from prune_core.runs import jobs
+from prune_core.runs import run as running
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 CSV = "text,label,extra\n" + "".join(f"\"a film about number {i} that nobody needed to see\",{i % 2},x\n" for i in range(40))
 
@@ -21,20 +25,20 @@ CSV = "text,label,extra\n" + "".join(f"\"a film about number {i} that nobody nee
 @pytest.fixture
 def fake(monkeypatch):
     fakes.install(monkeypatch.setattr)
-    experiment._dense.cache_clear()
-    experiment._shared.cache_clear()
+    running._dense.cache_clear()
+    running._shared.cache_clear()
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
     yield
     fakes.remove()
-    experiment._dense.cache_clear()
-    experiment._shared.cache_clear()
+    running._dense.cache_clear()
+    running._shared.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A tiny real classifier in a Hugging Face folder."""
     folder = tmp_path_factory.mktemp("tiny")
-    encoders.save(tiny.model(), tiny.tokenizer(), folder)
+    loading.save(tiny.model(), tiny.tokenizer(), folder)
     return str(folder)
 
 
@@ -50,12 +54,15 @@ def test_lists(capsys):
 
 
 def test_methods_are_listed_without_transformers():
-    code = "import sys; from prune_core.cli import main; main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
+    code =  (
+        "import sys; from prune_core.cli.arguments import main; "
+        "main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_jobs_are_listed_without_torch():
-    code = "import sys; from prune_core.cli import main; main(['jobs']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from prune_core.cli.arguments import main; main(['jobs']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
@@ -76,8 +83,8 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
         name: rows for name, rows in two["rows"].items() if name != "prune"  # whose rows have their time
     }
     assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
-    model, _ = encoders.load(str(tmp_path / "pruned"))
-    assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in encoders.sparsity_by_part(model))
+    model, _ = loading.load(str(tmp_path / "pruned"))
+    assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in replay.sparsity_by_part(model))
     assert run("export", 1, tmp_path / "again") == 0 and (tmp_path / "again" / "model.safetensors").is_file()
     assert run("export", 1, tmp_path / "again") == 2
     assert run("show", 1) == 0 and "AKR 50%" in capsys.readouterr().out

@@ -6,24 +6,25 @@ import pytest
 import tiny
 import torch
 
-from prune_core import PruneError, encoders
-from prune_core.layerwise import collect, stream
+from prune_core import PruneError
+from prune_core.models import devices, families, loading, replay
+from prune_core.pruning.layerwise import collect, stream
 
 
-@pytest.mark.parametrize("family", encoders.LAYOUTS)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_replay_equals_forward(family: str) -> None:
     model = tiny.model(family)
     for batch in tiny.calibration(family):
         with torch.no_grad():
             expected = model(**batch, output_hidden_states=True)
-            states = list(encoders.hidden_states(model, batch))
-            logits = encoders.head(model, *states[-1])
+            states = list(replay.hidden_states(model, batch))
+            logits = replay.head(model, *states[-1])
         for (hidden, padding), truth in zip(states, expected.hidden_states, strict=True):
             torch.testing.assert_close(hidden, padding.pack(truth), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(logits, expected.logits, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", encoders.LAYOUTS)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_padding_changes_no_statistic(family: str) -> None:
     model = tiny.model(family)
     narrow = tiny.calibration(family, batch_size=1)
@@ -32,49 +33,49 @@ def test_padding_changes_no_statistic(family: str) -> None:
         filler = {key: torch.zeros(1, 7, dtype=value.dtype) for key, value in batch.items()}
         wide.append({key: torch.cat([value, filler[key]], 1) for key, value in batch.items()})
     with torch.no_grad():
-        for group in range(len(encoders.GROUPS)):
+        for group in range(len(families.GROUPS)):
             plain, padded = (stream(model, data) for data in (narrow, wide))
             for path in (plain, padded):
                 for earlier in range(group):
-                    path.advance(encoders.blocks(model)[0], earlier)
+                    path.advance(replay.blocks(model)[0], earlier)
             one, two = (collect("gram", path, None) for path in (plain, padded))
             assert one.tokens == two.tokens == sum(int(batch["attention_mask"].sum()) for batch in narrow)
             torch.testing.assert_close(one.gram, two.gram, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", encoders.LAYOUTS)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_saved_model_loads_again(family: str, tmp_path) -> None:
     model = tiny.model(family)
-    encoders.save(model, tiny.tokenizer(), tmp_path)
+    loading.save(model, tiny.tokenizer(), tmp_path)
     assert (tmp_path / "model.safetensors").exists()
-    again, _ = encoders.load(str(tmp_path))
+    again, _ = loading.load(str(tmp_path))
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], tensor, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
-    [("./nowhere", "no config.json"), ("someone/no-such-model", "Hub"), (encoders.MINILM, "fine-tune it first")],
+    [("./nowhere", "no config.json"), ("someone/no-such-model", "Hub"), (loading.MINILM, "fine-tune it first")],
 )
 def test_a_wrong_checkpoint_is_a_sentence(checkpoint: str, words: str) -> None:
     with pytest.raises(PruneError, match=words):
-        encoders.load(checkpoint)
+        loading.load(checkpoint)
 
 
 def test_a_decoder_is_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2ForSequenceClassification"]}))
     with pytest.raises(PruneError, match="gpt2 model; PruneScope prunes encoders"):
-        encoders.load(str(tmp_path))
+        loading.load(str(tmp_path))
 
 
 def test_a_missing_tokenizer_is_a_sentence(tmp_path) -> None:
     tiny.model().save_pretrained(tmp_path)
     with pytest.raises(PruneError, match="no usable tokenizer"):
-        encoders.load(str(tmp_path))
+        loading.load(str(tmp_path))
 
 
 def test_a_pickle_is_never_executed(tmp_path) -> None:
-    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path)
+    loading.save(tiny.model(), tiny.tokenizer(), tmp_path)
     (tmp_path / "model.safetensors").unlink()
     ran = tmp_path / "ran"
 
@@ -84,12 +85,12 @@ def test_a_pickle_is_never_executed(tmp_path) -> None:
 
     torch.save({"weight": Trap()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(PruneError, match="no usable weights"):
-        encoders.load(str(tmp_path))
+        loading.load(str(tmp_path))
     assert not ran.exists()
 
 
 def test_devices_are_named_not_guessed() -> None:
-    assert encoders.pick_device("cpu").type == "cpu"
+    assert devices.pick_device("cpu").type == "cpu"
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(PruneError, match="device"):
-            encoders.pick_device(name)
+            devices.pick_device(name)

@@ -1,5 +1,6 @@
 """Experiments as data, and how they run: stages, seeds, resuming, memory."""
 
+
 import json
 
 import fakes
@@ -7,22 +8,26 @@ import pandas as pd
 import pytest
 import torch
 
-from prune_core import Cancelled, PruneError, experiment
-from prune_core.experiment import Experiment, run, stages
+from prune_core import Cancelled, PruneError
+from prune_core.data.examples import Source
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
+from prune_core.runs import run as running
+from prune_core.runs.experiment import Experiment, stages
+from prune_core.runs.run import run
+from prune_core.versions import versions
 
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
     fakes.install(monkeypatch.setattr)
-    experiment._dense.cache_clear()
-    experiment._shared.cache_clear()
+    running._dense.cache_clear()
+    running._shared.cache_clear()
     yield
     fakes.remove()
-    experiment._dense.cache_clear()
-    experiment._shared.cache_clear()
+    running._dense.cache_clear()
+    running._shared.cache_clear()
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def test_key_is_what_decides_the_rows(tmp_path):
     assert fakes.experiment(method=fakes.Halve(sparsity=0.6)).key() != asked.key()
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    own = Experiment(source=experiment.Source(str(file)), measures=(fakes.Draw(),))
+    own = Experiment(source=Source(str(file)), measures=(fakes.Draw(),))
     before = own.key()
     file.write_text("text,label\na,0\nb,1\n")
     assert own.key() != before
@@ -68,7 +73,7 @@ def test_local_paths_become_absolute(tmp_path, monkeypatch):
     (tmp_path / "mine.csv").write_text("text,label\n")
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
-    asked = Experiment(source=experiment.Source("mine.csv"), measures=(fakes.Draw(),))
+    asked = Experiment(source=Source("mine.csv"), measures=(fakes.Draw(),))
     assert asked.source.task == str(tmp_path / "mine.csv")
     assert asked.checkpoint == "demo"
 
@@ -189,4 +194,4 @@ def test_cancelled_stops_between_reports(tmp_path):
 
 
 def test_versions_name_what_rows_depend_on():
-    assert {"python", "torch", "transformers", "textattack", "numpy", "prunescope", "commit"} <= set(experiment.versions())
+    assert {"python", "torch", "transformers", "textattack", "numpy", "prunescope", "commit"} <= set(versions())

@@ -9,16 +9,18 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from prune_core import Cancelled, PruneError, encoders, freelb
-from prune_core.data import Source
-from prune_core.finetune import STATE, Recipe, finetune
+from prune_core import Cancelled, PruneError
+from prune_core.data.examples import Source
+from prune_core.models import loading
 from prune_core.plugins import quiet
+from prune_core.training import freelb
+from prune_core.training.finetune import STATE, Recipe, finetune
 
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> str:
     """A tiny encoder with an old head of another size."""
-    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
+    loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     return str(tmp_path / "backbone")
 
 
@@ -38,7 +40,7 @@ def test_it_learns_and_the_checkpoint_loads(tmp_path: Path, backbone: str, revie
     card = finetune(recipe, reviews, reviews, tmp_path / "out", lambda progress, _: seen.append(progress))
     assert card["accuracy"] == max(each["accuracy"] for each in card["history"]) > 0.9
     assert seen == sorted(seen) and seen[-1] == 1.0
-    model, _ = encoders.load(str(tmp_path / "out"))
+    model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("bad", "fair", "good")
     assert json.loads((tmp_path / "out" / "finetune.json").read_text()) == card
 
@@ -59,7 +61,7 @@ def stopping(after: float):
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return encoders.load(str(folder))[0].state_dict()
+    return loading.load(str(folder))[0].state_dict()
 
 
 @pytest.mark.parametrize("average", [0.0, 0.8])

@@ -6,24 +6,24 @@ import pytest
 import tiny
 import torch
 
-from prune_core import encoders
-from prune_core.fisher import ALL_ALIKE, TOKENS, fisher, shrunk
-from prune_core.layerwise import collect, stream
 from prune_core.measures.accuracy import divergence
 from prune_core.methods.akr_plus import AKRPlus
+from prune_core.models import families, replay
+from prune_core.models.predict import probabilities
 from prune_core.plugins import quiet
-from prune_core.predict import probabilities
+from prune_core.pruning.fisher import ALL_ALIKE, TOKENS, fisher, shrunk
+from prune_core.pruning.layerwise import collect, stream
 
 
 def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -> tuple[torch.Tensor, torch.Tensor]:
     """(Σ Jᵀ(diag p − ppᵀ)J of a part of block 0 over all tokens, its trace for each token), with J the logits' Jacobian."""
     seen: list[torch.Tensor] = []
-    hook = encoders.blocks(model)[0].linears[part].register_forward_hook(lambda _, __, output: seen.append(output))
-    x, padding = encoders.embed(model, batch)
-    for block in encoders.blocks(model):
+    hook = replay.blocks(model)[0].linears[part].register_forward_hook(lambda _, __, output: seen.append(output))
+    x, padding = replay.embed(model, batch)
+    for block in replay.blocks(model):
         x = block(x, padding)
     hook.remove()
-    logits = encoders.head(model, x, padding)
+    logits = replay.head(model, x, padding)
     J = torch.stack([torch.autograd.grad(logits[:, c].sum(), seen[0], retain_graph=True)[0] for c in range(logits.shape[1])])
     p = logits.detach().softmax(-1)[padding.mask.nonzero()[:, 0]]  # of each token's sentence
     middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
@@ -31,7 +31,7 @@ def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -
     return each.sum(0), each.diagonal(dim1=1, dim2=2).sum(-1)
 
 
-@pytest.mark.parametrize("family", encoders.LAYOUTS)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_the_fisher_is_that_of_the_predictions(family: str) -> None:
     model, batch = tiny.model(family), tiny.calibration(family)[0]
     [first, *_] = fisher(model, [batch], probes=2000)
@@ -39,7 +39,7 @@ def test_the_fisher_is_that_of_the_predictions(family: str) -> None:
         whole, of_tokens = by_hand(model, batch, part)
         expected = shrunk(whole / len(of_tokens))
         assert (first.outputs[part] - expected).norm() < 0.1 * expected.norm()
-        [weights] = first.tokens[[part in parts for parts in encoders.GROUPS].index(True)]
+        [weights] = first.tokens[[part in parts for parts in families.GROUPS].index(True)]
         torch.testing.assert_close(weights, 1 - TOKENS + TOKENS * of_tokens / of_tokens.mean(), atol=0.2, rtol=0.1)
         assert float(weights.mean()) == pytest.approx(1)
 

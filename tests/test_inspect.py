@@ -1,5 +1,6 @@
 """What the process behind Inspect says: predictions, saliency, attention, attacks; how it is interrupted, and how it dies."""
 
+
 import io
 import json
 import sys
@@ -11,9 +12,11 @@ import pytest
 import tiny
 import torch
 
-from prune_core import PruneError, encoders, inspect, saliency, shrink
-from prune_core.answering import Desk, Shelf
+from prune_core import PruneError
 from prune_core.attacks.victim import Victim
+from prune_core.models import loading, replay, saliency, shrink
+from prune_core.runs import asking
+from prune_core.runs.answering import Desk, Shelf
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 TEXT, PAIR = "A fine, unpretentious film.", "Dull."
@@ -28,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
         "model": tiny.model(), "other": tiny.model(seed=1),
         "regression": tiny.model(kind="regression"), "span": tiny.model(kind="span"),
     }.items():  # fmt: skip
-        encoders.save(made, tiny.tokenizer(), home / name)
+        loading.save(made, tiny.tokenizer(), home / name)
     return home
 
 
@@ -131,8 +134,8 @@ def test_attention_is_hugging_faces(family):
     model.set_attn_implementation("eager")
     read = saliency.words(model, tokenizer, TEXT, PAIR)
     for block, weights in enumerate(model(**read.batch, output_attentions=True).attentions):
-        x, mask = list(encoders.hidden_states(model, read.batch))[block]
-        assert torch.allclose(encoders.blocks(model)[block].attention_weights(x, mask), weights, atol=1e-5)
+        x, mask = list(replay.hidden_states(model, read.batch))[block]
+        assert torch.allclose(replay.blocks(model)[block].attention_weights(x, mask), weights, atol=1e-5)
         for head in (None, 2):
             found = saliency.attention(model, tokenizer, TEXT, PAIR, block, head)
             assert [sum(row) for row in found["weights"]] == pytest.approx([1.0] * len(read.names), abs=1e-3)
@@ -142,9 +145,9 @@ def test_attention_is_hugging_faces(family):
 
 def test_a_dead_head_is_gone_and_counts_in_no_mean():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    width = encoders.blocks(model)[0].head_width
+    width = replay.blocks(model)[0].head_width
     with torch.no_grad():
-        encoders.blocks(model)[1].linears["attention_output"].weight[:, width : 2 * width] = 0
+        replay.blocks(model)[1].linears["attention_output"].weight[:, width : 2 * width] = 0
     for each in (model, shrink.shrink(model)):
         found = [saliency.attention(each, tokenizer, TEXT, None, 1, head) for head in (None, 1, 2)]
         assert all(answer["heads"] == [0, 2, 3] and answer["of"] == 4 for answer in found)
@@ -164,7 +167,7 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
     from prune_core.attacks.victim import Victim
-    from prune_core.data import Examples
+    from prune_core.data.examples import Examples
 
     names, turned = ("model", "other"), 0
     for label in (0, 1):
@@ -172,12 +175,12 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
         lines = [line for line in asked(question, until=over(0)) if "index" in line]
         for index, name in enumerate(names):
             seen = [line["told"] for line in lines if line["index"] == index]
-            shown = inspect.Attack(1, lambda: None)
+            shown = asking.Attack(1, lambda: None)
             for each in seen:
                 shown.hear({"index": 0, "told": each})
             model, tokenizer = SHELF.get(str(folder / name))
             pulse = Pulse(lambda *_: None)
-            victim = Victim(model, tokenizer, pulse.beat, max_length=encoders.longest(model))
+            victim = Victim(model, tokenizer, pulse.beat, max_length=replay.longest(model))
             [outcome] = engine.run(recipe, victim, pulse, Examples([tiny.SENTENCES[2]], labels=[label]), [0], Budget(), 0)
             [found] = shown.models
             assert {key: found[key] for key in ("outcome", "perturbed", "queries")} == {
@@ -222,18 +225,18 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
     ends = [line["id"] for line in said() if line.get("over")]
     assert ends == [1, 2, 0, 3]
     errors = {line["id"]: line["error"] for line in said() if "error" in line}
-    assert errors == {0: inspect.STOPPED, 2: inspect.STOPPED, 3: ""}
+    assert errors == {0: asking.STOPPED, 2: asking.STOPPED, 3: ""}
 
 
 def test_an_attack_ends_with_its_input_and_with_a_checkpoint_that_is_not_there(folder):
-    assert asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == inspect.STOPPED
+    assert asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == asking.STOPPED
     [line] = asked(attacking(folder, 0, "missing"), until=over(0))
     assert "missing" in line["error"]
 
 
 def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(inspect, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"])
-    inspector = inspect.Inspector(tmp_path / "inspect.log")
+    monkeypatch.setattr(asking, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"])
+    inspector = asking.Inspector(tmp_path / "inspect.log")
     with pytest.raises(PruneError, match="no memory left"):
         inspector.predict(["demo"], [TEXT])
     attack = inspector.attack(["demo"], "DeepWordBug", TEXT, None, 0)
@@ -241,19 +244,19 @@ def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
         time.sleep(0.01)
     assert "no memory left" in attack.error
     echo = "import json, sys; [print(json.dumps(json.loads(l) | {'over': True, 'told': [l]}), flush=True) for l in sys.stdin]"
-    monkeypatch.setattr(inspect, "COMMAND", [sys.executable, "-c", echo])
+    monkeypatch.setattr(asking, "COMMAND", [sys.executable, "-c", echo])
     [line] = inspector.predict(["demo"], [TEXT])
     assert json.loads(line)["texts"] == [TEXT]
     inspector.close()
 
 
 def test_the_whole_process_attacks_answers_meanwhile_and_is_stopped(folder, tmp_path):
-    inspector = inspect.Inspector(tmp_path / "inspect.log")
+    inspector = asking.Inspector(tmp_path / "inspect.log")
     attack = inspector.attack([str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0)
     while not attack.models[0].get("steps"):
         assert not attack.is_over, attack.error
         time.sleep(0.05)
     assert inspector.predict([str(folder / "model")], [TEXT])[0]["said"] and not attack.is_over
     attack.cancel()
-    assert attack.is_over and attack.error == inspect.STOPPED
+    assert attack.is_over and attack.error == asking.STOPPED
     inspector.close()

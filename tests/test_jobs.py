@@ -11,8 +11,11 @@ from pathlib import Path
 import fakes
 import pytest
 
-from prune_core import PruneError, jobs, worker
-from prune_core.store import ROOT, Status, Store
+from prune_core import PruneError
+from prune_core.paths import ROOT
+from prune_core.runs import jobs, worker
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 
 @pytest.fixture(scope="module")

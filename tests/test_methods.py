@@ -8,14 +8,15 @@ import tiny
 import torch
 
 from benchmarks.gpu.waits import Waits
-from prune_core import Cancelled, PruneError, encoders
+from prune_core import Cancelled, PruneError
 from prune_core.methods import METHODS
 from prune_core.methods.akr import AKR
-from prune_core.moments import Stats, adaptive_weight, fitted_bias
+from prune_core.models import families, replay
 from prune_core.plugins import build, option_specs, quiet
-from prune_core.unitwise import UnitMethod
+from prune_core.pruning.moments import Stats, adaptive_weight, fitted_bias
+from prune_core.pruning.unitwise import UnitMethod
 
-FAMILIES = list(encoders.LAYOUTS)
+FAMILIES = list(families.FAMILIES)
 UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]  # test_structured.py has more of these
 WEIGHTS = [name for name in METHODS if name not in UNITS]
 
@@ -32,7 +33,7 @@ def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {f"{block}.{part}": linear.weight for block, part, linear in encoders.linears(model)}
+    return {f"{block}.{part}": linear.weight for block, part, linear in replay.linears(model)}
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
@@ -40,7 +41,7 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_reaches_the_sparsity_asked_for_and_stays_finite(name: str, family: str, sparsity: float) -> None:
     model = pruned(name, tiny.model(family), sparsity=sparsity)
-    found = [row["sparsity"] for row in encoders.sparsity_by_part(model)]
+    found = [row["sparsity"] for row in replay.sparsity_by_part(model)]
     if name == "akr_plus":  # which shares the total out among the matrices
         every = torch.cat([weight.flatten() for weight in weights(model).values()])
         found = [float((every == 0).float().mean())]
@@ -62,7 +63,7 @@ def test_touches_nothing_else_and_leaves_no_trace(name: str) -> None:
     model = tiny.model()
     options = {"refit_head": False, "bias": False} if name in ("akr", "akr_plus") else {}
     after = pruned(name, model, **options)
-    linears = [linear for _, _, linear in encoders.linears(after)]
+    linears = [linear for _, _, linear in replay.linears(after)]
     # with a whole unit goes its bias
     allowed = {id(linear.weight) for linear in linears} | ({id(linear.bias) for linear in linears} if name in UNITS else set())
     for (key, old), new in zip(model.named_parameters(), after.parameters(), strict=True):
@@ -161,10 +162,10 @@ def test_akr_makes_up_for_what_the_residual_lacks() -> None:
 def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
     model = tiny.model()
     batch = tiny.calibration()[0]
-    *_, (dense, _) = encoders.hidden_states(model, batch)
+    *_, (dense, _) = replay.hidden_states(model, batch)
     far = {}
     for residual in ("on", "off"):
-        *_, (after, _) = encoders.hidden_states(pruned("akr", model, sparsity=0.7, residual=residual), batch)
+        *_, (after, _) = replay.hidden_states(pruned("akr", model, sparsity=0.7, residual=residual), batch)
         far[residual] = (after - dense).norm()
     assert far["on"] < far["off"]
     modes = [AKR(sparsity=0.7), AKR(sparsity=0.8), AKR(pattern="2:4"), AKR(pattern="2:4", residual="off")]
@@ -187,7 +188,7 @@ def test_the_refit_keeps_the_mask_and_comes_nearer_to_the_dense_outputs(name: st
 
 def far_from(dense: torch.nn.Module, model: torch.nn.Module) -> float:
     """How far the last hidden states are from the dense model's."""
-    pairs = [[list(encoders.hidden_states(each, batch))[-1][0] for each in (dense, model)] for batch in tiny.calibration()]
+    pairs = [[list(replay.hidden_states(each, batch))[-1][0] for each in (dense, model)] for batch in tiny.calibration()]
     return sum(float((x - y).square().sum()) for x, y in pairs)
 
 
@@ -248,7 +249,7 @@ def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
             build(METHODS, name, {"sparsity": 0.5}).prune(model, batches, quiet)
         counts.append(waits.total - waits.counts["nonzero.default"])
         assert waits.counts["nonzero.default"] <= 2 * len(batches)
-    groups = len(encoders.blocks(tiny.model())) * len(encoders.GROUPS)
+    groups = len(replay.blocks(tiny.model())) * len(families.GROUPS)
     assert counts[0] == counts[1] <= 7 * groups
 
 

@@ -9,9 +9,12 @@ import sample_rows
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from prune_core import PruneError, jobs, preview, transfer, uploads
-from prune_core.inspect import STOPPED, Attack
-from prune_core.store import Status, Store
+from prune_core import PruneError
+from prune_core.data import uploads
+from prune_core.runs import jobs, preview, transfer
+from prune_core.runs.asking import STOPPED, Attack
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 PAGES = ("overview", "prune", "compare", "layers", "drift", "attack", "inspect")
@@ -58,7 +61,7 @@ ATTACKS: list[Attack] = []  # that the oracle has begun
 
 
 def end(attack: Attack) -> None:
-    """The first model was turned wrong, the others held."""
+    """The attack succeeded on the first model and failed on the others."""
     steps = attack.models[0]["steps"]
     won = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
     held = {"outcome": "failed", "perturbed": steps[0]["text"], "queries": 90, "steps": steps[:1]}
@@ -72,7 +75,7 @@ def store(tmp_path, monkeypatch) -> Store:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "tend", lambda *a: None)
-    monkeypatch.setattr("prune_core.inspect.Inspector", Oracle)
+    monkeypatch.setattr("prune_core.runs.asking.Inspector", Oracle)
     st.cache_data.clear()
     st.cache_resource.clear()
     return Store(tmp_path)
@@ -131,7 +134,7 @@ def test_an_attack_is_watched_ends_in_words_and_is_pasted(store):
     assert not any(button.key.startswith("paste") for button in at.button if button.key)
     end(ATTACKS[-1])
     at.run()
-    assert "turned wrong after 43 queries" in told(at) and "held against 90 queries" in told(at)
+    assert "attack succeeded after 43 queries" in told(at) and "attack failed after 90 queries" in told(at)
     cells = at.dataframe[0].value
     assert cells["fools"].tolist() == ["7 of 7"] and cells["Dense"].tolist() == ["✗ wrong · 20.0%"]
     next(button for button in at.button if (button.key or "").startswith("paste")).click().run()
@@ -164,7 +167,7 @@ def test_saliency_and_attention_of_two_models_side_by_side(store):
     assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
 def test_robust_start_shows_its_command_and_then_a_soup(store):
     at = opened("soup")
-    assert at.title[0].value == "Robust start" and "python -m prune_core soup" in at.code[0].value and not charts(at)
+    assert at.title[0].value == "Robust fine-tuning" and "python -m prune_core soup" in at.code[0].value and not charts(at)
     folder = store.home / "soups" / "reviews" / "greedy-attack"
     folder.mkdir(parents=True)
     (folder / "soup.json").write_text(json.dumps(sample_rows.soup()))
@@ -198,7 +201,7 @@ def queue_alone() -> None:
     import streamlit as st
 
     from pages import _frame
-    from prune_core.store import Store
+    from prune_core.runs.store import Store
 
     st.session_state["seen"] = _frame._state(Store().jobs())
     _frame._queue(Store())
@@ -446,7 +449,7 @@ class Trying:
 
 
 def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
-    monkeypatch.setattr("pages._attack_transfer.Aside", Trying)
+    monkeypatch.setattr("pages._attack_transfer.ChildProcess", Trying)
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     rows = store.rows("transfer", [ids[0]])
     own = rows.loc[rows["source"] == ids[0], transfer.COLUMNS]

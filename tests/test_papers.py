@@ -10,14 +10,18 @@ import pytest
 import sample_rows
 from streamlit.testing.v1 import AppTest
 
-from prune_core import PruneError, beside, jobs, papers, plots
-from prune_core.beside import Study, points
-from prune_core.cli import main
-from prune_core.papers import exhibits
-from prune_core.present import models_of
-from prune_core.setups import differences
-from prune_core.store import ROOT, Status, Store
-from prune_core.study import bundled, load
+from prune_core import PruneError, plots
+from prune_core.analysis import published, published_comparison
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.published import exhibits
+from prune_core.analysis.published_comparison import Study, points
+from prune_core.analysis.setup_differences import differences
+from prune_core.cli.arguments import main
+from prune_core.paths import ROOT
+from prune_core.runs import jobs
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
+from prune_core.runs.study import bundled, load
 
 APP = str(ROOT / "app.py")
 METRICS = ("accuracy", "under_attack", "success_rate")
@@ -71,7 +75,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path, change, said):
     file = tmp_path / "paper.json"
     file.write_text(json.dumps({"paper": "", "title": "", "setup": {}, "exhibits": [exhibit | change]}))
     with pytest.raises(PruneError, match=f"paper.json, t: .*{said}"):
-        papers.read(file)
+        published.read(file)
 
 
 def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object) -> Study:
@@ -108,7 +112,7 @@ def test_seeds_become_one_point_between_lowest_and_highest():
     ours = found[found["own"]].set_index("x")
     assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx([0.89, 0.88, 0.90, 2])
     assert ours.loc[0.7, ["value", "low", "high", "seeds"]].tolist() == pytest.approx([0.8, 0.7, 0.9, 1])
-    assert beside.sample(found) == "1–2 seeds, n = 440 each"
+    assert published_comparison.sample(found) == "1–2 seeds, n = 440 each"
     assert found.loc[~found["own"] & (found["series"] == "AKR"), "value"].tolist() == pytest.approx([0.902, 0.8831, 0.856])
 
 
@@ -176,7 +180,7 @@ def test_every_exhibit_is_drawn_without_a_study(key, dark):
     exhibit, nothing = exhibits()[key], Study([], [], {"accuracy": pd.DataFrame()})
     for metric in dict.fromkeys(exhibit.figures["metric"]):
         found = points(exhibit, exhibit.figures, metric, nothing)
-        chart = plots.beside(found, papers.AXES[metric], exhibit.against, dark)
+        chart = plots.beside(found, published.AXES[metric], exhibit.against, dark)
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
     assert differences(exhibit, exhibit.figures, nothing) == []
 

@@ -6,12 +6,17 @@ import pandas as pd
 import pytest
 import sample_rows
 
-from prune_core import formatting, plots, robustness, takeaways, transfer
-from prune_core.palette import HUES, Model, hue_of, ordered
+from prune_core import formatting, plots
+from prune_core.analysis import takeaways
+from prune_core.analysis.compared import Model, ordered
+from prune_core.analysis.quantities import available, recipes, summary
+from prune_core.attacks import success_rates
+from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, pieces
+from prune_core.plots import palette
 from prune_core.plots.curves import pareto
 from prune_core.plots.labels import spread
-from prune_core.quantities import available, recipes, summary
-from prune_core.worddiff import INSERTED, KEPT, STRUCK, pieces
+from prune_core.plots.palette import HUES, hue_of
+from prune_core.runs import transfer
 
 MODELS = [Model(job, sample_rows.label(method, sparsity), method, sparsity) for job, (method, sparsity) in enumerate(sample_rows.RUNS, 1)]
 NAMES = ["negative", "positive"]
@@ -49,8 +54,8 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
         "six recipes": plots.success(six, models, dark, six.assign(success_rate=0.9)),
-        "slices": plots.slices(robustness.slices(of_one_recipe, 1, NAMES), models, "success_rate", dark),
-        "slices under attack": plots.slices(robustness.slices(of_one_recipe, None, NAMES), models, "under_attack", dark),
+        "slices": plots.slices(success_rates.slices(of_one_recipe, 1, NAMES), models, "success_rate", dark),
+        "slices under attack": plots.slices(success_rates.slices(of_one_recipe, None, NAMES), models, "under_attack", dark),
         "transfer": plots.transfer(transfer.matrix(study["transfer"]), made, models, "source", dark),
         "transfer by recipe": plots.transfer(transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark),
         "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
@@ -95,8 +100,8 @@ def test_lines_start_at_the_dense_model(study):
 
 def test_a_method_has_one_colour_and_every_model_its_own():
     for dark in (False, True):
-        assert len({model.color(dark) for model in MODELS}) == len(MODELS)
-    assert Model(9, "AKR 50%", "akr", 0.5).color() == MODELS[5].color(), "the colour hangs on the method, not on the place"
+        assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
+    assert palette.color(Model(9, "AKR 50%", "akr", 0.5)) == palette.color(MODELS[5]), "the colour hangs on the method, not on the place"
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
 
 
@@ -173,7 +178,7 @@ def attacked(job: int, succeeded: int, n: int) -> pd.DataFrame:
 def test_attack_takeaway_names_a_difference_only_where_there_is_one():
     near, far = (pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60))
     models = [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
-    told = [takeaways.attack(robustness.rates(examples), examples, models) for examples in (near, far)]
+    told = [takeaways.attack(success_rates.rates(examples), examples, models) for examples in (near, far)]
     assert "AKR at 70% is not detectably easier or harder to fool" in told[0] and "+4.0 points, p = 0.12, n = 100" in told[0]
     assert "on AKR at 70% it succeeds on 40 points more (95% interval 3" in told[1] and "p < 0.001, n = 100 sentences that both" in told[1]
 
@@ -183,7 +188,7 @@ def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
     dense, pruned = attacked(1, 1, 10), attacked(2, 5, 5).assign(example=[0, 20, 21, 22, 23])
     skipped = attacked(2, 0, 9).assign(example=range(1, 10), outcome="skipped")
     examples = pd.concat([dense, pruned, skipped])
-    told = takeaways.attack(robustness.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)])
+    told = takeaways.attack(success_rates.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)])
     assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from prune_core import robustness
+from prune_core.attacks import success_rates
 
 
 def rows(outcomes: str, job: int = 1) -> pd.DataFrame:
@@ -15,25 +15,25 @@ def rows(outcomes: str, job: int = 1) -> pd.DataFrame:
 
 def test_success_counts_only_examples_that_both_models_got_right():
     dense, pruned = rows("ssffkkfe"), rows("sfsfsfke")
-    found = robustness.success_rate(dense, pruned)
+    found = success_rates.success_rate(dense, pruned)
     assert (found.n, found.dense, found.pruned, found.difference) == (4, 0.5, 0.5, 0)
-    under = robustness.under_attack(dense, pruned)
+    under = success_rates.under_attack(dense, pruned)
     assert under.n == 7 and under.dense == pytest.approx(3 / 7) and under.pruned == pytest.approx(3 / 7)
 
 
 def test_a_clear_difference_is_named_with_its_test():
-    found = robustness.success_rate(rows("f" * 60 + "s" * 40), rows("s" * 30 + "f" * 30 + "s" * 40))
+    found = success_rates.success_rate(rows("f" * 60 + "s" * 40), rows("s" * 30 + "f" * 30 + "s" * 40))
     assert found.p_value < 1e-6 and found.difference == pytest.approx(0.3) and found.low < 0.3 < found.high
-    assert robustness.verdict(found).startswith("Attacks succeed on 30 points more (p < 0.001")
+    assert success_rates.verdict(found).startswith("Attacks succeed on 30 points more (p < 0.001")
 
 
 def test_no_difference_says_what_would_be_missed():
-    same = robustness.success_rate(rows("sf" * 100), rows("sf" * 100))
+    same = success_rates.success_rate(rows("sf" * 100), rows("sf" * 100))
     assert same.p_value == 1 and same.low < 0 < same.high
-    told = robustness.verdict(same)
+    told = success_rates.verdict(same)
     assert told.startswith("No detectable change at n = 200") and "points would often be missed" in told
-    some = robustness.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
-    assert some.missed == pytest.approx(2.8 * (24 / 200 / 200) ** 0.5) and "under 7 points" in robustness.verdict(some)
+    some = success_rates.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
+    assert some.missed == pytest.approx(2.8 * (24 / 200 / 200) ** 0.5) and "under 7 points" in success_rates.verdict(some)
 
 
 def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
@@ -46,27 +46,27 @@ def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
         gap = dice.choice([1, -1, 0], size=n, p=[(0.12 + missed) / 2, (0.12 - missed) / 2, 0.88])
         dense = "".join("s" if value < 0 else "f" for value in gap)
         pruned = "".join("s" if value > 0 else "f" for value in gap)
-        found += robustness.success_rate(rows(dense), rows(pruned)).p_value < 0.05
+        found += success_rates.success_rate(rows(dense), rows(pruned)).p_value < 0.05
     assert 0.65 < found / 200 < 0.9  # the exact test is a little shy
 
 
 def test_nothing_to_compare_is_said():
-    assert robustness.verdict(robustness.success_rate(rows("kk"), rows("ss"))) == "No sentence to compare on"
+    assert success_rates.verdict(success_rates.success_rate(rows("kk"), rows("ss"))) == "No sentence to compare on"
 
 
 def test_table_has_a_row_a_model():
-    found = robustness.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
+    found = success_rates.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
     assert found["job"].tolist() == [2, 3] and found["difference"].tolist() == [0.5, -0.5]
     assert found["under_attack_difference"].tolist() == [-0.5, 0.5] and found["verdict"].str.contains("No detectable").all()
 
 
 def test_the_same_number_in_another_sample_is_another_sentence():
     other = rows("ss").assign(text=["A sentence.", "Of another sample."])
-    assert robustness.success_rate(rows("ss"), other).n == 1
+    assert success_rates.success_rate(rows("ss"), other).n == 1
 
 
 def test_rates_count_a_group_at_a_time():
-    found = robustness.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
+    found = success_rates.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
     assert found["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0] and found["under_attack"].tolist() == [0.25, 1.0]
     assert found.loc[2, "success_high"] == pytest.approx(0.5615, abs=1e-4), "Wilson, 0 of 3"
 
@@ -75,21 +75,21 @@ def test_slices_are_thirds_that_keep_equal_values_together():
     words = [1, 2, 2, 4, 5, 6]
     texts, sure = [" ".join("w" * n) for n in words], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5], [0.05, 0.95]]
     dense = rows("ssffsk", 1).assign(text=texts, label=[0, 1, 0, 1, 0, 1], original_probabilities=sure)
-    found = robustness.slices(pd.concat([dense, dense.assign(job=2, outcome="failed")]), 1, ["no", "yes"])
+    found = success_rates.slices(pd.concat([dense, dense.assign(job=2, outcome="failed")]), 1, ["no", "yes"])
     own = found[found["job"] == 1]
     assert own["slice"].tolist() == [
         "short, ≤ 2", "middle, ≤ 4", "long, > 4", "no", "yes", "low, ≤ 60.0%", "middle, ≤ 80.0%", "high, > 80.0%"
     ]  # fmt: skip
     assert own["n"].tolist() == [3, 1, 2, 3, 3, 2, 2, 2]
     assert own["succeeded"].tolist() == [2, 0, 1, 2, 1, 1, 1, 1] and not found.loc[found["job"] == 2, "succeeded"].any()
-    assert "Confidence of dense" not in robustness.slices(dense, None, ["no", "yes"])["kind"].tolist()
+    assert "Confidence of dense" not in success_rates.slices(dense, None, ["no", "yes"])["kind"].tolist()
 
 
 def test_a_success_that_is_not_valid_counts_as_held():
     made = rows("sssssf").assign(similarity=[0.9, 0.7, 0.9, 0.9, 0.7, float("nan")], meaning=["", "", "“not” is gone", "", "", ""])
     made["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     made.loc[4, "recipe"] = "Letters"
-    found = robustness.flaws(made, 0.8, 0.4, ["Letters"])
+    found = success_rates.flaws(made, 0.8, 0.4, ["Letters"])
     assert found.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
-    held = robustness.held_unless(made, ~found.any(axis=1))
+    held = success_rates.held_unless(made, ~found.any(axis=1))
     assert held["outcome"].tolist() == ["success", "failed", "failed", "failed", "success", "failed"]

@@ -14,15 +14,18 @@ import tiny
 import torch
 import transformers
 
-from prune_core import PruneError, encoders, experiment, export
-from prune_core.cli import main
+from prune_core import PruneError
+from prune_core.cli.arguments import main
 from prune_core.measures import MEASURES
 from prune_core.measures.cost import macs
 from prune_core.methods import METHODS
+from prune_core.models import export, families, loading, replay
+from prune_core.models.shrink import alive, dead_units, shrink
+from prune_core.models.timing import Profile, limit
+from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
-from prune_core.shrink import alive, dead_units, shrink
-from prune_core.store import ROOT, Store
-from prune_core.timing import Profile, limit
+from prune_core.runs import experiment, run
+from prune_core.runs.store import Store
 
 KINDS = ("classification", "span")
 # What each of the two blocks loses: its heads and neurons by lot, or all of a sub-layer.
@@ -34,7 +37,7 @@ def pruned(family="bert", kind="classification", losses=("", ""), seed=0):
     """A random model in which units are dead, at full shape."""
     model, dice = tiny.model(family, seed, kind), np.random.default_rng(seed)
     with torch.no_grad():
-        for block, lost in zip(encoders.blocks(model), losses, strict=True):
+        for block, lost in zip(replay.blocks(model), losses, strict=True):
             heads = block.linears["attention_output"].weight.unflatten(1, (block.heads, block.head_width))
             heads[:, range(4) if "heads" in lost else dice.permutation(4)[:2]] = 0
             block.linears["ffn_out"].weight[:, range(64) if "neurons" in lost else dice.permutation(64)[:37]] = 0
@@ -54,17 +57,17 @@ def close(one, two):
 def folders(tmp_path_factory):
     """Shrunk folders of all families and both kinds of head, with the logits of the models they were cut from."""
     home = tmp_path_factory.mktemp("shrunk")
-    for family in encoders.LAYOUTS:
+    for family in families.FAMILIES:
         for kind in KINDS:
             model = pruned(family, kind, LOSSES["both"])
-            encoders.save(shrink(model), tiny.tokenizer(family), home / f"{family}-{kind}")
+            loading.save(shrink(model), tiny.tokenizer(family), home / f"{family}-{kind}")
             torch.save(logits(model, family), home / f"{family}-{kind}" / "expected.pt")
     return home
 
 
 @pytest.mark.parametrize("losses", LOSSES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", encoders.LAYOUTS)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_the_same_logits_from_less(family, kind, losses):
     model = pruned(family, kind, LOSSES[losses])
     small = shrink(model)
@@ -77,14 +80,14 @@ def test_the_same_logits_from_less(family, kind, losses):
     gone = heads * (4 * 32 * 8 + 3 * 8) + neurons * (2 * 32 + 1)
     assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small.parameters()) == gone > 0
     for batch in tiny.calibration(family):
-        for (x, _), (y, _) in zip(encoders.hidden_states(small, batch), encoders.hidden_states(model, batch), strict=True):
+        for (x, _), (y, _) in zip(replay.hidden_states(small, batch), replay.hidden_states(model, batch), strict=True):
             torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
 
 
 def test_a_sublayer_that_lost_everything_runs_no_kernel():
     small, batch = shrink(pruned(losses=LOSSES["all"])), tiny.calibration()[0]
     with torch.no_grad(), torch.autograd.profiler.profile(use_kineto=False) as profile:
-        encoders.block_modules(small)[0](torch.randn(2, 5, 32))
+        replay.block_modules(small)[0](torch.randn(2, 5, 32))
     ran = {event.key for event in profile.key_averages()}
     assert "aten::native_layer_norm" in ran and not any(word in name for name in ran for word in ("mm", "gelu", "attention"))
     assert small(**batch).logits.isfinite().all()
@@ -92,7 +95,7 @@ def test_a_sublayer_that_lost_everything_runs_no_kernel():
 
 def test_dead_means_all_columns_are_zero():
     model = pruned()
-    block = encoders.blocks(model)[1]
+    block = replay.blocks(model)[1]
     before = alive(block)
     with torch.no_grad():
         head = next(i for i in range(4) if i not in before.heads)
@@ -116,19 +119,19 @@ def test_a_fresh_process_loads_every_folder(folders):
 
 
 def test_a_copy_and_a_second_save_stay_what_they_were(folders, tmp_path):
-    model, tokenizer = encoders.load(str(folders / "bert-classification"))
+    model, tokenizer = loading.load(str(folders / "bert-classification"))
     assert close(logits(copy.deepcopy(model)), logits(model))
-    encoders.save(model, tokenizer, tmp_path)
-    again, _ = encoders.load(str(tmp_path))
+    loading.save(model, tokenizer, tmp_path)
+    again, _ = loading.load(str(tmp_path))
     assert close(logits(again), logits(model))
     kept = json.loads((tmp_path / "config.json").read_text())["prunescope"]
     assert [len(heads) for heads in kept["heads"]] == [0, 2] and [len(neurons) for neurons in kept["neurons"]] == [0, 27]
 
 
-@pytest.mark.parametrize("family", encoders.LAYOUTS)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_from_pretrained_still_loads_the_full_shape(family, tmp_path):
     model = pruned(family, losses=LOSSES["both"])
-    encoders.save(model, tiny.tokenizer(family), tmp_path)
+    loading.save(model, tiny.tokenizer(family), tmp_path)
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     assert close(logits(plain, family), logits(model, family))
 
@@ -153,30 +156,30 @@ def _edit(folder, change):
     ids=["a head less", "a neuron more", "a block less", "no neurons", "no list", "no weights", "no safetensors"],
 )
 def test_a_folder_that_contradicts_itself_is_a_sentence(folders, tmp_path, harm):
-    model, tokenizer = encoders.load(str(folders / "bert-classification"))
-    encoders.save(model, tokenizer, tmp_path)
+    model, tokenizer = loading.load(str(folders / "bert-classification"))
+    loading.save(model, tokenizer, tmp_path)
     harm(tmp_path)
     with pytest.raises(PruneError, match="do not agree on what was cut; export it again"):
-        encoders.load(str(tmp_path))
+        loading.load(str(tmp_path))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_prunes_a_shrunk_checkpoint(folders, tmp_path, method):
     asked = experiment.Experiment(str(folders / "bert-classification"), method=build(METHODS, method))
     with pytest.raises(PruneError, match="is shrunk already: measure or deploy it"):
-        list(experiment.run(asked, tmp_path, quiet))
+        list(run.run(asked, tmp_path, quiet))
 
 
 def test_nor_does_finetune_or_a_second_cut(folders):
     folder = str(folders / "bert-classification")
     with pytest.raises(PruneError, match="is shrunk already"):
-        encoders.load(folder, new_head="classification")
+        loading.load(folder, new_head="classification")
     with pytest.raises(PruneError, match="is shrunk already"):
-        shrink(encoders.load(folder)[0])
+        shrink(loading.load(folder)[0])
 
 
 def test_every_measure_takes_a_shrunk_checkpoint(folders):
-    model, _ = encoders.load(str(folders / "bert-classification"))
+    model, _ = loading.load(str(folders / "bert-classification"))
     options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16},
                "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20}}  # fmt: skip
     for name in MEASURES if find_spec("textattack") else set(MEASURES) - {"attack"}:
@@ -219,10 +222,10 @@ def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
 def test_cost_refuses_what_the_model_cannot_take():
     with pytest.raises(PruneError, match="length is 131, but the model takes at most 130 tokens"):
         build(MEASURES, "cost", {"length": 131}).measure(tiny.pair(tiny.model(), tiny.model()), quiet)
-    assert encoders.longest(tiny.model("roberta")) == 129  # positions count from behind the padding index
+    assert replay.longest(tiny.model("roberta")) == 129  # positions count from behind the padding index
 
 
-@pytest.mark.parametrize("family, kind", zip(encoders.LAYOUTS, KINDS * 2, strict=True))  # an export takes five seconds
+@pytest.mark.parametrize("family, kind", zip(families.FAMILIES, KINDS * 2, strict=True))  # an export takes five seconds
 def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = folders / f"{family}-{kind}"
@@ -236,7 +239,7 @@ def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
 
 def test_onnx_of_the_full_shape(tmp_path):
     pytest.importorskip("onnxruntime")
-    encoders.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path)
+    loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path)
     assert "the largest difference is" in export.write_onnx(tmp_path)
 
 
@@ -252,16 +255,16 @@ def test_export_on_the_command_line(tmp_path, capsys):
     def run(*arguments):
         return main([str(argument) for argument in arguments])
 
-    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "dense")
+    loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "dense")
     assert run("run", "--checkpoint", tmp_path / "dense", "--method", "magnitude", "--calibration-size", 8) == 0
     assert run("export", 1, tmp_path / "scattered", "--shrink") == 2
     assert "no dead heads or neurons to cut" in capsys.readouterr().err and not (tmp_path / "scattered").exists()
     model = pruned()
-    encoders.save(model, tiny.tokenizer(), Store().folder(1) / "checkpoint")  # as a structured method leaves it
+    loading.save(model, tiny.tokenizer(), Store().folder(1) / "checkpoint")  # as a structured method leaves it
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     said = capsys.readouterr().out
     assert "Cut 4 heads and 74 neurons" in said and said.count("largest difference") == 2 and (tmp_path / "small" / "model.onnx").is_file()
-    small, _ = encoders.load(str(tmp_path / "small"))
+    small, _ = loading.load(str(tmp_path / "small"))
     assert close(logits(small), logits(model)) and (tmp_path / "small" / "prunescope.json").is_file()
     assert run("run", "--checkpoint", tmp_path / "small", "--method", "wanda") == 2
     assert "is shrunk already" in capsys.readouterr().err

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from prune_core import PruneError
-from prune_core.masks import lowest, lowest_of_each
-from prune_core.solvers import (
+from prune_core.pruning.masks import lowest, lowest_of_each
+from prune_core.pruning.solvers import (
     admm,
     at_once,
     column_sweep,

@@ -8,10 +8,12 @@ import pytest
 import tiny
 import torch
 
-from prune_core import PruneError, encoders, soup
-from prune_core.cli import main
-from prune_core.examples import Source
+from prune_core import PruneError
+from prune_core.cli.arguments import main
+from prune_core.data.examples import Source
+from prune_core.models import loading
 from prune_core.plugins import quiet
+from prune_core.training import soup
 
 
 def candidates(*names: str) -> list[soup.Candidate]:
@@ -62,7 +64,7 @@ def saved(tmp_path: Path):
         model, tokenizer = tiny.model(seed=seed), tiny.tokenizer()
         model.config.id2label = {0: "negative", 1: "positive"}
         change(model, tokenizer)
-        encoders.save(model, tokenizer, tmp_path / name)
+        loading.save(model, tokenizer, tmp_path / name)
         return soup.Candidate.of(str(tmp_path / name))
 
     return save
@@ -92,7 +94,7 @@ def test_what_does_not_fit_is_a_sentence_before_anything_is_measured(saved, tmp_
 
 
 def test_another_family_and_a_lonely_checkpoint_are_sentences(saved, tmp_path):
-    encoders.save(tiny.model("electra"), tiny.tokenizer(), tmp_path / "electra")
+    loading.save(tiny.model("electra"), tiny.tokenizer(), tmp_path / "electra")
     first = saved("a", change=lambda model, _: setattr(model.config, "id2label", {0: "LABEL_0", 1: "LABEL_1"}))
     with pytest.raises(PruneError, match="not of one shape"):
         soup.check([first, soup.Candidate.of(str(tmp_path / "electra"))])
@@ -112,7 +114,7 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
     again = soup.cook(soup.Plan(allowed_loss=1.0, **plan), pair, Source(str(tmp_path / "held-out.csv")), tmp_path / "out", quiet)
     assert len(calls) == 3, "another way asks for nothing new"
     assert [attempt["taken"] for attempt in again["attempts"]][0] and len(again["attempts"]) == 2
-    model, _ = encoders.load(str(tmp_path / "out" / "uniform"))
+    model, _ = loading.load(str(tmp_path / "out" / "uniform"))
     mean = (tiny.model(seed=0).classifier.weight + tiny.model(seed=1).classifier.weight) / 2
     torch.testing.assert_close(model.classifier.weight, mean)
     assert json.loads((tmp_path / "out" / "uniform" / soup.RECORD).read_text()) == record
@@ -133,7 +135,7 @@ def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_p
 
 
 def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
-    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
+    loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     rows = [{"text": f"{'one more ' * (i % 5)}{('bad', 'good')[i % 2]} film", "label": i % 2} for i in range(40)]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     (tmp_path / "recipes.yaml").write_text("- {seed: 1}\n- {seed: 2, adversarial: freelb}\n")

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from prune_core import PruneError
-from prune_core.store import Status, Store
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 PLAIN = {"method": {"name": "akr", "options": {"sparsity": 0.7, "pattern": ""}}, "seed": 1}
 

@@ -9,16 +9,17 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from prune_core import PruneError, encoders
+from prune_core import PruneError
 from prune_core.methods import METHODS
 from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
+from prune_core.models import families, replay
+from prune_core.models.units import flops, mask_gradients, reads, sublayers
 from prune_core.plugins import build, quiet
-from prune_core.units import flops, mask_gradients, reads, sublayers
-from prune_core.unitwise import Ranking, UnitMethod, search
+from prune_core.pruning.unitwise import Ranking, UnitMethod, search
 
 NAMES = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
-FAMILIES = list(encoders.LAYOUTS)
+FAMILIES = list(families.FAMILIES)
 
 
 def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
@@ -28,7 +29,7 @@ def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
         plain = {key: value for key, value in batch.items() if key != "labels"}
         alternating = torch.arange(len(batch["input_ids"])) % 2
         kinds = {"classification": alternating, "regression": alternating.float(), "span": torch.stack([alternating, alternating + 1], 1)}
-        found.append(plain | {"labels": kinds[encoders.kind_of(model)]})
+        found.append(plain | {"labels": kinds[replay.kind_of(model)]})
     return found
 
 
@@ -50,9 +51,9 @@ def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
 
 def test_flops_are_those_that_a_forward_pass_takes() -> None:
     model = tiny.model()
-    x, padding = torch.randn(17, 32), encoders.Padding.of(torch.ones(1, 17, dtype=torch.bool))
+    x, padding = torch.randn(17, 32), replay.Padding.of(torch.ones(1, 17, dtype=torch.bool))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        for block in encoders.blocks(model):
+        for block in replay.blocks(model):
             x = block(x, padding)
     assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
 
@@ -65,7 +66,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
     subs = sublayers(model)
     for batch in labelled(model):
         with torch.no_grad():
-            x, padding = encoders.embed(model, batch)
+            x, padding = replay.embed(model, batch)
         loss = partial(task_loss, model, batch["labels"])
         features: list[torch.Tensor] = []
         gradients = mask_gradients(subs, padding.unpack(x), padding, loss, reads(model), features.append)
@@ -81,7 +82,7 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
         elif kind == "classification":
             loss = torch.nn.functional.cross_entropy(out, labels, reduction="sum")
         else:
-            filled = out.masked_fill(~padding.mask[:, None], encoders.NEVER)
+            filled = out.masked_fill(~padding.mask[:, None], replay.NEVER)
             loss = sum(torch.nn.functional.cross_entropy(filled[:, end], labels[:, end], reduction="sum") for end in (0, 1)) / 2
         for ours, theirs in zip(gradients, torch.autograd.grad(loss, masks), strict=True):
             torch.testing.assert_close(ours.sum(0), theirs, atol=1e-4, rtol=1e-3)
@@ -265,7 +266,7 @@ def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
     assert (first["predictive"] == 0).all() and (rows["unit"].query("block == 1")["predictive"] > 0).all()
     sub = sublayers(model)[0]
     with torch.no_grad():
-        features = torch.cat([sub.features(*encoders.embed(model, batch)) for batch in tiny.calibration()])
+        features = torch.cat([sub.features(*replay.embed(model, batch)) for batch in tiny.calibration()])
     by_hand = (features.square().mean(0) * sub.output.weight.square().mean(0)).unflatten(0, (4, 8)).mean(1)
     torch.testing.assert_close(torch.tensor(first["representational"].tolist()), by_hand)
 
@@ -276,7 +277,7 @@ def test_tuning_and_knowledge_bring_the_model_nearer_to_the_dense_one() -> None:
     for name, options in (("kprune", {}), ("kprune", {"tune": False}), ("unit_random", {})):
         after, _ = pruned(name, model, sparsity=0.5, **options)
         with torch.no_grad():
-            pairs = [(list(encoders.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in tiny.calibration()]
+            pairs = [(list(replay.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in tiny.calibration()]
             far[name, *options] = sum(float((x - y).square().sum()) for x, y in pairs)
     assert far["kprune",] < far["kprune", "tune"] < far["unit_random",]
 

@@ -10,13 +10,15 @@ import tiny
 import torch
 from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
-from prune_core import PruneError, data, encoders
-from prune_core.examples import Answers, Examples, Source
-from prune_core.finetune import Recipe, finetune
+from prune_core import PruneError
+from prune_core.data import tasks, tokens
+from prune_core.data.examples import Answers, Examples, Source
+from prune_core.data.metrics import METRICS, answer_f1, exact_match, metric_for
 from prune_core.measures.accuracy import summary
-from prune_core.metrics import METRICS, answer_f1, exact_match, metric_for
+from prune_core.models import loading, replay
+from prune_core.models.predict import answers, predict
 from prune_core.plugins import quiet
-from prune_core.predict import answers, predict
+from prune_core.training.finetune import Recipe, finetune
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CONTEXT = (
@@ -80,7 +82,7 @@ def test_glue_figures_have_textbook_values() -> None:
 
 def test_every_known_task_has_its_official_figure() -> None:
     official = {"cola": "matthews", "stsb": "spearman", "squad": "answer_f1", "squad_v2": "answer_f1"}
-    assert {name: known.metric for name, known in data.KNOWN.items()} == {name: official.get(name, "accuracy") for name in data.KNOWN}
+    assert {name: known.metric for name, known in tasks.KNOWN.items()} == {name: official.get(name, "accuracy") for name in tasks.KNOWN}
     assert metric_for("classification", 2, "matthews") == "matthews" and metric_for("span", 2) == "answer_f1"
     with pytest.raises(PruneError, match="'spearman' does not fit"):
         metric_for("classification", 2, "spearman")
@@ -88,12 +90,12 @@ def test_every_known_task_has_its_official_figure() -> None:
 
 def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
     tokenizer, found = tiny.tokenizer(), spans()
-    whole, cut = data.encode(tokenizer, found, 128), data.encode(tokenizer, found, 32)
+    whole, cut = tokens.encode(tokenizer, found, 128), tokens.encode(tokenizer, found, 32)
     assert whole.example == [0, 1, 2, 3] and len(cut) > 8
     assert all(len(ids) <= 32 for ids in cut.inputs["input_ids"])
     for features in (whole, cut):
         seen = {example: set() for example in range(4)}
-        for row, (first, last) in enumerate(data.targets(features, found).tolist()):
+        for row, (first, last) in enumerate(tokens.targets(features, found).tolist()):
             offsets, example = features.offsets[row], features.example[row]
             for span in filter(None, offsets):
                 seen[example] |= set(range(*span))
@@ -101,22 +103,22 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
                 assert CONTEXT[offsets[first][0] : offsets[last][1]] == SAID[example]
         letters = {i for i, letter in enumerate(CONTEXT) if letter.strip()}
         assert all(letters <= characters for characters in seen.values())
-    assert {example for example, ends in zip(cut.example, data.targets(cut, found).tolist(), strict=True) if ends[0]} == {0, 1, 2, 3}
+    assert {example for example, ends in zip(cut.example, tokens.targets(cut, found).tolist(), strict=True) if ends[0]} == {0, 1, 2, 3}
 
 
 def test_a_question_longer_than_its_share_is_cut_and_not_the_context() -> None:
     long = Examples(["why " * 60], [CONTEXT], None, "span")
-    features = data.encode(tiny.tokenizer(), long, 48)
+    features = tokens.encode(tiny.tokenizer(), long, 48)
     assert all(len(ids) <= 48 and any(offsets) for ids, offsets in zip(features.inputs["input_ids"], features.offsets, strict=True))
 
 
 class Oracle(torch.nn.Module):
     """Answers from the targets: what a perfect model would say."""
 
-    def __init__(self, features: data.Features, found: Examples):
+    def __init__(self, features: tokens.Features, found: Examples):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        right = data.targets(features, found).tolist()
+        right = tokens.targets(features, found).tolist()
         self.known = {tuple(ids): ends for ids, ends in zip(features.inputs["input_ids"], right, strict=True)}
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: torch.Tensor) -> object:
@@ -130,7 +132,7 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize("length", [128, 32])
 def test_a_perfect_model_scores_perfectly_over_all_windows(length: int) -> None:
     tokenizer, found = tiny.tokenizer(), spans()
-    perfect = Oracle(data.encode(tokenizer, found, length), found)
+    perfect = Oracle(tokens.encode(tokenizer, found, length), found)
     said = answers(perfect, tokenizer, found, 3, length).said
     assert said == SAID and METRICS["exact_match"].compute(found.labels, said) == 1.0
 
@@ -140,21 +142,21 @@ def test_no_answer_is_an_answer_where_some_questions_have_none() -> None:
     labels = [Answers([], []), *found.labels[1:]]
     found = Examples(found.texts, found.pairs, labels, "span")
     tokenizer = tiny.tokenizer()
-    said = answers(Oracle(data.encode(tokenizer, found, 128), found), tokenizer, found, 3, 128).said
+    said = answers(Oracle(tokens.encode(tokenizer, found, 128), found), tokenizer, found, 3, 128).said
     assert said == ["", *SAID[1:]] and METRICS["answer_f1"].compute(labels, said) == 1.0
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
     model = tiny.model(family, kind="span")
-    assert encoders.kind_of(model) == "span"
-    for batch, _ in data.batches(tiny.tokenizer(family), spans(), 3, 64, torch.device("cpu")):
+    assert replay.kind_of(model) == "span"
+    for batch, _ in tokens.batches(tiny.tokenizer(family), spans(), 3, 64, torch.device("cpu")):
         own = model(**batch)
-        *_, (hidden, padding) = encoders.hidden_states(model, batch)
-        replayed, mask = encoders.head(model, hidden, padding), padding.mask
+        *_, (hidden, padding) = replay.hidden_states(model, batch)
+        replayed, mask = replay.head(model, hidden, padding), padding.mask
         for ours, theirs in zip(replayed.unbind(1), (own.start_logits, own.end_logits), strict=True):
             assert torch.allclose(ours[mask], theirs[mask], atol=1e-4)
-            assert (ours[~mask] == encoders.NEVER).all()
+            assert (ours[~mask] == replay.NEVER).all()
 
 
 def written(tmp_path: Path, rows: list[dict], name: str = "data.jsonl") -> str:
@@ -171,31 +173,31 @@ def squad_rows(copies: int = 1) -> list[dict]:
 
 
 def test_questions_come_from_a_file_with_answers_as_squad_or_as_text(tmp_path: Path) -> None:
-    nested = data.training_examples(Source(written(tmp_path, squad_rows())), (), "span")
+    nested = tasks.training_examples(Source(written(tmp_path, squad_rows())), (), "span")
     plain = [{"question": q, "context": CONTEXT, "answers": a} for q, a in zip(QUESTIONS, [*SAID[:3], ""], strict=True)]
-    flat = data.training_examples(Source(written(tmp_path, plain, "flat.jsonl")), (), "span")
+    flat = tasks.training_examples(Source(written(tmp_path, plain, "flat.jsonl")), (), "span")
     assert nested == spans() and flat.labels[:3] == nested.labels[:3] and flat.labels[3] == Answers([], [])
     wrong = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
     with pytest.raises(PruneError, match="row 1, column 'answers': the answer 'Atlantis' does not stand in its context"):
-        data.training_examples(Source(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
+        tasks.training_examples(Source(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
 
 
 def test_scores_come_from_a_file(tmp_path: Path) -> None:
     rows = [{"sentence1": f"{tiny.SENTENCES[0]} {i}", "sentence2": tiny.SENTENCES[2], "label": i / 2} for i in range(9)]
     source = Source(written(tmp_path, rows))
-    assert data.kind_of(source) == "regression"
-    task = data.load(source, ("score",), 0, "regression")
+    assert tasks.kind_of(source) == "regression"
+    task = tasks.load(source, ("score",), 0, "regression")
     assert task.metric == "spearman" and task.evaluation.pairs and all(isinstance(label, float) for label in task.evaluation.labels)
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="row 4, column 'label': 'high' is no number"):
-        data.load(Source(written(tmp_path, rows)), ("score",), 0, "regression")
+        tasks.load(Source(written(tmp_path, rows)), ("score",), 0, "regression")
 
 
 def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
     for task, kind, words in (("squad", "classification", "asks for an answer in a text, but the checkpoint's head gives a label"),
                               ("stsb", "span", "asks for a score"), ("demo", "regression", "demo asks for a label")):  # fmt: skip
         with pytest.raises(PruneError, match=words):
-            data.load(Source(task), ("a", "b"), 0, kind)
+            tasks.load(Source(task), ("a", "b"), 0, kind)
 
 
 def test_summary_of_each_kind() -> None:
@@ -219,20 +221,20 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
     else:
         words = ("awful", "poor", "fair", "good", "superb")
         rows, epochs = [{"text": f"{'one more ' * (i % 3)}{words[i % 5]} film", "label": i % 5 + 0.5} for i in range(60)], 20
-    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
+    loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     source = Source(written(tmp_path, rows))
     recipe = Recipe(checkpoint=str(tmp_path / "backbone"), epochs=epochs, batch_size=8, learning_rate=2e-3, dropout=0.0, patience=8)
     card = finetune(recipe, source, source, tmp_path / "out", quiet)
     assert card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind] and card["score"] > 0.9
-    model, tokenizer = encoders.load(str(tmp_path / "out"))
-    assert encoders.kind_of(model) == kind
-    said = predict(model, tokenizer, data.training_examples(source, (), kind)).said
-    assert METRICS[card["metric"]].compute(data.training_examples(source, (), kind).labels, said) == pytest.approx(card["score"], abs=0.02)
+    model, tokenizer = loading.load(str(tmp_path / "out"))
+    assert replay.kind_of(model) == kind
+    said = predict(model, tokenizer, tasks.training_examples(source, (), kind)).said
+    assert METRICS[card["metric"]].compute(tasks.training_examples(source, (), kind).labels, said) == pytest.approx(card["score"], abs=0.02)
     assert "prunescope" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_finetune_stops_when_it_gets_no_better(tmp_path: Path) -> None:
-    encoders.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
+    loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
     source = Source(written(tmp_path, rows))
     recipe = Recipe(checkpoint=str(tmp_path / "backbone"), epochs=50, learning_rate=0.0, patience=2)

@@ -10,8 +10,10 @@ import tiny
 from streamlit.testing.v1 import AppTest
 from test_tasks import squad_rows, written
 
-from prune_core import encoders, jobs, load
-from prune_core.cli import main
+from prune_core import load
+from prune_core.cli.arguments import main
+from prune_core.models import loading
+from prune_core.runs import jobs
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 
@@ -22,7 +24,7 @@ def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "tend", lambda *a: None)
     st.cache_data.clear()
-    encoders.save(tiny.model(kind=request.param), tiny.tokenizer(), tmp_path / "model")
+    loading.save(tiny.model(kind=request.param), tiny.tokenizer(), tmp_path / "model")
     pairs = [{"sentence1": text, "sentence2": tiny.SENTENCES[0], "label": i / 4} for i, text in enumerate(tiny.SENTENCES * 3)]
     rows = squad_rows(9) if request.param == "span" else pairs
     common = ["run", "--checkpoint", tmp_path / "model", "--task", written(tmp_path, rows), "--study", "Questions", "--device", "cpu"]
@@ -81,7 +83,7 @@ def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home
 
 
 def test_attacks_on_answers_are_refused_before_anything_runs(tmp_path: Path, capsys) -> None:
-    encoders.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
+    loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
     file = written(tmp_path, squad_rows(4))
     assert main(["run", "--checkpoint", str(tmp_path / "model"), "--task", file, "--measure", "attack"]) == 2
     assert "cannot be measured on a model that gives answers in a text" in capsys.readouterr().err

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 import tiny
 
-from prune_core import PruneError, encoders, transfer
-from prune_core.aside import Aside
-from prune_core.cli import main
+from prune_core import PruneError
+from prune_core.cli.arguments import main
+from prune_core.models import loading
 from prune_core.plugins import quiet
-from prune_core.store import Status, Store
+from prune_core.runs import transfer
+from prune_core.runs.child_process import ChildProcess
+from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 NAMES = ["negative", "positive"]
 
@@ -52,7 +55,7 @@ def checkpoints(tmp_path) -> list[Path]:
     turned.classifier.weight.data = model.classifier.weight.data.flip(0)
     turned.classifier.bias.data = model.classifier.bias.data.flip(0)
     for each, name in ((model, "one"), (turned, "two")):
-        encoders.save(each, tiny.tokenizer(), tmp_path / name)
+        loading.save(each, tiny.tokenizer(), tmp_path / name)
     return [tmp_path / "one", tmp_path / "two"]
 
 
@@ -94,7 +97,7 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
 
 
 def test_a_process_tells_how_far_it_is_before_it_ends(home):
-    asked = Aside("prune_core", "transfer", "99", patience=60)
+    asked = ChildProcess("prune_core", "transfer", "99", patience=60)
     with pytest.raises(PruneError, match="no job 99"):
         asked.output()
     assert "no job 99" in asked.latest and asked.is_over

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prune_core.attacks import validity
-from prune_core.needs import WORDNET
+from prune_core.attacks.requirements import WORDNET
 
 CPU = torch.device("cpu")
 

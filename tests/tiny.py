@@ -13,9 +13,11 @@ from transformers import (
     RobertaConfig,
 )
 
-from prune_core import encoders
-from prune_core.data import Examples, Task, batches
-from prune_core.plugins import Pair
+from prune_core.data.examples import Examples
+from prune_core.data.tasks import Task
+from prune_core.data.tokens import batches
+from prune_core.measures.base import Pair
+from prune_core.models import loading, replay
 
 SENTENCES = [
     "A warm and funny film that never lies about how hard it is to grow up.",
@@ -48,7 +50,7 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
     config.num_labels = 1 if kind == "regression" else 2
     made = (AutoModelForQuestionAnswering if kind == "span" else AutoModelForSequenceClassification).from_config(config)
     with torch.no_grad():
-        for _, _, linear in encoders.linears(made):
+        for _, _, linear in replay.linears(made):
             linear.weight.mul_(8)
             linear.bias.normal_(0, 0.1)
     return made.eval()
@@ -56,7 +58,7 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
 
 def tokenizer(family: str = "bert") -> AutoTokenizer:
     """The bundled backbone's own, fitted to the family as loading does."""
-    return encoders.fitting(AutoTokenizer.from_pretrained(encoders.resolve(encoders.MINILM)), family)
+    return loading.fitting(AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), family)
 
 
 def examples(copies: int = 1) -> Examples:

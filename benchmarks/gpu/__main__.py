@@ -72,7 +72,7 @@ def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> int:
     """In that process: each row is on disk as soon as it is known."""
     from prune_core import PruneError
-    from prune_core.encoders import pick_device
+    from prune_core.models.devices import pick_device
 
     from .setting import Setting
 
@@ -91,8 +91,8 @@ def _about(device: str) -> dict[str, Any]:
     import torch
 
     from prune_core import PruneError
-    from prune_core.encoders import device_title, pick_device
-    from prune_core.experiment import versions
+    from prune_core.models.devices import device_title, pick_device
+    from prune_core.versions import versions
 
     try:
         title = device_title(pick_device(device))

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core import data
 from prune_core.attacks.queries import Queries
-from prune_core.examples import Source
-from prune_core.experiment import matrix_precision
+from prune_core.data import tasks
+from prune_core.data.examples import Examples, Source
+from prune_core.models.devices import matrix_precision
 
 from .setting import Row, Setting
 
@@ -34,7 +34,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a number of texts in flight, then a row an attack."""
     model, tokenizer = setting.demo()
     model.to(setting.device)
-    task = data.load(Source("demo"), ("negative", "positive"))
+    task = tasks.load(Source("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
         for count in IN_FLIGHT[:2] if setting.tiny else IN_FLIGHT:
             yield _rates(setting, model, tokenizer, task.evaluation.texts, count)
@@ -70,7 +70,7 @@ def _as_textattack(model: nn.Module, tokenizer: Any, texts: list[str]) -> None:
         model(**{key: value.to(next(model.parameters()).device) for key, value in encoded.items()}).logits.cpu()
 
 
-def _attacks(setting: Setting, model: nn.Module, tokenizer: Any, examples: data.Examples) -> Iterator[Row]:
+def _attacks(setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples) -> Iterator[Row]:
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
     from prune_core.attacks.victim import Victim

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from benchmarks.floors import bytes_moved, flops
-from prune_core.experiment import matrix_precision, seed_everything
 from prune_core.methods import METHODS
+from prune_core.models.devices import matrix_precision, seed_everything
+from prune_core.models.units import gradient_dtype
 from prune_core.plugins import Batch, Method, build, quiet
-from prune_core.units import gradient_dtype
 
 from .setting import Row, Setting
 from .waits import Waits

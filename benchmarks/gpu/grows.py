@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from prune_core.experiment import matrix_precision
 from prune_core.methods.akr import AKR
+from prune_core.models.devices import matrix_precision
 from prune_core.plugins import quiet
 
 from .setting import Row, Setting

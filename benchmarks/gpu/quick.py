@@ -12,12 +12,12 @@ from statistics import median
 import torch
 from torch import nn
 
-from prune_core import encoders
-from prune_core.experiment import matrix_precision, seed_everything
 from prune_core.methods import METHODS
+from prune_core.models import replay
+from prune_core.models.devices import matrix_precision, seed_everything
+from prune_core.models.shrink import shrink
+from prune_core.models.timing import timed, timing_batch
 from prune_core.plugins import build, quiet
-from prune_core.shrink import shrink
-from prune_core.timing import timed, timing_batch
 
 from .setting import Row, Setting
 
@@ -78,7 +78,7 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
     pruned = copy.deepcopy(dense).float()
     build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], quiet)
     sparse = pruned.half()
-    for _, _, linear in encoders.linears(sparse):
+    for _, _, linear in replay.linears(sparse):
         linear.weight = nn.Parameter(torch.sparse.to_sparse_semi_structured(linear.weight.detach()), requires_grad=False)
     with torch.no_grad():
         tokens = timing_batch(dense, 8, 128)

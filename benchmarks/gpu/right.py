@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core import data, encoders
-from prune_core.examples import Source
-from prune_core.experiment import matrix_precision, seed_everything
+from prune_core.data import tasks, tokens
+from prune_core.data.examples import Source
 from prune_core.measures import MEASURES
+from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.plugins import Pair, build, quiet
-from prune_core.predict import probabilities
+from prune_core.models import replay
+from prune_core.models.devices import matrix_precision, seed_everything
+from prune_core.models.predict import probabilities
+from prune_core.plugins import build, quiet
 
 from .setting import Row, Setting
 
@@ -51,7 +53,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is measured."""
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
-        task = data.load(Source("demo"), ("negative", "positive")).sampled(SENTENCES, 40 if setting.tiny else EVALUATION, 0)
+        task = tasks.load(Source("demo"), ("negative", "positive")).sampled(SENTENCES, 40 if setting.tiny else EVALUATION, 0)
         measured: nn.Module | None = None
         for name, options in SETTINGS:
             pruned, row = _method(setting, model, tokenizer, task, name, options)
@@ -63,19 +65,19 @@ def run(setting: Setting) -> Iterator[Row]:
 
 
 def _method(
-    setting: Setting, model: nn.Module, tokenizer: Any, task: data.Task, name: str, options: dict[str, Any]
+    setting: Setting, model: nn.Module, tokenizer: Any, task: tasks.Task, name: str, options: dict[str, Any]
 ) -> tuple[nn.Module, Row]:
     """(the model pruned on the CPU, how the other compares)."""
     method = build(METHODS, name, options)
     pruned, seconds = [], []
     for place in (setting.on_cpu, setting):
-        found = data.batches(tokenizer, task.calibration, 32, 128, place.device, labelled=True)
+        found = tokens.batches(tokenizer, task.calibration, 32, 128, place.device, labelled=True)
         batches = [batch for batch, _ in found]
         own = copy.deepcopy(model).to(place.device)
         seed_everything(0)
         seconds.append(place.seconds(lambda own=own, batches=batches: method.prune(own, batches, quiet)))
         pruned.append(own)
-    pairs = [(a.weight, b.weight.cpu()) for (_, _, a), (_, _, b) in zip(*map(encoders.linears, pruned), strict=True)]
+    pairs = [(a.weight, b.weight.cpu()) for (_, _, a), (_, _, b) in zip(*map(replay.linears, pruned), strict=True)]
     same = sum(int(((a == 0) == (b == 0)).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
     apart = [(a - b).masked_fill((a == 0) | (b == 0), 0) for a, b in pairs]
     largest = max(float(gap.abs().max() / a.abs().max()) for gap, (a, _) in zip(apart, pairs, strict=True))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core import encoders
+from prune_core.models import loading, replay
+from prune_core.models.timing import wait
 from prune_core.plugins import Batch
-from prune_core.timing import wait
 
 Row = dict[str, Any]  # one line of a table; "table" names it
 SHAPES = {
@@ -78,9 +78,9 @@ class Setting:
 
     def demo(self) -> tuple[nn.Module, Any]:
         """The demo checkpoint on the CPU with its tokenizer; with `tiny` its first block alone, which answers something too."""
-        model, tokenizer = encoders.load("demo")
+        model, tokenizer = loading.load("demo")
         if self.tiny:
-            modules = encoders.block_modules(model)
+            modules = replay.block_modules(model)
             del modules[1:]
             model.config.num_hidden_layers = 1
         return model, tokenizer

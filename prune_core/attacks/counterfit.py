@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import PruneError
+from ..errors import PruneError
 from .neighbours import TABLE, Neighbours, pack
 from .wordnet import Lexicon, Pairs, kinds, read
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import editdistance
 
-from .. import PruneError
-from ..data import Examples
-from ..encoders import device_of
+from ..data.examples import Examples
+from ..errors import PruneError
+from ..models.devices import device_of
 from .budget import Budget, Clock, OutOfTime, Pulse
 from .flight import ENDS_ALL, Search, fly
 from .limits import COLUMNS

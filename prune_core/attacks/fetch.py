@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from .. import PruneError
-from ..catalogue import CATALOGUE
-from ..needs import RESOURCES, Resource, flair_folder
+from ..errors import PruneError
+from .catalogue import CATALOGUE
+from .requirements import RESOURCES, Resource, flair_folder
 from .resources import load_textattack
 
 _WEIGHTS = ["*.json", "*.txt", "*.model", "*.safetensors"]  # not the same weights for other libraries

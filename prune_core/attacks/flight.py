@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from greenlet import getcurrent, greenlet
 
-from .. import Cancelled
+from ..errors import Cancelled
 from .budget import Clock, OutOfTime
 
 ENDS_ALL = (Cancelled, torch.OutOfMemoryError)  # the user, or the experiment, who halves the batch

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import PruneError
-from ..encoders import ROOT
+from ..errors import PruneError
+from ..paths import ASSETS
 
-TABLE = ROOT / "assets" / "neighbours.npz"
+TABLE = ASSETS / "neighbours.npz"
 _STEPS = 255  # a similarity in 0..1 is kept as a byte
 POS = ("NOUN", "VERB", "ADJ", "ADV")  # bit 0, 1, 2, 3
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders import device_of
+from ..models.devices import device_of
 
 Input = str | tuple[str, str]  # a sentence or a pair of them
 REMEMBERED = 5_000  # texts with their logits, of the searches in flight: a search asks again about its own only

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..catalogue import FEW_WORDS
 from .budget import Budget
+from .catalogue import FEW_WORDS
 from .limits import limit
 from .neighbours import load
 from .parts import ListedNames, ListedPlaces, LookAlikes, NeighbourVectors, Numbers, SamePartOfSpeech, WordNetSynonyms

@@ -14,8 +14,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from .. import PruneError
-from ..needs import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack_folder
+from ..errors import PruneError
+from .requirements import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack_folder
 
 # TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
 _MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")

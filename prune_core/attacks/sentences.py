@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders import MINILM, resolve
+from ..models.loading import MINILM, resolve
 from .flight import ask
 from .resources import load_textattack
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from ..data import Examples
-from ..encoders import device_of
+from ..data.examples import Examples
+from ..models.devices import device_of
 from .budget import Budget, Clock, Pulse
 from .engine import attack_one, example_seed
 from .flight import Search, fly

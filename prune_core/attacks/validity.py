@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..needs import WORDNET
-from ..worddiff import INSERTED, STRUCK, pieces
+from .changed_words import INSERTED, STRUCK, pieces
+from .requirements import WORDNET
 from .resources import provide_wordnet
 from .sentences import encode
 

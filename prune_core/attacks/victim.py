@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import PruneError
-from ..encoders import device_of
+from ..errors import PruneError
+from ..models.devices import device_of
 from .flight import ask
 from .queries import Input, Queries
 from .resources import load_textattack

@@ -1,8 +1,8 @@
 """The measures by name; a new one is a file here and a line below (and one figure in plots)."""
 
-from ..plugins import Measure
 from .accuracy import Accuracy
 from .attack import Attack
+from .base import Measure
 from .cost import Cost
 from .drift import Drift
 from .reconstruction import Reconstruction

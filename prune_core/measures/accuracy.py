@@ -10,11 +10,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import nn
 
-from ..examples import Answers
-from ..metrics import METRICS, answer_f1, exact_match, metrics_of
-from ..plugins import Measure, Pair, Report, Rows, option, part_of
-from ..predict import Predictions, predict
+from ..data.examples import Answers
+from ..data.metrics import METRICS, answer_f1, exact_match, metrics_of
+from ..models.predict import Predictions, predict
+from ..plugins import Report, Rows, option, part_of
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
+from .base import Measure, Pair
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Accuracy(Measure):
     resamples: int = option(1000, "Bootstrap resamples, for figures other than accuracy", low=100, high=100_000, expert=True)
 
     def measure(self, pair: Pair, report: Report) -> Rows:
+        """The tables `accuracy` (one row) and `prediction` (a row an example)."""
         dense = dense_predictions(pair, part_of(report, 0.0, 0.5))
         pruned = dense if pair.is_dense else predicted(pair, pair.pruned, part_of(report, 0.5, 1.0))
         examples = pair.task.evaluation

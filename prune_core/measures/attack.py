@@ -12,11 +12,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from .. import PruneError, __version__
-from ..catalogue import CATALOGUE, LETTERS, Entry, missing
-from ..encoders import device_of
-from ..plugins import Measure, Pair, Report, Rows, option, part_of
-from ..robustness import summary
+from .. import __version__
+from ..attacks.catalogue import CATALOGUE, LETTERS, Entry, missing
+from ..attacks.success_rates import summary
+from ..errors import PruneError, require
+from ..models.devices import device_of
+from ..plugins import Report, Rows, option, part_of
+from .base import Measure, Pair
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -64,6 +66,7 @@ class Attack(Measure):
         chosen = [CATALOGUE[name] for name in self.recipes.split(", ")]
         for lack in filter(None, map(missing, chosen)):
             raise PruneError(lack)
+        require("textattack", "attacks")
         report(0.0, "loading TextAttack")
         from ..attacks import engine
         from ..attacks.budget import Budget, Pulse

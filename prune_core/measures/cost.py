@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from .. import PruneError
-from ..encoders import device_of, head_linears, linears, longest
-from ..plugins import Measure, Pair, Report, Rows, option, part_of
-from ..shrink import dead_units, shrink
-from ..timing import limit, peak_memory, profile, timing_batch, turns
+from ..errors import PruneError
+from ..models.devices import device_of
+from ..models.replay import head_linears, linears, longest
+from ..models.shrink import dead_units, shrink
+from ..models.timing import limit, peak_memory, profile, timing_batch, turns
+from ..plugins import Report, Rows, option, part_of
+from .base import Measure, Pair
 
 BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
 NEAR = 0.95  # of the counted speed-up is as good as it
@@ -48,6 +50,7 @@ class Cost(Measure):
     grid: bool = option(False, "Also time batches of 1, 8 and 32 sentences of 32, 128 and 384 tokens")
 
     def measure(self, pair: Pair, report: Report) -> Rows:
+        """The tables `cost` (a row a model) and, with the grid, `latency` (a row a model, batch and length)."""
         report(0.0, "timing both models in turn")
         if self.length > longest(pair.dense):
             raise PruneError(f"cost: length is {self.length}, but the model takes at most {longest(pair.dense)} tokens; lower it.")

@@ -10,11 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .. import PruneError
-from ..data import Examples, batches
-from ..encoders import Padding, device_of, head, hidden_states
-from ..plugins import Measure, Pair, Report, Rows, option, part_of
-from ..robustness import successes
+from ..attacks.success_rates import successes
+from ..data.examples import Examples
+from ..data.tokens import batches
+from ..errors import PruneError, require
+from ..models.devices import device_of
+from ..models.replay import Padding, head, hidden_states
+from ..plugins import Report, Rows, option, part_of
+from .base import Measure, Pair
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Drift(Measure):
 
     @property
     def reads(self) -> str:
+        """The attack's outcomes, where adversarial sentences are asked for."""
         return "attack" if self.adversarial else ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
@@ -165,6 +169,7 @@ def pca(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def fit_umap(X: np.ndarray, seed: int) -> Any:
     """A UMAP fitted on the dense points; seeded, so it runs on one thread and gives the same map every time."""
+    require("umap", "maps")
     from umap import UMAP
 
     return UMAP(n_neighbors=min(15, len(X) - 1), random_state=seed, n_jobs=1).fit(X)

@@ -10,10 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..data import batches
-from ..encoders import GROUPS, Block, blocks, device_of, sparsity_by_part
-from ..layerwise import Stream, stream
-from ..plugins import Measure, Pair, Report, Rows, option
+from ..data.tokens import batches
+from ..models.devices import device_of
+from ..models.families import GROUPS
+from ..models.replay import Block, blocks, sparsity_by_part
+from ..plugins import Report, Rows, option
+from ..pruning.layerwise import Stream, stream
+from .base import Measure, Pair
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Reconstruction(Measure):
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
+        """The table `reconstruction`: a row a block and weight matrix, and one a whole block."""
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         device = device_of(pair.dense)
         data = [batch for batch, _ in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device)]

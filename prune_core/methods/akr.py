@@ -14,12 +14,12 @@ from math import comb
 import torch
 from torch import Tensor, nn
 
-from ..encoders import head, head_linears
-from ..layerwise import LayerwiseMethod, Solved, Stream, damping_option
-from ..masks import lowest
-from ..moments import Stats, adaptive_weight, fitted_bias
+from ..models.replay import head, head_linears
 from ..plugins import option
-from ..solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
+from ..pruning.layerwise import LayerwiseMethod, Solved, Stream, damping_option
+from ..pruning.masks import lowest
+from ..pruning.moments import Stats, adaptive_weight, fitted_bias
+from ..pruning.solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
 
 ROUNDING = 1e-6  # of the mean square: a variance below is what fp32 sums leave of none
 JOINT_WAYS = 100  # to choose the weights of one group together
@@ -69,6 +69,7 @@ class AKR(LayerwiseMethod):
         return {"gram", "cross", *(name for name, yes in wanted.items() if yes)}
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        """Eq. 5 for the target, then the mask, the refit of what is kept, and the bias."""
         fit = stats.centred() if self.bias else stats
         target = adaptive_weight(weight, fit, self.epsilon)[0] if self.adaptive_weights else weight
         pruned, used = self._prune(target, fit) if self.sparsity else (target, 0.0)

@@ -14,12 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..encoders import Padding, device_of, head, hidden_states, kind_of
-from ..layerwise import Stream, damping_option, stream
+from ..models.devices import device_of
+from ..models.replay import Padding, head, hidden_states, kind_of
+from ..models.units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..solvers import damped
-from ..units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
-from ..unitwise import Plan, UnitMethod, mean_length, pass_on
+from ..pruning.layerwise import Stream, damping_option, stream
+from ..pruning.solvers import damped
+from ..pruning.unitwise import Plan, UnitMethod, mean_length, pass_on
 
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
 # have, is of the same size and does not change with ours, which memory may halve.
@@ -50,6 +51,7 @@ class KPrune(UnitMethod):
 
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Algorithm 1, with λ_pred chosen on a part of the batches where that is asked for."""
         batches = self._sample(batches)
         if self.adapt and len(batches) > PART:
             return self._adapted(model, batches, report)

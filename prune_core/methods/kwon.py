@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import PruneError
-from ..encoders import Padding, device_of, embed, kind_of
-from ..layerwise import damping_option, stream
+from ..errors import PruneError
+from ..models.devices import device_of
+from ..models.replay import Padding, embed, kind_of
+from ..models.units import frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..solvers import damped
-from ..units import frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
-from ..unitwise import SLACK, Plan, Ranking, UnitMethod, merged, pass_on
+from ..pruning.layerwise import damping_option, stream
+from ..pruning.solvers import damped
+from ..pruning.unitwise import SLACK, Plan, Ranking, UnitMethod, merged, pass_on
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Kwon(UnitMethod):
 
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Search masks by the Fisher's diagonal, rearrange them by its blocks, rescale the survivors."""
         plan = Plan(self, model, batches)
         gradients = self._gradients(model, batches, part_of(report, 0.0, 0.7))
         importance = [each.square().sum(0) for each in gradients]  # the diagonal of the Fisher information

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .. import PruneError
-from ..encoders import linears, sparsity_by_part
-from ..masks import WeightMethod, lowest
+from ..errors import PruneError
+from ..models.replay import linears, sparsity_by_part
 from ..plugins import Batch, Report, Rows, option
+from ..pruning.masks import WeightMethod, lowest
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Magnitude(WeightMethod):
 
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Zero the smallest weights; looks at no sample."""
         started = time.perf_counter()
         found = [linear for _, _, linear in linears(model)]
         if self.scope == "global":

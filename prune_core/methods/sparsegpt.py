@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..layerwise import LayerwiseMethod, Solved, damping_option
-from ..moments import Stats
 from ..plugins import option
-from ..solvers import column_sweep, separately, upper_factor
+from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
+from ..pruning.moments import Stats
+from ..pruning.solvers import column_sweep, separately, upper_factor
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class SparseGPT(LayerwiseMethod):
     block_size: int = option(128, "Columns whose weights are compared at once", low=1, high=4096, expert=True)
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        """Algorithm 1 on one matrix, damped by `damping`."""
         U, _, used = stats.once("upper", lambda: upper_factor(stats.gram, self.damping))
         # each block's share of the sparsity, compared across rows
         choose = separately(lambda scores: self.choose(scores, per_row=False))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..models.units import Sublayer
 from ..plugins import Batch, Report, Rows
-from ..units import Sublayer
-from ..unitwise import Plan, UnitMethod
+from ..pruning.unitwise import Plan, UnitMethod
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class UnitMagnitude(UnitMethod):
 
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Rank all units by their score and keep the best within the budget."""
         plan = Plan(self, model, batches)
         scores = [self.score(sub) for sub in plan.subs]
         rankings = [plan.rank(sub, score) for sub, score in zip(plan.subs, scores, strict=True)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..layerwise import LayerwiseMethod, Solved
-from ..moments import Stats
+from ..pruning.layerwise import LayerwiseMethod, Solved
+from ..pruning.moments import Stats
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,5 @@ class Wanda(LayerwiseMethod):
     statistic = "diagonal"
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        """Zero the lowest |W_ij|·‖X_j‖ of each row."""
         return Solved(weight.masked_fill(self.choose(weight.abs() * stats.diagonal.sqrt()), 0), bias)

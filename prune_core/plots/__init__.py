@@ -1,6 +1,6 @@
 """Rows in, plotly figures out: pure functions, one module a question. Knows nothing of Streamlit or of the store."""
 
-from ..palette import DENSE, Model, ordered
+from ..analysis.compared import DENSE, Model, ordered
 from .ablation import parts
 from .attack import against_budget, probability_bars, success
 from .cost import saved

@@ -1,12 +1,14 @@
-"""What each part of a method earns: bars of the difference from its full form."""
+"""What each part of a method contributes: bars of the difference from its full form."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..analysis.compared import Model
 from ..formatting import plural, points
-from ..palette import AXIS, INK, Model, fade
+from . import palette
+from .palette import AXIS, INK, fade
 from .style import figure
 
 
@@ -23,7 +25,7 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
             y=own["part"],
             orientation="h",
             name=model.level,
-            marker={"color": model.color(dark), "line": {"width": 0}},
+            marker={"color": palette.color(model, dark), "line": {"width": 0}},
             error_x={
                 "type": "data", "array": 100 * (own["high"] - own["difference"]), "arrayminus": 100 * (own["difference"] - own["low"]),
                 "thickness": 1.2, "width": 3, "color": fade(INK[dark], 0.6),

@@ -9,10 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..analysis.compared import Model, ordered
+from ..attacks.success_rates import successes
 from ..formatting import percent
-from ..palette import AXIS, GRID, INK, MUTED, PAPER, Model, fade, ordered, readable_on
-from ..robustness import successes
+from . import palette
 from .labels import End, at_ends
+from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, readable_on
 from .style import figure, template
 
 TOP, BOTTOM = 12, 46
@@ -51,18 +53,19 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
                         textfont={"size": 11, "color": MUTED[dark]}, **cell)  # fmt: skip
         if rings is not None:
             all_of = rings[rings["recipe"] == recipe].set_index("job").loc[here.index, "success_rate"]
-            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": [shown[line].color(dark) for line in lines]}
+            colors = [palette.color(shown[line], dark) for line in lines]
+            ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": colors}
             fig.add_scatter(x=all_of, y=lines, mode="markers", marker=ring, cliponaxis=False, hoverinfo="skip", **cell)
     fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
     margin = {"l": 122, "r": 16, "t": GAP, "b": 52}
     fig.update_layout(template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin)
-    names = [f"<span style='color:{model.ink(dark)}'>{model.short}</span>" for model in shown]
+    names = [f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown]
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=names, range=[len(shown) - 0.5, -0.7], showgrid=False)
     return fig.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["0", "50", "100%"], range=[-0.04, 1.04], showline=True)
 
 
 def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
-    color, low, rate, high = model.color(dark), *(row[key] for key in ("success_low", "success_rate", "success_high"))
+    color, low, rate, high = palette.color(model, dark), *(row[key] for key in ("success_low", "success_rate", "success_high"))
     return {
         "x": [rate],
         "y": [line],
@@ -70,7 +73,7 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "name": model.label,
         "cliponaxis": False,
         "error_x": {"array": [high - rate], "arrayminus": [rate - low], "color": fade(color, 0.5), "thickness": 4, "width": 0},
-        "marker": {"color": color, "size": 11, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
+        "marker": {"color": color, "size": 11, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},
         "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences, "
         f"success rate {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
         f"{percent(row['under_attack'])} under attack<extra></extra>",
@@ -104,10 +107,10 @@ def against_budget(
             y=y,
             mode="lines",
             name=model.label,
-            line={"color": model.color(dark), "width": 2.2, "shape": "hv"},
+            line={"color": palette.color(model, dark), "width": 2.2, "shape": "hv"},
             hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
         )
-        ends.append(End(x[-1], y[-1], model.short, model.ink(dark)))
+        ends.append(End(x[-1], y[-1], model.short, palette.ink(model, dark)))
     at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
@@ -150,7 +153,7 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
             orientation="h",
             name=label,
             textposition="none",
-            marker={"color": fade(model.color(dark), 0.45) if first_state else model.color(dark), "line": {"width": 0}},
+            marker={"color": fade(palette.color(model, dark), 0.45) if first_state else palette.color(model, dark), "line": {"width": 0}},
             hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
         )
         right, inside = second >= 0.5, not 0.22 < second < 0.78  # a long bar has no room beyond its end
@@ -160,7 +163,7 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
             text=percent(second if right else 1 - second),
             xanchor="left" if right != inside else "right",
             xshift=5 if right != inside else -5,
-            font={"size": 12, "color": readable_on(model.color(dark)) if inside and not first_state else INK[dark]},
+            font={"size": 12, "color": readable_on(palette.color(model, dark)) if inside and not first_state else INK[dark]},
         )
     fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
     for x, anchor, name, value in ((0, "left", f"← {names[0]}", 0), (1, "right", f"{names[1]} →", 1)):
@@ -189,7 +192,7 @@ def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str],
             textposition="outside",
             cliponaxis=False,
             hovertemplate=f"<b>{label}</b><br>%{{y}}: %{{x:.1%}}<extra></extra>",
-            marker={"color": fade(model.color(dark), 0.45) if row.state == "original" else model.color(dark)},
+            marker={"color": fade(palette.color(model, dark), 0.45) if row.state == "original" else palette.color(model, dark)},
         )
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5})
     return fig.update_xaxes(title="Probability", tickformat=".0%", range=[0, 1.06])

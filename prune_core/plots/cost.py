@@ -9,8 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..analysis.compared import Model, ordered
 from ..formatting import megabytes, millions, milliseconds, percent
-from ..palette import AXIS, INK, MUTED, Model, fade, ordered, readable_on
+from . import palette
+from .palette import AXIS, INK, MUTED, fade, readable_on
 from .style import template
 
 
@@ -53,7 +55,7 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
 
 def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.Series, column: int, dark: bool) -> float:
     """The bar with its figure inside; returns how far right it reaches."""
-    share, color = now[saving.column] / was[saving.column], model.color(dark)
+    share, color = now[saving.column] / was[saving.column], palette.color(model, dark)
     late = now["latency_p95"] / was[saving.column] if saving.column == "latency_p50" else share
     fig.add_bar(
         x=[share],

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..analysis.compared import DENSE, Model, ordered
+from ..analysis.quantities import Quantity
 from ..formatting import missing
-from ..palette import AXIS, DENSE, GRID, INK, MUTED, PAPER, Model, fade, method_color, ordered
-from ..quantities import Quantity
+from . import palette
 from .labels import End, apart, at_ends, beside_points, padded
+from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, method_color
 from .style import figure
 
 TOP, BOTTOM = 12, 46
@@ -48,7 +50,7 @@ def against_sparsity(
         if len(own):
             last = line.iloc[-1]
             model = next(m for m in models if m.method == method)
-            ends.append(End(last["x"], last["value"], model.family, model.ink(dark)))
+            ends.append(End(last["x"], last["value"], model.family, palette.ink(model, dark)))
     if len(dense):
         if len(ends) == 0:
             ends.append(End(0.0, dense["value"].iloc[0], "Dense", INK[dark]))
@@ -106,8 +108,11 @@ def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quanti
             x=[row.x],
             y=[row.value],
             mode="markers",
-            error_y=_bar(row.value, row.low, row.high, model.color(dark)),
-            marker={"color": model.color(dark), "size": 9, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
+            error_y=_bar(row.value, row.low, row.high, palette.color(model, dark)),
+            marker={
+                "color": palette.color(model, dark), "size": 9, "symbol": palette.symbol(model),
+                "line": {"color": PAPER[dark], "width": 1},
+            },  # fmt: skip
             name=model.label,
             hovertemplate=hover(model.label, [(quantity, row.value, row.low, row.high, row.n)]),
             cliponaxis=False,
@@ -139,7 +144,7 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
         return fig
     _front(fig, xs, ys, shown, x, y, dark)
     for model in shown:
-        h, v, color = xs.loc[model.job], ys.loc[model.job], model.color(dark)
+        h, v, color = xs.loc[model.job], ys.loc[model.job], palette.color(model, dark)
         fig.add_scatter(
             x=[h["value"]],
             y=[v["value"]],
@@ -148,12 +153,12 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
             cliponaxis=False,
             error_x=_bar(h["value"], h["low"], h["high"], color),
             error_y=_bar(v["value"], v["low"], v["high"], color),
-            marker={"color": color, "size": 13, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1.2}},
+            marker={"color": color, "size": 13, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},
             hovertemplate=hover(model.label, [(x, h["value"], h["low"], h["high"], h["n"]), (y, v["value"], v["low"], v["high"], v["n"])]),
         )
     x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
-    points = [End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, m.ink(dark)) for m in shown]
+    points = [End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, palette.ink(m, dark)) for m in shown]
     beside_points(fig, points, x_range, y_range, height - TOP - 56, dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
         arrow = {"higher": " · more is better", "lower": " · less is better"}.get(quantity.better, "")

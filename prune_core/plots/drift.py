@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..analysis.compared import Model, ordered
 from ..formatting import answer
-from ..palette import AXIS, INK, MUTED, PAPER, Model, fade, ordered
+from . import palette
 from .labels import End, at_ends, padded
+from .palette import AXIS, INK, MUTED, PAPER, fade
 from .style import figure
 
 TOP, BOTTOM = 10, 42
@@ -63,32 +65,29 @@ def by_block(
         own = rows[rows["job"] == model.job].sort_values("block")
         if own.empty or model.is_dense:
             continue
-        fig.add_scatter(
-            x=own["block"] + 1,
-            y=own[what.column],
-            mode="lines+markers",
-            name=model.label,
-            cliponaxis=False,
-            line={"color": model.color(dark), "width": 2},
-            marker={"size": 6.5, "symbol": model.symbol, "color": model.color(dark)},
-            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
-        )
+        color = palette.color(model, dark)
+        marked = {"mode": "lines+markers", "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color}}
+        _line(fig, own, what, model.label, {"color": color, "width": 2}, **marked)
         dashed = changed[changed["job"] == model.job].sort_values("block")
-        fig.add_scatter(
-            x=dashed["block"] + 1,
-            y=dashed[what.column],
-            mode="lines",
-            name=f"{model.label}, adversarial",
-            cliponaxis=False,
-            line={"color": model.color(dark), "width": 1.6, "dash": "dash"},
-            hovertemplate=f"<b>{model.label}, adversarial</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
-        )
-        ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.short, model.ink(dark)))
+        _line(fig, dashed, what, f"{model.label}, adversarial", {"color": color, "width": 1.6, "dash": "dash"}, mode="lines")
+        ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.short, palette.ink(model, dark)))
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
     fig.update_xaxes(title="Block", dtick=1 if blocks <= 12 else 2, range=[0.7, blocks + 0.3], showgrid=False, showline=True)
     return fig.update_yaxes(title=what.axis, range=list(y_range), nticks=5, tickformat=".3~f")
+
+
+def _line(fig: go.Figure, own: pd.DataFrame, what: Similarity, name: str, line: dict[str, object], **drawn: object) -> None:
+    fig.add_scatter(
+        x=own["block"] + 1,
+        y=own[what.column],
+        name=name,
+        cliponaxis=False,
+        line=line,
+        hovertemplate=f"<b>{name}</b><br>block %{{x}}: {what.axis} %{{y:.3f}}<extra></extra>",
+        **drawn,
+    )
 
 
 def moves(
@@ -107,19 +106,10 @@ def moves(
         return fig
     told = texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
     known = here[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(told, on="example")
-    gap = np.full(len(known), np.nan)
-    # one line trace with breaks instead of a trace a segment
-    fig.add_scattergl(
-        x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(),
-        y=np.stack([known["y_dense"], known["y"], gap], 1).ravel(),
-        mode="lines",
-        line={"color": fade(MUTED[dark], 0.45), "width": 1},
-        hoverinfo="skip",
-        name="move",
-    )
+    _segments(fig, known, dark)
     # scores always differ a little, and answers in a text are not predicted here
     changed = (known["dense"] != known["pruned"]).to_numpy() & pd.api.types.is_integer_dtype(known["dense"])
-    color = model.color(dark)
+    color = palette.color(model, dark)
     notes = [_note(row, names) for row in known.to_dict("records")]
     fig.add_scattergl(
         x=known["x_dense"],
@@ -141,10 +131,26 @@ def moves(
             hovertemplate="%{text}<extra>" + model.label + "</extra>",
             marker={"symbol": symbol, "size": size, "color": fill, "line": {"width": 0.8, "color": PAPER[dark]}, "opacity": 0.95},
         )
-    title = "UMAP" if projection == "umap" else "Principal component"
+    _name_predictions(fig, known, names, dark)
+    return _map_axes(fig, known, "UMAP" if projection == "umap" else "Principal component")
+
+
+def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:
+    """From each dense point to its pruned one: one line trace with breaks instead of a trace a segment."""
+    gap = np.full(len(known), np.nan)
+    fig.add_scattergl(
+        x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(),
+        y=np.stack([known["y_dense"], known["y"], gap], 1).ravel(),
+        mode="lines",
+        line={"color": fade(MUTED[dark], 0.45), "width": 1},
+        hoverinfo="skip",
+        name="move",
+    )
+
+
+def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
     fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
     fig.update_yaxes(title=f"{title} 2", showticklabels=False, showgrid=False, showline=True, scaleanchor="x", constrain="domain")
-    _name_predictions(fig, known, names, dark)
     flat = np.ptp(known[["y_dense", "y"]].to_numpy()) / (np.ptp(known[["x_dense", "x"]].to_numpy()) or 1.0)
     # both axes have one scale, so a flat map in a tall frame would be mostly empty
     height = int(np.clip(950 * flat, 300, 470)) + 68

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from ..palette import MUTED, fade
+from .palette import MUTED, fade
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..analysis.compared import Model, ordered
 from ..formatting import error, percent
-from ..palette import AXIS, MUTED, PAPER, SEQUENTIAL, Model, fade, ordered
+from . import palette
 from .labels import End, at_ends, padded
+from .palette import AXIS, MUTED, PAPER, SEQUENTIAL, fade
 from .style import figure, template
 
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
@@ -42,12 +44,15 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
             mode="lines+markers",
             name=model.label,
             cliponaxis=False,
-            line={"color": model.color(dark), "width": 2.2},
-            marker={"color": model.color(dark), "size": 8, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
+            line={"color": palette.color(model, dark), "width": 2.2},
+            marker={
+                "color": palette.color(model, dark), "size": 8, "symbol": palette.symbol(model),
+                "line": {"color": PAPER[dark], "width": 1},
+            },  # fmt: skip
             customdata=[error(value) for value in own["total"]],
             hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata}}<extra></extra>",
         )
-        ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.short, model.ink(dark)))
+        ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.short, palette.ink(model, dark)))
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM)
@@ -71,7 +76,7 @@ def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, heig
     if parts.empty:
         return fig
     mean = parts.groupby("block")[["own", "inherited", "total"]].mean()
-    x, color = mean.index + 1, model.color(dark)
+    x, color = mean.index + 1, palette.color(model, dark)
     shades = (("own", fade(color, 0.75), "own"), ("inherited", fade(color, 0.32), "inherited"))
     floor, ends = np.zeros(len(mean)), []
     for column, fill, name in shades:
@@ -87,7 +92,7 @@ def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, heig
             hovertemplate="%{y:.3f}",
         )
         if values[-1] > 0:
-            ends.append(End(x[-1], floor[-1] + values[-1] / 2, name, model.ink(dark)))
+            ends.append(End(x[-1], floor[-1] + values[-1] / 2, name, palette.ink(model, dark)))
         floor = floor + values
     total = mean["total"].to_numpy()
     fig.add_scatter(
@@ -95,12 +100,12 @@ def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, heig
         y=total,
         mode="lines+markers",
         name="total",
-        line={"color": model.ink(dark), "width": 2.2, "dash": "dash"},
+        line={"color": palette.ink(model, dark), "width": 2.2, "dash": "dash"},
         marker={"size": 6},
         hovertemplate="%{y:.3f}",
         cliponaxis=False,
     )
-    ends.append(End(x[-1], total[-1], "total", model.ink(dark)))
+    ends.append(End(x[-1], total[-1], "total", palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
     fig.update_xaxes(
@@ -119,11 +124,10 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     deep = -(-len(shown) // wide)
     blocks = int(rows["block"].max()) + 1
     tall = blocks * (22 if blocks <= 8 else 15)
-    titles = [f"<b>{m.short}</b>" for m in shown]
     fig = make_subplots(
         deep,
         wide,
-        subplot_titles=titles,
+        subplot_titles=[f"<b>{m.short}</b>" for m in shown],
         horizontal_spacing=0.035,
         vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
         shared_xaxes=True,
@@ -132,25 +136,13 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     share = column == "sparsity"
     for place, model in enumerate(shown):
         grid = rows[rows["job"] == model.job].pivot_table(index="block", columns="part", values=column).reindex(columns=list(PARTS))
-        text = [[percent(v) if share else error(v) for v in line] for line in grid.to_numpy()]
-        fig.add_heatmap(
-            z=grid.to_numpy(),
-            x=[PART_TITLES[part] for part in PARTS],
-            y=grid.index + 1,
-            coloraxis="coloraxis",
-            xgap=1.5,
-            ygap=1.5,
-            customdata=text,
-            row=place // wide + 1,
-            col=place % wide + 1,
-            hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata}}<extra></extra>",
-        )
+        _add_map(fig, grid, model, share, place // wide + 1, place % wide + 1)
         if blocks <= 8:
             _write_cells(fig, grid, float(np.nanmax(rows[column])), share, place // wide + 1, place % wide + 1)
         if place + wide >= len(shown):  # nothing below it
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
-        note.update(font={"size": 12.5, "color": model.ink(dark)}, yshift=2)
+        note.update(font={"size": 12.5, "color": palette.ink(model, dark)}, yshift=2)
     fig.update_layout(
         template=template(dark),
         showlegend=False,
@@ -161,6 +153,22 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
     fig.update_yaxes(autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11})
     return fig.update_yaxes(title="Block", col=1)
+
+
+def _add_map(fig: go.Figure, grid: pd.DataFrame, model: Model, share: bool, row: int, col: int) -> None:
+    """One model's map, blocks (rows) by parts (columns)."""
+    fig.add_heatmap(
+        z=grid.to_numpy(),
+        x=[PART_TITLES[part] for part in PARTS],
+        y=grid.index + 1,
+        coloraxis="coloraxis",
+        xgap=1.5,
+        ygap=1.5,
+        customdata=[[percent(v) if share else error(v) for v in line] for line in grid.to_numpy()],
+        row=row,
+        col=col,
+        hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata}}<extra></extra>",
+    )
 
 
 def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
@@ -216,7 +224,7 @@ def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = 
             y=[model.short] * len(own),
             mode="markers",
             name=model.label,
-            marker={"color": fade(model.color(dark), 0.55), "size": 8, "symbol": model.symbol},
+            marker={"color": fade(palette.color(model, dark), 0.55), "size": 8, "symbol": palette.symbol(model)},
             customdata=[
                 f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}" for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)
             ],

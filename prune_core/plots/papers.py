@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..palette import DENSE, HUES, MUTED, PAPER, fade, method_color
+from ..analysis.compared import DENSE
 from .labels import End, apart, at_ends, padded
+from .palette import HUES, MUTED, PAPER, fade, method_color
 from .style import figure
 
 if TYPE_CHECKING:
-    from ..papers import Axis
+    from ..analysis.published import Axis
 
 TOP, BOTTOM, RIGHT = 12, 46, 118
 SHAPES = ("square", "diamond", "triangle-up", "cross", "x", "pentagon", "triangle-down")  # of methods that only the paper has

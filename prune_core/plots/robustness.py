@@ -8,8 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..analysis.compared import Model, ordered
 from ..formatting import percent
-from ..palette import DIVERGING, DIVERGING_DARK, MUTED, PAPER, Model, fade, mix, ordered, readable_on
+from . import palette
+from .palette import DIVERGING, DIVERGING_DARK, MUTED, PAPER, fade, mix, readable_on
 from .style import figure, template
 
 # rate -> (its interval's columns, axis title, the column of its denominator)
@@ -32,7 +34,7 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
         order = list(dict.fromkeys(here["slice"]))
         for place, model in enumerate(shown):
             own = here[(here["job"] == model.job) & here[rate].notna()]
-            color = model.color(dark)
+            color = palette.color(model, dark)
             fig.add_scatter(
                 x=[order.index(part) + (place - (len(shown) - 1) / 2) * step for part in own["slice"]],
                 y=own[rate],
@@ -48,7 +50,7 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
                     "thickness": 3,
                     "width": 0,
                 },
-                marker={"color": color, "size": 9, "symbol": model.symbol, "line": {"color": PAPER[dark], "width": 1}},
+                marker={"color": color, "size": 9, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1}},
                 customdata=[
                     f"{part}<br>{percent(value)} of {n:.0f} sentences, 95% interval {percent(low)} to {percent(high)}"
                     for part, value, n, low, high in zip(
@@ -80,7 +82,7 @@ def transfer(rows: pd.DataFrame, made: dict[object, str], models: Sequence[Model
     found = [[cells.get((key, model.job)) for model in shown] for key in made]
     tell = lambda cell: f"{cell['fooled']} of {cell['n']} texts fool it: {percent(cell['share'])}<br>95% interval " \
                         f"{percent(cell['low'])} to {percent(cell['high'])}"  # fmt: skip  # noqa: E731
-    across = [f"<span style='color:{model.ink(dark)}'>{model.short.replace(' ', '<br>')}</span>" for model in shown]
+    across = [f"<span style='color:{palette.ink(model, dark)}'>{model.short.replace(' ', '<br>')}</span>" for model in shown]
     fig = figure(dark, 40 * len(made) + 110, margin={"l": 128, "r": 16, "t": 64, "b": 20})
     fig.add_heatmap(
         z=[[cell["share"] if cell and cell["job"] != cell[by] else None for cell in line] for line in found],

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..palette import MUTED, SEQUENTIAL, Model
+from ..analysis.compared import Model
+from . import palette
+from .palette import MUTED, SEQUENTIAL
 from .style import template
 
 NAMED = 40  # words, beyond which their names would cover each other
@@ -26,7 +28,7 @@ def attention_maps(told: Sequence[tuple[Model, Sequence[Sequence[float]]]], word
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}: %{{z:.1%}}<extra></extra>",
         )  # fmt: skip
     for note, (model, _) in zip(fig.layout.annotations, told, strict=True):
-        note.update(font={"size": 12.5, "color": model.ink(dark)})
+        note.update(font={"size": 12.5, "color": palette.ink(model, dark)})
     few = len(words) <= NAMED
     fig.update_layout(
         template=template(dark), height=min(620, 15 * len(words) + 190), showlegend=False,

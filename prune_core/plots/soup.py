@@ -8,8 +8,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..formatting import percent
-from ..palette import HUES, MUTED, PAPER, fade, mix
 from .labels import End, beside_points, padded
+from .palette import HUES, MUTED, PAPER, fade, mix
 from .style import figure
 
 TOP, BOTTOM = 40, 56

@@ -7,9 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ..analysis.compared import Model
 from ..formatting import percent
-from ..palette import AXIS, PAPER, Model
+from . import palette
 from .labels import End, at_ends
+from .palette import AXIS, PAPER
 from .style import figure
 
 TOP, BOTTOM, HEIGHT = 12, 46, 330
@@ -19,7 +21,7 @@ AXES = {"queries": "Queries asked", "changes": "Words changed so far"}
 def attack_steps(attacked: Sequence[tuple[Model, dict[str, Any]]], by: str, right: str, two_labels: bool, dark: bool = False) -> go.Figure:
     """`steps` of each model (probability, queries; the original first), `queries` in all and, where it is over, its `outcome`.
 
-    `by` is one of AXES. A cross is where a model was turned wrong.
+    `by` is one of AXES. A cross is where an attack succeeded.
     """
     fig = figure(dark, HEIGHT, margin={"l": 58, "r": 150, "t": TOP, "b": BOTTOM})
     shown = [(model, told, told["steps"]) for model, told in attacked if told.get("steps")]
@@ -27,7 +29,7 @@ def attack_steps(attacked: Sequence[tuple[Model, dict[str, Any]]], by: str, righ
     most = max([1, *(told["queries"] if by == "queries" else len(steps) - 1 for _, told, steps in shown)])
     ends = []
     for model, told, steps in shown:
-        won, color = told.get("outcome") == "success", model.color(dark)
+        won, color = told.get("outcome") == "success", palette.color(model, dark)
         x = [place(told, number) for number in range(len(steps))]
         y = [step["probability"] for step in steps]
         asking = x[-1] if won or by == "changes" else told["queries"]  # a search that holds asks on behind its last step
@@ -45,7 +47,7 @@ def attack_steps(attacked: Sequence[tuple[Model, dict[str, Any]]], by: str, righ
             customdata=["the original", *(f"change {number}, query {step['queries']}" for number, step in enumerate(steps[1:], start=1))],
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
-        ends.append(End(most, y[-1], f"{model.short} {percent(y[-1])}", model.ink(dark)))
+        ends.append(End(most, y[-1], f"{model.short} {percent(y[-1])}", palette.ink(model, dark)))
     if two_labels:
         fig.add_hline(y=0.5, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
     at_ends(fig, ends, (0.0, 1.0), HEIGHT - TOP - BOTTOM)

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..palette import AXIS, DIVERGING, DIVERGING_DARK, GRID, INK, MUTED, PAPER, SEQUENTIAL
+from .palette import AXIS, DIVERGING, DIVERGING_DARK, GRID, INK, MUTED, PAPER, SEQUENTIAL
 
 FONT = '"Source Sans", "Source Sans Pro", "DejaVu Sans", sans-serif'
 

@@ -7,8 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..analysis.compared import Model
 from ..formatting import percent, plural
-from ..palette import AXIS, INK, MUTED, Model, fade, mix, readable_on
+from . import palette
+from .palette import AXIS, INK, MUTED, fade, mix, readable_on
 from .style import figure, template
 
 CAUSES = {
@@ -48,7 +50,7 @@ def _causes(rows: pd.DataFrame) -> np.ndarray:
 
 def _color(cause: str, model: Model, dark: bool) -> str:
     hue = CAUSES[cause][1]
-    return (mix(hue, "#ffffff", 0.2) if dark else hue) if hue else model.color(dark)
+    return (mix(hue, "#ffffff", 0.2) if dark else hue) if hue else palette.color(model, dark)
 
 
 def _heads(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None:
@@ -97,5 +99,3 @@ def _neurons(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> No
         x=kept.clip(upper=0.9), y=kept.index + 1, mode="text", text=[f" {percent(value)}" if value <= 0.12 else "" for value in kept],
         textposition="middle right", textfont={"size": 11, "color": INK[dark]}, row=1, col=2, showlegend=False, hoverinfo="skip",
     )  # fmt: skip
-
-

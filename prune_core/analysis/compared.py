@@ -1,0 +1,77 @@
+"""What is compared: a run as charts see it, what it is called, and in which order. Knows no colours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..runs.job import Job
+from .ablation import forms
+
+DENSE = "dense"
+ORDER = (DENSE, "magnitude", "wanda", "sparsegpt", "akr", "akr_plus", "kwon", "kprune")  # of methods, on every page
+
+
+@dataclass(frozen=True)
+class Model:
+    """A run as charts see it: which rows are its own, what it is called, how it was pruned."""
+
+    job: int
+    label: str
+    method: str = DENSE
+    sparsity: float = 0.0
+    pattern: str = ""
+    seed: int = 0
+    structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
+    form: str = ""  # where a method was run with different options: what this run changes of the full form
+
+    @property
+    def is_dense(self) -> bool:
+        """True for the baseline."""
+        return self.method == DENSE
+
+    @property
+    def family(self) -> str:
+        """The method's own title, which its label begins with: AKR, SparseGPT."""
+        return self.label.split(" · ")[0].removesuffix(self.level).strip(" −") or self.method
+
+    @property
+    def short(self) -> str:
+        """The label where a chart has little room; the minus sign still says that FLOPs went, not weights."""
+        return self.label.replace(" FLOPs", "")
+
+    @property
+    def level(self) -> str:
+        """What was asked for: 70%, 2:4, or 70% FLOPs."""
+        return self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
+
+
+def ordered(models: Iterable[Model]) -> list[Model]:
+    """Dense first, then by method, sparsity, pattern, seed: the same order on every page."""
+    rank = {name: place for place, name in enumerate(ORDER)}
+    return sorted(models, key=lambda m: (rank.get(m.method, len(rank)), m.method, m.pattern != "", m.sparsity, m.pattern, m.seed, m.job))
+
+
+def _model(job: Job, label: str, form: str) -> Model:
+    """A job as charts see it."""
+    method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
+    if not method:
+        return Model(job.id, label, seed=seed)
+    options = method["options"]
+    structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
+    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, form)
+
+
+def models_of(jobs: Sequence[Job]) -> list[Model]:
+    """The jobs as models in the usual order; labels say what options change, and where two are still the same the job's number."""
+    plans: dict[str, dict[int, Any]] = {}
+    for job in jobs:
+        if method := job.experiment.get("method"):
+            plans.setdefault(method["name"], {})[job.id] = method["options"]
+    form = {id: told for own in plans.values() for id, told in forms(own).items()}
+    labels = {job.id: " · ".join(filter(None, (job.label, form.get(job.id)))) for job in jobs}
+    shared = Counter(labels.values())
+    named = {id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()}
+    return ordered(_model(job, named[job.id], form.get(job.id, "")) for job in jobs)

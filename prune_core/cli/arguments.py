@@ -1,0 +1,162 @@
+"""python -m prune_core …: the arguments of every command. Errors are one line on stderr and exit status 2.
+
+What the commands do is in the files beside this one; nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import Cancelled, PruneError
+from . import job_commands, run_commands, training_commands
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 for a mistake of the user's, 130 when cancelled."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+        sys.stdout.flush()
+    except PruneError as error:
+        print(f"prune_core: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt):
+        print("prune_core: cancelled", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of every command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m prune_core", description="Prune a fine-tuned encoder and measure what it cost."
+    )
+    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(added, "methods", run_commands.methods, "the pruning methods and their options")
+    _command(added, "measures", run_commands.measures, "the measures and their options")
+    _command(added, "tasks", run_commands.tasks, "the known tasks")
+    _add_run(added)
+    _add_studies(added)
+    _add_jobs(added)
+    _add_finetune(added)
+    _add_soup(added)
+    worker = added.add_parser("worker")  # the queue starts it, so it has no help and is not listed
+    worker.add_argument("--device", default="auto")
+    worker.add_argument("--lock", type=int, default=None)
+    worker.set_defaults(command=job_commands.worker)
+    return parser
+
+
+def _command(added: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
+    parser = added.add_parser(name, help=help, description=help.capitalize() + ".")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="demo", help="demo, a known task, or a .csv, .jsonl or .parquet file")
+    parser.add_argument("--text", default="", metavar="COLUMN", help="text column of a local file")
+    parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column of a local file")
+    parser.add_argument("--label", default="", metavar="COLUMN", help="label column of a local file")
+    parser.add_argument("--metric", default="", help="the figure to judge by, such as matthews; the task's own without it")
+
+
+def _add_run(added: Any) -> None:
+    parser = _command(added, "run", run_commands.run, "run one experiment in this process")
+    parser.add_argument("--checkpoint", default="demo", help="demo, a local folder, or a Hub id")
+    _add_source(parser)
+    calibration = "a calibration set of its own; needs no labels. job:ID: the texts that flipped its model; job:ID+clean: half of each"
+    parser.add_argument("--calibration", default="", metavar="FILE", help=calibration)
+    parser.add_argument("--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)")
+    parser.add_argument("--evaluation-size", type=int, default=0, metavar="N", help="evaluation sentences (0, which is all)")
+    parser.add_argument("--method", help="a pruning method; without one the dense model is measured")
+    share = "share of the weights to remove, of the FLOPs where whole heads and neurons go; 0 to 0.99"
+    parser.add_argument("--sparsity", metavar="SHARE", help=share)
+    parser.add_argument("--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4")
+    parser.add_argument("--measure", action="append", default=[], metavar="NAME", help="a measure; may be repeated")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE",
+        help="an option of the method, or of a measure as measure.option=value; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the samples and of everything random (0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--tf32", action="store_true", help="let CUDA's matrix products round to TF32: faster, and figures move a little")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="sentences per batch (32)")
+    parser.add_argument("--max-length", type=int, default=128, metavar="TOKENS", help="longer texts are cut (128)")
+    parser.add_argument("--study", default=run_commands.STUDY, help=f"the study it is kept in ({run_commands.STUDY})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint here")
+
+
+def _add_studies(added: Any) -> None:
+    _command(added, "studies", run_commands.studies, "the bundled studies, which sweep takes by name")
+    parser = _command(added, "sweep", run_commands.sweep, "run a grid of experiments from a YAML file in this process")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a file or a bundled study; keys: checkpoint, task, methods, sparsities …")
+    parser.add_argument("--again", action="store_true", help="compute anew what is finished already")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the file with another value; may be repeated"
+    )
+    parser.add_argument("--plan", action="store_true", help="list the experiments and run none")
+    parser.add_argument("--queue", action="store_true", help="leave them to the worker, as the pages do")
+    parser.add_argument("--wait", action="store_true", help="leave them to the worker and show its progress until it is over")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run it on a Ray cluster (not in this version)")
+    parser = _command(added, "demo", run_commands.demo, "queue the demo study, which the pages show")
+    parser.add_argument("--wait", action="store_true", help="show its progress until it is over")
+
+
+def _add_jobs(added: Any) -> None:
+    _command(added, "jobs", job_commands.jobs, "all jobs")
+    show = _command(added, "show", job_commands.show, "one job with its rows")
+    cancel = _command(added, "cancel", job_commands.cancel, "stop a job")
+    resume = _command(added, "resume", job_commands.resume, "go on with a failed or cancelled job")
+    export = _command(added, "export", job_commands.export, "write a job's pruned checkpoint as a Hugging Face folder")
+    for parser in (show, cancel, resume, export):
+        parser.add_argument("id", type=int, metavar="ID")
+    show.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
+    export.add_argument("folder", type=Path, metavar="FOLDER")
+    export.add_argument("--shrink", action="store_true", help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)")
+    export.add_argument("--onnx", action="store_true", help="write model.onnx too, for any batch size and length")
+    told = "try the adversarial texts of some jobs on each other's models"
+    _command(added, "transfer", job_commands.transfer, told).add_argument("ids", type=int, nargs="+", metavar="ID")
+    report = _command(added, "report", job_commands.report, "write jobs side by side into one HTML file")
+    report.add_argument("ids", type=int, nargs="+", metavar="ID")
+    report.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def _add_finetune(added: Any) -> None:
+    parser = _command(added, "finetune", training_commands.finetune, "fine-tune an encoder for a task")
+    _add_source(parser)
+    parser.add_argument("--validation", required=True, help="file or known task to choose the best epoch by")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
+    parser.add_argument("--adversarial", default="none", help="none, or freelb: also against small changes of the word embeddings (none)")
+    # names only: importing the recipe here would cost every command torch
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE",
+        help="an option of the recipe: checkpoint epochs learning_rate batch_size examples max_length warmup optimizer "
+        "weight_decay dropout adversarial_steps adversarial_step_size adversarial_norm average checks patience "
+        "mixed_precision half seed device",
+    )  # fmt: skip
+
+
+def _add_soup(added: Any) -> None:
+    parser = _command(added, "soup", training_commands.soup, "average fine-tunes of one encoder into a model that attacks hurt less")
+    _add_source(parser)
+    parser.add_argument("--validation", required=True, help="file or known task to measure accuracy and attacks on")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="FOLDER", help="a fine-tune; may be repeated")
+    parser.add_argument("--recipes", type=Path, metavar="FILE", help="a YAML list of fine-tuning options: these are made first")
+    parser.add_argument("--each", action="append", default=[], metavar="OPTION=VALUE", help="an option of every recipe; may be repeated")
+    parser.add_argument("--epochs-share", type=float, default=1.0, metavar="SHARE", help="of every recipe's epochs, at least one stays (1)")
+    parser.add_argument("--way", default="greedy-attack", help="greedy-attack, greedy-accuracy or uniform (greedy-attack)")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the average, its record and what was measured")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE",
+        help="an option of the soup: attack attack_examples examples allowed_loss query_budget time_budget precision max_length "
+        "seed device",
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""The commands on jobs that are there: list, show, stop, go on, export, report. Heavy imports wait for who needs them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..runs.store import Store
+from .progress import PrintedProgress
+
+if TYPE_CHECKING:
+    pass
+
+
+def jobs(options: argparse.Namespace) -> None:
+    """List all jobs."""
+    from ..runs.jobs import reap
+    from .terminal import job_table
+
+    store = Store()
+    reap(store)
+    print(job_table(store.jobs()))
+
+
+def show(options: argparse.Namespace) -> None:
+    """One job and its rows."""
+    from ..runs.jobs import reap
+    from .terminal import summary, write_json
+
+    store = Store()
+    reap(store)
+    job = store.job(options.id)
+    print(summary(store, job))
+    if options.json:
+        write_json(store, job, options.json)
+
+
+def cancel(options: argparse.Namespace) -> None:
+    """Stop a job."""
+    from ..runs.jobs import cancel
+
+    cancel(Store(), options.id)
+    print(f"Job {options.id} is being cancelled; its finished stages are kept.")
+
+
+def resume(options: argparse.Namespace) -> None:
+    """Go on with a job."""
+    from ..runs.jobs import resume
+
+    store = Store()
+    resume(store, options.id)
+    kept = ", ".join(store.job(options.id).done) or "nothing yet"
+    print(f"Job {options.id} is queued again; finished: {kept}.")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Copy a job's pruned checkpoint, cut or as ONNX where wanted."""
+    from ..runs.export import export_checkpoint
+
+    store = Store()
+    said = export_checkpoint(store, store.job(options.id), options.folder, options.shrink, options.onnx)
+    print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the HTML report."""
+    from .report import write_report
+
+    write_report(Store(), options.ids, options.out)
+    print(f"Report of {len(options.ids)} jobs: {options.out}")
+
+
+def transfer(options: argparse.Namespace) -> None:
+    """Try saved adversarial texts on the jobs' models and show the shares that fool them."""
+    from ..runs import transfer
+    from .terminal import transfers
+
+    store, progress = Store(), PrintedProgress()
+    transfer.run(store, options.ids, progress)
+    progress.end()
+    print(transfers(store, options.ids))
+
+
+def worker(options: argparse.Namespace) -> None:
+    """Run queued jobs until there are none for a while; started by the queue."""
+    from ..runs.worker import work
+
+    work(options.device, options.lock)

@@ -1,0 +1,117 @@
+"""Jobs side by side as one HTML file that needs nothing else: figures, charts, how each was made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import formatting as f
+from ..analysis import takeaways
+from ..analysis.compared import Model, models_of
+from ..analysis.quantities import available, summary
+from ..errors import PruneError
+from ..runs.job import Job
+from ..runs.store import Store
+
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack", "attack_example")
+STYLE = """
+body { font: 16px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", sans-serif; color: #1c2127; max-width: 1080px; margin: 3rem auto; padding: 0 1.5rem }
+h1 { font-size: 1.9rem; margin: 0 } h2 { font-size: 1.25rem; margin: 2.4rem 0 0 } p.gloss { color: #66707c; margin: .2rem 0 .6rem }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid #dfe3e7; text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: #66707c } td small { color: #66707c; display: block }
+"""  # noqa: E501
+
+
+def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
+    """Write the report of these jobs."""
+    jobs = [store.job(id) for id in dict.fromkeys(ids)]
+    tables = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
+    models = models_of(jobs)
+    if not available(tables):
+        raise PruneError(f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it.")
+    if not path.absolute().parent.is_dir():
+        raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
+    path.write_text(_page(jobs, models, tables), encoding="utf-8")
+
+
+def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
+    sample = jobs[0].experiment
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>PruneScope report</title>",
+        f"<style>{STYLE}</style></head><body><h1>{escape(_name(sample['checkpoint']))} on {escape(_name(sample['source']['task']))}</h1>",
+    ]
+    told = (
+        takeaways.accuracy(tables["accuracy"], models),
+        takeaways.attack(tables["attack"], tables["attack_example"], models),
+    ) if len(models) > 1 else ()  # fmt: skip
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in told if sentence]
+    parts += ["<h2>All figures</h2><p class='gloss'>Small print: 95% intervals.</p>", _figures(models, tables)]
+    for count, (title, gloss, figure) in enumerate(_charts(models, tables)):
+        parts.append(f"<h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>")
+        # the first chart brings the library along, which makes the file 5 MB and independent of any server
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=count == 0, config={"displaylogo": False}))
+    parts += ["<h2>How it was made</h2>", _made(jobs), "</body></html>"]
+    return "\n".join(parts)
+
+
+def _name(place: str) -> str:
+    return Path(place).name or place
+
+
+def _figures(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
+    quantities = list(available(tables).values())
+    rows = summary(tables, models, quantities).to_dict("records")
+    head = "".join(f"<th title='{escape(q.gloss, quote=True)}'>{escape(q.title)}</th>" for q in quantities)
+    body = ""
+    for row in rows:
+        cells = ""
+        for q in quantities:
+            value, low, high = (row[key] for key in (q.key, f"{q.key}_low", f"{q.key}_high"))
+            interval = "" if math.isnan(low) else f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
+            cells += f"<td>{escape(q.show(value))}{interval}</td>"
+        body += f"<tr><td>{escape(row['label'])}</td>{cells}</tr>"
+    return f"<table><tr><th>Model</th>{head}</tr>{body}</table>"
+
+
+def _charts(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, Any]]:
+    """(title, how to read it, figure) of everything these jobs have rows for."""
+    from .. import plots
+
+    quantities = available(tables)
+    rows = summary(tables, models, list(quantities.values()))
+    pruned = [model for model in models if not model.is_dense]
+    for key in ("accuracy", *(key for key in quantities if key.startswith("under_attack"))):
+        if key in quantities and pruned:
+            quantity = quantities[key]
+            chart = plots.against_sparsity(rows, models, quantity)
+            yield f"{quantity.title} against sparsity", f"{quantity.gloss} Bars are 95% intervals.", chart
+    if len(tables["attack"]):
+        gloss = "Of the sentences a model got right, the share on which the attacker succeeded."
+        yield "Attack success", gloss, plots.success(tables["attack"], models)
+    if len(tables["reconstruction"]) and pruned:
+        gloss = "How far each block's output is from the dense model's, relative to its size."
+        yield "Error by depth", gloss, plots.by_depth(tables["reconstruction"], models)
+    if len(tables["drift"]) and pruned:
+        for similarity in plots.SIMILARITIES[:2]:
+            yield f"{similarity.title} by block", similarity.gloss, plots.by_block(tables["drift"], models, similarity, height=320)
+
+
+def _made(jobs: Sequence[Job]) -> str:
+    rows = ""
+    for job in jobs:
+        facts, versions = job.facts, job.versions
+        cells = (
+            f"{job.label} (job {job.id}, {job.status})", _name(job.experiment["checkpoint"]), _name(job.experiment["source"]["task"]),
+            job.experiment["seed"], facts.get("calibration_n", ""), facts.get("evaluation_n", ""), facts.get("device_title", ""),
+            facts.get("dtype", ""), f.seconds(sum(job.seconds.values())),
+            ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        )  # fmt: skip
+        rows += "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
+    titles = ("Model", "Checkpoint", "Task", "Seed", "Calibration n", "Evaluation n", "Device", "Type", "Time", "Versions")
+    return "<table><tr>" + "".join(f"<th>{title}</th>" for title in titles) + f"</tr>{rows}</table>"

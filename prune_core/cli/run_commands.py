@@ -1,0 +1,213 @@
+"""What each command of the command line does. Imports what is heavy only where a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import Cancelled, PruneError
+from ..runs.job import Job, Status
+from ..runs.store import Store
+from .progress import PrintedProgress
+from .settings import settings
+
+if TYPE_CHECKING:
+    from ..runs.experiment import Experiment
+
+STUDY = "Command line"  # where single runs are kept unless --study names another
+
+
+def methods(options: argparse.Namespace) -> None:
+    """List the methods."""
+    from ..methods import METHODS
+    from .terminal import plugins
+
+    print(plugins(METHODS))
+
+
+def measures(options: argparse.Namespace) -> None:
+    """List the measures."""
+    from ..measures import MEASURES
+    from .terminal import plugins
+
+    print(plugins(MEASURES))
+
+
+def tasks(options: argparse.Namespace) -> None:
+    """List the tasks."""
+    from ..data.metrics import METRICS
+    from ..data.tasks import KNOWN
+
+    print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
+    for name, known in KNOWN.items():
+        print(f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip())
+    print("\nOr a local .csv, .jsonl or .parquet file, with --text COLUMN and --label COLUMN.")
+
+
+def run(options: argparse.Namespace) -> None:
+    """One experiment, in this process, kept in the store like any other."""
+    from ..runs.export import export_checkpoint
+    from .terminal import summary, write_json
+
+    store = Store()
+    experiment = experiment_of(options, store)
+    for path in filter(None, (options.json, options.out)):
+        if not path.absolute().parent.is_dir():
+            raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
+    job = _succeeded(store, _perform(store, experiment))
+    print(summary(store, job))
+    if options.json:
+        write_json(store, job, options.json)
+    if options.out:
+        export_checkpoint(store, job, options.out)
+
+
+def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
+    """The experiment that `run`'s arguments describe."""
+    from ..data.examples import Source
+    from ..measures import MEASURES
+    from ..methods import METHODS
+    from ..plugins import build
+    from ..runs import adversarial_calibration
+    from ..runs.experiment import Experiment
+
+    own: dict[str, str] = {name: value for name in ("sparsity", "pattern") if (value := getattr(options, name)) is not None}
+    of_measure: dict[str, dict[str, str]] = {name: {} for name in options.measure}
+    for key, value in settings(options.set).items():
+        name, dot, option = key.partition(".")
+        if dot and name not in of_measure:
+            raise PruneError(f"--set {key}={value}: this run has no measure {name!r}; add --measure {name}.")
+        (of_measure[name] if dot else own)[option or key] = value
+    if own and not options.method:
+        raise PruneError(f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value.")
+    source = Source(options.task, options.text, options.text_pair, options.label, options.calibration, options.metric)
+    if adversarial_calibration.leaks(store, source):
+        print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
+    return Experiment(
+        checkpoint=options.checkpoint,
+        source=adversarial_calibration.resolved(store, source),
+        method=build(METHODS, options.method, own) if options.method else None,
+        measures=tuple(build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)),
+        calibration=options.calibration_size,
+        evaluation=options.evaluation_size,
+        seed=options.seed,
+        device=options.device,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        study=options.study,
+        tf32=options.tf32,
+    )
+
+
+def _perform(store: Store, experiment: Experiment) -> Job:
+    """Run an experiment here and now as a job of the store; the job as it ends."""
+    from ..runs.worker import new_worker, perform
+
+    name, life = new_worker(store)
+    values = (experiment.to_dict(), experiment.label, experiment.key(), experiment.study, experiment.device)
+    id = store.submit(*values, worker=name)
+
+    def give_up() -> NoReturn:
+        print("\nprune_core: cancelled", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    progress = PrintedProgress()
+    job = perform(store, store.job(id), give_up, progress)
+    progress.end()
+    life.remove()
+    if job.status == Status.CANCELLED:
+        raise Cancelled
+    return job
+
+
+def _succeeded(store: Store, job: Job) -> Job:
+    if job.status == Status.FAILED:
+        raise PruneError(f"{job.error} (Job {job.id}; its log: {store.folder(job.id) / 'log.txt'})")
+    return job
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """A grid of experiments in this process; what is finished already is not computed again."""
+    if options.ray:
+        raise PruneError("Sweeps on a Ray cluster are not available in this version; leave --ray out to run the sweep here.")
+    from ..runs import study
+    from ..runs.jobs import finished
+    from .terminal import headline
+
+    experiments = study.load(options.file, study.changes(settings(options.set)))
+    if options.plan:
+        return _list(experiments)
+    if options.queue or options.wait:
+        return _queue(experiments, options.wait, options.again)
+    store, failed = Store(), []
+    for count, experiment in enumerate(experiments, start=1):
+        print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
+        job = None if options.again else finished(store, experiment)
+        job = job or _perform(store, experiment)
+        failed += [job] if job.status == Status.FAILED else []
+        print(headline(store, job), flush=True)
+    if failed:
+        raise PruneError(f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core show {failed[0].id}.")
+
+
+def _list(experiments: Sequence[Experiment]) -> None:
+    """What a sweep would run, a line each."""
+    from ..runs.experiment import stages
+
+    for each in experiments:
+        print(f"{each.study:28}{each.label:32}{', '.join(stages(each))}")
+    print(f"{len(experiments)} experiments, none of them run.")
+
+
+def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -> None:
+    """Queue them for the worker."""
+    from ..runs import jobs
+
+    store = Store()
+    found = [jobs.submit(store, experiment, again) for experiment in experiments]
+    new = sum(not reused for _, reused in found)
+    names = ", ".join(repr(name) for name in dict.fromkeys(each.study for each in experiments))
+    print(f"Study {names}: {new} jobs queued, {len(found) - new} were there already.")
+    if wait:
+        _wait(store, [id for id, _ in found])
+
+
+def studies(options: argparse.Namespace) -> None:
+    """List the bundled studies."""
+    from ..runs import study
+
+    for name, about in study.bundled().items():
+        print(f"{name:16}{len(study.load(Path(name))):4} runs  {about}")
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Queue the demo study for the worker, as the button on the Overview page does."""
+    from ..runs import study
+
+    _queue(study.demo(), options.wait)
+
+
+def _wait(store: Store, ids: Sequence[int]) -> None:
+    """Show the progress of queued jobs until all are over."""
+    from ..runs.jobs import tend
+
+    progress = PrintedProgress()
+    while True:
+        tend(store)
+        found = [store.job(id) for id in ids]
+        active = [job for job in found if job.status in (Status.RUNNING, Status.QUEUED)]
+        if not active:
+            break
+        running = [job for job in active if job.status == Status.RUNNING]
+        line = "; ".join(f"{job.label}, {job.stage}: {job.message}" for job in running) or "waiting for the worker"
+        progress((len(found) - len(active) + sum(job.progress for job in running)) / len(found), line)
+        time.sleep(0.5)
+    progress.end()
+    if failed := [job for job in found if job.status != Status.DONE]:
+        raise PruneError(f"{len(failed)} of {len(found)} jobs did not finish; see python -m prune_core show {failed[0].id}.")
+    print(f"All {len(found)} jobs are done.")

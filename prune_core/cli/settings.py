@@ -1,0 +1,19 @@
+"""`--set KEY=VALUE` pairs as a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import PruneError
+
+if TYPE_CHECKING:
+    pass
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """`option=value` words as a dict."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise PruneError(f"--set {pair}: write it as option=value.")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -1,0 +1,118 @@
+"""Jobs and results as text and files for the command line: lists, summaries, JSON, an exported checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import formatting as f
+from ..plugins import Options, option_specs
+from ..runs.job import Job, Status
+from ..runs.store import Store
+
+
+def plugins(registry: Mapping[str, type[Options]]) -> str:
+    """Every plug-in with its options, defaults and help."""
+    lines = []
+    for name, kind in registry.items():
+        paper = getattr(kind, "paper", "")
+        lines.append(f"{name}: {kind.title}. {kind.summary}." + (f"\n    {paper}" if paper else ""))
+        for spec in option_specs(kind):
+            choices = f" ({', '.join(map(str, spec['choices']))})" if spec.get("choices") else ""
+            lines.append(f"    {spec['name'] + ' = ' + str(spec['default']):28} {spec.get('help', '')}{choices}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def job_table(jobs: Sequence[Job]) -> str:
+    """One line a job."""
+    if not jobs:
+        return "There are no jobs yet. Queue the demo study with python -m prune_core demo, or start one with run."
+    rows = [("ID", "STATUS", "DONE", "TIME", "LABEL", "STUDY", "")]
+    for job in jobs:
+        note = job.error if job.status == Status.FAILED else f"{job.stage}: {job.message}" if job.status == Status.RUNNING else job.message
+        spent = f.seconds(sum(job.seconds.values())) if job.seconds else ""
+        rows.append((str(job.id), job.status, f"{job.progress:.0%}", spent, job.label, job.study, note[:80]))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows)
+
+
+def soup_table(record: Mapping[str, Any]) -> str:
+    """A line a candidate, then a line a tried average; the record is a soup.json."""
+    rows = [(row["name"], row) for row in record["candidates"]]
+    rows += [(f"{'+' if row['taken'] else 'without'} {row['added'] or 'all'}", row) for row in record["attempts"]]
+    wide = max(len(name) for name, _ in rows)
+    span = lambda row, key: f"{f.percent(row[key])} ({f.percent(row[key + '_low'])} to {f.percent(row[key + '_high'])})"  # noqa: E731
+    return "\n".join(f"{name:{wide}}  accuracy {span(row, 'accuracy')}  under attack {span(row, 'under_attack')}" for name, row in rows)
+
+
+def headline(store: Store, job: Job) -> str:
+    """A job in one line."""
+    if job.status != Status.DONE:
+        return f"  job {job.id}: {job.label}: {job.status}. {job.error}".rstrip()
+    figures = [f"{title.lower()} {text}" for title, text, _ in _figures(store, job)[:4]]
+    return f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
+
+
+def summary(store: Store, job: Job) -> str:
+    """A job and its main figures."""
+    facts, experiment = job.facts, job.experiment
+    lines = [f"Job {job.id}: {job.label}, {job.status}, in study {job.study!r}"]
+    lines.append(f"  {experiment['checkpoint']} on {experiment['source']['task']}, seed {experiment['seed']}")
+    if facts:
+        lines.append(
+            f"  {facts['calibration_n']} calibration and {facts['evaluation_n']} evaluation sentences, batches of {facts['batch_size']}, "
+            f"{facts['dtype']} on {facts['device']} ({facts['device_title']})"
+        )
+    if job.seconds:
+        lines.append("  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items()))
+    if job.error:
+        lines.append(f"  {job.error}\n  Log: {store.folder(job.id) / 'log.txt'}")
+    figures = _figures(store, job)
+    if figures:
+        width = max(len(title) for title, _, _ in figures)
+        lines += ["", *(f"  {title.ljust(width)}  {text:>14}  {note}".rstrip() for title, text, note in figures)]
+    counts = {name: len(rows) for name, rows in store.records(job.id).items()}
+    if counts:
+        lines += ["", "  Tables: " + ", ".join(f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())]
+    return "\n".join(lines)
+
+
+def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
+    """(title, value, interval and n) of every quantity that the job's tables give."""
+    from ..analysis import quantities
+
+    tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
+    found = []
+    for quantity in quantities.available(tables).values():
+        value, low, high, n = quantity.read(tables[quantity.table])
+        interval = "" if math.isnan(low) else f"{quantity.show(low)} to {quantity.show(high)}"
+        size = "" if math.isnan(n) else f"n = {n:.0f}"
+        found.append((quantity.title, quantity.show(value), ", ".join(filter(None, (interval, size)))))
+    return found
+
+
+def transfers(store: Store, ids: Sequence[int]) -> str:
+    """A line a job whose texts were tried, a column a job whose model they met: the share that fooled it, and of how many."""
+    from ..runs.transfer import TABLE, matrix
+
+    rows = store.rows(TABLE, ids)
+    found = matrix(rows[rows["source"].isin(ids)])
+    found["cell"] = [f"{f.percent(row.share)} of {row.n}" for row in found.itertuples()]
+    table = found.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
+    labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
+    return table.rename(index=labels, columns=labels).rename_axis(index="made on", columns="tried on").to_string()
+
+
+def result(store: Store, job: Job) -> dict[str, Any]:
+    """What --json writes."""
+    made = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts, "seconds": job.seconds}
+    return made | {"rows": store.records(job.id)}
+
+
+def write_json(store: Store, job: Job, path: Path) -> None:
+    """The job's experiment, versions, seconds and rows as JSON."""
+    path.write_text(json.dumps(result(store, job), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

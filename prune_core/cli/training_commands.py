@@ -1,0 +1,51 @@
+"""The commands that train: finetune and soup."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from .progress import PrintedProgress
+from .settings import settings
+
+if TYPE_CHECKING:
+    pass
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Fine-tune an encoder."""
+    from ..data.examples import Source
+    from ..data.metrics import METRICS
+    from ..plugins import build
+    from ..training import finetune
+
+    source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
+    validation = dataclasses.replace(source, task=options.validation)
+    recipe = build({"finetune": finetune.Recipe}, "finetune", {"adversarial": options.adversarial, **settings(options.set)})
+    progress = PrintedProgress()
+    card = finetune.finetune(recipe, source, validation, options.out, progress)
+    progress.end()
+    print(f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}")
+
+
+def soup(options: argparse.Namespace) -> None:
+    """Average fine-tunes, made first where recipes are given."""
+    from ..analysis.takeaways import soup as takeaway
+    from ..data.examples import Source
+    from ..plugins import build, part_of
+    from ..training import soup
+    from .terminal import soup_table
+
+    plan = build({"soup": soup.Plan}, "soup", {"way": options.way, **settings(options.set)})
+    source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
+    validation = dataclasses.replace(source, task=options.validation)
+    progress = PrintedProgress()
+    candidates, begun = [soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0
+    if options.recipes:
+        recipes, begun = soup.read_recipes(options.recipes, settings(options.each), options.epochs_share), 0.7
+        candidates += soup.make(recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun))
+    record = soup.cook(plan, candidates, validation, options.out, part_of(progress, begun, 1.0))
+    progress.end()
+    print(soup_table(record))
+    print(f"{takeaway(record)}\n{' + '.join(record['ingredients'])}: {options.out / plan.way}")

@@ -1,0 +1,104 @@
+"""Examples as tokens: windows, batches sorted by length, and what is right of each. Knows nothing of tasks or models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..plugins import Batch
+from .examples import Answers, Examples
+
+CALIBRATION_WORDS = 9  # shorter sentences say little about a Linear's inputs; the papers' protocol drops them too
+
+
+class Features(NamedTuple):
+    """Token ids and masks, not padded. A long context becomes several windows, so examples and rows are not the same."""
+
+    inputs: dict[str, list[list[int]]]
+    example: list[int]  # of every row
+    offsets: list[list[tuple[int, int] | None]] | None  # spans: each token's characters of the context; None outside it
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+
+def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
+    """The examples as tokens; sentences are cut at max_length, a context is read in windows that overlap by a third of it."""
+    limit = min(max_length, tokenizer.model_max_length)
+    if found.kind != "span":
+        inputs = dict(tokenizer(found.texts, found.pairs, truncation=True, max_length=limit))
+        return Features(inputs, list(range(len(found))), None)
+    assert found.pairs is not None, "a question has a context"
+    questions = [_shortened(tokenizer, text.lstrip(), limit // 3) for text in found.texts]
+    encoded = tokenizer(
+        questions, found.pairs, truncation="only_second", max_length=limit, stride=limit // 3,
+        return_overflowing_tokens=True, return_offsets_mapping=True,
+    )  # fmt: skip
+    rows, offsets = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
+    for row, spans in enumerate(offsets):
+        offsets[row] = [tuple(span) if part == 1 else None for span, part in zip(spans, encoded.sequence_ids(row), strict=True)]
+    return Features(dict(encoded), rows, offsets)
+
+
+def _shortened(tokenizer: Any, question: str, limit: int) -> str:
+    """The question's first `limit` tokens as text: the context needs room too."""
+    if len(question) <= limit:  # a token has at least one character
+        return question
+    ends = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return question if len(ends) <= limit else question[: ends[limit - 1][1]]
+
+
+def targets(features: Features, found: Examples) -> Tensor:
+    """What is right, a row each: class (rows,) int64, score (rows,) float32, or first and last token (rows, 2) int64.
+
+    Where a window does not hold the first accepted answer whole, both ends are token 0, [CLS].
+    """
+    assert found.labels is not None, "the caller checks for labels"
+    right = [found.labels[example] for example in features.example]
+    if features.offsets is not None:
+        return torch.tensor([_ends(spans, answers) for spans, answers in zip(features.offsets, right, strict=True)])
+    return torch.tensor(right, dtype=torch.float32 if found.kind == "regression" else torch.int64)
+
+
+def _ends(offsets: Sequence[tuple[int, int] | None], answers: Answers) -> tuple[int, int]:
+    if not answers.texts:
+        return 0, 0
+    first, last = answers.starts[0], answers.starts[0] + len(answers.texts[0])
+    inside = [token for token, span in enumerate(offsets) if span and span[0] < last and span[1] > first]
+    if not inside:
+        return 0, 0
+    left, right = offsets[inside[0]], offsets[inside[-1]]
+    return (inside[0], inside[-1]) if left and right and left[0] <= first and right[1] >= last else (0, 0)
+
+
+def by_length(
+    tokenizer: Any, features: Features, batch_size: int, device: torch.device
+) -> Iterator[tuple[Batch, list[int]]]:
+    """(batch, its rows), sorted by length so that little is padding; pads to the batch's longest."""
+    lengths = [len(ids) for ids in features.inputs["input_ids"]]
+    order = sorted(range(len(features)), key=lambda i: (lengths[i], i))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield padded(tokenizer, features, rows, device), rows
+
+
+def padded(tokenizer: Any, features: Features, rows: Sequence[int], device: torch.device, multiple: int | None = None) -> Batch:
+    """Those rows as one batch, its length a multiple of `multiple` where that is given."""
+    chosen = {key: [values[i] for i in rows] for key, values in features.inputs.items()}
+    found = tokenizer.pad(chosen, return_tensors="pt", **({"pad_to_multiple_of": multiple} if multiple else {}))
+    return {key: value.to(device) for key, value in found.items()}
+
+
+def batches(
+    tokenizer: Any, found: Examples, batch_size: int, max_length: int, device: torch.device, labelled: bool = False
+) -> Iterator[tuple[Batch, list[int]]]:
+    """(batch, indices of its examples), by length; with `labelled`, "labels" are among its tensors (see targets)."""
+    features = encode(tokenizer, found, max_length)
+    right = targets(features, found).to(device) if labelled else None
+    for batch, rows in by_length(tokenizer, features, batch_size, device):
+        if right is not None:
+            batch["labels"] = right[rows]
+        yield batch, [features.example[row] for row in rows]

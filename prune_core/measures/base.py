@@ -1,0 +1,59 @@
+"""What a measure is: options that look at a dense and a pruned model and return tables. Knows no measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..plugins import Options, Report, Rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from ..data.tasks import Task
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a measure looks at. `dense` and `pruned` are the same object for the dense baseline."""
+
+    dense: nn.Module
+    pruned: nn.Module
+    tokenizer: Any
+    task: Task
+    seed: int = 0
+    batch_size: int = 32
+    max_length: int = 128
+    memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
+    folder: Path | None = None  # of the job, for what a measure keeps besides its tables
+    rows: Rows = field(default_factory=dict)  # tables of the stages before
+
+    def of_dense(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """A fact about the dense model on this task, computed once however many experiments ask."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        return self.memo[key]
+
+    @property
+    def is_dense(self) -> bool:
+        """True for the dense baseline, which is measured against itself."""
+        return self.dense is self.pruned
+
+
+@dataclass(frozen=True)
+class Measure(Options):
+    """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("classification", "regression", "span")  # of the models it can look at
+
+    @property
+    def reads(self) -> str:
+        """The measure whose tables it reads in pair.rows, "" for none; it is done after that one."""
+        return ""
+
+    def measure(self, pair: Pair, report: Report) -> Rows:
+        """The tables; reports progress on the way."""
+        raise NotImplementedError

@@ -1,0 +1,25 @@
+"""BERT (Devlin et al. 2019), and the block that RoBERTa and ELECTRA share with it: post-norm, learned positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .layout import Layout
+
+BLOCK: dict[str, Any] = {
+    "parts": (
+        "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense",
+        "output.dense",
+    ),
+    "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
+    "activation": "intermediate.intermediate_act_fn",
+    "heads": "num_attention_heads",
+}  # fmt: skip
+
+BERT = Layout(
+    base="bert",
+    blocks="bert.encoder.layer",
+    head=lambda model, hidden: model.classifier(model.dropout(model.bert.pooler(hidden))),
+    head_linears=("bert.pooler.dense", "classifier"),
+    **BLOCK,
+)

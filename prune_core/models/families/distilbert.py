@@ -1,0 +1,27 @@
+"""DistilBERT (Sanh et al. 2019): BERT's block under other names, without token types or a pooler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .layout import Layout
+
+
+def _head(model: Any, hidden: Tensor) -> Tensor:
+    return model.classifier(model.dropout(F.relu(model.pre_classifier(hidden[:, 0]))))
+
+
+DISTILBERT = Layout(
+    base="distilbert",
+    blocks="distilbert.transformer.layer",
+    parts=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
+    norms=("sa_layer_norm", "output_layer_norm"),
+    activation="ffn.activation",
+    heads="n_heads",
+    head=_head,
+    head_linears=("pre_classifier", "classifier"),
+    token_types=False,
+)

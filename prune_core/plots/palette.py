@@ -1,0 +1,82 @@
+"""One look per model: its hue says the method, lightness and marker say the sparsity. Dense is near-black, or near-white.
+
+Knows nothing of rows, plotly or Streamlit; charts, chips and tables all take their colours from here.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from ..analysis.compared import DENSE, Model
+
+# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the same on every page.
+HUES = {
+    "magnitude": "#E69F00", "wanda": "#CC79A7", "sparsegpt": "#0072B2", "akr": "#009E73", "akr_plus": "#7F6BB3", "kwon": "#56B4E9",
+    "kprune": "#D55E00",
+}  # fmt: skip
+SPARE_HUES = ("#B2A200", "#8C6D4F")  # for a method added later, chosen by its name
+DIVERGING = ["#0072B2", "#74B3D8", "#F4F4F2", "#F0B96B", "#D06A00"]  # blue, white, orange: differences
+DIVERGING_DARK = ["#56B4E9", "#2C6E98", "#262A31", "#A5701F", "#F0A840"]
+SEQUENTIAL = "Viridis"  # errors, on every page
+PAPER = {False: "#ffffff", True: "#0f1318"}
+INK = {False: "#1c2127", True: "#e9ecf0"}
+MUTED = {False: "#66707c", True: "#97a1ad"}
+GRID = {False: "rgba(28,33,39,0.09)", True: "rgba(233,236,240,0.10)"}
+AXIS = {False: "rgba(28,33,39,0.35)", True: "rgba(233,236,240,0.35)"}
+
+
+def symbol(model: Model) -> str:
+    """A model's marker shape: by pattern, else by sparsity; hollow for structured pruning."""
+    if model.is_dense:
+        return "circle"
+    if model.pattern:
+        return "star"
+    bounds = ((0.45, "triangle-up"), (0.6, "circle"), (0.8, "diamond"), (1.01, "square"))
+    return next(shape for limit, shape in bounds if model.sparsity < limit) + "-open" * model.structured
+
+
+def color(model: Model, dark: bool = False) -> str:
+    """A model's fill or line colour: its method's hue, lighter at low sparsity."""
+    if model.is_dense:
+        return INK[dark]
+    hue, step = hue_of(model.method), (0.0 if model.sparsity >= 0.8 else 0.5 if model.sparsity < 0.6 else 0.15)
+    if dark:
+        return mix(hue, "#ffffff", 0.12 + 0.66 * step)
+    return mix(hue, "#ffffff", 0.9 * step) if step else mix(hue, "#000000", 0.3)
+
+
+def ink(model: Model, dark: bool = False) -> str:
+    """The same hue, dark (or light) enough to read as text."""
+    if model.is_dense:
+        return INK[dark]
+    return mix(hue_of(model.method), "#ffffff", 0.35) if dark else mix(hue_of(model.method), "#000000", 0.28)
+
+
+def hue_of(method: str) -> str:
+    """The method's hue; a method without one gets a spare, always the same."""
+    return HUES.get(method) or SPARE_HUES[zlib.crc32(method.encode()) % len(SPARE_HUES)]
+
+
+def method_color(method: str, dark: bool = False) -> str:
+    """A whole method's colour, where sparsity is on an axis."""
+    if method == DENSE:
+        return INK[dark]
+    return mix(hue_of(method), "#ffffff", 0.15) if dark else hue_of(method)
+
+
+def mix(color: str, other: str, share: float) -> str:
+    """`share` of the other colour in the first."""
+    first, second = (tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (color, other))
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(first, second, strict=True))
+
+
+def fade(color: str, opacity: float) -> str:
+    """The colour, see-through."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def readable_on(color: str) -> str:
+    """Near-black or white, whichever reads better on the colour."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return INK[False] if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "#ffffff"

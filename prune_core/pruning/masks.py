@@ -1,0 +1,65 @@
+"""Which weights go: unstructured and N:M choices from scores, and the base of every method that makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ..errors import PruneError
+from ..plugins import Method, option
+
+
+def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
+    """True at the lowest `share` of each row, or of the whole matrix; counts are rounded down."""
+    flat = scores if per_row else scores.reshape(1, -1)
+    # a share like 0.7 is slightly off in binary: 0.7 * 10 must give 7, not 6
+    count = int(Fraction(str(share)) * flat.shape[-1])
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask.scatter_(-1, flat.topk(count, dim=-1, largest=False, sorted=False).indices, True)
+    return mask.reshape(scores.shape)
+
+
+def lowest_of_each(scores: Tensor, keep: int, group: int) -> Tensor:
+    """N:M: True at all but the `keep` highest of every `group` neighbours in a row (rows, columns)."""
+    if scores.shape[-1] % group:
+        raise PruneError(f"Pattern {keep}:{group} does not fit matrices with {scores.shape[-1]} inputs; choose an M that divides it.")
+    folded = scores.unflatten(-1, (-1, group))
+    mask = torch.zeros_like(folded, dtype=torch.bool)
+    mask.scatter_(-1, folded.topk(group - keep, dim=-1, largest=False).indices, True)
+    return mask.flatten(-2)
+
+
+@dataclass(frozen=True)
+class WeightMethod(Method):
+    """A method that removes single weights, at any sparsity or in an N:M pattern."""
+
+    pattern: str = option("", "N:M keeps at most N of every M neighbouring weights (2:4, 4:8, 32:64 …) and decides the sparsity")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pattern:
+            keep, group = self.keep_of
+            object.__setattr__(self, "sparsity", 1 - keep / group)
+
+    @property
+    def keep_of(self) -> tuple[int, int]:
+        """(N, M) of the pattern; (0, 0) when there is none."""
+        if not self.pattern:
+            return 0, 0
+        keep, _, group = self.pattern.partition(":")
+        if not (keep.isdigit() and group.isdigit() and 0 < int(keep) < int(group)):
+            raise PruneError(f"{self.name}: pattern is {self.pattern!r}; write it as N:M with 0 < N < M, such as 2:4.")
+        return int(keep), int(group)
+
+    @property
+    def label(self) -> str:
+        """How charts name this run: by pattern, else by sparsity."""
+        return f"{self.title} {self.pattern}" if self.pattern else super().label
+
+    def choose(self, scores: Tensor, per_row: bool = True) -> Tensor:
+        """True where a weight goes, by the pattern or the sparsity; scores are (rows, columns), low goes first."""
+        keep, group = self.keep_of
+        return lowest_of_each(scores, keep, group) if group else lowest(scores, self.sparsity, per_row)

@@ -1,0 +1,137 @@
+"""An experiment: checkpoint, data, at most one method, any measures, as plain data; and how it is run, stage by stage.
+
+Knows nothing of jobs, SQL or pages: it takes a folder and a report, and yields tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..data.examples import Source
+from ..errors import PruneError
+from ..measures import MEASURES
+from ..measures.base import Measure
+from ..methods import METHODS
+from ..models import loading
+from ..plugins import Method, Options, build
+
+PRUNE = "prune"  # the stage before the measures, and its table
+PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to do; the dense baseline is the one without a method. Survives JSON."""
+
+    checkpoint: str = "demo"
+    source: Source = Source()
+    method: Method | None = None
+    measures: tuple[Measure, ...] = ()
+    calibration: int = 256  # sentences
+    evaluation: int = 0  # sentences, 0 = all
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 32
+    max_length: int = 128  # tokens
+    study: str = ""
+    tf32: bool = False  # on CUDA, matrix products read 10 bits of each fraction in place of 23: faster, and figures move
+
+    def __post_init__(self) -> None:
+        # a worker has another working directory than the person who asked
+        object.__setattr__(self, "checkpoint", _absolute(self.checkpoint, folder=True))
+        paths = {"task": _absolute(self.source.task), "calibration": _absolute(self.source.calibration)}
+        object.__setattr__(self, "source", replace(self.source, **paths))
+        object.__setattr__(self, "measures", tuple(self.measures))
+        for name, low in (("calibration", 1), ("evaluation", 0), ("batch_size", 1), ("max_length", 4), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise PruneError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least {low}.")
+        names = [measure.name for measure in self.measures]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise PruneError(f"The measure {min(twice)} is there twice; give it once, with one set of options.")
+        for measure in self.measures:
+            if measure.reads and measure.reads not in names:
+                raise PruneError(f"{measure.name}, as asked for, reads what {measure.reads} finds; add the measure {measure.reads}.")
+        if not names and self.method is None:
+            raise PruneError("There is nothing to do: choose a method, a measure, or both.")
+
+    @property
+    def label(self) -> str:
+        """How charts name this run."""
+        name = "Dense" if self.method is None else self.method.label
+        return f"{name} · seed {self.seed}" if self.seed else name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The experiment as plain data."""
+        plain = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        plain["source"] = asdict(self.source)
+        plain["method"] = _plugin_dict(self.method) if self.method else None
+        plain["measures"] = [_plugin_dict(measure) for measure in self.measures]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Experiment:
+        """The experiment from plain data."""
+        values = dict(plain)
+        known = [spec.name for spec in fields(cls)]
+        if strange := [name for name in values if name not in known]:
+            raise PruneError(f"An experiment has no {strange[0]!r}; it has {', '.join(known)}.")
+        method = values.get("method")
+        values["source"] = Source(**values.get("source") or {})
+        values["method"] = build(METHODS, method["name"], method["options"]) if method else None
+        values["measures"] = tuple(build(MEASURES, each["name"], each["options"]) for each in values.get("measures") or ())
+        return cls(**values)
+
+    def key(self) -> str:
+        """A hash of everything that decides the rows: equal keys, equal rows."""
+        decides = {**self.to_dict(), "study": "", "version": __version__}
+        if not self.tf32:
+            del decides["tf32"]  # keys from before it existed stay
+        stamps = [_stamp(path) for path in (self.checkpoint, self.source.task, self.source.calibration)]
+        return hashlib.sha256(json.dumps([decides, stamps], sort_keys=True).encode()).hexdigest()
+
+
+def _plugin_dict(plugin: Options) -> dict[str, Any]:
+    return {"name": plugin.name, "options": plugin.to_dict()}
+
+
+def _absolute(name: str, folder: bool = False) -> str:
+    """A local path made absolute; names of tasks and models stay as they are."""
+    path = Path(name).expanduser()
+    found = path.is_dir() if folder else path.is_file()
+    return str(path.resolve()) if name and name not in ("demo", loading.MINILM) and found else name
+
+
+def _stamp(name: str) -> list[Any]:
+    """Size and time of a local file or of a folder's files, so that a changed one gives another key."""
+    if not name:
+        return []  # Path("") would be the working directory
+    path = Path(loading.resolve(name)) if name == "demo" else Path(name)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def ordered(measures: Collection[Measure]) -> list[Measure]:
+    """Quick measures before slow ones, then those that read another's tables, otherwise as given."""
+    return sorted(measures, key=lambda measure: (is_slow(measure), bool(measure.reads)))
+
+
+def is_slow(measure: Measure) -> bool:
+    """Whether it takes so long that a study does it last."""
+    return bool(getattr(measure, "slow", False))
+
+
+def stages(experiment: Experiment) -> list[str]:
+    """The steps of a run in their order: prune, then every measure."""
+    return ([PRUNE] if experiment.method else []) + [measure.name for measure in ordered(experiment.measures)]
+
+
+def estimates(experiment: Experiment) -> dict[str, float]:
+    """Rough seconds of every stage, for progress bars."""
+    seconds = {PRUNE: getattr(experiment.method, "estimate", PRUNE_SECONDS)} if experiment.method else {}
+    return seconds | {measure.name: float(getattr(measure, "estimate", 5.0)) for measure in ordered(experiment.measures)}

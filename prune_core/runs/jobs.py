@@ -1,0 +1,180 @@
+"""The asking side of the queue: submit, start a worker, cancel, resume, notice the dead. Imports no torch.
+
+A process that runs jobs holds a file lock for as long as it lives, so whether it is alive needs no heartbeat and no
+trust in process numbers. worker.py is the doing side.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..paths import ROOT
+from .job import Job, Status
+from .store import Store
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+
+# A worker is its own process: the dashboard may restart, a tab may close, nothing is lost.
+COMMAND = [sys.executable, "-m", "prune_core", "worker"]
+
+
+class Lock:
+    """A file that one process holds; the system lets go of it when that process ends, however it ends."""
+
+    def __init__(self, path: Path, file: int | None = None):
+        self.path = path
+        self.file = file  # open and locked while this process holds it
+
+    def take(self, patience: float = 0.0) -> bool:
+        """Hold it; False where somebody else still does after `patience` seconds."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(file)
+                    return False
+                time.sleep(0.05)
+            else:
+                self.file = file
+                return True
+
+    def release(self) -> None:
+        """Let go."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
+
+    def remove(self) -> None:
+        """Let go of a lock that nobody will take again."""
+        self.path.unlink(missing_ok=True)
+        self.release()
+
+    def is_held(self) -> bool:
+        """Whether any process holds it."""
+        if self.file is None and self.take():
+            self.release()
+            return False
+        return True
+
+
+def device_lock(store: Store, device: str) -> Lock:
+    """Held by the one worker of a device."""
+    return Lock(store.home / "workers" / f"device-{device.replace(':', '-')}.lock")
+
+
+def life_lock(store: Store, worker: str) -> Lock:
+    """Held by one process that runs jobs, for its whole life."""
+    return Lock(store.home / "workers" / f"{worker}.lock")
+
+
+def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[int, bool]:
+    """Queue an experiment: (job, whether it was there already). `again` computes it anew even then.
+
+    What another study has finished is copied into this one; what this study has, finished or not, is that job.
+    """
+    from ..models.devices import pick_device
+    from .experiment import estimates
+
+    pick_device(experiment.device)  # a device that is not there is said now, not by a worker
+    key = experiment.key()
+    if not again:
+        if same := store.find(key, experiment.study):
+            return same.id, True
+        if there := finished(store, experiment):
+            return there.id, True
+    seconds = sum(estimates(experiment).values())
+    id = store.submit(experiment.to_dict(), experiment.label, key, experiment.study, experiment.device, estimate=seconds)
+    ensure_worker(experiment.device, store)
+    return id, False
+
+
+def finished(store: Store, experiment: Experiment) -> Job | None:
+    """The finished job of the same experiment in its study, copied there where another study has it."""
+    key = experiment.key()
+    for study in (experiment.study, None):
+        job = store.find(key, study)
+        if job and job.status == Status.DONE:
+            return job if job.study == experiment.study else store.job(store.copy(job.id, experiment.study))
+    return None
+
+
+def ensure_worker(device: str, store: Store | None = None) -> None:
+    """Start a worker for the device unless one is there; it loads its models while it waits."""
+    store = store or Store()
+    lock = device_lock(store, device)
+    if not lock.take() or lock.file is None:
+        return
+    log = store.home / "workers" / f"worker-{device.replace(':', '-')}.log"
+    # the worker inherits the lock, so nobody starts a second one while the first still imports torch
+    with log.open("ab") as out:
+        subprocess.Popen(
+            [*COMMAND, "--device", device, "--lock", str(lock.file)],
+            pass_fds=(lock.file,),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "PRUNESCOPE_HOME": str(store.home)},
+            start_new_session=True,  # Ctrl-C in the dashboard's terminal is not for the worker
+        )
+    lock.release()
+
+
+def tend(store: Store) -> None:
+    """What a page that shows the queue calls now and then: mark the dead, and see that queued jobs have a worker."""
+    reap(store)
+    for device in {job.device for job in store.jobs() if job.status == Status.QUEUED}:
+        ensure_worker(device, store)
+
+
+def reap(store: Store) -> list[int]:
+    """Mark running jobs whose process is gone as failed, with the last line of their log; their numbers."""
+    dead = []
+    for job in store.jobs():
+        life = life_lock(store, job.worker)
+        if job.status == Status.RUNNING and not life.is_held():
+            life.remove()
+            told = last_line(store.folder(job.id) / "log.txt")
+            during = f" during {job.stage}" if job.stage else ""
+            ended = f"The process that ran this job ended{during}. Last line of its log: {told}"
+            status, error = (Status.CANCELLED, "") if job.cancel else (Status.FAILED, ended)
+            if store.finish(job.id, status, error, job.worker):
+                dead.append(job.id)
+    return dead
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something; progress bars rewrite theirs with a carriage return."""
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return lines[-1] if lines else "(empty)"
+
+
+def cancel(store: Store, id: int) -> None:
+    """Stop a job; within two seconds where it runs."""
+    reap(store)
+    store.cancel(id)
+
+
+def resume(store: Store, id: int) -> None:
+    """Queue a failed or cancelled job again; it goes on behind its last finished stage."""
+    reap(store)
+    store.resume(id)
+    ensure_worker(store.job(id).device, store)
+
+
+def seconds_left(jobs: Iterable[Job]) -> float:
+    """Estimated seconds until all of them are over."""
+    return sum(job.estimate_left or 0.0 for job in jobs if job.status in (Status.QUEUED, Status.RUNNING))

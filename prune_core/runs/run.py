@@ -1,0 +1,189 @@
+"""How an experiment is run: one stage after the other, pruning first, each from its seed. Knows nothing of the store."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..data.examples import Source
+from ..data.tasks import Task
+from ..data.tasks import load as load_task
+from ..data.tokens import batches, encode
+from ..errors import PruneError
+from ..measures.base import Pair
+from ..models import devices, loading, replay
+from ..models.devices import matrix_precision, seed_everything
+from ..models.shrink import refuse_shrunk
+from ..plugins import Method, Report, Rows, part_of
+from ..pruning.unitwise import UnitMethod
+from .experiment import PRUNE, Experiment, _stamp, estimates, stages
+
+THREADS = torch.get_num_threads()
+
+
+class Stage(NamedTuple):
+    """One finished step of a run."""
+
+    name: str
+    rows: Rows
+    seconds: float
+    facts: dict[str, Any]
+
+
+def run(
+    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None
+) -> Iterator[Stage]:
+    """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done."""
+    if PRUNE in done and not (folder / "checkpoint").is_dir():
+        done = [name for name in done if name != PRUNE]
+    seconds = estimates(experiment)
+    whole = sum(seconds.values())
+    start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
+    report(start, f"loading {experiment.checkpoint}")
+    bench = _Bench(experiment, folder, dict(known or {}))
+    for name in stages(experiment):
+        if name in done:
+            continue
+        end = start + seconds[name] / whole
+        yield bench.stage(name, part_of(report, start, end))
+        start = end
+
+
+def preload() -> None:
+    """Load what the demo needs ahead of the first job."""
+    if (loading.DEMO / "config.json").is_file():
+        _dense("demo", json.dumps(_stamp("demo")), str(devices.pick_device("auto")))
+
+
+@lru_cache(maxsize=1)  # a sweep loads its dense model once
+def _dense(checkpoint: str, stamp: str, device: str) -> tuple[nn.Module, Any]:
+    model, tokenizer = loading.load(checkpoint)
+    return model.to(device), tokenizer
+
+
+@lru_cache(maxsize=1)  # and measures it once: the memo is where measures keep what they know of the dense model
+def _shared(frame: str, source: Source, labels: tuple[str, ...], kind: str, sizes: tuple[int, int, int]) -> tuple[Task, dict[Any, Any]]:
+    calibration, evaluation, seed = sizes
+    return load_task(source, labels, seed, kind).sampled(calibration, evaluation, seed), {}
+
+
+class _Bench:
+    """The dense model, the pruned one once it is there, and the task of one run."""
+
+    def __init__(self, experiment: Experiment, folder: Path, known: Rows):
+        self.experiment, self.folder, self.rows = experiment, folder, known
+        self.device = devices.pick_device(experiment.device)
+        self.batch_size = experiment.batch_size
+        self.peak_memory = 0
+        stamp = json.dumps(_stamp(experiment.checkpoint))
+        try:
+            self.dense, self.tokenizer = _dense(experiment.checkpoint, stamp, str(self.device))
+        except torch.OutOfMemoryError:
+            raise PruneError(f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu.") from None
+        if experiment.method:
+            refuse_shrunk(self.dense, experiment.checkpoint)
+        config: Any = self.dense.config
+        self.labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+        stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]
+        frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length])
+        sizes = (experiment.calibration, experiment.evaluation, experiment.seed)
+        self._check_measures(replay.kind_of(self.dense))
+        self.task, self.memo = _shared(frame, experiment.source, self.labels, replay.kind_of(self.dense), sizes)
+        self.pruned: nn.Module | None = self.dense if experiment.method is None else None
+
+    def _check_measures(self, kind: str) -> None:
+        """A measure that cannot look at this kind of model is an error before anything is computed."""
+        for measure in self.experiment.measures:
+            if kind not in measure.kinds:
+                gives = {"regression": "scores", "span": "answers in a text", "classification": "labels"}[kind]
+                raise PruneError(f"{measure.title} cannot be measured on a model that gives {gives}; leave the measure {measure.name} out.")
+
+    def stage(self, name: str, report: Report) -> Stage:
+        """One stage; where the device's memory is too small, again from its start with half the batch."""
+        pruned = self._pruned() if name != PRUNE else None
+        while True:
+            # seeded here, behind all loading, and not once per run: a resumed run equals an uninterrupted one
+            seed_everything(self.experiment.seed)
+            torch.set_num_threads(THREADS)  # UMAP's numba leaves another number behind, and sums round by it
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
+            started = time.perf_counter()
+            try:
+                with matrix_precision(self.experiment.tf32):
+                    rows = self._prune(report) if pruned is None else self._measure(name, pruned, report)
+                break
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise PruneError(
+                        f"{name}: the memory of {self.device} is too small even for one sentence at a time; "
+                        "lower the max length or the sample sizes, or use --device cpu."
+                    ) from None
+            self.batch_size //= 2  # outside the handler, where the failed stage's tensors are free again
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            report(0.0, f"out of memory: again with batches of {self.batch_size}")
+        self.rows |= rows
+        return Stage(name, rows, time.perf_counter() - started, self._facts())
+
+    def _prune(self, report: Report) -> Rows:
+        method = self.experiment.method
+        assert method is not None, "only a run with a method has a prune stage"
+        model = copy.deepcopy(self.dense)
+        sample = self.task.calibration
+        labelled = sample.labels is not None
+        found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
+        rows = self._at_task_length(method).prune(model, [batch for batch, _ in found], report)
+        self.pruned = model.eval()
+        loading.save(model, self.tokenizer, self.folder / "checkpoint")
+        return rows
+
+    def _at_task_length(self, method: Method) -> Method:
+        """A method with a FLOPs budget counts FLOPs at the mean length of what the model will be evaluated on."""
+        if not isinstance(method, UnitMethod) or method.length:
+            return method
+        if "length" not in self.memo:
+            rows = encode(self.tokenizer, self.task.evaluation, self.experiment.max_length).inputs["input_ids"]
+            self.memo["length"] = sum(map(len, rows)) / len(rows)
+        return replace(method, length=self.memo["length"])
+
+    def _pruned(self) -> nn.Module:
+        """The pruned model, from its folder where an earlier run has pruned it."""
+        if self.pruned is None:
+            self.pruned = loading.load(str(self.folder / "checkpoint"))[0].to(self.device)
+        return self.pruned
+
+    def _measure(self, name: str, pruned: nn.Module, report: Report) -> Rows:
+        measure = next(each for each in self.experiment.measures if each.name == name)
+        experiment = self.experiment
+        pair = Pair(
+            self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length,
+            self.memo, self.folder, self.rows,
+        )  # fmt: skip
+        return measure.measure(pair, report)
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "device": str(self.device),
+            "device_title": devices.device_title(self.device),
+            "dtype": str(next(self.dense.parameters()).dtype).removeprefix("torch."),
+            "batch_size": self.batch_size,
+            "kind": self.task.kind,
+            "pairs": self.task.evaluation.pairs is not None,
+            "metric": self.task.metric,
+            "label_names": list(self.labels),
+            "calibration_n": len(self.task.calibration),
+            "evaluation_n": len(self.task.evaluation),
+        }
+        if self.device.type == "cuda":
+            self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(self.device))
+            facts |= {"peak_memory": self.peak_memory, "tf32": self.experiment.tf32}  # bytes
+        return facts

@@ -1,0 +1,328 @@
+"""The record of every run: jobs and rows in one SQLite file, checkpoints and logs in folders beside it.
+
+The only file that holds SQL. Knows nothing of torch, of experiments (plain dicts here) or of pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import PruneError
+from ..paths import IS_CLONE, ROOT
+from .job import Job, Status
+from .row_text import from_text, rows_of_text, to_text
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, label TEXT NOT NULL, key TEXT NOT NULL,
+    experiment TEXT NOT NULL, device TEXT NOT NULL, status TEXT NOT NULL, progress REAL NOT NULL DEFAULT 0,
+    message TEXT NOT NULL DEFAULT '', stage TEXT NOT NULL DEFAULT '', done TEXT NOT NULL DEFAULT '[]',
+    seconds TEXT NOT NULL DEFAULT '{}', versions TEXT NOT NULL DEFAULT '{}', facts TEXT NOT NULL DEFAULT '{}',
+    error TEXT NOT NULL DEFAULT '', cancel INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, started REAL, finished REAL,
+    estimate_left REAL, worker TEXT NOT NULL DEFAULT '', deferred INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS job_key ON job (key);
+CREATE INDEX IF NOT EXISTS job_study ON job (study);
+CREATE TABLE IF NOT EXISTS rows (
+    job INTEGER NOT NULL REFERENCES job (id), name TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (job, name)
+);
+CREATE TABLE IF NOT EXISTS pool (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL, label TEXT NOT NULL,
+    recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL, note TEXT NOT NULL, added REAL NOT NULL
+);
+"""
+
+
+_COLUMNS = [spec.name for spec in fields(Job)]
+_JSON = ("experiment", "done", "seconds", "versions", "facts")
+
+
+def default_home() -> Path:
+    """$PRUNESCOPE_HOME, or runs/ beside the package."""
+    own = ROOT / "runs" if IS_CLONE else Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "prunescope"
+    return Path(os.environ.get("PRUNESCOPE_HOME") or own).expanduser().resolve()
+
+
+class Store:
+    """Jobs and rows. Every call opens its own connection, so one Store serves any number of threads."""
+
+    def __init__(self, home: Path | None = None):
+        self.home = Path(home).resolve() if home else default_home()
+        self.home.mkdir(parents=True, exist_ok=True)
+        with self._open() as db:
+            db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the worker
+            db.executescript(SCHEMA)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.home / "prunescope.sqlite", timeout=10, isolation_level=None)
+        db.row_factory = sqlite3.Row
+        try:
+            yield db
+        finally:
+            db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that nobody else writes in between."""
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    # -- asking for work ------------------------------------------------------------------------------------------
+
+    def submit(
+        self, experiment: dict[str, Any], label: str, key: str, study: str, device: str, *,
+        worker: str = "", estimate: float | None = None,
+    ) -> int:  # fmt: skip
+        """A new job; queued, or already running where `worker` (a process that brings its own) is named."""
+        now = time.time()
+        values = {
+            "study": study, "label": label, "key": key, "experiment": json.dumps(experiment), "device": device,
+            "status": Status.RUNNING if worker else Status.QUEUED, "created": now, "started": now if worker else None,
+            "worker": worker, "estimate_left": estimate,
+        }  # fmt: skip
+        with self._write() as db:
+            columns, marks = ", ".join(values), ", ".join("?" * len(values))
+            return int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", list(values.values())).lastrowid or 0)
+
+    def copy(self, id: int, study: str) -> int:
+        """A finished job as a job of another study, rows and checkpoint included; nothing is computed."""
+        same = [name for name in _COLUMNS if name not in ("id", "study", "created")]
+        columns = ", ".join(same)
+        with self._write() as db:
+            made = db.execute(
+                f"INSERT INTO job (study, created, {columns}) SELECT ?, ?, {columns} FROM job WHERE id = ?", (study, time.time(), id)
+            )
+            new = int(made.lastrowid or 0)
+            db.execute("INSERT INTO rows (job, name, content) SELECT ?, name, content FROM rows WHERE job = ?", (new, id))
+        if (self.folder(id) / "checkpoint").is_dir():
+            # links, not copies: the files are never changed in place
+            shutil.copytree(self.folder(id) / "checkpoint", self.folder(new) / "checkpoint", copy_function=os.link, dirs_exist_ok=True)
+        return new
+
+    def cancel(self, id: int) -> None:
+        """A queued job is over at once; a running one is told to stop."""
+        with self._write() as db:
+            status = self._status(db, id)
+            if status == Status.QUEUED:
+                db.execute("UPDATE job SET status = ?, finished = ? WHERE id = ?", (Status.CANCELLED, time.time(), id))
+            elif status == Status.RUNNING:
+                db.execute("UPDATE job SET cancel = 1, message = 'cancelling' WHERE id = ?", (id,))
+            else:
+                raise PruneError(f"Job {id} is already {status}; there is nothing to cancel.")
+
+    def resume(self, id: int) -> None:
+        """Queue a failed or cancelled job again; its finished stages are kept."""
+        with self._write() as db:
+            status = self._status(db, id)
+            if status not in (Status.FAILED, Status.CANCELLED):
+                raise PruneError(f"Job {id} is {status}; only a failed or cancelled job can be resumed.")
+            db.execute(
+                "UPDATE job SET status = ?, cancel = 0, error = '', message = '', worker = '', finished = NULL, deferred = 0 "
+                "WHERE id = ?", (Status.QUEUED, id),
+            )  # fmt: skip
+
+    def delete_study(self, name: str) -> None:
+        """Forget a study's jobs, rows and folders."""
+        jobs = self.jobs(name)
+        if any(job.status == Status.RUNNING for job in jobs):
+            raise PruneError(f"The study {name!r} has a running job; cancel it first.")
+        with self._write() as db:
+            db.executemany("DELETE FROM rows WHERE job = ?", [(job.id,) for job in jobs])
+            db.executemany("DELETE FROM job WHERE id = ?", [(job.id,) for job in jobs])
+        for job in jobs:
+            shutil.rmtree(self.home / "jobs" / str(job.id), ignore_errors=True)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def job(self, id: int) -> Job:
+        """One job by its number."""
+        with self._open() as db:
+            row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
+        return _job(row)
+
+    def jobs(self, study: str | None = None) -> list[Job]:
+        """All jobs, or those of a study, oldest first."""
+        where, values = ("", ()) if study is None else ("WHERE study = ?", (study,))
+        with self._open() as db:
+            return [_job(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)]
+
+    def studies(self) -> list[str]:
+        """Names of the studies, the one with the newest job first."""
+        with self._open() as db:
+            return [row["study"] for row in db.execute("SELECT study FROM job GROUP BY study ORDER BY MAX(id) DESC")]
+
+    def find(self, key: str, study: str | None = None) -> Job | None:
+        """The newest job with that key that is queued, running or done."""
+        where = "key = ? AND status IN ('queued', 'running', 'done')" + ("" if study is None else " AND study = ?")
+        values = (key,) if study is None else (key, study)
+        with self._open() as db:
+            row = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values).fetchone()
+        return _job(row) if row else None
+
+    def tables(self, id: int) -> list[str]:
+        """Names of the tables a job has so far, in the order they came."""
+        with self._open() as db:
+            return [row["name"] for row in db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))]
+
+    def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
+        """That table of those jobs, one under the other, in the jobs' order; empty where none has it.
+
+        Prepended: job, label, study, method, asked, sparsity, pattern, seed. `asked` is the sparsity asked for; so is
+        `sparsity`, except in tables with a realised `sparsity` of their own (prune, reconstruction, cost), which is kept.
+        """
+        marks = ", ".join("?" * len(jobs))
+        with self._open() as db:
+            query = "SELECT job.*, rows.content FROM rows JOIN job ON job.id = rows.job"
+            found = db.execute(f"{query} WHERE rows.name = ? AND rows.job IN ({marks})", (table, *jobs)).fetchall()
+        by_job = {row["id"]: row for row in found}
+        frames = []
+        for id in dict.fromkeys(jobs):
+            if id in by_job:
+                frame, known = from_text(by_job[id]["content"]), _identity(_job(by_job[id]))
+                for place, (name, value) in enumerate((n, v) for n, v in known.items() if n not in frame):
+                    frame.insert(place, name, [value] * len(frame))
+                frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def records(self, id: int) -> dict[str, list[dict[str, Any]]]:
+        """Every table of a job as plain rows, missing values as None."""
+        with self._open() as db:
+            found = db.execute("SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)).fetchall()
+        return {row["name"]: rows_of_text(row["content"]) for row in found}
+
+    def folder(self, id: int) -> Path:
+        """The job's own folder: checkpoint/ and log.txt."""
+        folder = self.home / "jobs" / str(id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def checkpoint(self, job: Job) -> str:
+        """Where the job's model is: its own folder's for a pruned one, what it was given for a dense one."""
+        if not job.experiment.get("method"):
+            return job.experiment["checkpoint"]
+        path = self.folder(job.id) / "checkpoint"
+        if not path.is_dir():
+            raise PruneError(f"Job {job.id} ({job.label}) has no pruned checkpoint; resume it, or run it again.")
+        return str(path)
+
+    # -- the pool: adversarial texts that a person keeps, whatever becomes of their study ---------------------------
+
+    def pool(self) -> pd.DataFrame:
+        """The texts kept, the newest first."""
+        with self._open() as db:
+            found = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
+        return pd.DataFrame([dict(row) for row in found])
+
+    def keep(self, *, text: str, pair: str | None, perturbed: str, label: str, recipe: str, model: str, study: str, note: str) -> None:
+        """Put a text into the pool; one that is there from the same model and recipe only gets the new note."""
+        same = (text, pair, perturbed, recipe, model, study)
+        with self._write() as db:
+            where = "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
+            if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *same)).rowcount:
+                columns = "text, pair, perturbed, recipe, model, study, label, note, added"
+                db.execute(f"INSERT INTO pool ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*same, label, note, time.time()))
+
+    def discard(self, ids: Sequence[int]) -> None:
+        """Take texts out of the pool."""
+        with self._write() as db:
+            db.executemany("DELETE FROM pool WHERE id = ?", [(id,) for id in ids])
+
+    # -- doing work -----------------------------------------------------------------------------------------------
+
+    def claim(self, devices: Collection[str], worker: str) -> Job | None:
+        """Take the next queued job for one of these devices: earliest study first, quick stages before slow, then in order."""
+        marks = ", ".join("?" * len(devices))
+        with self._write() as db:
+            row = db.execute(
+                f"SELECT id FROM job JOIN (SELECT study AS of, MIN(id) AS first FROM job WHERE status = 'queued' GROUP BY study) "
+                f"ON of = study WHERE status = 'queued' AND device IN ({marks}) ORDER BY first, deferred, id LIMIT 1", tuple(devices),
+            ).fetchone()  # fmt: skip
+            if row is None:
+                return None
+            db.execute(
+                "UPDATE job SET status = ?, worker = ?, message = '', started = COALESCE(started, ?) WHERE id = ?",
+                (Status.RUNNING, worker, time.time(), row["id"]),
+            )
+        return self.job(row["id"])
+
+    def defer(self, id: int) -> bool:
+        """Put a running job in the line of its study's slow stages; False where its turn in that line is now."""
+        with self._write() as db:
+            changed = db.execute(
+                "UPDATE job SET status = 'queued', worker = '', deferred = 1, message = ? "
+                "WHERE id = ? AND status = 'running' AND cancel = 0 AND deferred = 0 AND EXISTS (SELECT 1 FROM job AS other WHERE "
+                "other.study = job.study AND other.device = job.device AND other.status = 'queued' "
+                "AND (other.deferred = 0 OR other.id < job.id))",
+                ("waits for the other models' quick measures", id),
+            )
+            return changed.rowcount == 1
+
+    def update(self, id: int, **columns: Any) -> None:
+        """Set columns of a job."""
+        values = [json.dumps(value) if name in _JSON else value for name, value in columns.items()]
+        with self._write() as db:
+            db.execute(f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, id))
+
+    def add_rows(self, id: int, tables: dict[str, pd.DataFrame], stage: str, seconds: float, facts: dict[str, Any]) -> None:
+        """A finished stage: its tables, its time and what is known by now, all or nothing."""
+        texts = [(id, name, to_text(frame)) for name, frame in tables.items()]
+        with self._write() as db:
+            job = _job(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts)
+            done = json.dumps([*(name for name in job.done if name != stage), stage])
+            times, known = json.dumps({**job.seconds, stage: seconds}), json.dumps({**job.facts, **facts})
+            db.execute("UPDATE job SET done = ?, seconds = ?, facts = ? WHERE id = ?", (done, times, known, id))
+
+    def finish(self, id: int, status: str, error: str, worker: str) -> bool:
+        """End a job that this worker runs; False where it had ended already."""
+        whole = ", progress = 1.0" if status == Status.DONE else ""
+        with self._write() as db:
+            changed = db.execute(
+                f"UPDATE job SET status = ?, error = ?, finished = ?, cancel = 0, message = '', estimate_left = 0{whole} "
+                "WHERE id = ? AND status = 'running' AND worker = ?", (status, error, time.time(), id, worker),
+            )  # fmt: skip
+            return changed.rowcount == 1
+
+    def _status(self, db: sqlite3.Connection, id: int) -> str:
+        row = db.execute("SELECT status FROM job WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
+        return row["status"]
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = {name: row[name] for name in _COLUMNS}
+    values.update({name: json.loads(values[name]) for name in _JSON})
+    values.update(done=tuple(values["done"]), cancel=bool(values["cancel"]), deferred=bool(values["deferred"]))
+    return Job(**values)
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """What every row of a job bears."""
+    method = job.experiment.get("method")
+    options = method["options"] if method else {}
+    asked = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
+    return {
+        "job": job.id, "label": job.label, "study": job.study, "method": method["name"] if method else "dense", "asked": asked,
+        "sparsity": asked, "pattern": options.get("pattern", ""), "seed": job.experiment.get("seed", 0),
+    }  # fmt: skip

@@ -1,0 +1,164 @@
+"""Studies: the bundled demo, and sweeps written as YAML. A study is a list of experiments under one name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..data.examples import Source
+from ..errors import PruneError
+from ..measures import MEASURES
+from ..methods import METHODS
+from ..paths import ASSETS
+from ..plugins import Method, build, option_specs
+from .experiment import Experiment
+
+HOME = ASSETS / "studies"  # the bundled ones
+DEMO = "Demo"
+DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
+DEMO_SPARSITIES = (0.5, 0.7)
+# Sentences per attack: with these the whole study takes about four minutes on two cores.
+DEMO_ATTACK = {"examples": 40, "word_examples": 20}
+
+
+def demo() -> list[Experiment]:
+    """What the one button runs: the dense model, and three methods at two sparsities, with every measure."""
+    methods = [build(METHODS, name, {"sparsity": sparsity}) for sparsity in DEMO_SPARSITIES for name in DEMO_METHODS]
+    measures = tuple(build(MEASURES, name, DEMO_ATTACK if name == "attack" else {}) for name in MEASURES)
+    return [Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The keys of a sweep file: every method at every sparsity and pattern, for every seed."""
+
+    about: str = ""  # a sentence for lists
+    study: str = ""
+    checkpoint: str = "demo"
+    task: str = "demo"
+    text: str = ""
+    text_pair: str = ""
+    label: str = ""
+    calibration: str = ""  # a file of its own
+    metric: str = ""
+    methods: Sequence[Any] = ()
+    sparsities: Sequence[float] = ()
+    patterns: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    measures: Sequence[Any] = ("accuracy",)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by plug-in
+    dense: bool = True  # the baseline belongs to the study
+    calibration_size: int = 256
+    evaluation_size: int = 0
+    device: str = "auto"
+    batch_size: int = 32
+    max_length: int = 128
+    tf32: bool = False
+
+    def experiments(self) -> list[Experiment]:
+        """The grid; seeds outermost, so that the dense model is measured once for each."""
+        source = Source(self.task, self.text, self.text_pair, self.label, self.calibration, self.metric)
+        measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
+        return [
+            Experiment(
+                self.checkpoint, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
+                self.device, self.batch_size, self.max_length, self.study, self.tf32,
+            )
+            for seed in _list(self.seeds, "seeds")
+            for method in [*([None] if self.dense else []), *self._methods()]
+        ]  # fmt: skip
+
+    def _methods(self) -> list[Method]:
+        points: list[dict[str, Any]] = [{"sparsity": value} for value in _list(self.sparsities, "sparsities")]
+        points += [{"pattern": value} for value in _list(self.patterns, "patterns")]
+        named = self._named(self.methods, "methods")
+        if self.patterns and named and not any(_has_patterns(name) for name, _ in named):
+            raise PruneError(f"patterns: none of {', '.join(name for name, _ in named)} removes single weights; leave the patterns out.")
+        return [
+            build(METHODS, name, options | point)
+            for point in points or [{}]
+            for name, options in named
+            if "pattern" not in point or _has_patterns(name)
+        ]
+
+    def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
+        """Entries such as `akr` or `akr: {solver: exact}` as (name, options)."""
+        found = []
+        for entry in _list(entries, key):
+            name, own = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+            if not isinstance(name, str) or not isinstance(own or {}, dict):
+                raise PruneError(f"{key}: {entry!r} is not understood; write a name, or {{name: {{option: value}}}} for options.")
+            found.append((name, {**(self.options.get(name) or {}), **(own or {})}))
+        return found
+
+
+def _has_patterns(name: str) -> bool:
+    """Whether a method removes single weights; a name that is none is left to build, which says so."""
+    return name not in METHODS or any(spec["name"] == "pattern" for spec in option_specs(METHODS[name]))
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    if isinstance(value, (str, dict)) or not isinstance(value, Sequence):
+        raise PruneError(f"{key} is {value!r}; write a list, such as [a, b].")
+    return list(value)
+
+
+def bundled() -> dict[str, str]:
+    """The studies that come with the product: name -> what they are, in a sentence."""
+    return {path.stem: _content(path).get("about", "") for path in sorted(HOME.glob("*.yaml"))}
+
+
+def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experiment]:
+    """The experiments of a sweep file, or of the bundled study of that name; `changes` replace keys of the file.
+
+    Under `sweeps` a file may list several, each with what it has of its own; a study of several tasks is several studies.
+    """
+    if not path.is_file():
+        if str(path) not in bundled():
+            raise PruneError(f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())}).")
+        path = HOME / f"{path}.yaml"
+    content = _content(path)
+    several = content.pop("sweeps", [{}])
+    if not all(isinstance(own, dict) for own in _list(several, f"{path}: sweeps")):
+        raise PruneError(f"{path}: each entry of sweeps must be keys and values, such as {{study: A, task: sst2}}.")
+    found = [each for own in several for each in _sweep(path, {**content, **own, **(changes or {})}).experiments()]
+    if not found:
+        raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
+    return found
+
+
+def changes(words: Mapping[str, str]) -> dict[str, Any]:
+    """Keys with values as one would write them in the file, such as seeds=[0, 1]."""
+    try:
+        return {key: yaml.safe_load(value) for key, value in words.items()}
+    except yaml.YAMLError:
+        raise PruneError(f"{', '.join(words)}: write values as in the file, such as seeds=[0, 1].") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PruneError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(content, dict):
+        raise PruneError(f"{path} holds no keys; a sweep needs at least methods and sparsities.")
+    return content
+
+
+def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
+    known = list(Sweep.__dataclass_fields__)
+    for key in content:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise PruneError(f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}, sweeps.")
+    sweep = Sweep(**{"study": path.stem, **content})
+    for name in sweep.options:
+        if name not in METHODS and name not in MEASURES:
+            raise PruneError(f"{path}: options are given for {name!r}, which is no method and no measure.")
+    return sweep
