@@ -1,0 +1,202 @@
+"""The Python interface, for notebooks and scripts: prune and compare a model of one's own in memory, or run an experiment.
+
+Methods, measures, their options and their errors are the plug-ins' own. Writes nothing but where a folder is named.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+from torch import nn
+
+from .analysis import takeaways
+from .analysis.compared import Model
+from .data import metrics
+from .data.examples import Examples, Source, columns, examples, read_table
+from .data.tasks import Task
+from .data.tokens import batches
+from .errors import Cancelled, PruneError
+from .measures import MEASURES
+from .measures.base import Pair
+from .methods import METHODS
+from .models import loading
+from .models.devices import device_of, matrix_precision, seed_everything
+from .models.replay import kind_of, sparsity_by_part
+from .plugins import Report, Rows, build, quiet
+from .runs.experiment import Experiment, ordered
+from .runs.run import run as stages_of
+
+__all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
+
+Data: TypeAlias = Examples | pd.DataFrame | Sequence[Any] | str | Path  # a table, its file, or (text, label) and (text, text, label) tuples
+
+
+def load(folder: str | Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a checkpoint folder, shrunk or not: what deployments call. fp32, eval mode, on the CPU."""
+    return loading.load(str(folder))
+
+
+def prune(
+    model: nn.Module, tokenizer: Any, texts: Sequence[Any], method: str = "akr", *, labels: Sequence[int] | None = None, seed: int = 0,
+    batch_size: int = 32, max_length: int = 128, report: Report = quiet, **options: Any,
+) -> nn.Module:  # fmt: skip
+    """A pruned copy of a Hugging Face encoder with a head, on the model's own device; the model itself stays as it is.
+
+    `texts` are calibration sentences, or pairs of them; Kwon et al. want their `labels` too. `options` are the method's own,
+    such as sparsity=0.7. PruneError where a value, or the model's family, is none that can be pruned.
+    """
+    chosen = build(METHODS, method, options)
+    if not len(texts):
+        raise PruneError("There are no calibration texts; give at least one.")
+    tokenizer = _checked(model, tokenizer)
+    right: Sequence[Any] = labels or [None] * len(texts)
+    sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model)
+    pruned = copy.deepcopy(model).eval()
+    seed_everything(seed)
+    found = batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)
+    with matrix_precision(tf32=False):
+        chosen.prune(pruned, [batch for batch, _ in found], report)
+    return pruned
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the measures found on both models: tables by name, with job 0 for the dense model and 1 for the pruned one."""
+
+    rows: Rows
+    models: tuple[Model, Model]
+
+    def figure(self, name: str, dark: bool = False) -> Any:
+        """The measure's chart as a plotly figure, as the dashboard draws it."""
+        from . import plots
+
+        if name not in self.rows:
+            raise PruneError(f"There is no table {name!r} in this comparison; it has {', '.join(self.rows)}.")
+        drawn = {
+            "reconstruction": lambda rows: plots.by_depth(rows, self.models, dark=dark),
+            "drift": lambda rows: plots.by_block(rows, self.models, plots.SIMILARITIES[0], rows["pooling"].iloc[0], dark),
+            "attack": lambda rows: plots.success(rows, self.models, dark),
+            "cost": lambda rows: plots.saved(rows, self.models, dark),
+            "accuracy": lambda rows: self._accuracy(dark),
+        }
+        if name not in drawn:
+            raise PruneError(f"The table {name!r} has no chart of its own; choose {', '.join(key for key in drawn if key in self.rows)}.")
+        return drawn[name](self.rows[name])
+
+    def _accuracy(self, dark: bool) -> Any:
+        from . import plots
+        from .analysis.quantities import available, summary
+
+        quantity = available({"accuracy": self.rows["accuracy"]})["accuracy"]
+        return plots.against_sparsity(summary(self.rows, self.models, [quantity]), self.models, quantity, dark)
+
+    @property
+    def takeaway(self) -> str:
+        """What the figures say, a sentence or two a measure, with intervals."""
+        return " ".join(filter(None, self._sentences()))
+
+    def _sentences(self) -> Iterator[str]:
+        told = {"accuracy": takeaways.accuracy, "reconstruction": takeaways.layers, "drift": takeaways.drift, "cost": takeaways.cost}
+        yield from (say(self.rows[name], self.models) for name, say in told.items() if name in self.rows)
+        if "attack" in self.rows:
+            yield takeaways.attack(self.rows["attack"], self.rows["attack_example"], self.models)
+
+
+def compare(
+    model: nn.Module, pruned: nn.Module, tokenizer: Any, data: Data, measures: Sequence[str] = ("accuracy",), *, seed: int = 0,
+    batch_size: int = 32, max_length: int = 128, name: str = "Pruned", metric: str = "", report: Report = quiet,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Comparison:  # fmt: skip
+    """Measure both models on the same examples; `options` are the measures' own, by name, such as {"attack": {"examples": 20}}.
+
+    `data` is a table with the usual columns (text, label …), a file of one, or a list of (text, label) tuples.
+    """
+    chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
+    tokenizer, kind = _checked(model, tokenizer), kind_of(model)
+    for measure in chosen:
+        if kind not in measure.kinds:
+            raise PruneError(f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out.")
+    sample, names = _examples(data, model), _names(model)
+    task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric))
+    both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
+    memo: dict[Any, Any] = {}
+    found: dict[str, list[pd.DataFrame]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for own, other in zip(both, (model, pruned), strict=True):
+            tables: Rows = {}
+            for measure in ordered(chosen):
+                seed_everything(seed)
+                pair = Pair(model, other, tokenizer, task, seed, batch_size, max_length, memo, Path(folder) / str(own.job), tables)
+                pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
+                with matrix_precision(tf32=False):
+                    tables |= measure.measure(pair, report)
+            for table, rows in tables.items():
+                found.setdefault(table, []).append(_identified(rows, own))
+    return Comparison({table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}, both)
+
+
+def run(experiment: Experiment, folder: str | Path | None = None, report: Report = quiet) -> Rows:
+    """Run an experiment in this process and return its tables; the pruned checkpoint is kept where a folder is named."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(folder) if folder else Path(scratch)
+        place.mkdir(parents=True, exist_ok=True)
+        return {name: rows for stage in stages_of(experiment, place, report) for name, rows in stage.rows.items()}
+
+
+def _checked(model: Any, tokenizer: Any) -> Any:
+    """The tokenizer as the model's family takes it; a model that cannot be pruned is a sentence."""
+    loading.check(model.config, f"A {type(model).__name__}", type(model).__name__)
+    return loading.fitting(tokenizer, model.config.model_type)
+
+
+def _names(model: Any) -> tuple[str, ...]:
+    return tuple(str(model.config.id2label[index]) for index in range(model.config.num_labels))
+
+
+def _pair(text: Any) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(text)
+
+
+def _examples(data: Data, model: nn.Module) -> Examples:
+    """Checked examples of whatever kind of table."""
+    if isinstance(data, Examples):
+        return data
+    kind, where = kind_of(model), str(data) if isinstance(data, (str, Path)) else "data"
+    if isinstance(data, (str, Path)):
+        table = read_table(where)
+    elif isinstance(data, pd.DataFrame):
+        table = data.reset_index(drop=True)
+    else:
+        rows = [row if isinstance(row, Mapping) else dict(zip(_COLUMNS[len(row)], row, strict=True)) for row in map(_row, data)]
+        table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    source = Source(text_pair="text_pair" if "text_pair" in table else "")
+    chosen = columns(table, source, where, kind, labelled=False)
+    return examples(table, where, chosen, kind, _names(model))
+
+
+_COLUMNS = {1: ("text",), 2: ("text", "label"), 3: ("text", "text_pair", "label")}
+
+
+def _row(row: Any) -> Any:
+    return (row,) if isinstance(row, str) else row
+
+
+def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Model:
+    """A model as charts see it; its sparsity is what is realised."""
+    if model is dense:
+        return Model(job, label)
+    zeros = pd.DataFrame(sparsity_by_part(model))["sparsity"].mean()
+    return Model(job, label, label.lower(), float(zeros))
+
+
+def _identified(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """With the columns in front by which charts know whose rows they are."""
+    known = {"job": model.job, "label": model.label, "method": model.method, "sparsity": model.sparsity, "seed": model.seed}
+    own = {name: value for name, value in known.items() if name not in rows}
+    return pd.concat([pd.DataFrame(own, index=rows.index), rows], axis=1)

@@ -1,0 +1,108 @@
+"""The Python interface on small models: pruning in memory, comparing, running, and mistakes as sentences."""
+
+import os
+import subprocess
+import sys
+
+import fakes
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+import prune_core as pc
+from prune_core.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return tiny.model()
+
+
+def test_prunes_a_copy_and_leaves_the_model_alone(dense):
+    before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
+    pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm")
+    again = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
+    assert all(torch.equal(one, other) for one, other in zip(pruned.parameters(), again.parameters(), strict=True))
+    weight = pruned.bert.encoder.layer[0].output.dense.weight
+    assert float((weight == 0).float().mean()) == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize("family", ["roberta", "distilbert"])
+def test_pairs_labels_and_other_families(family):
+    model, pairs = tiny.model(family), list(zip(tiny.SENTENCES, reversed(tiny.SENTENCES), strict=True))
+    pruned = pc.prune(model, tiny.tokenizer(family), pairs, method="kwon", sparsity=0.5, labels=[i % 2 for i in range(len(pairs))])
+    data = [(*pair, i % 2) for i, pair in enumerate(pairs)]
+    rows = pc.compare(model, pruned, tiny.tokenizer(family), data).rows
+    assert rows["accuracy"]["n"].tolist() == [12, 12] and rows["prediction"]["pair"].notna().all()
+
+
+@pytest.mark.parametrize("kind", ["tuples", "table", "file"])
+def test_compare_takes_tables_files_and_tuples_and_says_what_came_out(dense, kind, tmp_path):
+    table = pd.DataFrame({"text": tiny.SENTENCES, "label": ["negative", "positive"] * 6})
+    dense.config.id2label = {0: "negative", 1: "positive"}
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    data = {"tuples": list(table.itertuples(index=False, name=None)), "table": table, "file": tmp_path / "mine.csv"}[kind]
+    pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="magnitude", sparsity=0.5)
+    measures = ["accuracy", "reconstruction", "drift", "cost"]
+    options = {"drift": {"umap": False, "neighbours": 3}, "cost": {"repeats": 3, "length": 16}}
+    result = pc.compare(dense, pruned, tiny.tokenizer(), data, measures, name="Half", options=options)
+    for name in measures:
+        assert set(result.rows[name]["job"]) == {0, 1} or name == "cost"
+        assert len(result.figure(name).data)
+    assert (result.rows["reconstruction"].query("job == 0")["total"] == 0).all()
+    assert "Half" in result.takeaway and "n = 12" in result.takeaway
+
+
+def test_attacks_are_a_measure_like_any_other(dense):
+    pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="magnitude", sparsity=0.5)
+    data = list(zip(tiny.SENTENCES, [0, 1] * 6, strict=True))
+    options = {"attack": {"recipes": "DeepWordBug", "examples": 3, "query_budget": 20}}
+    result = pc.compare(dense, pruned, tiny.tokenizer(), data, ["attack"], options=options)
+    assert len(result.rows["attack_example"]) == 6 and len(result.figure("attack").data)
+
+
+def test_runs_an_experiment_and_writes_nothing_unless_asked(tmp_path, monkeypatch, home):
+    fakes.install(monkeypatch.setattr)
+    try:
+        rows = pc.run(fakes.experiment())
+        kept = pc.run(fakes.experiment(), tmp_path / "kept")
+    finally:
+        fakes.remove()
+    assert set(rows) == {"prune", "draw"} and rows["draw"].equals(kept["draw"])
+    assert (tmp_path / "kept" / "checkpoint").exists() and not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda m, t: pc.prune(m, t, []), "no calibration texts"),
+        (lambda m, t: pc.prune(m, t, ["a"], method="akrr"), "Did you mean 'akr'"),
+        (lambda m, t: pc.prune(m, t, ["a"], sparsity=3), "between 0.0 and 0.99"),
+        (lambda m, t: pc.prune(m, t, ["a"], speed=3), "no option 'speed'"),
+        (lambda m, t: pc.prune(m.bert, t, ["a"]), "not a classifier"),
+        (lambda m, t: pc.compare(m, m, t, [("a", 7)]), "row 1, column 'label'"),
+        (lambda m, t: pc.compare(m, m, t, [("a", 1)], ["speed"]), "no 'speed'"),
+        (lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("drift"), "no table 'drift'"),
+        (lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("prediction"), "no chart of its own"),
+    ],
+)
+def test_mistakes_are_sentences(dense, wrong, said):
+    with pytest.raises(pc.PruneError, match=said):
+        wrong(dense, tiny.tokenizer())
+
+
+def test_importing_is_cheap_and_names_are_found():
+    code = "import sys, prune_core as pc; assert 'torch' not in sys.modules; pc.prune; assert 'transformers' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    with pytest.raises(AttributeError):
+        pc.nothing  # noqa: B018
+
+
+def test_the_example_runs(tmp_path):
+    environment = os.environ | {"EXAMPLE_SENTENCES": "12", "EXAMPLE_WRITE": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "examples" / "prune_in_memory.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "AKR" in done.stdout and "inherited" in done.stdout and (tmp_path / "reconstruction.html").is_file()
