@@ -43,7 +43,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     found = json.loads(options.out.read_text()) if options.out.is_file() else {}
     for task, folder in (pair.split("=", 1) for pair in options.checkpoints):
-        bench = Bench(options.data / task, folder, options.evaluation, options.max_length, options.attack, options.precision)
+        bench = Bench.of_folder(
+            options.data / task, folder, evaluation=options.evaluation, max_length=options.max_length, attack=options.attack,
+            precision=options.precision,
+        )  # fmt: skip
         for seed in range(options.seeds):
             for sparsity in options.sparsities:
                 for name in options.variants:

@@ -1,4 +1,4 @@
-"""A dense model and its evaluation sentences, on which the quality benchmarks judge pruned copies of it. Knows no command line."""
+"""A dense model and its examples: the one way in which benchmarks prune copies of it and score them. Knows no command line."""
 
 from __future__ import annotations
 
@@ -13,59 +13,86 @@ from typing import Any
 import numpy as np
 import torch
 
-from prune_core import data, encoders
-from prune_core.examples import Source
-from prune_core.experiment import seed_everything
+from prune_core.data import tasks, tokens
+from prune_core.data.examples import Examples, Source
+from prune_core.data.metrics import METRICS
 from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
+from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.plugins import Pair, Rows, build, quiet
-from prune_core.predict import probabilities
+from prune_core.models import devices, loading, replay
+from prune_core.models.predict import predict, probabilities
+from prune_core.models.timing import wait
+from prune_core.plugins import Rows, build, quiet
 
 RECIPE = "TextFooler (MiniLM)"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One task, a folder with train.parquet and validation.parquet or test.parquet, and its dense checkpoint."""
+    """One task as two files, and its dense checkpoint."""
 
-    folder: Path
+    evaluation_file: str
+    calibration_file: str
     checkpoint: str
-    evaluation: int = 1000  # sentences to judge by
+    evaluation: int = 1000  # examples to judge by, 0 = all
     max_length: int = 128
+    metric: str = ""  # the task's own without one
+    device: str = "cpu"
+    batch_size: int = 32  # of the calibration sample
     attack: int = 0  # of these, sentences to attack with RECIPE; 0 = none
     precision: str = "fp32"  # of the models under attack
+
+    @classmethod
+    def of_folder(cls, folder: Path, checkpoint: str, **others: Any) -> Bench:
+        """A folder with train.parquet, and validation.parquet or test.parquet."""
+        evaluation = next(path for name in ("validation", "test") if (path := folder / f"{name}.parquet").is_file())
+        return cls(str(evaluation), str(folder / "train.parquet"), checkpoint, **others)
 
     @cached_property
     def loaded(self) -> tuple[Any, Any]:
         """(dense model, tokenizer)."""
-        return encoders.load(self.checkpoint)
+        model, tokenizer = loading.load(self.checkpoint)
+        return model.to(devices.pick_device(self.device)), tokenizer
 
     @cached_property
-    def task(self) -> data.Task:
-        """All calibration sentences, and the evaluation sample."""
-        evaluation = next(path for name in ("validation", "test") if (path := self.folder / f"{name}.parquet").is_file())
-        source = Source(str(evaluation), calibration=str(self.folder / "train.parquet"))
-        return data.load(source, tuple(self.loaded[0].config.id2label.values())).sampled(0, self.evaluation, 0)
+    def task(self) -> tasks.Task:
+        """All calibration examples, and the evaluation sample."""
+        model = self.loaded[0]
+        source = Source(self.evaluation_file, calibration=self.calibration_file, metric=self.metric)
+        return tasks.load(source, tuple(model.config.id2label.values()), kind=replay.kind_of(model)).sampled(0, self.evaluation, 0)
 
     @cached_property
     def _dense(self) -> np.ndarray:
         return self._said(self.loaded[0])
 
-    def draw(self, sentences: int, seed: int) -> data.Examples:
-        """A sample of calibration sentences."""
-        return self.task.calibration.sample(sentences, seed, data.CALIBRATION_WORDS)
+    def draw(self, sentences: int, seed: int) -> Examples:
+        """A sample of calibration sentences, as an experiment draws it."""
+        return self.task.calibration.sample(sentences, seed, tokens.CALIBRATION_WORDS)
 
-    def figures(self, method: str, settings: Mapping[str, Any], sample: data.Examples) -> dict[str, Any]:
+    def pruned(self, method: str, settings: Mapping[str, Any], sample: Examples, seed: int = 0) -> tuple[Any, Rows, float]:
+        """(a pruned copy, the method's tables, seconds)."""
+        model, tokenizer = self.loaded
+        device = devices.device_of(model)
+        found = tokens.batches(tokenizer, sample, self.batch_size, self.max_length, device, labelled=sample.labels is not None)
+        batches, copied = [batch for batch, _ in found], copy.deepcopy(model)
+        devices.seed_everything(seed)
+        started = time.perf_counter()
+        rows = build(METHODS, method, settings).prune(copied, batches, quiet)
+        wait(device)
+        return copied, rows, time.perf_counter() - started
+
+    def score(self, model: Any) -> float:
+        """The task's own figure on the evaluation sample, times 100."""
+        said = predict(model, self.loaded[1], self.task.evaluation, 64, self.max_length).said
+        return 100 * METRICS[self.task.metric].compute(self.task.evaluation.labels or [], said)
+
+    def figures(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
         """Accuracy, mean KL divergence from dense, seconds to prune, and where asked for accuracy under attack with the
         sentences it held on; without a method, of the dense model."""
-        model, tokenizer = self.loaded
-        pruned, seconds = model, 0.0
+        pruned, seconds = self.loaded[0], 0.0
         if method:
-            batches = [batch for batch, _ in data.batches(tokenizer, sample, 32, self.max_length, torch.device("cpu"))]
-            pruned, started = copy.deepcopy(model), time.perf_counter()
-            build(METHODS, method, settings).prune(pruned, batches, quiet)
-            seconds = time.perf_counter() - started
+            pruned, _, seconds = self.pruned(method, settings, sample)
         said = self._said(pruned)
         found = {
             "accuracy": float((said.argmax(-1) == self.task.evaluation.labels).mean()),
@@ -78,9 +105,9 @@ class Bench:
         held = rows["attack_example"].sort_values("example")["outcome"] == "failed"
         return found | {"under_attack": float(rows["attack"]["under_attack"].iloc[0]), "held": held.tolist()}
 
-    def attacked(self, model: torch.nn.Module, task: data.Task, sentences: int, folder: Path | None = None) -> Rows:
+    def attacked(self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None) -> Rows:
         """The attack's tables for that many of the task's evaluation sentences; what is done is kept in the folder."""
-        seed_everything(0)
+        devices.seed_everything(0)
         attack = Attack(recipes=RECIPE, word_examples=sentences, time_budget=600, precision=self.precision)
         dense, tokenizer = self.loaded
         return attack.measure(Pair(dense, model, tokenizer, task, max_length=self.max_length, folder=folder), quiet)

@@ -21,9 +21,10 @@ import torch
 from scipy.stats import bootstrap
 
 from benchmarks.bench import Bench
-from prune_core import PruneError, data
+from prune_core import PruneError
+from prune_core.attacks.success_rates import successes
+from prune_core.data.examples import Examples
 from prune_core.formatting import percent, points
-from prune_core.robustness import successes
 
 KINDS = ("clean", "attacked", "mix")
 
@@ -45,7 +46,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.task, options.checkpoint, 1000, options.max_length, options.attack, "bf16")
+    bench = Bench.of_folder(
+        options.task, options.checkpoint, max_length=options.max_length, attack=options.attack, precision="bf16"
+    )
     flipped = attacked(bench, options)
     file = options.out / "figures.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
@@ -70,12 +73,12 @@ def attacked(bench: Bench, options: argparse.Namespace) -> pd.DataFrame:
     return flipped
 
 
-def calibration(flipped: pd.DataFrame, kind: str) -> data.Examples:
+def calibration(flipped: pd.DataFrame, kind: str) -> Examples:
     """The sentences as they were, as the attack left them, or every other one as it left them."""
     clean, changed = flipped["text"].tolist(), flipped["perturbed"].tolist()
     if kind == "mix":
         changed = [changed[index] if index % 2 else text for index, text in enumerate(clean)]
-    return data.Examples(clean if kind == "clean" else changed)
+    return Examples(clean if kind == "clean" else changed)
 
 
 def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:

@@ -11,19 +11,15 @@ what is scored is the shrunk model.
 from __future__ import annotations
 
 import argparse
-import copy
-import time
 
-import torch
-
-from prune_core import data, encoders
-from prune_core.examples import Source
+from benchmarks.bench import Bench
+from prune_core.data import tokens
+from prune_core.data.examples import Examples
+from prune_core.data.metrics import METRICS
 from prune_core.methods import METHODS
-from prune_core.metrics import METRICS
-from prune_core.plugins import build, quiet
-from prune_core.predict import predict
-from prune_core.shrink import shrink
-from prune_core.unitwise import UnitMethod
+from prune_core.models import devices
+from prune_core.models.shrink import shrink
+from prune_core.pruning.unitwise import UnitMethod
 
 UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 
@@ -31,34 +27,25 @@ UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
 def main() -> None:
     """A line for every method, sparsity and draw, and their means."""
     options = arguments()
-    device = encoders.pick_device(options.device)
-    model, tokenizer = encoders.load(options.checkpoint)
-    model.to(device)
-    labels, kind = tuple(model.config.id2label.values()), encoders.kind_of(model)
-    task = data.load(Source(options.task, calibration=options.calibration, metric=options.metric), labels, kind=kind)
-    task = task.sampled(0, options.evaluation, 0)
-    score = lambda model: figure(model, tokenizer, task, options)  # noqa: E731
-    draw = lambda size, seed: task.calibration.sample(size, seed, data.CALIBRATION_WORDS)  # noqa: E731  as an experiment does
-    length, many = (mean_length(tokenizer, some, options) for some in (task.evaluation, draw(1000, 0)))
+    bench = Bench(
+        options.task, options.calibration, options.checkpoint, options.evaluation, options.max_length, options.metric, options.device,
+        options.batch_size,
+    )  # fmt: skip
+    task = bench.task
+    length, many = (mean_length(bench.loaded[1], some, options) for some in (task.evaluation, bench.draw(1000, 0)))
     size = max(1, round(options.tokens / many))
     print(
-        f"{encoders.device_title(device)}; {METRICS[task.metric].title} on {len(task.evaluation)} examples of {length:.1f} tokens; "
-        f"calibration {size} rows (about {options.tokens} tokens), batch {options.batch_size}; dense {score(model):.2f}"
+        f"{devices.device_title(devices.pick_device(options.device))}; {METRICS[task.metric].title} on {len(task.evaluation)} examples of "
+        f"{length:.1f} tokens; calibration {size} rows (about {options.tokens} tokens), batch {options.batch_size}; "
+        f"dense {bench.score(bench.loaded[0]):.2f}"
     )
-    print(f"{'method':16}{'removed':>9}{'realised':>10}{'seconds':>9}{'score':>8}   each draw")
+    print(f"{'method':16}{'removed':>9}{'realised':>10}{'seconds':>9}{'score':>8}   each sample")
     for sparsity in options.sparsities:
         for name in options.methods:
             found = []
             for seed in range(options.seeds):
-                sample = draw(size, seed)
-                batches = [batch for batch, _ in data.batches(tokenizer, sample, options.batch_size, options.max_length, device, True)]
-                pruned = copy.deepcopy(model)
-                torch.manual_seed(seed)
-                started = time.perf_counter()
-                rows = build(METHODS, name, {"sparsity": sparsity, "length": length}).prune(pruned, batches, quiet)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                found.append((time.perf_counter() - started, score(shrink(pruned)), 1 - rows["budget"]["realised"].iloc[0]))
+                pruned, rows, spent = bench.pruned(name, {"sparsity": sparsity, "length": length}, bench.draw(size, seed), seed)
+                found.append((spent, bench.score(shrink(pruned)), 1 - rows["budget"]["realised"].iloc[0]))
             seconds, scores, removed = zip(*found, strict=True)
             mean = sum(scores) / len(scores)
             each = ", ".join(f"{value:.2f}" for value in scores)
@@ -83,15 +70,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def figure(model: torch.nn.Module, tokenizer: object, task: data.Task, options: argparse.Namespace) -> float:
-    """The task's own figure, times 100."""
-    said = predict(model, tokenizer, task.evaluation, 64, options.max_length).said
-    return 100 * METRICS[task.metric].compute(task.evaluation.labels or [], said)
-
-
-def mean_length(tokenizer: object, examples: data.Examples, options: argparse.Namespace) -> float:
+def mean_length(tokenizer: object, examples: Examples, options: argparse.Namespace) -> float:
     """Tokens per row."""
-    rows = data.encode(tokenizer, examples, options.max_length).inputs["input_ids"]
+    rows = tokens.encode(tokenizer, examples, options.max_length).inputs["input_ids"]
     return sum(map(len, rows)) / len(rows)
 
 
