@@ -1,0 +1,26 @@
+"""What the package asks for and what is pinned: the ranges of pyproject.toml admit exactly the tested set. wheel.sh installs it."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_ranges_and_pins_are_of_the_same_packages():
+    wanted = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    assert {Requirement(line).name.lower().replace("_", "-") for line in wanted} == set(pins())
+
+
+@pytest.mark.parametrize("line", [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])])
+def test_the_tested_version_is_within_the_range(line):
+    wanted = Requirement(line)
+    assert wanted.specifier.contains(pins()[wanted.name.lower().replace("_", "-")]), line
