@@ -54,7 +54,7 @@ def test_lists(capsys):
 
 
 def test_methods_are_listed_without_transformers():
-    code =  (
+    code = (
         "import sys; from prune_core.cli.arguments import main; "
         "main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
     )
