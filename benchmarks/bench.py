@@ -68,7 +68,8 @@ class Bench:
 
     def draw(self, sentences: int, seed: int) -> Examples:
         """A sample of calibration sentences, as an experiment draws it."""
-        return self.task.calibration.sample(sentences, seed, tokens.CALIBRATION_WORDS)
+        pool = self.task.calibration
+        return pool.sample(sentences, seed, tokens.long_enough(self.loaded[1], pool, tokens.LONG_ENOUGH))
 
     def pruned(self, method: str, settings: Mapping[str, Any], sample: Examples, seed: int = 0) -> tuple[Any, Rows, float]:
         """(a pruned copy, the method's tables, seconds)."""

@@ -41,7 +41,7 @@ def main() -> None:
     setting = Setting(device)
     model = setting.shape("BERT-base") if options.bert_base else model.to(device)
     pool = tasks.training_examples(Source(options.train), ("negative", "positive"))
-    examples = pool.sample(options.sentences, 0, tokens.CALIBRATION_WORDS)
+    examples = pool.sample(options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.LONG_ENOUGH))
     batches = [batch for batch, _ in tokens.batches(tokenizer, examples, options.batch_size, 128, device)]
     count = sum(int(batch["attention_mask"].sum()) for batch in batches)
     rate = matrix_rate(setting, torch.float32)

@@ -18,7 +18,8 @@ import torch
 
 from prune_core.attacks import success_rates
 from prune_core.cli.progress import PrintedProgress
-from prune_core.data.examples import Source, read_table
+from prune_core.data import tables
+from prune_core.data.examples import Source
 from prune_core.data.tasks import training_examples
 from prune_core.formatting import p_value, percent, points, seconds
 from prune_core.models import loading
@@ -83,7 +84,7 @@ def split(path: str, folder: Path) -> tuple[Source, Source]:
     """(training, held-out) files in the folder, written once."""
     files = [folder / name for name in ("train.parquet", "held-out.parquet")]
     if not all(file.is_file() for file in files):
-        table = read_table(path).drop_duplicates("sentence")
+        table = tables.read(path).rows.drop_duplicates("sentence")
         chosen = table[table["sentence"].str.split().str.len() >= WORDS].sample(HELD_OUT, random_state=0).index
         for file, part in zip(files, (table.drop(chosen), table.loc[chosen]), strict=True):
             part.to_parquet(file, index=False)

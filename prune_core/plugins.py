@@ -118,6 +118,7 @@ class Method(Options):
     """Prunes a model in place; every weight it removes is written as zero, shapes stay."""
 
     paper: ClassVar[str] = ""
+    labelled: ClassVar[bool] = False  # whether calibration sentences need labels
     sparsity: float = option(0.5, "Share of the encoder's weights to remove", low=0.0, high=0.99)
 
     @property

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from prune_core.data.examples import KINDS
 from prune_core.measures.accuracy import divergence
 from prune_core.methods.akr_plus import AKRPlus
 from prune_core.models import families, replay
@@ -18,16 +19,21 @@ from prune_core.pruning.layerwise import collect, stream
 def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -> tuple[torch.Tensor, torch.Tensor]:
     """(Σ Jᵀ(diag p − ppᵀ)J of a part of block 0 over all tokens, its trace for each token), with J the logits' Jacobian."""
     seen: list[torch.Tensor] = []
-    hook = replay.blocks(model)[0].linears[part].register_forward_hook(lambda _, __, output: seen.append(output))
+    stack = replay.blocks(model)
+    hook = stack[0].linears[part].register_forward_hook(lambda _, __, output: seen.append(output))
     x, padding = replay.embed(model, batch)
-    for block in replay.blocks(model):
-        x = block(x, padding)
+    for block in stack:
+        for _ in range(block.passes):
+            x = block.once(x, padding)
     hook.remove()
     logits = replay.head(model, x, padding)
-    J = torch.stack([torch.autograd.grad(logits[:, c].sum(), seen[0], retain_graph=True)[0] for c in range(logits.shape[1])])
     p = logits.detach().softmax(-1)[padding.mask.nonzero()[:, 0]]  # of each token's sentence
     middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
-    each = torch.einsum("cto,tcd,dtq->toq", J, middle, J)
+    passes = []
+    for output in seen:
+        J = torch.stack([torch.autograd.grad(logits[:, c].sum(), output, retain_graph=True)[0] for c in range(logits.shape[1])])
+        passes.append(torch.einsum("cto,tcd,dtq->toq", J, middle, J))
+    each = torch.cat(passes)
     return each.sum(0), each.diagonal(dim1=1, dim2=2).sum(-1)
 
 
@@ -39,7 +45,7 @@ def test_the_fisher_is_that_of_the_predictions(family: str) -> None:
         whole, of_tokens = by_hand(model, batch, part)
         expected = shrunk(whole / len(of_tokens))
         assert (first.outputs[part] - expected).norm() < 0.1 * expected.norm()
-        [weights] = first.tokens[[part in parts for parts in families.GROUPS].index(True)]
+        weights = torch.cat(first.tokens[[part in parts for parts in families.GROUPS].index(True)])
         torch.testing.assert_close(weights, 1 - TOKENS + TOKENS * of_tokens / of_tokens.mean(), atol=0.2, rtol=0.1)
         assert float(weights.mean()) == pytest.approx(1)
 
@@ -54,7 +60,7 @@ def test_a_token_that_weighs_two_counts_as_two() -> None:
         torch.testing.assert_close(getattr(one, name), getattr(two, name), atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_head_has_one(kind: str) -> None:
     found = fisher(tiny.model(kind=kind), tiny.calibration())
     assert len(found) == 2

@@ -1,6 +1,5 @@
 """What the process behind Inspect says: predictions, saliency, attention, attacks; how it is interrupted, and how it dies."""
 
-
 import io
 import json
 import sys
@@ -13,12 +12,11 @@ import tiny
 import torch
 
 from prune_core import PruneError
-from prune_core.attacks.victim import Victim
 from prune_core.models import loading, replay, saliency, shrink
+from prune_core.models.families import FAMILIES
 from prune_core.runs import asking
 from prune_core.runs.answering import Desk, Shelf
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert")
 TEXT, PAIR = "A fine, unpretentious film.", "Dull."
 SHELF = Shelf()  # one for all desks here: most of the time would go into loading tokenizers
 
@@ -135,7 +133,7 @@ def test_attention_is_hugging_faces(family):
     read = saliency.words(model, tokenizer, TEXT, PAIR)
     for block, weights in enumerate(model(**read.batch, output_attentions=True).attentions):
         x, mask = list(replay.hidden_states(model, read.batch))[block]
-        assert torch.allclose(replay.blocks(model)[block].attention_weights(x, mask), weights, atol=1e-5)
+        assert torch.allclose([block for _, block in replay.passed(model)][block].attention_weights(x, mask), weights, atol=1e-5)
         for head in (None, 2):
             found = saliency.attention(model, tokenizer, TEXT, PAIR, block, head)
             assert [sum(row) for row in found["weights"]] == pytest.approx([1.0] * len(read.names), abs=1e-3)
@@ -145,9 +143,9 @@ def test_attention_is_hugging_faces(family):
 
 def test_a_dead_head_is_gone_and_counts_in_no_mean():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    width = replay.blocks(model)[0].head_width
+    width = [block for _, block in replay.passed(model)][0].head_width
     with torch.no_grad():
-        replay.blocks(model)[1].linears["attention_output"].weight[:, width : 2 * width] = 0
+        [block for _, block in replay.passed(model)][1].linears["attention_output"].weight[:, width : 2 * width] = 0
     for each in (model, shrink.shrink(model)):
         found = [saliency.attention(each, tokenizer, TEXT, None, 1, head) for head in (None, 1, 2)]
         assert all(answer["heads"] == [0, 2, 3] and answer["of"] == 4 for answer in found)
@@ -204,6 +202,8 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
     second = attacking(folder, 1, "model")
     answers = io.StringIO()
     said = lambda: [json.loads(line) for line in answers.getvalue().splitlines()]  # noqa: E731
+    from prune_core.attacks.victim import Victim
+
     asked_all, logits = threading.Event(), Victim.logits
 
     def held(self, texts):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from importlib.util import find_spec
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -46,7 +47,13 @@ def pruned(family="bert", kind="classification", losses=("", ""), seed=0):
 
 @torch.no_grad()
 def logits(model, family="bert"):
-    return [torch.stack([out[name] for name in out if "logits" in name]) for batch in tiny.calibration(family) for out in [model(**batch)]]
+    """Of every batch; of a span's ends those at real tokens, as what DeBERTa says of padding hangs on padding."""
+    found = []
+    for batch in tiny.calibration(family):
+        out = model(**batch)
+        said = torch.stack([out[name] for name in out if "logits" in name])
+        found.append(said.masked_fill(batch["attention_mask"] == 0, 0) if "start_logits" in out else said)
+    return found
 
 
 def close(one, two):
@@ -75,9 +82,11 @@ def test_the_same_logits_from_less(family, kind, losses):
     heads, neurons = dead_units(model)
     assert dead_units(small) == (0, 0)
     batch = tiny.calibration(family)[0]
-    assert torch.allclose(small(**batch)[0], model(**batch)[0], rtol=0, atol=1e-5)  # with gradients too
-    # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias
-    gone = heads * (4 * 32 * 8 + 3 * 8) + neurons * (2 * 32 + 1)
+    real = batch["attention_mask"] if kind == "span" else 1
+    assert torch.allclose(small(**batch)[0] * real, model(**batch)[0] * real, rtol=0, atol=1e-5)  # with gradients too
+    # a head of 8 has 4 matrices 32 x 8 and 3 biases of 8; a neuron two vectors of 32 and a bias, a gated one three and none
+    bare = family == "modernbert"
+    gone = heads * (4 * 32 * 8 + (0 if bare else 3 * 8)) + neurons * (3 * 32 if bare else 2 * 32 + 1)
     assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small.parameters()) == gone > 0
     for batch in tiny.calibration(family):
         for (x, _), (y, _) in zip(replay.hidden_states(small, batch), replay.hidden_states(model, batch), strict=True):
@@ -87,7 +96,8 @@ def test_the_same_logits_from_less(family, kind, losses):
 def test_a_sublayer_that_lost_everything_runs_no_kernel():
     small, batch = shrink(pruned(losses=LOSSES["all"])), tiny.calibration()[0]
     with torch.no_grad(), torch.autograd.profiler.profile(use_kineto=False) as profile:
-        replay.block_modules(small)[0](torch.randn(2, 5, 32))
+        own, place = replay.block_modules(small)[0]
+        own[place](torch.randn(2, 5, 32))
     ran = {event.key for event in profile.key_averages()}
     assert "aten::native_layer_norm" in ran and not any(word in name for name in ran for word in ("mm", "gelu", "attention"))
     assert small(**batch).logits.isfinite().all()
@@ -110,12 +120,12 @@ def test_a_fresh_process_loads_every_folder(folders):
         "from test_shrink import close, logits\n"
         "for folder in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    model, _ = prune_core.load(folder)\n"
-        "    print(folder.name, close(logits(model, folder.name.split('-')[0]), torch.load(folder / 'expected.pt')))"
+        "    print(folder.name, close(logits(model, folder.name.rsplit('-', 1)[0]), torch.load(folder / 'expected.pt')))"
     )
     found = subprocess.run([sys.executable, "-c", code, str(folders)], cwd=ROOT / "tests", capture_output=True, text=True,
                            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})  # fmt: skip
     lines = found.stdout.splitlines()
-    assert len(lines) == 8 and all(line.endswith(" True") for line in lines), found.stderr[-2000:]
+    assert len(lines) == 2 * len(families.FAMILIES) and all(line.endswith(" True") for line in lines), found.stderr[-2000:]
 
 
 def test_a_copy_and_a_second_save_stay_what_they_were(folders, tmp_path):
@@ -159,7 +169,7 @@ def test_a_folder_that_contradicts_itself_is_a_sentence(folders, tmp_path, harm)
     model, tokenizer = loading.load(str(folders / "bert-classification"))
     loading.save(model, tokenizer, tmp_path)
     harm(tmp_path)
-    with pytest.raises(PruneError, match="do not agree on what was cut; export it again"):
+    with pytest.raises(PruneError, match="do not agree on what was cut; export it again|cut short"):
         loading.load(str(tmp_path))
 
 
@@ -225,7 +235,7 @@ def test_cost_refuses_what_the_model_cannot_take():
     assert replay.longest(tiny.model("roberta")) == 129  # positions count from behind the padding index
 
 
-@pytest.mark.parametrize("family, kind", zip(families.FAMILIES, KINDS * 2, strict=True))  # an export takes five seconds
+@pytest.mark.parametrize("family, kind", zip(families.FAMILIES, cycle(KINDS), strict=False))  # an export takes five seconds
 def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = folders / f"{family}-{kind}"
@@ -233,8 +243,9 @@ def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     assert {given.name for given in session.get_inputs()} == set(tiny.tokenizer(family).model_input_names)
     for batch, expected in zip(tiny.calibration(family), torch.load(folder / "expected.pt"), strict=True):
-        found = session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})
-        np.testing.assert_allclose(np.stack(found), expected.numpy(), rtol=0, atol=1e-4)
+        found = np.stack(session.run(None, {name: tensor.numpy() for name, tensor in batch.items()}))
+        real = batch["attention_mask"].numpy() if kind == "span" else 1
+        np.testing.assert_allclose(found * real, expected.numpy(), rtol=0, atol=1e-4)
 
 
 def test_onnx_of_the_full_shape(tmp_path):

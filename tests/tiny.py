@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    AlbertConfig,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     BertConfig,
+    CamembertConfig,
+    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
     RobertaConfig,
+    XLMRobertaConfig,
 )
 
 from prune_core.data.examples import Examples
@@ -33,12 +40,37 @@ SENTENCES = [
     "Quiet, patient and in the end quite devastating in what it chooses to leave out.",
     "If you like this sort of thing, you will like this sort of thing more than most.",
 ]
+TAGS = ("O", "B-PER", "I-PER")
 SIZES = {"num_labels": 2, "vocab_size": 30522, "pad_token_id": 0}
 WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 130}
 CONFIGS = {
     "bert": lambda: BertConfig(**SIZES, **WIDE),
     "roberta": lambda: RobertaConfig(**SIZES, **WIDE),
     "electra": lambda: ElectraConfig(**SIZES, **WIDE, embedding_size=16),
+    "xlm-roberta": lambda: XLMRobertaConfig(**SIZES, **WIDE),
+    "camembert": lambda: CamembertConfig(**SIZES, **WIDE),
+    "mpnet": lambda: MPNetConfig(**SIZES, **WIDE),
+    "albert": lambda: AlbertConfig(**SIZES, **{**WIDE, "num_hidden_layers": 4}, num_hidden_groups=2, embedding_size=16),
+    "deberta-v2": lambda: DebertaV2Config(
+        **SIZES,
+        **WIDE,
+        relative_attention=True,
+        pos_att_type=["c2p", "p2c"],
+        share_att_key=True,
+        position_buckets=8,
+        position_biased_input=False,
+        norm_rel_ebd="layer_norm",
+        type_vocab_size=0,
+    ),
+    "modernbert": lambda: ModernBertConfig(
+        **SIZES,
+        **WIDE,
+        global_attn_every_n_layers=2,
+        local_attention=8,
+        cls_token_id=101,
+        sep_token_id=102,
+        reference_compile=False,
+    ),
     "distilbert": lambda: DistilBertConfig(**SIZES, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=130),
 }
 
@@ -47,12 +79,18 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
     """A random model of that family and kind; its weights are wide enough for predictions to differ between sentences."""
     torch.manual_seed(seed)
     config = CONFIGS[family]()
-    config.num_labels = 1 if kind == "regression" else 2
-    made = (AutoModelForQuestionAnswering if kind == "span" else AutoModelForSequenceClassification).from_config(config)
+    config.num_labels = 1 if kind == "regression" else len(TAGS) if kind == "token" else 2
+    if kind == "multilabel":
+        config.problem_type = "multi_label_classification"
+    if kind == "token":
+        config.id2label = dict(enumerate(TAGS))
+    heads = {"span": AutoModelForQuestionAnswering, "token": AutoModelForTokenClassification}
+    made = heads.get(kind, AutoModelForSequenceClassification).from_config(config)
     with torch.no_grad():
         for _, _, linear in replay.linears(made):
             linear.weight.mul_(8)
-            linear.bias.normal_(0, 0.1)
+            if linear.bias is not None:
+                linear.bias.normal_(0, 0.1)
     return made.eval()
 
 
@@ -61,10 +99,15 @@ def tokenizer(family: str = "bert") -> AutoTokenizer:
     return loading.fitting(AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), family)
 
 
-def examples(copies: int = 1) -> Examples:
+def examples(copies: int = 1, kind: str = "classification") -> Examples:
     """The sentences with labels that alternate."""
     texts = SENTENCES * copies
-    return Examples(texts, labels=[i % 2 for i in range(len(texts))])
+    right = {
+        "multilabel": [[i % 2, 1] for i in range(len(texts))],
+        "token": [[place % 3 for place, _ in enumerate(text.split(" "))] for text in texts],
+        "regression": [float(i % 5) for i in range(len(texts))],
+    }
+    return Examples(texts, labels=right.get(kind, [i % 2 for i in range(len(texts))]), kind=kind)
 
 
 def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, torch.Tensor]]:

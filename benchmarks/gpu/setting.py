@@ -80,7 +80,7 @@ class Setting:
         """The demo checkpoint on the CPU with its tokenizer; with `tiny` its first block alone, which answers something too."""
         model, tokenizer = loading.load("demo")
         if self.tiny:
-            modules = replay.block_modules(model)
+            modules, _ = replay.block_modules(model)[0]
             del modules[1:]
             model.config.num_hidden_layers = 1
         return model, tokenizer

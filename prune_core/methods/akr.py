@@ -48,9 +48,7 @@ class AKR(LayerwiseMethod):
         "auto", "Adaptive weights make up for what the residual stream lacks, too (not in the paper); auto: for patterns, and from 80% on",
         choices=("auto", "on", "off"),
     )  # fmt: skip
-    fisher: bool = option(
-        False, "Count an error by what it does to the prediction, by the gradients of the dense model (not in the paper)"
-    )
+    fisher: bool = option(False, "Count an error by what it does to the prediction, by the gradients of the dense model (not in the paper)")
     bias: bool = option(True, "Fit the biases too")
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
@@ -113,12 +111,13 @@ class AKR(LayerwiseMethod):
 
     def _refit(self, linear: nn.Linear, x: Tensor, x_hat: Tensor) -> None:
         raw = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=len(x))
-        stats = raw.centred() if self.bias else raw
+        fits_bias = self.bias and linear.bias is not None
+        stats = raw.centred() if fits_bias else raw
         moves = (stats.diagonal > ROUNDING * raw.diagonal).to(x)  # an input that is the same in every sentence tells a fit nothing
         assert stats.cross is not None, "given above"
         stats = replace(stats, gram=stats.gram * torch.outer(moves, moves), cross=stats.cross * moves)
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
-        if self.bias:
+        if fits_bias:
             linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, stats))
         linear.weight.copy_(weight)
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..models.devices import device_of
-from ..models.replay import Padding, head, hidden_states, kind_of
-from ..models.units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
+from ..models.replay import Padding, head, hidden_states, kind_of, reads
+from ..models.units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option
 from ..plugins import Batch, Report, Rows, option, part_of
 from ..pruning.layerwise import Stream, damping_option, stream
 from ..pruning.solvers import damped
@@ -68,6 +68,7 @@ class KPrune(UnitMethod):
             found = plan.search(rankings)
             kept = rankings[0].kept(found.groups[0])
             damping = pass_on(sub, kept, dense, pruned, self.refit if self.tune else None)
+            gauge.follow(place, sub)
             facts = {"predictive": knowledge[0][0], "representational": knowledge[0][1], "score": scores[0]}
             plan.settle(sub, kept, damping, threshold=found.threshold, **facts)
         report(1.0, "pruned")
@@ -140,24 +141,32 @@ class Gauge:
 
         Below the first sub-layer nothing is pruned, so student = teacher and predictive knowledge is 0.
         """
-        subs = self.subs[place:]
+        lower = int(self.subs[place].block.passes > 1 and self.subs[place].kind == "neuron")  # a shared block is passed from its start
+        subs = self.subs[place - lower :]
         found = [torch.zeros(2, sub.output.in_features, device=device_of(self.model)) for sub in subs]
         for i, (x, padding) in enumerate(zip(pruned.inputs, pruned.paddings, strict=True)):
-            x, real, energies = padding.unpack(x.to(self.dtype)), padding.mask.flatten().to(self.dtype), []
-            seen = lambda a: energies.append((real @ a.flatten(0, 1).square()).float())  # noqa: B023, E731
+            x, real = padding.unpack(x.to(self.dtype)), padding.mask.flatten().to(self.dtype)
+
+            def seen(at: int, a: Tensor) -> None:
+                found[at][1] += (real @ a.flatten(0, 1).square()).float()  # noqa: B023
+
             if place == 0:
                 self.teacher.append(logits(self.model, forward(subs, x, padding, seen), padding))
-            else:
-                loss = partial(self._loss, self.teacher[i])
-                for known, gradient in zip(found, mask_gradients(subs, x, padding, loss, self.reads, seen), strict=True):
-                    known[0] += (gradient.float() / BATCH).square().sum(0) / 2
-            for known, energy in zip(found, energies, strict=True):
-                known[1] += energy
+                continue
+            loss = partial(self._loss, self.teacher[i])
+            for known, gradient in zip(found, mask_gradients(subs, x, padding, loss, self.reads, seen), strict=True):
+                known[0] += (gradient.float() / BATCH).square().sum(0) / 2
         sentences, tokens = sum(len(padding.mask) for padding in pruned.paddings), sum(map(len, pruned.inputs))
         for sub, known in zip(subs, found, strict=True):
             known[0] /= sentences
             known[1] *= sub.output.weight.float().square().mean(0) / tokens
-        return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)]
+        return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)][lower:]
+
+    @torch.no_grad()
+    def follow(self, place: int, sub: Sublayer) -> None:
+        """Where its other passes are still to come, a shared sub-layer's knowledge is that beside what was pruned."""
+        if sub.block.passes > 1:
+            self.subs[place].output.weight.copy_(sub.output.weight)
 
     def _loss(self, teacher: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
         return divergence(self.model, logits(self.model, hidden, padding), teacher, self.method.temperature).sum()
@@ -170,9 +179,11 @@ def answers(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """(sentences,) what the student's predictions lack of the teacher's."""
+    """(sentences,), or (tokens,) where every token has a label: what the student's predictions lack of the teacher's."""
     if kind_of(model) == "regression":
         return (student - teacher).square().flatten(1).sum(1)
+    if kind_of(model) == "multilabel":  # a coin a label
+        student, teacher = (torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher))
     student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
     apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
     return temperature**2 * apart.reshape(len(apart), -1).mean(1)  # of a span's start and end, the mean

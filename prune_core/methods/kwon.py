@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from ..models.replay import Padding, embed, kind_of
-from ..models.units import frozen, gradient_dtype, logits, mask_gradients, precision_option, reads
+from ..models.replay import Padding, embed, kind_of, reads
+from ..models.units import frozen, gradient_dtype, logits, mask_gradients, precision_option
 from ..plugins import Batch, Report, Rows, option, part_of
 from ..pruning.layerwise import damping_option, stream
 from ..pruning.solvers import damped
@@ -31,6 +31,7 @@ class Kwon(UnitMethod):
     title = "Kwon et al."
     summary = "Removes heads and neurons that the task loss minds least, and rescales the others; needs labels"
     paper = "Kwon et al., A Fast Post-Training Pruning Framework for Transformers, NeurIPS 2022"
+    labelled = True
     rearrange: bool = option(True, "Swap units within a sub-layer where the Fisher information of pairs says so")
     tune: bool = option(True, "Rescale the survivors towards the dense model's outputs, sub-layer by sub-layer")
     precision: str = precision_option()
@@ -90,6 +91,10 @@ def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding
     found = logits(model, hidden, padding)
     if kind_of(model) == "regression":
         return F.mse_loss(found.squeeze(-1), labels, reduction="sum")
+    if kind_of(model) == "multilabel":
+        return F.binary_cross_entropy_with_logits(found, labels, reduction="sum")
+    if kind_of(model) == "token":
+        return F.cross_entropy(found, padding.pack(labels[..., None])[:, 0], reduction="sum")  # which leaves out IGNORED, -100
     ends = 2 if kind_of(model) == "span" else 1  # of a span: the mean of start and end
     return F.cross_entropy(found.flatten(0, -2), labels.flatten(), reduction="sum") / ends
 

@@ -17,11 +17,15 @@ from .replay import NEVER
 ANSWER_TOKENS = 30  # the official baselines' longest answer
 
 
+# what logits say: one of the labels, any number of them, or a score
+SHARES = {"classification": lambda logits: logits.softmax(-1), "multilabel": Tensor.sigmoid, "regression": lambda logits: logits}
+
+
 class Predictions(NamedTuple):
     """What a model says of every example, in the examples' order."""
 
-    said: list[Any]  # class numbers, scores, or answer texts ("" for none)
-    probabilities: list[list[float]]  # of every label; of the answer chosen, for spans; empty lists for scores
+    said: list[Any]  # class numbers, 1 or 0 for every label, a class number for every word, scores, or answer texts ("" for none)
+    probabilities: list[list[float]]  # of every label; of what is said, for spans and words; empty lists for scores
 
 
 def predict(
@@ -30,9 +34,13 @@ def predict(
     """The model's answers, whatever its kind."""
     if examples.kind == "span":
         return answers(model, tokenizer, examples, batch_size, max_length, report)
+    if examples.kind == "token":
+        return tags(model, tokenizer, examples, batch_size, max_length, report)
     found = outputs(model, tokenizer, examples, batch_size, max_length, report)
     if examples.kind == "regression":
         return Predictions(found[:, 0].tolist(), [[] for _ in found])
+    if examples.kind == "multilabel":
+        return Predictions((found > 0.5).astype(int).tolist(), found.tolist())
     return Predictions(found.argmax(-1).tolist(), found.tolist())
 
 
@@ -45,12 +53,12 @@ def probabilities(
 
 @torch.no_grad()
 def outputs(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report) -> np.ndarray:
-    """(examples, labels) probabilities of a classifier, or (examples, 1) scores; the report counts finished examples."""
+    """(examples, labels) probabilities of each label, or (examples, 1) scores; the report counts finished examples."""
     found: list[Tensor] = []
     order: list[int] = []
     for batch, indices in batches(tokenizer, examples, batch_size, max_length, device_of(model)):
         logits = model(**batch).logits.float()
-        found.append(logits.softmax(-1) if examples.kind == "classification" else logits)
+        found.append(SHARES[examples.kind](logits))
         order += indices
         report(len(order) / len(examples), f"predicted {len(order)} of {len(examples)}")
     out = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
@@ -60,9 +68,27 @@ def outputs(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max
 
 
 @torch.no_grad()
-def answers(
-    model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report = quiet
-) -> Predictions:
+def tags(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report = quiet) -> Predictions:
+    """A label for every word, by its first token; a word that was cut off or has none gets the label of nothing, O or the first."""
+    features = encode(tokenizer, examples, max_length)
+    assert features.words is not None, "words have first tokens"
+    nothing = next((index for index, name in model.config.id2label.items() if name == "O"), 0)
+    said = [[nothing] * len(text.split(" ")) for text in examples.texts]
+    sure = [[1.0] * len(own) for own in said]
+    done = 0
+    for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
+        shares, labels = (each.tolist() for each in model(**batch).logits.float().softmax(-1).max(-1))
+        for row, own_shares, own_labels in zip(rows, shares, labels, strict=True):
+            for word, share, label in zip(features.words[row], own_shares, own_labels, strict=False):
+                if word is not None:
+                    said[row][word], sure[row][word] = label, share
+        done += len(rows)
+        report(done / len(features), f"predicted {done} of {len(features)}")
+    return Predictions(said, sure)
+
+
+@torch.no_grad()
+def answers(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report = quiet) -> Predictions:
     """The best span of every question over all windows of its context; "" where no answer scores higher and is allowed."""
     features = encode(tokenizer, examples, max_length)
     best = np.full(len(examples), -np.inf)

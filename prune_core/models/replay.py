@@ -1,21 +1,21 @@
-"""The only file that knows Hugging Face encoder layouts: load, save, blocks, linears, block replay.
+"""Blocks, replayed: every family's block is its six Linears, two norms and an activation, and one replay serves them all.
 
-BERT, DistilBERT, RoBERTa and ELECTRA share one post-norm block, so a block is its six Linears, two LayerNorms and an
-activation, and one replay serves all four on every transformers version. Knows nothing of pruning or of tasks.
+Where things are and how a family attends stands in families/. Knows nothing of pruning or of tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..plugins import Batch
-from .families import GROUPS, PARTS, layout
+from .families import GROUPS, PARTS, attended, layout
+
+CUT = "prunescope"  # in a shrunk model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, indices in the full shape
 
 
 class Padding(NamedTuple):
@@ -44,25 +44,62 @@ class Padding(NamedTuple):
 
 
 class Block:
-    """One transformer block, replayed stage by stage: stage g takes the input of GROUPS[g] to the input of the next."""
+    """One transformer block, replayed stage by stage: stage g takes the input of GROUPS[g] to the input of the next.
 
-    def __init__(self, model: nn.Module, module: nn.Module):
-        spec = layout(model)
-        self.linears: dict[str, nn.Linear] = {
-            part: attrgetter(path)(module) for part, path in zip(PARTS, spec.parts, strict=True)
-        }
+    Its Linears are the model's own, or views of rows of one that holds several; what is written into them in place is written
+    into the model. Where blocks are shared, it is passed `passes` times in a row.
+    """
+
+    def __init__(self, model: nn.Module, module: nn.Module, index: int = 0, heads: Sequence[int] | None = None):
+        spec, config = layout(model), _config(model)
+        self.spec, self.module, self.passes = spec, module, spec.passes(config)
+        self.context = spec.context(model, index)
+        self.head_width = config.hidden_size // getattr(config, spec.heads)
+        self.linears: dict[str, nn.Linear] = {part: attrgetter(path)(module) for part, path in zip(PARTS, spec.parts, strict=True)}
+        self.fused = self.linears["query"] if spec.parts[0] == spec.parts[1] else None
+        if self.fused is not None:
+            self.linears |= dict(zip(GROUPS[0], _thirds(self.fused), strict=True))
+        own = dict(module.named_modules())
+        self.more = {path.split(".")[-1]: own[path] for path in spec.more_rows if path in own}
         self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
         self.activation = attrgetter(spec.activation)(module)
-        config: Any = model.config
-        self.head_width = config.hidden_size // getattr(config, spec.heads)
+        # the heads' numbers in the full shape, for what the model keeps a head outside of the block
+        self.head_numbers = list(range(self.heads)) if heads is None else list(heads)
 
     @property
     def heads(self) -> int:
         """How many there are: fewer in a shrunk model, or none."""
         return self.linears["query"].out_features // self.head_width
 
+    @property
+    def neurons(self) -> int:
+        """How many there are; a gated one has two rows of the first matrix."""
+        return self.linears["ffn_out"].in_features
+
+    def split(self, x: Tensor) -> Tensor:
+        """(…, tokens, heads * head width) -> (…, heads, tokens, head width)."""
+        return x.unflatten(-1, (self.heads, self.head_width)).transpose(-2, -3)
+
+    def enter(self, x: Tensor, group: int = 0) -> Tensor:
+        """What GROUPS[group], the first of a sub-layer, reads of the residual stream: normed where the norm comes first."""
+        if not self.spec.pre_norm:
+            return x
+        return (self.norm1 if group == 0 else self.norm2)(x)
+
+    def leave(self, total: Tensor, group: int) -> Tensor:
+        """The residual stream behind GROUPS[group], the last of a sub-layer: normed where the norm comes last."""
+        if self.spec.pre_norm:
+            return total
+        return (self.norm1 if group == 1 else self.norm2)(total)
+
+    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, in one product where one matrix holds them."""
+        if self.fused is not None:
+            return self.fused(x).chunk(3, dim=-1)
+        return tuple(self.linears[part](x) for part in GROUPS[0])
+
     def attend(self, x: Tensor, padding: Padding) -> Tensor:
-        """Packed block input (real tokens, width) -> packed context, the input of the attention output."""
+        """Packed input of the attention (real tokens, width) -> packed context, the input of the attention output."""
         if not self.heads:
             return x.new_empty(len(x), 0)
         q, k, v = (padding.unpack(self.linears[part](x)) for part in GROUPS[0])
@@ -70,44 +107,84 @@ class Block:
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Padded queries, keys and values -> context, (sentences, tokens, heads * head width) each; mask as torch takes it."""
-        q, k, v = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        q, k, v = map(self.split, (q, k, v))
+        return attended(self.spec.scores(self, q, k, mask), v).transpose(1, 2).flatten(2)
 
     def attention_weights(self, x: Tensor, padding: Padding) -> Tensor:
         """Packed block input -> what each token's context is made of: (sentences, heads, tokens, tokens), rows sum to 1."""
-        q, k = (padding.unpack(self.linears[part](x)) for part in ("query", "key"))
-        q, k = (x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2) for x in (q, k))
-        scores = q @ k.transpose(-1, -2) / self.head_width**0.5
-        return scores.masked_fill(~padding.mask[:, None, None, :], -torch.inf).softmax(-1)
+        q, k = (self.split(padding.unpack(self.linears[part](self.enter(x)))) for part in ("query", "key"))
+        query, key, scale, bias = self.spec.scores(self, q, k, padding.mask[:, None, None, :])
+        assert bias is not None, "there is a mask"
+        products = query @ key.transpose(-1, -2) * scale
+        products = products.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else products + bias
+        return products.softmax(-1)
+
+    def activated(self, x: Tensor) -> Tensor:
+        """Output of the first feed-forward matrix -> input of the second."""
+        if not self.spec.gated:
+            return self.activation(x)
+        x, gate = x.chunk(2, dim=-1)
+        return self.activation(x) * gate
 
     def stage(self, group: int, inputs: Tensor, residual: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
-        """(input of GROUPS[group], residual) -> the same of the next group; after the last, of the next block."""
+        """(input of GROUPS[group], residual) -> the same of the next group; after the last, the residual stream twice."""
         if group == 0:
-            return self.attend(inputs, padding), inputs
+            return self.attend(inputs, padding), residual
         if group == 1:
-            a = self.norm1(self.linears["attention_output"](inputs) + residual)
-            return a, a
+            a = self.leave(self.linears["attention_output"](inputs) + residual, group)
+            return self.enter(a, 2), a
         if group == 2:
-            return self.activation(self.linears["ffn_in"](inputs)), residual
-        y = self.norm2(self.linears["ffn_out"](inputs) + residual)
+            return self.activated(self.linears["ffn_in"](inputs)), residual
+        y = self.leave(self.linears["ffn_out"](inputs) + residual, group)
         return y, y
 
-    def __call__(self, x: Tensor, padding: Padding) -> Tensor:
-        """Packed block input -> packed block output, (tokens, width) each."""
-        inputs, residual = x, x
+    def once(self, x: Tensor, padding: Padding) -> Tensor:
+        """Packed block input -> packed output of one pass, (tokens, width) each."""
+        inputs, residual = self.enter(x), x
         for group in range(len(GROUPS)):
             inputs, residual = self.stage(group, inputs, residual, padding)
-        return inputs
+        return residual
 
 
-def block_modules(model: nn.Module) -> nn.ModuleList:
-    """The modules that hold the blocks, from the bottom; who cuts blocks replaces them here."""
-    return attrgetter(layout(model).blocks)(model)
+def _config(model: Any) -> Any:
+    return model.config
+
+
+def _thirds(fused: nn.Linear) -> list[nn.Linear]:
+    """Query, key and value of a matrix that holds them below each other, as views of it."""
+    size = fused.out_features // 3
+    rows = [slice(third * size, (third + 1) * size) for third in range(3)]
+    return [view(fused.weight[own], None if fused.bias is None else fused.bias[own]) for own in rows]
+
+
+def view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A Linear of these; a new one would draw its first weights by lot."""
+    linear = nn.Linear(1, 1, bias=bias is not None, device="meta")
+    linear.out_features, linear.in_features = weight.shape
+    linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return linear
+
+
+def block_modules(model: nn.Module) -> list[tuple[nn.ModuleList, int]]:
+    """(list, place) of every module that holds a block, from the bottom; who cuts blocks replaces them there."""
+    spec = layout(model)
+    found = attrgetter(spec.blocks)(model)
+    if spec.within:
+        return [(getattr(group, spec.within), 0) for group in found]
+    return [(found, place) for place in range(len(found))]
 
 
 def blocks(model: nn.Module) -> list[Block]:
-    """The encoder's blocks from the bottom."""
-    return [Block(model, module) for module in block_modules(model)]
+    """The encoder's distinct blocks from the bottom."""
+    kept = getattr(model.config, CUT, {}).get("heads")
+    return [Block(model, own[place], index, kept and kept[index]) for index, (own, place) in enumerate(block_modules(model))]
+
+
+def passed(model: nn.Module) -> list[tuple[int, Block]]:
+    """(its number, block) of every pass, in the order of the forward pass."""
+    return [(index, block) for index, block in enumerate(blocks(model)) for _ in range(block.passes)]
 
 
 def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
@@ -118,52 +195,77 @@ def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
 
 
 def kind_of(model: Any) -> str:
-    """What the model's head answers with: "classification" (a label), "regression" (a score) or "span" (an answer's ends)."""
-    if type(model).__name__.endswith("ForQuestionAnswering"):
+    """What the model's head answers with, a key of examples.KINDS."""
+    made = type(model).__name__
+    if made.endswith("ForQuestionAnswering"):
         return "span"
+    if made.endswith("ForTokenClassification"):
+        return "token"
+    if getattr(model.config, "problem_type", None) == "multi_label_classification":
+        return "multilabel"
     return "regression" if model.config.num_labels == 1 else "classification"
 
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """The Linears behind the encoder (pooler, classifier), in the order of the forward pass."""
-    paths = ("qa_outputs",) if kind_of(model) == "span" else layout(model).head_linears
+    spec, kind = layout(model), kind_of(model)
+    paths = {"span": spec.span_linears, "token": spec.token_linears}.get(kind, spec.head_linears)
     return [(path, attrgetter(path)(model)) for path in paths]
 
 
 def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
     """(hidden states of the real tokens, packed: (tokens, width); where they are) before block 0."""
-    base: Any = getattr(model, layout(model).base)
-    kinds = {"token_type_ids": batch["token_type_ids"]} if "token_type_ids" in batch else {}
+    spec = layout(model)
+    base: Any = getattr(model, spec.base)
+    kinds = {"token_type_ids": batch["token_type_ids"]} if spec.token_types and "token_type_ids" in batch else {}
     hidden = base.embeddings(input_ids=batch["input_ids"], **kinds)
-    if hasattr(base, "embeddings_project"):  # ELECTRA's small sizes embed narrower than they think
-        hidden = base.embeddings_project(hidden)
+    narrow = attrgetter(spec.narrow)(base) if spec.narrow and _has(base, spec.narrow) else None
     padding = Padding.of(batch["attention_mask"])
-    return padding.pack(hidden), padding
+    return padding.pack(hidden if narrow is None else narrow(hidden)), padding
+
+
+def _has(module: Any, path: str) -> bool:
+    """Whether there is such a submodule: ELECTRA's large sizes embed as wide as they think."""
+    return path in dict(module.named_modules())
 
 
 NEVER = -1e4  # a logit whose softmax is 0 in every precision, and whose differences are finite
 
 
 def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
-    """Packed final hidden states -> logits (sentences, labels); for spans (sentences, 2, tokens), start and end."""
-    if kind_of(model) == "span":
-        return padding.unpack(model.qa_outputs(hidden), NEVER).transpose(1, 2)
-    return layout(model).head(model, padding.unpack(hidden))
+    """Packed final hidden states -> logits (sentences, labels); for spans (sentences, 2, tokens), start and end; for token
+    labels (real tokens, labels)."""
+    spec, kind = layout(model), kind_of(model)
+    if spec.final_norm:
+        hidden = attrgetter(spec.final_norm)(getattr(model, spec.base))(hidden)
+    if kind == "span":
+        return padding.unpack(spec.of_ends(model, hidden), NEVER).transpose(1, 2)
+    if kind == "token":
+        return spec.of_tokens(model, hidden)
+    return spec.head(model, padding.unpack(hidden), padding.mask)
+
+
+def reads(model: Any) -> int | None:
+    """How many first tokens the head looks at; None for all."""
+    return None if kind_of(model) in ("span", "token") or layout(model).reads_all(model.config) else 1
 
 
 @torch.no_grad()
 def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padding]]:
-    """(packed hidden states, where they are) before block 0 and after every block."""
+    """(packed hidden states, where they are) before block 0 and behind every pass of a block."""
     x, padding = embed(model, batch)
     yield x, padding
-    for block in blocks(model):
-        x = block(x, padding)
+    for _, block in passed(model):
+        x = block.once(x, padding)
         yield x, padding
 
 
-def longest(model: nn.Module) -> int:
+def longest(model: Any) -> int:
     """The most tokens a text may have; RoBERTa counts positions from behind its padding index."""
-    positions = getattr(model, layout(model).base).embeddings.position_embeddings
+    spec = layout(model)
+    if told := spec.longest(model.config):
+        return told
+    positions = getattr(model, spec.base).embeddings.position_embeddings
     return positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
 
 

@@ -15,8 +15,13 @@ from torch import Tensor
 from ..errors import PruneError
 from ..plugins import Batch
 from .devices import device_of
-from .replay import blocks, hidden_states, kind_of, longest
-from .shrink import KEY, alive
+from .replay import hidden_states, kind_of, longest, passed
+from .shrink import alive
+
+UNEXPLAINED = {
+    "span": "It finds answers in a text: an answer has two ends",
+    "token": "It labels every word: there are as many answers as words",
+}
 
 
 class Words(NamedTuple):
@@ -56,8 +61,8 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
     how much the logit moves with the embedding at all. Simonyan, Vedaldi and Zisserman 2014, arXiv 1312.6034; Shrikumar
     and others 2016, arXiv 1605.01713.
     """
-    if kind_of(model) == "span":
-        raise PruneError("It finds answers in a text: an answer has two ends, and no one logit to explain. Look at its attention.")
+    if kind_of(model) in UNEXPLAINED:
+        raise PruneError(f"{UNEXPLAINED[kind_of(model)]}, and no one logit to explain. Look at its attention.")
     read = words(model, tokenizer, text, pair)
     rest = {name: tensor for name, tensor in read.batch.items() if name != "input_ids"}
     x = model.get_input_embeddings()(read.batch["input_ids"]).detach().requires_grad_()
@@ -83,13 +88,12 @@ def attention(
     A word of several pieces pays with their mean and gets their sum. Indices count from 0 in the unpruned shape; without a
     block it is the last. `heads` are those left in the block, of `of`; `weights` are None where the head is gone, or all are.
     """
-    read, all_blocks = words(model, tokenizer, text, pair), blocks(model)
+    read, all_blocks = words(model, tokenizer, text, pair), [own for _, own in passed(model)]
     block = len(all_blocks) - 1 if block is None else block
     own = all_blocks[block]
-    numbers = getattr(model.config, KEY)["heads"][block] if hasattr(model.config, KEY) else list(range(own.heads))
     left = alive(own).heads
-    heads = [numbers[place] for place in left]
-    of = own.norm1.weight.numel() // own.head_width
+    heads = [own.head_numbers[place] for place in left]
+    of = model.config.hidden_size // own.head_width
     answer = {"words": read.names, "block": block, "blocks": len(all_blocks), "heads": heads, "of": of, "weights": None}
     if not heads or head is not None and head not in heads:
         return answer

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from .families import GROUPS
+from .replay import CUT as KEY
 from .replay import Block, block_modules, blocks
-
-KEY = "prunescope"  # in config.json: {"heads": [[...] per block], "neurons": [[...] per block]}, indices in the full shape
 
 
 class Units(NamedTuple):
@@ -59,23 +58,28 @@ def refuse_shrunk(model: Any, checkpoint: str) -> None:
 @torch.no_grad()
 def cut(model: Any, kept: Sequence[Units]) -> None:
     """Leave only these units of every block, in place, and write them into the config."""
-    modules = block_modules(model)
-    for index, (heads, neurons) in enumerate(kept):
-        small = ShrunkBlock(model, modules[index])
-        linears, width = small.block.linears, small.block.head_width
-        columns = [head * width + i for head in heads for i in range(width)]
-        for part in GROUPS[0]:
-            _keep_outputs(linears[part], columns)
-        _keep_inputs(linears["attention_output"], columns)
-        _keep_outputs(linears["ffn_in"], neurons)
-        _keep_inputs(linears["ffn_out"], neurons)
-        modules[index] = small
+    size = outputs_of_a_block(model)
+    for index, ((own, place), (heads, neurons)) in enumerate(zip(block_modules(model), kept, strict=True)):
+        original = own[place]
+        block = Block(model, original, index, heads)
+        columns = [head * block.head_width + i for head in heads for i in range(block.head_width)]
+        parts = block.linears
+        if (fused := block.fused) is not None:
+            _keep_outputs(fused, [row + third * fused.out_features // 3 for third in range(3) for row in columns])
+        else:
+            for linear in [*(parts[part] for part in GROUPS[0]), *block.more.values()]:
+                _keep_outputs(linear, columns)
+        _keep_inputs(parts["attention_output"], columns)
+        _keep_outputs(parts["ffn_in"], neurons + [block.neurons + row for row in neurons] if block.spec.gated else neurons)
+        _keep_inputs(parts["ffn_out"], neurons)
+        own[place] = ShrunkBlock(model, original, index, heads, size)
     setattr(model.config, KEY, {"heads": [units.heads for units in kept], "neurons": [units.neurons for units in kept]})
 
 
 def _keep_outputs(linear: nn.Linear, rows: list[int]) -> None:
     linear.weight = nn.Parameter(linear.weight[rows])
-    linear.bias = nn.Parameter(linear.bias[rows])
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias[rows])
     linear.out_features = len(rows)
 
 
@@ -88,32 +92,53 @@ class ShrunkBlock(nn.Module):
     """Stands in the place of the family's own block, with its submodules under their names, and runs only what is left.
 
     The modules around it differ in what they pass on (head masks, caches) and expect back between families and versions
-    of transformers: of the first only hidden states and mask matter here, the second is found out by asking the original.
+    of transformers: of the first only hidden states and mask matter here, the second is found out by asking a whole block.
     """
 
-    def __init__(self, model: nn.Module, original: nn.Module):
+    def __init__(self, model: nn.Module, original: nn.Module, index: int, heads: Sequence[int], outputs: int):
         super().__init__()
         for name, module in original.named_children():
             self.add_module(name, module)
-        self.block = Block(model, self)
-        weight = self.block.linears["query"].weight
-        self.gives_tuple = isinstance(original(weight.new_zeros(1, 1, weight.shape[1])), tuple)
+        for name in ("attention_type", "layer_type"):  # what the encoder around it may look at
+            if hasattr(original, name):
+                setattr(self, name, getattr(original, name))
+        self.block = Block(model, self, index, heads)
+        self.outputs = outputs
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor | tuple[Tensor]:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor | tuple[Tensor | None, ...]:
         """(sentences, tokens, width) -> the same; where a sub-layer lost everything, its bias is all that it says."""
-        block = self.block
-        query, key, value, attention_output, ffn_in, ffn_out = block.linears.values()
+        block, hidden, mask = self.block, hidden_states, attention_mask  # under the names by which some families pass them
+        attention_output, ffn_in, ffn_out = (block.linears[part] for part in ("attention_output", "ffn_in", "ffn_out"))
         if mask is not None and mask.dim() == 2:  # (sentences, tokens), 1 for a real one
-            mask = mask[:, None, None, :].bool()
-        elif mask is not None and mask.is_floating_point():  # added to the scores, 0 for a real one
-            mask = mask == 0
-        said = attention_output.bias
+            mask = mask[:, None, None, :]
+        if mask is not None:  # floats are added to the scores, 0 for a real one; of all queries' rows one tells which keys are real
+            mask = (mask == 0 if mask.is_floating_point() else mask.bool()).any(-2, keepdim=True)
+        seen, said = block.enter(hidden), attention_output.bias
         if block.heads:
-            said = attention_output(block.attention(query(hidden), key(hidden), value(hidden), mask))
-        hidden = block.norm1(said + hidden)
-        said = ffn_out(block.activation(ffn_in(hidden))) if ffn_out.in_features else ffn_out.bias
-        hidden = block.norm2(said + hidden)
-        return (hidden,) if self.gives_tuple else hidden
+            query, key, value = block.projected(seen)
+            said = attention_output(block.attention(query, key, value, mask))
+        hidden = block.leave(hidden if said is None else said + hidden, 1)
+        seen, said = block.enter(hidden, 2), ffn_out.bias
+        if block.neurons:
+            said = ffn_out(block.activated(ffn_in(seen)))
+        hidden = block.leave(hidden if said is None else said + hidden, 3)
+        return (hidden, *[None] * (self.outputs - 1)) if self.outputs else hidden
+
+
+@torch.no_grad()
+def outputs_of_a_block(model: Any) -> int:
+    """How long the tuple is that a block of this family and version gives; 0 where it gives hidden states alone."""
+    own, place = block_modules(model)[0]
+    sizes: list[int] = []
+    hook = own[place].register_forward_hook(lambda _, __, output: sizes.append(len(output) if isinstance(output, tuple) else 0))
+    try:
+        ids = torch.ones(1, 2, dtype=torch.long, device=next(model.parameters()).device)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        hook.remove()
+    return sizes[0]
 
 
 def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> None:

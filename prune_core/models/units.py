@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..plugins import option
 from .families import GROUPS
-from .replay import Block, Padding, blocks, head, kind_of
+from .families.layout import plain
+from .replay import Block, Padding, blocks, head, view
 from .shrink import alive
 
 KINDS = ("head", "neuron")
@@ -31,6 +32,11 @@ class Sublayer:
     block: Block
 
     @property
+    def group(self) -> int:
+        """Of GROUPS, the one that reads the sub-layer's input."""
+        return 2 * KINDS.index(self.kind)
+
+    @property
     def part(self) -> str:
         """The Linear that sums the units up, by name."""
         return "attention_output" if self.kind == "head" else "ffn_out"
@@ -43,7 +49,7 @@ class Sublayer:
     @property
     def own(self) -> dict[str, nn.Linear]:
         """The Linears whose rows belong to the units, as the output's columns do, by name."""
-        return {part: self.block.linears[part] for part in GROUPS[2 * KINDS.index(self.kind)]}
+        return {part: self.block.linears[part] for part in GROUPS[self.group]} | (self.block.more if self.kind == "head" else {})
 
     @property
     def units(self) -> int:
@@ -55,34 +61,49 @@ class Sublayer:
         """Columns of one unit."""
         return self.output.in_features // self.units
 
+    @property
+    def rows_a_unit(self) -> int:
+        """Rows of each own matrix for a column of the output: two of a gated neuron."""
+        return 2 if self.kind == "neuron" and self.block.spec.gated else 1
+
     def cost(self, length: float) -> float:
-        """FLOPs of one unit for a sentence of that many tokens (K-prune, appendix: 8·d·d_h·s + 4·s²·d_h; 4·s·d)."""
+        """FLOPs of one unit for a sentence of that many tokens, in all passes (K-prune, appendix: 8·d·d_h·s + 4·s²·d_h; 4·s·d; of
+        a gated neuron, which has three vectors, half as much again)."""
         d = self.output.out_features
-        return 8 * d * self.width * length + 4 * length**2 * self.width if self.kind == "head" else 4 * length * d
+        one = 8 * d * self.width * length + 4 * length**2 * self.width if self.kind == "head" else 2 * length * d * (1 + self.rows_a_unit)
+        return one * self.block.passes
 
     def features(self, x: Tensor, padding: Padding, first: int | None = None) -> Tensor:
         """Sub-layer input (…, d) -> input of the output projection (…, columns); packed, or padded and then of the first tokens."""
+        seen = self.block.enter(x, self.group)
         if x.dim() == 2:
-            return self.block.stage(2 * KINDS.index(self.kind), x, x, padding)[0]
-        seen = x[:, :first].contiguous()
+            return self.block.stage(self.group, seen, x, padding)[0]
+        some = seen[:, :first].contiguous()
         if self.kind == "neuron":
-            return self.block.activation(self.own["ffn_in"](seen))
-        query, key, value = (linear(part) for linear, part in zip(self.own.values(), (seen, x, x), strict=True))
+            return self.block.activated(self.block.linears["ffn_in"](some))
+        query, key, value = (self.block.linears[part](y) for part, y in zip(GROUPS[0], (some, seen, seen), strict=True))
+        if self.block.spec.scores is not plain:  # whose positions count: all queries, of which the first are taken
+            whole = query if first is None else self.block.linears["query"](seen)
+            return self.block.attention(whole, key, value, padding.mask[:, None, None, :])[:, :first]
         if x.device.type == "cpu":
             return _attention(query, key, value, padding.mask, self.width)
         return self.block.attention(query, key, value, padding.mask[:, None, None, :])
 
     def close(self, features: Tensor, x: Tensor) -> Tensor:
-        """The sub-layer's output, before its norm: (tokens, d)."""
+        """The residual stream behind the sub-layer, before a norm that comes last: (tokens, d)."""
         return self.output(features) + x
 
     def norm(self, total: Tensor) -> Tensor:
         """What comes after `close`: the next sub-layer's input."""
-        return (self.block.norm1 if self.kind == "head" else self.block.norm2)(total)
+        return self.block.leave(total, self.group + 1)
 
     def columns(self, kept: Tensor) -> Tensor:
         """(units,) -> (columns,), both bool."""
         return kept.repeat_interleave(self.width)
+
+    def by_column(self, weight: Tensor) -> Tensor:
+        """(rows, d) of an own matrix -> (columns of the output, d for each row that belongs to one)."""
+        return weight.unflatten(0, (self.rows_a_unit, -1)).transpose(0, 1).flatten(1)
 
     def by_unit(self, values: Tensor) -> Tensor:
         """(..., columns) -> (..., units): the mean over each unit's columns."""
@@ -91,8 +112,12 @@ class Sublayer:
     def only(self, kept: Tensor) -> Sublayer:
         """The sub-layer of these units alone, with Linears of its own."""
         columns, block = self.columns(kept), copy.copy(self.block)
-        small = {part: _linear(linear.weight[columns], linear.bias[columns]) for part, linear in self.own.items()}
-        block.linears = {**block.linears, **small, self.part: _linear(self.output.weight[:, columns], self.output.bias)}
+        rows = columns.repeat(self.rows_a_unit)
+        small = {part: view(linear.weight[rows], None if linear.bias is None else linear.bias[rows]) for part, linear in self.own.items()}
+        block.more = {name: small.pop(name) for name in self.block.more} if self.kind == "head" else self.block.more
+        if self.kind == "head":
+            block.head_numbers = [number for number, stays in zip(self.block.head_numbers, kept.tolist(), strict=True) if stays]
+        block.linears = {**block.linears, **small, self.part: view(self.output.weight[:, columns], self.output.bias)}
         return replace(self, block=block)
 
     @torch.no_grad()
@@ -102,9 +127,11 @@ class Sublayer:
         if weight is not None:
             self.output.weight[:, columns] = weight
         self.output.weight[:, ~columns] = 0
+        rows = ~columns.repeat(self.rows_a_unit)
         for linear in self.own.values():  # what a dead unit computes goes nowhere
-            linear.weight[~columns] = 0
-            linear.bias[~columns] = 0
+            linear.weight[rows] = 0
+            if linear.bias is not None:
+                linear.bias[rows] = 0
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, width: int) -> Tensor:
@@ -116,17 +143,20 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, width: i
     return (scores.softmax(-1) @ v).to(query.dtype).transpose(1, 2).flatten(2)
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A Linear of these; a new one would draw its first weights by lot."""
-    linear = nn.Linear(1, 1, device="meta")
-    linear.out_features, linear.in_features = weight.shape
-    linear.weight, linear.bias = (nn.Parameter(values, requires_grad=False) for values in (weight, bias))
-    return linear
-
-
 def sublayers(model: nn.Module) -> list[Sublayer]:
     """All sub-layers from the bottom, attention and feed-forward alternating."""
     return [Sublayer(index, kind, block) for index, block in enumerate(blocks(model)) for kind in KINDS]
+
+
+def unrolled(subs: Sequence[Sublayer]) -> list[int]:
+    """Indices of the sub-layers in the order of the forward pass: those of a shared block as often as it is passed."""
+    path: list[int] = []
+    place = 0
+    while place < len(subs):
+        own = range(place, place + (2 if subs[place].kind == "head" else 1))
+        path += [*own] * (subs[place].block.passes if len(own) == 2 else 1)
+        place += len(own)
+    return path
 
 
 def flops(model: nn.Module, length: float) -> tuple[float, float]:
@@ -139,12 +169,15 @@ def flops(model: nn.Module, length: float) -> tuple[float, float]:
     return left, whole
 
 
-def forward(subs: Sequence[Sublayer], x: Tensor, padding: Padding, seen: Callable[[Tensor], None]) -> Tensor:
+Seen = Callable[[int, Tensor], None]  # index of the sub-layer, its features of a pass
+
+
+def forward(subs: Sequence[Sublayer], x: Tensor, padding: Padding, seen: Seen) -> Tensor:
     """Final hidden states from the first one's padded input; `seen` is shown every sub-layer's features on the way."""
-    for sub in subs:
-        a = sub.features(x, padding)
-        seen(a)
-        x = sub.norm(sub.close(a, x))
+    for place in unrolled(subs):
+        a = subs[place].features(x, padding)
+        seen(place, a)
+        x = subs[place].norm(subs[place].close(a, x))
     return x
 
 
@@ -154,9 +187,9 @@ def mask_gradients(
     padding: Padding,
     loss: Callable[[Tensor, Padding], Tensor],
     reads: int | None,
-    seen: Callable[[Tensor], None] | None = None,
+    seen: Seen | None = None,
 ) -> list[Tensor]:
-    """The loss's gradients for masks of ones on each sub-layer's features, (sentences, columns) each.
+    """The loss's gradients for masks of ones on each sub-layer's features, (sentences, columns) each; of shared ones over all passes.
 
     x is the first one's padded input; `loss` takes final padded hidden states and where they are real, of the first `reads` tokens.
     Nothing below the first features is differentiated, no weight, and in the last block no token that the loss cannot see.
@@ -164,39 +197,41 @@ def mask_gradients(
     too. Features and gradients are reduced as soon as they are there: a pass over memory that is out of the cache again
     costs as much as a matrix product.
     """
-    found: list[Tensor] = [x] * len(subs)
+    found: list[Tensor | None] = [None] * len(subs)
 
     def watch(place: int, a: Tensor) -> None:
         features = a.detach()
-        a.register_hook(lambda gradient: found.__setitem__(place, (features * gradient).sum(1)))
 
-    whole = x
-    for place, sub in enumerate(subs):
-        first = reads if sub.block is subs[-1].block else None
+        def add(gradient: Tensor) -> None:
+            own, before = (features * gradient).sum(1), found[place]
+            found[place] = own if before is None else before + own
+
+        a.register_hook(add)
+
+    whole, path = x, unrolled(subs)
+    for step, place in enumerate(path):
+        sub = subs[place]
+        first = reads if step >= len(path) - 2 else None  # in the last block
         with torch.enable_grad():
             a = sub.features(x, padding, first)
-            if place == 0:
+            if step == 0:
                 bottom = a.requires_grad_()
             watch(place, a)
             x = sub.norm(sub.close(a, x[:, :first]))
         if seen is not None:
             with torch.no_grad():
                 features = sub.features(whole, padding) if first else a.detach()
-                seen(features)
+                seen(place, features)
                 whole = sub.norm(sub.close(features, whole)) if first else x
     with torch.enable_grad():
         torch.autograd.grad(loss(x, padding.first(reads)), bottom)
-    return found
+    assert all(each is not None for each in found), "every sub-layer is on the path"
+    return found  # type: ignore[return-value]
 
 
 def logits(model: nn.Module, hidden: Tensor, padding: Padding) -> Tensor:
     """Of padded final hidden states in any precision, by the model's own head in its own."""
     return head(model, padding.pack(hidden).float(), padding)
-
-
-def reads(model: nn.Module) -> int | None:
-    """How many first tokens the head looks at; None for all."""
-    return None if kind_of(model) == "span" else 1
 
 
 def frozen(model: nn.Module, dtype: torch.dtype) -> list[Sublayer]:

@@ -31,7 +31,7 @@ class Fisher:
     """Of one block."""
 
     outputs: Mapping[str, Tensor]  # part -> G (outputs, outputs), mean over tokens
-    tokens: Sequence[list[Tensor] | None]  # of each group, of each batch: (tokens,) weights whose mean is 1
+    tokens: Sequence[list[Tensor] | None]  # of each group, of each batch and pass: (tokens,) weights whose mean is 1
 
     def of(self, part: str) -> Outputs | None:
         """What errors of that part are worth; None where all are alike."""
@@ -57,6 +57,7 @@ def fisher(model: nn.Module, batches: Sequence[Batch], report: Report = quiet, p
     A G for each Linear is as large as its outputs squared: 0.6 GB in all for BERT-base, 2.1 GB for BERT-large.
     """
     stack = blocks(model)
+    order = [index for index, block in enumerate(stack) for _ in range(block.passes)]  # of the passes
     grams: list[dict[str, Tensor]] = [{} for _ in stack]
     tokens: list[list[list[Tensor]]] = [[[] for _ in GROUPS] for _ in stack]
     dice = torch.Generator().manual_seed(0)
@@ -65,36 +66,39 @@ def fisher(model: nn.Module, batches: Sequence[Batch], report: Report = quiet, p
         squares = torch.zeros(())
         for gradients in _gradients(model, stack, batch, probes, dice):
             found = [gradients[start : start + len(PARTS)] for start in range(0, len(gradients), len(PARTS))]
-            for gram, of_block in zip(grams, found, strict=True):
+            for index, of_block in zip(order, found, strict=True):
+                gram = grams[index]
                 for part, g in zip(PARTS, of_block, strict=True):
                     gram[part] = gram.get(part, 0) + g.T @ g
             squares = squares + torch.stack([torch.stack([g.square().sum(-1) for g in of_block]) for of_block in found])
-        for block, of_block in enumerate(squares):  # (parts, tokens)
+        for block, of_block in zip(order, squares, strict=True):  # (parts, tokens)
             for group, parts in enumerate(GROUPS):
                 tokens[block][group].append(of_block[[PARTS.index(part) for part in parts]].sum(0))
     return [_normed(gram, of_tokens, probes) for gram, of_tokens in zip(grams, tokens, strict=True)]
 
 
-def _gradients(
-    model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator
-) -> Iterator[Sequence[Tensor]]:
+def _gradients(model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator) -> Iterator[Sequence[Tensor]]:
     """For each probe, the gradient (tokens, outputs) at the output of every part of every block, in order."""
     outputs: list[Tensor] = []
-    linears = [block.linears[part] for block in stack for part in PARTS]
+    linears = [block.linears[part] for block in stack for part in PARTS]  # a hook runs in every pass
     hooks = [linear.register_forward_hook(lambda _, __, output: outputs.append(output)) for linear in linears]
     try:
         with torch.enable_grad():
             x, padding = embed(model, batch)
             x = x.detach().requires_grad_()
             for block in stack:
-                x = block(x, padding)
+                for _ in range(block.passes):
+                    x = block.once(x, padding)
             logits = head(model, x, padding)
     finally:
         for hook in hooks:
             hook.remove()
     for _ in range(probes):
         probe = torch.randint(0, 2, logits.shape, generator=dice).to(logits) * 2 - 1
-        if kind_of(model) != "regression":  # its score has a Fisher of 1; others one of diag(p) − ppᵀ, which is E uuᵀ here
+        if kind_of(model) == "multilabel":  # each label a coin of its own
+            p = logits.detach().sigmoid()
+            probe = (p * (1 - p)).sqrt() * probe
+        elif kind_of(model) != "regression":  # a score has a Fisher of 1; others one of diag(p) − ppᵀ, which is E uuᵀ here
             p = logits.detach().softmax(-1)
             probe = p.sqrt() * probe
             probe = probe - p * probe.sum(-1, keepdim=True)
@@ -102,7 +106,7 @@ def _gradients(
 
 
 def _normed(grams: dict[str, Tensor], tokens: list[list[Tensor]], probes: int) -> Fisher:
-    """Means over tokens; weights whose mean is 1."""
+    """Means over tokens, in every pass; weights whose mean is 1."""
     count = sum(map(len, tokens[0]))
     outputs = {part: shrunk(gram / (count * probes)) for part, gram in grams.items()}
     means = [torch.cat(batches).mean().clamp_min(torch.finfo(torch.float32).tiny) for batches in tokens]

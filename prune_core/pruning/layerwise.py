@@ -7,8 +7,9 @@ Knows nothing of how a method chooses or fits weights.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import pandas as pd
@@ -27,6 +28,7 @@ from .masks import WeightMethod
 from .moments import Outputs, Stats, adaptive_weight
 from .solvers import refit
 
+ONTO_RESIDUAL = (1, 3)  # groups whose outputs are added to a residual that is not their own input
 REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
 
 
@@ -107,10 +109,17 @@ class Stream:
         self.paddings = [padding for _, padding in states]
         self.inputs = [x for x, _ in states]  # input of the current group, (tokens, width) each
         self.residuals = self.inputs
+        self.shared: list[Tensor] = []  # what unitwise.py keeps of a block that is passed several times
 
     def twin(self) -> Stream:
         """A second stream from the same states; nothing is written in place, so they share memory until they part."""
         return Stream(list(zip(self.inputs, self.paddings, strict=True)))
+
+    def enter(self, block: Block) -> None:
+        """Turn the residual stream into the input of the block's first group: nothing to do where norms come last."""
+        if block.spec.pre_norm:
+            self.residuals = list(self.inputs)
+            self.inputs = [block.enter(x) for x in self.inputs]
 
     def advance(self, block: Block, group: int) -> None:
         """Push every batch through one stage of the block."""
@@ -128,7 +137,9 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     return Stream([embed(model, batch) for batch in batches])
 
 
-def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, weights: Sequence[Tensor] | None = None) -> Stats:
+def collect(
+    needs: Collection[str], pruned: Stream, dense: Stream | None, weights: Sequence[Tensor] | None = None, onto_residual: bool = False
+) -> Stats:  # fmt: skip
     """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same.
 
     `weights`, (tokens,) for each batch with a mean of 1, say how much each token counts.
@@ -141,12 +152,14 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, weight
         for x in pruned.inputs:
             gram += x.float().square().sum(0)
         return Stats(gram, tokens=sum(map(len, pruned.inputs)))
-    stats = Stats(zeros(width, width), total=zeros(width), dense_total=zeros(width))
+    stats = Stats(
+        zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sum(len(each.mask) for each in pruned.paddings)
+    )
     if dense is not None:
         stats.cross = zeros(width, width)
         if "dense_gram" in needs:
             stats.dense_gram = zeros(width, width)
-        if "carry" in needs and pruned.residuals[0] is not first:  # the output goes onto a residual that is not this input itself
+        if "carry" in needs and onto_residual:
             outputs = pruned.residuals[0].shape[-1]
             stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
     counts = lambda x, i: x if weights is None else x * weights[i][:, None]  # noqa: E731
@@ -184,21 +197,14 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     worth = fisher(model, batches, report) if "fisher" in method.needs else [ALL_ALIKE] * len(stack)
     sparsities = _sparsities(method, stack, pruned.twin(), worth, report)
     for index, block in enumerate(stack):
-        ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
-        for group, parts in enumerate(GROUPS):
-            report((index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}")
-            same = index == 0 and group == 0
-            stats = collect(method.needs, ahead or pruned, None if same else dense, worth[index].tokens[group])
-            for path in filter(None, (dense, ahead)):
-                path.advance(block, group)  # with the dense weights, which the next lines replace
-            for part in parts:
-                own = replace(method, sparsity=sparsities[index][part], allocation="uniform")
-                watch.mark()
-                rows.append({"block": index, "part": part, **_solve(own, block.linears[part], stats, worth[index].of(part))})
-                watch.mark()
-            last = index == len(stack) - 1 and group == len(GROUPS) - 1
-            if not last or dense is not None:
-                pruned.advance(block, group)
+        own = [replace(method, sparsity=sparsities[index][part], allocation="uniform") for part in PARTS]
+        solve = partial(_solve, block=block, methods=dict(zip(PARTS, own, strict=True)), worth=worth[index], watch=watch)
+        say = lambda group, parts: report(  # noqa: E731
+            (index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}"  # noqa: B023
+        )  # fmt: skip
+        walk = _walk_block if block.passes == 1 else _walk_shared
+        for of_group in walk(method, block, pruned, dense, worth[index], solve, say, index == 0):
+            rows += [{"block": index, **row} for row in of_group]
         worth[index] = ALL_ALIKE  # its matrices are not needed any more
     if dense is not None:
         report(1.0, "refitting what lies behind the encoder")
@@ -211,6 +217,66 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
          "seconds": seconds}
         for row, count, (_, _, linear), seconds in found
     ]  # fmt: skip
+
+
+Solve = Callable[[Sequence[str], Stats], list[dict[str, Any]]]
+
+
+def _walk_block(
+    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, worth: Fisher, solve: Solve,
+    say: Callable[[int, Sequence[str]], None], same: bool,
+) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
+    """Group by group; `same`: both streams are still one. Rows of each group."""
+    for path in filter(None, (dense, pruned)):
+        path.enter(block)
+    ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
+    for group, parts in enumerate(GROUPS):
+        say(group, parts)
+        stats = collect(method.needs, ahead or pruned, None if same and group == 0 else dense, worth.tokens[group], group in ONTO_RESIDUAL)
+        for path in filter(None, (dense, ahead)):
+            path.advance(block, group)  # with the dense weights, which the next line replaces
+        yield solve(parts, stats)
+        pruned.advance(block, group)
+
+
+def _walk_shared(
+    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, worth: Fisher, solve: Solve,
+    say: Callable[[int, Sequence[str]], None], same: bool,
+) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
+    """A block that is passed several times: the inputs of all passes through the dense weights count, and it is pruned once."""
+    ahead, sums = pruned.twin(), list[Stats]()
+    for turn in range(block.passes):
+        for path in filter(None, (dense, ahead)):
+            path.enter(block)
+        for group, parts in enumerate(GROUPS):
+            say(group, parts)
+            counts = worth.tokens[group]
+            own = None if counts is None else counts[turn :: block.passes]
+            stats = collect(method.needs, ahead, None if same else dense, own, group in ONTO_RESIDUAL)
+            sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
+            for path in filter(None, (dense, ahead)):
+                path.advance(block, group)
+    for parts, stats in zip(GROUPS, sums, strict=True):
+        yield solve(parts, stats)
+    for _ in range(block.passes):
+        pruned.enter(block)
+        for group in range(len(GROUPS)):
+            pruned.advance(block, group)
+
+
+def _solve(
+    parts: Sequence[str], stats: Stats, block: Block, methods: Mapping[str, LayerwiseMethod], worth: Fisher, watch: Stopwatch
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Prune the parts of one group; a row each."""
+    rows = []
+    also = block.spec.also_read(block) if parts == GROUPS[0] and stats.gram.dim() else None
+    read = stats if also is None else stats.with_rows(also, stats.sentences)
+    for part in parts:
+        watch.mark()
+        seen = read if part in ("query", "key") else stats
+        rows.append({"part": part, **_solve_one(methods[part], block.linears[part], seen, worth.of(part))})
+        watch.mark()
+    return rows
 
 
 def _sparsities(
@@ -226,19 +292,30 @@ def _sparsities(
     curves, sizes = [], []
     for index, block in enumerate(stack):
         report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
-        for group, parts in enumerate(GROUPS):
-            H, _, _ = collect({"gram"}, dense, None, worth[index].tokens[group]).centred().damped(REFIT_DAMPING)
+        sums: list[Stats] = []
+        for turn in range(block.passes):
+            dense.enter(block)
+            for group in range(len(GROUPS)):
+                counts = worth[index].tokens[group]
+                stats = collect({"gram"}, dense, None, None if counts is None else counts[turn :: block.passes])
+                sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
+                dense.advance(block, group)
+        for parts, stats in zip(GROUPS, sums, strict=True):
+            H, _, _ = stats.centred().damped(REFIT_DAMPING)
             curves += [curve(block.linears[part].weight.float(), H, kept, worth[index].outputs.get(part)) for part in parts]
             sizes += [block.linears[part].weight.numel() for part in parts]
-            dense.advance(block, group)
     shares = by_error(curves, kept, sizes, method.sparsity)
     return [dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True)) for start in range(0, len(shares), len(PARTS))]
 
 
-def _solve(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None) -> dict[str, Any]:
-    solved = method.fit(linear.weight.float(), linear.bias.float(), replace(stats, outputs=outputs))
+def _solve_one(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None) -> dict[str, Any]:
+    if linear.bias is None and getattr(method, "bias", False):
+        method = replace(method, bias=False)
+    bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+    solved = method.fit(linear.weight.float(), bias.float(), replace(stats, outputs=outputs))
     linear.weight.copy_(solved.weight)
-    linear.bias.copy_(solved.bias)
+    if linear.bias is not None:
+        linear.bias.copy_(solved.bias)
     return {"damping": solved.damping, "kept": torch.count_nonzero(linear.weight)}
 
 

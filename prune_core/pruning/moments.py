@@ -38,6 +38,7 @@ class Stats:
     tokens: int = 0
     dense_gram: Tensor | None = None  # Σ xxᵀ, where a method asks for it
     outputs: Outputs | None = None  # what errors at the outputs of one Linear are worth (fisher.py); None: all alike
+    sentences: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -50,6 +51,23 @@ class Stats:
         if key not in self.memo:
             self.memo[key] = compute()
         return self.memo[key]
+
+    def plus(self, other: Stats) -> Stats:
+        """Of the inputs of both."""
+        names = ("gram", "cross", "total", "dense_total", "carry", "carry_total", "dense_gram")
+        both = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        sums = {name: one if other is None else other if one is None else one + other for name, (one, other) in both.items()}
+        return Stats(**sums, tokens=self.tokens + other.tokens, sentences=self.sentences)
+
+    def with_rows(self, rows: Tensor, times: int) -> Stats:
+        """Also of these inputs (rows, d), which are the same on both paths, that many times each."""
+        rows = rows.float()
+        if self.gram.dim() == 1:
+            return Stats(self.gram + times * rows.square().sum(0), tokens=self.tokens + times * len(rows))
+        gram, total = times * rows.T @ rows, times * rows.sum(0)
+        grown = {name: value + gram for name in ("gram", "cross", "dense_gram") if (value := getattr(self, name)) is not None}
+        return replace(self, **grown, total=self.total + total, dense_total=self.dense_total + total,
+                       tokens=self.tokens + times * len(rows), memo={})  # fmt: skip
 
     def damped(self, ridge: float) -> tuple[Tensor, Tensor, float]:
         """The gram as `solvers.damped` gives it, once for each ridge."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -182,6 +182,8 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
     With A (tokens, k) the survivors' features and B (tokens, d) what their sum has to reach for the sub-layer's output to
     be the dense one, `solve` takes their columns (d, k), AᵀA (k, k) and AᵀB (k, d), and gives new columns and a damping.
     """
+    if sub.block.passes > 1:
+        return _pass_on_shared(sub, kept, dense, pruned, solve)
     if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed so far: the streams stay one
         pairs = zip(dense.inputs, dense.paddings, strict=True)
         dense.inputs = [sub.norm(sub.close(sub.features(x, padding), x)) for x, padding in pairs]
@@ -198,11 +200,35 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
         features.append(A)
         if solve is not None:
             gram.addmm_(A.T, A)
-            cross.addmm_(A.T, total - x_hat - sub.output.bias)
+            cross.addmm_(A.T, total - x_hat if sub.output.bias is None else total - x_hat - sub.output.bias)
     if solve is not None:
         fitted, damping = solve(weight, gram, cross)
         weight.copy_(fitted)
     sub.fold(kept, weight)
     for i, A in enumerate(features):
         pruned.inputs[i] = sub.norm(small.close(A, pruned.inputs[i]))
+    return damping
+
+
+def _pass_on_shared(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None) -> float:
+    """Of a block that is passed several times: tuned to the dense model's features of all passes, and passed once both of its
+    sub-layers are pruned. As paths are the dense one's, AᵀB is AᵀA times the columns that were there."""
+    if sub.kind == "head":
+        both = [sub, replace(sub, kind="neuron")]
+        dense.shared = [each.output.weight.new_zeros(each.output.in_features, each.output.in_features) for each in both]
+        for _ in range(sub.block.passes):
+            for each, gram in zip(both, dense.shared, strict=True):
+                for i, padding in enumerate(dense.paddings):
+                    x = dense.inputs[i]
+                    A = each.features(x, padding)
+                    gram.addmm_(A.T, A)
+                    dense.inputs[i] = each.norm(each.close(A, x))
+    gram, columns, damping, fitted = dense.shared[sub.kind == "neuron"], sub.columns(kept), 0.0, None
+    if solve is not None and not kept.all():
+        whole = sub.output.weight
+        fitted, damping = solve(whole[:, columns], gram[columns][:, columns], (gram @ whole.T)[columns])
+    sub.fold(kept, fitted)
+    if sub.kind == "neuron":
+        for _ in range(sub.block.passes):
+            pruned.inputs = [sub.block.once(x, padding) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]
     return damping

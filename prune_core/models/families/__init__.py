@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from .albert import ALBERT
 from .bert import BERT
+from .deberta import DEBERTA
 from .distilbert import DISTILBERT
 from .electra import ELECTRA
-from .layout import GROUPS, PARTS, Layout
+from .layout import GROUPS, PARTS, Layout, Scores, attended
+from .modernbert import MODERNBERT
+from .mpnet import MPNET
 from .roberta import ROBERTA
 
-__all__ = ["FAMILIES", "GROUPS", "PARTS", "Layout", "layout"]
+__all__ = ["FAMILIES", "GROUPS", "PARTS", "Layout", "Scores", "attended", "layout"]
 
-FAMILIES = {"bert": BERT, "roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT}
+FAMILIES = {
+    "bert": BERT, "roberta": ROBERTA, "xlm-roberta": ROBERTA, "camembert": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT,
+    "mpnet": MPNET, "albert": ALBERT, "deberta-v2": DEBERTA, "modernbert": MODERNBERT,
+}  # fmt: skip
 
 
 def layout(model: Any) -> Layout:

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019), and the block that RoBERTa and ELECTRA share with it: post-norm, learned positions."""
+"""BERT (Devlin et al. 2019), and the block that most of the others share with it: post-norm, learned positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK: dict[str, Any] = {
 BERT = Layout(
     base="bert",
     blocks="bert.encoder.layer",
-    head=lambda model, hidden: model.classifier(model.dropout(model.bert.pooler(hidden))),
+    head=lambda model, hidden, mask: model.classifier(model.dropout(model.bert.pooler(hidden))),
     head_linears=("bert.pooler.dense", "classifier"),
     **BLOCK,
 )

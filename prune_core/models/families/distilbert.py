@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from .layout import Layout
 
 
-def _head(model: Any, hidden: Tensor) -> Tensor:
+def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
     return model.classifier(model.dropout(F.relu(model.pre_classifier(hidden[:, 0]))))
 
 

@@ -5,10 +5,4 @@ from __future__ import annotations
 from .bert import BLOCK
 from .layout import Layout
 
-ELECTRA = Layout(
-    base="electra",
-    blocks="electra.encoder.layer",
-    head=lambda model, hidden: model.classifier(hidden),
-    head_linears=("classifier.dense", "classifier.out_proj"),
-    **BLOCK,
-)
+ELECTRA = Layout(base="electra", blocks="electra.encoder.layer", narrow="embeddings_project", **BLOCK)

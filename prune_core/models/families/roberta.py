@@ -1,14 +1,9 @@
-"""RoBERTa (Liu et al. 2019): BERT's block, a classifier of two layers, positions counted from behind the padding."""
+"""RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020) and CamemBERT (Martin et al. 2020): BERT's block, a classifier of
+two layers, positions counted from behind the padding. They differ in vocabulary and training alone."""
 
 from __future__ import annotations
 
 from .bert import BLOCK
 from .layout import Layout
 
-ROBERTA = Layout(
-    base="roberta",
-    blocks="roberta.encoder.layer",
-    head=lambda model, hidden: model.classifier(hidden),
-    head_linears=("classifier.dense", "classifier.out_proj"),
-    **BLOCK,
-)
+ROBERTA = Layout(base="roberta", blocks="roberta.encoder.layer", **BLOCK)

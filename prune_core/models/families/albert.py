@@ -1,0 +1,37 @@
+"""ALBERT (Lan et al. 2020): BERT's block, passed again and again; what is pruned once is gone from every pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .layout import Layout
+
+
+def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+    return model.classifier(model.dropout(model.albert.pooler_activation(model.albert.pooler(hidden[:, 0]))))
+
+
+def _refuses(config: Any) -> str:
+    if config.inner_group_num != 1:
+        return f"passes {config.inner_group_num} blocks in turn (inner_group_num); only one block a group is supported"
+    if config.num_hidden_layers % config.num_hidden_groups:
+        return f"has {config.num_hidden_layers} passes for {config.num_hidden_groups} blocks; only as many for each are supported"
+    return ""
+
+
+ALBERT = Layout(
+    base="albert",
+    blocks="albert.encoder.albert_layer_groups",
+    within="albert_layers",
+    passes=lambda config: config.num_hidden_layers // config.num_hidden_groups,
+    parts=("attention.query", "attention.key", "attention.value", "attention.dense", "ffn", "ffn_output"),
+    norms=("attention.LayerNorm", "full_layer_layer_norm"),
+    activation="activation",
+    heads="num_attention_heads",
+    head=_head,
+    head_linears=("albert.pooler", "classifier"),
+    narrow="encoder.embedding_hidden_mapping_in",
+    refuses=_refuses,
+)
