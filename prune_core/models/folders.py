@@ -1,0 +1,97 @@
+"""Checkpoint folders as people have them: a Trainer's output, an outer folder with one model inside, what is cached of the Hub.
+
+Reads names and config.json files alone: imports nothing heavy, and knows nothing of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import PruneError
+
+DEPTH = 3  # folders within folders that are looked into
+HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+class Found(NamedTuple):
+    """The folder that holds the model, and a sentence where that is not the one that was named."""
+
+    folder: Path
+    note: str = ""
+
+
+def find(folder: Path, checkpoint: str) -> Found:
+    """Where in a local folder the model is; PruneError where there is none, or several."""
+    if not folder.is_dir():
+        raise PruneError(f"{checkpoint}: {'that is a file' if folder.exists() else 'there is no such folder'}; point at a folder saved by "
+                         "save_pretrained, a Hub id, or 'demo'.")  # fmt: skip
+    steps = {int(found[1]): each for each in folder.iterdir() if (found := re.fullmatch(r"checkpoint-(\d+)", each.name)) and _holds(each)}
+    if _holds(folder) and (_has_weights(folder) or not steps):
+        return Found(folder)
+    if steps:
+        last = steps[max(steps)]
+        best = _best(folder, last)
+        chosen, why = (best, "the best one by its trainer_state.json") if best else (last, "the last one")
+        return Found(chosen, f"{folder.name} is a Trainer's output: {chosen.name} was taken, {why}.")
+    inside = [each for each in _below(folder, DEPTH) if _holds(each)]
+    if len(inside) == 1:
+        return Found(inside[0], f"The model was found in {inside[0].relative_to(folder)}.")
+    if inside:
+        names = ", ".join(str(each.relative_to(folder)) for each in sorted(inside)[:8])
+        raise PruneError(f"{checkpoint} holds {len(inside)} models ({names}); name one of them.")
+    raise PruneError(f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'.")
+
+
+def _holds(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")) or (folder / "adapter_config.json").is_file()
+
+
+def _best(folder: Path, last: Path) -> Path | None:
+    """What the newest trainer_state.json calls the best, where it is still there."""
+    for state in (folder / "trainer_state.json", last / "trainer_state.json"):
+        if state.is_file():
+            named = json.loads(state.read_text(encoding="utf-8")).get("best_model_checkpoint")
+            if named and _holds(folder / Path(named).name):
+                return folder / Path(named).name
+    return None
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    for each in sorted(folder.iterdir()):
+        if each.is_dir() and not each.name.startswith("."):
+            yield each
+            if depth > 1 and not _holds(each):
+                yield from _below(each, depth - 1)
+
+
+def known() -> list[str]:
+    """Checkpoints to offer: fine-tuned encoders under the folders of PRUNESCOPE_MODELS, and ids of those in the Hub's cache."""
+    from .families import FAMILIES
+
+    fits = lambda config: config.get("model_type") in FAMILIES and str((config.get("architectures") or [""])[0]).endswith(HEADS)  # noqa: E731
+    offered = []
+    for root in filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(os.pathsep)):
+        folders = [Path(root).expanduser(), *_below(Path(root).expanduser(), DEPTH)] if Path(root).expanduser().is_dir() else []
+        offered += [str(each) for each in folders if fits(_config(each))]
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub")
+    for model in sorted(hub.glob("models--*")):
+        if any(fits(_config(snapshot)) for snapshot in model.glob("snapshots/*")):
+            offered.append(model.name.removeprefix("models--").replace("--", "/"))
+    return offered
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # a folder without a configuration that can be read is no model to offer
+    return content if isinstance(content, dict) else {}
