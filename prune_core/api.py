@@ -17,8 +17,8 @@ from torch import nn
 
 from .analysis import takeaways
 from .analysis.compared import Model
-from .data import metrics
-from .data.examples import Examples, Source, columns, examples, read_table
+from .data import columns, metrics, reading, tables
+from .data.examples import Examples, Source
 from .data.tasks import Task
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
@@ -123,7 +123,7 @@ def compare(
         if kind not in measure.kinds:
             raise PruneError(f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out.")
     sample, names = _examples(data, model), _names(model)
-    task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric))
+    task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric, sample.labels is not None))
     both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
     memo: dict[Any, Any] = {}
     found: dict[str, list[pd.DataFrame]] = {}
@@ -168,16 +168,17 @@ def _examples(data: Data, model: nn.Module) -> Examples:
     if isinstance(data, Examples):
         return data
     kind, where = kind_of(model), str(data) if isinstance(data, (str, Path)) else "data"
+    names: Mapping[str, list[str]] = {}
     if isinstance(data, (str, Path)):
-        table = read_table(where)
+        found = tables.read(where)
+        table, names = found.rows, found.names
     elif isinstance(data, pd.DataFrame):
-        table = data.reset_index(drop=True)
+        table = data.reset_index(drop=True).rename(columns=str)
     else:
         rows = [row if isinstance(row, Mapping) else dict(zip(_COLUMNS[len(row)], row, strict=True)) for row in map(_row, data)]
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    source = Source(text_pair="text_pair" if "text_pair" in table else "")
-    chosen = columns(table, source, where, kind, labelled=False)
-    return examples(table, where, chosen, kind, _names(model))
+    chosen = columns.choose(table, Source(), where, kind, _names(model))
+    return reading.examples(table, where, chosen, kind, _names(model), classes=names.get(chosen.label or "", ())).examples
 
 
 _COLUMNS = {1: ("text",), 2: ("text", "label"), 3: ("text", "text_pair", "label")}

@@ -50,7 +50,7 @@ class Tokenizer:
 
     model_max_length = 512
 
-    def __call__(self, texts, pairs=None, truncation=True, max_length=512):
+    def __call__(self, texts, pairs=None, truncation=True, max_length=512, **_):
         ids = [[len(word) for word in text.split()][:max_length] for text in texts]
         return {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
 

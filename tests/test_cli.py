@@ -19,7 +19,7 @@ from prune_core.runs import run as running
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
-CSV = "text,label,extra\n" + "".join(f"\"a film about number {i} that nobody needed to see\",{i % 2},x\n" for i in range(40))
+CSV = "text,label,extra\n" + "".join(f'"a film about number {i} that nobody needed to see",{i % 2},x\n' for i in range(40))
 
 
 @pytest.fixture
@@ -55,8 +55,7 @@ def test_lists(capsys):
 
 def test_methods_are_listed_without_transformers():
     code = (
-        "import sys; from prune_core.cli.arguments import main; "
-        "main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
+        "import sys; from prune_core.cli.arguments import main; main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
@@ -80,7 +79,9 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
     assert set(one["seconds"]) == {"prune", "accuracy", "reconstruction"}
     assert one["experiment"]["method"]["options"]["bias"] is False
     assert {name: rows for name, rows in one["rows"].items() if name != "prune"} == {
-        name: rows for name, rows in two["rows"].items() if name != "prune"  # whose rows have their time
+        name: rows
+        for name, rows in two["rows"].items()
+        if name != "prune"  # whose rows have their time
     }
     assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
     model, _ = loading.load(str(tmp_path / "pruned"))
@@ -104,7 +105,7 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
         (["run", "--measure", "draw", "--set", "seconds"], "option=value"),
         (["run", "--measure", "draw", "--set", "draw.fast=1"], "no option 'fast'"),
         (["run", "--measure", "draw", "--task", "mine.csv"], "no such file"),
-        (["run", "--measure", "draw", "--task", "ssst2"], "neither a known task"),
+        (["run", "--measure", "draw", "--task", "ssst2"], "neither a file here nor a known task"),
         (["run", "--measure", "draw", "--device", "tpu"], "no device 'tpu'"),
         (["run", "--measure", "draw", "--set", "draw.fails=user"], "something you can mend"),
         (["run", "--measure", "draw", "--json", "/nowhere/out.json"], "no folder /nowhere"),

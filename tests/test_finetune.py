@@ -113,7 +113,9 @@ def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> N
     for steps, norm, same in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
         model.zero_grad()
         total = freelb.gradients(model, batch["attention_mask"], loss, steps, 0.1, norm)
-        close = all(torch.allclose(weight, dict(model.named_parameters())[name].grad, atol=1e-6) for name, weight in plain.items())
+        close = all(
+            torch.allclose(weight, dict(model.named_parameters())[name].grad, rtol=1e-3, atol=1e-6) for name, weight in plain.items()
+        )
         assert close == same and (abs(total - loss().item()) < 1e-5) == same
 
 

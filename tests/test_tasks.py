@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
 from prune_core import PruneError
 from prune_core.data import tasks, tokens
@@ -40,10 +39,11 @@ def spans(copies: int = 1) -> Examples:
      (["cat"], ""), (["the"], "")],
 )  # fmt: skip
 def test_answers_are_judged_as_the_official_script_does(accepted: list[str], said: str) -> None:
+    official = pytest.importorskip("transformers.data.metrics.squad_metrics", reason="transformers 5 has left it out")
     right = Answers(accepted, [0] * len(accepted))
     gold = [text for text in accepted if text != "the"] or [""]  # the script drops accepted answers of which nothing is left
-    assert exact_match(right, said) == max(compute_exact(text, said) for text in gold)
-    assert answer_f1(right, said) == pytest.approx(max(compute_f1(text, said) for text in gold))
+    assert exact_match(right, said) == max(official.compute_exact(text, said) for text in gold)
+    assert answer_f1(right, said) == pytest.approx(max(official.compute_f1(text, said) for text in gold))
 
 
 def test_squad_figures_equal_the_official_ones() -> None:
@@ -189,7 +189,7 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
     task = tasks.load(source, ("score",), 0, "regression")
     assert task.metric == "spearman" and task.evaluation.pairs and all(isinstance(label, float) for label in task.evaluation.labels)
     rows[3]["label"] = "high"
-    with pytest.raises(PruneError, match="row 4, column 'label': 'high' is no number"):
+    with pytest.raises(PruneError, match="column 'label', row 4: 'high' is no number"):
         tasks.load(Source(written(tmp_path, rows)), ("score",), 0, "regression")
 
 

@@ -35,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Of every command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m prune_core", description="Prune a fine-tuned encoder and measure what it cost."
-    )
+    parser = argparse.ArgumentParser(prog="python -m prune_core", description="Prune a fine-tuned encoder and measure what it cost.")
     added = parser.add_subparsers(required=True, metavar="COMMAND")
     _command(added, "methods", run_commands.methods, "the pruning methods and their options")
     _command(added, "measures", run_commands.measures, "the measures and their options")
@@ -61,10 +59,18 @@ def _command(added: Any, name: str, command: Any, help: str) -> argparse.Argumen
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", default="demo", help="demo, a known task, or a .csv, .jsonl or .parquet file")
-    parser.add_argument("--text", default="", metavar="COLUMN", help="text column of a local file")
-    parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column of a local file")
-    parser.add_argument("--label", default="", metavar="COLUMN", help="label column of a local file")
+    task = "demo, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow .xlsx .conll, also packed), a saved folder, a Hub id"
+    parser.add_argument("--task", default="demo", help=task)
+    parser.add_argument("--text", default="", metavar="COLUMN", help="text column; nested fields by their dotted name")
+    parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column")
+    parser.add_argument("--label", default="", metavar="COLUMN", help="label column; - to use none")
+    parser.add_argument("--labels", default="", metavar="VALUE=LABEL,…", help="which of the model's labels values mean, or 'leave out'")
+    parser.add_argument("--separator", default="", help="of a text table, where it is not found rightly: comma, tab, semicolon, bar, none")
+    parser.add_argument("--encoding", default="", help="of a text file, where it is not found rightly, such as cp1252")
+    parser.add_argument("--header", default="", help="yes or no: whether the first row of a text table names its columns")
+    parser.add_argument("--quotes", default="", help="yes: they enclose cells of a text table; no: they are text")
+    parser.add_argument("--config", default="", metavar="NAME", help="configuration of a Hub data set")
+    parser.add_argument("--split", default="", metavar="NAME", help="split to evaluate on, or an Excel file's sheet")
     parser.add_argument("--metric", default="", help="the figure to judge by, such as matthews; the task's own without it")
 
 
@@ -72,8 +78,10 @@ def _add_run(added: Any) -> None:
     parser = _command(added, "run", run_commands.run, "run one experiment in this process")
     parser.add_argument("--checkpoint", default="demo", help="demo, a local folder, or a Hub id")
     _add_source(parser)
-    calibration = "a calibration set of its own; needs no labels. job:ID: the texts that flipped its model; job:ID+clean: half of each"
+    calibration = "a file, a known task or demo; needs no labels. job:ID: texts that flipped its model; job:ID+clean: half of each"
     parser.add_argument("--calibration", default="", metavar="FILE", help=calibration)
+    least = "least length of a calibration text in tokens of the model; 0 is any; auto is nine where enough have as many (auto)"
+    parser.add_argument("--min-words", default="auto", metavar="N", help=least)
     parser.add_argument("--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)")
     parser.add_argument("--evaluation-size", type=int, default=0, metavar="N", help="evaluation sentences (0, which is all)")
     parser.add_argument("--method", help="a pruning method; without one the dense model is measured")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,6 +19,7 @@ from .progress import PrintedProgress
 from .settings import settings
 
 if TYPE_CHECKING:
+    from ..data.examples import Source
     from ..runs.experiment import Experiment
 
 STUDY = "Command line"  # where single runs are kept unless --study names another
@@ -46,7 +49,9 @@ def tasks(options: argparse.Namespace) -> None:
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
     for name, known in KNOWN.items():
         print(f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip())
-    print("\nOr a local .csv, .jsonl or .parquet file, with --text COLUMN and --label COLUMN.")
+    print(
+        "\nOr a file of your own (.csv, .tsv, .txt, .json, .jsonl, .parquet, .arrow, .xlsx, .conll), or any data set of the Hub by its id."
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -59,6 +64,7 @@ def run(options: argparse.Namespace) -> None:
     for path in filter(None, (options.json, options.out)):
         if not path.absolute().parent.is_dir():
             raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
+    _check(experiment)
     job = _succeeded(store, _perform(store, experiment))
     print(summary(store, job))
     if options.json:
@@ -69,7 +75,6 @@ def run(options: argparse.Namespace) -> None:
 
 def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
     """The experiment that `run`'s arguments describe."""
-    from ..data.examples import Source
     from ..measures import MEASURES
     from ..methods import METHODS
     from ..plugins import build
@@ -85,7 +90,7 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
         (of_measure[name] if dot else own)[option or key] = value
     if own and not options.method:
         raise PruneError(f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value.")
-    source = Source(options.task, options.text, options.text_pair, options.label, options.calibration, options.metric)
+    source = source_of(options)
     if adversarial_calibration.leaks(store, source):
         print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
     return Experiment(
@@ -101,7 +106,24 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
         max_length=options.max_length,
         study=options.study,
         tf32=options.tf32,
+        min_words=least_words(options.min_words),
     )
+
+
+def source_of(options: argparse.Namespace) -> Source:
+    """The data that arguments describe."""
+    from ..data.examples import Source
+
+    return Source(**{spec.name: getattr(options, spec.name, "") for spec in fields(Source)})
+
+
+def least_words(text: str) -> int | None:
+    """A whole number, or None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise PruneError(f"--min-words is {text!r}; it must be a whole number, or auto.")
+    return int(text)
 
 
 def _perform(store: Store, experiment: Experiment) -> Job:
@@ -125,6 +147,15 @@ def _perform(store: Store, experiment: Experiment) -> Job:
     return job
 
 
+def _check(experiment: Experiment) -> None:
+    """A mistake in checkpoint or data makes no job."""
+    if experiment.checkpoint == "demo" and experiment.source.task == "demo":
+        return  # which fit each other, and a check would cost every command seconds
+    from ..runs.data_check import check
+
+    check(experiment)
+
+
 def _succeeded(store: Store, job: Job) -> Job:
     if job.status == Status.FAILED:
         raise PruneError(f"{job.error} (Job {job.id}; its log: {store.folder(job.id) / 'log.txt'})")
@@ -144,6 +175,8 @@ def sweep(options: argparse.Namespace) -> None:
         return _list(experiments)
     if options.queue or options.wait:
         return _queue(experiments, options.wait, options.again)
+    for each in {json.dumps(each.data_key()): each for each in experiments}.values():
+        _check(each)
     store, failed = Store(), []
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
@@ -168,6 +201,8 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
     """Queue them for the worker."""
     from ..runs import jobs
 
+    for each in {json.dumps(each.data_key()): each for each in experiments}.values():
+        _check(each)
     store = Store()
     found = [jobs.submit(store, experiment, again) for experiment in experiments]
     new = sum(not reused for _, reused in found)

@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import formatting as f
 from ..plugins import Options, option_specs
 from ..runs.job import Job, Status
 from ..runs.store import Store
+
+if TYPE_CHECKING:
+    from ..analysis.label_order import Order
 
 
 def plugins(registry: Mapping[str, type[Options]]) -> str:
@@ -54,7 +57,16 @@ def headline(store: Store, job: Job) -> str:
     if job.status != Status.DONE:
         return f"  job {job.id}: {job.label}: {job.status}. {job.error}".rstrip()
     figures = [f"{title.lower()} {text}" for title, text, _ in _figures(store, job)[:4]]
-    return f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
+    told = f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
+    order = label_order(store, job) if not job.experiment.get("method") else None
+    return f"{told}\n  Warning: {order.sentence} If so, add labels: '{order.labels}'" if order else told
+
+
+def label_order(store: Store, job: Job) -> Order | None:
+    """Another order of labels that the dense model's answers speak for."""
+    from ..analysis.label_order import better_order
+
+    return better_order(store.rows("prediction", [job.id]), job.facts) if "accuracy" in job.done else None
 
 
 def summary(store: Store, job: Job) -> str:
@@ -69,6 +81,9 @@ def summary(store: Store, job: Job) -> str:
         )
     if job.seconds:
         lines.append("  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items()))
+    lines += [f"  Note: {note}" for note in facts.get("notes") or ()]
+    if order := label_order(store, job):
+        lines.append(f"  Warning: {order.sentence} If so, run again with --labels '{order.labels}'")
     if job.error:
         lines.append(f"  {job.error}\n  Log: {store.folder(job.id) / 'log.txt'}")
     figures = _figures(store, job)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import TYPE_CHECKING
 
 from .progress import PrintedProgress
+from .run_commands import source_of
 from .settings import settings
-
-if TYPE_CHECKING:
-    pass
 
 
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune an encoder."""
-    from ..data.examples import Source
     from ..data.metrics import METRICS
     from ..plugins import build
     from ..training import finetune
 
-    source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
+    source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
     recipe = build({"finetune": finetune.Recipe}, "finetune", {"adversarial": options.adversarial, **settings(options.set)})
     progress = PrintedProgress()
@@ -32,13 +28,12 @@ def finetune(options: argparse.Namespace) -> None:
 def soup(options: argparse.Namespace) -> None:
     """Average fine-tunes, made first where recipes are given."""
     from ..analysis.takeaways import soup as takeaway
-    from ..data.examples import Source
     from ..plugins import build, part_of
     from ..training import soup
     from .terminal import soup_table
 
     plan = build({"soup": soup.Plan}, "soup", {"way": options.way, **settings(options.set)})
-    source = Source(options.task, options.text, options.text_pair, options.label, metric=options.metric)
+    source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
     progress = PrintedProgress()
     candidates, begun = [soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0

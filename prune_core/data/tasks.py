@@ -1,11 +1,12 @@
-"""Tasks: which examples calibrate and which evaluate, by which figure, and how they become token batches.
+"""Tasks: which examples calibrate and which evaluate, and by which figure.
 
-Knows the Hub's names of the known tasks. Knows nothing of pruning; a person's own tables are read in examples.py.
+Knows the Hub's names of the known tasks. Knows nothing of pruning; how tables are read is in the files beside this one.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,14 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import ASSETS
-from .examples import Columns, Examples, Source, columns, examples, read_table
+from . import columns, hub, reading, tables
+from .columns import Columns
+from .delimited import Form
+from .examples import KINDS, Examples, Source
+from .labels import written
 from .metrics import METRICS, metric_for
-from .tokens import CALIBRATION_WORDS
+from .reading import Read
+from .tables import Table
 
 DEMO = ASSETS / "demo" / "reviews.csv"
 
@@ -42,7 +48,7 @@ class Known:
     @property
     def columns(self) -> Columns:
         """(text, second text, label) column names."""
-        return self.text, self.pair, self.label
+        return Columns(self.text, self.pair, self.label)
 
 
 _GLUE = "nyu-mll/glue"
@@ -79,136 +85,220 @@ class Task:
     calibration: Examples
     evaluation: Examples
     metric: str = "accuracy"
+    notes: tuple[str, ...] = ()  # what was understood, left out or is missing, a sentence each
+    meant: Mapping[str, int | None] | None = None  # label values -> the model's numbers
+    counts: Mapping[str, int] | None = None  # how often each value is there
 
     @property
     def kind(self) -> str:
-        """classification, regression or span."""
+        """A key of examples.KINDS."""
         return self.evaluation.kind
 
-    def sampled(self, calibration: int, evaluation: int, seed: int) -> Task:
-        """The task with both parts cut down to the sizes asked for (0 = all)."""
+    def sampled(self, calibration: int, evaluation: int, seed: int, among: Collection[int] | None = None) -> Task:
+        """The task with both parts cut down to the sizes asked for (0 = all); calibration drawn `among` those indices."""
         return replace(
-            self,
-            calibration=self.calibration.sample(calibration, seed, CALIBRATION_WORDS),
-            evaluation=self.evaluation.sample(evaluation, seed),
+            self, calibration=self.calibration.sample(calibration, seed, among), evaluation=self.evaluation.sample(evaluation, seed)
         )
 
 
 def is_file(task: str) -> bool:
-    """True for a local file, False for `demo` and known tasks."""
-    return task != "demo" and task not in KNOWN
+    """True for what lies on this machine, False for `demo`, known tasks and Hub ids."""
+    return task != "demo" and task not in KNOWN and tables.is_path(task)
+
+
+def form(source: Source) -> Form:
+    """How the source says that its file is written."""
+    return Form(source.separator, source.encoding, source.header, source.quotes)
 
 
 def load(source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "classification") -> Task:
-    """The task for a model of that kind with these label names; anything wrong is a sentence with row or column."""
-    if source.task == "demo":
+    """The task for a model of that kind with these label names; what cannot be understood is a sentence that says what to tell."""
+    own = ""
+    if source.task in KNOWN:
+        own = KNOWN[source.task].metric
+        _fits(source.task, KNOWN[source.task].kind, kind)
+    elif source.task == "demo":
         _fits("demo", "classification", kind)
-        calibration, evaluation = _demo(labels)
-    elif is_file(source.task):
-        calibration, evaluation = _local(source, labels, seed, kind)
-    else:
-        calibration, evaluation = _hub(source, labels, kind)
+    calibration, evaluation = _parts(source, labels, kind, seed)
+    notes = [*evaluation.notes]
+    found = calibration.examples
     if source.calibration:
-        calibration = _own_calibration(source, labels, kind)
-    if not any(calibration.words(i) >= CALIBRATION_WORDS for i in range(len(calibration))):
-        raise PruneError(f"{source.task}: no calibration text has {CALIBRATION_WORDS} words or more; give a file with --calibration.")
-    own = KNOWN[source.task].metric if source.task in KNOWN else ""
-    return Task(source.task, labels, calibration, evaluation, metric_for(kind, len(labels), source.metric or own))
+        found, told = _own_calibration(source, labels, kind)
+        notes += told
+    right = evaluation.examples.labels is not None
+    metric = metric_for(kind, len(labels), source.metric or own, right)
+    meant = evaluation.labels
+    return Task(
+        source.task, labels, found, evaluation.examples, metric, (*notes, *_shared(found, evaluation.examples, labels)),
+        meant and meant.labels, meant and meant.counts,
+    )  # fmt: skip
 
 
 def training_examples(source: Source, labels: tuple[str, ...], kind: str = "classification") -> Examples:
-    """All labelled examples of a local file, or of a known task's training split."""
+    """All labelled examples of a local file, or of a known task's or Hub data set's training split."""
     if source.task == "demo":
         raise PruneError("The demo sentences are for calibration and evaluation; fine-tune on a known task or your own file.")
-    if is_file(source.task):
-        table = read_table(source.task, ["demo", *KNOWN])
-        return examples(table, source.task, columns(table, source, source.task, kind), kind, labels)
-    return examples(_hub_split(source.task, "train"), source.task, KNOWN[source.task].columns, kind, labels)
+    found = _read(source, labels, kind, "train").examples
+    if found.labels is None:
+        raise PruneError(f"{source.task}: no row has a label to learn; name the column with --label.")
+    return found
 
 
 def kind_of(source: Source) -> str:
     """The kind of head that a source is for: the known task's; a file's by its columns and label values."""
-    if not is_file(source.task):
+    if source.task == "demo" or source.task in KNOWN:
         return "classification" if source.task == "demo" else KNOWN[source.task].kind
-    table = read_table(source.task, ["demo", *KNOWN])
+    table = table_of(source, "train").rows
     if {"question", "context", "answers"} <= set(table) and not source.text:
         return "span"
-    label = table[columns(table, source, source.task, "classification")[2]]
-    fractions = pd.api.types.is_float_dtype(label) and bool((label.dropna() % 1 != 0).any())
+    if {"tokens", "ner_tags"} <= set(table) and not source.text:
+        return "token"
+    label = table[_labelled(table, source)]
+    if label.map(lambda value: not isinstance(value, str) and hasattr(value, "__len__")).any():
+        return "multilabel"
+    numbers = pd.to_numeric(label.map(written).replace("", None), errors="coerce").dropna()
+    fractions = len(numbers) == (label.map(written) != "").sum() and bool((numbers % 1 != 0).any())
     return "regression" if fractions else "classification"
 
 
 def label_names(source: Source, kind: str) -> tuple[str, ...]:
     """The label names to give a new head: the known task's, or a file's sorted distinct values; one for a score."""
-    if kind != "classification":
+    if kind in ("regression", "span"):
         return ("score",) if kind == "regression" else ("start", "end")
-    if not is_file(source.task):
+    if source.task == "demo" or source.task in KNOWN:
         return ("negative", "positive") if source.task == "demo" else KNOWN[source.task].labels
-    table = read_table(source.task)
-    column = columns(table, source, source.task, kind)[2]
-    values = sorted(table[column].dropna().unique().tolist())
-    if values == list(range(len(values))):
-        return ("negative", "positive") if len(values) == 2 else tuple(f"label {value}" for value in values)
-    return tuple(str(value) for value in values)
+    table = table_of(source, "train")
+    column = columns.choose(table.rows, source, source.task, kind).label if kind == "token" else _labelled(table.rows, source)
+    if column and column in table.names:
+        return tuple(table.names[column])
+    values = reading.distinct(table.rows[column], kind)
+    numbers = [int(value) for value in values if value.lstrip("-").isdigit()]
+    if sorted(numbers) == list(range(len(values))):
+        return ("negative", "positive") if len(values) == 2 else tuple(f"label {value}" for value in sorted(numbers))
+    return tuple(values)
+
+
+def _labelled(table: pd.DataFrame, source: Source) -> str:
+    """The label column, which must be there; with no names to match it is the one that is called so, or the one that is left."""
+    chosen = columns.choose(table, source, source.task, "classification")
+    rest = [name for name in table if name not in (chosen.text, chosen.pair)]
+    if chosen.label is None and len(rest) != 1:
+        raise PruneError(f"{source.task}: no column is known to hold labels; it has {', '.join(table.columns)}. Name one with --label.")
+    return chosen.label or rest[0]
+
+
+def table_of(source: Source, split: str = "") -> Table:
+    """The table that a source names: a file's, or a split of a Hub data set; `split` where the source names none."""
+    if source.task == "demo":
+        return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
+    if is_file(source.task):
+        return tables.read(source.task, form(source), source.split)
+    known = KNOWN.get(source.task)
+    path, config = (known.path, known.config) if known else (source.task, source.config or None)
+    table = hub.split(path, config, source.split or split, source.task, [*KNOWN])
+    return table._replace(names={known.label: list(known.labels)} if known.labels else {}) if known else table
+
+
+def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -> Read:
+    """A source's rows as examples, with what there is to say of how they were read."""
+    table = table_of(source, split)
+    named = any((source.text, source.text_pair, source.label))
+    if source.task in KNOWN and not named:
+        chosen = KNOWN[source.task].columns
+    else:
+        chosen = columns.choose(table.rows, source, source.task, kind, labels)
+    found = reading.examples(table.rows, source.task, chosen, kind, labels, source.labels, table.names.get(chosen.label or "", ()))
+    notes = [f"Read as: {table.said}."] if table.said else []
+    if chosen.guessed:
+        notes.append(
+            f"Texts are in column {chosen.text!r}, labels {f'in {chosen.label!r}' if chosen.label else 'nowhere'}, by their looks."
+        )
+    if chosen.label is None and found.examples.labels is None and source.label != columns.NONE:
+        rest = [name for name in table.rows if name not in (chosen.text, chosen.pair)]
+        notes.append("No label column" + (f" is known among {', '.join(rest[:8])}; name it with --label" if rest else "")
+                     + ": the pruned model is judged against the dense one.")  # fmt: skip
+    return found._replace(notes=[*notes, *found.notes])
+
+
+def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tuple[Read, Read]:
+    """(calibration, evaluation). Of a single table a third of the rows (at most 1024) calibrates and the rest evaluates."""
+    if source.task == "demo":
+        table = table_of(source)
+        parts = [table.rows[table.rows["split"] == split].reset_index(drop=True) for split in ("calibration", "evaluation")]
+        one, other = (
+            reading.examples(rows, "demo", Columns("text", None, "label"), kind, labels, source.labels, table.names["label"])
+            for rows in parts
+        )
+        return one, other
+    if not is_file(source.task):
+        known = KNOWN.get(source.task)
+        evaluation = _read(source, labels, kind, known.evaluation if known else "")
+        train = replace(source, split="train")
+        if source.calibration:
+            return evaluation, evaluation
+        if known or hub.has_train(source.task, source.config or None, source.split):
+            return _read(train, labels, kind), evaluation
+        return _halved(evaluation, seed)
+    found = _read(source, labels, kind)
+    return (found, found) if source.calibration else _halved(found, seed)
+
+
+def _halved(found: Read, seed: int) -> tuple[Read, Read]:
+    order = list(range(len(found.examples)))
+    random.Random(seed).shuffle(order)
+    cut = min(len(order) // 3, 1024)
+    if not cut:
+        raise PruneError(f"{len(order)} rows are too few: a third of them calibrates; give at least 3, or a file with --calibration.")
+    parts = (found.examples.take(sorted(order[:cut])), found.examples.take(sorted(order[cut:])))
+    both = [f"{len(order):,} rows: {cut:,} calibrate and {len(order) - cut:,} evaluate."]
+    return found._replace(examples=parts[0]), found._replace(examples=parts[1], notes=[*found.notes, *both])
+
+
+def _own_calibration(source: Source, labels: tuple[str, ...], kind: str) -> tuple[Examples, list[str]]:
+    """The texts of another source. Its labels are used where a method asks for them; missing or strange ones are done without."""
+    if source.calibration == "demo":
+        return _parts(Source(), labels, kind, 0)[0].examples if kind in ("classification", "multilabel") else _texts_of_demo(kind), []
+    known = source.calibration in KNOWN
+    named = {} if known else {"text": source.text, "text_pair": source.text_pair, "label": source.label}
+    own = Source(
+        source.calibration, **named, **{name: getattr(source, name) for name in ("labels", "separator", "encoding", "header", "quotes")}
+    )
+    if known:
+        own = replace(own, split="train")
+    try:
+        return _read(replace(own, labels=""), labels, kind).examples, []
+    except PruneError:
+        table = table_of(own).rows
+        lacking = {name: "" for name in ("text", "text_pair") if getattr(own, name) and getattr(own, name) not in table}
+        told = [f"The calibration sentences of {source.calibration} have no labels of this model; methods that need them cannot use them."]
+        return _read(replace(own, label=columns.NONE, labels="", **lacking), labels, kind).examples, told
+
+
+def _texts_of_demo(kind: str) -> Examples:
+    """The demo's calibration sentences alone, for a model of another kind."""
+    if kind == "span":
+        raise PruneError("The demo's sentences have no questions; calibrate a model that finds answers on questions with their contexts.")
+    table = table_of(Source()).rows
+    return Examples([str(text) for text in table.loc[table["split"] == "calibration", "text"]], kind=kind)
 
 
 def _fits(task: str, needed: str, kind: str) -> None:
-    heads = {"classification": "a label", "regression": "a score", "span": "an answer in a text"}
-    if needed != kind:
-        raise PruneError(f"{task} asks for {heads[needed]}, but the checkpoint's head gives {heads[kind]}; choose one that fits.")
+    if needed != kind and (needed, kind) != ("classification", "multilabel"):  # one label is a set of one
+        raise PruneError(f"{task} asks for {KINDS[needed]}, but the checkpoint's head gives {KINDS[kind]}; choose one that fits.")
 
 
-def _demo(labels: tuple[str, ...]) -> tuple[Examples, Examples]:
-    table = read_table(str(DEMO))
-    parts = [table[table["split"] == split].reset_index(drop=True) for split in ("calibration", "evaluation")]
-    calibration, evaluation = (examples(part, "demo", ("text", None, "label"), "classification", labels) for part in parts)
-    return calibration, evaluation
-
-
-def _local(source: Source, labels: tuple[str, ...], seed: int, kind: str) -> tuple[Examples, Examples]:
-    """Without a calibration file, a third of the rows (at most 1024) calibrates and the rest evaluates."""
-    table = read_table(source.task, ["demo", *KNOWN])
-    found = examples(table, source.task, columns(table, source, source.task, kind), kind, labels)
-    if source.calibration:
-        return found, found
-    order = list(range(len(found)))
-    random.Random(seed).shuffle(order)
-    cut = min(len(order) // 3, 1024)
-    return found.take(sorted(order[:cut])), found.take(sorted(order[cut:]))
-
-
-def _own_calibration(source: Source, labels: tuple[str, ...], kind: str) -> Examples:
-    """A calibration file's labels are used where a method asks for them and may be missing or strange where none does."""
-    table, path = read_table(source.calibration), source.calibration
-    text, pair, label = columns(table, source, path, kind, labelled=False)
-    try:
-        return examples(table, path, (text, pair, label), kind, labels)
-    except PruneError:
-        return examples(table.drop(columns=label, errors="ignore"), path, (text, pair, label), kind)
-
-
-def _hub(source: Source, labels: tuple[str, ...], kind: str) -> tuple[Examples, Examples]:
-    known = KNOWN[source.task]
-    _fits(source.task, known.kind, kind)
-    if kind == "classification" and len(known.labels) != len(labels):
-        raise PruneError(
-            f"{source.task} has {len(known.labels)} labels ({', '.join(known.labels)}) but the model has "
-            f"{len(labels)} ({', '.join(labels)}); choose a checkpoint fine-tuned on {source.task}."
-        )
-    train, evaluation = (
-        examples(_hub_split(source.task, split), source.task, known.columns, kind, labels) for split in ("train", known.evaluation)
-    )
-    return train, evaluation
-
-
-def _hub_split(task: str, split: str) -> pd.DataFrame:
-    from datasets import load_dataset
-
-    known = KNOWN[task]
-    try:
-        return load_dataset(known.path, known.config, split=split).to_pandas()
-    except (OSError, ValueError) as error:  # datasets raises these two when the Hub or the name fails
-        raise PruneError(
-            f"{task}: the Hub cannot be reached and the data is not in its cache; go online, or give a local file with "
-            f"--text {known.text} --label {known.label}. ({str(error).splitlines()[0][:120]})"
-        ) from None
+def _shared(calibration: Examples, evaluation: Examples, labels: Sequence[str]) -> list[str]:
+    """Duplicates, texts in both parts, and labels that one part lacks."""
+    texts = [evaluation.whole(i) for i in range(len(evaluation))]
+    notes = []
+    if twice := len(texts) - len(set(texts)):
+        notes.append(f"{twice:,} of {len(texts):,} evaluation texts are there twice.")
+    if calibration is not evaluation:
+        known = {calibration.whole(i) for i in range(len(calibration))}
+        if seen := sum(text in known for text in texts):
+            notes.append(f"{seen:,} of {len(texts):,} evaluation texts are also calibration texts; figures on them say less.")
+    if evaluation.kind == "classification" and calibration.labels and evaluation.labels:
+        for name, one, other in (("evaluation", evaluation, calibration), ("calibration", calibration, evaluation)):
+            if lost := sorted(set(other.labels or ()) - set(one.labels or ())):
+                notes.append(f"No {name} text is {', '.join(labels[i] for i in lost[:8])}, though others of the data are.")
+    return notes

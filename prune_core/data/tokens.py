@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..plugins import Batch
 from .examples import Answers, Examples
+from .metrics import IGNORED
 
-CALIBRATION_WORDS = 9  # shorter sentences say little about a Linear's inputs; the papers' protocol drops them too
+LONG_ENOUGH = 9  # tokens: shorter sentences say little about a Linear's inputs; the papers' protocol drops them too
+LOOKED_AT = 5000  # texts whose lengths are counted
 
 
 class Features(NamedTuple):
@@ -19,7 +21,8 @@ class Features(NamedTuple):
 
     inputs: dict[str, list[list[int]]]
     example: list[int]  # of every row
-    offsets: list[list[tuple[int, int] | None]] | None  # spans: each token's characters of the context; None outside it
+    offsets: list[list[tuple[int, int] | None]] | None = None  # spans: each token's characters of the context; None outside it
+    words: list[list[int | None]] | None = None  # token labels: the word that a token begins; None for any other
 
     def __len__(self) -> int:
         return len(self.example)
@@ -28,9 +31,10 @@ class Features(NamedTuple):
 def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
     """The examples as tokens; sentences are cut at max_length, a context is read in windows that overlap by a third of it."""
     limit = min(max_length, tokenizer.model_max_length)
+    if found.kind == "token":
+        return _by_word(tokenizer, found, limit)
     if found.kind != "span":
-        inputs = dict(tokenizer(found.texts, found.pairs, truncation=True, max_length=limit))
-        return Features(inputs, list(range(len(found))), None)
+        return Features(dict(tokenizer(found.texts, found.pairs, truncation=True, max_length=limit)), list(range(len(found))))
     assert found.pairs is not None, "a question has a context"
     questions = [_shortened(tokenizer, text.lstrip(), limit // 3) for text in found.texts]
     encoded = tokenizer(
@@ -43,6 +47,42 @@ def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
     return Features(dict(encoded), rows, offsets)
 
 
+def _by_word(tokenizer: Any, found: Examples, limit: int) -> Features:
+    """Words are parted by single spaces, so a token's first character says whose it is."""
+    encoded = tokenizer(found.texts, truncation=True, max_length=limit, return_offsets_mapping=True)
+    rows = []
+    for row, (text, spans) in enumerate(zip(found.texts, encoded.pop("offset_mapping"), strict=True)):
+        own, before = [], -1
+        for (start, end), part in zip(spans, encoded.sequence_ids(row), strict=True):
+            start += part is not None and text[start:end].startswith(" ")  # some count the space before a word to it
+            word = text.count(" ", 0, start) if part is not None and end > start else before
+            own.append(word if word != before else None)
+            before = word
+        rows.append(own)
+    return Features(dict(encoded), list(range(len(found))), words=rows)
+
+
+def long_enough(tokenizer: Any, found: Examples, tokens: int) -> list[int]:
+    """Indices of the examples of at least so many tokens, special ones not counted."""
+    # a word has a token at least, so only texts of few words are looked at
+    short = [i for i in range(len(found)) if len(found.whole(i).split()) < tokens]
+    encoded = tokenizer([found.whole(i)[: 50 * tokens] for i in short], add_special_tokens=False)["input_ids"] if short else []
+    return sorted({*range(len(found))} - {i for i, ids in zip(short, encoded, strict=True) if len(ids) < tokens})
+
+
+def cut_off(tokenizer: Any, found: Examples, max_length: int) -> tuple[int, int, float, int]:
+    """(texts looked at, how many are longer than max_length, share of all tokens lost, the length that keeps 95% of them)."""
+    count = min(len(found), LOOKED_AT)
+    encoded = tokenizer(found.texts[:count], found.pairs and found.pairs[:count], verbose=False)["input_ids"]  # longer than it likes
+    lengths = sorted(map(len, encoded))
+    limit, whole = min(max_length, tokenizer.model_max_length), sum(lengths)
+    lost = sum(max(0, length - limit) for length in lengths)
+    kept, most = 0, lengths[-1] if lengths else 0
+    while kept < most and sum(min(length, kept) for length in lengths) < 0.95 * whole:
+        kept += 8
+    return count, sum(length > limit for length in lengths), lost / max(1, whole), kept
+
+
 def _shortened(tokenizer: Any, question: str, limit: int) -> str:
     """The question's first `limit` tokens as text: the context needs room too."""
     if len(question) <= limit:  # a token has at least one character
@@ -52,7 +92,8 @@ def _shortened(tokenizer: Any, question: str, limit: int) -> str:
 
 
 def targets(features: Features, found: Examples) -> Tensor:
-    """What is right, a row each: class (rows,) int64, score (rows,) float32, or first and last token (rows, 2) int64.
+    """What is right, a row each: class (rows,) int64, score (rows,) float32, yes or no to each label (rows, labels) float32,
+    first and last token (rows, 2) int64, or a class a token, IGNORED for most (rows, longest) int64.
 
     Where a window does not hold the first accepted answer whole, both ends are token 0, [CLS].
     """
@@ -60,7 +101,13 @@ def targets(features: Features, found: Examples) -> Tensor:
     right = [found.labels[example] for example in features.example]
     if features.offsets is not None:
         return torch.tensor([_ends(spans, answers) for spans, answers in zip(features.offsets, right, strict=True)])
-    return torch.tensor(right, dtype=torch.float32 if found.kind == "regression" else torch.int64)
+    if features.words is not None:
+        rows = [
+            torch.tensor([IGNORED if word is None else labels[word] for word in words])
+            for words, labels in zip(features.words, right, strict=True)
+        ]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+    return torch.tensor(right, dtype=torch.int64 if found.kind == "classification" else torch.float32)
 
 
 def _ends(offsets: Sequence[tuple[int, int] | None], answers: Answers) -> tuple[int, int]:
@@ -74,9 +121,7 @@ def _ends(offsets: Sequence[tuple[int, int] | None], answers: Answers) -> tuple[
     return (inside[0], inside[-1]) if left and right and left[0] <= first and right[1] >= last else (0, 0)
 
 
-def by_length(
-    tokenizer: Any, features: Features, batch_size: int, device: torch.device
-) -> Iterator[tuple[Batch, list[int]]]:
+def by_length(tokenizer: Any, features: Features, batch_size: int, device: torch.device) -> Iterator[tuple[Batch, list[int]]]:
     """(batch, its rows), sorted by length so that little is padding; pads to the batch's longest."""
     lengths = [len(ids) for ids in features.inputs["input_ids"]]
     order = sorted(range(len(features)), key=lambda i: (lengths[i], i))
@@ -100,5 +145,5 @@ def batches(
     right = targets(features, found).to(device) if labelled else None
     for batch, rows in by_length(tokenizer, features, batch_size, device):
         if right is not None:
-            batch["labels"] = right[rows]
+            batch["labels"] = right[rows] if features.words is None else right[rows][:, : batch["input_ids"].shape[1]]
         yield batch, [features.example[row] for row in rows]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from ..data.examples import Answers
-from ..data.metrics import METRICS, answer_f1, exact_match, metrics_of
+from ..data.metrics import METRICS, answer_f1, exact_match, judged, metrics_of
 from ..models.predict import Predictions, predict
 from ..plugins import Report, Rows, option, part_of
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
@@ -36,31 +36,41 @@ class Accuracy(Measure):
         """The tables `accuracy` (one row) and `prediction` (a row an example)."""
         dense = dense_predictions(pair, part_of(report, 0.0, 0.5))
         pruned = dense if pair.is_dense else predicted(pair, pair.pruned, part_of(report, 0.5, 1.0))
-        examples = pair.task.evaluation
-        right = examples.labels or []
-        row = summary(pair.task.metric, len(pair.task.label_names), right, dense.said, pruned.said, self.resamples, pair.seed)
-        row["divergence"] = divergence(dense.probabilities, pruned.probabilities) if examples.kind == "classification" else None
+        examples, names = pair.task.evaluation, pair.task.label_names
+        was, now = dense.said, pruned.said
+        right: list[Any] = was if examples.labels is None else examples.labels  # without labels dense is what is right
+        right, was, now = judged(examples.kind, names, right, was, now)
+        row = summary(pair.task.metric, len(names), right, was, now, self.resamples, pair.seed)
+        row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
+        labels: list[Any] = [None] * len(examples) if examples.labels is None else right
         single = pd.DataFrame(
             {
                 "example": range(len(examples)),
                 "text": examples.texts,
                 "pair": examples.pairs if examples.pairs else None,
-                "label": [answers.texts for answers in right] if examples.kind == "span" else right,
-                "dense": dense.said,
-                "pruned": pruned.said,
+                "label": [answers and answers.texts for answers in labels] if examples.kind == "span" else labels,
+                "dense": was,
+                "pruned": now,
                 "dense_probabilities": dense.probabilities,
                 "pruned_probabilities": pruned.probabilities,
-                **_by_example(examples.kind, right, dense.said, pruned.said),
+                **(_by_example(examples.kind, right, was, now) if examples.labels is not None else {}),
             }
         )
         report(1.0, "accuracy measured")
         return {"accuracy": pd.DataFrame([row]), "prediction": single}
 
 
-def divergence(dense: ArrayLike, pruned: ArrayLike) -> float:
-    """Kullback–Leibler divergence of pruned from dense, (examples, labels) probabilities each: the mean over examples, in nats."""
+def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification") -> float | None:
+    """Kullback–Leibler divergence of pruned from dense, (examples, labels) probabilities each: the mean over examples, in nats;
+    of labels that hold independently, summed over them. None where there is no probability of every label."""
+    if kind not in ("classification", "multilabel"):
+        return None
     p, q = (np.asarray(side).clip(1e-9) for side in (dense, pruned))
-    return float((p * np.log(p / q)).sum(-1).mean())
+    apart = p * np.log(p / q)
+    if kind == "multilabel":
+        p, q = ((1 - side).clip(1e-9) for side in (p, q))
+        apart = apart + p * np.log(p / q)
+    return float(apart.sum(-1).mean())
 
 
 def summary(
@@ -72,17 +82,23 @@ def summary(
     """
     kind, n = METRICS[metric].kind, len(right)
     row: dict[str, Any] = {"metric": metric, "n": n}
-    for name in metrics_of(kind, classes):
+    right = _right(right, METRICS[metric].against_dense, kind)
+    for name in metrics_of(kind, classes, not METRICS[metric].against_dense):
         row[f"dense_{name}"], row[name] = METRICS[name].compute(right, was), METRICS[name].compute(right, now)
     row |= {"dense_score": row[f"dense_{metric}"], "score": row[metric]}
-    row |= {"broken": None, "fixed": None, "p_value": None, "agreement": float(np.mean([a == b for a, b in zip(was, now, strict=True)]))}
+    row |= {
+        "broken": None,
+        "fixed": None,
+        "p_value": None,
+        "agreement": float(np.mean([a == b for a, b in zip(was, now, strict=True)])) if n else 0.0,
+    }
     if kind != "regression":
         before, after = _hits(kind, right, was), _hits(kind, right, now)
         broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
         row |= {"broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)}
     else:
         row["agreement"] = METRICS["pearson"].compute(was, now)  # two scores are never the same to the last digit
-    if metric in ("accuracy", "exact_match"):
+    if metric in SHARES:
         intervals = (*wilson(int(before.sum()), n), *wilson(int(after.sum()), n), *paired_difference(broken, fixed, n))
         row |= dict(zip(_ENDS, intervals, strict=True))
     else:
@@ -92,6 +108,11 @@ def summary(
 
 def _resampled(metric: str, right: list[Any], was: list[Any], now: list[Any], resamples: int, seed: int) -> tuple[float, ...]:
     figure, single = METRICS[metric].compute, METRICS[metric].single
+    if METRICS[metric].counts is not None:
+        counts, of_counts = METRICS[metric].counts, METRICS[metric].of_counts
+        assert counts and of_counts, "they are given together"
+        before, after = counts(right, was), counts(right, now)
+        return bootstrap(lambda _, drawn: of_counts(drawn.sum(0)), before, before, after, resamples, seed)
     if single is None:
         return bootstrap(figure, np.array(right), np.array(was), np.array(now), resamples, seed)
     values = [np.array([single(*pair) for pair in zip(right, said, strict=True)]) for said in (was, now)]
@@ -99,22 +120,26 @@ def _resampled(metric: str, right: list[Any], was: list[Any], now: list[Any], re
 
 
 _ENDS = ("dense_low", "dense_high", "low", "high", "difference", "difference_low", "difference_high")
+SHARES = ("accuracy", "exact_match", "subset_accuracy", "same_label", "same_labels", "same_answer")  # of examples, as `_hits` counts them
+
+
+def _right(right: list[Any], against_dense: bool, kind: str) -> list[Any]:
+    """What the dense model answered, as an accepted answer."""
+    return [Answers([text] if text else [], [0] if text else []) for text in right] if against_dense and kind == "span" else right
 
 
 def _hits(kind: str, right: list[Any], said: list[Any]) -> np.ndarray:
-    """(examples,) whether each answer is right; for spans, whether it is exactly an accepted one."""
+    """(examples,) whether each answer is right; for spans, whether it is exactly an accepted one; for words, whether all are."""
     if kind == "span":
-        return np.array([exact_match(a, b) == 1.0 for a, b in zip(right, said, strict=True)])
-    return np.array(right) == np.array(said)
+        return np.array([exact_match(a, b) == 1.0 for a, b in zip(right, said, strict=True)], dtype=bool)
+    return np.array([a == b for a, b in zip(right, said, strict=True)], dtype=bool)
 
 
 def _by_example(kind: str, right: list[Answers], was: list[str], now: list[str]) -> dict[str, list[float]]:
     """Spans: each answer's F1, as an answer may be partly right."""
     if kind != "span":
         return {}
-    return {
-        name: [answer_f1(*pair) for pair in zip(right, said, strict=True)] for name, said in (("dense_f1", was), ("pruned_f1", now))
-    }
+    return {name: [answer_f1(*pair) for pair in zip(right, said, strict=True)] for name, said in (("dense_f1", was), ("pruned_f1", now))}
 
 
 def predicted(pair: Pair, model: nn.Module, report: Report) -> Predictions:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..data.examples import KINDS
 from ..plugins import Options, Report, Rows
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Pair:
 class Measure(Options):
     """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("classification", "regression", "span")  # of the models it can look at
+    kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)  # of the models it can look at
 
     @property
     def reads(self) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from ..models.replay import head_linears, linears, longest
+from ..models.replay import blocks, head_linears, linears, longest
 from ..models.shrink import dead_units, shrink
 from ..models.timing import limit, peak_memory, profile, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of
@@ -115,9 +115,11 @@ def count(model: nn.Module) -> dict[str, Any]:
 
 
 def macs(model: nn.Module, length: int) -> int:
-    """Multiply-accumulates of one sentence of that many tokens: Linears, attention products, and the head's one token."""
-    every_token = sum(linear.weight.numel() for _, _, linear in linears(model)) * length
-    attention = sum(2 * length * length * linear.out_features for _, part, linear in linears(model) if part == "query")
+    """Multiply-accumulates of one sentence of that many tokens: Linears, attention products, and the head's one token; what a
+    family adds for relative positions is left out."""
+    matrices = [(part, linear, block.passes) for block in blocks(model) for part, linear in block.linears.items()]
+    every_token = sum(linear.weight.numel() * passes for _, linear, passes in matrices) * length
+    attention = sum(2 * length * length * linear.out_features * passes for part, linear, passes in matrices if part == "query")
     return every_token + attention + sum(linear.weight.numel() for _, linear in head_linears(model))
 
 

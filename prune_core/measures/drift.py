@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..data.examples import Examples
 from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
+from ..models.predict import SHARES
 from ..models.replay import Padding, head, hidden_states
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair
@@ -59,8 +61,8 @@ class Drift(Measure):
             both = [embed(model, changed, part_of(report, 0.6, 0.65))[0] for model in (pair.dense, pair.pruned)]
             tables["drift_adversarial"] = self._by_block(*both)
         report(0.65, "drawing the maps")
-        labels = [answers.texts for answers in sample.labels or []] if sample.kind == "span" else sample.labels
-        examples = {"example": range(len(sample)), "text": sample.texts, "label": labels, "dense": was, "pruned": now}
+        said = [_shown(sample.kind, pair.task.label_names, side) for side in (sample.labels, was, now)]
+        examples = {"example": range(len(sample)), "text": sample.texts, **dict(zip(("label", "dense", "pruned"), said, strict=True))}
         maps = self._maps(pair, dense.cpu().numpy(), pruned.cpu().numpy())
         report(1.0, "drift measured")
         return tables | {"drift_map": maps, "drift_example": pd.DataFrame(examples)}
@@ -91,6 +93,17 @@ class Drift(Measure):
         return pd.concat(frames, ignore_index=True)
 
 
+def _shown(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> list[Any] | None:
+    """What is right or was said, as a cell of a table: numbers of classes, scores, texts, names of labels that hold; no words' labels."""
+    if values is None or kind == "token":
+        return None
+    if kind == "span":
+        return [value and value.texts for value in values]
+    if kind == "multilabel":
+        return [", ".join(name for name, holds in zip(names, value, strict=True) if holds) or "none" for value in values]
+    return list(values)
+
+
 def adversarial(pair: Pair) -> Examples:
     """The changed examples, each once, with which the attacks of this run turned the pruned model's answer."""
     won = successes(pair.rows["attack_example"]).drop_duplicates(["example", "perturbed", "perturbed_pair"])
@@ -102,7 +115,7 @@ def adversarial(pair: Pair) -> Examples:
 def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report) -> tuple[Tensor, list[Any]]:
     """((blocks, sentences, width) embeddings behind every block, predicted labels or scores) in the sample's order.
 
-    A long context is read in windows; one of them stands for the example, and no answer is predicted here.
+    A long context is read in windows; one of them stands for the example. Answers and labels of words are not predicted here.
     """
     found: Tensor | None = None
     guesses: list[Any] = [None] * len(sample)
@@ -113,9 +126,9 @@ def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, rep
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
-        if sample.kind != "span":
+        if sample.kind in SHARES:
             logits = head(model, *states[-1])
-            said = logits.argmax(-1) if sample.kind == "classification" else logits[:, 0]
+            said = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(sample.kind, (logits > 0).int())
             for index, guess in zip(indices, said.tolist(), strict=True):
                 guesses[index] = guess
         done += len(indices)

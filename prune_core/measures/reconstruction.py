@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.tokens import batches
 from ..models.devices import device_of
 from ..models.families import GROUPS
-from ..models.replay import Block, blocks, sparsity_by_part
+from ..models.replay import Block, passed, sparsity_by_part
 from ..plugins import Report, Rows, option
 from ..pruning.layerwise import Stream, stream
 from .base import Measure, Pair
@@ -41,18 +41,21 @@ class Reconstruction(Measure):
         data = [batch for batch, _ in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device)]
         dense, pruned = stream(pair.dense, data), stream(pair.pruned, data)
         rows: list[dict[str, Any]] = []
-        pairs = list(zip(blocks(pair.dense), blocks(pair.pruned), strict=True))
-        for index, (before, after) in enumerate(pairs):
+        pairs = list(zip(passed(pair.dense), passed(pair.pruned), strict=True))
+        for index, ((_, before), (_, after)) in enumerate(pairs):
             report(index / len(pairs), f"block {index + 1} of {len(pairs)}")
             rows += [{"block": index, **row} for row in _block(before, after, dense, pruned)]
-        zeros = pd.DataFrame(sparsity_by_part(pair.pruned))
+        own = pd.DataFrame(sparsity_by_part(pair.pruned))
+        zeros = pd.concat([own[own["block"] == number].assign(block=index) for index, ((number, _), _) in enumerate(pairs)])
         report(1.0, "reconstruction error measured")
         return {"reconstruction": pd.DataFrame(rows).merge(zeros, on=["block", "part"], how="left")}
 
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
-    """Rows of the six parts and of the block; moves both streams to the next block."""
-    mixed = [before(x, padding) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]  # dense block, pruned input
+    """Rows of the six parts and of the block; moves both streams to the next block, or the next pass of this one."""
+    mixed = [before.once(x, padding) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]  # dense block, pruned input
+    dense.enter(before)
+    pruned.enter(after)
     rows = []
     for group, parts in enumerate(GROUPS):
         for part in parts:
@@ -60,7 +63,7 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
             sums = Sums()
             for x, x_hat in zip(dense.inputs, pruned.inputs, strict=True):
                 y = W(x)
-                sums.add(y, W(x_hat), W_hat(x_hat), y - W.bias)
+                sums.add(y, W(x_hat), W_hat(x_hat), y if W.bias is None else y - W.bias)
             rows.append({"part": part, **sums.row()})
         dense.advance(before, group)
         pruned.advance(after, group)

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import torch
 
 from ..data.examples import Examples
+from ..data.metrics import entities
 from ..errors import Cancelled, PruneError
 from ..models import loading, replay
 from ..models.predict import predict
@@ -48,14 +49,28 @@ class Shelf:
 
 
 def predicted(model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None) -> dict[str, Any]:
-    """What the model says of every text, its labels and their probabilities."""
+    """What the model says of every text, its labels and their probabilities; of words their `tags` too."""
     started, kind = time.perf_counter(), replay.kind_of(model)
     if kind == "span" and not pairs:
         raise PruneError("It finds answers in a text; give the text as well.")
+    if kind == "token":  # words are what spaces part
+        texts = [" ".join(text.split()) for text in texts]
     found = predict(model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.longest(model))
-    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
-    said = [names[each] for each in found.said] if kind == "classification" else found.said
-    return {"labels": names, "said": said, "probabilities": found.probabilities, "seconds": time.perf_counter() - started}
+    names = loading.label_names(model.config)
+    told = {"labels": names, "probabilities": found.probabilities, "seconds": time.perf_counter() - started}
+    if kind == "token":
+        each = [[names[label] for label in row] for row in found.said]
+        return told | {"said": [_entities(text, tags) for text, tags in zip(texts, each, strict=True)], "tags": each}
+    if kind == "multilabel":
+        return told | {"said": [", ".join(names[i] for i, holds in enumerate(row) if holds) or "none" for row in found.said]}
+    return told | {"said": [names[label] for label in found.said] if kind == "classification" else found.said}
+
+
+def _entities(text: str, tags: list[str]) -> str:
+    """The entities of a text, each with its type, or that there are none."""
+    words = text.split(" ")
+    found = sorted(entities(tags), key=lambda entity: entity[1])
+    return ", ".join(f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found) or "no entity"
 
 
 QUICK: dict[str, Callable[..., dict[str, Any]]] = {"predict": predicted, "saliency": saliency, "attention": attention}

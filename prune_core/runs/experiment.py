@@ -16,12 +16,16 @@ from .. import __version__
 from ..data.examples import Source
 from ..errors import PruneError
 from ..measures import MEASURES
+from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import loading
 from ..plugins import Method, Options, build
 
 PRUNE = "prune"  # the stage before the measures, and its table
+SINCE = (("tf32", False), ("min_words", None))
+DATA_RULES = 2  # how tables become examples; the demo's are what they always were
+SOURCE_BEFORE = ("task", "text", "text_pair", "label", "calibration", "metric")
 PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
 
 
@@ -40,6 +44,7 @@ class Experiment:
     batch_size: int = 32
     max_length: int = 128  # tokens
     study: str = ""
+    min_words: int | None = None  # least tokens of a calibration text; None: nine where enough of them have as many
     tf32: bool = False  # on CUDA, matrix products read 10 bits of each fraction in place of 23: faster, and figures move
 
     def __post_init__(self) -> None:
@@ -48,6 +53,8 @@ class Experiment:
         paths = {"task": _absolute(self.source.task), "calibration": _absolute(self.source.calibration)}
         object.__setattr__(self, "source", replace(self.source, **paths))
         object.__setattr__(self, "measures", tuple(self.measures))
+        if self.min_words is not None and self.min_words < 0:
+            raise PruneError(f"min words is {self.min_words}; it must be at least 0, or auto.")
         for name, low in (("calibration", 1), ("evaluation", 0), ("batch_size", 1), ("max_length", 4), ("seed", 0)):
             if getattr(self, name) < low:
                 raise PruneError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least {low}.")
@@ -87,12 +94,24 @@ class Experiment:
         values["measures"] = tuple(build(MEASURES, each["name"], each["options"]) for each in values.get("measures") or ())
         return cls(**values)
 
+    def data_key(self) -> dict[str, Any]:
+        """What decides whether checkpoint and data go together: equal for the models of a study."""
+        names = ("checkpoint", "source", "measures", "calibration", "evaluation", "seed", "max_length", "min_words")
+        labelled = self.method is not None and self.method.labelled
+        return {name: value for name, value in self.to_dict().items() if name in names} | {"labelled": labelled}
+
     def key(self) -> str:
         """A hash of everything that decides the rows: equal keys, equal rows."""
         decides = {**self.to_dict(), "study": "", "version": __version__}
-        if not self.tf32:
-            del decides["tf32"]  # keys from before it existed stay
-        stamps = [_stamp(path) for path in (self.checkpoint, self.source.task, self.source.calibration)]
+        for name, usual in SINCE:  # what came later is left out where it is as usual, so that keys from before stay
+            if decides[name] == usual:
+                del decides[name]
+        if self.source.task != "demo":
+            decides["data"] = DATA_RULES
+        if any(measure.name == "attack" for measure in self.measures):
+            decides["attack"] = STOP_WORDS
+        decides["source"] = {name: value for name, value in decides["source"].items() if value or name in SOURCE_BEFORE}
+        stamps = [_stamp(self.checkpoint, checkpoint=True), *(_stamp(path) for path in (self.source.task, self.source.calibration))]
         return hashlib.sha256(json.dumps([decides, stamps], sort_keys=True).encode()).hexdigest()
 
 
@@ -103,15 +122,17 @@ def _plugin_dict(plugin: Options) -> dict[str, Any]:
 def _absolute(name: str, folder: bool = False) -> str:
     """A local path made absolute; names of tasks and models stay as they are."""
     path = Path(name).expanduser()
-    found = path.is_dir() if folder else path.is_file()
+    found = path.is_dir() if folder else path.exists()
     return str(path.resolve()) if name and name not in ("demo", loading.MINILM) and found else name
 
 
-def _stamp(name: str) -> list[Any]:
+def _stamp(name: str, checkpoint: bool = False) -> list[Any]:
     """Size and time of a local file or of a folder's files, so that a changed one gives another key."""
     if not name:
         return []  # Path("") would be the working directory
-    path = Path(loading.resolve(name)) if name == "demo" else Path(name)
+    path = Path(name)
+    if name == "demo" or (checkpoint and path.is_dir()):
+        path = Path(loading.resolve(name))
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 

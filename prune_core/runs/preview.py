@@ -1,6 +1,6 @@
 """The first rows of a known task, fetched by a process of its own: `datasets` is a heavy import, and the Hub may be slow.
 
-`Peek` is the asking side and imports nothing heavy; `python -m prune_core.runs.preview TASK` answers with one line of JSON.
+`Peek` is the asking side and imports nothing heavy; `python -m prune_core.runs.preview TASK [CONFIG SPLIT]` answers with one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ PATIENCE = 90.0  # seconds
 class Peek(ChildProcess):
     """One question to the Hub, on its way or answered."""
 
-    def __init__(self, task: str):
-        super().__init__("prune_core.runs.preview", task, patience=PATIENCE)
+    def __init__(self, task: str, config: str = "", split: str = ""):
+        super().__init__("prune_core.runs.preview", task, config, split, patience=PATIENCE)
 
     def rows(self) -> list[dict[str, Any]]:
         """Up to five rows; PruneError where they could not be had."""
         return json.loads(self.output())
 
 
-def fetch(task: str) -> list[dict[str, Any]]:
-    """The first rows of the task's evaluation split, label numbers as names."""
-    from datasets import load_dataset
-
+def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
+    """The first rows of a known task's or a Hub data set's evaluation split, label numbers as names."""
+    from ..data import hub
     from ..data.tasks import KNOWN
 
-    known = KNOWN[task]
+    known = KNOWN.get(task)
+    path, config, split = (known.path, known.config or "", split or known.evaluation) if known else (task, config, split)
     try:
-        rows = list(load_dataset(known.path, known.config, split=known.evaluation, streaming=True).take(ROWS))
-    except (OSError, ValueError):  # what datasets raises without a network, where only its cache can still help
-        try:
-            rows = list(load_dataset(known.path, known.config, split=known.evaluation).select(range(ROWS)))
-        except (OSError, ValueError):
-            raise PruneError(
-                f"{task} can be neither fetched from the Hub nor found in its cache: go online before the run, or use a file of your own."
-            ) from None
-    return [{name: _shown(value, known.labels if name == "label" else ()) for name, value in row.items()} for row in rows]
+        rows = hub.preview(path, config or None, split, ROWS)
+    except (OSError, ValueError) as error:
+        raise PruneError(
+            f"{task} can be neither fetched from the Hub nor found in its cache: go online before the run, or use a file of your own. "
+            f"({(str(error).splitlines() or [''])[0][:160]})"
+        ) from None
+    names = known.labels if known else ()
+    return [{name: _shown(value, names if name == "label" else ()) for name, value in row.items()} for row in rows]
 
 
 def _shown(value: Any, names: tuple[str, ...]) -> Any:
@@ -55,6 +54,6 @@ def _shown(value: Any, names: tuple[str, ...]) -> Any:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(fetch(sys.argv[1])))
+        print(json.dumps(fetch(*sys.argv[1:4])))
     except PruneError as error:
         sys.exit(str(error))

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..data.examples import Source
 from ..data.tasks import Task
-from ..data.tasks import load as load_task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
 from ..measures.base import Pair
@@ -25,6 +23,7 @@ from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
 from ..pruning.unitwise import UnitMethod
+from .data_check import Data, check_measures
 from .experiment import PRUNE, Experiment, _stamp, estimates, stages
 
 THREADS = torch.get_num_threads()
@@ -39,9 +38,7 @@ class Stage(NamedTuple):
     facts: dict[str, Any]
 
 
-def run(
-    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None
-) -> Iterator[Stage]:
+def run(experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None) -> Iterator[Stage]:
     """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done."""
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
@@ -61,7 +58,7 @@ def run(
 def preload() -> None:
     """Load what the demo needs ahead of the first job."""
     if (loading.DEMO / "config.json").is_file():
-        _dense("demo", json.dumps(_stamp("demo")), str(devices.pick_device("auto")))
+        _dense("demo", json.dumps(_stamp("demo", checkpoint=True)), str(devices.pick_device("auto")))
 
 
 @lru_cache(maxsize=1)  # a sweep loads its dense model once
@@ -71,9 +68,8 @@ def _dense(checkpoint: str, stamp: str, device: str) -> tuple[nn.Module, Any]:
 
 
 @lru_cache(maxsize=1)  # and measures it once: the memo is where measures keep what they know of the dense model
-def _shared(frame: str, source: Source, labels: tuple[str, ...], kind: str, sizes: tuple[int, int, int]) -> tuple[Task, dict[Any, Any]]:
-    calibration, evaluation, seed = sizes
-    return load_task(source, labels, seed, kind).sampled(calibration, evaluation, seed), {}
+def _shared(frame: str, data: Data) -> tuple[Task, dict[Any, Any]]:
+    return data(), {}
 
 
 class _Bench:
@@ -84,28 +80,21 @@ class _Bench:
         self.device = devices.pick_device(experiment.device)
         self.batch_size = experiment.batch_size
         self.peak_memory = 0
-        stamp = json.dumps(_stamp(experiment.checkpoint))
+        stamp = json.dumps(_stamp(experiment.checkpoint, checkpoint=True))
         try:
             self.dense, self.tokenizer = _dense(experiment.checkpoint, stamp, str(self.device))
         except torch.OutOfMemoryError:
             raise PruneError(f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu.") from None
         if experiment.method:
             refuse_shrunk(self.dense, experiment.checkpoint)
-        config: Any = self.dense.config
-        self.labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+        self.labels = loading.label_names(self.dense.config)
         stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]
         frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length])
-        sizes = (experiment.calibration, experiment.evaluation, experiment.seed)
-        self._check_measures(replay.kind_of(self.dense))
-        self.task, self.memo = _shared(frame, experiment.source, self.labels, replay.kind_of(self.dense), sizes)
+        kind = replay.kind_of(self.dense)
+        check_measures(experiment, kind)
+        data = Data(experiment, self.labels, kind, self.tokenizer)
+        self.task, self.memo = _shared(frame, data)
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
-
-    def _check_measures(self, kind: str) -> None:
-        """A measure that cannot look at this kind of model is an error before anything is computed."""
-        for measure in self.experiment.measures:
-            if kind not in measure.kinds:
-                gives = {"regression": "scores", "span": "answers in a text", "classification": "labels"}[kind]
-                raise PruneError(f"{measure.title} cannot be measured on a model that gives {gives}; leave the measure {measure.name} out.")
 
     def stage(self, name: str, report: Report) -> Stage:
         """One stage; where the device's memory is too small, again from its start with half the batch."""
@@ -180,6 +169,8 @@ class _Bench:
             "pairs": self.task.evaluation.pairs is not None,
             "metric": self.task.metric,
             "label_names": list(self.labels),
+            "notes": [*getattr(self.dense, "notes", []), *self.task.notes],
+            "labels": self.task.meant,
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),
         }

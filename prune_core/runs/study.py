@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,14 @@ class Sweep:
     label: str = ""
     calibration: str = ""  # a file of its own
     metric: str = ""
+    labels: str = ""  # what label values mean; this and the next as examples.Source has them
+    separator: str = ""
+    encoding: str = ""
+    header: str = ""
+    quotes: str = ""
+    config: str = ""
+    split: str = ""
+    min_words: int | None = None
     methods: Sequence[Any] = ()
     sparsities: Sequence[float] = ()
     patterns: Sequence[str] = ()
@@ -62,12 +70,12 @@ class Sweep:
 
     def experiments(self) -> list[Experiment]:
         """The grid; seeds outermost, so that the dense model is measured once for each."""
-        source = Source(self.task, self.text, self.text_pair, self.label, self.calibration, self.metric)
+        source = Source(**{spec.name: str(getattr(self, spec.name)) for spec in fields(Source)})
         measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
         return [
             Experiment(
                 self.checkpoint, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
-                self.device, self.batch_size, self.max_length, self.study, self.tf32,
+                self.device, self.batch_size, self.max_length, self.study, self.min_words, self.tf32,
             )
             for seed in _list(self.seeds, "seeds")
             for method in [*([None] if self.dense else []), *self._methods()]

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.examples import Examples, Source
-from ..data.metrics import METRICS, metric_for, metrics_of
+from ..data.metrics import IGNORED, METRICS, judged, metric_for, metrics_of
 from ..data.tasks import KNOWN, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
 from ..data.tokens import encode, padded, targets
@@ -160,7 +160,7 @@ def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
 
     (folder / "finetune.json").write_text(json.dumps(card, indent=2) + "\n")
     recipe, data = card["recipe"], Path(card["train"]["task"]).name
-    task = {"classification": "text-classification", "regression": "text-classification", "span": "question-answering"}[kind]
+    task = {"span": "question-answering", "token": "token-classification"}.get(kind, "text-classification")
     figures = {name: card[name] for name in METRICS if name in card}
     results = [
         EvalResult(task_type=task, dataset_type=data, dataset_name=data, metric_type=HUB_NAMES.get(name, name), metric_value=value)
@@ -182,7 +182,8 @@ def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dic
     model.eval()
     with mixed(recipe, devices.device_of(model)):
         said = predict(model, tokenizer, examples, 64, recipe.max_length).said
-    return {name: METRICS[name].compute(examples.labels or [], said) for name in metrics_of(examples.kind, model.config.num_labels)}
+    right, said = judged(examples.kind, loading.label_names(model.config), examples.labels or [], said)
+    return {name: METRICS[name].compute(right, said) for name in metrics_of(examples.kind, model.config.num_labels)}
 
 
 @contextmanager
@@ -198,7 +199,10 @@ def mixed(recipe: Recipe, device: torch.device) -> Iterator[None]:
 
 
 def task_loss(logits: Tensor, right: Tensor) -> Tensor:
-    """Mean loss: cross-entropy of labels (sentences, labels) or of both ends (sentences, 2, tokens); squared error of scores."""
+    """Mean loss: cross-entropy of labels (sentences, labels), of both ends (sentences, 2, tokens) or of words' labels (sentences,
+    tokens, labels); of labels that hold independently the binary one; squared error of scores."""
+    if right.is_floating_point() and right.dim() == 2:
+        return F.binary_cross_entropy_with_logits(logits, right)
     if right.is_floating_point():
         return F.mse_loss(logits.squeeze(-1), right)
     return F.cross_entropy(logits.flatten(0, -2), right.flatten())
@@ -249,11 +253,18 @@ class Trainer:
             if not self.queue:
                 self.queue = self.batches(self.step // self.batches_per_epoch)
             rows = self.queue.pop()
-            total += self._update(padded(self.tokenizer, self.features, rows, self.device, self.multiple), self.right[rows])
+            batch = padded(self.tokenizer, self.features, rows, self.device, self.multiple)
+            right = self.right[rows] if self.features.words is None else self._of_words(rows, batch)
+            total += self._update(batch, right)
             if count % 20 == 0 or count == steps:
                 left = (time.perf_counter() - self.started) / (self.step - self.begun) * (self.steps - self.step) / 60
                 report(self.step / self.steps, f"step {self.step} of {self.steps}, loss {total / count:.4f}, {left:.0f} min left")
         return total / steps
+
+    def _of_words(self, rows: list[int], batch: Batch) -> Tensor:
+        """Labels of words, as long as the batch is."""
+        right, tokens = self.right[rows], batch["input_ids"].shape[1]
+        return F.pad(right, (0, max(0, tokens - right.shape[1])), value=IGNORED)[:, :tokens]
 
     def _update(self, batch: Batch, right: Tensor) -> float:
         recipe = self.recipe
