@@ -13,7 +13,7 @@ from prune_core import Cancelled, PruneError
 from prune_core.analysis import takeaways
 from prune_core.analysis.compared import Model
 from prune_core.attacks.budget import Budget, Clock, OutOfTime, Pulse
-from prune_core.attacks.catalogue import CATALOGUE, missing
+from prune_core.attacks.catalogue import CATALOGUE, WORDS, missing
 from prune_core.data.examples import Examples
 from prune_core.data.tasks import Task
 from prune_core.measures.attack import Attack, summary
@@ -210,7 +210,9 @@ def test_any_text_ends_in_a_row(recipe, script):
     if "\ud800" in script:  # no text at all: half of a character
         assert {row.outcome for row in rows} <= {"error", "skipped"} and all(row.note for row in rows)
     else:
-        assert {row.outcome for row in rows} <= {"success", "failed", "skipped"}
+        refused = {row.outcome for row in rows if "English lists" in row.note}  # a word attack of a text in another script
+        assert {row.outcome for row in rows if "English lists" not in row.note} <= {"success", "failed", "skipped"}
+        assert refused <= {"error"} and (not refused or (CATALOGUE[recipe].changes == WORDS and not script.isascii()))
 
 
 def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):

@@ -2,10 +2,12 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import tiny
@@ -123,7 +125,7 @@ def test_odd_texts_end_in_rows(victim, recipe):
     texts = [*ODD.values(), "this <SPLIT> is <SPLIT> odd", " ".join(random.Random(0).choices(tiny.SENTENCES[2].split(), k=2000))]
     started = time.perf_counter()
     rows = attack(victim, recipe, Examples(texts, labels=[0] * len(texts)), Budget(queries=40, seconds=5))
-    assert [row.outcome for row in rows if row.outcome == "error"] == []
+    assert [row.note for row in rows if row.outcome == "error" and "English lists" not in row.note] == []
     assert time.perf_counter() - started < 30
 
 
@@ -228,7 +230,7 @@ def test_same_seed_same_outcomes_and_the_global_generator_is_left_alone(victim):
 
 TOTAL = (
     "recipe n accuracy accuracy_low accuracy_high under_attack under_attack_low under_attack_high success_rate success_low "
-    "success_high attacked succeeded failed skipped errored words_changed queries seconds"
+    "success_high attacked succeeded failed skipped errored words_changed queries precision seconds"
 )
 SINGLE = (
     "recipe example outcome text label perturbed original_prediction perturbed_prediction original_probabilities "
@@ -314,3 +316,40 @@ def test_neighbour_table_keeps_antonyms_out():
     assert all(0.5 <= a[1] <= 1 for a in table.of("film", 5)) and table.of("qwxyz") == []
     similarities = [similarity for _, similarity in table.of("film")]
     assert similarities == sorted(similarities, reverse=True)
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "nltk_data"
+OUTCOMES = """
+import sys, tiny
+from test_attacks import attack
+from prune_core.attacks.engine import load_textattack
+from prune_core.data.examples import Examples
+import nltk
+model, tokenizer = tiny.model(), tiny.tokenizer()
+found = attack((model, tokenizer), "DeepWordBug", Examples(tiny.SENTENCES[:6], labels=[0] * 6))
+found += attack((model, tokenizer), "DeepWordBug", Examples(tiny.SENTENCES[:6], labels=[1] * 6))
+print([(row.outcome, row.perturbed) for row in found])
+"""
+
+
+def test_the_stop_words_are_the_published_ones():
+    words = resources.stopwords()
+    assert len(words) == len(set(words)) == 179 and {"not", "don't", "wouldn"} <= set(words)
+    assert not {"never", "nothing", "without"} & set(words)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="NLTK's own data is not beside this checkout")
+def test_outcomes_are_those_of_nltks_own_list(tmp_path):
+    """The bundled list in one process, NLTK's download in another; NLTK reads only what nobody else may write."""
+    shutil.copytree(SHARED, tmp_path / "nltk")
+    for path in [tmp_path / "nltk", *(tmp_path / "nltk").rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    assert (SHARED / "corpora" / "stopwords" / "english").read_text().split() == resources.stopwords()
+    said = []
+    for own in ({}, {"NLTK_DATA": str(tmp_path / "nltk")}):
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        done = subprocess.run([sys.executable, "-c", OUTCOMES], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths, **own},
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        said.append(done.stdout)
+    assert said[0] == said[1] and "success" in said[0]

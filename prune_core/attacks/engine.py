@@ -19,7 +19,9 @@ from ..data.examples import Examples
 from ..errors import PruneError
 from ..models.devices import device_of
 from .budget import Budget, Clock, OutOfTime, Pulse
+from .catalogue import CATALOGUE, WORDS
 from .flight import ENDS_ALL, Search, fly
+from .languages import foreign, refusal
 from .limits import COLUMNS
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, Journal, Outcome
 from .recipes import another, prepared, reached
@@ -59,7 +61,8 @@ def run(
 
         def work() -> Outcome:
             attack = spare.pop() if spare else another(first)
-            outcome = attack_one(attack, clock, examples, index, budget)
+            language = foreign(_attacked(examples, index, budget.column)) if CATALOGUE[recipe].changes == WORDS else ""
+            outcome = attack_one(attack, clock, examples, index, budget, refusal(recipe, language) if language else "")
             attack.clear_cache()
             spare.append(attack)
             journal.append(outcome)  # here, as others that end in this round may be lost to a cancel
@@ -83,11 +86,18 @@ def example_seed(seed: int, index: int) -> int:
     return zlib.crc32(f"{seed}:{index}".encode())
 
 
-def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget) -> Outcome:
-    """What becomes of that example; whatever goes wrong with it is its outcome."""
+def _attacked(examples: Examples, index: int, column: str) -> str:
+    """The text that may change."""
+    return examples.pairs[index] if examples.pairs and column == "second" else examples.texts[index]
+
+
+def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget, refused: str = "") -> Outcome:
+    """What becomes of that example; whatever goes wrong with it is its outcome, and so is why it is `refused`."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
     blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair=pair)
+    if refused:
+        return replace(blank, note=refused)
     try:
         outcome = _searched(attack, clock, blank, budget)
     except ENDS_ALL:

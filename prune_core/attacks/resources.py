@@ -5,13 +5,11 @@ Real downloads win where they are already there. Knows nothing of models or reci
 
 from __future__ import annotations
 
-import ast
 import logging
 import os
 import sys
 import tempfile
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import PruneError
@@ -20,11 +18,16 @@ from .requirements import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack
 # TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
 _MOVED = ("TFHUB_CACHE_DIR", "PYTORCH_TRANSFORMERS_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
-# NLTK's function words that TextFooler's list, which TextAttack carries, leaves out.
-_AUXILIARIES = """be because did do does doing each few further had has have having m ma own re should so some very will"""
-# In TextFooler's list, not in NLTK's (nltk.corpus.reader.stopwords_extended says so of four, and they matter to opinions).
-_CONTENT = """cannot could empty first hundred least mostly never next nobody none nothing used whole without would"""
-
+# The English list of NLTK's corpus `stopwords` as published, 179 words; without its download TextAttack could not be imported.
+_STOPWORDS = """
+i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves he him his himself she she's her hers
+herself it it's its itself they them their theirs themselves what which who whom this that that'll these those am is are was were be
+been being have has had having do does did doing a an the and but if or because as until while of at by for with about against between
+into through during before after above below to from up down in out on off over under again further then once here there when where why
+how all any both each few more most other some such no nor not only own same so than too very s t can will just don don't should
+should've now d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't haven haven't isn isn't
+ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't wasn wasn't weren weren't won won't wouldn wouldn't
+"""
 
 # WordNet's lexicographer files by number (lexnames(5WN)), which Debian leaves out and NLTK asks for.
 _LEXNAMES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
@@ -64,20 +67,12 @@ def folder() -> Path:
 
 @cache  # every search in flight asks
 def stopwords() -> list[str]:
-    """English function words from what is installed: all of NLTK's list and some ninety more."""
-    spec = find_spec("textattack")
-    if spec is None or spec.origin is None:
-        raise PruneError("The attack measure needs textattack, which is not installed; run: pip install -r requirements.txt")
-    # read as text: importing TextAttack is what needs these words
-    source = Path(spec.origin).parent / "attack_recipes" / "textfooler_jin_2019.py"
-    lists = [node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.List)]
-    longest = max(lists, key=lambda node: len(node.elts))
-    words = {element.value for element in longest.elts if isinstance(element, ast.Constant) and isinstance(element.value, str)}
-    return sorted(words - set(_CONTENT.split()) | set(_AUXILIARIES.split()))
+    """NLTK's English stop words, which TextAttack leaves alone."""
+    return _STOPWORDS.split()
 
 
 def _provide_stopwords(home: Path) -> None:
-    """Point NLTK at our stop words unless it can read the real ones."""
+    """Point NLTK at the bundled stop words unless it has its own download."""
     import nltk
 
     try:
