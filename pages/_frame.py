@@ -59,7 +59,7 @@ class View:
 
     @property
     def kind(self) -> str:
-        """What the study's models answer with: classification, regression or span."""
+        """What the study's models answer with, a key of examples.KINDS."""
         return next((job.facts["kind"] for job in self.jobs if "kind" in job.facts), "classification")
 
     @property

@@ -14,6 +14,7 @@ from pages._inspect_words import Subject
 from prune_core import plots
 from prune_core.analysis.compared import Model
 from prune_core.attacks import catalogue
+from prune_core.data.examples import KINDS
 from prune_core.formatting import percent, plural, seconds
 from prune_core.plots import palette
 from prune_core.runs.asking import Attack
@@ -45,7 +46,7 @@ class Attempt:
 def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: Paste) -> None:
     """The choices and the button; below, the last attack, which goes on while the reader looks elsewhere."""
     if view.kind != "classification":
-        gives = {"span": "find answers in a text", "regression": "give scores"}[view.kind]
+        gives = f"give {KINDS[view.kind]}"
         st.info(f"The attacks here try to flip a label, and these models {gives}: there is no label to flip.", icon=":material/info:")
         return
     _choices(subject, predicted)

@@ -32,13 +32,12 @@ class Subject:
 
 def gradients(view: View, subject: Subject) -> None:
     """The words of the text, coloured by what the prediction owes to each."""
-    if view.kind == "span":
-        st.info("Saliency explains one figure, and an answer has two ends; for these models look at Attention.", icon=":material/info:")
+    if view.kind in ("span", "token"):
+        why = "an answer has two ends" if view.kind == "span" else "every word has a label of its own"
+        st.info(f"Saliency explains one figure, and {why}; for these models look at Attention.", icon=":material/info:")
         return
     models = _two(view, subject)
-    account = _ui.chosen(
-        st.segmented_control, "saliency", list(ACCOUNTS), "product", label="Saliency by", format_func=ACCOUNTS.get
-    )
+    account = _ui.chosen(st.segmented_control, "saliency", list(ACCOUNTS), "product", label="Saliency by", format_func=ACCOUNTS.get)
     found = _asked(models, subject.asking.saliency, [subject.checkpoints[model] for model in models], subject.text, subject.pair)
     if not found:
         return

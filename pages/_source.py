@@ -1,25 +1,26 @@
 """The first step of the Prune page: checkpoint and data, with five rows to look at and what the dense model reaches."""
 
+from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages import _ui
+from pages import _data_check, _label_order, _table, _ui
 from prune_core import PruneError
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import headline
-from prune_core.data import examples, tasks, uploads
-from prune_core.measures import MEASURES
+from prune_core.data import examples, tables, tasks
+from prune_core.models import folders
 from prune_core.runs import adversarial_calibration
-from prune_core.runs.experiment import Experiment
 from prune_core.runs.preview import Peek
 from prune_core.runs.store import Store
 
 KEEP: dict[str, Any] = {"persist_state": "session"}
 FILE = "a file of your own"
-TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (.csv, .jsonl, .parquet)"}
+HUB = "a data set of the Hub"
+TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (csv, json, parquet, Excel, …)", HUB: "A data set of the Hub, by its id"}
 TITLES |= {name: known.title for name, known in tasks.KNOWN.items()}
 CALIBRATIONS = {
     "data": "Sentences of the data",
@@ -27,48 +28,93 @@ CALIBRATIONS = {
     "attacked+clean": "Half of each: the attacked sentences, and the same ones as they were",
     "file": "A file of your own",
 }
-TEXT_COLUMNS = ("text", "sentence", "review", "content", "sentence1", "question1", "premise", "question")
+
+
+FOUND = "What was used before, what the Hub's cache holds, and what lies under the folders that PRUNESCOPE_MODELS names."
 
 
 def what(store: Store) -> dict[str, Any]:
-    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" as long as there is no data that can be read."""
+    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" as long as there is no data that can be read.
+
+    Beside them `found`, what the data check says (None: not yet, or not needed), and `kind` of the model ("": not known yet).
+    """
     left, right = st.columns(2, gap="medium")
     with left:
-        plan: dict[str, Any] = {"checkpoint": _checkpoint()}
+        plan: dict[str, Any] = {"checkpoint": _checkpoint(store)}
         task = st.selectbox("Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP)
-        plan["task"] = _file(store, "") if task == FILE else task
+        plan["task"] = _table.file(store, "") if task == FILE else task
+        plan |= _hub_id() if task == HUB else {}
         plan |= _sizes()
         plan["calibration"] = _calibration(store)
     with right:
         if task == FILE:
-            plan |= _file_rows(str(plan["task"]))
+            plan |= _table.rows(str(plan["task"]))
         elif task == "demo":
-            _rows(examples.read_table(str(tasks.DEMO))[["label", "text"]])
-        else:
-            _hub_rows(task)
+            _table.first(tasks.table_of(examples.Source()).rows[["label", "text"]])
+        elif plan["task"]:
+            _hub_rows(str(plan["task"]), str(plan.get("config", "")), str(plan.get("split", "")))
         if plan["task"] and plan["calibration"]:
             plan |= _with_attacked(store, plan)
-        if plan["task"]:
+    told: dict[str, Any] = {"found": None, "kind": ""}
+    if plan["task"] and plan["calibration"] is not None:
+        told = _data_check.panel(plan)
+        plan["labels"] = told.pop("labels")
+        with right:
             _dense_accuracy(store, plan)
-    return plan if plan["calibration"] is not None else plan | {"task": ""}
+    return (plan if plan["calibration"] is not None else plan | {"task": ""}) | told
 
 
-def _checkpoint() -> str:
-    help = "`demo`, a local Hugging Face folder, or a Hub id of a BERT, DistilBERT, RoBERTa or ELECTRA classifier."
-    return st.text_input("Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP).strip()
+def _checkpoint(store: Store) -> str:
+    """A name to type, or one of those found here."""
+    help = (
+        "`demo`, a local Hugging Face folder (a Trainer's output too), or a Hub id of a fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, "
+        "CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa v2/v3 or ModernBERT."
+    )
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    named = left.text_input("Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP).strip()
+    used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
+    offered = list(dict.fromkeys(["demo", *used, *_known()]))
+
+    def take() -> None:
+        if found := st.session_state["checkpoint-found"]:
+            st.session_state["checkpoint"] = found
+
+    right.selectbox("or one found here", offered, None, key="checkpoint-found", on_change=take, placeholder="choose", help=FOUND)
+    return named or "demo"
+
+
+@st.cache_data(show_spinner=False, ttl=60)
+def _known() -> list[str]:
+    return folders.known()
+
+
+def _hub_id() -> dict[str, Any]:
+    """Id, configuration, split and columns of any data set; no task as long as it has no id."""
+    places = st.columns(3)
+    found = {
+        "task": places[0].text_input("Id", key="hub-id", placeholder="owner/name", **KEEP).strip(),
+        "config": places[1].text_input("Configuration", key="hub-config", placeholder="the only one", **KEEP).strip(),
+        "split": places[2].text_input("Split to evaluate on", key="hub-split", placeholder="validation or test", **KEEP).strip(),
+    }
+    places = st.columns(3)
+    for place, name, title in zip(places, ("text", "text_pair", "label"), ("Text column", "Second text", "Label column"), strict=True):
+        found[name] = place.text_input(title, key=f"hub-{name}", placeholder="by its name", **KEEP).strip()
+    return found
 
 
 def _sizes() -> dict[str, Any]:
-    places = st.columns(2)
+    places = st.columns(3)
     help = "Shown to the methods that look at activations; labels are not used."
     calibration = places[0].number_input("Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP)
     help = "Sentences that every model is measured on."
     evaluation = places[1].number_input("Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP)
-    return {"calibration_size": calibration, "evaluation_size": evaluation}
+    help = "Least length of a calibration text, in tokens of the model. Empty: nine where enough of them have as many, else any."
+    least = places[2].number_input("Least tokens", 0, 512, None, 1, key="min_words", help=help, placeholder="auto", **KEEP)
+    return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": least}
 
 
 def _calibration(store: Store) -> str | None:
-    """"" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
+    """ "" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
     with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
         kind = st.radio("Calibrate on", list(CALIBRATIONS), format_func=CALIBRATIONS.__getitem__, key="calibrate-on", **KEEP)
         if kind.startswith("attacked"):
@@ -76,11 +122,11 @@ def _calibration(store: Store) -> str | None:
         if kind == "data":
             return ""
         st.caption("With the same columns as the data. Only Kwon et al. read its labels.")
-        path = _file(store, "calibration-")
-        table = _ui.attempt(examples.read_table, path) if path else None
-        if table is not None:
-            st.caption(f"{len(table):,} rows: {', '.join(map(str, table.columns))}.")
-    return path if table is not None or not path else None
+        path = _table.file(store, "calibration-")
+        found = _ui.attempt(tables.read, path) if path else None
+        if found is not None:
+            st.caption(f"{len(found.rows):,} rows: {', '.join(found.rows.columns)}.")
+    return path if found is not None or not path else None
 
 
 def _attacked(store: Store, clean: str) -> str | None:
@@ -94,78 +140,34 @@ def _attacked(store: Store, clean: str) -> str | None:
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     """What changes in the plan: a job's attacked sentences become a file; a warning where the plan evaluates on the same sentences."""
-    source = examples.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
+    source = examples.Source(**{name: str(plan.get(name, "")) for name in examples.Source.__dataclass_fields__})
     if adversarial_calibration.leaks(store, source):
         st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
     found = _ui.attempt(adversarial_calibration.resolved, store, source)
     return {"calibration": found.calibration} if found else {"task": ""}
 
 
-def _file(store: Store, of: str) -> str:
-    """The path of the reader's file; an upload is kept in the home folder and becomes the path."""
-
-    def keep() -> None:
-        if uploaded := st.session_state[f"{of}upload"]:
-            st.session_state[f"{of}path"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue()))
-
-    st.file_uploader("Upload it", ["csv", "jsonl", "parquet"], key=f"{of}upload", on_change=keep)
-    help = "Where the file lies on the machine that serves this page. An upload is kept in PruneScope's own folder and named here."
-    return st.text_input("or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _peek(*what: str) -> Peek:
+    return Peek(*what)
 
 
-def _file_rows(path: str) -> dict[str, Any]:
-    """The chosen columns and the first rows of a file; no task where it cannot be read."""
-    if not path:
-        st.info("Upload a file, or give its path, to see its first rows and choose its columns.", icon=":material/table_rows:")
-        return {}
-    table = _ui.attempt(examples.read_table, path)
-    if table is None:
-        return {"task": ""}
-    columns = [str(column) for column in table.columns]
-    text = next((i for i, name in enumerate(columns) if name in TEXT_COLUMNS), 0)
-    label = columns.index("label") if "label" in columns else len(columns) - 1
-    places = st.columns(3)
-    # the file's path in the keys: another file starts with its own columns
-    chosen = {
-        "text": places[0].selectbox("Text column", columns, text, key=f"text-{path}", **KEEP),
-        "text_pair": places[1].selectbox(
-            "Second text", ["", *columns], format_func=lambda name: name or "none", key=f"pair-{path}", help="For sentence pairs.", **KEEP
-        ),
-        "label": places[2].selectbox("Label column", columns, label, key=f"label-{path}", **KEEP),
-    }
-    if len({*chosen.values()} - {""}) < len([name for name in chosen.values() if name]):
-        st.error("Text, second text and label must be different columns.")
-        return {"task": ""}
-    _rows(table[[chosen["label"], chosen["text"], *filter(None, [chosen["text_pair"]])]])
-    return chosen
-
-
-def _rows(table: pd.DataFrame, of: str = "") -> None:
-    """The label first: texts are longer than the table is wide."""
-    st.dataframe(table.head(5), hide_index=True, width="stretch", key="preview")
-    st.caption(f"The first five of {of or f'{len(table):,} rows'}.")
-
-
-@st.cache_resource(show_spinner=False, max_entries=len(tasks.KNOWN))
-def _peek(task: str) -> Peek:
-    return Peek(task)
-
-
-def _hub_rows(task: str) -> None:
-    """A known task's first rows; another process asks the Hub for them, and the page does not wait."""
-    peek = _peek(task)
+def _hub_rows(task: str, config: str, split: str) -> None:
+    """A known task's or Hub data set's first rows; another process asks the Hub for them, and the page does not wait."""
+    peek = _peek(task, config, split)
     waiting = not peek.is_over
+    title = tasks.KNOWN[task].title if task in tasks.KNOWN else task
 
     def show() -> None:
         if not peek.is_over:
-            st.caption(f"Asking the Hub for five rows of {tasks.KNOWN[task].title} …")
+            st.caption(f"Asking the Hub for five rows of {title} …")
             st.skeleton(height=210)
         elif waiting:
             st.rerun()
         else:
             try:
                 rows = pd.DataFrame(peek.rows())
-                _rows(rows[sorted(rows, key=lambda name: name != "label")], f"{tasks.KNOWN[task].title} ({tasks.KNOWN[task].evaluation})")
+                _table.first(rows[sorted(rows, key=lambda name: name != "label")], title)
             except PruneError as error:
                 st.warning(str(error), icon=":material/cloud_off:")
                 if st.button("Ask again", key="peek-again", icon=":material/refresh:"):
@@ -177,9 +179,7 @@ def _hub_rows(task: str) -> None:
 
 def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     """What the dense model reaches on this data, where a study has measured it."""
-    source = examples.Source(*(str(plan.get(key, "")) for key in ("task", "text", "text_pair", "label", "calibration")))
-    # an experiment of the same data writes paths as stored ones do
-    wanted = Experiment(str(plan["checkpoint"]), source, measures=(MEASURES["accuracy"](),))
+    wanted = _data_check.of_plan(plan)  # an experiment of the same data, which writes paths as stored ones do
     known = [
         job
         for job in store.jobs()
@@ -197,3 +197,4 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
         f"**The dense model reaches {figure.show(row['score'])} {takeaways.in_words(figure)}** on {row['n']} evaluation examples "
         f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
     )
+    _label_order.offer(store, known[-1], "take")

@@ -12,6 +12,7 @@ import streamlit as st
 from prune_core import PruneError
 from prune_core.analysis.compared import Model
 from prune_core.attacks import changed_words
+from prune_core.data.metrics import entities
 from prune_core.plots import palette
 from prune_core.runs import jobs
 from prune_core.runs.store import Store
@@ -171,6 +172,18 @@ def underlined(text: str, found: Sequence[tuple[str, str]]) -> str:
         piece = escape(text[left:right])
         out.append(f'<span style="box-shadow: {line}; padding-bottom: {3 * len(colors)}px">{piece}</span>' if colors else piece)
     return '<p class="sentence">' + "".join(out) + "</p>"
+
+
+def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
+    """The words with the entities that their labels name marked, each with its type behind it."""
+    out: list[str] = []
+    end = 0
+    for kind, first, last in sorted(entities(tags), key=lambda entity: entity[1]):
+        inside = escape(" ".join(words[first : last + 1]))
+        mark = f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: 3px">{inside}</span> <small>{escape(kind)}</small>'
+        out += [escape(" ".join(words[end:first])), mark]
+        end = last + 1
+    return '<p class="sentence">' + " ".join(filter(None, [*out, escape(" ".join(words[end:]))])) + "</p>"
 
 
 def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = "primary") -> None:

@@ -8,12 +8,13 @@ from pages._frame import View
 from prune_core import plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import recipes
+from prune_core.data.examples import KINDS
 
 view = _frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
 if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
-    gives = {"span": "find answers in a text", "regression": "give scores"}[view.kind]
+    gives = f"give {KINDS[view.kind]}"
     st.info(
         f"The attacks here try to flip a label, and the models of this study {gives}: there is no label to flip. What pruning costs "
         "them on clean data is on Compare, Layers and Drift.",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages import _answers, _export, _frame, _papers, _ui
+from pages import _answers, _export, _frame, _label_order, _papers, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared import models_of
@@ -145,6 +145,7 @@ def all_runs() -> None:
 
 
 _ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
+_label_order.of_study(view.store, view.jobs)
 trade()
 _ui.how_to_read(
     "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: "

@@ -117,17 +117,19 @@ def predictions(told: dict[Model, dict]) -> None:
     table = pd.DataFrame([{"job": model.job, "state": state, "probabilities": values} for model, state, values in rows])
     looking_at = (
         "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
-        if len(names) == 2
+        if len(names) == 2 and view.kind == "classification"
         else "Bars are the probabilities each model gives to each label."
     )
     _ui.chart(
         "What does each model make of it?",
         looking_at + " Pale: the original." * (len(states) == 2),
-        plots.probability_bars(table, list(told), names, view.dark),
+        plots.probability_bars(table, list(told), names, view.dark, exclusive=view.kind == "classification"),
         "inspect",
     )
+    outputs = "sigmoid of each output, as labels hold independently" if view.kind == "multilabel" else (
+        "softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")  # fmt: skip
     _ui.how_to_read(
-        "Probabilities are the softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$; they say how sure a model is of "
+        f"Probabilities are the {outputs}; they say how sure a model is of "
         "itself, not how often it is right. A bar that crosses the middle is a changed prediction; a shorter bar on the same side is "
         "lost confidence."
     )
@@ -168,6 +170,18 @@ def answers(told: dict[Model, dict], text: str) -> None:
     marked = dict.fromkeys([next(iter(told)), model])
     st.html(_ui.underlined(text, [(told[each]["said"][0], palette.color(each, view.dark)) for each in marked]))
     st.caption(f"Underlined in each model's colour: {' and '.join(each.label for each in marked)}.")
+
+
+def entities(told: dict[Model, dict], text: str) -> None:
+    """Entities in the text: the dense model's, and below them one other model's."""
+    models = list(told)
+    beside = _ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", view.dark) if models[1:] else None
+    for model in filter(None, (models[0], beside)):
+        st.markdown(f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: {_ui.escape(told[model]["said"][0])}')
+        st.html(_ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
+    shown = pd.DataFrame({"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}})
+    with st.expander("Labels, word by word", icon=":material/table:"):
+        _ui.table(shown, "tags", {})
 
 
 st.title("Inspect", anchor=False)
@@ -211,6 +225,8 @@ elif view.kind == "span":
     answers(told, pair or "")
 elif view.kind == "regression":
     scores(told)
+elif view.kind == "token":
+    entities(told, text)
 else:
     predictions(told)
 took = sum(answer["seconds"] for answer in told.values())

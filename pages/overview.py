@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import _frame, _ui
+from pages import _frame, _label_order, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.compared import models_of
@@ -145,6 +145,7 @@ if not found:
     introduction()
     st.stop()
 _ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
+_label_order.of_study(view.store, view.jobs)
 if view.models:
     multiples()
     _ui.how_to_read(

@@ -7,13 +7,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _forms, _frame, _source, _ui
+from pages import _data_check, _forms, _frame, _source, _ui
 from prune_core import PruneError, formatting
 from prune_core.data import tasks
+from prune_core.data.examples import KINDS
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import METHODS
-from prune_core.runs import experiment, jobs
+from prune_core.runs import data_check, experiment, jobs
 from prune_core.runs.job import Status
 from prune_core.runs.study import Sweep, bundled, load
 
@@ -89,13 +90,11 @@ def expert() -> dict[str, Any]:
         }
 
 
-def fitting_measures(task: str) -> dict[str, type[Measure]]:
-    """The measures that can look at models of this task; what is left out is said."""
-    kind = tasks.KNOWN[task].kind if task in tasks.KNOWN else "classification"
+def fitting_measures(kind: str) -> dict[str, type[Measure]]:
+    """The measures that can look at models of this kind; what is left out is said."""
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
-        told = {"span": "its models answer with a piece of text", "regression": "its models give scores"}[kind]
-        st.caption(f"{', '.join(left_out)} is made for models that choose a label and is not offered for {task}: {told}.")
+        st.caption(f"{', '.join(left_out)} is made for models that choose one label and is not offered: this one gives {KINDS[kind]}.")
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
@@ -159,7 +158,9 @@ try:
     st.markdown("#### 2 · How")
     methods = how()
     st.markdown("#### 3 · What to measure")
-    measures = _forms.cards(fitting_measures(str(source["task"])), "measure", tuple(MEASURES))
+    checked, task = source.pop("found"), str(source["task"])
+    kind = source.pop("kind") or (tasks.KNOWN[task].kind if task in tasks.KNOWN else "classification")
+    measures = _forms.cards(fitting_measures(kind), "measure", tuple(MEASURES))
     running = expert()
     st.markdown("#### The plan")
     places = st.columns([2, 1], vertical_alignment="bottom")
@@ -180,7 +181,13 @@ try:
         else "Every run of this plan is there already; nothing would be computed again."
     )
     told = f"Queue {formatting.plural(new, 'run')}" if new else "Show the results"
+    if checked and "error" in checked:
+        raise PruneError("Step 1 has a question to answer before anything can be queued.")
+    for each in plan if checked else ():
+        data_check.fits(each, checked)
     if st.button(told, key="queue-plan", type="primary", icon=":material/play_arrow:"):
+        with st.spinner("Reading checkpoint and data …"):
+            _data_check.ready(plan)
         submit(plan, again)
 except PruneError as error:
     st.error(str(error))

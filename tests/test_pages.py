@@ -165,6 +165,8 @@ def test_saliency_and_attention_of_two_models_side_by_side(store):
     assert charts(at) == 1 and "1 of 4 heads of block 6 are gone (1)" in told(at)
     at.selectbox(key="choice-attention-head").set_value(1).run()
     assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
+
+
 def test_robust_start_shows_its_command_and_then_a_soup(store):
     at = opened("soup")
     assert at.title[0].value == "Robust fine-tuning" and "python -m prune_core soup" in at.code[0].value and not charts(at)
@@ -273,7 +275,7 @@ def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
     at.file_uploader(key="upload").set_value(("My films.CSV", content, "text/csv")).run()
     path = at.text_input(key="path").value
     assert Path(path).parent.parent == store.home / "uploads" and Path(path).read_bytes() == content
-    assert at.selectbox(key=f"text-{path}").value == "review" and at.selectbox(key=f"label-{path}").value == "title"
+    assert at.selectbox(key=f"text-{path}").value == "review" and at.selectbox(key=f"label-{path}").value == "stars"
     at.selectbox(key=f"label-{path}").set_value("review").run()
     assert "different columns" in at.error[0].value and not any(button.key == "queue-plan" for button in at.button)
     at.selectbox(key=f"label-{path}").set_value("stars")
@@ -326,7 +328,7 @@ class Told:
     is_over = True
     failure = ""
 
-    def __init__(self, task: str): ...
+    def __init__(self, task: str, config: str, split: str): ...
 
     def rows(self) -> list[dict]:
         if self.failure:
@@ -474,3 +476,36 @@ def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
     assert kept["note"].tolist() == ["a fair one"] and kept["label"][0] in ("negative", "positive") and kept["model"][0] == "AKR 70%"
     assert not at.exception and any("1 text kept" in str(expander.label) for expander in at.expander)
     assert at.button(key="pool-remove").disabled, "nothing is chosen"
+
+
+def test_what_a_label_means_is_asked_in_a_table_and_kept(store, tmp_path):
+    file = tmp_path / "own.csv"
+    rows = [f"A sentence of mine that has more than nine words {i},{'meh' if i % 2 else 'fine'}\n" for i in range(12)]
+    file.write_text("text,label\n" + "".join(rows))
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.text_input(key="path").set_value(str(file)).run()
+    at.session_state["data-check"].process.wait()
+    at.run()
+    assert "not clear which label" in " ".join(each.value for each in at.warning) and not any(b.key == "queue-plan" for b in at.button)
+    for value, label in (("meh", "negative"), ("fine", "positive")):
+        [box] = [each for each in at.selectbox if each.label.startswith(f"{value} ·")]
+        assert box.label == f"{value} · 6 rows" and box.options == ["negative", "positive", "leave out"]
+        box.set_value(label)
+    at.button(key="use-labels").click().run()
+    at.session_state["data-check"].process.wait()
+    at.run()
+    assert not at.exception and not at.error, [each.value for each in at.error]
+    at.button(key="queue-plan").click().run()
+    assert {job.experiment["source"]["labels"] for job in store.jobs()} == {"fine=positive,meh=negative"}
+
+
+def test_a_mistake_in_the_data_makes_no_job_on_the_page(store, tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text("text,label\nA film,0\n")
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.text_input(key="path").set_value(str(file)).run()
+    at.session_state["data-check"].process.wait()
+    at.run()
+    assert any("too few" in each.value for each in at.error) and not any(b.key == "queue-plan" for b in at.button) and not store.jobs()

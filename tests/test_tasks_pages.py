@@ -86,4 +86,4 @@ def test_attacks_on_answers_are_refused_before_anything_runs(tmp_path: Path, cap
     loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
     file = written(tmp_path, squad_rows(4))
     assert main(["run", "--checkpoint", str(tmp_path / "model"), "--task", file, "--measure", "attack"]) == 2
-    assert "cannot be measured on a model that gives answers in a text" in capsys.readouterr().err
+    assert "cannot be measured on a model that gives an answer in a text" in capsys.readouterr().err

@@ -83,6 +83,15 @@ GLOSSES = {
     "pearson": "Linear correlation of predicted and true scores.",
     "answer_f1": "Mean overlap of the answer's words with the accepted answer that fits best.",
     "exact_match": "Share of questions answered with exactly an accepted answer.",
+    "micro_f1": "F1 over all labels of all examples together: frequent labels count more.",
+    "macro_f1": "Mean F1 of the labels: rare ones count as much as frequent ones.",
+    "subset_accuracy": "Share of examples whose labels are all right.",
+    "entity_f1": "Harmonic mean of precision and recall of whole entities, type and ends right, as seqeval counts them.",
+    "same_label": "Share of examples on which the model says what the dense one says; the data has no labels.",
+    "same_labels": "Share of examples on which all labels are the dense model's; the data has none.",
+    "same_entities": "F1 of the entities against those that the dense model finds; the data has no labels.",
+    "same_score": "Linear correlation with the dense model's scores; the data has none.",
+    "same_answer": "Share of questions answered as the dense model answers them; the data has no answers.",
 }
 
 
@@ -159,7 +168,11 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     judged = tables.get("accuracy", pd.DataFrame())
     first = headline(judged["metric"].iloc[0]) if len(judged) else ()
     ranked = [*first, *attacks, *FIXED]
-    unknown = {"divergence"} if "divergence" not in judged or judged["divergence"].isna().all() else set()  # spans and scores have none
+    against_dense = bool(len(judged)) and METRICS[judged["metric"].iloc[0]].against_dense
+    known_already = {"agreement", "difference"} if against_dense else set()  # which the first figure says
+    unknown = (
+        known_already | {"divergence"} if "divergence" not in judged or judged["divergence"].isna().all() else known_already
+    )  # spans have none
     return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..attacks.success_rates import success_rate
+from ..data.metrics import METRICS
 from ..formatting import error, milliseconds, missing, p_value, percent, plain, plural, seconds, signed
 from .compared import Model, ordered
 from .quantities import Quantity, headline
@@ -61,11 +62,18 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
             return ""
         row = of(rows, dense).iloc[0]
         figure, _ = headline(row["metric"])
+        if METRICS[row["metric"]].against_dense:
+            return (
+                f"The data has no labels: the dense model's answers on {row['n']:.0f} examples are the measure; no pruned model is on view."
+            )
         return (
             f"The dense model reaches {figure.show(row['score'])} {in_words(figure)} on {row['n']:.0f} examples "
             f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}); no pruned model is on view."
         )
-    figure, _ = headline(of(rows, shown[0]).iloc[0]["metric"])
+    metric = of(rows, shown[0]).iloc[0]["metric"]
+    figure, _ = headline(metric)
+    if METRICS[metric].against_dense:
+        return _against_dense(rows, hardest(shown), figure)
     rivals = hardest(shown)
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
@@ -75,11 +83,17 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
         last = of(rows, worst).iloc[0]
         whom = name(worst) if worst.family == best.family else f"{worst.family} at the same sparsity"
-        sentence += (
-            f"; {whom} keeps {figure.show(last['score'])} "
-            f"({figure.show(last['low'])} to {figure.show(last['high'])})"
-        )
+        sentence += f"; {whom} keeps {figure.show(last['score'])} ({figure.show(last['low'])} to {figure.show(last['high'])})"
     return sentence + "."
+
+
+def _against_dense(rows: pd.DataFrame, rivals: Sequence[Model], figure: Quantity) -> str:
+    """Of data without labels: who stays closest to the dense model."""
+    best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
+    row = of(rows, best).iloc[0]
+    return (f"The data has no labels, so models are judged against the dense one: {name(best)} reaches {figure.show(row['score'])} "
+            f"{figure.title.lower()} on {row['n']:.0f} examples "
+            f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}).")  # fmt: skip
 
 
 def in_words(figure: Quantity) -> str:

@@ -129,12 +129,14 @@ def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float
 
 
 def probability_bars(
-    table: pd.DataFrame, models: Sequence[Model], names: Sequence[str], dark: bool = False, truth: int | None = None
-) -> go.Figure:
-    """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two labels."""
+    table: pd.DataFrame, models: Sequence[Model], names: Sequence[str], dark: bool = False, truth: int | None = None,
+    exclusive: bool = True,
+) -> go.Figure:  # fmt: skip
+    """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two
+    labels of which one holds."""
     by_job = {m.job: m for m in models}
     table = table[table["job"].isin(by_job)]
-    if len(names) == 2:
+    if len(names) == 2 and exclusive:
         return _balance(table, by_job, names, dark, truth)
     return _groups(table, by_job, names, dark)
 

@@ -108,7 +108,8 @@ def moves(
     known = here[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(told, on="example")
     _segments(fig, known, dark)
     # scores always differ a little, and answers in a text are not predicted here
-    changed = (known["dense"] != known["pruned"]).to_numpy() & pd.api.types.is_integer_dtype(known["dense"])
+    told_apart = pd.api.types.is_integer_dtype(known["dense"]) or known["dense"].map(lambda said: isinstance(said, str)).all()
+    changed = (known["dense"] != known["pruned"]).to_numpy() & told_apart
     color = palette.color(model, dark)
     notes = [_note(row, names) for row in known.to_dict("records")]
     fig.add_scattergl(

@@ -1,0 +1,156 @@
+"""Whether checkpoint and data go together, told on the Prune page before anything is queued: what was understood, what is left out,
+and one question, as a small table, where it cannot be known what a label value means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from prune_core import PruneError
+from prune_core.data import labels as label_text
+from prune_core.data.examples import KINDS, Source
+from prune_core.measures import MEASURES
+from prune_core.runs.data_check import DataCheck, fits
+from prune_core.runs.experiment import Experiment
+
+KEEP: dict[str, Any] = {"persist_state": "session"}
+MOST = 40  # label values that get a widget each
+NUMBERS = ("calibration_size", "evaluation_size")
+
+
+def of_plan(plan: Mapping[str, Any]) -> Experiment:
+    """The experiment whose data is that of every model of the plan."""
+    source = Source(**{name: str(plan.get(name, "")) for name in Source.__dataclass_fields__})
+    return Experiment(
+        str(plan["checkpoint"]), source, measures=(MEASURES["accuracy"](),), calibration=plan["calibration_size"],
+        evaluation=plan["evaluation_size"], min_words=plan.get("min_words"), max_length=st.session_state.get("max_length", 128),
+    )  # fmt: skip
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _asked(key: str, stamp: str) -> DataCheck:
+    return DataCheck(Experiment.from_dict(json.loads(key)))
+
+
+def _check(experiment: Experiment) -> DataCheck:
+    """The process that checks it; one that checked what is not asked any more is ended."""
+    stamps = [Path(path).stat().st_mtime for path in (experiment.checkpoint, experiment.source.task, experiment.source.calibration)
+              if path and Path(path).exists()]  # fmt: skip
+    found = _asked(json.dumps(experiment.to_dict()), str(stamps))
+    before = st.session_state.get("data-check")
+    if before is not None and before is not found and not before.is_over:
+        before.process.kill()
+        _asked.clear()
+        found = _asked(json.dumps(experiment.to_dict()), str(stamps))
+    st.session_state["data-check"] = found
+    return found
+
+
+def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What was understood, shown and told: `labels` for the plan, `found` where the check is over, `kind`."""
+    if plan["checkpoint"] == "demo" and plan["task"] == "demo" and not st.session_state.get("labels-told", {}).get(_whose(plan)):
+        return {"found": None, "kind": "classification", "labels": ""}
+    chosen = st.session_state.get("labels-told", {}).get(_whose(plan), "")
+    experiment = of_plan({**plan, "labels": chosen})
+    check = _check(experiment)
+    with st.container(border=True, key="data-check"):
+        if not check.is_over:
+            st.fragment(_wait, run_every=0.5)(check)
+            return {"found": None, "kind": "", "labels": chosen}
+        try:
+            found = check.found()
+        except PruneError as error:
+            st.error(str(error))
+            return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
+        _tell(found, f"{Path(str(plan['task'])).parent}/")
+        told = _label_table(plan, found, chosen)
+    return {"found": found, "kind": found["kind"], "labels": told}
+
+
+def ready(plan: Sequence[Experiment]) -> None:
+    """Wait for the check that is on its way; PruneError where the plan's data cannot be used: a mistake makes no job."""
+    check = st.session_state.get("data-check")
+    if check is None or (plan[0].checkpoint == "demo" and plan[0].source.task == "demo"):
+        return
+    found = check.found()
+    if "error" in found:
+        raise PruneError(found["error"])
+    for each in plan:
+        fits(each, found)
+
+
+def _wait(check: DataCheck) -> None:
+    st.caption(":material/hourglass: Reading checkpoint and data as a run would …")
+    if check.is_over:
+        st.rerun()
+
+
+def _tell(found: Mapping[str, Any], folder: str) -> None:
+    """What is known of model and data; `folder` is where an upload lies, which says nothing to whoever uploaded it."""
+    gives = f"The model gives {KINDS[found['kind']]}"
+    names = found["labels"] if found["kind"] in ("classification", "multilabel", "token") else []
+    some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    st.markdown(f"**{gives}{f' of {some}' if some else ''}.**")
+    if "error" in found:
+        asked = found["error"].split(" Say it with --labels")[0].replace(folder, "")
+        if found.get("counts"):
+            st.warning(f"{asked} Choose below.", icon=":material/help:")
+        else:
+            st.error(asked)
+    else:
+        against = "" if found["labelled"] else " There are no labels: models are judged against the dense one."
+        st.markdown(f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} evaluate.{against}")
+    for note in found["notes"]:
+        st.caption(f"· {note}")
+
+
+def tell(experiment: Mapping[str, Any], labels: str) -> None:
+    """Fill the form with an experiment's checkpoint and data, and what its label values mean."""
+    source = experiment["source"]
+    path = source["task"] if Path(source["task"]).exists() else ""
+    filled = {"checkpoint": experiment["checkpoint"], "task": "a file of your own" if path else source["task"], "path": path}
+    filled |= {
+        f"{key}-{path}": source[name]
+        for key, name in (("text", "text"), ("pair", "text_pair"), ("label", "label"))
+        if path and source[name]
+    }
+    st.session_state.update(filled)
+    st.session_state["labels-told"] = {**st.session_state.get("labels-told", {}), _whose({**experiment, **source}): labels}
+
+
+def _whose(plan: Mapping[str, Any]) -> str:
+    return json.dumps([plan["checkpoint"], plan["task"]])
+
+
+def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str) -> str:
+    """A line a label value: how often it is there, and which label of the model it is taken for, to be corrected."""
+    counts, names = found.get("counts") or {}, list(found["labels"])
+    values = [value for value in counts if value]
+    if not values or found["kind"] not in ("classification", "multilabel", "token"):
+        return chosen
+    if len(values) > MOST:
+        st.caption(f"{len(values)} label values; correct them with --labels on the command line.")
+        return chosen
+    meant, told = found.get("meant") or {}, label_text.told(chosen)
+    with st.expander("What the label values mean", expanded="error" in found, icon=":material/label:", key="label-values"):
+        picked = {}
+        with st.grid(4, min_column_width=180, gap="small") as grid:
+            for value in values:
+                options = [*names, label_text.OUT]
+                start = told.get(value) or (
+                    names[meant[value]] if meant.get(value) is not None else label_text.OUT if value in meant else None
+                )
+                with grid.cell():
+                    picked[value] = st.selectbox(
+                        f"{value} · {counts[value]:,} rows", options, options.index(start) if start in options else None,
+                        key=f"means-{_whose(plan)}-{value}", placeholder="which label?",
+                    )  # fmt: skip
+        if st.button("Use these", key="use-labels", icon=":material/check:"):
+            pairs = {value: label for value, label in picked.items() if label}
+            st.session_state["labels-told"] = {**st.session_state.get("labels-told", {}), _whose(plan): label_text.as_text(pairs)}
+            st.rerun()
+    return chosen

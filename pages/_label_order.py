@@ -1,0 +1,42 @@
+"""The warning that a study's labels may have been counted in another order than the model's, and one click to take that order."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages import _data_check
+from prune_core.analysis.label_order import Order, better_order
+from prune_core.formatting import plural
+from prune_core.runs.job import Job
+from prune_core.runs.store import Store
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _order(home: str, job: int, finished: float | None) -> Order | None:
+    from pathlib import Path
+
+    store = Store(Path(home))
+    return better_order(store.rows("prediction", [job]), store.job(job).facts)
+
+
+def of_study(store: Store, jobs: tuple[Job, ...]) -> None:
+    """Above a study's figures: how its data was read, and the warning of its dense model."""
+    notes = list(dict.fromkeys(note for job in jobs for note in job.facts.get("notes") or ()))
+    if notes:
+        with st.expander(f"How the data was read ({plural(len(notes), 'note')})", icon=":material/notes:", key="data-notes"):
+            st.markdown("\n".join(f"- {note}" for note in notes))
+    dense = next((job for job in jobs if not job.experiment.get("method") and "accuracy" in job.done), None)
+    if dense is not None:
+        offer(store, dense, "study")
+
+
+def offer(store: Store, job: Job, key: str) -> None:
+    """What the dense model's answers speak for, and the button that takes it to the Prune page's form."""
+    order = _order(str(store.home), job.id, job.finished)
+    if order is None:
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"label-order-{key}"):
+        st.warning(order.sentence, icon=":material/swap_horiz:")
+        if st.button("Take that order", key=f"take-order-{key}", icon=":material/check:"):
+            _data_check.tell(job.experiment, order.labels)
+            st.switch_page("pages/prune.py")

@@ -1,0 +1,111 @@
+"""A file of the reader's own on the Prune page: uploaded or named, how it was read, and which of its columns are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages import _ui
+from prune_core import PruneError
+from prune_core.data import columns, tables, uploads
+from prune_core.data.delimited import SEPARATORS, Form
+from prune_core.data.examples import Source
+from prune_core.runs.store import Store
+
+KEEP: dict[str, Any] = {"persist_state": "session"}
+TYPES = [ending.removeprefix(".") for ending in (*tables.SUFFIXES, *tables.PACKED)]
+NO_LABEL = "none: judge against the dense model"
+YES_NO = {"": "as found", "yes": "yes", "no": "no"}
+
+
+def file(store: Store, of: str) -> str:
+    """The path of the reader's file; an upload is kept in the home folder and becomes the path."""
+
+    def keep() -> None:
+        if uploaded := st.session_state[f"{of}upload"]:
+            st.session_state[f"{of}path"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue()))
+
+    st.file_uploader("Upload it", TYPES, key=f"{of}upload", on_change=keep)
+    help = "Where the file, or a folder of save_to_disk, lies on the machine that serves this page. An upload is kept."
+    return st.text_input("or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
+
+
+def rows(path: str) -> dict[str, Any]:
+    """How the file is read, its chosen columns and first rows, as keys of a sweep; no task where it cannot be read."""
+    if not path:
+        st.info("Upload a file, or give its path, to see its first rows and choose its columns.", icon=":material/table_rows:")
+        return {}
+    asked = {name: st.session_state.get(f"{name}-{path}", "") for name in ("separator", "encoding", "header", "quotes", "split")}
+    # kept by widgets below the table, which the table is read by
+    there = Path(path).expanduser()
+    table = _ui.attempt(_read, path, *asked.values(), there.stat().st_mtime if there.exists() else 0.0)
+    if table is None:
+        _how(path, Form())
+        return {"task": ""}
+    chosen = _columns(path, table.rows)
+    if len({*chosen.values()} - {"", columns.NONE}) < len([name for name in chosen.values() if name not in ("", columns.NONE)]):
+        st.error("Text, second text and label must be different columns.")
+        return {"task": ""}
+    shown = [name for name in (chosen["label"], chosen["text"], chosen["text_pair"]) if name in table.rows]
+    first(table.rows[shown])
+    if table.said:
+        st.caption(f"Read as: {table.said}.")
+    _how(path, table.form)
+    return chosen | asked
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)  # which nobody changes
+def _read(path: str, separator: str, encoding: str, header: str, quotes: str, split: str, changed: float) -> tables.Table:
+    return tables.read(path, Form(separator, encoding, header, quotes), split)
+
+
+def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
+    """The columns as they look, to be corrected; the file's path is in the keys: another file starts with its own."""
+    names = list(table.columns)
+    try:
+        found = columns.choose(table, Source(), path, "classification")
+        text, pair, label = found.text, found.pair or "", found.label or ""
+    except PruneError:  # several could be the text: the reader chooses
+        text, pair, label = names[-1], "", ""
+    if not label:
+        few = [name for name in names if name not in (text, pair) and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)]
+        label = few[0] if len(few) == 1 else ""
+    places = st.columns(3)
+    return {
+        "text": places[0].selectbox("Text column", names, names.index(text), key=f"text-{path}", **KEEP),
+        "text_pair": places[1].selectbox(
+            "Second text", ["", *names], ["", *names].index(pair), format_func=lambda name: name or "none", key=f"pair-{path}",
+            help="For sentence pairs, or the context of questions.", **KEEP,
+        ),
+        "label": places[2].selectbox(
+            "Label column", [columns.NONE, *names], [columns.NONE, *names].index(label or columns.NONE), key=f"label-{path}",
+            format_func=lambda name: NO_LABEL if name == columns.NONE else name, **KEEP,
+        ),
+    }  # fmt: skip
+
+
+def _how(path: str, form: Form) -> None:
+    """What was found of a text table, to be corrected."""
+    if tables.suffix(path) not in tables.TEXT:
+        return
+    with st.expander("Read it otherwise", icon=":material/tune:", key="read-otherwise"):
+        places = st.columns(4)
+        signs = {
+            "": f"as found ({SEPARATORS.get(form.separator, form.separator) or 'none'})",
+            **{name: name for name in (*SEPARATORS.values(), "none")},
+        }
+        places[0].selectbox("Separator", list(signs), format_func=signs.__getitem__, key=f"separator-{path}", **KEEP)
+        places[1].text_input("Encoding", key=f"encoding-{path}", placeholder=form.encoding or "such as cp1252", **KEEP)
+        places[2].selectbox("First row names columns", list(YES_NO), format_func=YES_NO.__getitem__, key=f"header-{path}", **KEEP)
+        places[3].selectbox("Quotes enclose cells", list(YES_NO), format_func=YES_NO.__getitem__, key=f"quotes-{path}", **KEEP)
+
+
+def first(table: pd.DataFrame, of: str = "") -> None:
+    """The first five rows; the label first, as texts are longer than the table is wide."""
+    shown = table.head(5)
+    lists = [name for name in shown if shown[name].map(lambda value: not isinstance(value, str | int | float | bool)).any()]
+    st.dataframe(shown.assign(**{name: shown[name].map(str) for name in lists}), hide_index=True, width="stretch", key="preview")
+    st.caption(f"The first five of {of or f'{len(table):,} rows'}.")
