@@ -14,3 +14,16 @@ def home(tmp_path, monkeypatch):
     """A store of its own for every test."""
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+# The suite but for attacks, for an environment in which TextAttack cannot be: its taggers hold transformers below 5.
+WITHOUT_ATTACKS = os.environ.get("PRUNESCOPE_TESTS") == "without-attacks"
+collect_ignore = (
+    [f"test_{name}.py" for name in ("attacks", "attack_engine", "catalogue", "validity", "browser", "package")] if WITHOUT_ATTACKS else []
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `attacks`, and those of the measure of that name, are left out there, and nowhere else."""
+    if WITHOUT_ATTACKS:
+        items[:] = [item for item in items if item.get_closest_marker("attacks") is None and "[attack]" not in item.name]

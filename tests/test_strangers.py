@@ -1,0 +1,75 @@
+"""A stranger's walk on the command line: from folder and file to figures, with nothing converted by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+import strangers
+
+from prune_core.cli.arguments import main
+from prune_core.runs.store import Store
+
+
+def ran(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, strangers.Stranger]:
+    """All of them, made once."""
+    return {who: make(tmp_path_factory.mktemp("stranger")) for who, make in strangers.ALL.items()}
+
+
+@pytest.mark.parametrize("who", strangers.ALL)
+def test_from_a_folder_and_a_file_to_the_figures(who: str, known: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    stranger = known[who]
+    out = tmp_path / "out.json"
+    both = ["run", "--checkpoint", stranger.folder, "--task", stranger.file, *stranger.told, "--device", "cpu"]
+    measures = [part for name in ("accuracy", "reconstruction", "drift", "cost") for part in ("--measure", name)]
+    cheap = ["--set", "drift.umap=false", "--set", "drift.neighbours=3", "--set", "cost.repeats=3"]
+    assert ran(*both, *measures, *cheap) == 0, capsys.readouterr().err
+    for method in ("akr", "kprune"):
+        assert ran(*both, "--method", method, *measures, *cheap, "--json", out) == 0, capsys.readouterr().err
+        found = json.loads(out.read_text())
+        assert found["facts"]["kind"] == stranger.kind and {"accuracy", "reconstruction", "drift", "cost"} <= set(found["rows"])
+        assert found["rows"]["accuracy"][0]["n"] == found["facts"]["evaluation_n"] > 0
+    said = capsys.readouterr().out
+    for note in {
+        "a German intent classifier": ("semicolon-separated, encoding Windows-1252", "checkpoint-120 was taken"),
+        "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names to go by"),
+        "a star rater": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
+        "a French tagger": ("a word a line",),
+    }[who]:
+        assert note in said
+    assert ran("export", 2, tmp_path / "pruned") == 0 and ran("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
+    assert ran("report", 1, 2, 3, "--out", tmp_path / "report.html") == 0
+
+
+def test_the_order_that_is_offered_is_the_right_one(known: dict, capsys: pytest.CaptureFixture) -> None:
+    stranger = known["an NLI model with swapped labels"]
+    both = ["run", "--checkpoint", stranger.folder, "--task", stranger.file, "--measure", "accuracy", "--device", "cpu"]
+    assert ran(*both) == 0
+    said = capsys.readouterr().out
+    labels = said.split("--labels '")[1].split("'")[0]
+    assert labels == "0=LABEL_2,1=LABEL_0,2=LABEL_1"
+    assert ran(*both, "--labels", labels) == 0
+    swapped, right = (Store().rows("accuracy", [id]).iloc[0]["score"] for id in (1, 2))
+    assert swapped < 0.3 and right > 0.7
+    assert "Warning" not in capsys.readouterr().out
+    assert Store().job(1).key != Store().job(2).key and Store().job(2).experiment["source"]["labels"] == labels
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--label", "hypothesis"], "it is not clear which label"),
+        (["--text", "nothing"], "no column 'nothing'"),
+        (["--labels", "0=LABEL_9"], "no label of the model"),
+        (["--method", "kwon", "--label", "-"], "need labels"),
+        (["--min-words", "200"], "no calibration text has 200 tokens"),
+    ],
+)
+def test_a_mistake_makes_no_job(change: list[str], words: str, known: dict, capsys: pytest.CaptureFixture) -> None:
+    stranger = known["an NLI model with swapped labels"]
+    assert ran("run", "--checkpoint", stranger.folder, "--task", stranger.file, "--measure", "accuracy", *change) == 2
+    assert words in capsys.readouterr().err and Store().jobs() == []
