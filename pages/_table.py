@@ -88,8 +88,14 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
 
 
 def _how(path: str, form: Form) -> None:
-    """What was found of a text table, to be corrected."""
-    if tables.suffix(path) not in tables.TEXT:
+    """What was found of a text table, to be corrected; of what holds several tables, which one."""
+    kind = tables.suffix(path)
+    if kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir():
+        with st.expander("Read another part", icon=":material/tune:", key="read-part"):
+            help = "A split of a saved folder, a sheet of an Excel file, or a key of a JSON file that holds several tables."
+            st.text_input("Split, sheet or key", key=f"split-{path}", placeholder="as found", help=help, **KEEP)
+        return
+    if kind in (*tables.COLUMNAR, *tables.CONLL):
         return
     with st.expander("Read it otherwise", icon=":material/tune:", key="read-otherwise"):
         places = st.columns(4)

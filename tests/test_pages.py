@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import sample_rows
 import streamlit as st
@@ -509,3 +510,21 @@ def test_a_mistake_in_the_data_makes_no_job_on_the_page(store, tmp_path):
     at.session_state["data-check"].process.wait()
     at.run()
     assert any("too few" in each.value for each in at.error) and not any(b.key == "queue-plan" for b in at.button) and not store.jobs()
+
+
+def test_how_a_file_is_read_and_which_part_can_be_corrected(store, tmp_path):
+    file, book = tmp_path / "own.csv", tmp_path / "book.xlsx"
+    file.write_text("a;b\nA film, and one that I liked;1\nA film, and one that I left;0\n")
+    with pd.ExcelWriter(book) as writer:
+        for sheet, text in (("May", "A film in May"), ("June", "A film in June")):
+            pd.DataFrame({"text": [text] * 9, "label": [0, 1, 0] * 3}).to_excel(writer, sheet_name=sheet, index=False)
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.text_input(key="path").set_value(str(file)).run()
+    assert list(at.dataframe[0].value) == ["b", "a"] and "semicolon" in " ".join(each.value for each in at.caption)
+    at.selectbox(key=f"separator-{file}").set_value("comma").run()
+    assert "semicolon" not in " ".join(each.value for each in at.caption)
+    at.text_input(key="path").set_value(str(book)).run()
+    assert at.dataframe[0].value["text"].tolist()[0] == "A film in May"
+    at.text_input(key=f"split-{book}").set_value("June").run()
+    assert at.dataframe[0].value["text"].tolist()[0] == "A film in June" and not at.exception
