@@ -66,11 +66,11 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     """The columns as they look, to be corrected; the file's path is in the keys: another file starts with its own."""
     names = list(table.columns)
     try:
-        found = columns.choose(table, Source(), path, "classification")
+        found = columns.choose(table, Source(), path, columns.looks(table))
         text, pair, label = found.text, found.pair or "", found.label or ""
     except PruneError:  # several could be the text: the reader chooses
         text, pair, label = names[-1], "", ""
-    if not label:
+    if not label and columns.looks(table) == "classification":
         few = [name for name in names if name not in (text, pair) and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)]
         label = few[0] if len(few) == 1 else ""
     places = st.columns(3)

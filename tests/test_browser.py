@@ -131,6 +131,8 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
         turn_to(page, "Compare")
         wait_for_charts(page, 2)
         assert problems(page) == 0
+        metric = Store(home).rows("accuracy", [1]).iloc[0]["metric"]
+        assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), "labels are found on the page too"
         if who == "an NLI model with swapped labels":
             take_the_order(page, home)
         browser.close()

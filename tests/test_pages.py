@@ -528,3 +528,22 @@ def test_how_a_file_is_read_and_which_part_can_be_corrected(store, tmp_path):
     assert at.dataframe[0].value["text"].tolist()[0] == "A film in May"
     at.text_input(key=f"split-{book}").set_value("June").run()
     assert at.dataframe[0].value["text"].tolist()[0] == "A film in June" and not at.exception
+
+
+@pytest.mark.parametrize(
+    ("record", "chosen"),
+    [
+        ({"tokens": ["Ada", "writes"], "ner_tags": ["B-PER", "O"]}, ("tokens", "", "ner_tags")),
+        ({"words": ["Ada", "writes"], "tags": [1, 0], "id": 3}, ("words", "", "tags")),
+        ({"question": "Who?", "context": "Ada.", "answers": {"text": ["Ada"], "answer_start": [0]}}, ("question", "context", "answers")),
+        ({"premise": "Ada writes", "hypothesis": "She does", "label": 0}, ("premise", "hypothesis", "label")),
+        ({"id": 1, "title": "Film", "review": "A film that is fine to see"}, ("review", "", "-")),
+    ],
+)
+def test_columns_of_every_kind_of_data_are_found(store, tmp_path, record, chosen):
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for _ in range(9)))
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.text_input(key="path").set_value(str(file)).run()
+    assert tuple(at.selectbox(key=f"{name}-{file}").value for name in ("text", "pair", "label")) == chosen and not at.exception

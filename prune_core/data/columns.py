@@ -70,6 +70,17 @@ def choose(table: pd.DataFrame, source: Source, path: str, kind: str, names: Seq
     return Columns(text, pair, label, guessed)
 
 
+def looks(table: pd.DataFrame) -> str:
+    """The kind of model that a table is for, as far as its columns say: span, token or classification."""
+    if all(_usual(table, names) for names in USUAL["span"]):
+        return "span"
+    words, tags = (_usual(table, USUAL["token"][place]) for place in (0, 2))
+    listed = lambda name: not isinstance(table[name].iloc[0], str | int | float)  # noqa: E731
+    if words and tags and words != tags and listed(words) and listed(tags):
+        return "token"
+    return "token" if {"tokens", "ner_tags"} <= set(table) else "classification"
+
+
 def _named(table: pd.DataFrame, asked: str, path: str, flag: str) -> str | None:
     """The column that is meant: by its name, whatever case and spaces, or by the number of one without a name."""
     if not asked:

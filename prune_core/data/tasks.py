@@ -149,10 +149,8 @@ def kind_of(source: Source) -> str:
     if source.task == "demo" or source.task in KNOWN:
         return "classification" if source.task == "demo" else KNOWN[source.task].kind
     table = table_of(source, "train").rows
-    if {"question", "context", "answers"} <= set(table) and not source.text:
-        return "span"
-    if {"tokens", "ner_tags"} <= set(table) and not source.text:
-        return "token"
+    if not source.text and (found := columns.looks(table)) != "classification":
+        return found
     label = table[_labelled(table, source)]
     if label.map(lambda value: not isinstance(value, str) and hasattr(value, "__len__")).any():
         return "multilabel"
