@@ -95,3 +95,33 @@ def test_devices_are_named_not_guessed() -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(PruneError, match="device"):
             devices.pick_device(name)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_statistics_taken_once_a_block_are_those_of_its_dense_weights(family: str) -> None:
+    """With recollect off a stream runs ahead through the block: at sparsity 0 nothing differs from collecting as one goes."""
+    import copy
+
+    from prune_core.methods import METHODS
+    from prune_core.plugins import build, quiet
+
+    models = []
+    for recollect in (True, False):
+        model = tiny.model(family)
+        seen: list[torch.Tensor] = []
+        method = build(METHODS, "wanda", {"sparsity": 0.0, "recollect": recollect})
+        solve = type(method).solve
+
+        def record(self, weight, bias, stats, solve=solve, seen=seen):
+            seen.append(stats.diagonal.clone())
+            return solve(self, weight, bias, stats)
+
+        try:
+            type(method).solve = record
+            method.prune(copy.deepcopy(model), tiny.calibration(family), quiet)
+        finally:
+            type(method).solve = solve
+        models.append(seen)
+    assert len(models[0]) == len(models[1]) > 0
+    for one, other in zip(*models, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)

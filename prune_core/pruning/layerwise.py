@@ -145,16 +145,14 @@ def collect(
     `weights`, (tokens,) for each batch with a mean of 1, say how much each token counts.
     """
     first = pruned.inputs[0]
-    width = first.shape[-1]
+    width, sentences = first.shape[-1], sum(len(each.mask) for each in pruned.paddings)
     zeros = lambda *shape: torch.zeros(shape, device=first.device, dtype=torch.float32)  # noqa: E731
     if "diagonal" in needs:
         gram = zeros(width)
         for x in pruned.inputs:
             gram += x.float().square().sum(0)
-        return Stats(gram, tokens=sum(map(len, pruned.inputs)))
-    stats = Stats(
-        zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sum(len(each.mask) for each in pruned.paddings)
-    )
+        return Stats(gram, tokens=sum(map(len, pruned.inputs)), sentences=sentences)
+    stats = Stats(zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sentences)
     if dense is not None:
         stats.cross = zeros(width, width)
         if "dense_gram" in needs:
@@ -227,9 +225,9 @@ def _walk_block(
     say: Callable[[int, Sequence[str]], None], same: bool,
 ) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
     """Group by group; `same`: both streams are still one. Rows of each group."""
-    for path in filter(None, (dense, pruned)):
-        path.enter(block)
     ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
+    for path in filter(None, (dense, pruned, ahead)):
+        path.enter(block)
     for group, parts in enumerate(GROUPS):
         say(group, parts)
         stats = collect(method.needs, ahead or pruned, None if same and group == 0 else dense, worth.tokens[group], group in ONTO_RESIDUAL)
@@ -269,7 +267,7 @@ def _solve(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Prune the parts of one group; a row each."""
     rows = []
-    also = block.spec.also_read(block) if parts == GROUPS[0] and stats.gram.dim() else None
+    also = block.spec.also_read(block) if parts == GROUPS[0] else None
     read = stats if also is None else stats.with_rows(also, stats.sentences)
     for part in parts:
         watch.mark()
