@@ -33,16 +33,18 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | 
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
     if facts.get("kind") != "classification" or not 2 <= len(names) <= MOST or not len(rows) or not meant:
         return None
-    from scipy.optimize import linear_sum_assignment
-
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (rows["label"].astype(int), rows["dense"].astype(int)), 1)
     n, now = len(rows), counts.trace() / len(rows)
+    chance = max(1 / len(names), counts.sum(1).max() / n if now > 1 / len(names) else 0.0)
+    if now > CHANCE * chance:
+        return None  # as nearly always: before a page pays for scipy
+    from scipy.optimize import linear_sum_assignment
+
     taken = linear_sum_assignment(-counts)[1]
     best = counts[np.arange(len(names)), taken].sum()
-    chance = max(1 / len(names), counts.sum(1).max() / n if now > 1 / len(names) else 0.0)
     lowest, _ = wilson(int(best), n)
-    if now > CHANCE * chance or best / n < now + LEAD or lowest <= max(chance, counts.sum(1).max() / n):
+    if best / n < now + LEAD or lowest <= max(chance, counts.sum(1).max() / n):
         return None
     pairs = {value: names[taken[label]] for value, label in meant.items() if value and label is not None}
     return Order(as_text(pairs), _sentence(now, best / n, n, pairs, names))

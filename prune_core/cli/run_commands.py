@@ -147,13 +147,14 @@ def _perform(store: Store, experiment: Experiment) -> Job:
     return job
 
 
-def _check(experiment: Experiment) -> None:
-    """A mistake in checkpoint or data makes no job."""
-    if experiment.checkpoint == "demo" and experiment.source.task == "demo":
-        return  # which fit each other, and a check would cost every command seconds
-    from ..runs.data_check import check
+def _check(*experiments: Experiment) -> None:
+    """A mistake in checkpoint or data makes no job; what several have in common is read once."""
+    for each in {json.dumps(each.data_key()): each for each in experiments}.values():
+        if each.checkpoint == each.source.task == "demo":
+            continue  # which fit each other, and a check would cost every command seconds
+        from ..runs.data_check import check
 
-    check(experiment)
+        check(each)
 
 
 def _succeeded(store: Store, job: Job) -> Job:
@@ -175,8 +176,7 @@ def sweep(options: argparse.Namespace) -> None:
         return _list(experiments)
     if options.queue or options.wait:
         return _queue(experiments, options.wait, options.again)
-    for each in {json.dumps(each.data_key()): each for each in experiments}.values():
-        _check(each)
+    _check(*experiments)
     store, failed = Store(), []
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
@@ -201,8 +201,7 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
     """Queue them for the worker."""
     from ..runs import jobs
 
-    for each in {json.dumps(each.data_key()): each for each in experiments}.values():
-        _check(each)
+    _check(*experiments)
     store = Store()
     found = [jobs.submit(store, experiment, again) for experiment in experiments]
     new = sum(not reused for _, reused in found)

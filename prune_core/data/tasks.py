@@ -258,18 +258,15 @@ def _own_calibration(source: Source, labels: tuple[str, ...], kind: str) -> tupl
         return _parts(Source(), labels, kind, 0)[0].examples if kind in ("classification", "multilabel") else _texts_of_demo(kind), []
     known = source.calibration in KNOWN
     named = {} if known else {"text": source.text, "text_pair": source.text_pair, "label": source.label}
-    own = Source(
-        source.calibration, **named, **{name: getattr(source, name) for name in ("labels", "separator", "encoding", "header", "quotes")}
-    )
-    if known:
-        own = replace(own, split="train")
+    written_so = {name: getattr(source, name) for name in ("separator", "encoding", "header", "quotes")}
+    own = Source(source.calibration, **named, **written_so, split="train" if known else "")
     try:
-        return _read(replace(own, labels=""), labels, kind).examples, []
+        return _read(own, labels, kind).examples, []
     except PruneError:
         table = table_of(own).rows
         lacking = {name: "" for name in ("text", "text_pair") if getattr(own, name) and getattr(own, name) not in table}
         told = [f"The calibration sentences of {source.calibration} have no labels of this model; methods that need them cannot use them."]
-        return _read(replace(own, label=columns.NONE, labels="", **lacking), labels, kind).examples, told
+        return _read(replace(own, label=columns.NONE, **lacking), labels, kind).examples, told
 
 
 def _texts_of_demo(kind: str) -> Examples:

@@ -19,6 +19,7 @@ from ..paths import ASSETS
 from . import adapters, folders, shrink, weights
 from .devices import free_memory
 from .families import FAMILIES
+from .replay import kind_of_head
 
 DEMO = ASSETS / "demo" / "checkpoint"
 MINILM = "minilm"  # the name under which the bundled backbone is loaded
@@ -95,6 +96,12 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
     config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
     made = (config.architectures or ["model without a head"])[0]
     check(config, checkpoint, "" if new_head else made, is_embedder=(Path(source) / "modules.json").is_file())
+    needed, free = _bytes(config), free_memory()
+    if needed > ROOM * free:
+        raise PruneError(
+            f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
+            f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
+        )
     if getattr(config, "reference_compile", False) is None:
         config.reference_compile = False  # ModernBERT would compile itself where it can, other kernels on every machine
     tokens = source if not adapter.is_file() or any(Path(source).glob("tokenizer*")) else adapters.base(source, checkpoint)
@@ -115,14 +122,7 @@ def label_names(config: Any) -> tuple[str, ...]:
 
 def kind_of(config: Any) -> str:
     """The kind of the head that a configuration names, as replay.kind_of says of a model."""
-    made = (config.architectures or [""])[0]
-    if made.endswith(HEADS["span"]):
-        return "span"
-    if made.endswith(HEADS["token"]):
-        return "token"
-    if getattr(config, "problem_type", None) == "multi_label_classification":
-        return "multilabel"
-    return "regression" if config.num_labels == 1 else "classification"
+    return kind_of_head((config.architectures or [""])[0], config)
 
 
 def check(config: Any, checkpoint: str, made: str = "", is_embedder: bool = False) -> None:
@@ -135,12 +135,6 @@ def check(config: Any, checkpoint: str, made: str = "", is_embedder: bool = Fals
         raise PruneError(f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported.")
     if why := FAMILIES[config.model_type].refuses(config):
         raise PruneError(f"{checkpoint} {why}.")
-    needed, free = _bytes(config), free_memory()
-    if needed > ROOM * free:
-        raise PruneError(
-            f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
-            f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
-        )
     if made and not made.endswith(tuple(HEADS.values())):
         what = "is a sentence-transformers folder: it embeds sentences and has no classifier" if is_embedder else (
             f"holds a {made}, not a classifier, tagger, scorer or answer finder")  # fmt: skip

@@ -196,14 +196,18 @@ def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
 
 def kind_of(model: Any) -> str:
     """What the model's head answers with, a key of examples.KINDS."""
-    made = type(model).__name__
+    return kind_of_head(type(model).__name__, model.config)
+
+
+def kind_of_head(made: str, config: Any) -> str:
+    """The same, of the class by that name with that configuration."""
     if made.endswith("ForQuestionAnswering"):
         return "span"
     if made.endswith("ForTokenClassification"):
         return "token"
-    if getattr(model.config, "problem_type", None) == "multi_label_classification":
+    if getattr(config, "problem_type", None) == "multi_label_classification":
         return "multilabel"
-    return "regression" if model.config.num_labels == 1 else "classification"
+    return "regression" if config.num_labels == 1 else "classification"
 
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:

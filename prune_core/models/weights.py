@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,8 +31,9 @@ def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, l
     folder, notes, options = Path(source), [], dict[str, Any]()
     if folder.is_dir():
         options["use_safetensors"] = any(folder.glob("*.safetensors"))
-        if prefix := _prefix(keys(folder), _expected(kind, config)):
-            renamed = {name.removeprefix(prefix): tensor for name, tensor in _tensors(folder, checkpoint).items()}
+        names = keys(folder)
+        if (prefix := _prefix(names)) and _is_wrapped(names, prefix, _expected(kind, config)):
+            renamed = {name.removeprefix(prefix): tensor for name, tensor in _tensors(folder).items()}
             notes.append(f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped.")
             model = kind.from_config(config)
             left = model.load_state_dict(renamed, strict=False)
@@ -84,7 +85,7 @@ def keys(folder: Path) -> list[str]:
     return []
 
 
-def _tensors(folder: Path, checkpoint: str) -> dict[str, torch.Tensor]:
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     found: dict[str, torch.Tensor] = {}
@@ -99,16 +100,18 @@ def _expected(kind: Any, config: Any) -> set[str]:
         return set(kind.from_config(config).state_dict())
 
 
-def _prefix(names: Iterable[str], expected: set[str]) -> str:
-    """What stands before every name that the model knows, "" for nothing."""
-    names = list(names)
-    if not names or len(expected & set(names)) > len(expected) / 2:
-        return ""
+def _prefix(names: Sequence[str]) -> str:
+    """What a wrapper may have put before every name, "" for nothing."""
     prefix = ""
-    while step := next((each for each in PREFIXES if all(name.startswith(prefix + each) for name in names)), ""):
+    while step := next((each for each in PREFIXES if names and all(name.startswith(prefix + each) for name in names)), ""):
         prefix += step
-    stripped = {name.removeprefix(prefix) for name in names}
-    return prefix if prefix and len(expected & stripped) > len(expected) / 2 else ""
+    return prefix
+
+
+def _is_wrapped(names: Sequence[str], prefix: str, expected: set[str]) -> bool:
+    """Whether the model knows the names without the prefix, and not with it, as a family's own may begin so."""
+    known = lambda found: len(expected & found) > len(expected) / 2  # noqa: E731
+    return known({name.removeprefix(prefix) for name in names}) and not known(set(names))
 
 
 def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
