@@ -10,16 +10,16 @@ from typing import Any
 
 import streamlit as st
 
+from pages._table import FILE, HUB
 from prune_core import PruneError
 from prune_core.data import labels as label_text
 from prune_core.data.examples import KINDS, Source
+from prune_core.data.tasks import KNOWN, is_file
 from prune_core.measures import MEASURES
 from prune_core.runs.data_check import DataCheck, fits
 from prune_core.runs.experiment import Experiment
 
-KEEP: dict[str, Any] = {"persist_state": "session"}
-MOST = 40  # label values that get a widget each
-NUMBERS = ("calibration_size", "evaluation_size")
+MOST = 200  # label values that get a widget each; more are no labels but texts
 
 
 def of_plan(plan: Mapping[str, Any]) -> Experiment:
@@ -31,30 +31,23 @@ def of_plan(plan: Mapping[str, Any]) -> Experiment:
     )  # fmt: skip
 
 
-@st.cache_resource(show_spinner=False, max_entries=32)
-def _asked(key: str, stamp: str) -> DataCheck:
-    return DataCheck(Experiment.from_dict(json.loads(key)))
-
-
 def _check(experiment: Experiment) -> DataCheck:
-    """The process that checks it; one that checked what is not asked any more is ended."""
+    """The process that checks it, the session's own; one that checked what is not asked any more is ended."""
     stamps = [Path(path).stat().st_mtime for path in (experiment.checkpoint, experiment.source.task, experiment.source.calibration)
               if path and Path(path).exists()]  # fmt: skip
-    found = _asked(json.dumps(experiment.to_dict()), str(stamps))
-    before = st.session_state.get("data-check")
-    if before is not None and before is not found and not before.is_over:
-        before.process.kill()
-        _asked.clear()
-        found = _asked(json.dumps(experiment.to_dict()), str(stamps))
-    st.session_state["data-check"] = found
-    return found
+    asked = [experiment.to_dict(), stamps]
+    if st.session_state.get("data-asked") != asked:
+        if before := st.session_state.get("data-check"):
+            before.process.kill()
+        st.session_state.update({"data-asked": asked, "data-check": DataCheck(experiment)})
+    return st.session_state["data-check"]
 
 
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What was understood, shown and told: `labels` for the plan, `found` where the check is over, `kind`."""
-    if plan["checkpoint"] == "demo" and plan["task"] == "demo" and not st.session_state.get("labels-told", {}).get(_whose(plan)):
-        return {"found": None, "kind": "classification", "labels": ""}
     chosen = st.session_state.get("labels-told", {}).get(_whose(plan), "")
+    if plan["checkpoint"] == plan["task"] == "demo" and not chosen:
+        return {"found": None, "kind": "classification", "labels": ""}
     experiment = of_plan({**plan, "labels": chosen})
     check = _check(experiment)
     with st.container(border=True, key="data-check"):
@@ -67,8 +60,11 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
             st.error(str(error))
             return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
         _tell(found, f"{Path(str(plan['task'])).parent}/")
-        told = _label_table(plan, found, chosen)
-    return {"found": found, "kind": found["kind"], "labels": told}
+        _label_table(plan, found, chosen)
+        if chosen and st.button("Forget what label values were told to mean", key="forget-labels", icon=":material/undo:"):
+            _remember(plan, "")
+            st.rerun()
+    return {"found": found, "kind": found["kind"], "labels": chosen}
 
 
 def ready(plan: Sequence[Experiment]) -> None:
@@ -111,30 +107,35 @@ def _tell(found: Mapping[str, Any], folder: str) -> None:
 def tell(experiment: Mapping[str, Any], labels: str) -> None:
     """Fill the form with an experiment's checkpoint and data, and what its label values mean."""
     source = experiment["source"]
-    path = source["task"] if Path(source["task"]).exists() else ""
-    filled = {"checkpoint": experiment["checkpoint"], "task": "a file of your own" if path else source["task"], "path": path}
-    filled |= {
-        f"{key}-{path}": source[name]
-        for key, name in (("text", "text"), ("pair", "text_pair"), ("label", "label"))
-        if path and source[name]
-    }
+    filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
+    if is_file(source["task"]):
+        filled |= {"task": FILE, "path": source["task"]}
+        columns = (("text", "text"), ("pair", "text_pair"), ("label", "label"))
+        filled |= {f"{key}-{source['task']}": source[name] for key, name in columns if source[name]}
+    elif source["task"] != "demo" and source["task"] not in KNOWN:
+        filled |= {"task": HUB, "hub-id": source["task"]}
+        filled |= {f"hub-{name}": source.get(name, "") for name in ("config", "split", "text", "text_pair", "label")}
     st.session_state.update(filled)
-    st.session_state["labels-told"] = {**st.session_state.get("labels-told", {}), _whose({**experiment, **source}): labels}
+    _remember({**experiment, **source}, labels)
+
+
+def _remember(plan: Mapping[str, Any], labels: str) -> None:
+    st.session_state["labels-told"] = {**st.session_state.get("labels-told", {}), _whose(plan): labels}
 
 
 def _whose(plan: Mapping[str, Any]) -> str:
     return json.dumps([plan["checkpoint"], plan["task"]])
 
 
-def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str) -> str:
+def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str) -> None:
     """A line a label value: how often it is there, and which label of the model it is taken for, to be corrected."""
     counts, names = found.get("counts") or {}, list(found["labels"])
     values = [value for value in counts if value]
     if not values or found["kind"] not in ("classification", "multilabel", "token"):
-        return chosen
+        return
     if len(values) > MOST:
         st.caption(f"{len(values)} label values; correct them with --labels on the command line.")
-        return chosen
+        return
     meant, told = found.get("meant") or {}, label_text.told(chosen)
     with st.expander("What the label values mean", expanded="error" in found, icon=":material/label:", key="label-values"):
         picked = {}
@@ -151,6 +152,5 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
                     )  # fmt: skip
         if st.button("Use these", key="use-labels", icon=":material/check:"):
             pairs = {value: label for value, label in picked.items() if label}
-            st.session_state["labels-told"] = {**st.session_state.get("labels-told", {}), _whose(plan): label_text.as_text(pairs)}
+            _remember(plan, label_text.as_text(pairs))
             st.rerun()
-    return chosen

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _data_check, _label_order, _table, _ui
+from pages._table import FILE, HUB
 from prune_core import PruneError
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import headline
@@ -18,8 +19,6 @@ from prune_core.runs.preview import Peek
 from prune_core.runs.store import Store
 
 KEEP: dict[str, Any] = {"persist_state": "session"}
-FILE = "a file of your own"
-HUB = "a data set of the Hub"
 TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (csv, json, parquet, Excel, …)", HUB: "A data set of the Hub, by its id"}
 TITLES |= {name: known.title for name, known in tasks.KNOWN.items()}
 CALIBRATIONS = {

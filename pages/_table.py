@@ -16,6 +16,8 @@ from prune_core.data.examples import Source
 from prune_core.runs.store import Store
 
 KEEP: dict[str, Any] = {"persist_state": "session"}
+FILE = "a file of your own"  # what the choice of data calls it, and the next
+HUB = "a data set of the Hub"
 TYPES = [ending.removeprefix(".") for ending in (*tables.SUFFIXES, *tables.PACKED)]
 NO_LABEL = "none: judge against the dense model"
 YES_NO = {"": "as found", "yes": "yes", "no": "no"}
