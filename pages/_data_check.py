@@ -109,7 +109,7 @@ def tell(experiment: Mapping[str, Any], labels: str) -> None:
     source = experiment["source"]
     filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
     if is_file(source["task"]):
-        filled |= {"task": FILE, "path": source["task"]}
+        filled |= {"task": FILE, "path": source["task"], "uploaded": ""}
         columns = (("text", "text"), ("pair", "text_pair"), ("label", "label"))
         filled |= {f"{key}-{source['task']}": source[name] for key, name in columns if source[name]}
     elif source["task"] != "demo" and source["task"] not in KNOWN:

@@ -24,15 +24,27 @@ YES_NO = {"": "as found", "yes": "yes", "no": "no"}
 
 
 def file(store: Store, of: str) -> str:
-    """The path of the reader's file; an upload is kept in the home folder and becomes the path."""
+    """The path of the reader's file: the upload's, which is kept in the home folder, or the one typed, whichever came last.
+
+    The upload has a key of its own: what a callback puts into another widget is lost where the reader clicks on at once.
+    """
 
     def keep() -> None:
-        if uploaded := st.session_state[f"{of}upload"]:
-            st.session_state[f"{of}path"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue()))
+        uploaded = st.session_state[f"{of}upload"]
+        st.session_state[f"{of}uploaded"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue())) if uploaded else ""
+
+    def typed() -> None:
+        st.session_state[f"{of}uploaded"] = ""
 
     st.file_uploader("Upload it", TYPES, key=f"{of}upload", on_change=keep)
     help = "Where the file, or a folder of save_to_disk, lies on the machine that serves this page. An upload is kept."
-    return st.text_input("or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, **KEEP).strip()
+    path = st.text_input(
+        "or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, on_change=typed, **KEEP
+    ).strip()  # fmt: skip
+    uploaded = str(st.session_state.get(f"{of}uploaded", ""))
+    if uploaded:
+        st.caption(f"{Path(uploaded).name}, as uploaded, is read; a path typed here takes its place.")
+    return uploaded or path
 
 
 def rows(path: str) -> dict[str, Any]:

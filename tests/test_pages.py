@@ -274,7 +274,7 @@ def test_an_uploaded_file_is_kept_and_its_columns_are_offered(store):
     at = opened("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.file_uploader(key="upload").set_value(("My films.CSV", content, "text/csv")).run()
-    path = at.text_input(key="path").value
+    path = at.session_state["uploaded"]
     assert Path(path).parent.parent == store.home / "uploads" and Path(path).read_bytes() == content
     assert at.selectbox(key=f"text-{path}").value == "review" and at.selectbox(key=f"label-{path}").value == "stars"
     at.selectbox(key=f"label-{path}").set_value("review").run()
