@@ -137,16 +137,17 @@ Plugin = TypeVar("Plugin", bound=Options)
 def build(registry: Mapping[str, type[Plugin]], name: str, options: Mapping[str, Any] | None = None) -> Plugin:
     """The plug-in of that name with these options; a wrong name or option is a sentence with the nearest right one."""
     if name not in registry:
-        raise PruneError(f"There is no {name!r}.{_nearest(name, registry)} Available: {', '.join(registry)}.")
+        raise PruneError(f"There is no {name!r}.{nearest(name, registry)} Available: {', '.join(registry)}.")
     kind, options = registry[name], dict(options or {})
     known = [spec.name for spec in fields(kind)]
     for key in options:
         if key not in known:
-            raise PruneError(f"{name} has no option {key!r}.{_nearest(key, known)} It has: {', '.join(known) or 'none'}.")
+            raise PruneError(f"{name} has no option {key!r}.{nearest(key, known)} It has: {', '.join(known) or 'none'}.")
     return kind(**options)
 
 
-def _nearest(word: str, words: Any) -> str:
+def nearest(word: str, words: Any) -> str:
+    """A sentence that asks whether the closest of the words was meant; "" where none is close."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -37,6 +37,55 @@ def paired_difference(broken: int, fixed: int, n: int) -> tuple[float, float, fl
     return (fixed - broken) / n, max(-1.0, middle - half), min(1.0, middle + half)
 
 
+def share_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
+    """One-sided bounds of a share, each wrong with at most probability `alpha` (Clopper and Pearson 1934, exact)."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(alpha, hits, n - hits + 1)) if hits else 0.0
+    return low, float(beta.ppf(1 - alpha, hits + 1, n - hits)) if hits < n else 1.0
+
+
+def paired_bounds(broken: int, fixed: int, n: int, alpha: float) -> tuple[float, float]:
+    """One-sided bounds of the difference of two shares over the same n examples, for non-inferiority.
+
+    The wider of Tango's score bound (1998) and Bonett and Price's (2012), less half an example: either alone is now and then
+    wrong more often than `alpha` where few examples differ.
+    """
+    low, high = _paired_low(broken, fixed, n, alpha), -_paired_low(fixed, broken, n, alpha)
+    return max(-1.0, low - 0.5 / n), min(1.0, high + 0.5 / n)
+
+
+def _paired_low(broken: int, fixed: int, n: int, alpha: float) -> float:
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    z = float(norm.ppf(1 - alpha))
+    p_fixed, p_broken = (fixed + 1) / (n + 2), (broken + 1) / (n + 2)
+    wald = p_fixed - p_broken - z * sqrt((p_fixed + p_broken - (p_fixed - p_broken) ** 2) / (n + 2))
+    seen = (fixed - broken) / n
+    if seen <= -1.0:
+        return -1.0
+
+    def beyond(difference: float) -> float:
+        """Tango's statistic of this difference against z."""
+        b = -fixed - broken + (2 * n - fixed + broken) * difference
+        c = -broken * difference * (1 - difference)
+        q = (sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+        return float((fixed - broken - n * difference) - z * sqrt(max(0.0, n * (2 * q + difference * (1 - difference)))))
+
+    return min(wald, float(brentq(beyond, -1.0 + 1e-12, seen)) if beyond(seen) < 0 < beyond(-1.0 + 1e-12) else wald)
+
+
+def quantile_bounds(values: np.ndarray, quantile: float, alpha: float) -> tuple[float, float]:
+    """One-sided bounds of a quantile by order statistics, whatever the distribution; infinite where so few values give none."""
+    from scipy.stats import binom
+
+    ordered, n = np.sort(values), len(values)
+    below, above = int(binom.ppf(alpha, n, quantile)), int(binom.ppf(1 - alpha, n, quantile))
+    low = float(ordered[below - 1]) if below >= 1 else -np.inf
+    return low, float(ordered[above]) if above < n else np.inf
+
+
 def bootstrap(
     figure: Callable[[Any, Any], float], right: np.ndarray, was: np.ndarray, now: np.ndarray, resamples: int, seed: int
 ) -> tuple[float, ...]:
@@ -44,12 +93,20 @@ def bootstrap(
 
     (low, high) of `was`, (low, high) of `now`, then their difference with its low and high.
     """
+    draws = paired_draws(figure, right, was, now, resamples, seed)
+    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
+    apart = np.percentile(draws[:, 1] - draws[:, 0], (2.5, 97.5))
+    difference = figure(right, now) - figure(right, was)
+    return tuple(float(value) for value in (low[0], high[0], low[1], high[1], difference, *apart))
+
+
+def paired_draws(
+    figure: Callable[[Any, Any], float], right: np.ndarray, was: np.ndarray, now: np.ndarray, resamples: int, seed: int
+) -> np.ndarray:
+    """(resamples, 2): the figure of both models on examples drawn anew, the same for both."""
     dice = np.random.default_rng(seed)
     draws = np.empty((resamples, 2))
     for draw in draws:
         chosen = dice.integers(len(right), size=len(right))
         draw[:] = [figure(right[chosen], said[chosen]) for said in (was, now)]
-    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
-    apart = np.percentile(draws[:, 1] - draws[:, 0], (2.5, 97.5))
-    difference = figure(right, now) - figure(right, was)
-    return tuple(float(value) for value in (low[0], high[0], low[1], high[1], difference, *apart))
+    return draws

@@ -83,18 +83,18 @@ def successes(examples: pd.DataFrame) -> pd.DataFrame:
 
 def under_attack(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
     """Accuracy under attack over all examples; rows of `attack_example` of one recipe, a model each."""
-    both = _joined(dense, pruned)
+    both = joined(dense, pruned)
     return _versus(both["outcome_dense"] == "failed", both["outcome"] == "failed")
 
 
 def success_rate(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
     """Attack success over the examples that both models got right before the attack."""
-    both = _joined(dense, pruned)
+    both = joined(dense, pruned)
     both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
     return _versus(both["outcome_dense"] == "success", both["outcome"] == "success")
 
 
-def _joined(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
+def joined(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
     """Outcomes of the examples on which neither search broke; in another sample the same number is another text."""
     columns = ["example", "text", "outcome"]
     both = pruned[columns].merge(dense[columns], on=["example", "text"], suffixes=("", "_dense"))

@@ -17,10 +17,10 @@ from . import job_commands, run_commands, training_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 2 for a mistake of the user's, 130 when cancelled."""
+    """Run one command; 0 when it worked, 2 for a mistake of the user's, 130 when cancelled; `check` answers with 1 and 3 too."""
     options = parser().parse_args(arguments)
     try:
-        options.command(options)
+        status = options.command(options)
         sys.stdout.flush()
     except PruneError as error:
         print(f"prune_core: {' '.join(str(error).split())}", file=sys.stderr)
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # whoever read our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return status or 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -131,6 +132,10 @@ def _add_jobs(added: Any) -> None:
     export.add_argument("folder", type=Path, metavar="FOLDER")
     export.add_argument("--shrink", action="store_true", help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)")
     export.add_argument("--onnx", action="store_true", help="write model.onnx too, for any batch size and length")
+    check = _command(added, "check", job_commands.check, "may a job's model ship? exit 0: yes, 1: no, 3: not known at this n")
+    check.add_argument("id", type=int, metavar="ID")
+    check.add_argument("--policy", type=Path, metavar="FILE", help="limits as YAML; the Deploy page writes one (the usual limits)")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write decision and verdicts here")
     told = "try the adversarial texts of some jobs on each other's models"
     _command(added, "transfer", job_commands.transfer, told).add_argument("ids", type=int, nargs="+", metavar="ID")
     report = _command(added, "report", job_commands.report, "write jobs side by side into one HTML file")

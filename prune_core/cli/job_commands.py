@@ -62,6 +62,24 @@ def export(options: argparse.Namespace) -> None:
     print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
 
 
+def check(options: argparse.Namespace) -> int:
+    """May it ship? 0 where every limit of the policy holds, 1 where one is broken, 3 where that is not known at this n."""
+    import json
+
+    from ..analysis import deploy, policy
+    from ..analysis.evidence import evidence
+    from .terminal import verdicts
+
+    store = Store()
+    asked = policy.load(options.policy) if options.policy else policy.USUAL
+    found = evidence(store, store.job(options.id))
+    judged = deploy.check(found, asked)
+    print(verdicts(found, judged, asked))
+    if options.json:
+        options.json.write_text(json.dumps(deploy.as_record(judged, found, asked), indent=2, ensure_ascii=False))
+    return deploy.CODES[deploy.decision(judged)]
+
+
 def report(options: argparse.Namespace) -> None:
     """Write the HTML report."""
     from .report import write_report

@@ -14,7 +14,10 @@ from ..runs.job import Job, Status
 from ..runs.store import Store
 
 if TYPE_CHECKING:
+    from ..analysis.deploy import Verdict
+    from ..analysis.evidence import Evidence
     from ..analysis.label_order import Order
+    from ..analysis.policy import Policy
 
 
 def plugins(registry: Mapping[str, type[Options]]) -> str:
@@ -120,6 +123,22 @@ def transfers(store: Store, ids: Sequence[int]) -> str:
     table = found.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
     labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
     return table.rename(index=labels, columns=labels).rename_axis(index="made on", columns="tried on").to_string()
+
+
+def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
+    """The decision, then a line a test: what was measured, how bad it may be, the limit, and the answer."""
+    from ..analysis.deploy import sentence
+    from ..analysis.policy import AT_LEAST, CRITERIA
+
+    rows = [("", "MEASURED", f"AT {policy.confidence:g}%", "LIMIT", "N", "ANSWER", "")]
+    for each in judged:
+        at, unit = "at least" if each.criterion in AT_LEAST else "at most", CRITERIA[each.criterion].unit
+        measured, bound = (f.MISSING if not math.isfinite(value) else f"{value:.2f}" for value in (each.value, each.bound))
+        rows.append((each.title, measured, f"{at} {bound}" if bound != f.MISSING else bound, f"{at} {each.limit:g} {unit}", str(each.n),
+                     each.answer, each.told))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows]
+    return "\n".join([f"Job {found.job.id}: {found.job.label}", sentence(found, list(judged), policy), "", *lines])
 
 
 def result(store: Store, job: Job) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Cost(Measure):
     grid: bool = option(False, "Also time batches of 1, 8 and 32 sentences of 32, 128 and 384 tokens")
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `cost` (a row a model) and, with the grid, `latency` (a row a model, batch and length)."""
+        """The tables `cost` (a row a model), `timing` (a row a timed pass) and, with the grid, `latency` (a row a model and point)."""
         report(0.0, "timing both models in turn")
         if self.length > longest(pair.dense):
             raise PruneError(f"cost: length is {self.length}, but the model takes at most {longest(pair.dense)} tokens; lower it.")
@@ -58,8 +58,9 @@ class Cost(Measure):
         shrunk = heads + neurons > 0
         models = [pair.dense] if pair.is_dense else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
+        passes: list[list[list[float]]] = []
         timed = [
-            self._timed(models, batch, length, part_of(report, i / len(points), (i + 1) / len(points)))
+            self._timed(models, batch, length, passes, part_of(report, i / len(points), (i + 1) / len(points)))
             for i, (batch, length) in enumerate(points)
         ]
         dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
@@ -69,13 +70,20 @@ class Cost(Measure):
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
-        rows: Rows = {"cost": pd.DataFrame([dense, pruned])}
+        single = [
+            {"model": name, "turn": turn, "seconds": seconds}
+            for name, own in zip(("dense", "pruned"), passes[0], strict=False)
+            for turn, seconds in enumerate(own)
+        ]
+        rows: Rows = {"cost": pd.DataFrame([dense, pruned]), "timing": pd.DataFrame(single)}
         if self.grid:
             rows["latency"] = pd.DataFrame([row for point in timed[1:] for row in point])
         return rows
 
-    def _timed(self, models: Sequence[nn.Module], batch: int, length: int, report: Report) -> list[dict[str, Any]]:
-        """One row a model at one batch size and length; without times where the model takes no text that long."""
+    def _timed(
+        self, models: Sequence[nn.Module], batch: int, length: int, passes: list[list[list[float]]], report: Report
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """One row a model at one batch size and length, the seconds of its passes into `passes`; no times where no text is that long."""
         work = [macs(model, length) for model in models]
         rows: list[dict[str, Any]] = [
             {"model": name, "batch": batch, "length": length, "passes": 0, "macs": own, "latency_p50": np.nan, "latency_p95": np.nan,
@@ -87,6 +95,7 @@ class Cost(Measure):
             return [row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."} for row in rows]
         tokens = timing_batch(models[0], batch, length)
         times = turns(models, tokens, self.repeats, report)
+        passes.append(times)
         profiles = [profile(model, tokens) for model in models]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))

@@ -1,0 +1,262 @@
+"""What is known of a pruned model beside the dense one, and of every criterion a figure with its bounds.
+
+From stored rows alone. Larger figures are worse, in their own unit; whether they are too bad is deploy's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..attacks.success_rates import ATTACKED, joined
+from ..data.metrics import METRICS, Metric
+from ..errors import PruneError
+from ..runs.job import Job
+from ..runs.store import Store
+from ..statistics import paired_bounds, paired_draws, quantile_bounds, share_bounds
+from . import slices
+from .calibration import root, squared_error
+from .policy import CRITERIA, Policy
+
+RESAMPLES = 1000
+WIDER = 1.15  # simulated bounds of a calibration error come out about a tenth too narrow
+SHARES = ("accuracy", "exact_match", "subset_accuracy")
+
+
+class Figure(NamedTuple):
+    """A cost in its own unit, larger is worse, and what bounds it at each one-sided error probability."""
+
+    value: float
+    n: int
+    bounds: Callable[[float], tuple[float, float]]
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of a pruned job and of the dense one beside it."""
+
+    job: Job
+    dense: Job | None
+    tables: Mapping[str, pd.DataFrame]  # of the pruned job
+    dense_attacks: pd.DataFrame
+
+    @property
+    def kind(self) -> str:
+        """What the model gives, a key of examples.KINDS."""
+        return str(self.job.facts.get("kind", "classification"))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the model's labels."""
+        return list(self.job.facts.get("label_names", []))
+
+    @property
+    def metric(self) -> str:
+        """The task's own figure."""
+        return str(self.tables["accuracy"]["metric"].iloc[0])
+
+    @property
+    def labelled(self) -> bool:
+        """Whether accuracy was measured against labels, not against the dense model."""
+        return not METRICS[self.metric].against_dense
+
+
+def evidence(store: Store, job: Job) -> Evidence:
+    """All that is stored about a job, and the attacks on the dense model of the same data and seed."""
+    if not job.experiment.get("method"):
+        raise PruneError(f"Job {job.id} is the dense model; check a pruned one.")
+    same = ("checkpoint", "source", "seed", "evaluation", "max_length")
+    dense = next(
+        (other for other in reversed(store.jobs(job.study)) if not other.experiment.get("method")
+         and all(other.experiment.get(key) == job.experiment.get(key) for key in same)), None,
+    )  # fmt: skip
+    tables = {name: store.rows(name, [job.id]) for name in ("accuracy", "prediction", "cost", "timing", "attack_example")}
+    return Evidence(job, dense, tables, store.rows("attack_example", [dense.id]) if dense else pd.DataFrame())
+
+
+def figures(found: Evidence, policy: Policy, name: str) -> Iterator[tuple[str, Figure | str]]:
+    """What a criterion is judged by, an attack or slice each; a sentence where it was not measured."""
+    table = {"accuracy": "prediction", "attack": "attack_example", "cost": "cost"}[CRITERIA[name].measure]
+    if found.tables[table].empty:
+        yield "", f"not measured: run it with the measure {CRITERIA[name].measure}"
+    elif name == "attack_success":
+        yield from _attacks(found)
+    elif name == "slice_loss":
+        yield from _worst_slice(found, policy)
+    else:
+        yield "", FIGURES[name](found)
+
+
+def _difference(broken: int, fixed: int, n: int) -> Figure:
+    """A loss: the share right before minus that after."""
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        low, high = paired_bounds(broken, fixed, n, alpha)
+        return -high, -low
+
+    return Figure((broken - fixed) / n, n, bounds)
+
+
+def _accuracy(found: Evidence) -> Figure | str:
+    rows, metric = found.tables["prediction"], METRICS[found.metric]
+    if not found.labelled:
+        changed = _agreement(found)
+        if isinstance(changed, str):
+            return changed
+        told = "no labels: it can fall by at most the share of changed answers"
+        return Figure(np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), told)
+    if found.metric in SHARES:
+        was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
+        return _difference(int((was & ~now).sum()), int((~was & now).sum()), len(rows))
+    draws = _paired_figures(metric, rows)
+    row = found.tables["accuracy"].iloc[0]
+    return _drawn(float(row["dense_score"] - row["score"]), draws[:, 0] - draws[:, 1], len(rows))
+
+
+def _paired_figures(metric: Metric, rows: pd.DataFrame) -> np.ndarray:
+    """(resamples, 2): the task's own figure of dense and pruned on examples drawn anew."""
+    right = list(rows["label"])
+    if metric.counts is not None and metric.of_counts is not None:
+        of_counts, was, now = metric.of_counts, *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned"))
+        return paired_draws(lambda _, drawn: of_counts(drawn.sum(0)), was, was, now, RESAMPLES, 0)
+    if "dense_f1" in rows:  # spans: each answer's own
+        was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
+        return paired_draws(lambda _, drawn: float(drawn.mean()), was, was, now, RESAMPLES, 0)
+    was, now = (rows[side].to_numpy() for side in ("dense", "pruned"))
+    return paired_draws(metric.compute, np.array(right), was, now, RESAMPLES, 0)
+
+
+def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> Figure:
+    """Bounds by a paired bootstrap, wider by √(n/(n−1)) and never narrower than `least` examples."""
+    wide = sqrt(n / max(1, n - 1))
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        low, high = np.quantile(draws, (alpha, 1 - alpha))
+        return value - max(wide * (value - low), least / n), value + max(wide * (high - value), least / n)
+
+    return Figure(value, n, bounds)
+
+
+def _agreement(found: Evidence) -> Figure | str:
+    if found.kind == "regression":
+        return "scores are never the same to the last digit; leave agreement out"
+    same = slices.agreed(found.tables["prediction"], found.kind)
+    n, changed = len(same), int((~same).sum())
+    return Figure(changed / n, n, lambda alpha: share_bounds(changed, n, alpha))
+
+
+def _calibration(found: Evidence) -> Figure | str:
+    rows = found.tables["prediction"]
+    if found.kind != "classification":
+        return "calibration is of classifiers' probabilities; leave it out"
+    if not found.labelled:
+        return "calibration needs labels; leave it out, or name a label column"
+    right = rows["label"].to_numpy(int)
+    was, now = (np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned"))
+    value = squared_error(right, now) - squared_error(right, was)
+    draws = paired_draws(squared_error, right, was, now, RESAMPLES, 0)
+    moved = draws[:, 1] - draws[:, 0]
+    # what chance adds to the sample's gaps is added to every draw again
+    figure = _drawn(value, value + WIDER * (moved - moved.mean()), len(rows), least=0.0)
+    return Figure(root(value), len(rows), lambda alpha: tuple(map(root, figure.bounds(alpha))))  # type: ignore[arg-type, return-value]
+
+
+def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
+    own = found.tables["attack_example"]
+    if found.dense_attacks.empty:
+        yield "", "the dense model of the same data and seed was not attacked; run it with the measure attack"
+        return
+    for recipe, rows in own.groupby("recipe", sort=False):
+        both = joined(found.dense_attacks[found.dense_attacks["recipe"] == recipe], rows)
+        both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
+        if both.empty:
+            yield str(recipe), "no sentence that both models got right was attacked on both"
+            continue
+        was, now = (both[column] == "success" for column in ("outcome_dense", "outcome"))
+        yield str(recipe), _difference(int((~was & now).sum()), int((was & ~now).sum()), len(both))
+
+
+def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:
+    """What each slice lost, worst bound first; empty where answers are not right or wrong."""
+    rows = found.tables["prediction"]
+    if rows.empty or found.kind == "regression" or not found.labelled:
+        return pd.DataFrame()
+    inside = slices.members(rows, policy.slices, found.kind, found.names, found.job.experiment["source"])
+    was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
+    judged = slices.judged(inside, was, now, policy.alpha)
+    return judged.sort_values("low", kind="stable", ignore_index=True) if len(judged) else judged
+
+
+def _worst_slice(found: Evidence, policy: Policy) -> Iterator[tuple[str, Figure | str]]:
+    """The slice whose bound is worst: where it holds all do."""
+    table = slice_table(found, policy)
+    if table.empty:
+        yield "", "there is no slice whose answers are right or wrong"
+        return
+    worst = table.iloc[0]
+    whole = _difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
+    # that one of so many is beyond the limit must hold after all were looked at
+    yield str(worst["slice"]), whole._replace(bounds=lambda alpha: (_surest_loss(table, alpha / len(table)), whole.bounds(alpha)[1]))
+
+
+def _surest_loss(table: pd.DataFrame, alpha: float) -> float:
+    """The largest loss that a slice surely has."""
+    counts = zip(table["broken"], table["fixed"], table["n"], strict=True)
+    return max(-paired_bounds(int(broken), int(fixed), int(n), alpha)[1] for broken, fixed, n in counts)
+
+
+def _cost(found: Evidence, column: str) -> float:
+    rows = found.tables["cost"]
+    return float(rows.loc[rows["model"] == "pruned", column].iloc[0])
+
+
+def _latency(found: Evidence) -> Figure | str:
+    times = found.tables["timing"]
+    if times.empty:
+        return "single passes were not kept when this was measured; measure cost again"
+    seconds = times.loc[times["model"] == "pruned", "seconds"].to_numpy()
+    told = "" if len(seconds) >= 59 else f"{len(seconds)} passes say too little of a 95th percentile; time 60 (cost.repeats=60)"
+    return Figure(_cost(found, "latency_p95"), len(seconds), lambda alpha: quantile_bounds(seconds, 0.95, alpha), told)
+
+
+def _speed(found: Evidence) -> Figure | str:
+    times = found.tables["timing"]
+    if times.empty:
+        return "single passes were not kept when this was measured; measure cost again"
+    by_model = times.pivot(index="turn", columns="model", values="seconds")
+    ratios = (by_model["pruned"] / by_model["dense"]).to_numpy()
+    return Figure(float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha))
+
+
+def _size(found: Evidence) -> Figure | str:
+    size = _cost(found, "bytes")
+    return Figure(size, 1, lambda alpha: (size, size))
+
+
+FIGURES: dict[str, Callable[[Evidence], Figure | str]] = {
+    "accuracy_loss": _accuracy, "agreement": _agreement, "calibration_error": _calibration, "latency_p95": _latency, "speedup": _speed,
+    "size": _size,
+}  # fmt: skip
+
+
+def flipped(found: Evidence) -> pd.DataFrame:
+    """Examples that pruning broke or fixed, most surely wrong first; without labels those whose answer changed.
+
+    Columns of `prediction`, and `what`: "broken", "fixed" or "changed".
+    """
+    rows = found.tables["prediction"]
+    if rows.empty or found.kind == "regression":
+        return pd.DataFrame()
+    if not found.labelled:
+        return rows[~slices.agreed(rows, found.kind)].assign(what="changed")
+    was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
+    what = np.where(was & ~now, "broken", np.where(~was & now, "fixed", ""))
+    return rows.assign(what=what)[what != ""]
+
+

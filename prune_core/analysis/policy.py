@@ -1,0 +1,115 @@
+"""What a pruned model may cost at most before it ships: limits as plain data, read from and written as a YAML file.
+
+Knows the criteria by name and unit; how they are judged is deploy's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ..errors import PruneError
+from ..plugins import nearest
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One limit: how it is asked for, and by how much the limit's unit is larger than the figure's own."""
+
+    title: str
+    help: str
+    unit: str
+    usual: float
+    low: float = 0.0
+    high: float = 1e9
+    scale: float = 100.0  # the figure times this is in the limit's unit
+    measure: str = "accuracy"  # what has to be measured first
+    asked: bool = True  # in a new policy
+
+
+CRITERIA = {
+    "accuracy_loss": Criterion("Accuracy lost", "Most that accuracy, or the task's own figure, may fall below dense", "points", 1.0,
+                               0, 100),
+    "attack_success": Criterion(
+        "Attack success gained", "Most by which each attack may succeed more often than on dense, where both are right", "points", 3.0,
+        0, 100, measure="attack",
+    ),
+    "agreement": Criterion("Answers as dense", "Least share of answers that are the dense model's; needs no labels", "%", 97.0, 0, 100),
+    "slice_loss": Criterion("Accuracy lost in the worst slice", "Most that any slice may lose; small slices need large limits", "points",
+                            5.0, 0, 100),
+    "calibration_error": Criterion(
+        "Calibration error gained", "Most by which confidence may part from accuracy beyond what it does on dense", "points", 2.0, 0, 100
+    ),
+    "latency_p95": Criterion("Latency, 95th percentile", "Longest time of 95 of 100 batches, as the cost measure timed them", "ms", 50.0,
+                             scale=1000.0, measure="cost", asked=False),
+    "speedup": Criterion("Speed-up", "Least times faster than dense, by timed passes in turn", "times", 1.0, scale=1.0, measure="cost",
+                         asked=False),
+    "size": Criterion("Size on disk", "Largest weights file", "MB", 100.0, scale=1e-6, measure="cost", asked=False),
+}  # fmt: skip
+AT_LEAST = ("agreement", "speedup")  # all others are at most
+SLICES = ("length", "label")  # always there; keyword:WORD and column:NAME are the reader's own
+CONFIDENCE = 95.0  # %, one-sided
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits by criterion, in their units; what is not named is not asked for."""
+
+    limits: Mapping[str, float]
+    slices: tuple[str, ...] = SLICES
+    confidence: float = CONFIDENCE
+
+    def __post_init__(self) -> None:
+        if not self.limits:
+            raise PruneError(f"The policy has no limit; name at least one of {', '.join(CRITERIA)}.")
+        for name, limit in self.limits.items():
+            if name not in CRITERIA:
+                raise PruneError(f"A policy has no {name!r}.{nearest(name, CRITERIA)} It may have: {', '.join(CRITERIA)}.")
+            low, high = CRITERIA[name].low, CRITERIA[name].high
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not low <= limit <= high:
+                raise PruneError(f"policy: {name} is {limit!r}; it must be a number between {low:g} and {high:g} ({CRITERIA[name].unit}).")
+        for each in self.slices:
+            if each not in SLICES and not each.startswith(("keyword:", "column:")):
+                raise PruneError(f"policy: {each!r} is no slice; write {', '.join(SLICES)}, keyword:WORD or column:NAME.")
+        if not isinstance(self.confidence, int | float) or not 50 < self.confidence < 100:
+            raise PruneError(f"policy: confidence is {self.confidence!r}; it must be a number between 50 and 100 (%).")
+
+    @property
+    def alpha(self) -> float:
+        """The largest probability of a false "ship"."""
+        return 1 - self.confidence / 100
+
+    def as_yaml(self) -> str:
+        """The file's text, with what each limit means."""
+        lines = [f"{name}: {limit:g}  # {CRITERIA[name].unit}; {CRITERIA[name].help}" for name, limit in self.limits.items()]
+        some = yaml.safe_dump({"slices": list(self.slices)}, default_flow_style=True, allow_unicode=True, width=1000).strip()[1:-1]
+        return "\n".join([*lines, some, f"confidence: {self.confidence:g}  # %, one-sided", ""])
+
+
+USUAL = Policy({name: each.usual for name, each in CRITERIA.items() if each.asked})
+
+
+def parse(text: str, path: str) -> Policy:
+    """A policy file's text; what is wrong in it is a sentence."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PruneError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise PruneError(f"{path} holds no policy; write one limit a line, such as accuracy_loss: 1.0.")
+    slices = found.pop("slices", list(SLICES))
+    if not isinstance(slices, list):
+        raise PruneError(f"{path}: slices is {slices!r}; it must be a list, such as [length, label].")
+    confidence = found.pop("confidence", CONFIDENCE)
+    return Policy(found, tuple(map(str, slices)), confidence)
+
+
+def load(path: Path) -> Policy:
+    """The policy in a file."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PruneError(f"{path} cannot be read: {error}.") from None

@@ -1,0 +1,107 @@
+"""Groups of evaluation examples that a model may serve worse: by length, label, keyword, or a column of the reader's file.
+
+Rows of `prediction` in; membership, counts and bounds out. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data import columns, tables, tasks
+from ..data.delimited import Form
+from ..data.examples import Answers, Source
+from ..data.metrics import exact_match, normalised
+from ..errors import PruneError
+from ..statistics import mcnemar, paired_bounds
+
+MOST = 20  # different values of a column that make slices
+
+
+def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
+    """(examples,) whether the `side` ("dense" or "pruned") is right; of spans whether exactly an accepted answer was given."""
+    if kind == "span":
+        return np.array(
+            [exact_match(Answers(list(right), [0] * len(right)), said) == 1.0
+             for right, said in zip(rows["label"], rows[side], strict=True)], dtype=bool,
+        )  # fmt: skip
+    return _same(rows["label"], rows[side])
+
+
+def agreed(rows: pd.DataFrame, kind: str) -> np.ndarray:
+    """(examples,) whether both models said the same."""
+    sides = [rows[side].map(normalised) if kind == "span" else rows[side] for side in ("dense", "pruned")]
+    return _same(*sides)
+
+
+def _same(one: pd.Series, other: pd.Series) -> np.ndarray:
+    """(examples,) where both say the same; of lists, where every entry is."""
+    if one.map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
+        one, other = one.map(tuple), other.map(tuple)
+    return (one == other).to_numpy(bool)
+
+
+def members(rows: pd.DataFrame, asked: Sequence[str], kind: str, names: Sequence[str], source: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """(examples,) booleans by slice name; thirds by length hold equal lengths together."""
+    texts = [" ".join(filter(None, pair)) for pair in zip(rows["text"], rows["pair"].fillna(""), strict=True)]
+    found: dict[str, np.ndarray] = {}
+    for each in asked:
+        sort, _, what = each.partition(":")
+        if sort == "length":
+            found |= _thirds(np.array([len(text.split()) for text in texts]))
+        elif sort == "label" and kind == "classification" and not rows["label"].isna().any():
+            found |= {f"label {name}": (rows["label"] == index).to_numpy() for index, name in enumerate(names)}
+        elif sort == "keyword":
+            pattern = re.compile(rf"(?<!\w){re.escape(what)}(?!\w)", re.IGNORECASE)
+            found[f"with “{what}”"] = np.array([bool(pattern.search(text)) for text in texts])
+        elif sort == "column":
+            values = column_of(source, list(rows["text"]), what)
+            found |= {f"{what} {value}": (values == value).to_numpy() for value in sorted(values.dropna().unique())}
+    return {name: inside for name, inside in found.items() if inside.any()}
+
+
+def _thirds(lengths: np.ndarray) -> dict[str, np.ndarray]:
+    low, high = np.quantile(lengths, [1 / 3, 2 / 3], method="inverted_cdf")
+    return {f"short, up to {low} words": lengths <= low, f"middle, up to {high} words": (lengths > low) & (lengths <= high),
+            f"long, over {high} words": lengths > high}  # fmt: skip
+
+
+def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
+    """(examples,) a column's value of the row that each text stands in, as text; nothing where it stands in none."""
+    of = Source(**{key: str(source.get(key, "")) for key in Source.__dataclass_fields__})
+    if not tasks.is_file(of.task) or not Path(of.task).expanduser().exists():
+        raise PruneError(f"column:{name} is read from the evaluation file, and {of.task!r} is none that is there; leave the slice out.")
+    rows = tables.read(of.task, Form(of.separator, of.encoding, of.header, of.quotes), of.split).rows
+    if name not in rows:
+        raise PruneError(f"{of.task}: there is no column {name!r} to slice by; it has {', '.join(rows.columns)}.")
+    if rows[name].astype(str).nunique() > MOST:
+        raise PruneError(f"{of.task}: column {name!r} has {rows[name].astype(str).nunique()} different values; "
+                         f"slices need at most {MOST}.")  # fmt: skip
+    text = columns.choose(rows, of, of.task, columns.looks(rows)).text
+    by_text = dict(zip(rows[text].map(str), rows[name].map(str), strict=True))
+    return pd.Series([by_text.get(each) for each in texts], dtype=object)
+
+
+def judged(inside: Mapping[str, np.ndarray], was: np.ndarray, now: np.ndarray, alpha: float) -> pd.DataFrame:
+    """A row a slice: n, right before and after, one-sided bounds of the difference, and McNemar's p by Holm over all slices."""
+    rows = []
+    for name, chosen in inside.items():
+        n, broken, fixed = int(chosen.sum()), int((was & ~now & chosen).sum()), int((~was & now & chosen).sum())
+        low, high = paired_bounds(broken, fixed, n, alpha)
+        rows.append({"slice": name, "n": n, "dense": was[chosen].mean(), "pruned": now[chosen].mean(), "difference": (fixed - broken) / n,
+                     "low": low, "high": high, "broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)})  # fmt: skip
+    return pd.DataFrame(rows).assign(p_holm=lambda found: holm(found["p_value"].to_numpy())) if rows else pd.DataFrame()
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p values corrected for their number (Holm 1979)."""
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    out = np.empty(len(p))
+    out[order] = np.minimum(1.0, steps)
+    return out
