@@ -91,6 +91,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/layers.py", title="Layers", icon=":material/layers:"),
             st.Page("pages/drift.py", title="Drift", icon=":material/moving:"),
             st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
+            st.Page("pages/deploy.py", title="Deploy", icon=":material/rocket_launch:"),
             st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
             st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
         ]

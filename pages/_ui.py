@@ -94,7 +94,12 @@ def opening(title: str, sentence: str, about: str = "") -> None:
     if about:
         st.caption(about)
     if sentence:
-        st.html(f'<div class="takeaway">{escape(sentence)}</div>')
+        takeaway(sentence)
+
+
+def takeaway(sentence: str) -> None:
+    """What the page says in one sentence."""
+    st.html(f'<div class="takeaway">{escape(sentence)}</div>')
 
 
 def escape(text: str) -> str:

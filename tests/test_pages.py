@@ -18,7 +18,7 @@ from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
-PAGES = ("overview", "prune", "compare", "layers", "drift", "attack", "inspect")
+PAGES = ("overview", "prune", "compare", "layers", "drift", "attack", "deploy", "inspect")
 
 
 class Oracle:
@@ -547,3 +547,26 @@ def test_columns_of_every_kind_of_data_are_found(store, tmp_path, record, chosen
     at.selectbox(key="task").set_value("a file of your own").run()
     at.text_input(key="path").set_value(str(file)).run()
     assert tuple(at.selectbox(key=f"{name}-{file}").value for name in ("text", "pair", "label")) == chosen and not at.exception
+
+
+def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(store):
+    sample_rows.fill(store, 400)
+    at = opened("deploy")
+    said = lambda: next(block.proto.body for block in at.get("html") if "takeaway" in block.proto.body)  # noqa: E731
+    assert "AKR 70%. Not known: accuracy lost" in said()
+    at.toggle(key="asked-attack_success").set_value(False)
+    at.toggle(key="asked-slice_loss").set_value(False)
+    at.toggle(key="asked-calibration_error").set_value(False)
+    at.number_input(key="limit-accuracy_loss").set_value(10.0)
+    at.number_input(key="limit-agreement").set_value(85.0).run()
+    assert "Ship: every limit holds at 95% confidence (2 tests)." in said() and not at.exception
+    for part in ("Newly broken, newly fixed", "Slices", "Policy file and CI"):
+        at.segmented_control(key="choice-deploy-part").set_value(part).run()
+        assert not at.exception and not at.error
+    assert any("accuracy_loss: 10" in block.value for block in at.code)
+    at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_loss: 0.1\nslices: [length]", "text/yaml")).run()
+    assert not at.toggle(key="asked-agreement").value and "Do not ship: accuracy lost is beyond" in said()
+    at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_los: 1", "text/yaml")).run()
+    assert "Did you mean" in at.error[0].value
+    at.toggle(key="asked-accuracy_loss").set_value(False).run()
+    assert "no limit" in " ".join(error.value for error in at.error)

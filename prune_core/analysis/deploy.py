@@ -20,6 +20,7 @@ from .policy import AT_LEAST, CRITERIA, Policy
 SHIP, STOP, UNKNOWN = "ship", "do not ship", "not known"
 HOLDS, BROKEN = "holds", "broken"
 CODES = {SHIP: 0, STOP: 1, UNKNOWN: 3}  # of the command line
+NAMED = 2  # tests that a sentence names
 POWER = 0.84  # standard errors beyond the limit for 80 of 100 samples to decide
 FAR = 10_000_000  # no sample that large is drawn: the model lies on the limit
 
@@ -63,7 +64,9 @@ def sentence(found: Evidence, verdicts: list[Verdict], policy: Policy) -> str:
     if answer == SHIP:
         return f"Ship: every limit holds at {policy.confidence:g}% confidence ({f.plural(len(verdicts), 'test')})."
     which = [each for each in verdicts if each.answer == (BROKEN if answer == STOP else UNKNOWN)]
-    named = ", ".join(each.title[0].lower() + each.title[1:] for each in which)
+    some = [each.title[0].lower() + each.title[1:] for each in which[:NAMED]]
+    some += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
+    named = " and ".join(filter(None, (", ".join(some[:-1]), some[-1])))
     if answer == STOP:
         return f"Do not ship: {named} {'is' if len(which) == 1 else 'are'} beyond the limit at {policy.confidence:g}% confidence."
     more = [each.needs for each in which if each.needs]
@@ -79,7 +82,7 @@ def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int
     low, high = figure.bounds(policy.alpha)
     surely = figure.bounds(policy.alpha / tests)[0]
     answer = HOLDS if high <= limit else BROKEN if surely > limit else UNKNOWN
-    needs = None if answer != UNKNOWN else _needed(figure, limit, high, policy.alpha)
+    needs = None if answer != UNKNOWN else _needed(figure, limit, policy.alpha, tests)
     over, value, bound = max(limit, 1e-9), _shown(name, figure.value), _shown(name, high)
     return Verdict(name, of, asked, value, bound, answer, figure.n, needs, figure.told or _told(answer, needs, figure.n),
                    (figure.value / over, low / over, high / over))  # fmt: skip
@@ -91,16 +94,19 @@ def _shown(name: str, value: float) -> float:
     return (1 - value) * scale if name == "agreement" else 1 / value if name == "speedup" and value else value * scale
 
 
-def _needed(figure: Figure, limit: float, high: float, alpha: float) -> int | None:
+def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | None:
     """How many examples would show on which side of the limit this figure lies; bounds narrow by the root of n."""
-    gap = abs(limit - figure.value)
-    if not figure.n or not np.isfinite(high) or not np.isfinite(gap) or gap < 1e-9:
+    holds = figure.value <= limit
+    alpha = alpha if holds else alpha / tests
+    low, high = figure.bounds(alpha)
+    half, gap = (high - figure.value, limit - figure.value) if holds else (figure.value - low, figure.value - limit)
+    if not np.isfinite(half) or not np.isfinite(gap) or gap < 1e-9:
         return None
     from scipy.stats import norm
 
     z = float(norm.ppf(1 - alpha))
-    needed = figure.n * ((high - figure.value) / gap * (z + POWER) / z) ** 2
-    return ceil(needed) if needed < FAR else None
+    needed = figure.n * (half / gap * (z + POWER) / z) ** 2
+    return max(figure.n + 1, ceil(needed)) if needed < FAR else None
 
 
 def _told(answer: str, needs: int | None, n: int) -> str:

@@ -5,6 +5,7 @@ from .ablation import parts
 from .attack import against_budget, probability_bars, success
 from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
+from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
 from .papers import beside
@@ -23,6 +24,7 @@ __all__ = [
     "Similarity",
     "against_budget",
     "against_sparsity",
+    "allowances",
     "attack_steps",
     "attention_maps",
     "beside",

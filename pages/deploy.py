@@ -1,0 +1,141 @@
+"""Deploy: may this model ship? Limits on the left, what each test says on the right, what breaks below."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages import _frame, _policy, _ui
+from prune_core import PruneError, formatting, plots
+from prune_core.analysis import deploy, evidence
+from prune_core.analysis.policy import AT_LEAST, CRITERIA, Policy
+from prune_core.runs.store import Store
+
+view = _frame.view()
+if not view.models:
+    _ui.empty(
+        view.store,
+        "Deploy",
+        "**May this model ship?** Say what pruning may cost at most. Each limit is tested on paired data, and the answer is ship, do not "
+        "ship, or not known with this many examples, and how many would decide.",
+        "deploy",
+        view.waiting,
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def checked(home: str, job: int, stamp: float, policy: Policy) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
+    """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of the job's stages, changes with its rows."""
+    store = Store(Path(home))
+    found = evidence.evidence(store, store.job(job))
+    verdicts = deploy.check(found, policy)
+    return verdicts, deploy.sentence(found, verdicts, policy), evidence.slice_table(found, policy), evidence.flipped(found)
+
+
+def tests(verdicts: list[deploy.Verdict], policy: Policy) -> None:
+    """The chart's figures with what each test needs to know more."""
+    rows = [
+        {
+            "test": each.title,
+            "answer": each.answer,
+            "measured": each.value,
+            "bound": each.bound,
+            "limit": f"{'at least' if each.criterion in AT_LEAST else 'at most'} {each.limit:g} {CRITERIA[each.criterion].unit}",
+            "n": each.n,
+            "needs": each.needs,
+            "told": "" if each.needs else each.told,  # which the column before says
+        }
+        for each in verdicts
+    ]
+    number = st.column_config.NumberColumn
+    help = f"As bad as it may be, wrong in at most {formatting.percent(policy.alpha)} of samples"
+    columns: dict[str, Any] = {
+        "test": st.column_config.TextColumn("Test", width="medium"), "answer": "Answer", "measured": number("Measured", format="%.2f"),
+        "bound": number("Bound", format="%.2f", help=help), "limit": "Limit",
+        "needs": number("n that would decide", help="In 80 of 100 samples, if what was seen is so"),
+        "told": st.column_config.TextColumn("Why", width="large"),
+    }  # fmt: skip
+    _ui.table(pd.DataFrame(rows), "verdicts", columns)
+
+
+def flips(found: pd.DataFrame, names: list[str]) -> None:
+    """The examples themselves."""
+    if found.empty:
+        st.info("No answer changed from right to wrong or back.", icon=":material/check:")
+        return
+    kinds = list(dict.fromkeys(found["what"]))
+    counts = found["what"].value_counts()
+    kind = _ui.chosen(st.segmented_control, "flips", kinds, kinds[0], label="Examples", format_func=lambda each: f"{each} · {counts[each]}")
+    own = found[found["what"] == kind]
+    shown = own[["text", "label", "dense", "pruned"]].copy()
+    for column in ("label", "dense", "pruned"):
+        shown[column] = [formatting.answer(value, names) for value in shown[column]]
+    shown.insert(1, "pair", own["pair"]) if own["pair"].notna().any() else None
+    _ui.table(shown, f"{kind}-examples", {"text": st.column_config.TextColumn("Text", width="large")}, own, height=320)
+
+
+def slice_view(found: pd.DataFrame) -> None:
+    """Every slice with its bound and the corrected test."""
+    if found.empty:
+        st.info("Slices need labels and answers that are right or wrong.", icon=":material/info:")
+        return
+    share = st.column_config.ProgressColumn
+    columns: dict[str, Any] = {
+        "slice": "Slice", "dense": share("Dense", format="%.1f%%", min_value=0, max_value=100),
+        "pruned": share("Pruned", format="%.1f%%", min_value=0, max_value=100),
+        "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
+        "low": st.column_config.NumberColumn("At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"),
+        "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.3f", help="McNemar's exact test, corrected for all slices"),
+    }  # fmt: skip
+    scaled = found.assign(**{name: 100 * found[name] for name in ("dense", "pruned", "difference", "low")})
+    _ui.table(scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]], "slices", columns, found)
+
+
+def in_ci(policy: Policy, job: int) -> None:
+    """The same check from the command line."""
+    st.markdown("Keep the file beside your code; the same check stops a pipeline:")
+    st.code(f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: not known", language="bash")
+    st.code(policy.as_yaml(), language="yaml")
+    st.download_button("policy.yaml", policy.as_yaml(), "policy.yaml", key="policy-download", icon=":material/download:", on_click="ignore")
+
+
+st.title("Deploy", anchor=False)
+place = st.empty()
+_ui.stop_without(view.pruned, view.waiting)
+model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", view.dark)
+grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
+answer, limits = grid.cell(), grid.cell()
+with limits:
+    policy = _ui.attempt(_policy.form)
+if policy is None:
+    st.stop()
+job = view.job(model)
+try:
+    verdicts, told, found_slices, found_flips = checked(str(view.store.home), job.id, sum(job.seconds.values()), policy)
+except PruneError as error:
+    st.error(str(error))
+    st.stop()
+with place:
+    _ui.takeaway(f"{model.label}. {told}")
+with answer:
+    _ui.chart(
+        "How much of each limit is used up?",
+        f"What was measured, and the one-sided {policy.confidence:g}% bounds. Full: the limit holds; hollow: not known; cross: broken.",
+        plots.allowances(verdicts, view.dark),
+        "allowances",
+    )
+PARTS = {
+    "Tests": lambda: tests(verdicts, policy),
+    "Newly broken, newly fixed": lambda: flips(found_flips, view.label_names),
+    "Slices": lambda: slice_view(found_slices),
+    "Policy file and CI": lambda: in_ci(policy, job.id),
+}
+part = _ui.chosen(st.segmented_control, "deploy-part", list(PARTS), "Tests", label="Look closer")
+PARTS[part]()
+_ui.how_to_read(
+    "Each limit is a **non-inferiority test** on the same examples: it holds when even the worse end of a one-sided interval is within it. "
+    "A model that lies on a limit would pass it in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to hold. "
+    "**Not known** is an answer: the sample is too small, and the table says how many examples would decide. A limit is called broken only "
+    "where that holds after all tests were looked at (Bonferroni). Without labels accuracy is bounded by the share of changed answers."
+)

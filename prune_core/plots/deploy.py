@@ -1,0 +1,51 @@
+"""How much of each limit a pruned model uses up: one scale for points, milliseconds and megabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ..analysis.deploy import BROKEN, HOLDS, UNKNOWN, Verdict
+from ..analysis.policy import AT_LEAST, CRITERIA
+from .palette import AXIS, GRID, INK, MUTED
+from .style import template
+
+COLORS = {HOLDS: ("#009E73", "#35c79c"), BROKEN: ("#D55E00", "#ff8a3d"), UNKNOWN: ("#66707c", "#97a1ad")}
+SYMBOLS = {HOLDS: "circle", BROKEN: "x", UNKNOWN: "circle-open"}  # the second cue beside colour
+ENDS = (-0.6, 2.5)  # of the axis, in limits; what lies beyond is drawn at its edge
+
+
+def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
+    """One row a test: what was measured and both one-sided bounds, as shares of the limit; the limit is the line at 100%."""
+    fig = go.Figure()
+    low, high = ENDS
+    names = [each.title.replace(" · ", "<br>") for each in verdicts]
+    for each, name in reversed([*zip(verdicts, names, strict=True)]):
+        value, left, right = (np.clip(end, low, high) if not np.isnan(end) else np.nan for end in each.used)
+        color, unit = COLORS[each.answer][dark], CRITERIA[each.criterion].unit
+        at = "at least" if each.criterion in AT_LEAST else "at most"
+        known = np.isfinite(right)
+        fig.add_scatter(
+            x=[left if np.isfinite(left) else low, right] if known else [None], y=[name] * (2 if known else 1), mode="lines",
+            line={"color": color, "width": 3}, hoverinfo="skip",
+        )  # fmt: skip
+        fig.add_scatter(
+            x=[value if np.isfinite(value) else None], y=[name], mode="markers",
+            marker={"color": color, "size": 11, "symbol": SYMBOLS[each.answer], "line": {"width": 2, "color": color}},
+            hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {at} {each.limit:g} {unit}<br>"
+            f"{each.answer}, n = {each.n}<extra></extra>",
+        )  # fmt: skip
+    fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.5})
+    fig.add_vline(x=0.0, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
+    fig.add_annotation(x=1.0, y=1.0, yref="paper", text="limit", showarrow=False, yshift=10, font={"size": 12, "color": INK[dark]})
+    fig.add_annotation(x=0.0, y=1.0, yref="paper", text="as dense", showarrow=False, yshift=10, font={"size": 12, "color": MUTED[dark]})
+    margin = {"l": 10, "r": 16, "t": 26, "b": 46}
+    fig.update_layout(template=template(dark), showlegend=False, height=42 * len(verdicts) + 92, margin=margin)
+    fig.update_yaxes(
+        categoryorder="array", categoryarray=names[::-1], automargin=True, gridcolor=GRID[dark],
+        tickfont={"size": 12.5, "color": INK[dark]}, range=[-0.6, len(verdicts) - 0.4],
+    )  # fmt: skip
+    fig.update_xaxes(tickvals=[0, 1, 2], tickformat=".0%", title="share of what the limit allows", zeroline=False)
+    return fig.update_xaxes(range=[low - 0.05, high + 0.05])
