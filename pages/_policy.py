@@ -16,41 +16,45 @@ KEEP: dict[str, Any] = {"persist_state": "session"}
 def form() -> Policy:
     """A row a limit; what is switched off is not asked for. PruneError where a value cannot be."""
     st.markdown("#### What may it cost at most?")
+    rows = st.container()
+    with st.expander("Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"):
+        _read_file()
+        help = "length, label, keyword:WORD for texts with a word, column:NAME for a column of your file; separated by commas"
+        slices = st.text_input("Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP)
+        confidence = st.number_input("Confidence (%)", 51.0, 99.9, policy.CONFIDENCE, 1.0, format="%g", key="policy-confidence", **KEEP)
+    with rows:
+        limits = _limits()
+    return Policy(limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence)
+
+
+def _limits() -> dict[str, float]:
     limits = {}
     for name, each in CRITERIA.items():
         switch, number = st.columns([5, 2], vertical_alignment="center")
         unit = f"{each.unit}, at {'least' if name in AT_LEAST else 'most'}"
         on = switch.toggle(f"{each.title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)
-        step = 5.0 if each.usual >= 50 else 0.5
         # its limits are the policy's business: it answers with a sentence
         limit = number.number_input(
-            f"{each.title} ({unit})", value=each.usual, step=step, format="%g", key=f"limit-{name}", label_visibility="collapsed",
-            disabled=not on, **KEEP,
+            f"{each.title} ({unit})", value=each.usual, step=5.0 if each.usual >= 50 else 0.5, format="%g", key=f"limit-{name}",
+            label_visibility="collapsed", disabled=not on, **KEEP,
         )  # fmt: skip
         if on:
             limits[name] = float(limit)
-    with st.expander("Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"):
-        slices = st.text_input(
-            "Slices", ", ".join(policy.SLICES), key="policy-slices",
-            help="length, label, keyword:WORD for texts with a word, column:NAME for a column of your file; separated by commas", **KEEP,
-        )  # fmt: skip
-        confidence = st.number_input("Confidence (%)", 51.0, 99.9, policy.CONFIDENCE, 1.0, format="%g", key="policy-confidence", **KEEP)
-        st.file_uploader("Read a policy file", ["yaml", "yml"], key="policy-file", on_change=_take)
-        if said := st.session_state.get("policy-said"):
-            st.error(said)
-    return Policy(limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence)
+    return limits
 
 
-def _take() -> None:
-    """An uploaded policy's values into the widgets."""
-    file = st.session_state["policy-file"]
-    st.session_state["policy-said"] = ""
+def _read_file() -> None:
+    """A policy file's values into the widgets, which are drawn later."""
+    file = st.file_uploader("Read a policy file", ["yaml", "yml"], key="policy-file")
     if file is None:
         return
     try:
         found = policy.parse(file.getvalue().decode("utf-8", errors="replace"), file.name)
     except PruneError as error:
-        st.session_state["policy-said"] = str(error)
+        st.error(str(error))
         return
-    told = {f"asked-{name}": name in found.limits for name in CRITERIA} | {f"limit-{name}": limit for name, limit in found.limits.items()}
-    st.session_state.update({**told, "policy-slices": ", ".join(found.slices), "policy-confidence": float(found.confidence)})
+    if file.file_id == st.session_state.get("policy-seen"):
+        return
+    told = {f"asked-{name}": name in found.limits for name in CRITERIA} | {f"limit-{name}": float(x) for name, x in found.limits.items()}
+    more = {"policy-slices": ", ".join(found.slices), "policy-confidence": float(found.confidence), "policy-seen": file.file_id}
+    st.session_state.update(told | more)

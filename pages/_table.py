@@ -26,22 +26,24 @@ YES_NO = {"": "as found", "yes": "yes", "no": "no"}
 def file(store: Store, of: str) -> str:
     """The path of the reader's file: the upload's, which is kept in the home folder, or the one typed, whichever came last.
 
-    The upload has a key of its own: what a callback puts into another widget is lost where the reader clicks on at once.
+    The upload has a key of its own, and is taken where the widget gives it: what a callback does for another widget, or at all, may
+    be lost where the reader clicks on while it arrives.
     """
+    kept, seen = f"{of}uploaded", f"{of}upload-seen"
 
-    def keep() -> None:
-        uploaded = st.session_state[f"{of}upload"]
-        st.session_state[f"{of}uploaded"] = str(uploads.keep(store.home, uploaded.name, uploaded.getvalue())) if uploaded else ""
+    def drop() -> None:
+        st.session_state[kept] = ""
 
-    def typed() -> None:
-        st.session_state[f"{of}uploaded"] = ""
+    def changed() -> None:
+        if not st.session_state[f"{of}upload"]:  # taken out again; on a page come back to it is empty without having changed
+            drop()
 
-    st.file_uploader("Upload it", TYPES, key=f"{of}upload", on_change=keep)
+    upload = st.file_uploader("Upload it", TYPES, key=f"{of}upload", on_change=changed)
+    if upload and upload.file_id != st.session_state.get(seen):
+        st.session_state.update({kept: str(uploads.keep(store.home, upload.name, upload.getvalue())), seen: upload.file_id})
     help = "Where the file, or a folder of save_to_disk, lies on the machine that serves this page. An upload is kept."
-    path = st.text_input(
-        "or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, on_change=typed, **KEEP
-    ).strip()  # fmt: skip
-    uploaded = str(st.session_state.get(f"{of}uploaded", ""))
+    path = st.text_input("or give its path", key=f"{of}path", placeholder="/data/reviews.csv", help=help, on_change=drop, **KEEP).strip()
+    uploaded = str(st.session_state.get(kept, ""))
     if uploaded:
         st.caption(f"{Path(uploaded).name}, as uploaded, is read; a path typed here takes its place.")
     return uploaded or path
