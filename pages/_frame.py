@@ -16,6 +16,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from pages import _ui
 from prune_core import formatting
+from prune_core.analysis import seeds
 from prune_core.analysis.compared import Model, models_of
 from prune_core.plots import palette
 from prune_core.runs import jobs
@@ -25,6 +26,7 @@ from prune_core.runs.store import Store
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 
 
+SEEDS = {"one": "as one model", "apart": "apart"}
 CHIPS = 30  # so many models are shown as chips of their own
 
 
@@ -40,8 +42,26 @@ class View:
 
     def rows(self, table: str) -> pd.DataFrame:
         """That table of the models on view."""
+        found = self.single(table)
+        if not self.seeded:
+            return found
+        predictions = self.single("prediction") if table == "accuracy" and len(found) else None
+        return seeds.pooled(table, found, self.models, predictions)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether some model on view stands for several seeds."""
+        return any(model.runs for model in self.models)
+
+    def outcomes(self) -> pd.DataFrame:
+        """Every attacked sentence of every seed, under its model's job."""
+        return seeds.together(self.single("attack_example"), self.models)
+
+    def single(self, table: str) -> pd.DataFrame:
+        """That table of every run behind the models on view, seeds apart."""
         stamps = {job.id: sum(job.seconds.values()) for job in self.jobs}
-        return _rows(str(self.store.home), table, tuple((m.job, stamps[m.job]) for m in self.models))
+        wanted = [job for model in self.models for job in model.runs or (model.job,)]
+        return _rows(str(self.store.home), table, tuple((job, stamps[job]) for job in wanted))
 
     def job(self, model: Model) -> Job:
         """The job behind a model."""
@@ -146,6 +166,11 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     models = models_of([job for job in found if job.done])
     if not models:
         return []
+    together = seeds.merged(models, found)
+    if len(together) < len(models):
+        # a switch, and not a choice among models: what was chosen of the ones is not among the others
+        apart = _ui.chosen(st.segmented_control, "seeds", ["one", "apart"], "one", label="Seeds", format_func=SEEDS.get)
+        models = models if apart == "apart" else together
     by_job = {model.job: model for model in models}
     draw: Any = st.pills if len(models) <= CHIPS else st.multiselect  # whose chips take no colour
     dot = lambda model: f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""  # noqa: E731

@@ -80,7 +80,7 @@ QUESTIONS = {
     "Are the texts valid?": _attack_validity.show,
 }
 
-_ui.opening("Attack", takeaways.attack(rows, examples, view.models))
+_ui.opening("Attack", takeaways.attack(rows, view.outcomes(), view.models))
 _ui.chart(
     "On which model do attacks succeed?",
     "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share on which the attack succeeded "
@@ -103,7 +103,7 @@ recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
     recipe = _ui.chosen(st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below")
 own = examples[examples["recipe"] == recipe]
-_attack_paired.show(view, own)
+_attack_paired.show(view, (all_seeds := view.outcomes())[all_seeds["recipe"] == recipe])
 question = _ui.chosen(st.segmented_control, "ask", list(QUESTIONS), next(iter(QUESTIONS)), label="Look closer")
 QUESTIONS[question](view, own)
 _attack_reading.show(view, own)

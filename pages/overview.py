@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages import _frame, _label_order, _ui
 from prune_core import formatting, plots
-from prune_core.analysis import takeaways
+from prune_core.analysis import seeds, takeaways
 from prune_core.analysis.compared import models_of
 from prune_core.analysis.quantities import available, recipes, summary
 from prune_core.runs.job import Status
@@ -51,7 +51,7 @@ def multiples() -> None:
     attacked = recipes(tables["attack"])
     wanted = ["accuracy", f"under_attack:{attacked[0]}" if attacked else "", "error"]
     shown = [quantities[key] for key in wanted if key in quantities]
-    table = summary(tables, view.models, shown)
+    table = summary(tables, view.models, shown, {name: view.single(name) for name in tables} if view.seeded else None)
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
             with grid.cell():
@@ -73,7 +73,7 @@ def closer() -> None:
     said = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
         "drift": (":material/moving:", takeaways.drift(view.rows("drift"), view.models)),
-        "attack": (":material/shield:", takeaways.attack(view.rows("attack"), view.rows("attack_example"), view.models)),
+        "attack": (":material/shield:", takeaways.attack(view.rows("attack"), view.outcomes(), view.models)),
         "compare": (":material/scatter_plot:", takeaways.cost(view.rows("cost"), view.models)),
     }
     found = {page: told for page, told in said.items() if told[1]}
@@ -124,8 +124,9 @@ def recent() -> None:
     with st.grid(3, min_column_width=250, border=True, key="studies") as grid:
         for place, name in enumerate(names):
             jobs = view.store.jobs(name)
-            models = models_of([job for job in jobs if job.done])
-            rows = view.store.rows("accuracy", [model.job for model in models])
+            models = seeds.merged(models_of([job for job in jobs if job.done]), jobs)
+            rows = view.store.rows("accuracy", [job for model in models for job in model.runs or (model.job,)])
+            rows = seeds.pooled("accuracy", rows, models)
             done = sum(job.status == Status.DONE for job in jobs)
             with grid.cell():
                 st.markdown(f"**{name}**")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any
 
@@ -110,3 +110,17 @@ def paired_draws(
         chosen = dice.integers(len(right), size=len(right))
         draw[:] = [figure(right[chosen], said[chosen]) for said in (was, now)]
     return draws
+
+
+def nested_bootstrap(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> tuple[float, float, float]:
+    """(low, high, p) of the mean over groups of the groups' means, 95%: groups are drawn anew, then values in each."""
+    dice, k = np.random.default_rng(seed), len(groups)
+    means = np.stack([group[dice.integers(len(group), size=(resamples, len(group)))].mean(1) for group in groups], axis=1)
+    draws = (dice.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high), two_sided(draws)
+
+
+def two_sided(draws: np.ndarray) -> float:
+    """How often resampled differences lie on the other side of zero, twice; never less than one draw can show."""
+    return float(min(1.0, max(1 / len(draws), 2 * min((draws <= 0).mean(), (draws >= 0).mean()))))

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import sample_rows
 import streamlit as st
+import test_seeds
 from streamlit.testing.v1 import AppTest
 
 from prune_core import PruneError
@@ -570,3 +571,12 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
     assert "Did you mean" in at.error[0].value
     at.toggle(key="asked-accuracy_loss").set_value(False).run()
     assert "no limit" in " ".join(error.value for error in at.error)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_a_study_of_several_seeds_as_its_models(store, page):
+    test_seeds.filled(store)
+    at = opened(page)
+    assert not at.error and [len(model.runs) for model in at.session_state["view"].models] == [3, 3, 0, 3, 3]
+    apart = opened(page, seeds="apart", models="2,6,10")
+    assert not apart.error and [model.job for model in apart.session_state["view"].models] == [6, 10, 2]

@@ -25,6 +25,7 @@ class Model:
     pattern: str = ""
     seed: int = 0
     structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
+    runs: tuple[int, ...] = ()  # where several seeds are one model: the jobs of all of them, its own among them
     form: str = ""  # where a method was run with different options: what this run changes of the full form
 
     @property
@@ -61,7 +62,9 @@ def _model(job: Job, label: str, form: str) -> Model:
         return Model(job.id, label, seed=seed)
     options = method["options"]
     structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
-    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, form)
+    return Model(
+        job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, form=form
+    )  # fmt: skip
 
 
 def models_of(jobs: Sequence[Job]) -> list[Model]:

@@ -176,8 +176,14 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown}
 
 
-def summary(tables: Mapping[str, pd.DataFrame], models: Sequence[Model], quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """One row a model; each quantity as `key`, `key_low`, `key_high`, `key_n`, NaN where its stage has not finished."""
+def summary(
+    tables: Mapping[str, pd.DataFrame], models: Sequence[Model], quantities: Sequence[Quantity],
+    single: Mapping[str, pd.DataFrame] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """One row a model; each quantity as `key`, `key_low`, `key_high`, `key_n`, NaN where its stage has not finished.
+
+    With the rows of every run (`single`) also `key_runs`, its figure in each of a model's seeds.
+    """
     out = []
     for model in models:
         row: dict[str, object] = {"job": model.job, "label": model.label, "method": model.method, "family": model.family,
@@ -187,5 +193,8 @@ def summary(tables: Mapping[str, pd.DataFrame], models: Sequence[Model], quantit
             own = rows[rows["job"] == model.job]
             values = quantity.read(own) if len(own) else NOTHING
             row |= dict(zip((quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))), values, strict=True))
+            every = rows.iloc[:0] if single is None else single[quantity.table]
+            apart = [every[every["job"] == job] for job in model.runs]
+            row[f"{quantity.key}_runs"] = [quantity.read(own)[0] for own in apart if len(own)]
         out.append(row)
     return pd.DataFrame(out)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..formatting import p_value, plural
-from ..statistics import mcnemar, wilson
+from ..statistics import mcnemar, nested_bootstrap, wilson
 
 ATTACKED = ("success", "failed")  # outcomes of examples that the model got right
 RESAMPLES = 2000
@@ -84,28 +84,35 @@ def successes(examples: pd.DataFrame) -> pd.DataFrame:
 def under_attack(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
     """Accuracy under attack over all examples; rows of `attack_example` of one recipe, a model each."""
     both = joined(dense, pruned)
-    return _versus(both["outcome_dense"] == "failed", both["outcome"] == "failed")
+    return _versus(both["outcome_dense"] == "failed", both["outcome"] == "failed", both["seed"])
 
 
 def success_rate(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
     """Attack success over the examples that both models got right before the attack."""
     both = joined(dense, pruned)
     both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
-    return _versus(both["outcome_dense"] == "success", both["outcome"] == "success")
+    return _versus(both["outcome_dense"] == "success", both["outcome"] == "success", both["seed"])
 
 
 def joined(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
-    """Outcomes of the examples on which neither search broke; in another sample the same number is another text."""
-    columns = ["example", "text", "outcome"]
-    both = pruned[columns].merge(dense[columns], on=["example", "text"], suffixes=("", "_dense"))
+    """Outcomes of the examples on which neither search broke; in another sample the same number is another text. Several seeds of a
+    model are paired with the same seeds of the other."""
+    keys = ["example", "text", "seed"]
+    sides = [rows[[*keys, "outcome"]] if "seed" in rows else rows[[*keys[:2], "outcome"]].assign(seed=0) for rows in (pruned, dense)]
+    if not set(sides[0]["seed"]) & set(sides[1]["seed"]):
+        keys, sides = keys[:2], [sides[0], sides[1].drop(columns="seed")]  # another seed's dense model, on the same sentences
+    both = sides[0].merge(sides[1], on=keys, suffixes=("", "_dense"))
     return both[(both["outcome"] != "error") & (both["outcome_dense"] != "error")]
 
 
-def _versus(dense: pd.Series, pruned: pd.Series) -> Versus:
+def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
     n = len(dense)
     if not n:
         return Versus(0, *[float("nan")] * 6)
     gap = pruned.to_numpy(float) - dense.to_numpy(float)
+    if seeds.nunique() > 1:
+        low, high, p = nested_bootstrap([gap[(seeds == seed).to_numpy()] for seed in seeds.unique()], RESAMPLES)
+        return Versus(n, float(dense.mean()), float(pruned.mean()), low, high, p, min(1.0, POWER * (high - low) / (2 * 1.96)))
     more, fewer = int((gap > 0).sum()), int((gap < 0).sum())
     if more + fewer:
         from scipy.stats import bootstrap

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from .. import formatting as f
-from ..analysis import takeaways
+from ..analysis import seeds, takeaways
 from ..analysis.compared import Model, models_of
 from ..analysis.quantities import available, summary
 from ..errors import PruneError
@@ -31,8 +31,10 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     """Write the report of these jobs."""
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
-    tables = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
-    models = models_of(jobs)
+    models = seeds.merged(models_of(jobs), jobs)
+    single = {name: store.rows(name, [job.id for job in jobs]) for name in (*TABLES, "prediction")}
+    tables = {name: seeds.pooled(name, single[name], models, single["prediction"]) for name in TABLES}
+    tables["attack_example"] = seeds.together(single["attack_example"], models)
     if not available(tables):
         raise PruneError(f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it.")
     if not path.absolute().parent.is_dir():

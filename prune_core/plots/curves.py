@@ -34,7 +34,7 @@ def against_sparsity(
     aside = {method: (place - (len(methods) - 1) / 2) * 0.018 * top for place, method in enumerate(methods)}
     points["x"] += points["method"].map(aside).fillna(0.0)
     bounded = quantity.tick == ".0%"
-    near = points[["value", "low", "high"]].to_numpy().ravel()
+    near = [*points[["value", "low", "high"]].to_numpy().ravel(), *(value for runs in points["runs"] for value in runs)]
     y_range = padded(near, 0.0 if bounded or points["value"].min() >= 0 else None, 1.0 if bounded else None)
     dense = points[points["method"] == DENSE]
     _dense_line(fig, dense, dark)
@@ -83,6 +83,8 @@ def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) ->
     for name, column in (("value", quantity.key), ("low", f"{quantity.key}_low"), ("high", f"{quantity.key}_high")):
         out[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
     out["n"] = rows.get(f"{quantity.key}_n", np.nan)
+    nothing = pd.Series([[] for _ in rows.index], index=rows.index, dtype=object)
+    out["runs"] = rows.get(f"{quantity.key}_runs", nothing).map(lambda values: [value * quantity.scale for value in values])
     return out.dropna(subset="value")
 
 
@@ -104,6 +106,7 @@ def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quanti
     by_job = {model.job: model for model in models}
     for row in points.itertuples():
         model = by_job[row.job]
+        _faint(fig, [row.x] * len(row.runs), row.runs, palette.color(model, dark))
         fig.add_scatter(
             x=[row.x],
             y=[row.value],
@@ -114,9 +117,19 @@ def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quanti
                 "line": {"color": PAPER[dark], "width": 1},
             },  # fmt: skip
             name=model.label,
-            hovertemplate=hover(model.label, [(quantity, row.value, row.low, row.high, row.n)]),
+            hovertemplate=hover(_seeds(model), [(quantity, row.value, row.low, row.high, row.n)]),
             cliponaxis=False,
         )
+
+
+def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str) -> None:
+    """The single seeds behind a mean."""
+    if len(xs) > 1:
+        fig.add_scatter(x=xs, y=ys, mode="markers", marker={"color": fade(color, 0.35), "size": 5}, hoverinfo="skip", cliponaxis=False)
+
+
+def _seeds(model: Model) -> str:
+    return f"{model.label}, mean of {len(model.runs)} seeds" if model.runs else model.label
 
 
 def _bar(value: float, low: float, high: float, color: str) -> dict[str, object] | None:
@@ -145,6 +158,8 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
     _front(fig, xs, ys, shown, x, y, dark)
     for model in shown:
         h, v, color = xs.loc[model.job], ys.loc[model.job], palette.color(model, dark)
+        if len(h["runs"]) == len(v["runs"]):
+            _faint(fig, h["runs"], v["runs"], color)
         fig.add_scatter(
             x=[h["value"]],
             y=[v["value"]],
@@ -154,7 +169,7 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
             error_x=_bar(h["value"], h["low"], h["high"], color),
             error_y=_bar(v["value"], v["low"], v["high"], color),
             marker={"color": color, "size": 13, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},
-            hovertemplate=hover(model.label, [(x, h["value"], h["low"], h["high"], h["n"]), (y, v["value"], v["low"], v["high"], v["n"])]),
+            hovertemplate=hover(_seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in ((x, h), (y, v))]),
         )
     x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)

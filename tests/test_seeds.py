@@ -1,0 +1,127 @@
+"""Runs that differ only in their seed are one model: means, intervals over seeds and examples, tests paired by both."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sample_rows
+from scipy.stats import t
+
+from prune_core import plots
+from prune_core.analysis import seeds, takeaways
+from prune_core.analysis.compared import models_of
+from prune_core.analysis.quantities import available, summary
+from prune_core.attacks import success_rates
+from prune_core.runs.store import Store
+
+RUNS = (("dense", 0.0), ("magnitude", 0.7), ("akr", 0.5), ("akr", 0.7))
+
+
+@pytest.fixture
+def study(tmp_path) -> tuple[Store, list]:
+    """Four models of three seeds each, and one of a single seed."""
+    return filled(Store(tmp_path))
+
+
+def filled(store: Store) -> tuple[Store, list]:
+    for seed in range(3):
+        for id in sample_rows.fill(store, 80, "Three seeds", RUNS if seed else (*RUNS, ("sparsegpt", 0.5))):
+            job = store.job(id)
+            rows = store.rows("accuracy", [id])
+            moved = rows[[c for c in rows if c not in ("job", "label", "study", "method", "asked", "sparsity", "pattern", "seed")]]
+            shift = 0.01 * (seed - 1) * (job.experiment["method"] is not None)
+            store.add_rows(id, {"accuracy": moved.assign(score=moved["score"] + shift)}, "accuracy", 1.0, {})
+            name = f"{job.label} · seed {seed}" if seed else job.label
+            store.update(id, experiment={**job.experiment, "seed": seed}, label=name, key=f"{job.key}-{seed}")
+    return store, store.jobs("Three seeds")
+
+
+def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
+    _, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    assert [(m.label, len(m.runs), m.seed) for m in models] == [
+        ("Dense", 3, 0), ("Magnitude 70%", 3, 0), ("SparseGPT 50%", 0, 0), ("AKR 50%", 3, 0), ("AKR 70%", 3, 0)
+    ]  # fmt: skip
+    jobs = [job for job in jobs if job.experiment["seed"] == 1]
+    assert [m.label for m in seeds.merged(models_of(jobs), jobs)] == ["Dense · seed 1", "Magnitude 70% · seed 1", "AKR 50% · seed 1",
+                                                                      "AKR 70% · seed 1"]  # fmt: skip
+
+
+def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_apart(study):
+    store, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    model = models[-1]
+    single = store.rows("accuracy", [job.id for job in jobs])
+    found = seeds.pooled("accuracy", single, models)
+    assert list(found["job"]) == [m.job for m in (models[2], *models[:2], *models[3:])]
+    row = found[found["job"] == model.job].iloc[0]
+    own = single[single["job"].isin(model.runs)]
+    half = t.ppf(0.975, 2) * 0.01 / np.sqrt(3)  # of scores a point apart
+    assert row["score"] == pytest.approx(own["score"].mean())
+    assert row["seeds_low"] == pytest.approx(row["score"] - half) and row["seeds_high"] == pytest.approx(row["score"] + half)
+    assert row["examples_low"] == pytest.approx(own["low"].mean())
+    below = np.hypot(half, row["score"] - row["examples_low"])
+    assert row["low"] == pytest.approx(row["score"] - below) and row["low"] < min(row["seeds_low"], row["examples_low"])
+    layers = seeds.pooled("reconstruction", store.rows("reconstruction", [job.id for job in jobs]), models)
+    assert layers.groupby("job").size().eq(sample_rows.BLOCKS * 7).all()
+
+
+def test_charts_show_the_mean_once_and_every_seed_faintly(study):
+    store, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    single = {"accuracy": store.rows("accuracy", [job.id for job in jobs])}
+    pooled = {"accuracy": seeds.pooled("accuracy", single["accuracy"], models)}
+    quantity = available(pooled)["accuracy"]
+    rows = summary(pooled, models, [quantity], single)
+    assert len(rows) == 5 and [len(runs) for runs in rows["accuracy_runs"]] == [3, 3, 0, 3, 3]
+    fig = plots.against_sparsity(rows, models, quantity)
+    faint = [trace for trace in fig.data if trace.marker.size == 5]
+    assert len(faint) == 4 and all(len(trace.y) == 3 for trace in faint)
+    assert "mean of 3 seeds" in "".join(trace.hovertemplate or "" for trace in fig.data)
+    assert takeaways.accuracy(pooled["accuracy"], models).startswith("AKR at 70% keeps")
+
+
+def rows_of(seed: int, was: np.ndarray, now: np.ndarray, texts: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"job": seed, "label": 1, "dense": was.astype(int), "pruned": now.astype(int), "text": texts})
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same examples", "each seed its own"])
+def test_the_hierarchical_bootstrap_covers_the_true_difference(same):
+    """200 made-up studies of eight seeds: a loss of 5 points that varies by seed and by example lies within in about 95 of 100."""
+    dice, covered, narrow = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        hard = dice.random(150) * 0.2
+        parts = []
+        for seed in range(8):
+            risk = np.clip((hard if same else dice.random(150) * 0.2) - 0.05 + 0.03 * dice.normal(), 0, 1)
+            texts = [f"{0 if same else seed} {i}" for i in range(150)]
+            parts.append(rows_of(seed, np.ones(150, bool), dice.random(150) >= risk, texts))
+        truth = -np.mean([np.clip(u * 0.2 - 0.05 + 0.03 * z, 0, 1) for u, z in zip(dice.random(4000), dice.normal(size=4000), strict=True)])
+        low, high = np.quantile(seeds.hierarchical(pd.concat(parts)), (0.025, 0.975))
+        covered += low <= truth <= high
+        one = seeds.hierarchical(parts[0])
+        narrow += np.quantile(one, 0.025) <= truth <= np.quantile(one, 0.975)
+    assert covered >= 180 and narrow < covered, "a single seed says too much"
+
+
+def test_attacks_are_paired_by_seed_and_sentence():
+    def outcomes(seed: int, said: str) -> pd.DataFrame:
+        names = {"s": "success", "f": "failed", "x": "skipped"}
+        return pd.DataFrame({"job": seed, "seed": seed, "example": range(len(said)), "text": [f"t{i}" for i in range(len(said))],
+                             "outcome": [names[letter] for letter in said]})  # fmt: skip
+
+    dense = pd.concat([outcomes(0, "ssff"), outcomes(1, "ffff")])
+    pruned = pd.concat([outcomes(0, "sssx"), outcomes(1, "sfff")])
+    found = success_rates.success_rate(dense, pruned)
+    assert found.n == 7 and found.dense == pytest.approx(2 / 7) and found.pruned == pytest.approx(4 / 7)
+    assert found.low <= found.difference <= found.high
+    alone = success_rates.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
+    assert alone.n == 4, "another seed's model on the same sentences"
+
+
+def test_the_report_has_a_row_a_model(study, tmp_path):
+    from prune_core.cli.report import write_report
+
+    store, jobs = study
+    write_report(store, [job.id for job in jobs], tmp_path / "r.html")
+    table = (tmp_path / "r.html").read_text().split("All figures")[1].split("</table>")[0]
+    assert table.count("<tr>") == 6 and "seed" not in table
