@@ -126,7 +126,6 @@ def parts() -> None:
 
 def all_runs() -> None:
     """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
-    st.markdown("#### All runs of this study")
     shown, columns = rows[["label"]].copy(), {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")}
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
@@ -153,15 +152,19 @@ _ui.how_to_read(
     "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no "
     "interval here."
 )
-budgets()
-against_sparsity()
-savings()
-parts()
-_papers.section(view)
-all_runs()
-if len(tables["accuracy"]) and "pruned_f1" in (answers := view.rows("prediction")) and view.pruned:
-    _answers.browser(view, answers)
-if len(tables["accuracy"]):
+
+
+def work_and_time() -> None:
+    """What a model costs to run."""
+    budgets()
+    savings()
+
+
+def figures() -> None:
+    """The table, and how many examples pruning broke."""
+    all_runs()
+    if not len(tables["accuracy"]):
+        return
     with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
         st.markdown(
             "\n".join(
@@ -171,4 +174,24 @@ if len(tables["accuracy"]):
             )
         )
         st.caption("McNemar's exact test asks whether the broken and fixed sentences could be this uneven by chance; small p says no.")
-_export.offer(view)
+
+
+VIEWS = {
+    "sparsity": ("Against sparsity", against_sparsity),
+    "cost": ("Work and time", work_and_time),
+    "parts": ("Parts of a method", parts),
+    "paper": ("Beside the paper", lambda: _papers.section(view)),
+    "figures": ("All figures", figures),
+    "answers": ("Answers", lambda: _answers.browser(view, view.rows("prediction"))),
+    "export": ("Take it with you", lambda: _export.offer(view)),
+}
+metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
+there = {
+    "cost": len(tables["cost"]) > 0 and len(view.pruned) > 0,
+    "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
+    "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
+    "export": len(view.pruned) > 0,
+}
+shown = [key for key in VIEWS if there.get(key, True)]
+which = _ui.chosen(st.segmented_control, "closer", shown, shown[0], label="Look closer", format_func=lambda key: VIEWS[key][0])
+VIEWS[which][1]()

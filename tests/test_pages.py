@@ -184,7 +184,7 @@ def test_robust_start_shows_its_command_and_then_a_soup(store):
 
 def test_compare_says_what_pruning_saves(store):
     sample_rows.fill(store, 40)
-    assert any("of its file" in text.value and "no speed-up" in text.value for text in opened("compare").markdown)
+    assert any("of its file" in text.value and "no speed-up" in text.value for text in opened("compare", closer="cost").markdown)
 
 
 def test_a_study_in_its_middle_shows_what_is_there(store):
@@ -580,3 +580,11 @@ def test_every_page_shows_a_study_of_several_seeds_as_its_models(store, page):
     assert not at.error and [len(model.runs) for model in at.session_state["view"].models] == [3, 3, 0, 3, 3]
     apart = opened(page, seeds="apart", models="2,6,10")
     assert not apart.error and [model.job for model in apart.session_state["view"].models] == [6, 10, 2]
+
+
+def test_every_view_of_compare_opens(store):
+    test_seeds.filled(store)
+    at = opened("compare")
+    for view in at.segmented_control(key="choice-closer").options:
+        at.segmented_control(key="choice-closer").set_value(view).run()
+        assert not at.exception and not at.error, view

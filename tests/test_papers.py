@@ -248,6 +248,7 @@ def opened(monkeypatch, page: str, **query: str) -> AppTest:
 def test_compare_shows_the_study_beside_the_paper(monkeypatch):
     sample_rows.fill(Store(), 40)
     at = opened(monkeypatch, "compare")
+    at.segmented_control(key="choice-closer").set_value("paper").run()
     assert at.selectbox(key="choice-exhibit").value == "akr-table-1"
     assert any("872 sentences; here 40 sentences" in text.value for text in at.markdown)
     at.selectbox(key="choice-exhibit").set_value("kprune-speedups").run()

@@ -49,7 +49,11 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
         if page == "layers":
             assert "Which heads and neurons are left?" in text
         if page == "compare":
-            assert "in work, and in time?" in text and (study != "span" or "Read the answers" in text)
+            views = {"cost": "in work, and in time?", "paper": "Beside the paper", "export": "Take a model with you"}
+            for look, says in (views | ({"answers": "Read the answers"} if study == "span" else {})).items():
+                at.segmented_control(key="choice-closer").set_value(look).run()
+                text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
+                assert not at.exception and not at.error and says in text, (look, text)
         if page == "inspect":
             assert "Answered in" in text and not at.error
             for look, says in (("Attack", "no label to flip"), ("Saliency", {"span": "two ends", "regression": "gives a score"}[study]),
@@ -65,6 +69,7 @@ def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home
     at = AppTest.from_file(APP, default_timeout=60)
     at.query_params["study"] = "Questions"
     at.query_params["export-model"] = "2"
+    at.query_params["closer"] = "export"
     at.run()
     at.switch_page("pages/compare.py").run()
     folder = next(field for field in at.text_input if field.label == "Folder").value
