@@ -118,6 +118,7 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
         fill(page, "checkpoint", str(stranger.folder))
         pick(page, "task", "A file of your own")
         page.get_by_text("Upload a file, or give its path").wait_for()
+        settle(page)  # a robot chooses its file sooner than the uploader listens
         page.locator(".st-key-upload input[type=file]").set_input_files(str(stranger.file))
         for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-drift", "use-measure-cost"):
             page.locator(f".st-key-{name} label").first.click()
@@ -150,6 +151,11 @@ def take_the_order(page, home: Path) -> None:
     assert job.experiment["source"]["labels"] and Store(home).rows("accuracy", [job.id]).iloc[0]["score"] > 0.7
 
 
+def settle(page) -> None:
+    """Until the page's script is over."""
+    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
+
+
 def fill(page, key: str, text: str) -> None:
     """Type into a field and leave it."""
     page.locator(f".st-key-{key} input").fill(text)
@@ -160,6 +166,8 @@ def prune_with_a_file(page) -> None:
     """Fill the form with a file of one's own, one method, and an attack on a few sentences; queue it."""
     turn_to(page, "Prune")
     pick(page, "task", "A file of your own")
+    page.get_by_text("Upload a file, or give its path").wait_for()
+    settle(page)
     page.locator(".st-key-upload input[type=file]").set_input_files(
         {"name": "films.csv", "mimeType": "text/csv", "buffer": REVIEWS.encode()}
     )
