@@ -113,6 +113,7 @@ def navigation() -> StreamlitPage:
             st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
             st.Page("pages/deploy.py", title="Deploy", icon=":material/rocket_launch:"),
             st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
+            st.Page("pages/studies.py", title="Studies", icon=":material/folder_open:"),
             st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
         ]
     )

@@ -19,7 +19,7 @@ from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
-PAGES = ("overview", "prune", "compare", "layers", "drift", "attack", "deploy", "inspect")
+PAGES = ("overview", "prune", "compare", "layers", "drift", "attack", "deploy", "inspect", "studies")
 
 
 class Oracle:
@@ -588,3 +588,21 @@ def test_every_view_of_compare_opens(store):
     for view in at.segmented_control(key="choice-closer").options:
         at.segmented_control(key="choice-closer").set_value(view).run()
         assert not at.exception and not at.error, view
+
+
+def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
+    sample_rows.fill(store, 40)
+    sample_rows.fill(store, 40, "Other", sample_rows.RUNS[:2])
+    at = opened("studies")
+    assert len(at.dataframe[0].value) == 2
+    at.text_input(key="study-search").set_value("other magnitude").run()
+    assert list(at.dataframe[0].value["study"]) == ["Other"]
+    at.multiselect(key="tags-Other").set_value([]).run()
+    at.text_input(key="rename-Other").set_value("Another").run()
+    at.button(key="study-rename").click().run()
+    assert not at.exception and store.studies() == ["Another", "Demo"]
+    at.text_input(key="study-search").set_value("another").run()
+    at.button(key="study-delete").click().run()
+    assert "2 runs" in " ".join(text.value for text in at.markdown) and store.studies() == ["Another", "Demo"], "nothing goes unasked"
+    at.button(key="confirm-yes").click().run()
+    assert not at.exception and store.studies() == ["Demo"]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from prune_core import PruneError
+from prune_core.runs import studies
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
@@ -123,7 +124,7 @@ def test_copy_gives_a_study_what_another_has():
     (store.folder(id) / "checkpoint" / "config.json").write_text("{}")
     end(store, id)
     new = store.copy(id, "t")
-    store.delete_study("s")
+    studies.delete(store, "s")
     assert store.studies() == ["t"] and store.job(new).status == Status.DONE
     assert store.records(new) == {"accuracy": [{"accuracy": 0.5}]}
     assert (store.folder(new) / "checkpoint" / "config.json").read_text() == "{}"
@@ -135,9 +136,9 @@ def test_studies_newest_first_and_delete():
     assert store.studies() == ["a", "b"] and [job.id for job in store.jobs("a")] == [ids[0], ids[2]]
     claim(store)
     with pytest.raises(PruneError, match="cancel it first"):
-        store.delete_study("a")
+        studies.delete(store, "a")
     end(store, ids[0])
-    store.delete_study("a")
+    studies.delete(store, "a")
     assert [job.id for job in store.jobs()] == [ids[1]]
 
 
@@ -202,8 +203,43 @@ def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
     store.keep(**same, note="")
     store.keep(**same, note="a negation")
     store.keep(**same | {"pair": "A second sentence."}, note="")
-    store.delete_study("A")
+    submit(store, "A")
+    studies.delete(store, "A")
     kept = store.pool()
     assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [False, True]
     store.discard([int(kept["id"].iloc[0])])
     assert Store(tmp_path).pool()["text"].tolist() == ["Not bad."]
+
+
+def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):
+    store = Store(tmp_path)
+    ids = [submit(store, study) for study in ("a", "b", "a")]
+    claim(store)
+    with pytest.raises(PruneError, match="has a run at work"):
+        studies.rename(store, "a", "c")
+    end(store, ids[0])
+    store.update(ids[0], experiment={**PLAIN, "checkpoint": "demo", "source": {"task": "demo"}})
+    for id in ids[1:]:
+        store.update(id, experiment={**PLAIN, "checkpoint": "demo", "source": {"task": "demo"}})
+    weights = store.folder(ids[0]) / "checkpoint" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"0" * 5000)
+    (store.folder(ids[0]) / "log.txt").write_text("x")
+    copy = store.copy(ids[0], "d")
+    studies.tag(store, "a", ["paper", " draft ", ""])
+    studies.rename(store, "a", "c")
+    with pytest.raises(PruneError, match="already"):
+        studies.rename(store, "c", "b")
+    with pytest.raises(PruneError, match="needs a name"):
+        studies.rename(store, "c", " ")
+    found = {study.name: study for study in studies.overview(store)}
+    assert set(found) == {"b", "c", "d"} and found["c"].tags == ("draft", "paper") and found["c"].runs == 2
+    assert store.job(ids[0]).experiment["study"] == "c", "a run resumed goes on in its study"
+    assert found["c"].bytes == 1, "weights that another study has too are not freed"
+    assert found["c"].matches("draft PAPER") and not found["b"].matches("draft")
+    studies.delete(store, "d")
+    assert {study.name: study.bytes for study in studies.overview(store)}["c"] == 5001
+    studies.drop_checkpoints(store, "c")
+    assert {study.name: study.bytes for study in studies.overview(store)}["c"] == 1 and copy not in [job.id for job in store.jobs()]
+    with pytest.raises(PruneError, match="no study 'a'"):
+        studies.delete(store, "a")

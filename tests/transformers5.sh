@@ -10,4 +10,4 @@ without='^(textattack|transformers|huggingface_hub|#)'
 grep -vE "$without" requirements.txt > "$folder/requirements.txt"
 grep -vE "$without" requirements-test.txt >> "$folder/requirements.txt"
 "$folder/bin/python" -m pip install -q -r "$folder/requirements.txt" "transformers==${TRANSFORMERS:-5.24.0}"
-PRUNESCOPE_TESTS=without-attacks "$folder/bin/python" -m pytest
+PRUNESCOPE_TESTS=without-attacks OMP_NUM_THREADS=1 "$folder/bin/python" -m pytest -n 2 --dist loadfile

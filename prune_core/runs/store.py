@@ -1,6 +1,6 @@
 """The record of every run: jobs and rows in one SQLite file, checkpoints and logs in folders beside it.
 
-The only file that holds SQL. Knows nothing of torch, of experiments (plain dicts here) or of pages.
+The only file that holds SQL, beside studies. Knows nothing of torch, of experiments (plain dicts here) or of pages.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS pool (
     id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL, label TEXT NOT NULL,
     recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL, note TEXT NOT NULL, added REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS tag (study TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (study, tag));
 """
 
 
@@ -74,7 +75,7 @@ class Store:
             db.close()
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction that nobody else writes in between."""
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
@@ -98,7 +99,7 @@ class Store:
             "status": Status.RUNNING if worker else Status.QUEUED, "created": now, "started": now if worker else None,
             "worker": worker, "estimate_left": estimate,
         }  # fmt: skip
-        with self._write() as db:
+        with self.write() as db:
             columns, marks = ", ".join(values), ", ".join("?" * len(values))
             return int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", list(values.values())).lastrowid or 0)
 
@@ -106,7 +107,7 @@ class Store:
         """A finished job as a job of another study, rows and checkpoint included; nothing is computed."""
         same = [name for name in _COLUMNS if name not in ("id", "study", "created")]
         columns = ", ".join(same)
-        with self._write() as db:
+        with self.write() as db:
             made = db.execute(
                 f"INSERT INTO job (study, created, {columns}) SELECT ?, ?, {columns} FROM job WHERE id = ?", (study, time.time(), id)
             )
@@ -119,7 +120,7 @@ class Store:
 
     def cancel(self, id: int) -> None:
         """A queued job is over at once; a running one is told to stop."""
-        with self._write() as db:
+        with self.write() as db:
             status = self._status(db, id)
             if status == Status.QUEUED:
                 db.execute("UPDATE job SET status = ?, finished = ? WHERE id = ?", (Status.CANCELLED, time.time(), id))
@@ -130,7 +131,7 @@ class Store:
 
     def resume(self, id: int) -> None:
         """Queue a failed or cancelled job again; its finished stages are kept."""
-        with self._write() as db:
+        with self.write() as db:
             status = self._status(db, id)
             if status not in (Status.FAILED, Status.CANCELLED):
                 raise PruneError(f"Job {id} is {status}; only a failed or cancelled job can be resumed.")
@@ -138,17 +139,6 @@ class Store:
                 "UPDATE job SET status = ?, cancel = 0, error = '', message = '', worker = '', finished = NULL, deferred = 0 "
                 "WHERE id = ?", (Status.QUEUED, id),
             )  # fmt: skip
-
-    def delete_study(self, name: str) -> None:
-        """Forget a study's jobs, rows and folders."""
-        jobs = self.jobs(name)
-        if any(job.status == Status.RUNNING for job in jobs):
-            raise PruneError(f"The study {name!r} has a running job; cancel it first.")
-        with self._write() as db:
-            db.executemany("DELETE FROM rows WHERE job = ?", [(job.id,) for job in jobs])
-            db.executemany("DELETE FROM job WHERE id = ?", [(job.id,) for job in jobs])
-        for job in jobs:
-            shutil.rmtree(self.home / "jobs" / str(job.id), ignore_errors=True)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -236,7 +226,7 @@ class Store:
     def keep(self, *, text: str, pair: str | None, perturbed: str, label: str, recipe: str, model: str, study: str, note: str) -> None:
         """Put a text into the pool; one that is there from the same model and recipe only gets the new note."""
         same = (text, pair, perturbed, recipe, model, study)
-        with self._write() as db:
+        with self.write() as db:
             where = "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
             if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *same)).rowcount:
                 columns = "text, pair, perturbed, recipe, model, study, label, note, added"
@@ -244,7 +234,7 @@ class Store:
 
     def discard(self, ids: Sequence[int]) -> None:
         """Take texts out of the pool."""
-        with self._write() as db:
+        with self.write() as db:
             db.executemany("DELETE FROM pool WHERE id = ?", [(id,) for id in ids])
 
     # -- doing work -----------------------------------------------------------------------------------------------
@@ -252,7 +242,7 @@ class Store:
     def claim(self, devices: Collection[str], worker: str) -> Job | None:
         """Take the next queued job for one of these devices: earliest study first, quick stages before slow, then in order."""
         marks = ", ".join("?" * len(devices))
-        with self._write() as db:
+        with self.write() as db:
             row = db.execute(
                 f"SELECT id FROM job JOIN (SELECT study AS of, MIN(id) AS first FROM job WHERE status = 'queued' GROUP BY study) "
                 f"ON of = study WHERE status = 'queued' AND device IN ({marks}) ORDER BY first, deferred, id LIMIT 1", tuple(devices),
@@ -267,7 +257,7 @@ class Store:
 
     def defer(self, id: int) -> bool:
         """Put a running job in the line of its study's slow stages; False where its turn in that line is now."""
-        with self._write() as db:
+        with self.write() as db:
             changed = db.execute(
                 "UPDATE job SET status = 'queued', worker = '', deferred = 1, message = ? "
                 "WHERE id = ? AND status = 'running' AND cancel = 0 AND deferred = 0 AND EXISTS (SELECT 1 FROM job AS other WHERE "
@@ -280,13 +270,13 @@ class Store:
     def update(self, id: int, **columns: Any) -> None:
         """Set columns of a job."""
         values = [json.dumps(value) if name in _JSON else value for name, value in columns.items()]
-        with self._write() as db:
+        with self.write() as db:
             db.execute(f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, id))
 
     def add_rows(self, id: int, tables: dict[str, pd.DataFrame], stage: str, seconds: float, facts: dict[str, Any]) -> None:
         """A finished stage: its tables, its time and what is known by now, all or nothing."""
         texts = [(id, name, to_text(frame)) for name, frame in tables.items()]
-        with self._write() as db:
+        with self.write() as db:
             job = _job(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts)
             done = json.dumps([*(name for name in job.done if name != stage), stage])
@@ -296,7 +286,7 @@ class Store:
     def finish(self, id: int, status: str, error: str, worker: str) -> bool:
         """End a job that this worker runs; False where it had ended already."""
         whole = ", progress = 1.0" if status == Status.DONE else ""
-        with self._write() as db:
+        with self.write() as db:
             changed = db.execute(
                 f"UPDATE job SET status = ?, error = ?, finished = ?, cancel = 0, message = '', estimate_left = 0{whole} "
                 "WHERE id = ? AND status = 'running' AND worker = ?", (status, error, time.time(), id, worker),
