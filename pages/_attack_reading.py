@@ -18,6 +18,9 @@ from prune_core.plots import palette
 def show(view: View, own: pd.DataFrame) -> None:
     """The browser of one recipe's rows, and below it what was kept."""
     st.markdown("#### Read the attacked sentences")
+    if view.examples and (here := own[own["example"].isin(view.examples)]).shape[0]:
+        own = here
+        st.caption(f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}.")
     choices = [model for model in view.models if (own["job"] == model.job).any()]
     if choices:
         dense = _ui.dense_of(view.models, own)

@@ -27,6 +27,7 @@ ACTIVE = (Status.QUEUED, Status.RUNNING)
 
 
 SEEDS = {"one": "as one model", "apart": "apart"}
+MOST_EXAMPLES = 300  # an address holds no more
 CHIPS = 30  # so many models are shown as chips of their own
 
 
@@ -39,6 +40,7 @@ class View:
     jobs: tuple[Job, ...]  # of the study, the newest of each label
     models: tuple[Model, ...]  # chosen in the sidebar, dense first
     dark: bool
+    examples: tuple[int, ...] = ()  # of the evaluation sample, chosen on any page
 
     def rows(self, table: str) -> pd.DataFrame:
         """That table of the models on view."""
@@ -141,11 +143,31 @@ def draw() -> None:
     with st.sidebar:
         study = _ui.chosen(st.selectbox, "study", studies, studies[0], label="Study on view") if studies else ""
         found = _newest(store.jobs(study)) if study else []
-        st.session_state["view"] = View(store, study, tuple(found), tuple(_choose_models(found, dark)), dark)
+        models = tuple(_choose_models(found, dark))
+        st.session_state["view"] = View(store, study, tuple(found), models, dark, _examples(study))
         _sample(found)
         active = [job for job in store.jobs() if job.status in ACTIVE]
         st.session_state["seen"] = _state(store.jobs())
         st.fragment(_queue, run_every=1.0 if active else None)(store)
+
+
+def choose_examples(study: str, examples: Sequence[int]) -> None:
+    """Put examples on view; none takes them off. They live in the URL, of which they are the longest part."""
+    some = ",".join(str(int(example)) for example in dict.fromkeys(examples))
+    st.session_state["examples-chosen"] = (study, some)
+
+
+def _examples(study: str) -> tuple[int, ...]:
+    """Those chosen, with a way to let them go; of another study they mean nothing."""
+    of, some = st.session_state.setdefault("examples-chosen", (study, st.query_params.get("examples", "")))
+    found = tuple(int(each) for each in some.split(",") if each.isdigit())[:MOST_EXAMPLES] if of == study else ()
+    if found:
+        st.query_params["examples"] = ",".join(map(str, found))
+        st.button(f"{formatting.plural(len(found), 'example')} chosen · let go", key="let-go", icon=":material/close:", width="stretch",
+                  on_click=choose_examples, args=(study, ()))  # fmt: skip
+    elif "examples" in st.query_params:
+        del st.query_params["examples"]
+    return found
 
 
 @st.cache_resource(show_spinner=False)

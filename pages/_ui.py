@@ -107,16 +107,31 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def chart(question: str, looking_at: str, figure: Any, key: str, small: bool = False) -> None:
-    """A chart under the question it answers and one sentence on what the reader looks at."""
+def chart(
+    question: str, looking_at: str, figure: Any, key: str, small: bool = False, selects: Callable[[list[Any]], None] | None = None
+) -> None:  # fmt: skip
+    """A chart under the question it answers and one sentence on what the reader looks at.
+
+    `selects` gets the custom data of the marks that the reader clicks or lassoes, each time that changes.
+    """
     image: Any = CHART["toImageButtonOptions"]
     name = {**image, "filename": key}
     # the key's beginning is what style.css knows small charts by
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
         st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]")
-        st.plotly_chart(
-            figure, width="stretch", theme=None, key=f"chart-{key}", config={**CHART, "toImageButtonOptions": name}, alt=question
-        )
+        config = {**CHART, "toImageButtonOptions": name} | ({"modeBarButtonsToRemove": ["autoScale2d"]} if selects else {})
+        common: Any = {"width": "stretch", "theme": None, "key": f"chart-{key}", "config": config, "alt": question}
+        if selects is None:
+            st.plotly_chart(figure, **common)
+            return
+
+        def changed() -> None:
+            points = st.session_state[f"chart-{key}"]["selection"]["points"]
+            marked = [point["customdata"] for point in points if "customdata" in point]
+            if marked:  # a chart drawn anew reports nothing, which is no choice
+                selects([each[0] if isinstance(each, list) else each for each in marked])
+
+        st.plotly_chart(figure, on_select=changed, selection_mode=("points", "box", "lasso"), **common)
 
 
 def how_to_read(text: str) -> None:

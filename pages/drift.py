@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _ui
+from pages import _chosen, _frame, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 
@@ -75,7 +75,11 @@ _ui.chart(
     "Crosses mark sentences whose prediction changed.",
     plots.moves(moved, model, block, projection, told, view.label_names, view.dark),
     "map",
+    selects=lambda examples: _frame.choose_examples(view.study, examples),
 )
+if not view.examples:
+    st.caption("Click a point to read its sentence on every model; draw around several to set them against the rest.")
+_chosen.panel(view, model)
 
 st.markdown("#### Which sentences moved most?")
 names = view.label_names

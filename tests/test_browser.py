@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import sample_rows
 import strangers
 
 from prune_core.runs.job import Status
@@ -136,6 +137,33 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
         assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), "labels are found on the page too"
         if who == "an NLI model with swapped labels":
             take_the_order(page, home)
+        browser.close()
+
+
+def test_a_group_drawn_on_the_map_is_set_against_the_rest_and_lives_in_the_address(server, home):
+    sample_rows.fill(Store(home), 200)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": 2000})
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{server}/drift")
+        page.get_by_role("heading", name="Drift", exact=True).wait_for()
+        wait_for_charts(page, 5)
+        settle(page)
+        box = page.locator(".st-key-chart-map .nsewdrag").first.bounding_box()
+        place = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
+        page.mouse.move(*place(0.55, 0.1))
+        page.mouse.down()
+        for corner in ((0.9, 0.1), (0.9, 0.9), (0.55, 0.9), (0.55, 0.12)):
+            page.mouse.move(*place(*corner), steps=6)
+        page.mouse.up()
+        page.get_by_text("examples against the rest, on AKR 70%").wait_for()
+        assert problems(page) == 0 and "examples=" in page.url
+        turn_to(page, "Attack")
+        page.get_by_text("Only the chosen examples that were attacked").wait_for()
+        page.get_by_role("button", name="let go").click()
+        page.get_by_text("Only the chosen examples that were attacked").wait_for(state="detached")
+        assert problems(page) == 0 and "examples=" not in page.url
         browser.close()
 
 

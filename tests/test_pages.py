@@ -606,3 +606,27 @@ def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
     assert "2 runs" in " ".join(text.value for text in at.markdown) and store.studies() == ["Another", "Demo"], "nothing goes unasked"
     at.button(key="confirm-yes").click().run()
     assert not at.exception and store.studies() == ["Demo"]
+
+
+def test_examples_chosen_on_one_page_are_on_view_on_the_others_until_they_are_let_go(store):
+    sample_rows.fill(store, 80)
+    at = opened("drift", examples="7")
+    text = lambda: " ".join(str(each.value) for each in [*at.markdown, *at.caption])  # noqa: E731
+    assert sample_rows.TEXTS[7] in text() and "Example 8; right is" in text()
+    said = next(frame.value for frame in at.dataframe if "says" in frame.value)
+    assert len(said) == 7 and {"DeepWordBug", "TextFooler (MiniLM)"} <= set(said)
+    at = opened("drift", examples=",".join(map(str, range(30))))
+    assert "30 examples against the rest, on AKR 70%" in text() and "**Accuracy**: " in text() and "Success of DeepWordBug" in text()
+    at = opened("attack", examples="1,2,3,70")
+    assert "Only the chosen examples that were attacked: 3 of 4." in text() and not at.error
+
+
+def test_a_group_is_set_against_the_rest_by_fishers_test():
+    from prune_core.analysis import groups
+
+    rows = pd.DataFrame({"example": range(20), "label": [1] * 20, "pruned": [0] * 5 + [1] * 15})
+    found = groups.right(rows, range(8))
+    assert (found.inside, found.n, found.outside, found.n_outside) == (3 / 8, 8, 1.0, 12)
+    assert found.p_value == pytest.approx(0.0036, abs=1e-4) and found.low < -0.625 < found.high < 0  # 56 of 15,504 tables
+    assert groups.right(rows, range(20)) is None and groups.right(rows.assign(label=None), range(8)) is None
+    assert groups.fooled(pd.DataFrame(), [1]) == {}

@@ -118,6 +118,7 @@ def moves(
         mode="markers",
         name="dense",
         text=notes,
+        customdata=known["example"],  # which a click or a lasso gives back
         hovertemplate="%{text}<extra>dense</extra>",
         marker={"symbol": "circle-open", "size": 7, "color": fade(INK[dark], 0.6), "line": {"width": 1.1}},
     )
@@ -129,6 +130,7 @@ def moves(
             mode="markers",
             name=name,
             text=[n for n, p in zip(notes, pick, strict=True) if p],
+            customdata=known["example"][pick],
             hovertemplate="%{text}<extra>" + model.label + "</extra>",
             marker={"symbol": symbol, "size": size, "color": fill, "line": {"width": 0.8, "color": PAPER[dark]}, "opacity": 0.95},
         )
@@ -155,7 +157,7 @@ def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
     flat = np.ptp(known[["y_dense", "y"]].to_numpy()) / (np.ptp(known[["x_dense", "x"]].to_numpy()) or 1.0)
     # both axes have one scale, so a flat map in a tall frame would be mostly empty
     height = int(np.clip(950 * flat, 300, 470)) + 68
-    return fig.update_layout(showlegend=True, height=height, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
+    return fig.update_layout(showlegend=True, dragmode="lasso", height=height, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
 
 
 def _name_predictions(fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool) -> None:
