@@ -13,7 +13,7 @@ from prune_core.analysis.policy import AT_LEAST, CRITERIA, Policy
 KEEP: dict[str, Any] = {"persist_state": "session"}
 
 
-def form() -> Policy:
+def form(kind: str) -> Policy:
     """A row a limit; what is switched off is not asked for. PruneError where a value cannot be."""
     st.markdown("#### What may it cost at most?")
     rows = st.container()
@@ -23,13 +23,13 @@ def form() -> Policy:
         slices = st.text_input("Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP)
         confidence = st.number_input("Confidence (%)", 51.0, 99.9, policy.CONFIDENCE, 1.0, format="%g", key="policy-confidence", **KEEP)
     with rows:
-        limits = _limits()
+        limits = _limits(kind)
     return Policy(limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence)
 
 
-def _limits() -> dict[str, float]:
+def _limits(kind: str) -> dict[str, float]:
     limits = {}
-    for name, each in CRITERIA.items():
+    for name, each in ((name, each) for name, each in CRITERIA.items() if kind in each.kinds):
         switch, number = st.columns([5, 2], vertical_alignment="center")
         unit = f"{each.unit}, at {'least' if name in AT_LEAST else 'most'}"
         on = switch.toggle(f"{each.title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)

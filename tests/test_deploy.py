@@ -183,7 +183,7 @@ def test_traffic_without_labels_ships_by_its_changed_answers_and_is_never_refuse
     other = evidence(same.assign(pruned=1 - same["dense"]), metric="same_label")
     loss, agreement = deploy.check(other, Policy({"accuracy_loss": 1, "agreement": 97}))
     assert loss.answer == deploy.UNKNOWN and "no labels" in loss.told and agreement.answer == deploy.BROKEN
-    assert set(evidence_of.flipped(other)["what"]) == {"changed"} and evidence_of.slice_table(other, policy.USUAL).empty
+    assert set(evidence_of.flipped(other)["what"]) == {"changed"} and evidence_of.slice_table(other, policy.usual("classification")).empty
 
 
 def test_what_was_not_measured_is_not_known_and_says_what_to_run():
@@ -240,6 +240,11 @@ def test_the_calibration_error_of_small_cases():
     assert squared_error(np.array([1, 1]), sure) == pytest.approx(0.04)  # both gaps are .2, and chance has no part in it
     assert squared_error(np.array([1, 0]), sure) == pytest.approx(0.3**2 - 0.25)  # gaps .2 and -.8: mean -.3, noise .25
     assert squared_error(np.ones(30, int), np.array([[0.0, 1.0]] * 30)) == 0 and root(-0.04) == -0.2 and root(0.09) == pytest.approx(0.3)
+
+
+def test_a_new_policy_asks_only_what_the_head_can_answer():
+    assert set(policy.usual("regression").limits) == {"accuracy_loss"}
+    assert set(policy.usual("token").limits) == {"accuracy_loss", "agreement", "slice_loss"}
 
 
 def test_a_policy_survives_its_file_and_mistakes_in_it_are_sentences(tmp_path):

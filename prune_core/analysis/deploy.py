@@ -7,8 +7,9 @@ broken only where it is at that probability divided by the number of tests, so a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -95,18 +96,31 @@ def _shown(name: str, value: float) -> float:
 
 
 def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | None:
-    """How many examples would show on which side of the limit this figure lies; bounds narrow by the root of n."""
+    """How many examples would show on which side of the limit this figure lies, in 80 of 100 samples."""
     holds = figure.value <= limit
     alpha = alpha if holds else alpha / tests
-    low, high = figure.bounds(alpha)
-    half, gap = (high - figure.value, limit - figure.value) if holds else (figure.value - low, figure.value - limit)
-    if not np.isfinite(half) or not np.isfinite(gap) or gap < 1e-9:
+    gap = abs(limit - figure.value)
+    if not np.isfinite(gap) or gap < 1e-9 or not figure.n:
         return None
     from scipy.stats import norm
 
     z = float(norm.ppf(1 - alpha))
-    needed = figure.n * (half / gap * (z + POWER) / z) ** 2
-    return max(figure.n + 1, ceil(needed)) if needed < FAR else None
+
+    def decides(n: int) -> bool:
+        if figure.of is not None:
+            low, high = figure.of(n).bounds(alpha)
+            return high <= limit if holds else low > limit
+        low, high = figure.bounds(alpha)
+        half = (high - figure.value if holds else figure.value - low) * sqrt(figure.n / n)  # bounds narrow by the root of n
+        return bool(half <= gap)
+
+    least = figure.n
+    while not decides(least):
+        least *= 2
+        if least > FAR:
+            return None
+    least = bisect_left(range(least), True, lo=least // 2, key=decides)
+    return max(figure.n + 1, ceil(least * ((z + POWER) / z) ** 2))
 
 
 def _told(answer: str, needs: int | None, n: int) -> str:

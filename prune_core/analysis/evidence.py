@@ -35,6 +35,7 @@ class Figure(NamedTuple):
     n: int
     bounds: Callable[[float], tuple[float, float]]
     told: str = ""
+    of: Callable[[int], Figure] | None = None  # the same shares in a sample of another size
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _difference(broken: int, fixed: int, n: int) -> Figure:
         low, high = paired_bounds(broken, fixed, n, alpha)
         return -high, -low
 
-    return Figure((broken - fixed) / n, n, bounds)
+    return Figure((broken - fixed) / n, n, bounds, of=lambda size: _difference(round(broken * size / n), round(fixed * size / n), size))
 
 
 def _accuracy(found: Evidence) -> Figure | str:
@@ -147,8 +148,11 @@ def _agreement(found: Evidence) -> Figure | str:
     if found.kind == "regression":
         return "scores are never the same to the last digit; leave agreement out"
     same = slices.agreed(found.tables["prediction"], found.kind)
-    n, changed = len(same), int((~same).sum())
-    return Figure(changed / n, n, lambda alpha: share_bounds(changed, n, alpha))
+    return _share(int((~same).sum()), len(same))
+
+
+def _share(hits: int, n: int) -> Figure:
+    return Figure(hits / n, n, lambda alpha: share_bounds(hits, n, alpha), of=lambda size: _share(round(hits * size / n), size))
 
 
 def _calibration(found: Evidence) -> Figure | str:

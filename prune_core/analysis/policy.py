@@ -11,8 +11,11 @@ from pathlib import Path
 
 import yaml
 
+from ..data.examples import KINDS
 from ..errors import PruneError
 from ..plugins import nearest
+
+ANSWERS = tuple(kind for kind in KINDS if kind != "regression")  # that are right or wrong, the same or another
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Criterion:
     scale: float = 100.0  # the figure times this is in the limit's unit
     measure: str = "accuracy"  # what has to be measured first
     asked: bool = True  # in a new policy
+    kinds: tuple[str, ...] = tuple(KINDS)  # of heads that it can be asked of
 
 
 CRITERIA = {
@@ -35,13 +39,15 @@ CRITERIA = {
                                0, 100),
     "attack_success": Criterion(
         "Attack success gained", "Most by which each attack may succeed more often than on dense, where both are right", "points", 3.0,
-        0, 100, measure="attack",
+        0, 100, measure="attack", kinds=("classification",),
     ),
-    "agreement": Criterion("Answers as dense", "Least share of answers that are the dense model's; needs no labels", "%", 97.0, 0, 100),
+    "agreement": Criterion("Answers as dense", "Least share of answers that are the dense model's; needs no labels", "%", 97.0, 0, 100,
+                           kinds=ANSWERS),
     "slice_loss": Criterion("Accuracy lost in the worst slice", "Most that any slice may lose; small slices need large limits", "points",
-                            5.0, 0, 100),
+                            5.0, 0, 100, kinds=ANSWERS),
     "calibration_error": Criterion(
-        "Calibration error gained", "Most by which confidence may part from accuracy beyond what it does on dense", "points", 2.0, 0, 100
+        "Calibration error gained", "Most by which confidence may part from accuracy beyond what it does on dense", "points", 2.0, 0, 100,
+        kinds=("classification",),
     ),
     "latency_p95": Criterion("Latency, 95th percentile", "Longest time of 95 of 100 batches, as the cost measure timed them", "ms", 50.0,
                              scale=1000.0, measure="cost", asked=False),
@@ -89,7 +95,9 @@ class Policy:
         return "\n".join([*lines, some, f"confidence: {self.confidence:g}  # %, one-sided", ""])
 
 
-USUAL = Policy({name: each.usual for name, each in CRITERIA.items() if each.asked})
+def usual(kind: str) -> Policy:
+    """What a new policy asks of a model with that kind of head."""
+    return Policy({name: each.usual for name, each in CRITERIA.items() if each.asked and kind in each.kinds})
 
 
 def parse(text: str, path: str) -> Policy:

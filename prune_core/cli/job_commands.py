@@ -71,8 +71,8 @@ def check(options: argparse.Namespace) -> int:
     from .terminal import verdicts
 
     store = Store()
-    asked = policy.load(options.policy) if options.policy else policy.USUAL
     found = evidence(store, store.job(options.id))
+    asked = policy.load(options.policy) if options.policy else policy.usual(found.kind)
     judged = deploy.check(found, asked)
     print(verdicts(found, judged, asked))
     if options.json:
