@@ -75,9 +75,7 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
         st.caption("Neither labels nor attacks tell this group from the rest.")
     if len(mine):
         inside = mine[mine["example"].isin(list(examples))]
-        shown = inside[["text", "label", "dense", "pruned"]].copy()
-        for column in ("label", "dense", "pruned"):
-            shown[column] = [formatting.answer(value, view.label_names) for value in shown[column]]
+        shown = _ui.in_words(inside[["text", "label", "dense", "pruned"]], view.label_names)
         _ui.table(shown, "chosen-group", {"text": st.column_config.TextColumn("text", width="large")}, inside, height=240)
 
 

@@ -44,16 +44,9 @@ class View:
 
     def rows(self, table: str) -> pd.DataFrame:
         """That table of the models on view."""
-        found = self.single(table)
-        if not self.seeded:
-            return found
-        predictions = self.single("prediction") if table == "accuracy" and len(found) else None
-        return seeds.pooled(table, found, self.models, predictions)
-
-    @property
-    def seeded(self) -> bool:
-        """Whether some model on view stands for several seeds."""
-        return any(model.runs for model in self.models)
+        if not any(model.runs for model in self.models):
+            return self.single(table)
+        return _pooled(str(self.store.home), table, self._stamped, self.models)
 
     def outcomes(self) -> pd.DataFrame:
         """Every attacked sentence of every seed, under its model's job."""
@@ -61,9 +54,13 @@ class View:
 
     def single(self, table: str) -> pd.DataFrame:
         """That table of every run behind the models on view, seeds apart."""
+        return _rows(str(self.store.home), table, self._stamped)
+
+    @property
+    def _stamped(self) -> tuple[tuple[int, float], ...]:
+        """Every run behind the models with the seconds of all its stages, by which caches notice new rows."""
         stamps = {job.id: sum(job.seconds.values()) for job in self.jobs}
-        wanted = [job for model in self.models for job in model.runs or (model.job,)]
-        return _rows(str(self.store.home), table, tuple((job, stamps[job]) for job in wanted))
+        return tuple((job, stamps[job]) for model in self.models for job in model.runs or (model.job,))
 
     def job(self, model: Model) -> Job:
         """The job behind a model."""
@@ -97,10 +94,16 @@ class View:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _rows(home: str, table: str, stamped: tuple[tuple[int, float], ...]) -> pd.DataFrame:
-    # the second number of each pair, the seconds of all stages, only makes the cache notice new rows
     from pathlib import Path
 
     return Store(Path(home)).rows(table, [job for job, _ in stamped])
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _pooled(home: str, table: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]) -> pd.DataFrame:
+    # the hierarchical bootstrap takes too long for every rerun of a page
+    predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
+    return seeds.pooled(table, _rows(home, table, stamped), models, predictions)
 
 
 def navigation() -> StreamlitPage:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from prune_core import PruneError
 from prune_core.analysis import policy
-from prune_core.analysis.policy import AT_LEAST, CRITERIA, Policy
+from prune_core.analysis.policy import CRITERIA, Policy
 
 KEEP: dict[str, Any] = {"persist_state": "session"}
 
@@ -31,7 +31,7 @@ def _limits(kind: str) -> dict[str, float]:
     limits = {}
     for name, each in ((name, each) for name, each in CRITERIA.items() if kind in each.kinds):
         switch, number = st.columns([5, 2], vertical_alignment="center")
-        unit = f"{each.unit}, at {'least' if name in AT_LEAST else 'most'}"
+        unit = f"{each.unit}, {policy.side(name)}"
         on = switch.toggle(f"{each.title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)
         # its limits are the policy's business: it answers with a sentence
         limit = number.number_input(

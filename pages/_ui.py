@@ -13,6 +13,7 @@ from prune_core import PruneError
 from prune_core.analysis.compared import Model
 from prune_core.attacks import changed_words
 from prune_core.data.metrics import entities
+from prune_core.formatting import answer
 from prune_core.plots import palette
 from prune_core.runs import jobs
 from prune_core.runs.store import Store
@@ -172,6 +173,11 @@ def downloads(frame: pd.DataFrame, key: str) -> None:
                 type="tertiary",
                 on_click="ignore",
             )
+
+
+def in_words(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The rows with what is right and what was said as a reader calls it."""
+    return rows.assign(**{column: rows[column].map(lambda value: answer(value, names)) for column in ("label", "dense", "pruned")})
 
 
 def marked_words(text: str, perturbed: str) -> str:

@@ -23,7 +23,7 @@ if not quantities:
         "compare",
         view.waiting,
     )
-rows = summary(tables, view.models, list(quantities.values()), {name: view.single(name) for name in TABLES} if view.seeded else None)
+rows = summary(tables, view.models, list(quantities.values()), {name: view.single(name) for name in tables})
 
 
 def trade() -> None:

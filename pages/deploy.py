@@ -9,7 +9,7 @@ import streamlit as st
 from pages import _frame, _policy, _ui
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import deploy, evidence
-from prune_core.analysis.policy import AT_LEAST, CRITERIA, Policy
+from prune_core.analysis.policy import Policy
 from prune_core.runs.store import Store
 
 view = _frame.view()
@@ -41,7 +41,7 @@ def tests(verdicts: list[deploy.Verdict], policy: Policy) -> None:
             "answer": each.answer,
             "measured": each.value,
             "bound": each.bound,
-            "limit": f"{'at least' if each.criterion in AT_LEAST else 'at most'} {each.limit:g} {CRITERIA[each.criterion].unit}",
+            "limit": each.asked,
             "n": each.n,
             "needs": each.needs,
             "told": "" if each.needs else each.told,  # which the column before says
@@ -68,9 +68,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
     counts = found["what"].value_counts()
     kind = _ui.chosen(st.segmented_control, "flips", kinds, kinds[0], label="Examples", format_func=lambda each: f"{each} · {counts[each]}")
     own = found[found["what"] == kind]
-    shown = own[["text", "label", "dense", "pruned"]].copy()
-    for column in ("label", "dense", "pruned"):
-        shown[column] = [formatting.answer(value, names) for value in shown[column]]
+    shown = _ui.in_words(own[["text", "label", "dense", "pruned"]], names)
     shown.insert(1, "pair", own["pair"]) if own["pair"].notna().any() else None
     _ui.table(shown, f"{kind}-examples", {"text": st.column_config.TextColumn("Text", width="large")}, own, height=320)
 

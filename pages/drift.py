@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _chosen, _frame, _ui
-from prune_core import formatting, plots
+from prune_core import plots
 from prune_core.analysis import takeaways
 
 view = _frame.view()
@@ -82,12 +82,11 @@ if not view.examples:
 _chosen.panel(view, model)
 
 st.markdown("#### Which sentences moved most?")
-names = view.label_names
 mine = here[(here["job"] == model.job) & (here["projection"] == projection)][["example", "move"]]
 movers = mine.merge(told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]], on="example").sort_values(
     "move", ascending=False
 )
-shown = movers.assign(**{name: movers[name].map(lambda value: formatting.answer(value, names)) for name in ("label", "dense", "pruned")})
+shown = _ui.in_words(movers, view.label_names)
 shown["changed"] = movers["dense"] != movers["pruned"]
 top = float(movers["move"].max()) or 1.0
 _ui.table(

@@ -114,11 +114,16 @@ def paired_draws(
 
 def nested_bootstrap(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> tuple[float, float, float]:
     """(low, high, p) of the mean over groups of the groups' means, 95%: groups are drawn anew, then values in each."""
-    dice, k = np.random.default_rng(seed), len(groups)
-    means = np.stack([group[dice.integers(len(group), size=(resamples, len(group)))].mean(1) for group in groups], axis=1)
-    draws = (dice.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
+    draws = nested_draws(groups, resamples, seed)
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high), two_sided(draws)
+
+
+def nested_draws(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> np.ndarray:
+    """(resamples,) the mean over groups drawn anew of the means of their values drawn anew."""
+    dice, k = np.random.default_rng(seed), len(groups)
+    means = np.stack([group[dice.integers(len(group), size=(resamples, len(group)))].mean(1) for group in groups], axis=1)
+    return (dice.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
 
 
 def two_sided(draws: np.ndarray) -> float:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,13 +80,21 @@ REVIEWS = "\n".join(
 )
 
 
-def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
+@contextmanager
+def opened(server, name: str, height: int = 900):
+    """A browser on the page of that name."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page = browser.new_page(viewport={"width": 1440, "height": height})
         page.set_default_timeout(PATIENCE)
-        page.goto(f"{server}/layers")  # a link is the first request: Streamlit must not take pages/ for an app of its own
-        page.get_by_role("heading", name="Layers", exact=True).wait_for()
+        page.goto(f"{server}/{name.lower()}")
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+        yield page
+        browser.close()
+
+
+def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
+    with opened(server, "Layers") as page:  # a link is the first request: Streamlit must not take pages/ for an app of its own
         page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()
         page.get_by_role("heading", name="What does pruning cost?").wait_for()
         page.get_by_role("button", name="Run the demo study").click()
@@ -103,19 +112,13 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
         wait_for_charts(page, 3)
         page.locator(".sentence ins").first.wait_for()
         assert page.locator(".sentence del").count() and problems(page) == 0
-        browser.close()
 
 
 @pytest.mark.parametrize("who", strangers.ALL)
 def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
     """With what lies about: a folder named, a file uploaded, what is asked answered; nothing converted."""
     stranger = strangers.ALL[who](tmp_path)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{server}/prune")
-        page.get_by_role("heading", name="Prune", exact=True).wait_for()
+    with opened(server, "Prune") as page:
         fill(page, "checkpoint", str(stranger.folder))
         pick(page, "task", "A file of your own")
         page.get_by_text("Upload a file, or give its path").wait_for()
@@ -137,17 +140,11 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
         assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), "labels are found on the page too"
         if who == "an NLI model with swapped labels":
             take_the_order(page, home)
-        browser.close()
 
 
 def test_a_group_drawn_on_the_map_is_set_against_the_rest_and_lives_in_the_address(server, home):
     sample_rows.fill(Store(home), 200)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 2000})
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{server}/drift")
-        page.get_by_role("heading", name="Drift", exact=True).wait_for()
+    with opened(server, "Drift", 2000) as page:
         wait_for_charts(page, 5)
         settle(page)
         box = page.locator(".st-key-chart-map .nsewdrag").first.bounding_box()
@@ -164,7 +161,6 @@ def test_a_group_drawn_on_the_map_is_set_against_the_rest_and_lives_in_the_addre
         page.get_by_role("button", name="let go").click()
         page.get_by_text("Only the chosen examples that were attacked").wait_for(state="detached")
         assert problems(page) == 0 and "examples=" not in page.url
-        browser.close()
 
 
 def take_the_order(page, home: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import formatting as f
 from .evidence import Evidence, Figure, figures
-from .policy import AT_LEAST, CRITERIA, Policy
+from .policy import CRITERIA, Policy, side
 
 SHIP, STOP, UNKNOWN = "ship", "do not ship", "not known"
 HOLDS, BROKEN = "holds", "broken"
@@ -45,6 +45,11 @@ class Verdict:
     def title(self) -> str:
         """What a reader calls it."""
         return CRITERIA[self.criterion].title + (f" · {self.of}" if self.of else "")
+
+    @property
+    def asked(self) -> str:
+        """The limit in words: at most 1 points."""
+        return f"{side(self.criterion)} {self.limit:g} {CRITERIA[self.criterion].unit}"
 
 
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
@@ -136,7 +141,6 @@ def as_record(verdicts: list[Verdict], found: Evidence, policy: Policy) -> dict[
 
 
 def _record(each: Verdict) -> dict[str, Any]:
-    at = "at least" if each.criterion in AT_LEAST else "at most"
     numbers = {name: None if not np.isfinite(value) else value for name, value in (("value", each.value), ("bound", each.bound))}
-    return {"criterion": each.criterion, "of": each.of, "limit": f"{at} {each.limit:g} {CRITERIA[each.criterion].unit}", **numbers,
-            "answer": each.answer, "n": each.n, "needs": each.needs, "told": each.told}  # fmt: skip
+    return {"criterion": each.criterion, "of": each.of, "limit": each.asked, **numbers, "answer": each.answer, "n": each.n,
+            "needs": each.needs, "told": each.told}  # fmt: skip

@@ -56,6 +56,13 @@ CRITERIA = {
     "size": Criterion("Size on disk", "Largest weights file", "MB", 100.0, scale=1e-6, measure="cost", asked=False),
 }  # fmt: skip
 AT_LEAST = ("agreement", "speedup")  # all others are at most
+
+
+def side(name: str) -> str:
+    """Which side of its limit a criterion may lie on, in words."""
+    return "at least" if name in AT_LEAST else "at most"
+
+
 SLICES = ("length", "label")  # always there; keyword:WORD and column:NAME are the reader's own
 CONFIDENCE = 95.0  # %, one-sided
 

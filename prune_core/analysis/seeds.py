@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..runs.job import Job
-from ..statistics import two_sided
+from ..statistics import nested_draws, two_sided
 from .compared import Model
 
 KEYS = {"accuracy": [], "attack": ["recipe"], "reconstruction": ["block", "part"], "drift": ["block", "pooling"], "cost": ["model"]}
@@ -117,11 +117,9 @@ def hierarchical(rows: pd.DataFrame) -> np.ndarray:
     """
     sides = [(own["label"], own["dense"], own["pruned"], tuple(own["text"])) for _, own in rows.groupby("job", sort=False)]
     gaps = [(now == right).to_numpy(float) - (was == right).to_numpy(float) for right, was, now, _ in sides]
-    dice, k = np.random.default_rng(0), len(gaps)
+    if len({texts for *_, texts in sides}) > 1:
+        return nested_draws(gaps, RESAMPLES)
+    dice, k, n = np.random.default_rng(0), len(gaps), len(gaps[0])
     by_seed = dice.multinomial(k, np.full(k, 1 / k), RESAMPLES) / k  # (resamples, seeds)
-    if len({texts for *_, texts in sides}) == 1:
-        table, n = np.stack(gaps), len(gaps[0])  # (seeds, examples)
-        by_example = dice.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-        return np.einsum("rs,se,re->r", by_seed, table, by_example, optimize=True)
-    means = np.stack([gap[dice.integers(len(gap), size=(RESAMPLES, len(gap)))].mean(1) for gap in gaps], axis=1)
-    return (by_seed * means).sum(1)
+    by_example = dice.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    return np.einsum("rs,se,re->r", by_seed, np.stack(gaps), by_example, optimize=True)

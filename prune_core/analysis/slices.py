@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data import columns, tables, tasks
-from ..data.delimited import Form
+from ..attacks.success_rates import thirds
+from ..data import columns, tasks
 from ..data.examples import Answers, Source
 from ..data.metrics import exact_match, normalised
 from ..errors import PruneError
@@ -53,7 +53,8 @@ def members(rows: pd.DataFrame, asked: Sequence[str], kind: str, names: Sequence
     for each in asked:
         sort, _, what = each.partition(":")
         if sort == "length":
-            found |= _thirds(np.array([len(text.split()) for text in texts]))
+            lengths = thirds(pd.Series([len(text.split()) for text in texts]), ("short", "middle", "long"), "{:.0f} words")
+            found |= {str(name): lengths == name for name in lengths.categories}
         elif sort == "label" and kind == "classification" and not rows["label"].isna().any():
             found |= {f"label {name}": (rows["label"] == index).to_numpy() for index, name in enumerate(names)}
         elif sort == "keyword":
@@ -65,18 +66,12 @@ def members(rows: pd.DataFrame, asked: Sequence[str], kind: str, names: Sequence
     return {name: inside for name, inside in found.items() if inside.any()}
 
 
-def _thirds(lengths: np.ndarray) -> dict[str, np.ndarray]:
-    low, high = np.quantile(lengths, [1 / 3, 2 / 3], method="inverted_cdf")
-    return {f"short, up to {low} words": lengths <= low, f"middle, up to {high} words": (lengths > low) & (lengths <= high),
-            f"long, over {high} words": lengths > high}  # fmt: skip
-
-
 def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
     """(examples,) a column's value of the row that each text stands in, as text; nothing where it stands in none."""
     of = Source(**{key: str(source.get(key, "")) for key in Source.__dataclass_fields__})
     if not tasks.is_file(of.task) or not Path(of.task).expanduser().exists():
         raise PruneError(f"column:{name} is read from the evaluation file, and {of.task!r} is none that is there; leave the slice out.")
-    rows = tables.read(of.task, Form(of.separator, of.encoding, of.header, of.quotes), of.split).rows
+    rows = tasks.table_of(of).rows
     if name not in rows:
         raise PruneError(f"{of.task}: there is no column {name!r} to slice by; it has {', '.join(rows.columns)}.")
     if rows[name].astype(str).nunique() > MOST:

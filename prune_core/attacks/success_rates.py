@@ -157,16 +157,16 @@ def slices(examples: pd.DataFrame, dense: int | None, labels: Sequence[str]) -> 
     sure = met.assign(sure=met["original_probabilities"].map(max))[["example", "text", "sure"]]
     examples = examples.merge(sure, on=["example", "text"], how="left")
     kinds = {
-        "Length in words": _thirds(examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"),
+        "Length in words": thirds(examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"),
         "Label": pd.Categorical.from_codes(examples["label"], categories=list(labels)),
-        "Confidence of dense": _thirds(100 * examples["sure"], ("low", "middle", "high"), "{:.1f}%"),
+        "Confidence of dense": thirds(100 * examples["sure"], ("low", "middle", "high"), "{:.1f}%"),
     }
     parts = [rates(examples.assign(kind=kind, slice=of).dropna(subset="slice"), ("kind", "slice", "job")) for kind, of in kinds.items()]
     order = [str(name) for of in kinds.values() for name in of.categories]
     return pd.concat(parts).sort_values("slice", key=lambda found: found.map(order.index), kind="stable", ignore_index=True)
 
 
-def _thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical:
+def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical:
     """Equal values stay together, so that thirds of few values differ in size; not-a-number is in none."""
     known = values.dropna()
     edges = np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf") if len(known) else [0.0, 0.0]

@@ -32,8 +32,9 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     """Write the report of these jobs."""
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
     models = seeds.merged(models_of(jobs), jobs)
-    single = {name: store.rows(name, [job.id for job in jobs]) for name in (*TABLES, "prediction")}
-    tables = {name: seeds.pooled(name, single[name], models, single["prediction"]) for name in TABLES}
+    single = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
+    predictions = store.rows("prediction", [job for model in models for job in model.runs])  # which only means over seeds need
+    tables = {name: seeds.pooled(name, rows, models, predictions) for name, rows in single.items()}
     tables["attack_example"] = seeds.together(single["attack_example"], models)
     if not available(tables):
         raise PruneError(f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it.")

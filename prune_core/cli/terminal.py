@@ -128,13 +128,12 @@ def transfers(store: Store, ids: Sequence[int]) -> str:
 def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
     """The decision, then a line a test: what was measured, how bad it may be, the limit, and the answer."""
     from ..analysis.deploy import sentence
-    from ..analysis.policy import AT_LEAST, CRITERIA
+    from ..analysis.policy import side
 
     rows = [("", "MEASURED", f"AT {policy.confidence:g}%", "LIMIT", "N", "ANSWER", "")]
     for each in judged:
-        at, unit = "at least" if each.criterion in AT_LEAST else "at most", CRITERIA[each.criterion].unit
         measured, bound = (f.MISSING if not math.isfinite(value) else f"{value:.2f}" for value in (each.value, each.bound))
-        rows.append((each.title, measured, f"{at} {bound}" if bound != f.MISSING else bound, f"{at} {each.limit:g} {unit}", str(each.n),
+        rows.append((each.title, measured, bound if bound == f.MISSING else f"{side(each.criterion)} {bound}", each.asked, str(each.n),
                      each.answer, each.told))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows]

@@ -58,11 +58,10 @@ class Cost(Measure):
         shrunk = heads + neurons > 0
         models = [pair.dense] if pair.is_dense else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
-        passes: list[list[list[float]]] = []
-        timed = [
-            self._timed(models, batch, length, passes, part_of(report, i / len(points), (i + 1) / len(points)))
+        timed, passes = zip(*(
+            self._timed(models, batch, length, part_of(report, i / len(points), (i + 1) / len(points)))
             for i, (batch, length) in enumerate(points)
-        ]
+        ), strict=True)  # fmt: skip
         dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
         pruned["model"], pruned["sparsity"] = "pruned", count(pair.pruned)["sparsity"]  # of the full shape
         if shrunk:
@@ -81,9 +80,9 @@ class Cost(Measure):
         return rows
 
     def _timed(
-        self, models: Sequence[nn.Module], batch: int, length: int, passes: list[list[list[float]]], report: Report
-    ) -> list[dict[str, Any]]:  # fmt: skip
-        """One row a model at one batch size and length, the seconds of its passes into `passes`; no times where no text is that long."""
+        self, models: Sequence[nn.Module], batch: int, length: int, report: Report
+    ) -> tuple[list[dict[str, Any]], list[list[float]]]:  # fmt: skip
+        """One row a model at one batch size and length, and the seconds of its passes; none where no text is that long."""
         work = [macs(model, length) for model in models]
         rows: list[dict[str, Any]] = [
             {"model": name, "batch": batch, "length": length, "passes": 0, "macs": own, "latency_p50": np.nan, "latency_p95": np.nan,
@@ -92,10 +91,9 @@ class Cost(Measure):
             for name, own in zip(("dense", "pruned"), work, strict=False)
         ]  # fmt: skip
         if length > longest(models[0]):
-            return [row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."} for row in rows]
+            return [row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."} for row in rows], []
         tokens = timing_batch(models[0], batch, length)
         times = turns(models, tokens, self.repeats, report)
-        passes.append(times)
         profiles = [profile(model, tokens) for model in models]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
@@ -103,7 +101,7 @@ class Cost(Measure):
             row |= {"peak_memory": peak_memory(model, profiled), "speedup_measured": rows[0]["latency_p50"] / p50}
             if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
                 row["limit"] = limit(profiles[0], profiled, (rows[0]["latency_p50"], p50), row["speedup_theoretical"])
-        return rows
+        return rows, times
 
 
 def _fixed(model: nn.Module) -> dict[str, Any]:

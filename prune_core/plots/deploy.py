@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..analysis.deploy import BROKEN, HOLDS, UNKNOWN, Verdict
-from ..analysis.policy import AT_LEAST, CRITERIA
+from ..analysis.policy import CRITERIA
 from .palette import AXIS, GRID, INK, MUTED
 from .style import template
 
@@ -25,7 +25,6 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
     for each, name in reversed([*zip(verdicts, names, strict=True)]):
         value, left, right = (np.clip(end, low, high) if not np.isnan(end) else np.nan for end in each.used)
         color, unit = COLORS[each.answer][dark], CRITERIA[each.criterion].unit
-        at = "at least" if each.criterion in AT_LEAST else "at most"
         known = np.isfinite(right)
         fig.add_scatter(
             x=[left if np.isfinite(left) else low, right] if known else [None], y=[name] * (2 if known else 1), mode="lines",
@@ -34,7 +33,7 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
         fig.add_scatter(
             x=[value if np.isfinite(value) else None], y=[name], mode="markers",
             marker={"color": color, "size": 11, "symbol": SYMBOLS[each.answer], "line": {"width": 2, "color": color}},
-            hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {at} {each.limit:g} {unit}<br>"
+            hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {each.asked}<br>"
             f"{each.answer}, n = {each.n}<extra></extra>",
         )  # fmt: skip
     fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.5})

@@ -61,12 +61,13 @@ class Store:
     def __init__(self, home: Path | None = None):
         self.home = Path(home).resolve() if home else default_home()
         self.home.mkdir(parents=True, exist_ok=True)
-        with self._open() as db:
+        with self.read() as db:
             db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the worker
             db.executescript(SCHEMA)
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection that waits for nobody who writes."""
         db = sqlite3.connect(self.home / "prunescope.sqlite", timeout=10, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:
@@ -77,7 +78,7 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction that nobody else writes in between."""
-        with self._open() as db:
+        with self.read() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -144,7 +145,7 @@ class Store:
 
     def job(self, id: int) -> Job:
         """One job by its number."""
-        with self._open() as db:
+        with self.read() as db:
             row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
@@ -153,25 +154,25 @@ class Store:
     def jobs(self, study: str | None = None) -> list[Job]:
         """All jobs, or those of a study, oldest first."""
         where, values = ("", ()) if study is None else ("WHERE study = ?", (study,))
-        with self._open() as db:
+        with self.read() as db:
             return [_job(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)]
 
     def studies(self) -> list[str]:
         """Names of the studies, the one with the newest job first."""
-        with self._open() as db:
+        with self.read() as db:
             return [row["study"] for row in db.execute("SELECT study FROM job GROUP BY study ORDER BY MAX(id) DESC")]
 
     def find(self, key: str, study: str | None = None) -> Job | None:
         """The newest job with that key that is queued, running or done."""
         where = "key = ? AND status IN ('queued', 'running', 'done')" + ("" if study is None else " AND study = ?")
         values = (key,) if study is None else (key, study)
-        with self._open() as db:
+        with self.read() as db:
             row = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values).fetchone()
         return _job(row) if row else None
 
     def tables(self, id: int) -> list[str]:
         """Names of the tables a job has so far, in the order they came."""
-        with self._open() as db:
+        with self.read() as db:
             return [row["name"] for row in db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))]
 
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
@@ -181,7 +182,7 @@ class Store:
         `sparsity`, except in tables with a realised `sparsity` of their own (prune, reconstruction, cost), which is kept.
         """
         marks = ", ".join("?" * len(jobs))
-        with self._open() as db:
+        with self.read() as db:
             query = "SELECT job.*, rows.content FROM rows JOIN job ON job.id = rows.job"
             found = db.execute(f"{query} WHERE rows.name = ? AND rows.job IN ({marks})", (table, *jobs)).fetchall()
         by_job = {row["id"]: row for row in found}
@@ -196,7 +197,7 @@ class Store:
 
     def records(self, id: int) -> dict[str, list[dict[str, Any]]]:
         """Every table of a job as plain rows, missing values as None."""
-        with self._open() as db:
+        with self.read() as db:
             found = db.execute("SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)).fetchall()
         return {row["name"]: rows_of_text(row["content"]) for row in found}
 
@@ -219,7 +220,7 @@ class Store:
 
     def pool(self) -> pd.DataFrame:
         """The texts kept, the newest first."""
-        with self._open() as db:
+        with self.read() as db:
             found = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
         return pd.DataFrame([dict(row) for row in found])
 

@@ -93,7 +93,7 @@ def tag(store: Store, name: str, tags: Iterable[str]) -> None:
 
 def _tags(store: Store) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    with store.write() as db:
+    with store.read() as db:
         for row in db.execute("SELECT study, tag FROM tag ORDER BY study, tag"):
             found[row["study"]] = (*found.get(row["study"], ()), row["tag"])
     return found
