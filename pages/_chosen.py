@@ -20,6 +20,13 @@ def panel(view: View, model: Model) -> None:
     """One example read closely, or a group against the rest."""
     if not view.examples:
         return
+    rows = view.rows("prediction")
+    if len(rows) and rows[rows["example"].isin(view.examples)].groupby("example")["text"].nunique().gt(1).any():
+        st.warning(
+            "The models on view were judged on different samples, in which these numbers are different texts: choose models of one seed.",
+            icon=":material/warning:",
+        )
+        return
     with st.container(border=True, key="chosen-examples"):
         if len(view.examples) == 1:
             _one(view, view.examples[0])
@@ -36,8 +43,8 @@ def _one(view: View, example: int) -> None:
         return
     first, names = own.iloc[0], view.label_names
     st.markdown(f"#### {_ui.escape(str(first['text']))}")
-    if first["pair"]:
-        st.markdown(_ui.escape(str(first["pair"])))
+    if isinstance(first["pair"], str):
+        st.markdown(_ui.escape(first["pair"]))
     st.caption(f"Example {example + 1}; right is {formatting.answer(first['label'], names)}.")
     table = []
     for model in view.models:

@@ -26,7 +26,8 @@ if not view.models:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def checked(home: str, job: int, stamp: float, policy: Policy) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of the job's stages, changes with its rows."""
+    """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of all stages of the study, changes with any
+    rows: the dense model's attacks are read too."""
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
     verdicts = deploy.check(found, policy)
@@ -110,10 +111,14 @@ if policy is None:
     st.stop()
 job = view.job(model)
 try:
-    verdicts, told, found_slices, found_flips = checked(str(view.store.home), job.id, sum(job.seconds.values()), policy)
+    verdicts, told, found_slices, found_flips = checked(
+        str(view.store.home), job.id, sum(sum(each.seconds.values()) for each in view.jobs), policy
+    )  # fmt: skip
 except PruneError as error:
     st.error(str(error))
     st.stop()
+if model.runs:
+    st.caption(f"Judged is the run of seed {job.experiment['seed']}, one of {len(model.runs)}: what ships is one model, not a mean.")
 with place:
     _ui.takeaway(f"{model.label}. {told}")
 with answer:

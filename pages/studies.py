@@ -11,6 +11,7 @@ import streamlit as st
 from pages import _frame, _ui
 from prune_core import PruneError, formatting
 from prune_core.runs import studies
+from prune_core.runs.store import Store
 from prune_core.runs.studies import Study
 
 view = _frame.view()
@@ -57,6 +58,13 @@ def attempt_and_say(sentence: str, action: Any, *arguments: Any) -> None:
         st.rerun()
 
 
+def rename(store: Store, study: Study, name: str) -> None:
+    """Under the new name it stays on view; where that cannot be, what is on view stays."""
+    studies.rename(store, study.name, name)
+    if view.study == study.name:
+        _ui.put("study", name.strip())
+
+
 def manage(study: Study) -> None:
     """What can be done with one."""
     st.markdown(f"#### {study.name}")
@@ -65,9 +73,7 @@ def manage(study: Study) -> None:
     with left:
         name = st.text_input("Name", study.name, key=f"rename-{study.name}")
         if st.button("Rename", key="study-rename", icon=":material/edit:", disabled=name.strip() == study.name):
-            if view.study == study.name:
-                _ui.put("study", name.strip())
-            attempt_and_say(f"{study.name} is now called {name.strip()}.", lambda store: studies.rename(store, study.name, name))
+            attempt_and_say(f"{study.name} is now called {name.strip()}.", rename, study, name)
     with middle:
         tags = st.multiselect("Tags", study.tags, study.tags, accept_new_options=True, key=f"tags-{study.name}", placeholder="add one")
         if st.button("Keep these tags", key="study-tag", icon=":material/sell:", disabled=set(tags) == set(study.tags)):

@@ -197,6 +197,16 @@ def test_what_was_not_measured_is_not_known_and_says_what_to_run():
     assert "measure cost again" in old[0].told
 
 
+def test_attacks_under_other_settings_are_not_compared():
+    found = on_an_attack(np.random.default_rng(0))
+    plans = [{**found.job.experiment, "measures": [{"name": "attack", "options": {"query_budget": budget, "examples": n}}]}
+             for budget, n in ((500, 40), (500, 80), (100, 40))]  # fmt: skip
+    with_plan = lambda plan: replace(found.job, experiment=plan)  # noqa: E731
+    alike, other = (replace(found, job=with_plan(plans[0]), dense=with_plan(plan)) for plan in plans[1:])
+    asked = Policy({"attack_success": 3})
+    assert deploy.check(alike, asked)[0].n == 200 and "other settings" in deploy.check(other, asked)[0].told
+
+
 @pytest.mark.parametrize(
     ("kind", "metric", "label", "dense", "pruned"),
     [
@@ -232,6 +242,12 @@ def test_slices_are_words_labels_and_columns_of_the_readers_file(tmp_path):
     assert judged.loc["with “not”", "pruned"] == 0 and judged.loc["with “not”", "p_holm"] < 0.001
     with pytest.raises(PruneError, match="no column 'sorce' to slice by; it has text, label, source"):
         slices.column_of({"task": str(file)}, text, "sorce")
+    with pytest.raises(PruneError, match="No evaluation text has the word 'nobody'"):
+        slices.members(rows, ["keyword:nobody"], "classification", ["no", "yes"], {"task": str(file)})
+    pd.concat([pd.read_csv(file), pd.DataFrame({"text": text[:1], "label": [0], "source": ["print"]})]).to_csv(file, index=False)
+    assert slices.column_of({"task": str(file)}, text, "source").isna().tolist() == [True] + [False] * 59, "one text, two sources"
+    with pytest.raises(PruneError, match="no evaluation text stands in it"):
+        slices.column_of({"task": str(file)}, ["another"], "source")
     assert list(slices.holm(np.array([0.01, 0.04, 0.03]))) == pytest.approx([0.03, 0.06, 0.06])  # by hand
 
 

@@ -601,6 +601,9 @@ def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
     at.text_input(key="rename-Other").set_value("Another").run()
     at.button(key="study-rename").click().run()
     assert not at.exception and store.studies() == ["Another", "Demo"]
+    at.text_input(key="rename-Another").set_value("Demo").run()
+    at.button(key="study-rename").click().run()
+    assert "already" in at.error[0].value and store.studies() == ["Another", "Demo"]
     at.text_input(key="study-search").set_value("another").run()
     at.button(key="study-delete").click().run()
     assert "2 runs" in " ".join(text.value for text in at.markdown) and store.studies() == ["Another", "Demo"], "nothing goes unasked"
@@ -619,6 +622,14 @@ def test_examples_chosen_on_one_page_are_on_view_on_the_others_until_they_are_le
     assert "30 examples against the rest, on AKR 70%" in text() and "**Accuracy**: " in text() and "Success of DeepWordBug" in text()
     at = opened("attack", examples="1,2,3,70")
     assert "Only the chosen examples that were attacked: 3 of 4." in text() and not at.error
+
+
+def test_example_numbers_of_different_samples_are_not_read_as_one_example(store):
+    ids = sample_rows.fill(store, 80)
+    rows = sample_rows.predictions("akr", 0.7, 80)
+    store.add_rows(ids[-1], {"prediction": rows.assign(text=rows["text"] + " Another.")}, "accuracy", 4.0, {})
+    at = opened("drift", examples="7")
+    assert "judged on different samples" in at.warning[0].value
 
 
 def test_a_group_is_set_against_the_rest_by_fishers_test():

@@ -176,6 +176,9 @@ def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
     if found.dense_attacks.empty:
         yield "", "the dense model of the same data and seed was not attacked; run it with the measure attack"
         return
+    if found.dense is not None and _attack_options(found.dense) != _attack_options(found.job):
+        yield "", "dense was attacked under other settings, so the figures do not compare; attack both alike"
+        return
     for recipe, rows in own.groupby("recipe", sort=False):
         both = joined(found.dense_attacks[found.dense_attacks["recipe"] == recipe], rows)
         both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
@@ -184,6 +187,12 @@ def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
             continue
         was, now = (both[column] == "success" for column in ("outcome_dense", "outcome"))
         yield str(recipe), _difference(int((~was & now).sum()), int((was & ~now).sum()), len(both))
+
+
+def _attack_options(job: Job) -> dict[str, object] | None:
+    """What the attacks on a job's model were allowed; which attacks, and how many sentences, are paired one by one."""
+    options = next((each["options"] for each in job.experiment.get("measures", ()) if each["name"] == "attack"), None)
+    return options and {name: value for name, value in options.items() if name not in ("recipes", "examples", "word_examples")}
 
 
 def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:

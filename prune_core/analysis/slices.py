@@ -60,6 +60,8 @@ def members(rows: pd.DataFrame, asked: Sequence[str], kind: str, names: Sequence
         elif sort == "keyword":
             pattern = re.compile(rf"(?<!\w){re.escape(what)}(?!\w)", re.IGNORECASE)
             found[f"with “{what}”"] = np.array([bool(pattern.search(text)) for text in texts])
+            if not found[f"with “{what}”"].any():
+                raise PruneError(f"No evaluation text has the word {what!r}, so nothing is known of that slice; leave keyword:{what} out.")
         elif sort == "column":
             values = column_of(source, list(rows["text"]), what)
             found |= {f"{what} {value}": (values == value).to_numpy() for value in sorted(values.dropna().unique())}
@@ -67,7 +69,7 @@ def members(rows: pd.DataFrame, asked: Sequence[str], kind: str, names: Sequence
 
 
 def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
-    """(examples,) a column's value of the row that each text stands in, as text; nothing where it stands in none."""
+    """(examples,) a column's value of the row that each text stands in, as text; nothing where that is not one."""
     of = Source(**{key: str(source.get(key, "")) for key in Source.__dataclass_fields__})
     if not tasks.is_file(of.task) or not Path(of.task).expanduser().exists():
         raise PruneError(f"column:{name} is read from the evaluation file, and {of.task!r} is none that is there; leave the slice out.")
@@ -78,8 +80,12 @@ def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.
         raise PruneError(f"{of.task}: column {name!r} has {rows[name].astype(str).nunique()} different values; "
                          f"slices need at most {MOST}.")  # fmt: skip
     text = columns.choose(rows, of, of.task, columns.looks(rows)).text
-    by_text = dict(zip(rows[text].map(str), rows[name].map(str), strict=True))
-    return pd.Series([by_text.get(each) for each in texts], dtype=object)
+    values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
+    known = values.loc[values["nunique"] == 1, "first"]  # a text that stands in several rows may have several values
+    found = pd.Series(texts).map(known)
+    if found.isna().all():
+        raise PruneError(f"{of.task}: no evaluation text stands in it with one value of {name!r}; leave column:{name} out.")
+    return found
 
 
 def judged(inside: Mapping[str, np.ndarray], was: np.ndarray, now: np.ndarray, alpha: float) -> pd.DataFrame:
