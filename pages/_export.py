@@ -15,7 +15,7 @@ PATIENCE = 900.0  # seconds; a large model's ONNX takes minutes
 
 def offer(view: View) -> None:
     """Choose a model and a form, write it, and read how far its logits are from the checkpoint's."""
-    models = [model for model in view.pruned if (view.store.folder(model.job) / "checkpoint").is_dir()]
+    models = [model for model in view.pruned if "prune" in view.job(model).done]
     if not models:
         return
     st.markdown("#### Take a model with you")
@@ -28,6 +28,8 @@ def offer(view: View) -> None:
     name = re.sub(r"[^\w.]+", "-", f"{view.study} {model.label}{' cut' if cut else ''}").strip("-").lower()
     help = "A new folder on the machine that serves this page."
     folder = st.text_input("Folder", str(view.store.home / "exports" / name), key=f"export-folder-{name}", help=help).strip()
+    if not view.store.has_weights(model.job):
+        st.caption(f"The weights of {model.label} are not kept; they are made again from the seed first, bit for bit.")
     asked = st.session_state.get("export")
     if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=bool(asked and not asked.is_over)):
         wanted = [word for word, on in (("--shrink", cut), ("--onnx", onnx)) if on]

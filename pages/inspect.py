@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _inspect_attack, _inspect_words, _ui
+from pages import _frame, _inspect_attack, _inspect_words, _ui, _weights
 from prune_core import formatting, plots
 from prune_core.analysis.compared import Model
 from prune_core.plots import palette
@@ -190,9 +190,7 @@ text, pair, original = form()
 if not text or pair == "":
     st.info("Type a sentence first." if pair is None else "Both fields need a text.")
     st.stop()
-models = [
-    model for model in view.models if not view.job(model).experiment.get("method") or (view.store.folder(model.job) / "checkpoint").is_dir()
-]
+models = _weights.kept(view, view.models)
 checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
 texts: list[str] = [text]
 pairs: list[Any] | None = None if pair is None else [pair]

@@ -84,6 +84,10 @@ def expert() -> dict[str, Any]:
                 "Batch size", 1, 4096, 32, key="batch_size", help="Halved by itself when memory runs out.", **KEEP
             ),
             "max_length": places[2].number_input("Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP),
+            "keep": places[0].selectbox(
+                "Keep pruned weights", list(experiment.KEEP), key="keep", format_func=lambda name: str(experiment.KEEP[name]),
+                help="Whatever you choose, they can be made again from the seed when you want them.", **KEEP,
+            ),
             "tf32": st.checkbox(
                 "TF32 on CUDA", key="tf32", help="Matrix products round to 10 bits: faster, and figures move a little.", **KEEP
             ),
@@ -98,20 +102,23 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
-def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float]:
-    """The runs with their stages and times; how many are still to be computed, and the seconds that takes."""
-    rows, new, total = [], 0, 0.0
+def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float, float]:
+    """The runs with their stages, times and space; how many are still to be computed, and the seconds and bytes that takes."""
+    rows, new, total, space = [], 0, 0.0, 0.0
     for each in plan:
         seconds = sum(experiment.estimates(each).values())
         old = None if again else view.store.find(each.key())
         if old and old.study != each.study and old.status != Status.DONE:
             old = None  # only what is finished can be taken over from another study
-        new, total = (new, total) if old else (new + 1, total + seconds)
+        bytes = experiment.disk(each)
+        if not old:
+            new, total, space = new + 1, total + seconds, space + bytes
         rows.append(
             {
                 "run": each.label,
                 "stages": " → ".join(experiment.stages(each)),
                 "estimate": formatting.about(seconds),
+                "weights on disk": formatting.megabytes(bytes) if bytes else "none",
                 "status": f"{old.status} as job {old.id}" if old else "new",
             }
         )
@@ -122,7 +129,7 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
         key="plan",
         column_config={"stages": st.column_config.TextColumn(width="large")},
     )
-    return new, total
+    return new, total, space
 
 
 def submit(plan: list[experiment.Experiment], again: bool) -> None:
@@ -174,9 +181,10 @@ try:
     if not source["task"]:
         raise PruneError("Step 1 has no data to read yet: give a file there, or choose other data.")
     plan = sweep.experiments()
-    new, total = plan_table(plan, again)
+    new, total, space = plan_table(plan, again)
+    kept = "" if formatting.missing(space) else f", and up to {formatting.megabytes(space)} on disk"
     st.caption(
-        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size."
+        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size{kept}."
         if new
         else "Every run of this plan is there already; nothing would be computed again."
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -146,6 +146,7 @@ def run(experiment: Experiment, folder: str | Path | None = None, report: Report
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(folder) if folder else Path(scratch)
         place.mkdir(parents=True, exist_ok=True)
+        experiment = replace(experiment, keep="full" if folder else "none")
         return {name: rows for stage in stages_of(experiment, place, report) for name, rows in stage.rows.items()}
 
 

@@ -23,7 +23,7 @@ from prune_core import PruneError
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import METHODS
-from prune_core.models import loading
+from prune_core.models import difference, loading
 from prune_core.plugins import Method, option
 from prune_core.runs.experiment import Experiment
 
@@ -64,6 +64,8 @@ def load(checkpoint, labels=None):
     net = Net()
     if (Path(checkpoint) / "net.pt").is_file():
         net.load_state_dict(torch.load(Path(checkpoint) / "net.pt", weights_only=True))
+    if difference.about(checkpoint):
+        difference.apply(net, Path(checkpoint))
     return net.eval(), Tokenizer()
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -271,6 +272,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     assert run("export", 1, tmp_path / "scattered", "--shrink") == 2
     assert "no dead heads or neurons to cut" in capsys.readouterr().err and not (tmp_path / "scattered").exists()
     model = pruned()
+    shutil.rmtree(Store().folder(1) / "checkpoint")
     loading.save(model, tiny.tokenizer(), Store().folder(1) / "checkpoint")  # as a structured method leaves it
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     said = capsys.readouterr().out

@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
     with pytest.raises(PruneError, match="without the second text"):
         transfer.run(store, [other], quiet)
     pruned = store.submit({"method": {"name": "akr"}}, "AKR 50%", "akr", "Study", "cpu")
-    with pytest.raises(PruneError, match="has no pruned checkpoint"):
+    with pytest.raises(PruneError, match="has no pruned weights"):
         store.checkpoint(store.job(pruned))
 
 

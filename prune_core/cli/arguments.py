@@ -99,6 +99,8 @@ def _add_run(added: Any) -> None:
     parser.add_argument("--tf32", action="store_true", help="let CUDA's matrix products round to TF32: faster, and figures move a little")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="sentences per batch (32)")
     parser.add_argument("--max-length", type=int, default=128, metavar="TOKENS", help="longer texts are cut (128)")
+    keep = "pruned weights: as a difference from the dense ones, full, or none; export makes them again from the seed (difference)"
+    parser.add_argument("--keep", default="difference", help=keep)
     parser.add_argument("--study", default=run_commands.STUDY, help=f"the study it is kept in ({run_commands.STUDY})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint here")
@@ -132,6 +134,8 @@ def _add_jobs(added: Any) -> None:
     export.add_argument("folder", type=Path, metavar="FOLDER")
     export.add_argument("--shrink", action="store_true", help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)")
     export.add_argument("--onnx", action="store_true", help="write model.onnx too, for any batch size and length")
+    again = _command(added, "remake", job_commands.remake, "make pruned weights again that were not kept, from the seed")
+    again.add_argument("ids", type=int, nargs="+", metavar="ID")
     check = _command(added, "check", job_commands.check, "may a job's model ship? exit 0: yes, 1: no, 3: not known at this n")
     check.add_argument("id", type=int, metavar="ID")
     check.add_argument("--policy", type=Path, metavar="FILE", help="limits as YAML; the Deploy page writes one (the usual limits)")

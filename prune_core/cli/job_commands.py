@@ -56,10 +56,25 @@ def resume(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Copy a job's pruned checkpoint, cut or as ONNX where wanted."""
     from ..runs.export import export_checkpoint
+    from .card import write_card
 
-    store = Store()
-    said = export_checkpoint(store, store.job(options.id), options.folder, options.shrink, options.onnx)
+    store, progress = Store(), PrintedProgress()
+    job = store.job(options.id)
+    said = export_checkpoint(store, job, options.folder, options.shrink, options.onnx, progress)
+    progress.end()
+    write_card(store, job, options.folder, options.shrink)
     print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
+
+
+def remake(options: argparse.Namespace) -> None:
+    """Make pruned weights again that were not kept."""
+    from ..runs.remake import remake
+
+    store, progress = Store(), PrintedProgress()
+    for id in options.ids:
+        said = remake(store, store.job(id), progress)
+        progress.end()
+        print(said)
 
 
 def check(options: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ def tasks(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """One experiment, in this process, kept in the store like any other."""
     from ..runs.export import export_checkpoint
+    from .card import write_card
     from .terminal import summary, write_json
 
     store = Store()
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
         write_json(store, job, options.json)
     if options.out:
         export_checkpoint(store, job, options.out)
+        write_card(store, job, options.out, is_cut=False)
 
 
 def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
@@ -107,6 +109,7 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
         study=options.study,
         tf32=options.tf32,
         min_words=least_words(options.min_words),
+        keep=options.keep,
     )
 
 

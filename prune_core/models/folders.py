@@ -73,6 +73,15 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _below(each, depth - 1)
 
 
+def encoder_bytes(folder: Path) -> tuple[float, float]:
+    """(of the encoder's Linears, of the whole model) in fp32, about, by config.json; zeros where there is none to read."""
+    config = _config(folder)
+    get = lambda *names: next((config[name] for name in names if config.get(name)), 0)  # noqa: E731
+    wide, deep, inside = get("hidden_size", "dim"), get("num_hidden_layers", "n_layers"), get("intermediate_size", "hidden_dim")
+    encoder = 4.0 * deep * wide * (4 * wide + 2 * inside)
+    return encoder, encoder + 4.0 * wide * get("vocab_size")
+
+
 def known() -> list[str]:
     """Checkpoints to offer: fine-tuned encoders under the folders of PRUNESCOPE_MODELS, and ids of those in the Hub's cache."""
     from .families import FAMILIES

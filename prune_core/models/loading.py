@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from ..errors import PruneError, require
 from ..paths import ASSETS
-from . import adapters, folders, shrink, weights
+from . import adapters, difference, folders, shrink, weights
 from .devices import free_memory
 from .families import FAMILIES
 from .replay import kind_of_head
@@ -55,12 +55,16 @@ ROOM = 0.9  # of the free memory may be taken by weights
 def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None) -> tuple[Any, Any]:
     """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
 
-    No weight is ever random without a word: what is missing is refused by name. What there is to say is in model.notes.
-    For a fine-tune: `new_head` names the kind of head, made new where the checkpoint has none, `labels` its classes, and
-    every dropout gets that rate.
+    A folder with a difference gives its pruned model. No weight is ever random without a word: what is missing is refused by
+    name. What there is to say is in model.notes. For a fine-tune: `new_head` names the kind of head, made new where the
+    checkpoint has none, `labels` its classes, and every dropout gets that rate.
     """
     import transformers
 
+    if told := difference.about(checkpoint):
+        model, tokenizer = load(told["dense"])
+        difference.apply(model, Path(checkpoint))
+        return model, tokenizer
     source, note = place_of(checkpoint)
     config, tokenizer = described(checkpoint, new_head, source)
     if labels:

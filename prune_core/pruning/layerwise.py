@@ -311,7 +311,7 @@ def _solve_one(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs
         method = replace(method, bias=False)
     bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
     solved = method.fit(linear.weight.float(), bias.float(), replace(stats, outputs=outputs))
-    linear.weight.copy_(solved.weight)
+    linear.weight.copy_(solved.weight).add_(0.0)  # which makes a cut -0 a 0, as it is stored
     if linear.bias is not None:
         linear.bias.copy_(solved.bias)
     return {"damping": solved.damping, "kept": torch.count_nonzero(linear.weight)}

@@ -19,13 +19,14 @@ from ..measures import MEASURES
 from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
-from ..models import loading
+from ..models import folders, loading
 from ..plugins import Method, Options, build
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
 DATA_RULES = 2  # how tables become examples; the demo's are what they always were
 SOURCE_BEFORE = ("task", "text", "text_pair", "label", "calibration", "metric")
+KEEP = {"difference": "as differences from the dense weights", "full": "as whole checkpoints", "none": "not at all"}
 PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
 
 
@@ -46,6 +47,7 @@ class Experiment:
     study: str = ""
     min_words: int | None = None  # least tokens of a calibration text; None: nine where enough of them have as many
     tf32: bool = False  # on CUDA, matrix products read 10 bits of each fraction in place of 23: faster, and figures move
+    keep: str = "difference"  # how pruned weights are kept, a key of KEEP; whatever it is, they can be made again from the seed
 
     def __post_init__(self) -> None:
         # a worker has another working directory than the person who asked
@@ -58,6 +60,8 @@ class Experiment:
         for name, low in (("calibration", 1), ("evaluation", 0), ("batch_size", 1), ("max_length", 4), ("seed", 0)):
             if getattr(self, name) < low:
                 raise PruneError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least {low}.")
+        if self.keep not in KEEP:
+            raise PruneError(f"keep is {self.keep!r}; choose {', '.join(KEEP)}.")
         names = [measure.name for measure in self.measures]
         if twice := {name for name in names if names.count(name) > 1}:
             raise PruneError(f"The measure {min(twice)} is there twice; give it once, with one set of options.")
@@ -106,6 +110,7 @@ class Experiment:
         for name, usual in SINCE:  # what came later is left out where it is as usual, so that keys from before stay
             if decides[name] == usual:
                 del decides[name]
+        del decides["keep"]
         if self.source.task != "demo":
             decides["data"] = DATA_RULES
         if any(measure.name == "attack" for measure in self.measures):
@@ -156,3 +161,15 @@ def estimates(experiment: Experiment) -> dict[str, float]:
     """Rough seconds of every stage, for progress bars."""
     seconds = {PRUNE: getattr(experiment.method, "estimate", PRUNE_SECONDS)} if experiment.method else {}
     return seconds | {measure.name: float(getattr(measure, "estimate", 5.0)) for measure in ordered(experiment.measures)}
+
+
+def disk(experiment: Experiment) -> float:
+    """Bytes that a run's pruned weights take at most, about; 0 for a dense one, NaN where the checkpoint is not on this machine."""
+    if experiment.method is None or experiment.keep == "none":
+        return 0.0
+    place = Path(loading.DEMO) if experiment.checkpoint == "demo" else Path(experiment.checkpoint)
+    encoder, whole = folders.encoder_bytes(place)
+    if not whole:
+        return float("nan")
+    left = 1 - float(getattr(experiment.method, "sparsity", 0.5)) + 1 / 32  # the values, and a bit for each weight
+    return whole if experiment.keep == "full" else encoder * min(1.0, left)

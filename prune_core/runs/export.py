@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from ..errors import PruneError
+from ..plugins import Report, quiet
 from .job import Job
 from .store import Store
 
 
-def export_checkpoint(store: Store, job: Job, folder: Path, shrunk: bool = False, onnx: bool = False) -> list[str]:
+def export_checkpoint(store: Store, job: Job, folder: Path, shrunk: bool = False, onnx: bool = False, report: Report = quiet) -> list[str]:
     """The pruned checkpoint with a note of how it was made: an ordinary Hugging Face folder, or cut; with ONNX if wanted.
 
-    What is cut or converted is compared with the checkpoint; the sentences say how much they differ.
+    Weights that were not kept are made again first. What is cut or converted is compared with the checkpoint; the sentences say
+    how much they differ.
     """
     source = store.folder(job.id) / "checkpoint"
     if job.experiment["method"] is None:
         raise PruneError(f"Job {job.id} is a dense baseline; it has no pruned checkpoint. Its weights are {job.experiment['checkpoint']}.")
-    if "prune" not in job.done or not source.is_dir():
-        raise PruneError(f"Job {job.id} has no pruned checkpoint (it is {job.status}); resume it first.")
+    if "prune" not in job.done:
+        raise PruneError(f"Job {job.id} has not been pruned yet (it is {job.status}); resume it first.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PruneError(f"{folder} exists and is not empty; name a new folder.")
-    said = []
-    if shrunk or onnx:
-        from ..models import export
+    from ..models import export, loading
+    from .remake import remake
+
+    said = [] if source.is_dir() else [remake(store, job, report)]
     if shrunk:
         said.append(export.write_shrunk(source, folder))
     else:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        loading.save(*loading.load(str(source)), folder)
     if onnx:
         said.append(export.write_onnx(folder))
     card = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts}

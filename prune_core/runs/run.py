@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
 from ..measures.base import Pair
-from ..models import devices, loading, replay
+from ..models import devices, difference, loading, replay
 from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
@@ -53,6 +54,8 @@ def run(experiment: Experiment, folder: Path, report: Report, done: Collection[s
         end = start + seconds[name] / whole
         yield bench.stage(name, part_of(report, start, end))
         start = end
+    if experiment.method and experiment.keep == "none":
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # until here a resumed run had needed it
 
 
 def preload() -> None:
@@ -79,7 +82,7 @@ class _Bench:
         self.experiment, self.folder, self.rows = experiment, folder, known
         self.device = devices.pick_device(experiment.device)
         self.batch_size = experiment.batch_size
-        self.peak_memory = 0
+        self.peak_memory, self.weights = 0, ""
         stamp = json.dumps(_stamp(experiment.checkpoint, checkpoint=True))
         try:
             self.dense, self.tokenizer = _dense(experiment.checkpoint, stamp, str(self.device))
@@ -132,7 +135,13 @@ class _Bench:
         found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
         rows = self._at_task_length(method).prune(model, [batch for batch, _ in found], report)
         self.pruned = model.eval()
-        loading.save(model, self.tokenizer, self.folder / "checkpoint")
+        folder = self.folder / "checkpoint"
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.experiment.keep == "full":
+            loading.save(model, self.tokenizer, folder)
+        else:
+            difference.save(model, self.dense, self.experiment.checkpoint, folder)
+        self.weights = difference.digest(model)
         return rows
 
     def _at_task_length(self, method: Method) -> Method:
@@ -174,6 +183,8 @@ class _Bench:
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),
         }
+        if self.weights:
+            facts["weights"] = self.weights  # a hash, by which weights made again are known to be the same
         if self.device.type == "cuda":
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(self.device))
             facts |= {"peak_memory": self.peak_memory, "tf32": self.experiment.tf32}  # bytes

@@ -207,13 +207,20 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def has_weights(self, id: int) -> bool:
+        """Whether a pruned job's weights are kept."""
+        return (self.home / "jobs" / str(id) / "checkpoint").is_dir()
+
     def checkpoint(self, job: Job) -> str:
         """Where the job's model is: its own folder's for a pruned one, what it was given for a dense one."""
         if not job.experiment.get("method"):
             return job.experiment["checkpoint"]
         path = self.folder(job.id) / "checkpoint"
-        if not path.is_dir():
-            raise PruneError(f"Job {job.id} ({job.label}) has no pruned checkpoint; resume it, or run it again.")
+        if not self.has_weights(job.id):
+            raise PruneError(
+                f"Job {job.id} ({job.label}) has no pruned weights here: they were not kept, or freed; "
+                f"python -m prune_core remake {job.id} makes them again."
+            )
         return str(path)
 
     # -- the pool: adversarial texts that a person keeps, whatever becomes of their study ---------------------------

@@ -67,6 +67,7 @@ class Sweep:
     batch_size: int = 32
     max_length: int = 128
     tf32: bool = False
+    keep: str = "difference"
 
     def experiments(self) -> list[Experiment]:
         """The grid; seeds outermost, so that the dense model is measured once for each."""
@@ -75,7 +76,7 @@ class Sweep:
         return [
             Experiment(
                 self.checkpoint, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
-                self.device, self.batch_size, self.max_length, self.study, self.min_words, self.tf32,
+                self.device, self.batch_size, self.max_length, self.study, self.min_words, self.tf32, self.keep,
             )
             for seed in _list(self.seeds, "seeds")
             for method in [*([None] if self.dense else []), *self._methods()]

@@ -27,7 +27,7 @@ from ..data.tasks import KNOWN, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
 from ..data.tokens import encode, padded, targets
 from ..errors import PruneError
-from ..models import devices, loading
+from ..models import devices, loading, model_card
 from ..models.predict import predict
 from ..plugins import Batch, Options, Report, option
 from . import freelb
@@ -150,31 +150,18 @@ def _looks_since_best(history: list[dict[str, Any]], metric: str) -> int:
     return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
-# what the Hub calls our figures where it calls them otherwise
-HUB_NAMES = {"answer_f1": "f1", "matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}
-
-
 def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
-    """finetune.json, and README.md as the Hub reads it: what it was made from, on what, and how good it is."""
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
-
+    """finetune.json, and README.md: what it was made from, on what, and how good it is."""
     (folder / "finetune.json").write_text(json.dumps(card, indent=2) + "\n")
     recipe, data = card["recipe"], Path(card["train"]["task"]).name
-    task = {"span": "question-answering", "token": "token-classification"}.get(kind, "text-classification")
     figures = {name: card[name] for name in METRICS if name in card}
-    results = [
-        EvalResult(task_type=task, dataset_type=data, dataset_name=data, metric_type=HUB_NAMES.get(name, name), metric_value=value)
-        for name, value in figures.items()
-    ]
-    about = ModelCardData(model_name=folder.name, base_model=recipe["checkpoint"], tags=["prunescope"], eval_results=results)
-    table = "\n".join(f"| {METRICS[name].title} | {value:.4f} |" for name, value in figures.items())
     options = " ".join(f"--set {name}={value}" for name, value in recipe.items())
     text = (
-        f"# {folder.name}\n\nFine-tuned from {recipe['checkpoint']} by PruneScope on {card['examples']} examples of {data}; "
-        f"measured on {card['validation_examples']} validation examples:\n\n| figure | value |\n|---|---|\n{table}\n\n"
+        f"Fine-tuned from {recipe['checkpoint']} by PruneScope on {card['examples']} examples of {data}; "
+        f"measured on {card['validation_examples']} validation examples:\n\n{model_card.table(figures)}\n\n"
         f"`python -m prune_core finetune --task {data} {options}`\n"
     )
-    ModelCard(f"---\n{about.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
+    model_card.write(folder, recipe["checkpoint"], kind, data, figures, text)
 
 
 def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dict[str, float]:

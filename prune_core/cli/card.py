@@ -1,0 +1,46 @@
+"""The model card of an export: what was pruned from what, how to load it, and every figure with its interval and n."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from ..analysis.compared import models_of
+from ..analysis.quantities import available, summary
+from ..models import model_card
+from ..runs.job import Job
+from ..runs.store import Store
+
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
+
+
+def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
+    """README.md of an exported folder, in the form that the Hub reads."""
+    tables = {name: store.rows(name, [job.id]) for name in TABLES}
+    judged, source = tables["accuracy"], Path(job.experiment["source"]["task"]).name
+    metric = str(judged["metric"].iloc[0]) if len(judged) else ""
+    base = job.experiment["checkpoint"]
+    loads = f'prune_core.load("{folder.name}")' if is_cut else f'AutoModelFor….from_pretrained("{folder.name}")'
+    facts, options = job.facts, job.experiment["method"]["options"]
+    told = ", ".join(f"{name} {value}" for name, value in options.items() if value not in ("", None))
+    text = [
+        f"**{Path(base).name or base}** pruned by PruneScope, without retraining: {job.label} ({told}), seed {job.experiment['seed']}, "
+        f"calibrated on {facts.get('calibration_n', 'some')} texts. {'Its dead heads and neurons are cut out. ' if is_cut else ''}"
+        f"Loads by `{loads}`.",
+        f"Measured on {facts.get('evaluation_n', 'some')} texts of {source}, on {facts.get('device_title', job.device)}; intervals are 95%."
+        " They say nothing of other data: measure on your own before it ships.",
+        _figures(job, tables),
+    ]
+    figures = {metric: float(judged["score"].iloc[0])} if metric in model_card.METRICS else {}
+    model_card.write(folder, base, facts.get("kind", "classification"), source, figures, "\n\n".join(text) + "\n")
+
+
+def _figures(job: Job, tables: dict) -> str:
+    quantities = list(available(tables).values())
+    row = summary(tables, models_of([job]), quantities).to_dict("records")[0] if quantities else {}
+    lines = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
+    for q in quantities:
+        value, low, high, n = (row[q.key + end] for end in ("", "_low", "_high", "_n"))
+        between = "" if math.isnan(low) else f"{q.show(low)} to {q.show(high)}"
+        lines.append(f"| {q.title} | {q.show(value)} | {between} | {'' if math.isnan(n) else f'{n:,.0f}'} | {q.gloss} |")
+    return "\n".join(lines) if quantities else f"Nothing was measured; see `python -m prune_core show {job.id}`."

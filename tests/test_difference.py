@@ -1,0 +1,109 @@
+"""Pruned weights kept as differences: bit for bit the same, small, refused where the dense ones changed, made again from the seed."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import strangers
+import tiny
+import torch
+from safetensors.torch import load_file
+from test_methods import calibration
+
+from prune_core import PruneError
+from prune_core.cli.arguments import main
+from prune_core.methods import METHODS
+from prune_core.models import difference, loading
+from prune_core.plugins import build, quiet
+from prune_core.runs import studies
+from prune_core.runs.store import Store
+
+
+def bits(model: torch.nn.Module) -> dict[str, bytes]:
+    return {name: tensor.detach().numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dense")
+    loading.save(tiny.model(), tiny.tokenizer(), folder)
+    return folder
+
+
+def through(model: torch.nn.Module, dense: Path, folder: Path) -> torch.nn.Module:
+    difference.save(model, loading.load(str(dense))[0], str(dense), folder)
+    return loading.load(str(folder))[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_comes_back_bit_for_bit_and_takes_less(name, dense, tmp_path) -> None:
+    model = loading.load(str(dense))[0]
+    build(METHODS, name, {"sparsity": 0.7}).prune(model, calibration(), quiet)
+    assert bits(through(model, dense, tmp_path)) == bits(model)
+    encoder = sum(tensor.nbytes for key, tensor in model.state_dict().items() if ".layer." in key)
+    taken = sum(tensor.nbytes for tensor in load_file(tmp_path / difference.FILE).values())
+    assert taken < 0.45 * encoder  # 0.3 for values, 0.03 for masks, and biases and the head that were fitted
+
+
+def test_signed_zeros_nans_and_dense_changes_come_back_too(dense, tmp_path) -> None:
+    model = loading.load(str(dense))[0]
+    with torch.no_grad():
+        first, second, third = [weight for name, weight in model.named_parameters() if "query.weight" in name or "key.weight" in name][:3]
+        first[0, :3] = torch.tensor([-0.0, float("nan"), float("inf")])
+        second[1] = 0.0
+        third.add_(1)
+    assert bits(through(model, dense, tmp_path)) == bits(model)
+
+
+def test_changed_dense_weights_and_broken_files_are_sentences(dense, tmp_path) -> None:
+    model = loading.load(str(dense))[0]
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    difference.save(model, other, str(dense), tmp_path)
+    with pytest.raises(PruneError, match="whose weights have changed since"):
+        loading.load(str(tmp_path))
+    (tmp_path / difference.FILE).write_bytes(b"cut short")
+    with pytest.raises(PruneError, match="broken or cut short"):
+        loading.load(str(tmp_path))
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("keep", ["difference", "full", "none"])
+def test_weights_that_were_let_go_are_made_again_bit_for_bit(keep, dense, tmp_path, capsys) -> None:
+    asked = ("--checkpoint", dense, "--method", "akr", "--sparsity", 0.5, "--calibration-size", 8, "--evaluation-size", 20)
+    assert run("run", *asked, "--measure", "accuracy", "--keep", keep) == 0
+    store, folder = Store(), Store().folder(1) / "checkpoint"
+    assert store.has_weights(1) == (keep != "none") and (folder / "model.safetensors").is_file() == (keep == "full")
+    first = bits(loading.load(str(folder))[0]) if keep != "none" else None
+    studies.drop_checkpoints(store, "Command line")
+    assert not store.has_weights(1)
+    assert run("export", 1, tmp_path / "out") == 0 and "bit for bit as they were" in capsys.readouterr().out
+    assert store.has_weights(1)
+    assert run("remake", 1) == 0 and "bit for bit" in capsys.readouterr().out
+    assert first is None or bits(loading.load(str(tmp_path / "out"))[0]) == first
+    store.update(1, facts=store.job(1).facts | {"weights": "of another machine"})
+    assert run("remake", 1) == 0 and "differ from the first ones" in capsys.readouterr().out
+
+
+def test_what_cannot_be_made_again_is_a_sentence(dense, capsys) -> None:
+    assert run("run", "--checkpoint", dense, "--measure", "accuracy", "--evaluation-size", 20) == 0
+    assert run("remake", 1) == 2 and "dense baseline" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("who", ["a German intent classifier", "a French tagger"])
+def test_an_export_has_a_card_that_the_hub_reads(who, tmp_path, capsys) -> None:
+    from huggingface_hub import ModelCard
+
+    stranger = strangers.ALL[who](tmp_path)
+    asked = ("--checkpoint", stranger.folder, "--task", stranger.file, *stranger.told, "--calibration-size", 8)
+    assert run("run", *asked, "--method", "wanda", "--measure", "accuracy", "--measure", "reconstruction") == 0, capsys.readouterr().err
+    assert run("export", 1, tmp_path / "out") == 0
+    card, row = ModelCard.load(tmp_path / "out" / "README.md"), Store().records(1)["accuracy"][0]
+    assert card.data.tags == ["prunescope"] and card.data.base_model is None  # a folder here is no name there
+    assert card.data.eval_results[0].metric_value == row["score"] and "Wanda 50%" in card.text and "| 95" not in card.text
+    assert json.loads((tmp_path / "out" / "prunescope.json").read_text())["experiment"]["method"]["name"] == "wanda"
