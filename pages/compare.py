@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages import _answers, _export, _frame, _label_order, _papers, _ui
+from pages import _answers, _export, _frame, _label_order, _papers, _trade, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared import models_of
-from prune_core.analysis.quantities import Quantity, available, summary
+from prune_core.analysis.quantities import available, summary
 
 view = _frame.view()
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
@@ -24,32 +24,6 @@ if not quantities:
         view.waiting,
     )
 rows = summary(tables, view.models, list(quantities.values()), {name: view.single(name) for name in tables})
-
-
-def trade() -> None:
-    """The scatter of two chosen quantities."""
-    keys = list(quantities)
-    title = lambda key: quantities[key].title  # noqa: E731
-    attacked = next((key for key in keys if key.startswith("under_attack")), "error" if "error" in keys else keys[-1])
-    left, right = st.columns(2)
-    with left:
-        x = quantities[
-            _ui.chosen(st.selectbox, "x", keys, "accuracy" if "accuracy" in keys else keys[0], label="Across", format_func=title)
-        ]
-    with right:
-        y = quantities[_ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)]
-    _ui.chart(
-        f"Which models give the best trade between {_small(x)} and {_small(y)}?",
-        "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front).",
-        plots.scatter(rows, view.models, x, y, view.dark),
-        "trade",
-    )
-
-
-def _small(quantity: Quantity) -> str:
-    """A title inside a sentence: only the first letter of an ordinary word becomes small."""
-    first = quantity.title.split()[0]
-    return quantity.title if first.isupper() else quantity.title[0].lower() + quantity.title[1:]
 
 
 def against_sparsity() -> None:
@@ -116,8 +90,8 @@ def parts() -> None:
     for (method, family), own in ablation.contributions(judged, options).groupby(["method", "family"], sort=False):
         _ui.chart(
             f"What does each part of {family} contribute?",
-            f"One bar a changed option and sparsity: the difference in {_small(quantities['accuracy'])} from the full form on the same "
-            f"calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. {own['n'].max():.0f} "
+            f"One bar a changed option and sparsity: the difference in {_trade.small(quantities['accuracy'])} from the full form on the "
+            f"same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. {own['n'].max():.0f} "
             "evaluation examples.",
             plots.parts(own, view.dark),
             f"parts-{method}",
@@ -145,7 +119,7 @@ def all_runs() -> None:
 
 _ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
 _label_order.of_study(view.store, view.jobs)
-trade()
+_trade.show(view, rows, quantities)
 _ui.how_to_read(
     "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: "
     "Wilson for "

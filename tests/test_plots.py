@@ -13,7 +13,6 @@ from prune_core.analysis.quantities import available, recipes, summary
 from prune_core.attacks import success_rates
 from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, pieces
 from prune_core.plots import palette
-from prune_core.plots.curves import pareto
 from prune_core.plots.labels import spread
 from prune_core.plots.palette import HUES, hue_of
 from prune_core.runs import transfer
@@ -43,6 +42,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
     out |= {f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark, chosen=0) for s in plots.SIMILARITIES}
     return out | {
         "scatter": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark),
+        "scatter with sizes": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark, size=quantities["bytes"]),
         "spark": plots.sparkline(table, models, quantities["accuracy"], dark),
         "depth": plots.by_depth(errors, models, "block", dark),
         "own": plots.own_and_inherited(errors, models[-1], dark),
@@ -108,12 +108,6 @@ def test_a_method_has_one_colour_and_every_model_its_own():
 def test_order_is_dense_then_methods_then_sparsity():
     assert ordered(reversed(MODELS)) == MODELS
     assert MODELS[-1].family == "AKR" and Model(1, "SparseGPT 2:4 · seed 1", "sparsegpt", 0.5, "2:4", 1).family == "SparseGPT"
-
-
-def test_pareto_front_follows_what_is_better():
-    points = [(1.0, 1.0), (2.0, 2.0), (3.0, 1.0), (2.0, 1.0)]
-    assert pareto(points, "higher", "higher") == [1, 2]
-    assert pareto(points, "lower", "lower") == [0]
 
 
 def test_labels_keep_their_order_and_distance():

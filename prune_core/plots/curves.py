@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..analysis import tradeoff
 from ..analysis.compared import DENSE, Model, ordered
 from ..analysis.quantities import Quantity
 from ..formatting import missing
@@ -148,16 +149,30 @@ def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, flo
     return "<br>".join(lines) + "<extra></extra>"
 
 
-def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool = False, height: int = 470) -> go.Figure:
-    """Each model as a point with its intervals; the stepped line joins the models that none beats in both quantities."""
+DIMMED = 0.45
+SMALL, LARGE = 9, 26  # diameters of marks, in pixels, where a third quantity is their size
+
+
+def scatter(
+    table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool = False, height: int = 430,
+    size: Quantity | None = None,
+) -> go.Figure:  # fmt: skip
+    """Each model as a point with its intervals; the line joins the models that none beats in both quantities, the rest is dimmed.
+
+    The knee, where the line bends most, has a ring; `size` is a third quantity, shown by the area of the marks.
+    """
     fig = figure(dark, height, margin={"l": 70, "r": 96, "t": TOP, "b": 56})
     xs, ys = (_points(table, models, q).set_index("job") for q in (x, y))
     shown = [m for m in ordered(models) if m.job in xs.index and m.job in ys.index]
     if not shown:
         return fig
-    _front(fig, xs, ys, shown, x, y, dark)
+    best = _front(fig, xs, ys, shown, x, y, dark)
+    widths = _widths(table, shown, size)
     for model in shown:
         h, v, color = xs.loc[model.job], ys.loc[model.job], palette.color(model, dark)
+        figures = [(x, h), (y, v)]
+        if size is not None and model.job in widths:
+            figures.append((size, _points(table, models, size).set_index("job").loc[model.job]))
         if len(h["runs"]) == len(v["runs"]):
             _faint(fig, h["runs"], v["runs"], color)
         fig.add_scatter(
@@ -166,11 +181,15 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
             mode="markers",
             name=model.label,
             cliponaxis=False,
+            opacity=1.0 if model in best else DIMMED,
             error_x=_bar(h["value"], h["low"], h["high"], color),
             error_y=_bar(v["value"], v["low"], v["high"], color),
-            marker={"color": color, "size": 13, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},
-            hovertemplate=hover(_seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in ((x, h), (y, v))]),
-        )
+            marker={
+                "color": color, "size": widths.get(model.job, 13), "symbol": palette.symbol(model),
+                "line": {"color": PAPER[dark], "width": 1.2},
+            },
+            hovertemplate=hover(_seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]),
+        )  # fmt: skip
     x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
     points = [End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, palette.ink(m, dark)) for m in shown]
@@ -181,26 +200,34 @@ def scatter(table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quanti
     return fig
 
 
-def pareto(points: Sequence[tuple[float, float]], x_better: str, y_better: str) -> list[int]:
-    """Indices of the points that no other point matches in both and beats in one, by x."""
-    flip_x, flip_y = (-1.0 if better == "lower" else 1.0 for better in (x_better, y_better))
-    good = [(flip_x * px, flip_y * py) for px, py in points]
-    best = [i for i, p in enumerate(good) if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in good)]
-    return sorted(best, key=lambda i: points[i])
+def _widths(table: pd.DataFrame, models: Sequence[Model], size: Quantity | None) -> dict[int, float]:
+    """Diameters by job; areas go with the quantity between its least and its greatest."""
+    if size is None:
+        return {}
+    values = _points(table, models, size).set_index("job")["value"]
+    if values.min() == values.max():
+        return {}
+    share = (values - values.min()) / (values.max() - values.min())
+    return dict(np.sqrt(SMALL**2 + share * (LARGE**2 - SMALL**2)))
 
 
-def _front(fig: go.Figure, xs: pd.DataFrame, ys: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool) -> None:
+def _front(
+    fig: go.Figure, xs: pd.DataFrame, ys: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool
+) -> list[Model]:  # fmt: skip
+    """Draw the front and its knee; the models on it, or all where nothing says what is better."""
     if not (x.better and y.better) or len(models) < 2:
-        return
+        return list(models)
     points = [(float(xs.loc[m.job]["value"]), float(ys.loc[m.job]["value"])) for m in models]
-    front = [points[i] for i in pareto(points, x.better, y.better)]
-    fig.add_scatter(
-        x=[p[0] for p in front],
-        y=[p[1] for p in front],
-        mode="lines",
-        hoverinfo="skip",
-        line={"color": MUTED[dark], "width": 1.4, "dash": "dot"},
-    )
+    along = tradeoff.front(points, x.better, y.better)
+    line = {"color": MUTED[dark], "width": 1.4, "dash": "dot"}
+    fig.add_scatter(x=[points[i][0] for i in along], y=[points[i][1] for i in along], mode="lines", hoverinfo="skip", line=line)
+    bend = tradeoff.knee(points, along)
+    if bend is not None:
+        ring = {"symbol": "circle-open", "size": 30, "color": INK[dark], "line": {"width": 1.4}}
+        fig.add_scatter(
+            x=[points[bend][0]], y=[points[bend][1]], mode="markers", marker=ring, name="knee", hoverinfo="skip", cliponaxis=False
+        )
+    return [models[i] for i in along]
 
 
 def sparkline(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 72) -> go.Figure:
