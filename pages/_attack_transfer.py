@@ -8,6 +8,7 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from prune_core import plots
+from prune_core.analysis.compared import Model
 from prune_core.attacks import success_rates
 from prune_core.formatting import plural
 from prune_core.runs import transfer
@@ -32,10 +33,12 @@ def show(view: View, own: pd.DataFrame) -> None:
     _ui.chart(
         "Does a text made on one model fool another?",
         f"Texts by {recipe} that fooled the model on the left, tried on the model above: the share that fools it too, of the n whose "
-        "original it gets right. Grey: the model that the text was made on.",
+        "original it gets right. Grey: the model that the text was made on. Click a cell to read its texts.",
         plots.transfer(made_on, {model.job: model.short for model in models}, models, "source", view.dark),
         "transfer",
+        selects=lambda marks: _ui.put("cell", marks[0]),
     )
+    _texts(view, rows[rows["recipe"] == recipe], models)
     made_by = transfer.matrix(rows, "recipe")
     recipes = list(dict.fromkeys(made_by["recipe"]))
     if len(recipes) > 1:
@@ -54,6 +57,25 @@ def show(view: View, own: pd.DataFrame) -> None:
         "the second chart a sentence counts once for every model on which its attack succeeded: n is no number of independent sentences. "
         "Models predict in full precision here; where the attacks ran in bf16, even the model that a text was made on may hold."
     )
+
+
+def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
+    """The texts of one cell, those that fool the model first."""
+    names = {model.job: model.label for model in models}
+    cells = [f"{made}|{tried}" for made in names for tried in names if ((rows["source"] == made) & (rows["job"] == tried)).any()]
+    if not cells:
+        return
+    told = lambda cell: " → ".join(names[int(job)] for job in cell.split("|"))  # noqa: E731
+    across = [cell for cell in cells if len(set(cell.split("|"))) == 2] or cells
+    cell = _ui.chosen(st.selectbox, "cell", cells, across[0], label="Texts made on → tried on", format_func=told)
+    made, tried = map(int, cell.split("|"))
+    own = rows[(rows["source"] == made) & (rows["job"] == tried) & (rows["original"] == rows["truth"])]
+    texts = view.rows("attack_example").query("job == @made and outcome == 'success'")[["example", "recipe", "text", "perturbed"]]
+    shown = own.merge(texts, on=["example", "recipe"]).assign(fooled=lambda each: each["changed"] != each["truth"])
+    shown = shown.sort_values("fooled", ascending=False, kind="stable")[["fooled", "text", "perturbed", "truth", "changed"]]
+    wide = st.column_config.TextColumn(width="large")
+    columns = {"text": wide, "perturbed": st.column_config.TextColumn("changed to", width="large"), "truth": "right", "changed": "it says"}
+    _ui.table(shown, "transfer-texts", columns, height=min(330, 35 * len(shown) + 38))
 
 
 def _ask(view: View, jobs: list[int], lacking: list[int]) -> None:

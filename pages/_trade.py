@@ -85,5 +85,5 @@ def _within(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], 
         if not limits:
             st.markdown(":gray[Move a slider, and the best model within your limits is named here.]")
             return
-        help = "By the measured values, of the whole model with its embeddings; whether it holds beyond these sentences is tested on Deploy."
+        help = "By the measured values, of the whole model, embeddings too; whether it holds beyond these sentences is tested on Deploy."
         st.markdown(tradeoff.told(tradeoff.choose(view.pruned, found, limits)), help=help)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,18 +109,19 @@ def escape(text: str) -> str:
 
 
 def chart(
-    question: str, looking_at: str, figure: Any, key: str, small: bool = False, selects: Callable[[list[Any]], None] | None = None
+    question: str, looking_at: str, figure: Any, key: str, small: bool = False, selects: Callable[[list[Any]], None] | None = None,
+    lasso: bool = False,
 ) -> None:  # fmt: skip
     """A chart under the question it answers and one sentence on what the reader looks at.
 
-    `selects` gets the custom data of the marks that the reader clicks or lassoes, each time that changes.
+    `selects` gets the custom data of the marks that the reader clicks (or, with `lasso`, draws around), each time that changes.
     """
     image: Any = CHART["toImageButtonOptions"]
     name = {**image, "filename": key}
     # the key's beginning is what style.css knows small charts by
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
         st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]")
-        config = {**CHART, "toImageButtonOptions": name} | ({"modeBarButtonsToRemove": ["autoScale2d"]} if selects else {})
+        config = {**CHART, "toImageButtonOptions": name} | ({"modeBarButtonsToRemove": ["autoScale2d"]} if lasso else {})
         common: Any = {"width": "stretch", "theme": None, "key": f"chart-{key}", "config": config, "alt": question}
         if selects is None:
             st.plotly_chart(figure, **common)
@@ -132,7 +133,15 @@ def chart(
             if marked:  # a chart drawn anew reports nothing, which is no choice
                 selects([each[0] if isinstance(each, list) else each for each in marked])
 
-        st.plotly_chart(figure, on_select=changed, selection_mode=("points", "box", "lasso"), **common)
+        modes: Any = ("points", "box", "lasso") if lasso else "points"
+        st.plotly_chart(figure, on_select=changed, selection_mode=modes, **common)
+
+
+def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
+    """Parts of a page of which one is drawn, and computed: key -> (title, what draws it)."""
+    titles = {key: title for key, (title, _) in views.items()}
+    which = chosen(st.segmented_control, name, list(views), next(iter(views)), label="Look closer", format_func=lambda key: titles[key])
+    views[which][1]()
 
 
 def how_to_read(text: str) -> None:

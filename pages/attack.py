@@ -58,7 +58,6 @@ def budgets(view: View, own: pd.DataFrame) -> None:
 
 def figures() -> None:
     """The rows behind the page."""
-    st.markdown("#### All figures")
     label = {model.job: model.label for model in view.models}
     shares = {"accuracy": "accuracy", "under_attack": "under attack", "success_rate": "success rate", "words_changed": "words changed"}
     shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
@@ -73,38 +72,51 @@ def figures() -> None:
     _ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")
 
 
-QUESTIONS = {
-    "What does it cost the attacker?": budgets,
-    "Where is it weak?": _attack_slices.show,
-    "Do texts transfer?": _attack_transfer.show,
-    "Are the texts valid?": _attack_validity.show,
-}
+def read(marks: list[str]) -> None:
+    """Turn to the sentences behind a dot that was clicked, "job|recipe"."""
+    job, name = marks[0].split("|")
+    for choice, value in (("attack-model", int(job)), ("recipe", name), ("ask", "read"), ("turned", "all")):
+        _ui.put(choice, value)
+
 
 _ui.opening("Attack", takeaways.attack(rows, view.outcomes(), view.models))
 _ui.chart(
     "On which model do attacks succeed?",
     "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share on which the attack succeeded "
-    "within its budget.",
+    "within its budget. Click a dot to read its sentences.",
     plots.success(rows, view.models, view.dark),
     "success",
+    selects=read,
 )
-_ui.how_to_read(
-    "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the answer "
-    "wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin "
-    "with are **skipped** and not "
-    "counted, so the denominator differs from model to model. **Accuracy under attack** counts all sentences. Recipes follow "
-    "different rules on what may be "
-    "changed: compare models within a recipe, not recipes with each other."
-)
-options = {m.label: each["options"] for m in view.models for each in view.job(m).experiment["measures"] if each["name"] == "attack"}
-st.caption(takeaways.attack_settings(options))
-_attacks.panel()
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
     recipe = _ui.chosen(st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below")
 own = examples[examples["recipe"] == recipe]
-_attack_paired.show(view, (all_seeds := view.outcomes())[all_seeds["recipe"] == recipe])
-question = _ui.chosen(st.segmented_control, "ask", list(QUESTIONS), next(iter(QUESTIONS)), label="Look closer")
-QUESTIONS[question](view, own)
-_attack_reading.show(view, own)
-figures()
+
+
+def chance() -> None:
+    """Paired tests, and how success is counted."""
+    everyone = view.outcomes()
+    _attack_paired.show(view, everyone[everyone["recipe"] == recipe])
+    _ui.how_to_read(
+        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the "
+        "answer wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to "
+        "begin with are **skipped** and not counted, so the denominator differs from model to model. **Accuracy under attack** counts "
+        "all sentences. Recipes follow different rules on what may be changed: compare models within a recipe, not recipes with each "
+        "other."
+    )
+    options = {m.label: each["options"] for m in view.models for each in view.job(m).experiment["measures"] if each["name"] == "attack"}
+    st.caption(takeaways.attack_settings(options))
+    _attacks.panel()
+
+
+VIEWS = {
+    "chance": ("More than chance?", chance),
+    "read": ("The sentences", lambda: _attack_reading.show(view, own)),
+    "cost": ("The attacker's cost", lambda: budgets(view, own)),
+    "weak": ("Where it is weak", lambda: _attack_slices.show(view, own)),
+    "transfer": ("Do texts transfer?", lambda: _attack_transfer.show(view, own)),
+    "valid": ("Are they valid?", lambda: _attack_validity.show(view, own)),
+    "figures": ("All figures", figures),
+}
+_ui.parts(VIEWS, "ask")

@@ -166,6 +166,4 @@ there = {
     "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
     "export": len(view.pruned) > 0,
 }
-shown = [key for key in VIEWS if there.get(key, True)]
-which = _ui.chosen(st.segmented_control, "closer", shown, shown[0], label="Look closer", format_func=lambda key: VIEWS[key][0])
-VIEWS[which][1]()
+_ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")

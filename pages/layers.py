@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _ui
+from pages import _frame, _layer_block, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 
@@ -22,42 +22,47 @@ if rows.empty:
 
 _ui.opening("Layers", takeaways.layers(rows, view.models))
 _ui.stop_without(view.pruned, view.waiting)
-PARTS = ["block", *(part for part in plots.PART_TITLES if part != "block")]
-part: str = _ui.chosen(st.segmented_control, "part", PARTS, "block", label="Output of", format_func=plots.PART_TITLES.get)
-_ui.chart(
-    "How does the error grow with depth?",
-    "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
-    "as the output itself).",
-    plots.by_depth(rows, view.models, part, view.dark),
-    "depth",
-)
-_ui.how_to_read(
-    "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all over $\\lVert Wx\\rVert$: **own** $\\lVert "
-    "W\\hat x-\\hat W\\hat x\\rVert$ "
-    "is what pruning this layer does, **inherited** $\\lVert Wx-W\\hat x\\rVert$ is what came in with its input, **total** $\\lVert "
-    "Wx-\\hat W\\hat x\\rVert$ is what "
-    "goes out. Errors partly cancel, so the total can be smaller than the two stacked."
-)
-
+pruned = [model for model in view.pruned if (rows["job"] == model.job).any()]
 units = view.rows("unit")
 cut = [model for model in view.pruned if len(units) and (units["job"] == model.job).any()]
-if cut:
+
+
+def by_depth() -> None:
+    """The total error of every model, block by block."""
+    names = ["block", *(part for part in plots.PART_TITLES if part != "block")]
+    part: str = _ui.chosen(st.segmented_control, "part", names, "block", label="Output of", format_func=plots.PART_TITLES.get)
     _ui.chart(
-        "Which heads and neurons are left?",
-        "A square a head (hollow = removed), a bar a block for the neurons; the colour is the kind of knowledge that kept it, where the "
-        "method tells.",
-        plots.kept_units(units, structured := _ui.one_model(cut, "unit-model", "Structured model", view.dark), view.dark),
-        "units",
+        "How does the error grow with depth?",
+        "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
+        "as the output itself). Click a mark to see its block closely.",
+        plots.by_depth(rows, view.models, part, view.dark),
+        "depth",
+        selects=_layer_block.choose,
     )
     _ui.how_to_read(
-        f"{structured.label}: a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the FLOPs "
-        "budget sets. **Predictive** knowledge is how much the predictions would change without it, "
-        "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how much the sub-layer's output would, "
-        "$\\lVert X W\\rVert_F^2$, each with its weight in the method. Hover over a head for its figures."
+        "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all over $\\lVert Wx\\rVert$: **own** $\\lVert "
+        "W\\hat x-\\hat W\\hat x\\rVert$ "
+        "is what pruning this layer does, **inherited** $\\lVert Wx-W\\hat x\\rVert$ is what came in with its input, **total** $\\lVert "
+        "Wx-\\hat W\\hat x\\rVert$ is what "
+        "goes out. Errors partly cancel, so the total can be smaller than the two stacked."
     )
 
-pruned = [model for model in view.pruned if (rows["job"] == model.job).any()]
-if pruned:
+
+def by_matrix() -> None:
+    """Every matrix of every model on one scale."""
+    shades = {"total": "total error", "own": "own error", "inherited": "inherited error", "sparsity": "realised sparsity"}
+    column = _ui.chosen(st.segmented_control, "shade", list(shades), "total", label="Colour shows", format_func=shades.get)
+    _ui.chart(
+        f"Which matrices have the largest {shades[column]}?" if column != "sparsity" else "How sparse is each matrix?",
+        "Block by part, one map a model, all on one scale; depth runs downwards. Click a cell to see its block closely.",
+        plots.heat_maps(rows, pruned, column, view.dark),
+        "heat",
+        selects=_layer_block.choose,
+    )
+
+
+def own_or_inherited() -> None:
+    """What of the error a block makes itself, and where the zeros are."""
     model = _ui.one_model(pruned, "layer-model", "One model closely", view.dark)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -76,30 +81,54 @@ if pruned:
             "zeros",
             small=True,
         )
-    shades = {"total": "total error", "own": "own error", "inherited": "inherited error", "sparsity": "realised sparsity"}
-    column = _ui.chosen(st.segmented_control, "shade", list(shades), "total", label="Colour shows", format_func=shades.get)
+
+
+def heads_and_neurons() -> None:
+    """Of structured models: which units are left."""
+    structured = _ui.one_model(cut, "unit-model", "Structured model", view.dark)
     _ui.chart(
-        f"Which matrices have the largest {shades[column]}?" if column != "sparsity" else "How sparse is each matrix?",
-        "Block by part, one map a model, all on one scale; depth runs downwards.",
-        plots.heat_maps(rows, pruned, column, view.dark),
-        "heat",
+        "Which heads and neurons are left?",
+        "A square a head (hollow = removed), a bar a block for the neurons; the colour is the kind of knowledge that kept it, where the "
+        "method tells.",
+        plots.kept_units(units, structured, view.dark),
+        "units",
+    )
+    _ui.how_to_read(
+        f"{structured.label}: a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the FLOPs "
+        "budget sets. **Predictive** knowledge is how much the predictions would change without it, "
+        "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how much the sub-layer's output would, "
+        "$\\lVert X W\\rVert_F^2$, each with its weight in the method. Hover over a head for its figures."
     )
 
-st.markdown("#### All figures")
-names = {model.job: model.label for model in view.models}
-dense = {model.job for model in view.models if model.is_dense}  # its errors are zero by definition
-rows = rows[~rows["job"].isin(dense)]
-shown = rows.assign(run=rows["job"].map(names), block=rows["block"] + 1, part=rows["part"].map(plots.PART_TITLES))
-written = {
-    **dict.fromkeys(("own", "inherited", "total"), formatting.error),
-    "cosine": formatting.plain,
-    "realised sparsity": formatting.percent,
+
+def figures() -> None:
+    """The rows behind the page."""
+    names = {model.job: model.label for model in view.models}
+    dense = {model.job for model in view.models if model.is_dense}  # its errors are zero by definition
+    own = rows[~rows["job"].isin(dense)]
+    shown = own.assign(run=own["job"].map(names), block=own["block"] + 1, part=own["part"].map(plots.PART_TITLES))
+    written = {
+        **dict.fromkeys(("own", "inherited", "total"), formatting.error),
+        "cosine": formatting.plain,
+        "realised sparsity": formatting.percent,
+    }
+    columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
+    _ui.table(
+        shown[columns].rename(columns={"sparsity": "realised sparsity"}).style.format(written, na_rep="–"),
+        "reconstruction",
+        None,
+        own,
+        height=420,
+    )
+
+
+VIEWS = {
+    "depth": ("By depth", by_depth),
+    "block": ("One block", lambda: _layer_block.show(view, rows, pruned)),
+    "matrices": ("Matrix by matrix", by_matrix),
+    "own": ("Own or inherited", own_or_inherited),
+    "units": ("Heads and neurons", heads_and_neurons),
+    "figures": ("All figures", figures),
 }
-columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-_ui.table(
-    shown[columns].rename(columns={"sparsity": "realised sparsity"}).style.format(written, na_rep="–"),
-    "reconstruction",
-    None,
-    rows,
-    height=320,
-)
+there = {"block": bool(pruned), "matrices": bool(pruned), "own": bool(pruned), "units": bool(cut)}
+_ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")

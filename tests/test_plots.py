@@ -39,7 +39,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
     three = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
     errors, drift = study["reconstruction"], study["drift"]
     out = {f"against {key}": plots.against_sparsity(table, models, quantity, dark) for key, quantity in quantities.items()}
-    out |= {f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark, chosen=0) for s in plots.SIMILARITIES}
+    out |= {f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark) for s in plots.SIMILARITIES}
     return out | {
         "scatter": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark),
         "scatter with sizes": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark, size=quantities["bytes"]),
@@ -48,6 +48,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "own": plots.own_and_inherited(errors, models[-1], dark),
         "heat": plots.heat_maps(errors, models, "total", dark),
         "sparsity map": plots.heat_maps(errors, models, "sparsity", dark),
+        "block": plots.parts_of_block(errors, models[-1], 0, dark),
         "zeros": plots.realised_sparsity(errors, models, dark),
         "map": plots.moves(study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark),
         "saved": plots.saved(study["cost"], models, dark),
@@ -74,7 +75,7 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
             continue
         across, upwards = (any(axis.title.text for axis in axes()) for axes in (figure.select_xaxes, figure.select_yaxes))
         assert across or name in ("heat", "sparsity map"), f"{name}: the x axis names neither parts nor a quantity"
-        assert upwards or name in ("saved", "zeros", "bars", "three labels"), f"{name}: no models or labels upwards"
+        assert upwards or name in ("saved", "zeros", "block", "bars", "three labels"), f"{name}: no models or labels upwards"
 
 
 def test_figures_of_a_study_with_one_model_only():

@@ -7,7 +7,7 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves
-from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, realised_sparsity
+from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, parts_of_block, realised_sparsity
 from .papers import beside
 from .robustness import slices, transfer
 from .saliency import attention_maps
@@ -36,6 +36,7 @@ __all__ = [
     "ordered",
     "own_and_inherited",
     "parts",
+    "parts_of_block",
     "probability_bars",
     "realised_sparsity",
     "saved",

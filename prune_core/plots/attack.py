@@ -71,6 +71,7 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "y": [line],
         "mode": "markers",
         "name": model.label,
+        "customdata": [f"{model.job}|{recipe}"],  # which a click gives back
         "cliponaxis": False,
         "error_x": {"array": [high - rate], "arrayminus": [rate - low], "color": fade(color, 0.5), "thickness": 4, "width": 0},
         "marker": {"color": color, "size": 11, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},

@@ -46,10 +46,9 @@ def by_block(
     pooling: str = "cls",
     dark: bool = False,
     height: int = 250,
-    chosen: int | None = None,
     adversarial: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """One line a model from block to block; the dotted line is "nothing moved", the pale column the block on the map.
+    """One line a model from block to block; the dotted line is "nothing moved".
 
     Rows of `adversarial` sentences become a second, dashed line a model.
     """
@@ -58,8 +57,6 @@ def by_block(
     changed = rows.iloc[:0] if adversarial is None or adversarial.empty else adversarial[adversarial["pooling"] == pooling]
     y_range = padded([*rows[what.column], *changed[what.column], what.same], share=0.06)
     fig.add_hline(y=what.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
-    if chosen is not None:
-        fig.add_vrect(x0=chosen + 0.7, x1=chosen + 1.3, fillcolor=INK[dark], opacity=0.06, line_width=0, layer="below")
     ends = []
     for model in ordered(models):
         own = rows[rows["job"] == model.job].sort_values("block")

@@ -49,8 +49,8 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
                 "color": palette.color(model, dark), "size": 8, "symbol": palette.symbol(model),
                 "line": {"color": PAPER[dark], "width": 1},
             },  # fmt: skip
-            customdata=[error(value) for value in own["total"]],
-            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata}}<extra></extra>",
+            customdata=[[f"{model.job}|{block + 1}", error(value)] for block, value in zip(own["block"], own["total"], strict=True)],
+            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata[1]}}<extra></extra>",
         )
         ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.short, palette.ink(model, dark)))
     y_range = padded(rows["total"].tolist(), low=0.0)
@@ -136,9 +136,9 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     share = column == "sparsity"
     for place, model in enumerate(shown):
         grid = rows[rows["job"] == model.job].pivot_table(index="block", columns="part", values=column).reindex(columns=list(PARTS))
-        _add_map(fig, grid, model, share, place // wide + 1, place % wide + 1)
-        if blocks <= 8:
-            _write_cells(fig, grid, float(np.nanmax(rows[column])), share, place // wide + 1, place % wide + 1)
+        cell = {"row": place // wide + 1, "col": place % wide + 1}
+        _add_map(fig, grid, cell)
+        _add_cells(fig, grid, model, float(np.nanmax(rows[column])), share, blocks <= 8, cell)
         if place + wide >= len(shown):  # nothing below it
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
@@ -155,7 +155,7 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     return fig.update_yaxes(title="Block", col=1)
 
 
-def _add_map(fig: go.Figure, grid: pd.DataFrame, model: Model, share: bool, row: int, col: int) -> None:
+def _add_map(fig: go.Figure, grid: pd.DataFrame, cell: dict[str, int]) -> None:
     """One model's map, blocks (rows) by parts (columns)."""
     fig.add_heatmap(
         z=grid.to_numpy(),
@@ -164,10 +164,8 @@ def _add_map(fig: go.Figure, grid: pd.DataFrame, model: Model, share: bool, row:
         coloraxis="coloraxis",
         xgap=1.5,
         ygap=1.5,
-        customdata=[[percent(v) if share else error(v) for v in line] for line in grid.to_numpy()],
-        row=row,
-        col=col,
-        hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata}}<extra></extra>",
+        hoverinfo="skip",
+        **cell,
     )
 
 
@@ -189,20 +187,49 @@ def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
     }
 
 
-def _write_cells(fig: go.Figure, grid: pd.DataFrame, top: float, share: bool, row: int, col: int) -> None:
-    """Each cell's figure, black on its bright and white on its dark half: the heat map's own text has one colour only."""
+def _add_cells(
+    fig: go.Figure, grid: pd.DataFrame, model: Model, top: float, share: bool, written: bool, cell: dict[str, int]
+) -> None:  # fmt: skip
+    """What a map does not do itself: tell of clicks, and write figures black on its bright and white on its dark half."""
     cells = [(PART_TITLES[part], block + 1, value) for block, line in grid.iterrows() for part, value in line.items()]
     bright = [(value < 0.5) if share else value > 0.6 * top for _, _, value in cells]
     fig.add_scatter(
         x=[c[0] for c in cells],
         y=[c[1] for c in cells],
-        mode="text",
-        hoverinfo="skip",
-        row=row,
-        col=col,
+        mode="markers+text" if written else "markers",
+        marker={"symbol": "square", "size": 20 if written else 14, "color": "rgba(0, 0, 0, 0)"},
+        customdata=[[f"{model.job}|{block}", percent(value) if share else error(value)] for _, block, value in cells],
+        hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata[1]}}<extra></extra>",
         text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
         textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
+        **cell,
     )
+
+
+def parts_of_block(rows: pd.DataFrame, model: Model, block: int, dark: bool = False, height: int = 300) -> go.Figure:
+    """One block of one model: what each of its matrices does itself, what came in, and what goes out."""
+    fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
+    own = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
+    names = [part for part in (*PARTS, "block") if part in own.index]
+    color = palette.color(model, dark)
+    looks = {
+        "total": ("goes out (total)", {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)}),
+        "own": ("its own", {"symbol": "circle", "size": 9, "color": color}),
+        "inherited": ("came in (inherited)", {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}}),
+    }
+    for column, (title, marker) in looks.items():
+        fig.add_scatter(
+            x=own.loc[names, column],
+            y=[PART_TITLES[part] for part in names],
+            mode="markers",
+            name=title,
+            marker=marker,
+            cliponaxis=False,
+            hovertemplate=f"%{{y}}, {title}: %{{x:.3f}}<extra></extra>",
+        )
+    fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
+    fig.update_yaxes(autorange="reversed", showgrid=True)
+    return fig.update_xaxes(title="Relative error", rangemode="tozero", showline=True)
 
 
 def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300) -> go.Figure:

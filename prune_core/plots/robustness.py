@@ -92,17 +92,22 @@ def transfer(rows: pd.DataFrame, made: dict[object, str], models: Sequence[Model
         showscale=False,
         xgap=2,
         ygap=2,
-        hoverongaps=False,
-        customdata=[[tell(cell) if cell else "" for cell in line] for line in found],
-        hovertemplate="%{customdata}<extra></extra>",
+        hoverinfo="skip",
+    )
+    there = [(x, y, cell) for y, line in enumerate(found) for x, cell in enumerate(line) if cell]
+    fig.add_scatter(  # a heat map tells of no click
+        x=[x for x, _, _ in there],
+        y=[y for _, y, _ in there],
+        mode="markers",
+        marker={"symbol": "square", "size": 38, "color": "rgba(0, 0, 0, 0)"},
+        customdata=[[f"{cell[by]}|{cell['job']}", tell(cell)] for _, _, cell in there],
+        hovertemplate="%{customdata[1]}<extra></extra>",
     )
     notes = []
-    for y, line in enumerate(found):
-        for x, cell in enumerate(line):
-            if cell:
-                color = MUTED[dark] if cell["job"] == cell[by] else readable_on(_shade(cell["share"], dark))
-                text = f"{100 * cell['share']:.0f}%<br><span style='font-size:10px'>n = {cell['n']}</span>"
-                notes.append({"x": x, "y": y, "text": text, "font": {"size": 12, "color": color}})
+    for x, y, cell in there:
+        color = MUTED[dark] if cell["job"] == cell[by] else readable_on(_shade(cell["share"], dark))
+        text = f"{100 * cell['share']:.0f}%<br><span style='font-size:10px'>n = {cell['n']}</span>"
+        notes.append({"x": x, "y": y, "text": text, "font": {"size": 12, "color": color}})
     fig.update_layout(annotations=notes)  # at once: one by one takes plotly half a second
     fig.update_xaxes(side="top", tickvals=list(range(len(shown))), ticktext=across, showgrid=False, title="tried on")
     names = {"tickvals": list(range(len(made))), "ticktext": list(made.values())}

@@ -1,0 +1,75 @@
+"""The map of one model's sentences in one block, and those that moved most."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages import _frame, _ui
+from pages._frame import View
+from prune_core import plots
+from prune_core.analysis.compared import Model
+
+KINDS = {"umap": "UMAP", "pca": "PCA"}
+
+
+def mapped(view: View) -> list[Model]:
+    """The models that have a map."""
+    moved = view.rows("drift_map")
+    return [model for model in view.pruned if len(moved) and (moved["job"] == model.job).any()]
+
+
+def projections(view: View, block: int) -> list[str]:
+    """The ways to see that block's map."""
+    moved = view.rows("drift_map")
+    return [name for name in ("pca", "umap") if ((moved["block"] == block) & (moved["projection"] == name)).any()]
+
+
+def draw(view: View, model: Model, block: int, projection: str, small: bool = False) -> None:
+    """The map, whose points can be clicked and drawn around."""
+    _ui.chart(
+        f"Where did the sentences go in block {block + 1} of {model.label}?",
+        f"{KINDS[projection]} fitted on the dense embeddings alone; pruned points are placed on it, so a long thin line is a long move. "
+        "Crosses mark sentences whose prediction changed. Click a point to read it, draw around several to set them against the rest.",
+        plots.moves(view.rows("drift_map"), model, block, projection, view.rows("drift_example"), view.label_names, view.dark),
+        "map",
+        small=small,
+        selects=lambda examples: _frame.choose_examples(view.study, examples),
+        lasso=True,
+    )
+
+
+def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFrame:
+    """The model's sentences with how far they moved, those that moved most first."""
+    moved, told = view.rows("drift_map"), view.rows("drift_example")
+    here = (moved["job"] == model.job) & (moved["block"] == block) & (moved["projection"] == projection)
+    texts = told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
+    found = moved.loc[here, ["example", "move"]].merge(texts, on="example").sort_values("move", ascending=False)
+    return found.assign(changed=found["dense"] != found["pruned"]).reset_index(drop=True)
+
+
+def table(view: View, found: pd.DataFrame, key: str) -> None:
+    """The first fifty as a table; a click on a row's box chooses its example."""
+    top = float(found["move"].max()) or 1.0
+    shown = _ui.in_words(found, view.label_names)
+
+    def changed() -> None:
+        rows = st.session_state[f"table-{key}"]["selection"]["rows"]
+        _frame.choose_examples(view.study, [int(found["example"].iloc[row]) for row in rows if row < len(found)])
+
+    _ui.table(
+        shown.head(50)[["text", "move", "label", "dense", "pruned", "changed"]],
+        key,
+        {
+            "text": st.column_config.TextColumn("sentence", width="large"),
+            "move": st.column_config.ProgressColumn("move on the map", format="%.2f", min_value=0, max_value=top),
+            "label": "true label",
+            "dense": "dense says",
+            "pruned": "pruned says",
+            "changed": st.column_config.CheckboxColumn("changed"),
+        },
+        shown,
+        height=360,
+        on_select=changed,
+        selection_mode="multi-row",
+    )
