@@ -111,6 +111,22 @@ def test_order_is_dense_then_methods_then_sparsity():
     assert MODELS[-1].family == "AKR" and Model(1, "SparseGPT 2:4 · seed 1", "sparsegpt", 0.5, "2:4", 1).family == "SparseGPT"
 
 
+def test_another_checkpoint_in_a_study_is_named_and_marked():
+    from prune_core.analysis.compared import models_of
+    from prune_core.runs.job import Job
+
+    def job(id: int, checkpoint: str, method: dict | None) -> Job:
+        plan = {"checkpoint": checkpoint, "method": method, "seed": 0}
+        return Job(**{**{name: "" for name in Job.__dataclass_fields__}, "id": id, "label": "AKR 70%" if method else "Dense",
+                      "experiment": plan})  # fmt: skip
+
+    akr = {"name": "akr", "options": {"sparsity": 0.7}}
+    models = models_of([job(1, "demo", None), job(2, "demo", akr), job(3, "/models/robust", None), job(4, "/models/robust", akr)])
+    assert [model.label for model in models] == ["Dense", "Dense · robust", "AKR 70%", "AKR 70% · robust"]
+    assert palette.symbol(models[3]) == palette.symbol(models[2]) + "-dot" and palette.color(models[3]) == palette.color(models[2])
+    assert takeaways.name(models[3]) == "AKR at 70% · robust" and takeaways.name(models[1]) == "the dense model robust"
+
+
 def test_labels_keep_their_order_and_distance():
     placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, 200)
     assert placed == sorted(placed)

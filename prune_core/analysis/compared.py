@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Model:
     structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
     runs: tuple[int, ...] = ()  # where several seeds are one model: the jobs of all of them, its own among them
     form: str = ""  # where a method was run with different options: what this run changes of the full form
+    start: str = ""  # where a study has several checkpoints: this one's name, "" for the first
 
     @property
     def is_dense(self) -> bool:
@@ -52,19 +54,19 @@ class Model:
 def ordered(models: Iterable[Model]) -> list[Model]:
     """Dense first, then by method, sparsity, pattern, seed: the same order on every page."""
     rank = {name: place for place, name in enumerate(ORDER)}
-    return sorted(models, key=lambda m: (rank.get(m.method, len(rank)), m.method, m.pattern != "", m.sparsity, m.pattern, m.seed, m.job))
+    return sorted(models, key=lambda m: (rank.get(m.method, len(rank)), m.method, m.pattern != "", m.sparsity, m.pattern, m.start, m.seed, m.job))
 
 
-def _model(job: Job, label: str, form: str) -> Model:
+def _model(job: Job, label: str, form: str, start: str) -> Model:
     """A job as charts see it."""
     method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
     if not method:
-        return Model(job.id, label, seed=seed)
+        return Model(job.id, label, seed=seed, start=start)
     options = method["options"]
     structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
     return Model(
-        job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, form=form
-    )  # fmt: skip
+        job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, (), form, start
+    )
 
 
 def models_of(jobs: Sequence[Job]) -> list[Model]:
@@ -74,7 +76,15 @@ def models_of(jobs: Sequence[Job]) -> list[Model]:
         if method := job.experiment.get("method"):
             plans.setdefault(method["name"], {})[job.id] = method["options"]
     form = {id: told for own in plans.values() for id, told in forms(own).items()}
-    labels = {job.id: " · ".join(filter(None, (job.label, form.get(job.id)))) for job in jobs}
+    start = _starts(jobs)
+    labels = {job.id: " · ".join(filter(None, (job.label, start[job.id], form.get(job.id)))) for job in jobs}
     shared = Counter(labels.values())
     named = {id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()}
-    return ordered(_model(job, named[job.id], form.get(job.id, "")) for job in jobs)
+    return ordered(_model(job, named[job.id], form.get(job.id, ""), start[job.id]) for job in jobs)
+
+
+def _starts(jobs: Sequence[Job]) -> dict[int, str]:
+    """Names of the jobs' checkpoints where they are not the first job's."""
+    first = min(jobs, key=lambda job: job.id).experiment["checkpoint"] if jobs else ""
+    names = {job.id: job.experiment["checkpoint"] for job in jobs}
+    return {id: "" if name == first else os.path.basename(name.rstrip("/")) for id, name in names.items()}

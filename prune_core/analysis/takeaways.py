@@ -36,7 +36,9 @@ def hardest(models: Sequence[Model]) -> list[Model]:
 
 def name(model: Model) -> str:
     """A model inside a sentence: AKR at 70%."""
-    return "the dense model" if model.is_dense else model.label.replace(f" {model.level}", f" at {model.level}", 1)
+    if model.is_dense:
+        return f"the dense model {model.start}".rstrip()
+    return model.label.replace(f" {model.level}", f" at {model.level}", 1)
 
 
 def difference_words(value: float, low: float, high: float, n: float) -> str:

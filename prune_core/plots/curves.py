@@ -78,7 +78,7 @@ def _removed(models: Sequence[Model], compact: bool) -> str:
 
 
 def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:
-    form = {model.job: model.form for model in models}
+    form = {model.job: model.form or model.start for model in models}
     rows = table[table["job"].isin(form)] if quantity.key in table else table.iloc[:0]
     out = rows[["job", "label", "method", "pattern"]].assign(x=rows["asked"], form=rows["job"].map(form))
     for name, column in (("value", quantity.key), ("low", f"{quantity.key}_low"), ("high", f"{quantity.key}_high")):

@@ -26,13 +26,10 @@ AXIS = {False: "rgba(28,33,39,0.35)", True: "rgba(233,236,240,0.35)"}
 
 
 def symbol(model: Model) -> str:
-    """A model's marker shape: by pattern, else by sparsity; hollow for structured pruning."""
-    if model.is_dense:
-        return "circle"
-    if model.pattern:
-        return "star"
+    """A model's marker shape: by pattern, else by sparsity; hollow for structured pruning, with a dot for another checkpoint."""
     bounds = ((0.45, "triangle-up"), (0.6, "circle"), (0.8, "diamond"), (1.01, "square"))
-    return next(shape for limit, shape in bounds if model.sparsity < limit) + "-open" * model.structured
+    by_sparsity = "circle" if model.is_dense else next(shape for limit, shape in bounds if model.sparsity < limit)
+    return ("star" if model.pattern else by_sparsity) + "-open" * model.structured + "-dot" * bool(model.start)
 
 
 def color(model: Model, dark: bool = False) -> str:
