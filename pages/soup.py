@@ -1,7 +1,6 @@
 """Robust fine-tuning: model soups, that is averages of fine-tunes; their candidates, and how the average moved. Reads soup.json files."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import streamlit as st
 from pages import _frame, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
+from prune_core.runs import background, robust_start
 
 view = _frame.view()
 ABOUT = (
@@ -56,28 +56,91 @@ def value(recipe: dict[str, Any], key: str) -> str:
     return formatting.MISSING if unused else str(recipe.get(key, formatting.MISSING))
 
 
+def make(home: Path) -> None:
+    """The bundled example by one button, or a robust start of one's own by a form."""
+    with st.container(horizontal=True, vertical_alignment="center", key="soup-example"):
+        if st.button("Make the example", key="make-example", type="primary", icon=":material/play_arrow:") and begun(
+            robust_start.begin_example, home
+        ):
+            st.rerun()
+        st.markdown(
+            ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their attack, their averages, the choice: within "
+            "10 minutes on two cores.]"
+        )
+    with st.expander("With my own encoder and data", icon=":material/tune:"), st.form("make-own", border=False):
+        left, right = st.columns(2)
+        name = left.text_input("Name", "my robust start", key="own-name")
+        help = "minilm (bundled), a folder or a Hub id"
+        checkpoint = right.text_input("Encoder to start from", "minilm", key="own-checkpoint", help=help)
+        task = left.text_input("Training data", "sst2", key="own-task", help="A file, a known task, or a data set of the Hub")
+        validation = right.text_input("Data to choose by", "sst2", key="own-validation", help="Apart from the training data")
+        places = st.columns(4)
+        plain = places[0].number_input("Plain fine-tunes", 0, 20, 2, key="own-plain")
+        freelb = places[1].number_input("FreeLB fine-tunes", 0, 20, 2, key="own-freelb", help="Against small changes of the embeddings")
+        examples = places[2].number_input("Training examples each", 0, 10_000_000, 20_000, key="own-examples", help="0 takes all")
+        epochs = places[3].number_input("Epochs", 1, 100, 1, key="own-epochs")
+        wish = robust_start.Wish(checkpoint.strip(), task.strip(), validation.strip(), plain, freelb, examples, epochs)
+        st.caption(
+            f"About {formatting.about(robust_start.Wish('', '', '', 2, 2, 20_000).seconds())} for the usual numbers on two cores with a "
+            "model of the demo's size; a FreeLB fine-tune takes three times a plain one's. A stopped one goes on where it was."
+        )
+        if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(robust_start.begin, home, name, wish):
+            st.rerun()
+
+
+def begun(action: Any, *arguments: Any) -> bool:
+    """Whether it was begun; a mistake is said."""
+    return _ui.attempt(action, *arguments) is not None
+
+
+def at_work(home: Path) -> None:
+    """What is being made, with progress, stop and resume."""
+    found = robust_start.at_work(home)
+    if not found and st.session_state.pop("soup-working", False):
+        st.rerun()  # whole, for what has become of it
+    for name, state in found.items():
+        with st.container(border=True, key=f"work-{name}"):
+            if state.status == "running":
+                st.session_state["soup-working"] = True
+                st.progress(min(1.0, state.progress), text=f"**{name}** · {state.told}")
+                if st.button("Stop", key=f"stop-{name}", icon=":material/stop:"):
+                    _ui.attempt(background.stop, home / name)
+            else:
+                failed = state.status == "failed"
+                st.markdown(f"**{name}** " + (f"failed: {_ui.escape(state.told)}" if failed else "was stopped; what is finished is kept."))
+                if st.button("Go on", key=f"resume-{name}", icon=":material/refresh:"):
+                    _ui.attempt(background.resume, home / name)
+                    st.rerun()
+
+
+def prune(checkpoint: Path) -> None:
+    """Turn to the Prune page with the average filled in, its runs in the study on view."""
+    st.session_state["checkpoint"] = str(checkpoint)
+    if view.study:
+        st.session_state["study-name"] = view.study
+    st.switch_page("pages/prune.py")
+
+
 _ui.opening("Robust fine-tuning", "", ABOUT)
-folder = st.text_input("Folder with soups", str(view.store.home / "soups"), key="soup-folder", persist_state="session")
+home = Path(folder_text := str(view.store.home / "soups"))
+running = any(state.status == "running" for state in robust_start.at_work(home).values())
+st.fragment(at_work, run_every=1.0 if running else None)(home)
+with st.expander("Soups elsewhere", icon=":material/folder_open:"):
+    folder = st.text_input("Folder with soups", folder_text, key="soup-folder", persist_state="session")
 soups = found(Path(folder).expanduser())
 if not soups:
     with st.container(border=True, key="empty-soup"):
-        st.markdown(
-            "**Which start do attacks hurt least?** This page shows what each fine-tune keeps under attack, and how their average moved. "
-            "There is no soup in this folder yet. This command makes one, ten fine-tunes first, which takes hours; a stopped one goes on:"
-        )
-        out = shlex.quote(str(Path(folder) / "sst2"))
-        st.code(
-            "python -m prune_core soup --recipes assets/soups/akr-table-8.yaml --epochs-share 0.1 --each examples=20000 --each dropout=0 "
-            f"--task sst2 --validation sst2 --out {out}",
-            language="bash",
-            wrap_lines=True,
-        )
-        st.caption("Fine-tunes that are there already go in with --checkpoint FOLDER, once for each.")
+        st.markdown("**Which start do attacks hurt least?** This page shows what each fine-tune keeps under attack, and how their average "
+                    "moved.")  # fmt: skip
+        if not running:
+            make(home)
     st.stop()
 chosen = _ui.chosen(st.selectbox, "soup", list(soups), next(iter(soups)), label="Soup on view")
 record = json.loads(soups[chosen].read_text())
 plan = record["plan"]
 st.html(f'<div class="takeaway">{_ui.escape(takeaways.soup(record))}</div>')
+if st.button("Prune it", key="prune-soup", type="primary", icon=":material/content_cut:"):
+    prune(soups[chosen].parent)
 _ui.chart(
     "How did the average move?",
     f"Each dot is a fine-tune under {plan['attack']}, bars are 95% intervals; the line joins the averages in the order in which they grew, "
@@ -97,4 +160,7 @@ _ui.how_to_read(
     + "These are the sentences by which the average was chosen, so its figures flatter it a little; measure the kept one on others."
 )
 candidates(record)
-st.caption(f"To prune it, give this checkpoint on the Prune page: `{soups[chosen].parent}`")
+st.caption(f"Its checkpoint: `{soups[chosen].parent}`. Fine-tunes that are there already go in by `prune_core soup --checkpoint FOLDER`.")
+if not running:
+    st.markdown("#### Make another")
+    make(home)

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from pages import _ui
 from prune_core import PruneError
 from prune_core.data import uploads
-from prune_core.runs import jobs, preview, transfer
+from prune_core.runs import background, jobs, preview, robust_start, transfer
 from prune_core.runs.asking import STOPPED, Attack
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
@@ -170,9 +170,32 @@ def test_saliency_and_attention_of_two_models_side_by_side(store):
     assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
 
 
-def test_robust_start_shows_its_command_and_then_a_soup(store):
+def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(store, monkeypatch):
+    monkeypatch.setattr(robust_start, "_command", lambda folder, *_: ["sleepy"])
+    monkeypatch.setattr(background, "SCRIPT", 'echo "  7%  step 9 of 99" > command.log; sleep 60; echo $? > command.exit')
     at = opened("soup")
-    assert at.title[0].value == "Robust fine-tuning" and "python -m prune_core soup" in at.code[0].value and not charts(at)
+    at.button(key="make-example").click().run()
+    [(name, state)] = robust_start.at_work(store.home / "soups").items()
+    assert (name, state.status, state.progress, state.told) == ("demo", "running", 0.07, "step 9 of 99")
+    assert len((store.home / "soups" / "demo" / "choose.csv").read_text().splitlines()) == 257
+    at.run()
+    assert not any(button.key == "make-example" for button in at.button), "one at a time"
+    at.button(key="stop-demo").click().run()
+    for _ in range(50):
+        if robust_start.at_work(store.home / "soups")["demo"].status == "stopped":
+            break
+        time.sleep(0.1)
+    at.run()
+    at.button(key="resume-demo").click().run()
+    assert robust_start.at_work(store.home / "soups")["demo"].status == "running" and not at.exception
+    background.stop(store.home / "soups" / "demo")
+    with pytest.raises(PruneError, match="cannot be a folder's"):
+        robust_start.begin(store.home / "soups", "../x", robust_start.Wish("demo", "sst2", "sst2"))
+
+
+def test_robust_start_shows_a_soup_and_hands_it_on_to_pruning(store):
+    at = opened("soup")
+    assert at.title[0].value == "Robust fine-tuning" and not charts(at)
     folder = store.home / "soups" / "reviews" / "greedy-attack"
     folder.mkdir(parents=True)
     (folder / "soup.json").write_text(json.dumps(sample_rows.soup()))
@@ -181,6 +204,8 @@ def test_robust_start_shows_its_command_and_then_a_soup(store):
     table = at.dataframe[0].value
     assert list(table["used"]) == [False, True, True] and list(table["adversarial_norm"]) == ["–", "0.6", "0.3"]
     assert "epochs" not in table, "what all share says nothing"
+    at.button(key="prune-soup").click().run()
+    assert at.title[0].value == "Prune" and at.text_input(key="checkpoint").value == str(folder)
 
 
 def test_compare_says_what_pruning_saves(store):

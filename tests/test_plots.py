@@ -117,7 +117,7 @@ def test_another_checkpoint_in_a_study_is_named_and_marked():
 
     def job(id: int, checkpoint: str, method: dict | None) -> Job:
         plan = {"checkpoint": checkpoint, "method": method, "seed": 0}
-        return Job(**{**{name: "" for name in Job.__dataclass_fields__}, "id": id, "label": "AKR 70%" if method else "Dense",
+        return Job(**{**dict.fromkeys(Job.__dataclass_fields__, ""), "id": id, "label": "AKR 70%" if method else "Dense",
                       "experiment": plan})  # fmt: skip
 
     akr = {"name": "akr", "options": {"sparsity": 0.7}}

@@ -54,7 +54,8 @@ class Model:
 def ordered(models: Iterable[Model]) -> list[Model]:
     """Dense first, then by method, sparsity, pattern, seed: the same order on every page."""
     rank = {name: place for place, name in enumerate(ORDER)}
-    return sorted(models, key=lambda m: (rank.get(m.method, len(rank)), m.method, m.pattern != "", m.sparsity, m.pattern, m.start, m.seed, m.job))
+    place = lambda m: (rank.get(m.method, len(rank)), m.method, m.pattern != "", m.sparsity, m.pattern, m.start, m.seed, m.job)  # noqa: E731
+    return sorted(models, key=place)
 
 
 def _model(job: Job, label: str, form: str, start: str) -> Model:

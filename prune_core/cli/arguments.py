@@ -174,6 +174,6 @@ def _add_soup(added: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for the average, its record and what was measured")
     parser.add_argument(
         "--set", action="append", default=[], metavar="OPTION=VALUE",
-        help="an option of the soup: attack attack_examples examples allowed_loss query_budget time_budget precision max_length "
-        "seed device",
+        help="an option of the soup: attack attack_examples examples allowed_loss query_budget time_budget max_changed precision "
+        "max_length seed device",
     )  # fmt: skip

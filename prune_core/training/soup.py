@@ -56,6 +56,7 @@ class Plan(Options):
     examples: int = option(0, "Validation examples for the accuracy, drawn with the seed (0 = all)", low=0)
     query_budget: int = option(2000, "Most texts one attack may ask the model about", low=2)
     time_budget: float = option(60.0, "Longest time for one sentence", low=0.1, unit="s")
+    max_changed: float = option(1.0, "Largest share of a sentence's words that the attack may change", low=0.01, high=1.0)
     precision: str = option("fp32", "Of the models under attack", choices=("fp32", "bf16"))
     max_length: int = option(128, "Tokens per example; longer texts are cut", low=4, high=512)
     seed: int = option(0, "Seed of the samples and the attacks", low=0)
@@ -155,6 +156,8 @@ class Judge:
         self.attacked = Task("validation", labels, examples, examples.sample(plan.attack_examples, plan.seed))
         self.known: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
         how = {key: value for key, value in plan.to_dict().items() if key not in ("way", "allowed_loss", "device")}
+        if plan.max_changed == 1:
+            del how["max_changed"]  # what was measured before there was such a limit is known still
         self.sample = json.dumps([how, *([task.evaluation.texts, task.evaluation.labels] for task in (self.task, self.attacked))])
 
     def __call__(self, model: nn.Module, tokenizer: Any, report: Report) -> dict[str, Any]:
@@ -176,7 +179,8 @@ class Judge:
         hits = sum(a == b for a, b in zip(said, right, strict=True))
         low, high = wilson(hits, len(right))
         attack = Attack(recipes=plan.attack, examples=plan.attack_examples, word_examples=plan.attack_examples,
-                        query_budget=plan.query_budget, time_budget=plan.time_budget, precision=plan.precision)  # fmt: skip
+                        query_budget=plan.query_budget, time_budget=plan.time_budget, precision=plan.precision,
+                        max_changed=plan.max_changed)  # fmt: skip
         found = attack.measure(Pair(model, model, tokenizer, self.attacked, plan.seed, max_length=plan.max_length), report)
         attacked = found["attack"].iloc[0].to_dict()
         if attacked["errored"] == attacked["n"]:
