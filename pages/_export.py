@@ -1,13 +1,17 @@
-"""Export a pruned model: as an ordinary folder, cut to what is left of it, or as ONNX; written by a process of its own."""
+"""Take things with you: a pruned model as a folder, cut or as ONNX; the report as HTML or PDF; all rows; how charts are saved."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
+from pathlib import Path
 
 import streamlit as st
 
 from pages import _ui
 from pages._frame import View
+from prune_core.runs import tables
 from prune_core.runs.child_process import ChildProcess
 
 PATIENCE = 900.0  # seconds; a large model's ONNX takes minutes
@@ -46,3 +50,45 @@ def _progress(asked: ChildProcess, waiting: bool) -> None:
         st.rerun()
     elif said := _ui.attempt(asked.output):
         st.success(said, icon=":material/check:")
+
+
+def page(view: View) -> None:
+    """All that can be taken with you."""
+    offer(view)
+    st.markdown("#### Take the figures with you")
+    with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
+        _report(view, "html", "Report as HTML", "One file that opens offline and prints.")
+        if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
+            _report(view, "pdf", "Report as PDF", "The same, printed by Chromium.")
+        ids = [job for model in view.models for job in model.runs or (model.job,)]
+        st.download_button(
+            "All rows as Parquet", lambda: tables.zipped(view.store, ids), "prunescope-rows.zip", key="take-rows",
+            icon=":material/table_rows:", on_click="ignore", help="Every table of the models on view, a file each: read them with pandas.",
+        )  # fmt: skip
+        told = {"svg": "SVG, to print", "png": "PNG, to paste"}.__getitem__
+        st.selectbox("Charts are saved as", ["svg", "png"], format_func=told, key="image-format", persist_state="session")
+
+
+def _report(view: View, kind: str, title: str, help: str) -> None:
+    """A button that writes it, and then one that hands it over."""
+    ids = [str(job) for model in view.models for job in model.runs or (model.job,)]
+    key = f"report-{kind}-{','.join(ids)}"
+    if key in st.session_state:
+        asked, path = st.session_state[key]
+        if asked.is_over and _ui.attempt(asked.output) is not None:
+            st.download_button(f"Save the {kind.upper()}", path.read_bytes(), path.name, key=f"save-{kind}", icon=":material/download:",
+                               type="primary", on_click="ignore")  # fmt: skip
+            return
+        if not asked.is_over:
+            st.fragment(_wait, run_every=1.0)(asked, title)
+            return
+    if st.button(title, key=f"make-{kind}", icon=":material/article:", help=help):
+        path = Path(tempfile.mkdtemp()) / f"prunescope-report.{kind}"
+        st.session_state[key] = (ChildProcess("prune_core", "report", *ids, "--out", str(path), patience=PATIENCE), path)
+        st.rerun()
+
+
+def _wait(asked: ChildProcess, title: str) -> None:
+    if asked.is_over:
+        st.rerun()
+    st.markdown(f":gray[{title} …]")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from prune_core import PruneError
+from prune_core import PruneError, plots
 from prune_core.analysis.compared import Model
 from prune_core.attacks import changed_words
 from prune_core.data.metrics import entities
@@ -22,7 +22,6 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 CHART = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-    "toImageButtonOptions": {"format": "svg", "scale": 2},
 }
 
 
@@ -116,11 +115,15 @@ def chart(
 
     `selects` gets the custom data of the marks that the reader clicks (or, with `lasso`, draws around), each time that changes.
     """
-    image: Any = CHART["toImageButtonOptions"]
-    name = {**image, "filename": key}
+    name = {"format": st.session_state.get("image-format", "svg"), "scale": 2, "filename": key}
     # the key's beginning is what style.css knows small charts by
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
-        st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]")
+        with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key=f"head-{key}"):
+            st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]", width="stretch")
+            st.download_button(
+                "", lambda: plots.data_of(figure).to_csv(index=False), f"{key}.csv", key=f"csv-{key}", icon=":material/table_view:",
+                type="tertiary", on_click="ignore", help="The chart's figures as CSV; the camera above the chart saves it as an image.",
+            )  # fmt: skip
         config = {**CHART, "toImageButtonOptions": name} | ({"modeBarButtonsToRemove": ["autoScale2d"]} if lasso else {})
         common: Any = {"width": "stretch", "theme": None, "key": f"chart-{key}", "config": config, "alt": question}
         if selects is None:

@@ -157,7 +157,7 @@ VIEWS = {
     "paper": ("Beside the paper", lambda: _papers.section(view)),
     "figures": ("All figures", figures),
     "answers": ("Answers", lambda: _answers.browser(view, view.rows("prediction"))),
-    "export": ("Take it with you", lambda: _export.offer(view)),
+    "export": ("Take it with you", lambda: _export.page(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
 there = {

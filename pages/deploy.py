@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _policy, _ui
+from pages import _export, _frame, _policy, _ui
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import deploy, evidence
 from prune_core.analysis.policy import Policy
@@ -129,13 +129,13 @@ with answer:
         "allowances",
     )
 PARTS = {
-    "Tests": lambda: tests(verdicts, policy),
-    "Newly broken, newly fixed": lambda: flips(found_flips, view.label_names),
-    "Slices": lambda: slice_view(found_slices),
-    "Policy file and CI": lambda: in_ci(policy, job.id),
+    "tests": ("Tests", lambda: tests(verdicts, policy)),
+    "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
+    "slices": ("Slices", lambda: slice_view(found_slices)),
+    "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
+    "export": ("Take it with you", lambda: _export.page(view)),
 }
-part = _ui.chosen(st.segmented_control, "deploy-part", list(PARTS), "Tests", label="Look closer")
-PARTS[part]()
+_ui.parts(PARTS, "deploy-part")
 _ui.how_to_read(
     "Each limit is a **non-inferiority test** on the same examples: it holds when even the worse end of a one-sided interval is within it. "
     "A model that lies on a limit would pass it in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to hold. "

@@ -63,6 +63,10 @@ def export(options: argparse.Namespace) -> None:
     said = export_checkpoint(store, job, options.folder, options.shrink, options.onnx, progress)
     progress.end()
     write_card(store, job, options.folder, options.shrink)
+    if options.push:
+        from .trackers import push
+
+        said.append(push(options.folder, options.push))
     print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
 
 
@@ -96,11 +100,28 @@ def check(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write the HTML report."""
+    """Write the report."""
     from .report import write_report
 
     write_report(Store(), options.ids, options.out)
     print(f"Report of {len(options.ids)} jobs: {options.out}")
+
+
+def rows(options: argparse.Namespace) -> None:
+    """Write all rows as Parquet."""
+    from ..runs.tables import write
+
+    written = write(Store(), options.ids, options.out)
+    print(f"{len(written)} tables are in {options.out}: {', '.join(file.name for file in written)}")
+
+
+def log(options: argparse.Namespace) -> None:
+    """Write plans and figures to a tracker, a run a job."""
+    from .trackers import log
+
+    store = Store()
+    for id in options.ids:
+        print(log(store, store.job(id), options.to, options.project))
 
 
 def transfer(options: argparse.Namespace) -> None:

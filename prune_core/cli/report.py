@@ -1,8 +1,9 @@
-"""Jobs side by side as one HTML file that needs nothing else: figures, charts, how each was made."""
+"""Jobs side by side as one HTML file that needs nothing else, or as PDF: figures, charts, how each was made."""
 
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..analysis.quantities import available, summary
 from ..errors import PruneError
 from ..runs.job import Job
 from ..runs.store import Store
+from .pdf import write_pdf
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack", "attack_example")
 STYLE = """
@@ -25,6 +27,8 @@ h1 { font-size: 1.9rem; margin: 0 } h2 { font-size: 1.25rem; margin: 2.4rem 0 0 
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid #dfe3e7; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: #66707c } td small { color: #66707c; display: block }
+@page { size: A4 landscape; margin: 12mm }
+@media print { body { margin: 0; max-width: none } section { break-inside: avoid } table { display: table; font-size: .7rem } }
 """  # noqa: E501
 
 
@@ -40,7 +44,14 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
         raise PruneError(f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it.")
     if not path.absolute().parent.is_dir():
         raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
-    path.write_text(_page(jobs, models, tables), encoding="utf-8")
+    text = _page(jobs, models, tables)
+    if path.suffix.lower() != ".pdf":
+        path.write_text(text, encoding="utf-8")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        page.write_text(text, encoding="utf-8")
+        write_pdf(page, path)
 
 
 def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
@@ -56,9 +67,9 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
     parts += [f"<p>{escape(sentence)}</p>" for sentence in told if sentence]
     parts += ["<h2>All figures</h2><p class='gloss'>Small print: 95% intervals.</p>", _figures(models, tables)]
     for count, (title, gloss, figure) in enumerate(_charts(models, tables)):
-        parts.append(f"<h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>")
         # the first chart brings the library along, which makes the file 5 MB and independent of any server
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=count == 0, config={"displaylogo": False}))
+        chart = figure.to_html(full_html=False, include_plotlyjs=count == 0, config={"displaylogo": False}, default_width="1000px")
+        parts.append(f"<section><h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>{chart}</section>")
     parts += ["<h2>How it was made</h2>", _made(jobs), "</body></html>"]
     return "\n".join(parts)
 

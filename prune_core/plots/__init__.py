@@ -5,6 +5,7 @@ from .ablation import parts
 from .attack import against_budget, probability_bars, success
 from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
+from .data import data_of
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, parts_of_block, realised_sparsity
@@ -30,6 +31,7 @@ __all__ = [
     "beside",
     "by_block",
     "by_depth",
+    "data_of",
     "heat_maps",
     "kept_units",
     "moves",

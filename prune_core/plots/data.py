@@ -1,0 +1,45 @@
+"""The figures behind a chart as a table. Reads the figure itself, so that nobody writes a chart's data twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+
+def data_of(figure: go.Figure) -> pd.DataFrame:
+    """A row a mark: `series`, `x`, `y`, with `x_low` … where there is an interval, and `z` of a heat map. Mere text is left out."""
+    frames = [frame for trace in figure.data for frame in _frames(trace)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["series", "x", "y"])
+
+
+def _frames(trace: Any) -> Iterator[pd.DataFrame]:
+    if trace.type == "heatmap":
+        z = np.asarray(trace.z, dtype=object)
+        across, upwards = _axis(trace.x, z.shape[1]), _axis(trace.y, z.shape[0])
+        cells = [(across[j], upwards[i], z[i, j]) for i in range(z.shape[0]) for j in range(z.shape[1])]
+        yield pd.DataFrame(cells, columns=["x", "y", "z"]).assign(series=trace.name or "")
+        return
+    if trace.x is None or trace.y is None or trace.mode == "text" or _unseen(trace):
+        return
+    frame = pd.DataFrame({"series": trace.name or "", "x": list(trace.x), "y": list(trace.y)})
+    for name in ("x", "y"):
+        bar = getattr(trace, f"error_{name}", None)
+        if bar is not None and bar.array is not None:
+            more = np.asarray(bar.array, dtype=float)
+            less = more if bar.arrayminus is None else np.asarray(bar.arrayminus, dtype=float)
+            middle = frame[name].astype(float)
+            frame[f"{name}_low"], frame[f"{name}_high"] = middle - less, middle + more
+    yield frame
+
+
+def _axis(values: Any, length: int) -> list[Any]:
+    return list(range(length)) if values is None else list(values)
+
+
+def _unseen(trace: Any) -> bool:
+    """Marks that are there only to be clicked."""
+    return getattr(trace, "marker", None) is not None and trace.marker.color == "rgba(0, 0, 0, 0)"
