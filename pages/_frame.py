@@ -111,6 +111,7 @@ def navigation() -> StreamlitPage:
     return st.navigation(
         [
             st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),
+            st.Page("pages/lesson.py", title="Lesson", icon=":material/school:"),
             st.Page("pages/prune.py", title="Prune", icon=":material/content_cut:"),
             st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
             st.Page("pages/layers.py", title="Layers", icon=":material/layers:"),

@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from pages import _frame, _inspect_attack, _inspect_words, _ui, _weights
+from pages._asking import inspector
 from prune_core import formatting, plots
 from prune_core.analysis.compared import Model
 from prune_core.plots import palette
-from prune_core.runs.asking import Inspector
 
 view = _frame.view()
 # what the fields are called, and what stands in them at first; the second field is for pairs and for questions
@@ -40,16 +40,6 @@ if not view.models:
         "inspect",
         view.waiting,
     )
-
-
-@st.cache_resource(show_spinner=False, max_entries=1, on_release=Inspector.close)
-def inspector(home: str) -> Inspector:
-    """The process that keeps the models loaded; started when the page is first opened."""
-    from pathlib import Path
-
-    asking = Inspector(Path(home) / "workers" / "inspect.log")
-    asking.start()
-    return asking
 
 
 def form() -> tuple[str, str | None, str]:

@@ -17,6 +17,7 @@ from prune_core.data import uploads
 from prune_core.runs import background, jobs, preview, robust_start, transfer
 from prune_core.runs.asking import STOPPED, Attack
 from prune_core.runs.job import Status
+from prune_core.runs.lesson import small_layer
 from prune_core.runs.store import Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -50,6 +51,9 @@ class Oracle:
         left = [[0, 1, 2, 3], [1, 2, 3]]
         found = [{"checkpoint": each, **shape, "heads": heads} for each, heads in zip(checkpoints, left, strict=True)]
         return [told | ({"weights": None} if head is not None and head not in told["heads"] else {}) for told in found]
+
+    def small_layer(self, method: str, sparsity: float, inherited: float) -> dict:
+        return small_layer(method, sparsity, inherited)
 
     def attack(self, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int) -> Attack:
         attack = Attack(len(checkpoints), lambda: None)
@@ -693,3 +697,32 @@ def test_a_group_is_set_against_the_rest_by_fishers_test():
     assert found.p_value == pytest.approx(0.0036, abs=1e-4) and found.low < -0.625 < found.high < 0  # 56 of 15,504 tables
     assert groups.right(rows, range(20)) is None and groups.right(rows.assign(label=None), range(8)) is None
     assert groups.fooled(pd.DataFrame(), [1]) == {}
+
+
+@pytest.mark.parametrize("study", [False, True])
+def test_the_lesson_has_ten_steps_each_with_a_figure_or_the_way_to_one(store, study):
+    if study:
+        sample_rows.fill(store, 40)
+    at = opened("lesson")
+    for number in range(1, 11):
+        assert at.header[0].value.startswith(f"{number} · ") and not at.exception and not at.error
+        assert len(at.latex) == 1 and any(each.label.endswith("?") for each in at.expander)
+        assert charts(at) or len(at.get("html")) > 1 or any(button.key == "demo-lesson" for button in at.button)
+        if number < 10:
+            at.button(key="lesson-next").click().run()
+    assert at.button(key="lesson-next").disabled
+    at.button(key="lesson-present").click().run()
+    assert not at.title and at.query_params["present"] in ("1", ["1"])
+    at.button(key="lesson-present").click().run()
+    assert at.title[0].value == "Lesson"
+
+
+def test_the_lessons_layer_shows_what_its_text_says():
+    error = lambda method, wrong=0.0, removed=0.5: small_layer(method, removed, wrong)["total"]  # noqa: E731
+    assert error("wanda") < error("magnitude") and error("sparsegpt") < error("wanda") < error("columns")
+    assert error("akr", 0.6) < 0.7 * error("sparsegpt", 0.6) and error("akr") > 0.7 * error("sparsegpt")
+    assert small_layer("akr", 0.5, 0.0)["inherited"] == 0
+    assert error("magnitude", removed=0.25) < 0.1 < 0.5 < error("magnitude", removed=0.75), "small at first, and then steeply"
+    for method in ("magnitude", "wanda", "sparsegpt", "akr", "columns"):
+        gone = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
+        assert gone == 24, method

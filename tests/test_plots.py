@@ -59,6 +59,8 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "slices under attack": plots.slices(success_rates.slices(of_one_recipe, None, NAMES), models, "under_attack", dark),
         "transfer": plots.transfer(transfer.matrix(study["transfer"]), made, models, "source", dark),
         "transfer by recipe": plots.transfer(transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark),
+        "matrix": plots.matrix([[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark),
+        "averaged": plots.averaged(0.4, dark),
         "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
         "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
         "bars": plots.probability_bars(bars, models, NAMES, dark, 1),

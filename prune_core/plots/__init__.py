@@ -9,6 +9,7 @@ from .data import data_of
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, parts_of_block, realised_sparsity
+from .lesson import averaged, margin, matrix
 from .papers import beside
 from .robustness import slices, transfer
 from .saliency import attention_maps
@@ -28,12 +29,15 @@ __all__ = [
     "allowances",
     "attack_steps",
     "attention_maps",
+    "averaged",
     "beside",
     "by_block",
     "by_depth",
     "data_of",
     "heat_maps",
     "kept_units",
+    "margin",
+    "matrix",
     "moves",
     "ordered",
     "own_and_inherited",

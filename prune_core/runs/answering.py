@@ -1,8 +1,9 @@
 """The process behind Inspect: keeps models loaded and answers JSON lines until its input closes; `inspect` asks.
 
-A question has an `id`, and `ask` says what: predict, saliency and attention are answered by one line, an attack by many, the
-last of which says `over`; cancel bears the id of an attack, and ends it. While an attack runs, other questions are answered
-between two of its rounds of queries, and further attacks wait in line. So one thread does all that touches models.
+A question has an `id`, and `ask` says what: predict, saliency, attention and small_layer are answered by one line, an
+attack by many, the last of which says `over`; cancel bears the id of an attack, and ends it. While an attack runs, other
+questions are answered between two of its rounds of queries, and further attacks wait in line. So one thread does all that
+touches models.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..models import loading, replay
 from ..models.predict import predict
 from ..models.saliency import attention, saliency
 from .asking import STOPPED
+from .lesson import small_layer
 
 MEMORY = 2.5e9  # bytes of weights kept; the model longest unused goes first
 Question = dict[str, Any]
@@ -101,7 +103,9 @@ class Desk:
 
     def take(self, id: int, ask: str, **question: Any) -> None:
         """Answer at once, or put in line; Cancelled where the question is to stop the attack at work."""
-        if ask == "attack":
+        if ask == "small_layer":
+            self.say(id, over=True, told=[small_layer(**question)])
+        elif ask == "attack":
             self.attacks.append({"id": id, **question})
         elif ask == "cancel":
             if self.attacks and self.attacks[0]["id"] == id:

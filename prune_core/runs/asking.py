@@ -72,6 +72,10 @@ class Inspector:
         """One answer a checkpoint, as saliency.attention gives it, or an `error`."""
         return self._asked(ask="attention", checkpoints=list(checkpoints), text=text, pair=pair, block=block, head=head)
 
+    def small_layer(self, method: str, sparsity: float, inherited: float) -> Told:
+        """The lesson's layer, pruned, as lesson.small_layer gives it."""
+        return self._asked(ask="small_layer", method=method, sparsity=sparsity, inherited=inherited)[0]
+
     def attack(self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int) -> Attack:
         """Begin an attack on all these; it goes on while its caller does other things."""
         id = next(self._numbers)

@@ -1,0 +1,62 @@
+"""Lesson: pruning in ten steps, each one figure to move; a view for presenting in front of a class."""
+
+import streamlit as st
+
+from pages import _frame, _lesson_steps, _ui
+from pages._asking import inspector
+from prune_core import PruneError
+
+view = _frame.view()
+STEPS = _lesson_steps.STEPS
+PRESENTING = """<style>
+[data-testid="stSidebar"], [data-testid="stHeader"] { display: none; }
+[data-testid="stMainBlockContainer"] { max-width: none; padding: 1.5rem 4rem; }
+[data-testid="stMain"] [data-testid="stMarkdownContainer"] p, [data-testid="stMain"] label p { font-size: 1.35rem; line-height: 1.5; }
+[data-testid="stMain"] h2 { font-size: 2.6rem; }
+[data-testid="stMain"] .katex { font-size: 1.5em; }
+</style>"""
+
+
+def turn(to: int) -> None:
+    """Go to a step."""
+    _ui.put("step", min(max(to, 1), len(STEPS)))
+
+
+presenting = st.query_params.get("present") == "1"
+if presenting:
+    st.html(PRESENTING)
+else:
+    st.title("Lesson", anchor=False)
+number = int(_ui.chosen(st.segmented_control, "step", list(range(1, len(STEPS) + 1)), 1, label="Step", label_visibility="collapsed"))
+step = STEPS[number - 1]
+st.header(f"{number} · {step.title}", anchor=False)
+told, beside = st.columns([3, 2], gap="large", vertical_alignment="center")
+told.markdown(step.text)
+beside.latex(step.equation)
+if step.draw in _lesson_steps.NEEDS_STUDY and _lesson_steps.ready(view).empty:
+    with st.container(border=True, key="lesson-needs"):
+        st.markdown("This step looks at the demo study, which is not there yet. The steps before it need nothing.")
+        if view.waiting:
+            st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")
+        else:
+            _ui.demo_button(view.store, "demo-lesson")
+else:
+    try:
+        with st.spinner("Starting the solvers; only the first step waits, for a few seconds …"):
+            step.draw(view, inspector(str(view.store.home)))
+    except PruneError as error:
+        st.error(str(error))
+with st.expander(step.question, icon=":material/help:", key=f"answer-{number}"):
+    st.markdown(step.answer)
+with st.container(horizontal=True, vertical_alignment="center", key="lesson-turn"):
+    st.button("Back", key="lesson-back", icon=":material/arrow_back:", disabled=number == 1, on_click=turn, args=(number - 1,),
+              shortcut="Left")  # fmt: skip
+    st.button("Next", key="lesson-next", icon=":material/arrow_forward:", type="primary", disabled=number == len(STEPS), on_click=turn,
+              args=(number + 1,), shortcut="Right")  # fmt: skip
+    if st.button("Leave the presenter's view" if presenting else "Present", key="lesson-present", icon=":material/present_to_all:",
+                 type="tertiary", shortcut="P", help="Large type, one step a screen; the arrow keys turn, P leaves."):  # fmt: skip
+        if presenting:
+            del st.query_params["present"]
+        else:
+            st.query_params["present"] = "1"
+        st.rerun()
