@@ -49,8 +49,8 @@ def worth(view: View, asking: Inspector) -> None:
     told = _layer(asking, "magnitude", _removed())
     left, right = st.columns(2, gap="medium")
     with left:
-        _ui.chart("The layer", "Six outputs, eight inputs: every number is a weight.", plots.matrix(told["weight"], None, told["sizes"], view.dark),
-                  "lesson-before", small=True)  # fmt: skip
+        whole = plots.matrix(told["weight"], None, told["sizes"], view.dark)
+        _ui.chart("The layer", "Six outputs, eight inputs: every number is a weight.", whole, "lesson-before", small=True)
     with right:
         _matrix(told, "Without its smallest weights", "lesson-magnitude", view.dark)
 

@@ -707,7 +707,7 @@ def test_the_lesson_has_ten_steps_each_with_a_figure_or_the_way_to_one(store, st
     for number in range(1, 11):
         assert at.header[0].value.startswith(f"{number} · ") and not at.exception and not at.error
         assert len(at.latex) == 1 and any(each.label.endswith("?") for each in at.expander)
-        assert charts(at) or len(at.get("html")) > 1 or any(button.key == "demo-lesson" for button in at.button)
+        assert charts(at) or at.get("html") or any(button.key == "demo-lesson" for button in at.button), number
         if number < 10:
             at.button(key="lesson-next").click().run()
     assert at.button(key="lesson-next").disabled

@@ -22,7 +22,7 @@ from prune_core.measures import MEASURES
 from prune_core.measures.cost import macs
 from prune_core.methods import METHODS
 from prune_core.models import export, families, loading, replay
-from prune_core.models.shrink import alive, dead_units, shrink
+from prune_core.models.shrink import alive, dead_units, padding, shrink
 from prune_core.models.timing import Profile, limit
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
@@ -136,7 +136,7 @@ def test_a_copy_and_a_second_save_stay_what_they_were(folders, tmp_path):
     again, _ = loading.load(str(tmp_path))
     assert close(logits(again), logits(model))
     kept = json.loads((tmp_path / "config.json").read_text())["prunescope"]
-    assert [len(heads) for heads in kept["heads"]] == [0, 2] and [len(neurons) for neurons in kept["neurons"]] == [0, 27]
+    assert [len(heads) for heads in kept["heads"]] == [0, 2] and [len(neurons) for neurons in kept["neurons"]] == [0, 32]
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -276,9 +276,19 @@ def test_export_on_the_command_line(tmp_path, capsys):
     loading.save(model, tiny.tokenizer(), Store().folder(1) / "checkpoint")  # as a structured method leaves it
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     said = capsys.readouterr().out
-    assert "Cut 4 heads and 74 neurons" in said and said.count("largest difference") == 2 and (tmp_path / "small" / "model.onnx").is_file()
+    assert "Cut 4 heads and 64 neurons" in said and said.count("largest difference") == 2 and (tmp_path / "small" / "model.onnx").is_file()
     small, _ = loading.load(str(tmp_path / "small"))
     assert close(logits(small), logits(model)) and (tmp_path / "small" / "prunescope.json").is_file()
     assert run("run", "--checkpoint", tmp_path / "small", "--method", "wanda") == 2
     assert "is shrunk already" in capsys.readouterr().err
     assert run("run", "--checkpoint", tmp_path / "small", "--measure", "accuracy", "--evaluation-size", 20) == 0
+
+
+@pytest.mark.parametrize("dead, gone", [(4, 0), (8, 8), (13, 8), (64, 64)])
+def test_widths_stay_at_multiples_of_eight(dead, gone):
+    model = tiny.model()
+    with torch.no_grad():
+        replay.blocks(model)[0].linears["ffn_out"].weight[:, :dead] = 0
+    assert dead_units(model) == (0, gone) and padding(model) == dead - gone
+    small = shrink(model)
+    assert close(logits(small), logits(model)) and replay.blocks(small)[0].linears["ffn_out"].in_features == 64 - gone

@@ -19,7 +19,7 @@ from torch import nn
 from ..errors import PruneError
 from ..models.devices import device_of
 from ..models.replay import blocks, head_linears, linears, longest
-from ..models.shrink import dead_units, shrink
+from ..models.shrink import dead_units, padding, shrink
 from ..models.timing import limit, peak_memory, profile, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair
@@ -65,7 +65,9 @@ class Cost(Measure):
         dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
         pruned["model"], pruned["sparsity"] = "pruned", count(pair.pruned)["sparsity"]  # of the full shape
         if shrunk:
-            pruned |= {"shrunk": True, "note": f"Measured without its {heads} dead heads and {neurons} dead neurons."}
+            left = padding(pair.pruned)
+            stay = f" {left} dead neurons stay: widths are kept at multiples of 8, as odd ones are slow." if left else ""
+            pruned |= {"shrunk": True, "note": f"Measured without its {heads} dead heads and {neurons} dead neurons.{stay}"}
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
