@@ -46,7 +46,7 @@ def _check(experiment: Experiment) -> DataCheck:
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What was understood, shown and told: `labels` for the plan, `found` where the check is over, `kind`."""
     chosen = st.session_state.get("labels-told", {}).get(_whose(plan), "")
-    if plan["checkpoint"] == plan["task"] == "demo" and not chosen:
+    if plan["task"] == "demo" and plan["checkpoint"] in ("demo", "demo-robust") and not chosen:
         return {"found": None, "kind": "classification", "labels": ""}
     experiment = of_plan({**plan, "labels": chosen})
     check = _check(experiment)
@@ -70,7 +70,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
 def ready(plan: Sequence[Experiment]) -> None:
     """Wait for the check that is on its way; PruneError where the plan's data cannot be used: a mistake makes no job."""
     check = st.session_state.get("data-check")
-    if check is None or (plan[0].checkpoint == "demo" and plan[0].source.task == "demo"):
+    if check is None or (plan[0].checkpoint in ("demo", "demo-robust") and plan[0].source.task == "demo"):
         return
     found = check.found()
     if "error" in found:

@@ -227,7 +227,7 @@ def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
 def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = "primary") -> None:
     """The one button that fills an empty page."""
     if st.button("Run the demo study", key=key, type=type, icon=":material/play_arrow:"):
-        with st.spinner("Queueing seven models …"):
+        with st.spinner("Queueing nine models …"):
             attempt(_submit_demo, store)
 
 
@@ -250,7 +250,7 @@ def empty(store: Store, title: str, promise: str, key: str, waiting: bool = Fals
             st.info("The study is at work; this page fills in by itself as stages finish.", icon=":material/hourglass_top:")
         else:
             demo_button(store, f"demo-{key}")
-            st.caption("Seven models on the bundled film reviews: first charts within 30 s, everything within about 4 min on two cores.")
+            st.caption("Nine models on the bundled film reviews: first charts within 30 s, everything within about 4 min on two cores.")
     st.stop()
 
 

@@ -184,7 +184,7 @@ def test_jobs_demo_cancel_resume(fake, capsys):
     capsys.readouterr()
     assert run("jobs") == 0
     said = capsys.readouterr().out
-    assert said.count("queued") == 7 and "AKR 70%" in said and "Demo" in said
+    assert said.count("queued") == 9 and "AKR 70%" in said and "Demo" in said
 
 
 def test_export_of_a_baseline_says_where_its_weights_are(fake, tmp_path, capsys):

