@@ -178,8 +178,8 @@ def test_a_sweep_goes_on_when_one_experiment_fails(fake, tmp_path, capsys):
 
 def test_jobs_demo_cancel_resume(fake, capsys):
     assert run("jobs") == 0 and "no jobs yet" in capsys.readouterr().out
-    assert run("demo") == 0 and "7 jobs queued" in capsys.readouterr().out
-    assert run("demo") == 0 and "0 jobs queued, 7 were there already" in capsys.readouterr().out
+    assert run("demo") == 0 and "9 jobs queued" in capsys.readouterr().out
+    assert run("demo") == 0 and "0 jobs queued, 9 were there already" in capsys.readouterr().out
     assert run("cancel", 2) == 0 and run("cancel", 2) == 2 and run("resume", 2) == 0
     capsys.readouterr()
     assert run("jobs") == 0
