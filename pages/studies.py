@@ -1,4 +1,4 @@
-"""Studies: all of them at a glance, searched, tagged, renamed, freed of their weights, deleted."""
+"""Studies: all of them at a glance, searched, tagged, renamed, copied, freed of their weights, deleted; one closely, two compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _ui
+from pages import _frame, _study_closer, _ui
 from prune_core import PruneError, formatting
 from prune_core.runs import studies
 from prune_core.runs.store import Store
@@ -74,6 +74,8 @@ def manage(study: Study) -> None:
         name = st.text_input("Name", study.name, key=f"rename-{study.name}")
         if st.button("Rename", key="study-rename", icon=":material/edit:", disabled=name.strip() == study.name):
             attempt_and_say(f"{study.name} is now called {name.strip()}.", rename, study, name)
+        if st.button("Copy under this name", key="study-clone", icon=":material/content_copy:", disabled=name.strip() == study.name):
+            attempt_and_say(f"{name.strip()} has the finished runs of {study.name}.", studies.clone, study.name, name)
     with middle:
         tags = st.multiselect("Tags", study.tags, study.tags, accept_new_options=True, key=f"tags-{study.name}", placeholder="add one")
         if st.button("Keep these tags", key="study-tag", icon=":material/sell:", disabled=set(tags) == set(study.tags)):
@@ -95,7 +97,7 @@ def confirm(study: Study, what: str) -> None:
     if what == "free":
         st.markdown(
             f"The pruned checkpoints of **{study.name}** go ({formatting.megabytes(study.bytes)} at most). Every figure, table and chart "
-            "stays. Inspect, export and transfer need the weights: run the study again, with *Compute again*, to have them back."
+            "stays. Inspect and export make them again from the seed when they are asked for."
         )
     else:
         st.markdown(
@@ -140,3 +142,9 @@ if chosen is None:
     st.caption("Choose a row to rename, tag, free or delete it.")
 else:
     manage(chosen)
+    others = [each.name for each in found if each.name != chosen.name]
+    closer = {"runs": ("Its runs", lambda: _study_closer.grid(view.store, chosen.name))}
+    if others:
+        closer["beside"] = ("Beside another study", lambda: _study_closer.beside(
+            view.store, chosen.name, _ui.chosen(st.selectbox, "beside", others, others[0], label="The other study")))  # fmt: skip
+    _ui.parts(closer, "study-part")

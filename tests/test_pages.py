@@ -174,21 +174,27 @@ def test_saliency_and_attention_of_two_models_side_by_side(store):
     assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
 
 
+def until(holds) -> None:
+    for _ in range(300):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come true within 30 s")
+
+
 def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(store, monkeypatch):
     monkeypatch.setattr(robust_start, "_command", lambda folder, *_: ["sleepy"])
     monkeypatch.setattr(background, "SCRIPT", 'echo "  7%  step 9 of 99" > command.log; sleep 60; echo $? > command.exit')
     at = opened("soup")
     at.button(key="make-example").click().run()
+    until(lambda: robust_start.at_work(store.home / "soups")["demo"].progress > 0)
     [(name, state)] = robust_start.at_work(store.home / "soups").items()
     assert (name, state.status, state.progress, state.told) == ("demo", "running", 0.07, "step 9 of 99")
     assert len((store.home / "soups" / "demo" / "choose.csv").read_text().splitlines()) == 257
     at.run()
     assert not any(button.key == "make-example" for button in at.button), "one at a time"
     at.button(key="stop-demo").click().run()
-    for _ in range(50):
-        if robust_start.at_work(store.home / "soups")["demo"].status == "stopped":
-            break
-        time.sleep(0.1)
+    until(lambda: robust_start.at_work(store.home / "soups")["demo"].status == "stopped")
     at.run()
     at.button(key="resume-demo").click().run()
     assert robust_start.at_work(store.home / "soups")["demo"].status == "running" and not at.exception
@@ -665,6 +671,31 @@ def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
     assert "2 runs" in " ".join(text.value for text in at.markdown) and store.studies() == ["Another", "Demo"], "nothing goes unasked"
     at.button(key="confirm-yes").click().run()
     assert not at.exception and store.studies() == ["Demo"]
+
+
+def test_a_study_is_copied_its_runs_are_a_grid_and_two_are_compared(store):
+    sample_rows.fill(store, 40)
+    at = opened("studies")
+    at.text_input(key="rename-Demo").set_value("Twin").run()
+    at.button(key="study-clone").click().run()
+    assert store.studies() == ["Twin", "Demo"] and len(store.jobs("Twin")) == 7 and not at.exception
+    assert {job.experiment["study"] for job in store.jobs("Twin")} == {"Twin"}
+    runs = next(table.value for table in at.dataframe if "status" in table.value)
+    assert len(runs) == 7 and {"prune", "accuracy", "attack"} <= set(runs) and set(runs["status"]) == {"done"}
+    at.segmented_control(key="choice-study-part").set_value("beside").run()
+    both = at.dataframe[-1].value
+    assert {"Twin", "Demo", "Difference"} <= set(both) and len(both) == 7 and set(both["Difference"]) == {"0.0 points"}
+
+
+def test_a_study_at_work_is_stopped_and_gone_on_with(store):
+    [dense, _] = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
+    plan = {**store.job(dense).experiment, "seed": 5}
+    store.submit(plan, "Dense · seed 5", "another key", "Demo", "cpu")
+    at = opened("studies")
+    at.button(key="study-stop").click().run()
+    assert store.jobs("Demo")[-1].status == Status.CANCELLED
+    at.button(key="study-resume").click().run()
+    assert store.jobs("Demo")[-1].status == Status.QUEUED and not at.exception
 
 
 def test_examples_chosen_on_one_page_are_on_view_on_the_others_until_they_are_let_go(store):

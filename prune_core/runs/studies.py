@@ -1,4 +1,4 @@
-"""A store's studies as a whole: renamed, tagged, sized, deleted. Knows nothing of what their jobs do."""
+"""A store's studies as a whole: renamed, copied, tagged, sized, deleted. Knows nothing of what their jobs do."""
 
 from __future__ import annotations
 
@@ -82,6 +82,19 @@ def rename(store: Store, name: str, to: str) -> None:
             db.execute("UPDATE job SET study = ?, experiment = ? WHERE id = ?", (to, json.dumps({**job.experiment, "study": to}), job.id))
         db.execute("UPDATE tag SET study = ? WHERE study = ?", (to, name))
         db.execute("UPDATE pool SET study = ? WHERE study = ?", (to, name))
+
+
+def clone(store: Store, name: str, to: str) -> None:
+    """A study's finished runs under another name too; nothing is computed, and the weights are links."""
+    to = to.strip()
+    if not to or to in store.studies():
+        raise PruneError(f"There is a study {to!r} already; choose another name." if to else "The copy needs a name.")
+    done = [job for job in _idle(store, name) if job.status == Status.DONE]
+    if not done:
+        raise PruneError(f"The study {name!r} has no finished run to copy.")
+    for job in done:
+        id = store.copy(job.id, to)
+        store.update(id, experiment={**job.experiment, "study": to})
 
 
 def tag(store: Store, name: str, tags: Iterable[str]) -> None:
