@@ -711,6 +711,14 @@ def test_examples_chosen_on_one_page_are_on_view_on_the_others_until_they_are_le
     assert "Only the chosen examples that were attacked: 3 of 4." in text() and not at.error
 
 
+def test_the_words_that_decide_stand_beside_a_chosen_example(store):
+    for job in sample_rows.fill(store, 80)[1:]:
+        (store.folder(job) / "checkpoint").mkdir()
+    at = opened("drift", examples="7")
+    at.toggle(key="chosen-words").set_value(True).run()
+    assert any("Which words does the prediction hang on?" in text.value for text in at.markdown) and not at.exception
+
+
 def test_example_numbers_of_different_samples_are_not_read_as_one_example(store):
     ids = sample_rows.fill(store, 80)
     rows = sample_rows.predictions("akr", 0.7, 80)
