@@ -48,7 +48,7 @@ def _cell(job: Job, stage: str) -> str:
         return formatting.seconds(job.seconds[stage]) if stage in job.seconds else "done"
     if job.status == Status.RUNNING and job.stage == stage:
         return f"at work, {job.progress:.0%} of the run"
-    return {Status.QUEUED: "waits", Status.RUNNING: "waits"}.get(Status(job.status), "–")
+    return "waits" if job.status in AHEAD else "–"
 
 
 def beside(store: Store, study: str, other: str) -> None:

@@ -122,6 +122,20 @@ def confirm(study: Study, what: str) -> None:
         st.rerun()
 
 
+def closely(study: Study) -> None:
+    """Its runs, and what it has in common with another."""
+    parts = {"runs": ("Its runs", lambda: _study_closer.grid(view.store, study.name))}
+    others = [each.name for each in found if each.name != study.name]
+
+    def beside() -> None:
+        other = _ui.chosen(st.selectbox, "beside", others, others[0], label="The other study")
+        _study_closer.beside(view.store, study.name, other)
+
+    if others:
+        parts["beside"] = ("Beside another study", beside)
+    _ui.parts(parts, "study-part")
+
+
 found = studies.overview(view.store)
 if not found:
     _ui.empty(view.store, "Studies", "**Every study you have made**, to search, tag, rename and delete, with its space.", "studies")
@@ -142,9 +156,4 @@ if chosen is None:
     st.caption("Choose a row to rename, tag, free or delete it.")
 else:
     manage(chosen)
-    others = [each.name for each in found if each.name != chosen.name]
-    closer = {"runs": ("Its runs", lambda: _study_closer.grid(view.store, chosen.name))}
-    if others:
-        closer["beside"] = ("Beside another study", lambda: _study_closer.beside(
-            view.store, chosen.name, _ui.chosen(st.selectbox, "beside", others, others[0], label="The other study")))  # fmt: skip
-    _ui.parts(closer, "study-part")
+    closely(chosen)
