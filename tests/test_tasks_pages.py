@@ -47,6 +47,8 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
         assert not at.exception, (page, at.exception)
         text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
         if page == "layers":
+            at.segmented_control(key="choice-layers-part").set_value("units").run()
+            text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
             assert "Which heads and neurons are left?" in text
         if page == "compare":
             views = {"cost": "in work, and in time?", "paper": "Beside the paper", "export": "Take a model with you"}

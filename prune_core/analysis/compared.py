@@ -86,6 +86,6 @@ def models_of(jobs: Sequence[Job]) -> list[Model]:
 
 def _starts(jobs: Sequence[Job]) -> dict[int, str]:
     """Names of the jobs' checkpoints where they are not the first job's."""
-    first = min(jobs, key=lambda job: job.id).experiment["checkpoint"] if jobs else ""
-    names = {job.id: job.experiment["checkpoint"] for job in jobs}
+    names = {job.id: str(job.experiment.get("checkpoint", "")) for job in jobs}
+    first = names[min(names)] if names else ""
     return {id: "" if name == first else os.path.basename(name.rstrip("/")) for id, name in names.items()}

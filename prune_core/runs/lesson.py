@@ -39,6 +39,7 @@ def _layer(inherited: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     dice = torch.Generator().manual_seed(seed)
     draw = lambda *size: torch.randn(*size, generator=dice)  # noqa: E731
     weight = draw(ROWS, COLUMNS).mul(5).round() / 10
+    weight[weight == 0] = 0.1  # a zero is a weight that was removed
     mixed = draw(TOKENS, COLUMNS) @ (torch.eye(COLUMNS) + 0.5 * draw(COLUMNS, COLUMNS))
     x = mixed * torch.linspace(0.3, 2.0, COLUMNS)[torch.randperm(COLUMNS, generator=dice)]
     # what a pruned layer before loses is partly the same mistake for every token, which can be corrected, and partly not
