@@ -62,6 +62,8 @@ def _one(view: View, example: int) -> None:
     _ui.table(pd.DataFrame(table), "chosen-example", {"sure": sure})
     if view.kind == "classification" and st.toggle("Which words decide?", key="chosen-words"):
         models = _weights.kept(view, [model for model in view.models if (own["job"] == model.job).any()])
+        if not models:
+            return
         checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
         pair = first["pair"] if isinstance(first["pair"], str) else None
         asking = inspector(str(view.store.home))

@@ -45,7 +45,7 @@ def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFram
     here = (moved["job"] == model.job) & (moved["block"] == block) & (moved["projection"] == projection)
     texts = told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
     found = moved.loc[here, ["example", "move"]].merge(texts, on="example").sort_values("move", ascending=False)
-    return found.assign(changed=found["dense"] != found["pruned"]).reset_index(drop=True)
+    return found.assign(changed=plots.prediction_changed(found)).reset_index(drop=True)
 
 
 def table(view: View, found: pd.DataFrame, key: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from pages import _ui
@@ -27,6 +26,7 @@ class Step:
     question: str
     answer: str
     draw: Callable[[View, Inspector], None]
+    needs: tuple[str, ...] = ()  # tables of a study's pruned models
 
 
 def _layer(asking: Inspector, method: str, sparsity: float, inherited: float = 0.0) -> Told:
@@ -88,7 +88,7 @@ def where(view: View, asking: Inspector) -> None:
     rows = view.rows("reconstruction")
     models = [model for model in view.pruned if (rows["job"] == model.job).any()]
     model = _ui.one_model(models, "lesson-where", "Model", view.dark)
-    _ui.chart("Which matrices lose most by their own pruning?", "Block by part; all lost the same share of their weights.",
+    _ui.chart("Which matrices lose most by their own pruning?", "Block by part: the relative error that each matrix's own pruning makes.",
               plots.heat_maps(rows, [model], "own", view.dark), "lesson-heat", small=True)  # fmt: skip
 
 
@@ -157,12 +157,13 @@ def ship(view: View, asking: Inspector) -> None:
         st.page_link("pages/deploy.py", label="The same question about a model on view", icon=":material/rocket_launch:")
 
 
-def ready(view: View) -> pd.DataFrame:
-    """The demo's rows that some steps need; empty where there are none yet."""
-    return view.rows("reconstruction") if view.pruned else pd.DataFrame()
+def ready(view: View, step: Step) -> bool:
+    """Whether the study on view has what the step looks at."""
+    tables = [view.rows(name) for name in step.needs] if view.pruned else []
+    pruned = [model.job for model in view.pruned]
+    return len(tables) == len(step.needs) and all(len(rows) and rows["job"].isin(pruned).any() for rows in tables)
 
 
-NEEDS_STUDY = (piles_up, where, attack, trade)
 STEPS = (
     Step(
         "What is a weight worth?",
@@ -190,6 +191,7 @@ STEPS = (
         "The last block loses no more weights than the first. Why is its error so much larger?",
         "Most of it is inherited: look at “Own or inherited” on the page Layers.",
         piles_up,
+        ("reconstruction",),
     ),
     Step(
         "How does AKR correct?",
@@ -203,12 +205,13 @@ STEPS = (
     ),
     Step(
         "Where should the zeros be?",
-        "All matrices of this model lost the same share of their weights, but not the same part of their output.",
+        "Pruned uniformly, all matrices lose the same share of their weights, but not the same part of their output.",
         r"\min_{s_1,\dots,s_L}\ \sum_\ell e_\ell(s_\ell)\quad\text{with}\quad\sum_\ell n_\ell s_\ell=S",
         "From which matrix would you take fewer weights, and from which more?",
         "Fewer where the map is bright, more where it is dark. The option allocation=error of SparseGPT and AKR does it by curves measured "
         "on the calibration texts.",
         where,
+        ("reconstruction",),
     ),
     Step(
         "Heads and neurons",
@@ -227,6 +230,7 @@ STEPS = (
         "Would you have noticed the change? Would you have changed your mind?",
         "Where you would, the attack has cheated: its text is not valid. The page Attack counts how many are.",
         attack,
+        ("attack_example",),
     ),
     Step(
         "Can a start be robust?",
@@ -244,6 +248,7 @@ STEPS = (
         "Two points lie closer than their intervals are long. Which one is better?",
         "That is not known at this n. Choose by something else, such as size, or measure more examples.",
         trade,
+        ("accuracy", "cost"),
     ),
     Step(
         "Would you ship it?",

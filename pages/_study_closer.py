@@ -55,7 +55,7 @@ def beside(store: Store, study: str, other: str) -> None:
     """The models that both have, with one figure in each and the difference; intervals are in the download."""
     tables = [{name: store.rows(name, [job.id for job in store.jobs(each)]) for name in TABLES} for each in (study, other)]
     both = [available(each) for each in tables]
-    keys = [key for key in both[0] if key in both[1]]
+    keys = [key for key, quantity in both[0].items() if key in both[1] and both[1][key].title == quantity.title]  # of one metric
     if not keys:
         st.info(f"{study} and {other} have no figure in common.", icon=":material/info:")
         return

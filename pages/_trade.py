@@ -74,6 +74,8 @@ def _within(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], 
     left = by_job["nonzeros"] / against["nonzeros"] if "nonzeros" in quantities else 1 - by_job["asked"]
     if "nonzeros" in quantities:
         asked.append(("left", "Weights left, at most (%)", "of the weights left", "percent", PERCENT, ANY, left))
+    if not asked:
+        return
     limits, found = [], pd.DataFrame({"left": left})
     with st.container(gap="xsmall", key="limits"):
         for place, (name, title, words, unit, options, usual, values) in zip(st.columns(len(asked)), asked, strict=True):

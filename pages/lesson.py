@@ -33,9 +33,9 @@ st.header(f"{number} · {step.title}", anchor=False)
 told, beside = st.columns([3, 2], gap="large", vertical_alignment="center")
 told.markdown(step.text)
 beside.latex(step.equation)
-if step.draw in _lesson_steps.NEEDS_STUDY and _lesson_steps.ready(view).empty:
+if not _lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
-        st.markdown("This step looks at the demo study, which is not there yet. The steps before it need nothing.")
+        st.markdown("This step looks at a study with pruned models and these figures, such as the demo; the one on view has none.")
         if view.waiting:
             st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")
         else:

@@ -107,3 +107,22 @@ def test_an_export_has_a_card_that_the_hub_reads(who, tmp_path, capsys) -> None:
     assert card.data.tags == ["prunescope"] and card.data.base_model is None  # a folder here is no name there
     assert card.data.eval_results[0].metric_value == row["score"] and "Wanda 50%" in card.text and "| 95" not in card.text
     assert json.loads((tmp_path / "out" / "prunescope.json").read_text())["experiment"]["method"]["name"] == "wanda"
+
+
+def test_a_kept_difference_is_a_checkpoint_like_any_other(dense, tmp_path, capsys) -> None:
+    asked = ("--evaluation-size", 20, "--measure", "accuracy")
+    assert run("run", "--checkpoint", dense, "--method", "magnitude", *asked) == 0
+    kept = Store().folder(1) / "checkpoint"
+    assert run("run", "--checkpoint", kept, *asked) == 0, capsys.readouterr().err
+    first, again = (Store().records(id)["accuracy"][0]["score"] for id in (1, 2))
+    assert first == again
+    with pytest.raises(PruneError, match="export it first"):
+        loading.load(str(kept), new_head="classification")
+
+
+def test_a_card_says_where_its_weights_are_not_those_that_were_measured(dense, tmp_path, capsys) -> None:
+    assert run("run", "--checkpoint", dense, "--method", "wanda", "--calibration-size", 8, "--keep", "none") == 0
+    store = Store()
+    store.update(1, facts=store.job(1).facts | {"weights": "of another machine"})
+    assert run("export", 1, tmp_path / "out") == 0
+    assert "differ from the ones that were measured" in (tmp_path / "out" / "README.md").read_text()

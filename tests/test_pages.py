@@ -765,3 +765,23 @@ def test_the_lessons_layer_shows_what_its_text_says():
     for method in ("magnitude", "wanda", "sparsegpt", "akr", "columns"):
         gone = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
         assert gone == 24, method
+
+
+def test_a_study_of_other_measures_opens_every_page_and_every_step_of_the_lesson(store):
+    for id in sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2]):
+        with store.write() as db:
+            db.execute("DELETE FROM rows WHERE job = ? AND name NOT IN ('prune', 'drift', 'drift_map', 'drift_example')", (id,))
+    for page in ("compare", "layers", "drift", "attack", "studies"):
+        at = opened(page)
+        assert not at.exception and not at.error, page
+    for number in range(1, 11):
+        at = opened("lesson", step=str(number))
+        assert not at.exception and not at.error, number
+
+
+def test_scores_that_differ_a_little_are_no_changed_predictions():
+    from prune_core import plots
+
+    scores = pd.DataFrame({"dense": [1.0, 2.0], "pruned": [1.1, 2.0]})
+    assert not plots.prediction_changed(scores).any()
+    assert plots.prediction_changed(pd.DataFrame({"dense": [0, 1], "pruned": [1, 1]})).tolist() == [True, False]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..analysis.compared import models_of
 from ..analysis.quantities import available, summary
+from ..data.metrics import METRICS
 from ..models import model_card
 from ..runs.job import Job
 from ..runs.store import Store
@@ -17,6 +18,7 @@ TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     """README.md of an exported folder, in the form that the Hub reads."""
     tables = {name: store.rows(name, [job.id]) for name in TABLES}
+    job = store.job(job.id)  # an export may have made its weights again
     judged, source = tables["accuracy"], Path(job.experiment["source"]["task"]).name
     metric = str(judged["metric"].iloc[0]) if len(judged) else ""
     base = job.experiment["checkpoint"]
@@ -31,7 +33,11 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
         " They say nothing of other data: measure on your own before it ships.",
         _figures(job, tables),
     ]
-    figures = {metric: float(judged["score"].iloc[0])} if metric in model_card.METRICS else {}
+    if facts.get("remade", facts.get("weights")) != facts.get("weights"):
+        text.insert(2, "**These weights were made again from the run's seed and differ from the ones that were measured.**")
+    # agreement with dense, where the data had no labels, is no figure of the task
+    is_task = metric in METRICS and not METRICS[metric].against_dense
+    figures = {metric: float(judged["score"].iloc[0])} if is_task else {}
     model_card.write(folder, base, facts.get("kind", "classification"), source, figures, "\n\n".join(text) + "\n")
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
+from .folders import DIFFERENCE as FILE
 
-FILE = "difference.safetensors"
 MASK, VALUES = ".mask", ".values"  # behind a weight's name; without either it is there whole
 WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bit patterns, in which NaN equals itself and -0 is not 0
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PruneError
 
+DIFFERENCE = "difference.safetensors"  # all that a pruned model kept as a difference has
 DEPTH = 3  # folders within folders that are looked into
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
@@ -48,7 +49,7 @@ def find(folder: Path, checkpoint: str) -> Found:
 
 
 def _holds(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json", DIFFERENCE))
 
 
 def _has_weights(folder: Path) -> bool:

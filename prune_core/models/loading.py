@@ -62,11 +62,14 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
     """
     import transformers
 
-    if told := difference.about(checkpoint):
-        model, tokenizer = load(told["dense"])
-        difference.apply(model, Path(checkpoint))
-        return model, tokenizer
     source, note = place_of(checkpoint)
+    if told := difference.about(source):
+        if new_head:
+            raise PruneError(f"{checkpoint} is kept as a difference from {told['dense']}; export it first: "
+                             "python -m prune_core export ID FOLDER.")  # fmt: skip
+        model, tokenizer = load(told["dense"])
+        difference.apply(model, Path(source))
+        return model, tokenizer
     config, tokenizer = described(checkpoint, new_head, source)
     if labels:
         config.num_labels = len(labels)
@@ -97,6 +100,8 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
     from transformers import AutoConfig, AutoTokenizer
 
     source = source or resolve(checkpoint)
+    if told := difference.about(source):
+        return described(told["dense"], new_head)
     adapter = Path(source) / adapters.CONFIG
     config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
     made = (config.architectures or ["model without a head"])[0]

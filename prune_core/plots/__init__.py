@@ -7,7 +7,7 @@ from .cost import saved
 from .curves import against_sparsity, scatter, sparkline
 from .data import data_of
 from .deploy import allowances
-from .drift import SIMILARITIES, Similarity, by_block, moves
+from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
 from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, parts_of_block, realised_sparsity
 from .lesson import averaged, margin, matrix
 from .papers import beside
@@ -43,6 +43,7 @@ __all__ = [
     "own_and_inherited",
     "parts",
     "parts_of_block",
+    "prediction_changed",
     "probability_bars",
     "realised_sparsity",
     "saved",

@@ -104,9 +104,7 @@ def moves(
     told = texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
     known = here[["example", "x_dense", "y_dense", "x", "y", "move"]].merge(told, on="example")
     _segments(fig, known, dark)
-    # scores always differ a little, and answers in a text are not predicted here
-    told_apart = pd.api.types.is_integer_dtype(known["dense"]) or known["dense"].map(lambda said: isinstance(said, str)).all()
-    changed = (known["dense"] != known["pruned"]).to_numpy() & told_apart
+    changed = prediction_changed(known).to_numpy()
     color = palette.color(model, dark)
     notes = [_note(row, names) for row in known.to_dict("records")]
     fig.add_scattergl(
@@ -133,6 +131,12 @@ def moves(
         )
     _name_predictions(fig, known, names, dark)
     return _map_axes(fig, known, "UMAP" if projection == "umap" else "Principal component")
+
+
+def prediction_changed(known: pd.DataFrame) -> pd.Series:
+    """Which sentences the pruned model answers otherwise; none where scores always differ a little, or nothing is predicted."""
+    told_apart = pd.api.types.is_integer_dtype(known["dense"]) or known["dense"].map(lambda said: isinstance(said, str)).all()
+    return (known["dense"] != known["pruned"]) & told_apart
 
 
 def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:

@@ -22,6 +22,7 @@ def remake(store: Store, job: Job, report: Report) -> str:
     kept = experiment.keep if experiment.keep != "none" else "difference"
     stage = next(run(replace(experiment, measures=(), keep=kept), store.folder(job.id), report))
     before, now = job.facts.get("weights"), stage.facts["weights"]
+    store.update(job.id, facts=job.facts | {"remade": now})
     if before is None:
         return f"The weights of job {job.id} were made again from its seed; it was run before hashes were kept, so they cannot be compared."
     if before != now:

@@ -55,10 +55,11 @@ def begin(home: Path, name: str, wish: Wish) -> Path:
     if wish.plain + wish.freelb < 2:
         raise PruneError("An average needs two fine-tunes or more.")
     folder.mkdir(parents=True)
-    (folder / "recipes.yaml").write_text(yaml.safe_dump(list(wish.recipes())))
     # the command works in its own folder, where a relative path would mean another file
-    task, validation = (str(Path(each).expanduser().resolve()) if Path(each).expanduser().exists() else each for each in wish[1:3])
-    background.start(folder, _command(folder, folder / "recipes.yaml", task, validation))
+    places = [str(Path(each).expanduser().resolve()) if Path(each).expanduser().exists() else each for each in wish[:3]]
+    wish = wish._replace(checkpoint=places[0], task=places[1], validation=places[2])
+    (folder / "recipes.yaml").write_text(yaml.safe_dump(list(wish.recipes())))
+    background.start(folder, _command(folder, folder / "recipes.yaml", wish.task, wish.validation))
     return folder
 
 
