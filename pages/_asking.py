@@ -6,13 +6,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from prune_core.runs.asking import Inspector
+from prune_core.runs import asking
 
 
-@st.cache_resource(show_spinner=False, max_entries=1, on_release=Inspector.close)
-def inspector(home: str) -> Inspector:
+@st.cache_resource(show_spinner=False, max_entries=1, on_release=lambda inspector: inspector.close())
+def inspector(home: str) -> asking.Inspector:
     """The process that keeps the models loaded; started when the page is first opened."""
-
-    asking = Inspector(Path(home) / "workers" / "inspect.log")
-    asking.start()
-    return asking
+    # looked up here and not imported, as this file stays loaded while tests put another in its place
+    found = asking.Inspector(Path(home) / "workers" / "inspect.log")
+    found.start()
+    return found

@@ -16,6 +16,7 @@ from prune_core.data import labels as label_text
 from prune_core.data.examples import KINDS, Source
 from prune_core.data.tasks import KNOWN, is_file
 from prune_core.measures import MEASURES
+from prune_core.models.folders import BUNDLED
 from prune_core.runs.data_check import DataCheck, fits
 from prune_core.runs.experiment import Experiment
 
@@ -46,7 +47,7 @@ def _check(experiment: Experiment) -> DataCheck:
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What was understood, shown and told: `labels` for the plan, `found` where the check is over, `kind`."""
     chosen = st.session_state.get("labels-told", {}).get(_whose(plan), "")
-    if plan["task"] == "demo" and plan["checkpoint"] in ("demo", "demo-robust") and not chosen:
+    if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
         return {"found": None, "kind": "classification", "labels": ""}
     experiment = of_plan({**plan, "labels": chosen})
     check = _check(experiment)
@@ -70,7 +71,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
 def ready(plan: Sequence[Experiment]) -> None:
     """Wait for the check that is on its way; PruneError where the plan's data cannot be used: a mistake makes no job."""
     check = st.session_state.get("data-check")
-    if check is None or (plan[0].checkpoint in ("demo", "demo-robust") and plan[0].source.task == "demo"):
+    if check is None or (plan[0].checkpoint in BUNDLED and plan[0].source.task == "demo"):
         return
     found = check.found()
     if "error" in found:

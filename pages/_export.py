@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
+from prune_core.cli import pdf
 from prune_core.runs import tables
 from prune_core.runs.child_process import ChildProcess
 
@@ -58,7 +58,7 @@ def page(view: View) -> None:
     st.markdown("#### Take the figures with you")
     with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
         _report(view, "html", "Report as HTML", "One file that opens offline and prints.")
-        if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
+        if pdf.browser():
             _report(view, "pdf", "Report as PDF", "The same, printed by Chromium.")
         ids = [job for model in view.models for job in model.runs or (model.job,)]
         st.download_button(

@@ -23,7 +23,7 @@ def choose(marks: Sequence[Any]) -> None:
 
 
 def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
-    """The block that was clicked, or the one with the largest error of its own."""
+    """The block that was clicked, or the last one."""
     with st.container(horizontal=True, key="block-choices"):
         model = _ui.one_model(models, "layer-model", "One model closely", view.dark)
         blocks = int(rows["block"].max()) + 1

@@ -11,7 +11,9 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from prune_core import formatting, plots
+from prune_core.analysis.quantities import TABLES, available, summary
 from prune_core.runs.asking import Inspector, Told
+from prune_core.statistics import paired_bounds
 
 METHODS = {"magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR", "columns": "Whole inputs"}
 
@@ -29,10 +31,6 @@ class Step:
     needs: tuple[str, ...] = ()  # tables of a study's pruned models
 
 
-def _layer(asking: Inspector, method: str, sparsity: float, inherited: float = 0.0) -> Told:
-    return asking.small_layer(method, sparsity, inherited)
-
-
 def _removed(place: Any = None) -> float:
     slider = (place or st.columns(2)[0]).slider
     return slider("Share of the weights to remove", 0, 90, 50, 5, format="%d%%", key="lesson-removed", persist_state="session") / 100
@@ -46,7 +44,7 @@ def _matrix(told: Told, title: str, key: str, dark: bool) -> None:
 
 def worth(view: View, asking: Inspector) -> None:
     """Magnitude on the small layer."""
-    told = _layer(asking, "magnitude", _removed())
+    told = asking.small_layer("magnitude", _removed())
     left, right = st.columns(2, gap="medium")
     with left:
         whole = plots.matrix(told["weight"], None, told["sizes"], view.dark)
@@ -60,7 +58,7 @@ def activations(view: View, asking: Inspector) -> None:
     removed = _removed()
     for column, method in zip(st.columns(2, gap="medium"), ("magnitude", "wanda"), strict=True):
         with column:
-            _matrix(_layer(asking, method, removed), METHODS[method], f"lesson-{method}", view.dark)
+            _matrix(asking.small_layer(method, removed), METHODS[method], f"lesson-{method}", view.dark)
 
 
 def piles_up(view: View, asking: Inspector) -> None:
@@ -79,7 +77,7 @@ def corrects(view: View, asking: Inspector) -> None:
     wrong = right.slider("How wrong the inputs are", 0, 60, 30, 10, format="%d%%", key="lesson-wrong", persist_state="session") / 100
     for column, method in zip(st.columns(2, gap="medium"), ("sparsegpt", "akr"), strict=True):
         with column:
-            _matrix(_layer(asking, method, removed, wrong), METHODS[method], f"lesson-{method}", view.dark)
+            _matrix(asking.small_layer(method, removed, wrong), METHODS[method], f"lesson-{method}", view.dark)
     st.caption("Underlined: a weight that the method changed besides removing others.")
 
 
@@ -98,7 +96,7 @@ def whole(view: View, asking: Inspector) -> None:
     for column, method in zip(st.columns(2, gap="medium"), ("wanda", "columns"), strict=True):
         with column:
             title = "Single weights" if method == "wanda" else "Whole inputs"
-            _matrix(_layer(asking, method, removed), title, f"lesson-{method}", view.dark)
+            _matrix(asking.small_layer(method, removed), title, f"lesson-{method}", view.dark)
 
 
 def attack(view: View, asking: Inspector) -> None:
@@ -127,9 +125,7 @@ def robust(view: View, asking: Inspector) -> None:
 
 def trade(view: View, asking: Inspector) -> None:
     """The demo's trade-off."""
-    from prune_core.analysis.quantities import available, summary
-
-    tables = {name: view.rows(name) for name in ("accuracy", "reconstruction", "drift", "cost", "attack")}
+    tables = {name: view.rows(name) for name in TABLES}
     found = available(tables)
     keys = [key for key in found if key != "accuracy"]
     start = next((key for key in keys if key.startswith("under_attack")), keys[0])
@@ -146,8 +142,6 @@ def ship(view: View, asking: Inspector) -> None:
     lost = middle.slider("Accuracy lost, measured (points)", 0.0, 5.0, 1.0, 0.5, key="lesson-lost")
     limit = right.slider("Limit (points)", 0.5, 5.0, 2.0, 0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
-    from prune_core.statistics import paired_bounds
-
     low, high = paired_bounds(broken, fixed, n, 0.05)
     verdict = "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "not known at this n"
     seen = f"{broken} examples newly broken and {fixed} newly fixed of {n:,}; the bar ends at the one-sided 95% bounds."

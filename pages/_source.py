@@ -72,7 +72,7 @@ def _checkpoint(store: Store) -> str:
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     named = left.text_input("Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
-    offered = list(dict.fromkeys(["demo", "demo-robust", *used, *_known()]))
+    offered = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
 
     def take() -> None:
         if found := st.session_state["checkpoint-found"]:

@@ -6,17 +6,16 @@ import pandas as pd
 import streamlit as st
 
 from pages import _ui
+from pages._frame import ACTIVE
 from prune_core import formatting
 from prune_core.analysis import seeds
 from prune_core.analysis.compared import models_of
-from prune_core.analysis.quantities import Quantity, available, summary
+from prune_core.analysis.quantities import TABLES, Quantity, available, summary
 from prune_core.runs import jobs
 from prune_core.runs.job import Job, Status
 from prune_core.runs.store import Store
 
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 AGAIN = (Status.FAILED, Status.CANCELLED)
-AHEAD = (Status.QUEUED, Status.RUNNING)
 
 
 def grid(store: Store, study: str) -> None:
@@ -24,7 +23,7 @@ def grid(store: Store, study: str) -> None:
     found = list({job.key: job for job in store.jobs(study)}.values())
     rows = [{"run": job.label, **{name: _cell(job, name) for name in _stages(job)}, "status": str(job.status)} for job in found]
     st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True, width="stretch", key="study-grid")
-    ahead, again = [job for job in found if job.status in AHEAD], [job for job in found if job.status in AGAIN]
+    ahead, again = [job for job in found if job.status in ACTIVE], [job for job in found if job.status in AGAIN]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
         if ahead:
             st.markdown(f":gray[about {formatting.about(jobs.seconds_left(ahead))} left]")
@@ -48,7 +47,7 @@ def _cell(job: Job, stage: str) -> str:
         return formatting.seconds(job.seconds[stage]) if stage in job.seconds else "done"
     if job.status == Status.RUNNING and job.stage == stage:
         return f"at work, {job.progress:.0%} of the run"
-    return "waits" if job.status in AHEAD else "–"
+    return "waits" if job.status in ACTIVE else "–"
 
 
 def beside(store: Store, study: str, other: str) -> None:

@@ -8,10 +8,9 @@ from pages import _answers, _export, _frame, _label_order, _papers, _trade, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared import models_of
-from prune_core.analysis.quantities import available, summary
+from prune_core.analysis.quantities import TABLES, available, summary
 
 view = _frame.view()
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 tables = {name: view.rows(name) for name in TABLES} if view.models else {}
 quantities = available(tables)
 if not quantities:

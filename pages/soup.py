@@ -122,11 +122,11 @@ def prune(checkpoint: Path) -> None:
 
 
 _ui.opening("Robust fine-tuning", "", ABOUT)
-home = Path(folder_text := str(view.store.home / "soups"))
+home = view.store.home / "soups"
 running = any(state.status == "running" for state in robust_start.at_work(home).values())
 st.fragment(at_work, run_every=1.0 if running else None)(home)
 with st.expander("Soups elsewhere", icon=":material/folder_open:"):
-    folder = st.text_input("Folder with soups", folder_text, key="soup-folder", persist_state="session")
+    folder = st.text_input("Folder with soups", str(home), key="soup-folder", persist_state="session")
 soups = found(Path(folder).expanduser())
 if not soups:
     with st.container(border=True, key="empty-soup"):

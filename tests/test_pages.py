@@ -52,7 +52,7 @@ class Oracle:
         found = [{"checkpoint": each, **shape, "heads": heads} for each, heads in zip(checkpoints, left, strict=True)]
         return [told | ({"weights": None} if head is not None and head not in told["heads"] else {}) for told in found]
 
-    def small_layer(self, method: str, sparsity: float, inherited: float) -> dict:
+    def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> dict:
         return small_layer(method, sparsity, inherited)
 
     def attack(self, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int) -> Attack:

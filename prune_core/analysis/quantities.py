@@ -16,6 +16,7 @@ from .. import formatting as f
 from ..data.metrics import METRICS
 from .compared import Model
 
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")  # that figures are read from
 Value = tuple[float, float, float, float]  # value, low, high, n; NaN where there is none
 NOTHING: Value = (np.nan, np.nan, np.nan, np.nan)
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from ..analysis.compared import models_of
-from ..analysis.quantities import available, summary
+from ..analysis.quantities import TABLES, Quantity, available, summary
 from ..data.metrics import METRICS
 from ..models import model_card
 from ..runs.job import Job
 from ..runs.store import Store
 
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
-
 
 def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     """README.md of an exported folder, in the form that the Hub reads."""
-    tables = {name: store.rows(name, [job.id]) for name in TABLES}
     job = store.job(job.id)  # an export may have made its weights again
-    judged, source = tables["accuracy"], Path(job.experiment["source"]["task"]).name
+    judged, source = store.rows("accuracy", [job.id]), Path(job.experiment["source"]["task"]).name
     metric = str(judged["metric"].iloc[0]) if len(judged) else ""
     base = job.experiment["checkpoint"]
     loads = f'prune_core.load("{folder.name}")' if is_cut else f'AutoModelFor….from_pretrained("{folder.name}")'
@@ -31,7 +29,7 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
         f"Loads by `{loads}`.",
         f"Measured on {facts.get('evaluation_n', 'some')} texts of {source}, on {facts.get('device_title', job.device)}; intervals are 95%."
         " They say nothing of other data: measure on your own before it ships.",
-        _figures(job, tables),
+        _table(store, job),
     ]
     if facts.get("remade", facts.get("weights")) != facts.get("weights"):
         text.insert(2, "**These weights were made again from the run's seed and differ from the ones that were measured.**")
@@ -41,9 +39,15 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     model_card.write(folder, base, facts.get("kind", "classification"), source, figures, "\n\n".join(text) + "\n")
 
 
-def _figures(job: Job, tables: dict) -> str:
+def figures_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
+    """The figures that the job has, and its row of the summary, as `quantities.summary` gives it."""
+    tables = {name: store.rows(name, [job.id]) for name in TABLES}
     quantities = list(available(tables).values())
-    row = summary(tables, models_of([job]), quantities).to_dict("records")[0] if quantities else {}
+    return quantities, summary(tables, models_of([job]), quantities).to_dict("records")[0] if quantities else {}
+
+
+def _table(store: Store, job: Job) -> str:
+    quantities, row = figures_of(store, job)
     lines = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
     for q in quantities:
         value, low, high, n = (row[q.key + end] for end in ("", "_low", "_high", "_n"))

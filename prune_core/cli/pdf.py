@@ -16,23 +16,22 @@ PATIENCE = 120.0  # seconds
 
 
 def browser() -> str:
-    """The program; $CHROMIUM names another."""
-    found = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))), "")
-    if not found:
-        raise PruneError("A PDF needs Chromium or Chrome, and there is none here: install it, set CHROMIUM to it, or write .html.")
-    return found
+    """The program, "" where there is none; $CHROMIUM names another."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))), "")
 
 
 def write_pdf(page: Path, out: Path) -> None:
     """Print a file that needs nothing else."""
+    if not (program := browser()):
+        raise PruneError("A PDF needs Chromium or Chrome, and there is none here: install it, set CHROMIUM to it, or write .html.")
     # as root, in a container, Chromium runs only without its sandbox; what it opens is our own file
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with tempfile.TemporaryDirectory() as profile:
-        command = [browser(), *flags, f"--user-data-dir={profile}", f"--print-to-pdf={out.absolute()}", page.absolute().as_uri()]
+        command = [program, *flags, f"--user-data-dir={profile}", f"--print-to-pdf={out.absolute()}", page.absolute().as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            raise PruneError(f"{command[0]} did not print {page.name} within {PATIENCE:.0f} s; print it from your browser.") from None
+            raise PruneError(f"{program} did not print {page.name} within {PATIENCE:.0f} s; print it from your browser.") from None
     if done.returncode or not out.is_file():
         said = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise PruneError(f"{command[0]} could not print {page.name}: {said[:200]}")
+        raise PruneError(f"{program} could not print {page.name}: {said[:200]}")

@@ -152,10 +152,10 @@ def _perform(store: Store, experiment: Experiment) -> Job:
 
 def _check(*experiments: Experiment) -> None:
     """A mistake in checkpoint or data makes no job; what several have in common is read once."""
-    from ..models import loading
+    from ..models.folders import BUNDLED
 
     for each in {json.dumps(each.data_key()): each for each in experiments}.values():
-        if each.source.task == "demo" and each.checkpoint in loading.BUNDLED:
+        if each.source.task == "demo" and each.checkpoint in BUNDLED:
             continue  # which fit each other, and a check would cost every command seconds
         from ..runs.data_check import check
 

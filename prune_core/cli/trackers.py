@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..analysis.compared import models_of
-from ..analysis.quantities import available, summary
 from ..errors import PruneError, require
 from ..runs.job import Job
 from ..runs.store import Store
-from .card import TABLES
+from .card import figures_of
 
 TRACKERS = ("mlflow", "wandb")
 
@@ -63,9 +61,7 @@ def push(folder: Path, name: str) -> str:
 
 def _figures(store: Store, job: Job) -> dict[str, float]:
     """Every figure with the ends of its interval, by names that trackers take."""
-    tables = {name: store.rows(name, [job.id]) for name in TABLES}
-    quantities = list(available(tables).values())
-    row: Mapping[str, Any] = summary(tables, models_of([job]), quantities).to_dict("records")[0] if quantities else {}
+    quantities, row = figures_of(store, job)
     named = {f"{q.key}{end}": row[f"{q.key}{end}"] for q in quantities for end in ("", "_low", "_high")}
     plain = lambda key: "".join(letter if letter.isalnum() or letter in "_-. " else " " for letter in key).strip()  # noqa: E731
     return {plain(key): float(value) for key, value in named.items() if not math.isnan(value)}

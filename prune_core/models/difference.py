@@ -32,8 +32,8 @@ def digest(model: nn.Module) -> str:
     return found.hexdigest()
 
 
-def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> None:
-    """Write what sets `model` apart from `dense`, which is what loads under the name `checkpoint`."""
+def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> str:
+    """Write what sets `model` apart from `dense`, which is what loads under the name `checkpoint`; the model's digest."""
     from safetensors.torch import save_file
 
     theirs, parts = dense.state_dict(), dict[str, Tensor]()
@@ -42,6 +42,7 @@ def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     about = {"dense": checkpoint, "dense_digest": digest(dense), "digest": digest(model)}
     save_file(parts, folder / FILE, metadata={"prunescope": json.dumps(about)})
+    return about["digest"]
 
 
 def about(folder: str | Path) -> dict[str, str]:
@@ -79,8 +80,7 @@ def apply(model: Any, folder: Path) -> None:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu().contiguous()
-    return tensor.view(WORDS[tensor.element_size()]) if tensor.dim() else tensor.reshape(1).view(WORDS[tensor.element_size()])
+    return torch.atleast_1d(tensor.detach().cpu().contiguous()).view(WORDS[tensor.element_size()])
 
 
 def _difference(name: str, tensor: Tensor, dense: Tensor) -> Mapping[str, Tensor]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PruneError
+from ..paths import ASSETS
 
+BUNDLED = {"demo": ASSETS / "demo" / "checkpoint", "demo-robust": ASSETS / "demo" / "robust"}  # names that this package brings along
 DIFFERENCE = "difference.safetensors"  # all that a pruned model kept as a difference has
 DEPTH = 3  # folders within folders that are looked into
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
@@ -74,11 +76,11 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _below(each, depth - 1)
 
 
-def encoder_bytes(folder: Path) -> tuple[float, float]:
-    """(of the encoder's Linears, of the whole model) in fp32, about, by config.json; zeros where there is none to read."""
-    config = _config(folder)
+def weight_bytes(config: Mapping[str, Any]) -> tuple[float, float]:
+    """(of the encoder's Linears, of the whole model) in fp32, about; zeros for an empty configuration."""
     get = lambda *names: next((config[name] for name in names if config.get(name)), 0)  # noqa: E731
-    wide, deep, inside = get("hidden_size", "dim"), get("num_hidden_layers", "n_layers"), get("intermediate_size", "hidden_dim")
+    wide, deep = get("hidden_size", "dim"), get("num_hidden_layers", "n_layers")
+    inside = get("intermediate_size", "hidden_dim") or 4 * wide
     encoder = 4.0 * deep * wide * (4 * wide + 2 * inside)
     return encoder, encoder + 4.0 * wide * get("vocab_size")
 
@@ -91,15 +93,16 @@ def known() -> list[str]:
     offered = []
     for root in filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(os.pathsep)):
         folders = [Path(root).expanduser(), *_below(Path(root).expanduser(), DEPTH)] if Path(root).expanduser().is_dir() else []
-        offered += [str(each) for each in folders if fits(_config(each))]
+        offered += [str(each) for each in folders if fits(config_of(each))]
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub")
     for model in sorted(hub.glob("models--*")):
-        if any(fits(_config(snapshot)) for snapshot in model.glob("snapshots/*")):
+        if any(fits(config_of(snapshot)) for snapshot in model.glob("snapshots/*")):
             offered.append(model.name.removeprefix("models--").replace("--", "/"))
     return offered
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
+    """A folder's config.json; nothing where there is none to read."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

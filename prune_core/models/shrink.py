@@ -1,9 +1,8 @@
 """Cuts dead heads and neurons out of a pruned model, and builds the cut shape again when such a folder is loaded.
 
 Head i of a block is dead when its input columns of the attention output are all zero, neuron j when column j of the
-second feed-forward matrix is: nothing of it reaches the block's output, so without it the logits stay as they were. Widths stay at
-multiples of 8.
-Which of them were kept stands in the model's config. Knows encoders through `Block` alone.
+second feed-forward matrix is: nothing of it reaches the block's output, so without it the logits stay as they were.
+Widths stay at multiples of 8. Which units were kept stands in the model's config. Knows encoders through `Block` alone.
 """
 
 from __future__ import annotations

@@ -167,12 +167,13 @@ def scatter(
     if not shown:
         return fig
     best = _front(fig, xs, ys, shown, x, y, dark)
-    widths = _widths(table, shown, size)
+    sizes = _points(table, models, size).set_index("job") if size is not None else pd.DataFrame()
+    widths = _widths(sizes["value"]) if len(sizes) else {}
     for model in shown:
         h, v, color = xs.loc[model.job], ys.loc[model.job], palette.color(model, dark)
         figures = [(x, h), (y, v)]
-        if size is not None and model.job in widths:
-            figures.append((size, _points(table, models, size).set_index("job").loc[model.job]))
+        if size is not None and model.job in sizes.index:
+            figures.append((size, sizes.loc[model.job]))
         if len(h["runs"]) == len(v["runs"]):
             _faint(fig, h["runs"], v["runs"], color)
         fig.add_scatter(
@@ -200,11 +201,8 @@ def scatter(
     return fig
 
 
-def _widths(table: pd.DataFrame, models: Sequence[Model], size: Quantity | None) -> dict[int, float]:
-    """Diameters by job; areas go with the quantity between its least and its greatest."""
-    if size is None:
-        return {}
-    values = _points(table, models, size).set_index("job")["value"]
+def _widths(values: pd.Series) -> dict[int, float]:
+    """Diameters by job; areas go with the values between the least and the greatest."""
     if values.min() == values.max():
         return {}
     share = (values - values.min()) / (values.max() - values.min())

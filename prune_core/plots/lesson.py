@@ -11,8 +11,6 @@ from ..statistics import paired_bounds
 from .palette import DIVERGING, DIVERGING_DARK, INK, MUTED, method_color
 from .style import figure
 
-TOP = 0.0
-
 
 def matrix(
     values: Sequence[Sequence[float]], before: Sequence[Sequence[float]] | None = None, sizes: Sequence[float] = (), dark: bool = False
@@ -43,9 +41,9 @@ def averaged(likeness: float, dark: bool = False) -> go.Figure:
     """What is left of the candidates' errors in their average, by how many there are: (1 − ρ)/k + ρ for errors that are ρ alike."""
     fig = figure(dark, 300, margin={"l": 66, "r": 24, "t": 12, "b": 46})
     k = np.arange(1, 11)
-    for rho, name, line in ((0.0, "independent errors", {"dash": "dot"}), (likeness, "yours", {"width": 2.4})):
-        color = MUTED[dark] if rho != likeness or name != "yours" else method_color("akr", dark)
-        fig.add_scatter(x=k, y=(1 - rho) / k + rho, mode="lines+markers", name=name, line={"color": color, **line})
+    own = {"color": method_color("akr", dark), "width": 2.4}
+    for rho, name, line in ((0.0, "independent errors", {"color": MUTED[dark], "dash": "dot"}), (likeness, "yours", own)):
+        fig.add_scatter(x=k, y=(1 - rho) / k + rho, mode="lines+markers", name=name, line=line)
     fig.update_layout(showlegend=True)
     fig.update_yaxes(title="Squared error left", tickformat=".0%", range=[0, 1.04])
     return fig.update_xaxes(title="Fine-tunes in the average", dtick=1)
@@ -61,6 +59,6 @@ def margin(broken: int, fixed: int, n: int, limit: float, dark: bool = False) ->
         error_x={"array": [100 * (high - value)], "arrayminus": [100 * (value - low)], "thickness": 4, "width": 0, "color": color},
     )  # fmt: skip
     fig.add_vline(x=-100 * limit, line={"color": INK[dark], "width": 2, "dash": "dash"}, annotation_text="limit")
-    fig.add_vline(x=TOP, line={"color": MUTED[dark], "width": 1})
+    fig.add_vline(x=0, line={"color": MUTED[dark], "width": 1})
     fig.update_yaxes(visible=False, range=[-1, 1])
     return fig.update_xaxes(title="Accuracy against dense (points)", range=[-12, 4], showline=True)

@@ -72,7 +72,7 @@ class Inspector:
         """One answer a checkpoint, as saliency.attention gives it, or an `error`."""
         return self._asked(ask="attention", checkpoints=list(checkpoints), text=text, pair=pair, block=block, head=head)
 
-    def small_layer(self, method: str, sparsity: float, inherited: float) -> Told:
+    def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> Told:
         """The lesson's layer, pruned, as lesson.small_layer gives it."""
         return self._asked(ask="small_layer", method=method, sparsity=sparsity, inherited=inherited)[0]
 

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +29,6 @@ class State(NamedTuple):
     status: str  # running, done, failed, or stopped (by a person, or with the machine)
     progress: float
     told: str  # what it said last
-    arguments: tuple[str, ...]
 
 
 def start(folder: Path, arguments: Sequence[str]) -> None:
@@ -46,7 +44,7 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
         cwd=folder, stdin=subprocess.DEVNULL, pass_fds=(lock.file,), start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
     )  # fmt: skip
-    (folder / COMMAND).write_text(json.dumps({"arguments": list(arguments), "group": process.pid, "started": time.time()}))
+    (folder / COMMAND).write_text(json.dumps({"arguments": list(arguments), "group": process.pid}))
     lock.release()  # this process's hold; the command has its own
 
 
@@ -54,15 +52,14 @@ def state(folder: Path) -> State | None:
     """How the command of that folder stands; None where there never was one."""
     if not (folder / COMMAND).is_file():
         return None
-    arguments = tuple(json.loads((folder / COMMAND).read_text())["arguments"])
     told = last_line(folder / LOG)
     share, percent, message = told.partition("%")
     progress = int(share) / 100 if percent and share.strip().isdigit() else 0.0
     if Lock(folder / LOCK).is_held():
-        return State("running", progress, message.strip() or "starting", arguments)
+        return State("running", progress, message.strip() or "starting")
     ended = (folder / EXIT).read_text().strip() if (folder / EXIT).is_file() else ""
     status = {"0": "done", "": "stopped", "130": "stopped"}.get(ended, "failed")
-    return State(status, progress, told.removeprefix("prune_core: "), arguments)
+    return State(status, progress, told.removeprefix("prune_core: "))
 
 
 def stop(folder: Path) -> None:

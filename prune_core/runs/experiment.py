@@ -128,7 +128,7 @@ def _absolute(name: str, folder: bool = False) -> str:
     """A local path made absolute; names of tasks and models stay as they are."""
     path = Path(name).expanduser()
     found = path.is_dir() if folder else path.exists()
-    return str(path.resolve()) if name and name not in (*loading.BUNDLED, loading.MINILM) and found else name
+    return str(path.resolve()) if name and name not in (*folders.BUNDLED, loading.MINILM) and found else name
 
 
 def _stamp(name: str, checkpoint: bool = False) -> list[Any]:
@@ -136,7 +136,7 @@ def _stamp(name: str, checkpoint: bool = False) -> list[Any]:
     if not name:
         return []  # Path("") would be the working directory
     path = Path(name)
-    if name == "demo" or (checkpoint and (name in loading.BUNDLED or path.is_dir())):
+    if name == "demo" or (checkpoint and (name in folders.BUNDLED or path.is_dir())):
         path = Path(loading.resolve(name))
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
@@ -167,8 +167,8 @@ def disk(experiment: Experiment) -> float:
     """Bytes that a run's pruned weights take at most, about; 0 for a dense one, NaN where the checkpoint is not on this machine."""
     if experiment.method is None or experiment.keep == "none":
         return 0.0
-    place = loading.BUNDLED.get(experiment.checkpoint, Path(experiment.checkpoint))
-    encoder, whole = folders.encoder_bytes(place)
+    place = folders.BUNDLED.get(experiment.checkpoint, Path(experiment.checkpoint))
+    encoder, whole = folders.weight_bytes(folders.config_of(place))
     if not whole:
         return float("nan")
     left = 1 - float(getattr(experiment.method, "sparsity", 0.5)) + 1 / 32  # the values, and a bit for each weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,9 +39,9 @@ class Wish(NamedTuple):
             recipe = {"name": name, "checkpoint": self.checkpoint, "learning_rate": (3e-5, 5e-5)[place % 2], "epochs": self.epochs}
             yield recipe | {"dropout": 0, "seed": place + 1, "examples": self.examples} | ({"adversarial": "freelb"} if hard else {})
 
-    def seconds(self, sentences: int = 0) -> float:
-        """About, on two cores; `sentences` are the training set's, where all are taken."""
-        steps = self.epochs * (self.examples or sentences) / 32
+    def seconds(self) -> float:
+        """About, on two cores."""
+        steps = self.epochs * self.examples / 32
         return steps * STEP * (self.plain + FREELB * self.freelb) + 30.0 * (self.plain + self.freelb)
 
 
@@ -83,9 +83,5 @@ def _command(folder: Path, recipes: Path, task: str, validation: str) -> list[st
 
 def at_work(home: Path) -> Mapping[str, background.State]:
     """The robust starts under this folder that are not done, by name."""
-    found = {folder.name: background.state(folder) for folder in _folders(home)}
+    found = {file.parent.name: background.state(file.parent) for file in sorted(home.glob(f"*/{background.COMMAND}"))}
     return {name: state for name, state in found.items() if state and state.status != "done"}
-
-
-def _folders(home: Path) -> Sequence[Path]:
-    return sorted(file.parent for file in home.glob(f"*/{background.COMMAND}"))

@@ -19,7 +19,7 @@ from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
 from ..measures.base import Pair
-from ..models import devices, difference, loading, replay
+from ..models import devices, difference, folders, loading, replay
 from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
@@ -60,7 +60,7 @@ def run(experiment: Experiment, folder: Path, report: Report, done: Collection[s
 
 def preload() -> None:
     """Load what the demo needs ahead of the first job."""
-    if (loading.DEMO / "config.json").is_file():
+    if (folders.BUNDLED["demo"] / "config.json").is_file():
         _dense("demo", json.dumps(_stamp("demo", checkpoint=True)), str(devices.pick_device("auto")))
 
 
@@ -139,9 +139,9 @@ class _Bench:
         shutil.rmtree(folder, ignore_errors=True)
         if self.experiment.keep == "full":
             loading.save(model, self.tokenizer, folder)
+            self.weights = difference.digest(model)
         else:
-            difference.save(model, self.dense, self.experiment.checkpoint, folder)
-        self.weights = difference.digest(model)
+            self.weights = difference.save(model, self.dense, self.experiment.checkpoint, folder)
         return rows
 
     def _at_task_length(self, method: Method) -> Method:

@@ -106,12 +106,13 @@ class Store:
 
     def copy(self, id: int, study: str) -> int:
         """A finished job as a job of another study, rows and checkpoint included; nothing is computed."""
-        same = [name for name in _COLUMNS if name not in ("id", "study", "created")]
+        same = [name for name in _COLUMNS if name not in ("id", "study", "created", "experiment")]
         columns = ", ".join(same)
         with self.write() as db:
             made = db.execute(
-                f"INSERT INTO job (study, created, {columns}) SELECT ?, ?, {columns} FROM job WHERE id = ?", (study, time.time(), id)
-            )
+                f"INSERT INTO job (study, created, experiment, {columns}) "
+                f"SELECT ?, ?, json_set(experiment, '$.study', ?), {columns} FROM job WHERE id = ?", (study, time.time(), study, id),
+            )  # fmt: skip
             new = int(made.lastrowid or 0)
             db.execute("INSERT INTO rows (job, name, content) SELECT ?, name, content FROM rows WHERE job = ?", (new, id))
         if (self.folder(id) / "checkpoint").is_dir():

@@ -93,8 +93,7 @@ def clone(store: Store, name: str, to: str) -> None:
     if not done:
         raise PruneError(f"The study {name!r} has no finished run to copy.")
     for job in done:
-        id = store.copy(job.id, to)
-        store.update(id, experiment={**job.experiment, "study": to})
+        store.copy(job.id, to)
 
 
 def tag(store: Store, name: str, tags: Iterable[str]) -> None:
