@@ -28,6 +28,7 @@ ACTIVE = (Status.QUEUED, Status.RUNNING)
 
 SEEDS = {"one": "as one model", "apart": "apart"}
 MOST_EXAMPLES = 300  # an address holds no more
+SEGMENTS = 3  # so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
 CHIPS = 30  # so many models are shown as chips of their own
 
 
@@ -210,7 +211,8 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     levels = list(dict.fromkeys(m.level for m in sorted(models, key=lambda m: (m.pattern != "", m.sparsity)) if not m.is_dense))
     level = "all"
     if len(levels) > 1:
-        level = _ui.chosen(st.segmented_control, "sparsity", ["all", *levels], "all", label="Sparsity on view")
+        draw = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider
+        level = _ui.chosen(draw, "sparsity", ["all", *levels], "all", label="Sparsity on view")
     return [m for m in models if m.job in picked and (level in ("all", None) or m.is_dense or m.level == level)]
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _layer_block, _ui
+from pages import _frame, _layer_block, _ui, _whatif
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 
@@ -128,7 +128,8 @@ VIEWS = {
     "matrices": ("Matrix by matrix", by_matrix),
     "own": ("Own or inherited", own_or_inherited),
     "units": ("Heads and neurons", heads_and_neurons),
+    "whatif": ("What if", lambda: _whatif.show(view)),
     "figures": ("All figures", figures),
 }
-there = {"block": bool(pruned), "matrices": bool(pruned), "own": bool(pruned), "units": bool(cut)}
+there = {"block": bool(pruned), "matrices": bool(pruned), "own": bool(pruned), "units": bool(cut), "whatif": bool(pruned)}
 _ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")

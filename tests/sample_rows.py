@@ -98,6 +98,20 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
+def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
+    """Blocks whose errors are independent, and whose moves of the log-odds add up, to what the predictions say."""
+    errors = [harm(method, sparsity) * (0.1 + 0.02 * block) for block in range(BLOCKS)]
+    rows = [{"block": block, "weights": 1_769_472, "sparsity": sparsity, "error": error, "together": math.hypot(*errors)}
+            for block, error in enumerate(errors)]  # fmt: skip
+    shown = predictions(method, sparsity, n)
+    odds = [np.log(np.array(shown[column].tolist())) for column in ("dense_probabilities", "pruned_probabilities")]
+    mixed = [odds[0] + (odds[1] - odds[0]) / BLOCKS for _ in range(BLOCKS)]
+    shares = [np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in mixed]
+    examples = {"right": shown["label"], "said_dense": shown["dense_probabilities"], "said_pruned": shown["pruned_probabilities"],
+                "said_blocks": np.stack(shares, 1).tolist()}  # fmt: skip
+    return {"sensitivity": pd.DataFrame(rows), "sensitivity_example": pd.DataFrame(examples)}
+
+
 def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
     bad, shared, own = harm(method, sparsity), np.random.default_rng(1), np.random.default_rng(hash_of(method, sparsity))
     by_block = pd.DataFrame(
@@ -192,7 +206,8 @@ def prune(sparsity: float) -> pd.DataFrame:
 def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]:
     """Every table of one run."""
     rows = predictions(method, sparsity, n)
-    out = {"accuracy": accuracy(rows), "prediction": rows, "reconstruction": reconstruction(method, sparsity), **drift(method, sparsity, n),
+    out = {"accuracy": accuracy(rows), "prediction": rows, "reconstruction": reconstruction(method, sparsity),
+           **sensitivity(method, sparsity, n), **drift(method, sparsity, n),
            "cost": cost(method, sparsity), **attack(method, sparsity)}  # fmt: skip
     return out if method == "dense" else {"prune": prune(sparsity), **out}
 
@@ -212,8 +227,9 @@ def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, fl
     """The study in a store, every run done."""
     out = []
     for method, sparsity in runs:
+        options = {"sparsity": sparsity, "pattern": ""} | ({"allocation": "uniform"} if method in ("sparsegpt", "akr") else {})
         plan = {"checkpoint": "demo", "source": {"task": "demo", "text": "", "text_pair": "", "label": "", "calibration": ""},
-                "method": None if method == "dense" else {"name": method, "options": {"sparsity": sparsity, "pattern": ""}},
+                "method": None if method == "dense" else {"name": method, "options": options},
                 "measures": [], "calibration": 256, "evaluation": 0, "seed": 0, "device": "auto", "study": study_name}  # fmt: skip
         id = store.submit(plan, label(method, sparsity), f"{study_name}-{method}-{sparsity}", study_name, "auto", worker="sample")
         facts = {
@@ -225,6 +241,7 @@ def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, fl
         }
         made = tables(method, sparsity, n)
         stages = {"prune": ["prune"], "accuracy": ["accuracy", "prediction"], "reconstruction": ["reconstruction"],
+                  "sensitivity": ["sensitivity", "sensitivity_example"],
                   "drift": ["drift", "drift_map", "drift_example"], "cost": ["cost"], "attack": ["attack", "attack_example"]}  # fmt: skip
         for stage, names in stages.items():
             if names[0] in made:

@@ -14,6 +14,7 @@ from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import divergence, summary
 from prune_core.measures.drift import adversarial, distances
 from prune_core.methods import METHODS
+from prune_core.models.predict import predict
 from prune_core.plugins import build, quiet
 from prune_core.statistics import mcnemar, paired_difference, wilson
 
@@ -28,6 +29,8 @@ COLUMNS = {
     "agreement divergence broken fixed p_value",
     "prediction": "example text pair label dense pruned dense_probabilities pruned_probabilities",
     "reconstruction": "block part own inherited total cosine sparsity",
+    "sensitivity": "block weights sparsity error together",
+    "sensitivity_example": "right said_dense said_blocks said_pruned",
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
@@ -103,6 +106,25 @@ def test_reconstruction_is_the_norm_it_says() -> None:
     table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), quiet)["reconstruction"]
     query = table[(table.block == 0) & (table.part == "query")].iloc[0]
     assert query.own == pytest.approx(1) and query.total == pytest.approx(1)
+
+
+def test_sensitivity_exchanges_one_block_at_a_time() -> None:
+    """Against the encoder with that block's module exchanged, by its own forward pass."""
+    dense, pruned = tiny.model(), tiny.model()
+    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], quiet)
+    pair = tiny.pair(dense, pruned)
+    tables = build(MEASURES, "sensitivity").measure(pair, quiet)
+    found, said = tables["sensitivity"], tables["sensitivity_example"]
+    whole = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
+    assert np.allclose(said.said_dense.tolist(), whole, atol=1e-5)
+    assert np.allclose(said.said_pruned.tolist(), predict(pruned, pair.tokenizer, pair.task.evaluation).probabilities, atol=1e-5)
+    for index in range(2):
+        mixed = copy.deepcopy(dense)
+        mixed.bert.encoder.layer[index] = pruned.bert.encoder.layer[index]
+        alone = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
+        assert np.allclose([each[index] for each in said.said_blocks], alone, atol=1e-5) and not np.allclose(alone, whole, atol=1e-5)
+    assert np.allclose(found.sparsity, 0.6, atol=0.01) and (found.error > 0).all() and (found.together > found.error).all()
+    assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(axis=None), "dense costs nothing"
 
 
 def test_distances_know_rotation_scale_and_noise() -> None:

@@ -49,5 +49,9 @@ def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: 
 
 def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
-    said = [f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}" for name, value in changed]
+    said = [
+        "shares of its own" if name == "allocation" and "," in str(value)
+        else f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}"
+        for name, value in changed
+    ]  # fmt: skip
     return ", ".join(sorted(said)).replace("_", " ")

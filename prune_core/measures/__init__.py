@@ -6,5 +6,6 @@ from .base import Measure
 from .cost import Cost
 from .drift import Drift
 from .reconstruction import Reconstruction
+from .sensitivity import Sensitivity
 
-MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in (Accuracy, Reconstruction, Drift, Cost, Attack)}
+MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Attack)}

@@ -16,6 +16,7 @@ from .saliency import attention_maps
 from .soup import path as soup_path
 from .steps import AXES, attack_steps
 from .units import kept_units
+from .whatif import contributions, predicted
 
 __all__ = [
     "AXES",
@@ -33,6 +34,7 @@ __all__ = [
     "beside",
     "by_block",
     "by_depth",
+    "contributions",
     "data_of",
     "heat_maps",
     "kept_units",
@@ -43,6 +45,7 @@ __all__ = [
     "own_and_inherited",
     "parts",
     "parts_of_block",
+    "predicted",
     "prediction_changed",
     "probability_bars",
     "realised_sparsity",

@@ -24,13 +24,13 @@ DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
 # An attacker who may change 15% of the words succeeds on about half of the sentences of the dense model, which leaves room to see
 # a difference either way. Word attacks take longer: with these numbers of sentences the study takes about four minutes on two cores.
-DEMO_ATTACK = {"examples": 150, "word_examples": 50, "max_changed": 0.15}
+DEMO_OPTIONS = {"attack": {"examples": 150, "word_examples": 50, "max_changed": 0.15}, "sensitivity": {"sentences": 128}}
 
 
 def demo() -> list[Experiment]:
     """What the one button runs, with every measure: the dense model and three methods at two sparsities; a robust start, and it pruned."""
     methods = [build(METHODS, name, {"sparsity": sparsity}) for sparsity in DEMO_SPARSITIES for name in DEMO_METHODS]
-    measures = tuple(build(MEASURES, name, DEMO_ATTACK if name == "attack" else {}) for name in MEASURES)
+    measures = tuple(build(MEASURES, name, DEMO_OPTIONS.get(name)) for name in MEASURES)
     plain = [Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)]
     robust = [replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1])]
     return [*plain, *robust]
