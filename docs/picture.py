@@ -1,6 +1,6 @@
-"""Makes the README's pictures of the dashboard from the demo study: assets/dashboard.png and assets/dashboard-dark.png.
+"""Makes the pictures of the dashboard from the demo study: the README's in assets/, those of the three walks in docs/walks/.
 
-    python docs/picture.py            # the demo's few minutes in a store of its own, then two pictures; needs chromium
+    python docs/picture.py            # the demo's few minutes in a store of its own, then the pictures; needs chromium
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
+        walks = environment | {"WALK_STORE": environment["PRUNESCOPE_HOME"], "WALK_PICTURES": str(ROOT / "docs" / "walks")}
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_walks.py"], cwd=ROOT, env=walks, check=True)
 
 
 def wait_for(address: str) -> None:

@@ -1,5 +1,8 @@
 """Overview: what PruneScope is, the study on view in three charts, what is at work, and the recent studies."""
 
+from pathlib import Path
+from typing import Any
+
 import streamlit as st
 
 from pages import _frame, _label_order, _ui
@@ -8,6 +11,7 @@ from prune_core.analysis import seeds, takeaways
 from prune_core.analysis.compared import models_of
 from prune_core.analysis.quantities import available, recipes, summary
 from prune_core.runs.job import Status
+from prune_core.runs.store import Store
 
 view = _frame.view()
 found = view.store.jobs()
@@ -115,6 +119,20 @@ def queue() -> None:
         )
 
 
+@st.cache_resource(max_entries=64, show_spinner=False)  # drawn as it is, never changed
+def _sparkline(home: str, study: str, stamp: tuple[tuple[int, float], ...], dark: bool) -> Any:
+    """A study's accuracy against sparsity; None before there is any. `stamp` changes with any rows."""
+    store = Store(Path(home))
+    jobs = store.jobs(study)
+    models = seeds.merged(models_of([job for job in jobs if job.done]), jobs)
+    rows = store.rows("accuracy", [job for model in models for job in model.runs or (model.job,)])
+    if rows.empty:
+        return None
+    rows = seeds.pooled("accuracy", rows, models)
+    quantity = available({"accuracy": rows})["accuracy"]
+    return plots.sparkline(summary({"accuracy": rows}, models, [quantity]), models, quantity, dark)
+
+
 def recent() -> None:
     """The newest studies as cards with their accuracy as a sparkline."""
     names = view.store.studies()[:6]
@@ -124,16 +142,13 @@ def recent() -> None:
     with st.grid(3, min_column_width=250, border=True, key="studies") as grid:
         for place, name in enumerate(names):
             jobs = view.store.jobs(name)
-            models = seeds.merged(models_of([job for job in jobs if job.done]), jobs)
-            rows = view.store.rows("accuracy", [job for model in models for job in model.runs or (model.job,)])
-            rows = seeds.pooled("accuracy", rows, models)
             done = sum(job.status == Status.DONE for job in jobs)
+            stamp = tuple((job.id, sum(job.seconds.values())) for job in jobs)
+            figure = _sparkline(str(view.store.home), name, stamp, view.dark)
             with grid.cell():
                 st.markdown(f"**{name}**")
                 st.caption(f"{done} of {formatting.plural(len(jobs), 'run')} done · accuracy against sparsity")
-                if len(rows):
-                    quantity = available({"accuracy": rows})["accuracy"]
-                    figure = plots.sparkline(summary({"accuracy": rows}, models, [quantity]), models, quantity, view.dark)
+                if figure is not None:
                     st.plotly_chart(figure, theme=None, key=f"spark-{place}", config={"staticPlot": True}, alt=f"Accuracy in {name}")
                 if st.button(
                     "On view" if name == view.study else "Show", key=f"show-{place}", disabled=name == view.study, width="stretch"

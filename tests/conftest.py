@@ -18,9 +18,8 @@ def home(tmp_path, monkeypatch):
 
 # The suite but for attacks, for an environment in which TextAttack cannot be: its taggers hold transformers below 5.
 WITHOUT_ATTACKS = os.environ.get("PRUNESCOPE_TESTS") == "without-attacks"
-collect_ignore = (
-    [f"test_{name}.py" for name in ("attacks", "attack_engine", "catalogue", "validity", "browser", "package")] if WITHOUT_ATTACKS else []
-)
+NEED_ATTACKS = ("attacks", "attack_engine", "catalogue", "validity", "browser", "walks", "package")
+collect_ignore = [f"test_{name}.py" for name in NEED_ATTACKS] if WITHOUT_ATTACKS else []
 
 
 def pytest_collection_modifyitems(items):

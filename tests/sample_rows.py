@@ -12,7 +12,7 @@ BLOCKS = 6
 RUNS = (("dense", 0.0), ("magnitude", 0.5), ("magnitude", 0.7), ("sparsegpt", 0.5), ("sparsegpt", 0.7), ("akr", 0.5), ("akr", 0.7))
 TITLES = {"dense": "Dense", "magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR"}
 ACCURACY = {("dense", 0.0): 0.92, ("magnitude", 0.5): 0.862, ("magnitude", 0.7): 0.77, ("sparsegpt", 0.5): 0.905,
-            ("sparsegpt", 0.7): 0.845, ("akr", 0.5): 0.917, ("akr", 0.7): 0.893}  # fmt: skip
+            ("sparsegpt", 0.7): 0.845, ("akr", 0.5): 0.917, ("akr", 0.7): 0.893, ("akr", 0.3): 0.919, ("akr", 0.6): 0.905}  # fmt: skip
 HARM = {"dense": 0.0, "magnitude": 1.0, "wanda": 0.8, "sparsegpt": 0.6, "akr": 0.35}
 TEXTS = (
     "A film that asks little of its audience and gives back even less.",

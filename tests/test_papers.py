@@ -182,6 +182,8 @@ def test_every_exhibit_is_drawn_without_a_study(key, dark):
         found = points(exhibit, exhibit.figures, metric, nothing)
         chart = plots.beside(found, published.AXES[metric], exhibit.against, dark)
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
+        edge = chart.layout.xaxis.range and chart.layout.xaxis.range[1]
+        assert all(name.x == edge for name in chart.layout.annotations), "names stand behind the plot area, where no line is"
     assert differences(exhibit, exhibit.figures, nothing) == []
 
 

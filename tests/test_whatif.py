@@ -122,3 +122,16 @@ def test_without_two_sparsities_the_page_says_what_to_add(tmp_path, monkeypatch)
     at.run()
     at.switch_page("pages/layers.py").run()
     assert not at.exception and "two sparsities or more" in at.info[0].value
+
+
+def test_of_many_sparsities_a_slider_flips_through_the_views(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
+    sample_rows.fill(Store(), 40, runs=(("dense", 0.0), ("akr", 0.3), ("akr", 0.5), ("akr", 0.6), ("akr", 0.7)))
+    for level in ("60%", "30%"):
+        at = AppTest.from_file(APP, default_timeout=30)
+        at.query_params["sparsity"] = level
+        at.run()
+        slider = at.select_slider(key="choice-sparsity")
+        assert not at.exception and slider.value == level and slider.options == ["all", "30%", "50%", "60%", "70%"]
+        assert [model.label for model in at.session_state["view"].models] == ["Dense", f"AKR {level}"]

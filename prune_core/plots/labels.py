@@ -40,13 +40,25 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return out
 
 
-def at_ends(fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], height: float, size: float = 12.5) -> None:
-    """Write each label beside its line's end; `height` is the plot area's, in pixels."""
+def at_ends(
+    fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], height: float, size: float = 12.5, edge: float | None = None
+) -> None:
+    """Write each label beside its line's end; `height` is the plot area's, in pixels.
+
+    With `edge`, where the plot area ends, all labels stand behind it, where no line is, and a hair leads to those of lines that end
+    before.
+    """
     span = (y_range[1] - y_range[0]) or 1.0
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
     for end, pixel, place in zip(ends, pixels, spread(pixels, size + 3, size / 2, height - size / 2), strict=True):
+        x = end.x if edge is None else edge
+        if edge is not None and (end.x < edge or abs(place - pixel) > size / 2):
+            fig.add_shape(
+                type="line", x0=end.x, y0=end.y, x1=edge, y1=y_range[0] + place / height * span, layer="below",
+                line={"color": fade(end.color, 0.45), "width": 0.8},
+            )  # fmt: skip
         fig.add_annotation(
-            x=end.x,
+            x=x,
             y=end.y,
             yshift=place - pixel,
             xshift=8,

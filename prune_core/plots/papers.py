@@ -48,12 +48,13 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
         )
         last = marks.iloc[-1]
         ends.append(End(last["x"], last["value"], name, look["color"]))
-    at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
+    edge = 1.04 * top if across in SHARES else top + 0.4
+    at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, edge)
     if across in SHARES:
         ticks = apart(sorted({0.0, *points["level"]}), top)
-        fig.update_xaxes(title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, 1.04 * top])
+        fig.update_xaxes(title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, edge])
     else:
-        fig.update_xaxes(title="Layer", dtick=1, range=[0.6, top + 0.4])
+        fig.update_xaxes(title="Layer", dtick=1, range=[0.6, edge])
     fig.update_xaxes(showgrid=False, showline=True)
     return fig.update_yaxes(title=axis.title, range=list(y_range), tickformat=axis.tick, nticks=6)
 

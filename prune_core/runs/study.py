@@ -24,7 +24,10 @@ DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
 # An attacker who may change 15% of the words succeeds on about half of the sentences of the dense model, which leaves room to see
 # a difference either way. Word attacks take longer: with these numbers of sentences the study takes about four minutes on two cores.
-DEMO_OPTIONS = {"attack": {"examples": 150, "word_examples": 50, "max_changed": 0.15}, "sensitivity": {"sentences": 128}}
+DEMO_OPTIONS: dict[str, dict[str, Any]] = {
+    "attack": {"examples": 150, "word_examples": 50, "max_changed": 0.15},
+    "sensitivity": {"sentences": 128},
+}
 
 
 def demo() -> list[Experiment]:

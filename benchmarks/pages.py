@@ -1,0 +1,199 @@
+"""How long pages take in a browser, and whether the server's memory stays level: a store of 20 studies, Chromium, one server.
+
+    python -m benchmarks.pages [--home STORE] [--studies 20] [--visits 200] [--sessions 12] [--seconds 900]
+
+The store's newest study is copied until there are that many, in a store of its own; without one there, run `python -m prune_core
+demo --wait` first. Painted: heading and takeaway stand; settled: the script has ended and every chart is drawn. Goals on two cores,
+Chromium included: painted within 1.5 s, within 3 s the first after a start, a changed sparsity settled within 0.7 s, memory after
+all visits within 10% of what it was when each session had seen half of the pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from prune_core.paths import ROOT
+from prune_core.runs.store import Store, default_home
+
+PAGES = ("", "compare", "layers", "drift", "attack", "deploy", "studies", "prune", "lesson", "soup")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+SETTLED = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
+    && document.querySelector('[data-testid=stMain] h1') && !document.querySelector('[data-testid=stSkeleton]')
+    && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(chart => chart.querySelector('.main-svg'))"""
+GOALS = {"first": 3.0, "painted": 1.5, "changed": 0.7}  # seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--home", type=Path, default=default_home())
+    parser.add_argument("--studies", type=int, default=20)
+    parser.add_argument("--visits", type=int, default=200)
+    parser.add_argument("--sessions", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=900.0, help="visits end by then")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = filled(options.home, Path(folder) / "store", options.studies)
+        print(f"{len(Store(home).jobs())} runs in {len(Store(home).studies())} studies, {os.cpu_count()} cores, server and browser on them")
+        with chromium() as browser:
+            first = [cold(browser, home) for _ in range(options.repeats)]
+            print(f"first page after a start: painted {median(first):.2f} s (goal {GOALS['first']})")
+            with server(home) as (address, process):
+                times(browser, address, options.repeats)
+                memory(browser, address, process, options.visits, options.sessions, time.monotonic() + options.seconds)
+
+
+def filled(source: Path, home: Path, studies: int) -> Path:
+    """A copy of the store with its newest study in it that many times."""
+    if not Store(source).studies():
+        sys.exit(f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give --home.")
+    shutil.copytree(source, home, copy_function=lambda a, b: shutil.copy(a, b) if "sqlite" in str(a) else os.link(a, b))
+    store = Store(home)
+    first = store.studies()[0]
+    for number in range(2, studies + 1):
+        for job in store.jobs(first):
+            store.copy(job.id, f"{first} {number}")
+    return home
+
+
+@contextmanager
+def server(home: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """The dashboard on a free port; its address, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PRUNESCOPE_HOME": str(home)}, stdout=quiet, stderr=quiet)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not healthy(address):
+            time.sleep(0.05)
+        yield address, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        for other in psutil.process_iter():  # the worker that the page has started outlives it by design
+            if ended_with(other, home):
+                other.kill()
+
+
+def ended_with(process: psutil.Process, home: Path) -> bool:
+    """Whether it is a worker of that store."""
+    try:
+        return "worker" in process.cmdline() and process.environ().get("PRUNESCOPE_HOME") == str(home)
+    except psutil.Error:
+        return False
+
+
+def healthy(address: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The system's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def cold(browser: Any, home: Path) -> float:
+    """Seconds until the Overview of a server that has just said it is there is painted."""
+    with server(home) as (address, _):
+        return visit(browser, address, "")[0]
+
+
+@contextmanager
+def tab(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    context.close()
+
+
+def visit(browser: Any, address: str, name: str) -> tuple[float, float]:
+    """Seconds until a page is painted, and until it has settled, for a reader who comes anew."""
+    with tab(browser) as page:
+        return seen(page, address, name)
+
+
+def seen(page: Any, address: str, name: str) -> tuple[float, float]:
+    started = time.perf_counter()
+    page.goto(f"{address}/{name}", wait_until="commit")
+    page.wait_for_selector("[data-testid=stMain] h1")
+    painted = time.perf_counter() - started
+    page.wait_for_function(SETTLED)
+    return painted, time.perf_counter() - started
+
+
+def changed(browser: Any, address: str, name: str) -> float | None:
+    """Seconds from a click on another sparsity until the page has settled; None where the page has none to choose."""
+    with tab(browser) as page:
+        seen(page, address, name)
+        choice = page.locator(".st-key-choice-sparsity").get_by_text("70%", exact=True)
+        if not choice.count():
+            return None
+        page.wait_for_timeout(500)
+        started = time.perf_counter()
+        choice.click()
+        page.wait_for_function("() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'running'")
+        page.wait_for_function(SETTLED)
+        return time.perf_counter() - started
+
+
+def times(browser: Any, address: str, repeats: int) -> None:
+    """A line a page."""
+    print(f"{'page':12}{'painted s':>12}{'settled s':>12}{'changed s':>12}   (medians of {repeats}; goals {GOALS})")
+    for name in PAGES:
+        visit(browser, address, name)  # the first visit fills caches that all sessions share
+        painted, settled = zip(*(visit(browser, address, name) for _ in range(repeats)), strict=True)
+        clicks = [each for each in (changed(browser, address, name) for _ in range(repeats)) if each is not None]
+        told = f"{median(clicks):12.2f}" if clicks else f"{'–':>12}"
+        print(f"{name or 'overview':12}{median(painted):12.2f}{median(settled):12.2f}{told}", flush=True)
+
+
+def memory(browser: Any, address: str, process: psutil.Process, visits: int, sessions: int, until: float) -> None:
+    """The server's resident memory while that many sessions visit pages in turn."""
+    resident: Callable[[], float] = lambda: process.memory_info().rss / 1e6  # noqa: E731
+    contexts = [browser.new_context(viewport={"width": 1440, "height": 900}) for _ in range(sessions)]
+    tabs = [context.new_page() for context in contexts]
+    warm, done = 0.0, 0
+    for done in range(1, visits + 1):
+        seen(tabs[done % sessions], address, PAGES[(done // sessions + done) % len(PAGES)])
+        if done == min(visits, sessions * len(PAGES)) // 2:
+            warm = resident()
+        if done % 20 == 0:
+            print(f"{done:4} visits: {resident():.0f} MB", flush=True)
+        if time.monotonic() > until:
+            break
+    for context in contexts:
+        context.close()
+    told = f"{resident() / warm - 1:+.0%} of {warm:.0f} MB when all were warm" if warm else "ended before all were warm"
+    print(f"{done} visits of {sessions} sessions: {resident():.0f} MB, {told}")
+
+
+if __name__ == "__main__":
+    main()
