@@ -16,7 +16,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from pages import _ui
 from prune_core import formatting
-from prune_core.analysis import seeds
+from prune_core.analysis import quantities, seeds
 from prune_core.analysis.compared import Model, models_of
 from prune_core.plots import palette
 from prune_core.runs import jobs
@@ -56,6 +56,10 @@ class View:
     def single(self, table: str) -> pd.DataFrame:
         """That table of every run behind the models on view, seeds apart."""
         return _rows(str(self.store.home), table, self._stamped)
+
+    def summary(self) -> pd.DataFrame:
+        """Every quantity of the models on view, a row a model, as quantities.summary gives it."""
+        return _summary(str(self.store.home), self._stamped, self.models)
 
     @property
     def _stamped(self) -> tuple[tuple[int, float], ...]:
@@ -105,6 +109,15 @@ def _pooled(home: str, table: str, stamped: tuple[tuple[int, float], ...], model
     # the hierarchical bootstrap takes too long for every rerun of a page
     predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
     return seeds.pooled(table, _rows(home, table, stamped), models, predictions)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _summary(home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]) -> pd.DataFrame:
+    # whoever flips through the sparsities comes back to the same few
+    single = {name: _rows(home, name, stamped) for name in quantities.TABLES}
+    several = any(model.runs for model in models)
+    tables = {name: _pooled(home, name, stamped, models) for name in single} if several else single
+    return quantities.summary(tables, models, list(quantities.available(tables).values()), single)
 
 
 def navigation() -> StreamlitPage:

@@ -11,7 +11,7 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from prune_core import formatting, plots
-from prune_core.analysis.quantities import TABLES, available, summary
+from prune_core.analysis.quantities import TABLES, available
 from prune_core.runs.asking import Inspector, Told
 from prune_core.statistics import paired_bounds
 
@@ -130,7 +130,7 @@ def trade(view: View, asking: Inspector) -> None:
     keys = [key for key in found if key != "accuracy"]
     start = next((key for key in keys if key.startswith("under_attack")), keys[0])
     y = _ui.chosen(st.selectbox, "lesson-y", keys, start, label="Upwards", format_func=lambda key: found[key].title)
-    rows = summary(tables, view.models, list(found.values()))
+    rows = view.summary()
     _ui.chart("Which model would you take?", "One point a model with its 95% intervals; the others are beaten in both by one on the line.",
               plots.scatter(rows, view.models, found["accuracy"], found[y], view.dark, 360), "lesson-trade", small=True)  # fmt: skip
 

@@ -22,7 +22,7 @@ if not quantities:
         "compare",
         view.waiting,
     )
-rows = summary(tables, view.models, list(quantities.values()), {name: view.single(name) for name in tables})
+rows = view.summary()
 
 
 def against_sparsity() -> None:

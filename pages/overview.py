@@ -55,7 +55,7 @@ def multiples() -> None:
     attacked = recipes(tables["attack"])
     wanted = ["accuracy", f"under_attack:{attacked[0]}" if attacked else "", "error"]
     shown = [quantities[key] for key in wanted if key in quantities]
-    table = summary(tables, view.models, shown, {name: view.single(name) for name in tables})
+    table = view.summary()
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
             with grid.cell():

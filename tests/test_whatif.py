@@ -1,5 +1,7 @@
 """What if: the curve of a block, sums of blocks, shares that lose least, and the page that plans and queues with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sample_rows
@@ -85,6 +87,8 @@ def test_curves_are_read_from_a_study_and_hold_where_blocks_are_independent(stor
         assert each.predicted.error == pytest.approx(each.measured.error) and not each.own_shares
         assert each.predicted.score == each.measured.score and each.predicted.agreement == each.measured.agreement
     assert whatif.curves_of(own[:1], rows, examples) is None, "one sparsity is no curve"
+    other = replace(own[1], experiment={**own[1].experiment, "evaluation": 30})
+    assert whatif.setup(own[0]) == whatif.setup(own[1]) != whatif.setup(other), "another sample is another curve"
     alone = whatif.curves_of(own, rows, examples.iloc[:0])
     outcome = whatif.predict(alone, [0.6] * 6)
     assert outcome.error > 0 and np.isnan(outcome.score) and outcome.n == 0, "of answers that are no labels, the error alone"

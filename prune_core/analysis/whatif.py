@@ -7,7 +7,7 @@ is. Both are first-order: `held` says how far they were right on runs that are t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,10 +82,12 @@ class Outcome:
 
 
 def setup(job: Job) -> str:
-    """What runs must share to lie on one curve: checkpoint, method, and its options but for how much it removes and where."""
-    method = job.experiment["method"]
+    """What runs must share to lie on one curve: checkpoint, sample, method, and its options but for how much it removes and where."""
+    plan, method = job.experiment, job.experiment["method"]
     options = {name: value for name, value in method["options"].items() if name not in ("sparsity", "allocation")}
-    return json.dumps([job.experiment["checkpoint"], method["name"], options], sort_keys=True)
+    measured = [each["options"] for each in plan["measures"] if each["name"] == "sensitivity"]
+    sample = [plan.get(name) for name in ("source", "evaluation", "max_length", "min_words")]
+    return json.dumps([plan["checkpoint"], method["name"], options, measured, sample], sort_keys=True)
 
 
 def can_be_planned(job: Job) -> bool:
@@ -178,12 +180,14 @@ def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
 def least_error(curves: Curves, overall: float) -> list[float]:
     """The shares that lose least by the prediction at that sparsity of the encoder: step by step where a weight costs least."""
     shares, sizes = np.zeros(len(curves.blocks)), np.array([block.weights for block in curves.blocks], float)
-    price: Callable[[int], float] = lambda i: (  # noqa: E731
-        (curves.blocks[i].error(shares[i] + STEP) ** 2 - curves.blocks[i].error(shares[i]) ** 2) / sizes[i]
-        if shares[i] + STEP <= curves.blocks[i].sparsities[-1] + 1e-9
-        else np.inf
-    )
-    prices = [price(i) for i in range(len(shares))]
+
+    def price(index: int) -> float:
+        block, share = curves.blocks[index], shares[index]
+        if share + STEP > block.sparsities[-1] + 1e-9:
+            return np.inf  # nothing is known beyond
+        return float(block.error(share + STEP) ** 2 - block.error(share) ** 2) / sizes[index]
+
+    prices = [price(index) for index in range(len(shares))]
     while shares @ sizes < (overall - STEP / 2 / len(shares)) * sizes.sum() and min(prices) < np.inf:
         cheapest = int(np.argmin(prices))
         shares[cheapest] = round(shares[cheapest] + STEP, 4)
