@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pandas as pd
@@ -28,6 +30,7 @@ ACTIVE = (Status.QUEUED, Status.RUNNING)
 
 SEEDS = {"one": "as one model", "apart": "apart"}
 MOST_EXAMPLES = 300  # an address holds no more
+WARM_AFTER = 3.0  # seconds
 SEGMENTS = 3  # so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
 CHIPS = 30  # so many models are shown as chips of their own
 
@@ -99,8 +102,6 @@ class View:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _rows(home: str, table: str, stamped: tuple[tuple[int, float], ...]) -> pd.DataFrame:
-    from pathlib import Path
-
     return Store(Path(home)).rows(table, [job for job, _ in stamped])
 
 
@@ -190,10 +191,10 @@ def _examples(study: str) -> tuple[int, ...]:
 
 @st.cache_resource(show_spinner=False)
 def _warm(home: str) -> bool:
-    """One idle worker that loads its models while the reader reads."""
-    from pathlib import Path
-
-    jobs.ensure_worker("auto", Store(Path(home)))
+    """One idle worker that loads its models while the reader reads, and not while the first page is drawn."""
+    later = Timer(WARM_AFTER, jobs.ensure_worker, ("auto", Store(Path(home))))
+    later.daemon = True
+    later.start()
     return True
 
 
