@@ -83,6 +83,8 @@ def server(home: Path) -> Iterator[tuple[str, psutil.Process]]:
     address = f"http://127.0.0.1:{port}"
     try:
         while not healthy(address):
+            if process.poll() is not None:
+                sys.exit("The dashboard ended by itself; see what `make app` says.")
             time.sleep(0.05)
         yield address, psutil.Process(process.pid)
     finally:

@@ -39,8 +39,7 @@ def show(view: View) -> None:
         )  # fmt: skip
         return
     titles = {job: own[0].label.replace(f" {own[0].level}", "", 1) for job, (own, _) in known.items()}
-    usual = next((job for job in known if job == st.session_state.get("kept", {}).get("plan")), list(known)[-1])
-    job = _ui.chosen(st.segmented_control, "plan", list(known), usual, label="Pruned by", format_func=lambda job: titles[job])
+    job = _ui.chosen(st.segmented_control, "plan", list(known), list(known)[-1], label="Pruned by", format_func=lambda job: titles[job])
     models, curves = known[job]
     shares = _sliders(curves, job)
     overall = curves.overall(shares)
@@ -161,6 +160,6 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
         "Each run was also measured with **one block at a time** exchanged for its pruned form. Between the sparsities that were run, a "
         "block's error $e_b$ follows a power law. Errors of different blocks are taken as independent, "
         "$e=\\sqrt{\\sum_b e_b(s_b)^2}$, and what each block does to an example's log-odds adds up, which gives predicted answers. A "
-        "method that corrects in later blocks what earlier ones lost, as AKR does, ends below its prediction; where pruning is strong "
-        "enough to push all answers one way, as magnitude at 70%, sums go wrong, and the table shows it."
+        "method that corrects in later blocks what earlier ones lost, as AKR does, ends below its prediction; where every block "
+        "pushes the answers the same way, sums go wrong, and the table shows it."
     )

@@ -1,16 +1,25 @@
 """What if: the curve of a block, sums of blocks, shares that lose least, and the page that plans and queues with them."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import sample_rows
+import tiny
 from streamlit.testing.v1 import AppTest
 from test_pages import APP
 
 from prune_core.analysis import whatif
 from prune_core.analysis.compared import models_of
 from prune_core.analysis.whatif import Curve, Curves
+from prune_core.data.examples import Answers
+from prune_core.data.metrics import METRICS, metric_for
+from prune_core.data.tasks import Task
+from prune_core.measures import MEASURES
+from prune_core.measures.base import Pair
+from prune_core.methods import METHODS
+from prune_core.plugins import build, quiet
 from prune_core.runs import jobs
 from prune_core.runs.store import Store
 
@@ -139,3 +148,36 @@ def test_of_many_sparsities_a_slider_flips_through_the_views(tmp_path, monkeypat
         slider = at.select_slider(key="choice-sparsity")
         assert not at.exception and slider.value == level and slider.options == ["all", "30%", "50%", "60%", "70%"]
         assert [model.label for model in at.session_state["view"].models] == ["Dense", f"AKR {level}"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel", "span", "token"])
+def test_every_kind_of_answer_is_predicted_as_it_is_measured(home, kind: str, labelled: bool) -> None:
+    """Through the store: at the sparsities that were run a prediction of one block alone is exact, labels or none."""
+    sample, store, dense = tiny.examples(2, kind), Store(), tiny.model(kind=kind)
+    if kind == "span":
+        sample = replace(sample, pairs=sample.texts, labels=[Answers([text.split()[0]], [0]) for text in sample.texts])
+    sample = sample if labelled else replace(sample, labels=None)
+    metric = metric_for(kind, 2, labelled=labelled)
+    for sparsity in (0.4, 0.8):
+        pruned = copy.deepcopy(dense)
+        build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], quiet)
+        task = Task("t", tiny.TAGS if kind == "token" else ("a", "b"), sample, sample, metric)
+        rows = build(MEASURES, "sensitivity").measure(Pair(dense, pruned, tiny.tokenizer(), task), quiet)
+        options = {"sparsity": sparsity, "pattern": "", "allocation": "uniform"}
+        plan = {"checkpoint": "c", "method": {"name": "wanda", "options": options}, "measures": [], "seed": 0}
+        id = store.submit(plan, f"W {sparsity}", f"{sparsity}", "S", "cpu", worker="w")
+        store.add_rows(id, rows, "sensitivity", 1.0, {"kind": kind, "metric": metric})
+    found, ids = store.jobs(), [job.id for job in store.jobs()]
+    examples = store.rows("sensitivity_example", ids)
+    curves = whatif.curves_of(found, store.rows("sensitivity", ids), examples)
+    assert curves is not None
+    outcome = whatif.predict(curves, [0.0, curves.blocks[1].sparsities[-1]])
+    assert outcome.error == pytest.approx(curves.blocks[1].errors[-1])
+    if kind in ("span", "token"):
+        assert outcome.n == 0 and np.isnan(outcome.score)
+        return
+    own = examples[examples["job"] == ids[-1]]
+    odds = whatif._odds([blocks[1] for blocks in own["said_blocks"]], kind)
+    measured = METRICS[metric].compute(curves.right, whatif._said(odds, kind))
+    assert outcome.n == len(sample) and outcome.score == pytest.approx(measured, abs=1e-6)
