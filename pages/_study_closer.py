@@ -21,8 +21,9 @@ AGAIN = (Status.FAILED, Status.CANCELLED)
 def grid(store: Store, study: str) -> None:
     """A row a run, a column a stage: how long it took, or how it stands; stop what is to come, go on with what stopped."""
     found = list({job.key: job for job in store.jobs(study)}.values())
-    rows = [{"run": job.label, **{name: _cell(job, name) for name in _stages(job)}, "status": str(job.status)} for job in found]
-    st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True, width="stretch", key="study-grid")
+    rows = [{"run": job.label, "status": str(job.status), **{name: _cell(job, name) for name in _stages(job)}} for job in found]
+    order = list(dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)]))  # the first run may be dense
+    st.dataframe(pd.DataFrame(rows, columns=order).fillna(""), hide_index=True, width="stretch", key="study-grid")
     ahead, again = [job for job in found if job.status in ACTIVE], [job for job in found if job.status in AGAIN]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
         if ahead:

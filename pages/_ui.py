@@ -231,6 +231,13 @@ def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = 
             attempt(_submit_demo, store)
 
 
+def offer(store: Store, key: str) -> None:
+    """What an empty page can be filled with: the demo, or the reader's own checkpoint."""
+    demo_button(store, key)
+    st.caption("Nine models of bundled film reviews: first charts within 30 s, everything within about 4 min on two cores; no download.")
+    st.page_link("pages/prune.py", label="or prune a checkpoint of your own", icon=":material/content_cut:")
+
+
 def _submit_demo(store: Store) -> None:
     from prune_core.runs import study
 
@@ -249,8 +256,7 @@ def empty(store: Store, title: str, promise: str, key: str, waiting: bool = Fals
         if waiting:
             st.info("The study is at work; this page fills in by itself as stages finish.", icon=":material/hourglass_top:")
         else:
-            demo_button(store, f"demo-{key}")
-            st.caption("Nine models on the bundled film reviews: first charts within 30 s, everything within about 4 min on two cores.")
+            offer(store, f"demo-{key}")
     st.stop()
 
 

@@ -33,9 +33,8 @@ def introduction() -> None:
             "A six-block BERT that judges film reviews, pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: "
             "nine models, each measured for accuracy, reconstruction error, drift, cost and robustness against two attacks."
         )
-        _ui.demo_button(view.store, "demo-hero")
-        st.caption("First charts within 30 s, everything within about 4 min on two cores. Nothing is downloaded.")
-    with st.grid(3, min_column_width=230, border=True, key="promises") as grid:
+        _ui.offer(view.store, "demo-hero")
+    with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
         for title, text in (
             (
                 ":material/layers: Layers",
@@ -164,11 +163,13 @@ _ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), 
 _label_order.of_study(view.store, view.jobs)
 if view.models:
     multiples()
+    starts = dict.fromkeys(model.start for model in view.models if model.start)
     _ui.how_to_read(
         "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model "
         "and the pale band its "
         "95% Wilson interval. Bars are 95% intervals: where two bars overlap widely, the sample is too small to tell the models apart. "
         "Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ of a block's output, mean over blocks."
+        + (f" A mark with a dot in it starts from {' or '.join(starts)} instead." if starts else "")
     )
 elif view.waiting:
     st.info("The first figures come in a few seconds; this page fills in by itself.", icon=":material/hourglass_top:")

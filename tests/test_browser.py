@@ -88,9 +88,14 @@ def opened(server, name: str, height: int = 900):
         page = browser.new_page(viewport={"width": 1440, "height": height})
         page.set_default_timeout(PATIENCE)
         page.goto(f"{server}/{name.lower()}")
-        page.get_by_role("heading", name=name, exact=True).wait_for()
-        yield page
-        browser.close()
+        try:
+            page.get_by_role("heading", name=name, exact=True).wait_for()
+            yield page
+        except BaseException:
+            print(page.locator("body").inner_text())  # what a person would have seen, for the report of the failure
+            raise
+        finally:
+            browser.close()
 
 
 def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
@@ -122,9 +127,7 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
     with opened(server, "Prune") as page:
         fill(page, "checkpoint", str(stranger.folder))
         pick(page, "task", "A file of your own")
-        page.get_by_text("Upload a file, or give its path").wait_for()
-        settle(page)  # a robot chooses its file sooner than the uploader listens
-        page.locator(".st-key-upload input[type=file]").set_input_files(str(stranger.file))
+        upload(page, str(stranger.file))
         for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-drift", "use-measure-cost"):
             page.locator(f".st-key-{name} label").first.click()
         if stranger.kind == "classification":
@@ -182,6 +185,15 @@ def settle(page) -> None:
     page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
 
 
+def upload(page, file) -> None:
+    """Choose a file and wait, as a person does, until it is there: Streamlit 1.67 drops its answer to the browser, where the file
+    should go, when the next click starts a run before that answer is sent (its queue keeps other messages, not this one)."""
+    page.get_by_text("Upload a file, or give its path").wait_for()
+    settle(page)
+    page.locator(".st-key-upload input[type=file]").set_input_files(file)
+    page.get_by_text("as uploaded, is read").wait_for()
+
+
 def fill(page, key: str, text: str) -> None:
     """Type into a field and leave it."""
     page.locator(f".st-key-{key} input").fill(text)
@@ -192,11 +204,7 @@ def prune_with_a_file(page) -> None:
     """Fill the form with a file of one's own, one method, and an attack on a few sentences; queue it."""
     turn_to(page, "Prune")
     pick(page, "task", "A file of your own")
-    page.get_by_text("Upload a file, or give its path").wait_for()
-    settle(page)
-    page.locator(".st-key-upload input[type=file]").set_input_files(
-        {"name": "films.csv", "mimeType": "text/csv", "buffer": REVIEWS.encode()}
-    )
+    upload(page, {"name": "films.csv", "mimeType": "text/csv", "buffer": REVIEWS.encode()})
     page.get_by_text("The first five of 48 rows.").wait_for()
     for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-reconstruction", "use-measure-drift", "use-measure-cost"):
         page.locator(f".st-key-{name} label").first.click()
