@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +24,11 @@ from typing import Any
 
 import psutil
 
-from prune_core.paths import ROOT
 from prune_core.runs.store import Store, default_home
 
+from .dashboard import chromium, served
+
 PAGES = ("", "compare", "layers", "drift", "attack", "deploy", "studies", "prune", "lesson", "soup")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 SETTLED = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
     && document.querySelector('[data-testid=stMain] h1') && !document.querySelector('[data-testid=stSkeleton]')
     && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(chart => chart.querySelector('.main-svg'))"""
@@ -53,7 +50,7 @@ def main() -> None:
         with chromium() as browser:
             first = [cold(browser, home) for _ in range(options.repeats)]
             print(f"first page after a start: painted {median(first):.2f} s (goal {GOALS['first']})")
-            with server(home) as (address, process):
+            with served(home) as (address, process):
                 times(browser, address, options.repeats)
                 memory(browser, address, process, options.visits, options.sessions, time.monotonic() + options.seconds)
 
@@ -71,59 +68,9 @@ def filled(source: Path, home: Path, studies: int) -> Path:
     return home
 
 
-@contextmanager
-def server(home: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """The dashboard on a free port; its address, and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PRUNESCOPE_HOME": str(home)}, stdout=quiet, stderr=quiet)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while not healthy(address):
-            if process.poll() is not None:
-                sys.exit("The dashboard ended by itself; see what `make app` says.")
-            time.sleep(0.05)
-        yield address, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        for other in psutil.process_iter():  # the worker that the page has started outlives it by design
-            if ended_with(other, home):
-                other.kill()
-
-
-def ended_with(process: psutil.Process, home: Path) -> bool:
-    """Whether it is a worker of that store."""
-    try:
-        return "worker" in process.cmdline() and process.environ().get("PRUNESCOPE_HOME") == str(home)
-    except psutil.Error:
-        return False
-
-
-def healthy(address: str) -> bool:
-    try:
-        return bool(urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).status == 200)
-    except OSError:
-        return False
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """The system's Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield browser
-        browser.close()
-
-
 def cold(browser: Any, home: Path) -> float:
     """Seconds until the Overview of a server that has just said it is there is painted."""
-    with server(home) as (address, _):
+    with served(home) as (address, _):
         return visit(browser, address, "")[0]
 
 

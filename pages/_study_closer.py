@@ -21,7 +21,8 @@ AGAIN = (Status.FAILED, Status.CANCELLED)
 def grid(store: Store, study: str) -> None:
     """A row a run, a column a stage: how long it took, or how it stands; stop what is to come, go on with what stopped."""
     found = list({job.key: job for job in store.jobs(study)}.values())
-    rows = [{"run": job.label, "status": str(job.status), **{name: _cell(job, name) for name in _stages(job)}} for job in found]
+    names = {model.job: model.label for model in models_of(found)}
+    rows = [{"run": names[job.id], "status": _status(job), **{name: _cell(job, name) for name in _stages(job)}} for job in found]
     order = list(dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)]))  # the first run may be dense
     st.dataframe(pd.DataFrame(rows, columns=order).fillna(""), hide_index=True, width="stretch", key="study-grid")
     ahead, again = [job for job in found if job.status in ACTIVE], [job for job in found if job.status in AGAIN]
@@ -43,11 +44,15 @@ def _stages(job: Job) -> list[str]:
     return list(dict.fromkeys([*(["prune"] if job.experiment.get("method") else []), *measures, *job.done]))
 
 
+def _status(job: Job) -> str:
+    return f"{job.status}, {job.progress:.0%}" if job.status == Status.RUNNING else str(job.status)
+
+
 def _cell(job: Job, stage: str) -> str:
     if stage in job.done:
         return formatting.seconds(job.seconds[stage]) if stage in job.seconds else "done"
     if job.status == Status.RUNNING and job.stage == stage:
-        return f"at work, {job.progress:.0%} of the run"
+        return "at work"
     return "waits" if job.status in ACTIVE else "–"
 
 

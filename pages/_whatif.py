@@ -110,7 +110,7 @@ def _predicted(curves: whatif.Curves, shares: Sequence[float], overall: float) -
     else:
         places[1].caption("Of models that answer with a span or label words, only the error is predicted.")
     size = weights * (4 * (1 - overall) + 1 / 8)
-    places[3].metric("Encoder, kept sparse", formatting.megabytes(size), f"{formatting.percent(1 - overall)} of its weights left",
+    places[3].metric("Encoder, kept sparse", formatting.size(size), f"{formatting.percent(1 - overall)} of its weights left",
                      delta_color="off", delta_arrow="off", help="Values of 32 bits and a mask; a dense file keeps its size.")  # fmt: skip
 
 

@@ -95,12 +95,14 @@ def queue() -> None:
     _frame.stopped(view.store.jobs(view.study))
     working = [job for job in view.store.jobs() if job.status in _frame.ACTIVE]
     if working:
+        studies = dict.fromkeys(job.study for job in working)
+        names = {model.job: model.label for study in studies for model in models_of(view.store.jobs(study))}
         st.markdown("#### The queue")
         rows = [
             {
                 "job": job.id,
                 "study": job.study,
-                "run": job.label,
+                "run": names[job.id],
                 "status": job.status,
                 "progress": 100 * job.progress,
                 "now": job.message or job.stage,
@@ -108,13 +110,16 @@ def queue() -> None:
             }
             for job in working
         ]
-        bar = st.column_config.ProgressColumn("progress", format="%.0f%%", min_value=0, max_value=100, width="small")
+        columns: dict[str, Any] = {
+            "progress": st.column_config.ProgressColumn("progress", format="%.0f%%", min_value=0, max_value=100, width="small"),
+            "job": st.column_config.NumberColumn(width=50), "now": st.column_config.TextColumn(width="large"),
+        }  # fmt: skip
         st.dataframe(
             rows,
             hide_index=True,
             width="stretch",
             key="queue",
-            column_config={"progress": bar, "job": st.column_config.NumberColumn(width=50)},
+            column_config=columns,
         )
 
 

@@ -118,7 +118,7 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
                 "run": each.label,
                 "stages": " → ".join(experiment.stages(each)),
                 "estimate": formatting.about(seconds),
-                "weights on disk": formatting.megabytes(bytes) if bytes else "none",
+                "weights on disk": formatting.size(bytes) if bytes else "none",
                 "status": f"{old.status} as job {old.id}" if old else "new",
             }
         )
@@ -182,7 +182,7 @@ try:
         raise PruneError("Step 1 has no data to read yet: give a file there, or choose other data.")
     plan = sweep.experiments()
     new, total, space = plan_table(plan, again)
-    kept = "" if formatting.missing(space) else f", and up to {formatting.megabytes(space)} on disk"
+    kept = "" if formatting.missing(space) else f", and up to {formatting.size(space)} on disk"
     st.caption(
         f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size{kept}."
         if new

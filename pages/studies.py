@@ -81,7 +81,7 @@ def manage(study: Study) -> None:
         if st.button("Keep these tags", key="study-tag", icon=":material/sell:", disabled=set(tags) == set(study.tags)):
             attempt_and_say("Tags are kept.", studies.tag, study.name, tags)
     with right:
-        st.markdown(f"**On disk** {formatting.megabytes(study.bytes)}")
+        st.markdown(f"**On disk** {formatting.size(study.bytes)}")
         if st.button("Put it on view", key="study-show", icon=":material/visibility:", disabled=study.name == view.study):
             _ui.put("study", study.name)
             st.rerun()
@@ -96,13 +96,13 @@ def confirm(study: Study, what: str) -> None:
     """Says what goes and what stays before anything does."""
     if what == "free":
         st.markdown(
-            f"The pruned checkpoints of **{study.name}** go ({formatting.megabytes(study.bytes)} at most). Every figure, table and chart "
+            f"The pruned checkpoints of **{study.name}** go ({formatting.size(study.bytes)} at most). Every figure, table and chart "
             "stays. Inspect and export make them again from the seed when they are asked for."
         )
     else:
         st.markdown(
             f"All {formatting.plural(study.runs, 'run')} of **{study.name}** go, with their figures and checkpoints "
-            f"({formatting.megabytes(study.bytes)}). Texts kept in the pool, and copies of its runs in other studies, stay."
+            f"({formatting.size(study.bytes)}). Texts kept in the pool, and copies of its runs in other studies, stay."
         )
     action = studies.drop_checkpoints if what == "free" else studies.delete
     sentence = f"The weights of {study.name} are gone." if what == "free" else f"{study.name} is deleted."
@@ -144,7 +144,7 @@ last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in fou
 _ui.opening(
     "Studies",
     f"{len(found)} {'study' if len(found) == 1 else 'studies'} with {formatting.plural(runs, 'run')} on this disk: "
-    f"{formatting.megabytes(whole)}; last changed on {last}.",
+    f"{formatting.size(whole)}; last changed on {last}.",
 )
 words = st.text_input("Search", key="study-search", placeholder="a name, tag, method, checkpoint or data set", persist_state="session")
 shown = [each for each in found if each.matches(words)]

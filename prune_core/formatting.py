@@ -65,9 +65,11 @@ def milliseconds(value: float) -> str:
     return MISSING if missing(value) else f"{1000 * value:.1f} ms"
 
 
-def megabytes(value: float) -> str:
-    """A size given in bytes."""
-    return MISSING if missing(value) else f"{value / 1e6:.1f} MB"
+def size(value: float) -> str:
+    """A size given in bytes: 3.4 MB, of what is smaller than 0.1 MB 87 kB."""
+    if missing(value):
+        return MISSING
+    return f"{value / 1e6:.1f} MB" if value >= 1e5 or not value else f"{value / 1e3:.1f} kB"
 
 
 def millions(value: float) -> str:

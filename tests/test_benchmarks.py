@@ -42,7 +42,7 @@ importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0]
 def test_it_runs_on_a_bare_machine_and_leaves_every_table(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCK)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path / "out"), "--device", "cpu", "--tiny"]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path / "out"), "--device", "cpu", "--tiny", "--patience", "10"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert done.returncode == 0, (done.stdout, done.stderr)
@@ -60,10 +60,10 @@ def test_it_runs_on_a_bare_machine_and_leaves_every_table(tmp_path):
 
 
 def test_a_section_that_fails_or_hangs_says_so_and_keeps_what_it_has(monkeypatch):
-    failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True))
+    failed = gpu._apart("fast", Namespace(device="cuda:7", tiny=True, patience=1.0))
     assert failed["status"].startswith("Failed: Device 'cuda:7' is not on this machine") and failed["rows"] == []
     monkeypatch.setattr(fast, "LIMIT", 0.5)
-    stopped = gpu._apart("fast", Namespace(device="cpu", tiny=True))
+    stopped = gpu._apart("fast", Namespace(device="cpu", tiny=True, patience=1.0))
     assert stopped["status"] == "Stopped after its 0 s, with what it had" and stopped["seconds"] < 10
 
 

@@ -1,13 +1,6 @@
 """One walk in a real browser: run the demo at a tiny size, see a chart on every page, prune with a file of one's own, read an attack."""
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,59 +8,23 @@ import pytest
 import sample_rows
 import strangers
 
+from benchmarks.dashboard import CHROMIUM, chromium, served
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
-ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 GOOD = ("lovely", "superb", "funny")
 PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser walk needs playwright: pip install -r requirements-test.txt")
+pytest.importorskip("playwright.sync_api", reason="the browser walk needs playwright: pip install -r requirements-test.txt")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser walk needs chromium: apt-get install chromium")
 
 
 @pytest.fixture
 def server(home):
     """The dashboard on a free port with a store of its own; it and its workers end with the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (home.parent / "server.log").open("w")
     # one thread: on matrices this small more of them only wait for each other
-    environment = {**os.environ, "PRUNESCOPE_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "tests/tiny_app.py", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_healthy(address, process)
+    with served(home, ["tests/tiny_app.py"], home.parent / "server.log", OMP_NUM_THREADS="1") as (address, _):
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        for lock in (home / "workers").glob("[0-9]*-*.lock"):  # a worker's lock bears its process number
-            try:
-                os.kill(int(lock.name.split("-")[0]), signal.SIGTERM)
-            except ProcessLookupError:
-                continue
-
-
-def wait_until_healthy(address: str, process: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the dashboard ended by itself"
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5)
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the dashboard did not start")
 
 
 REVIEWS = "\n".join(
@@ -83,8 +40,7 @@ REVIEWS = "\n".join(
 @contextmanager
 def opened(server, name: str, height: int = 900):
     """A browser on the page of that name."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": height})
         page.set_default_timeout(PATIENCE)
         page.goto(f"{server}/{name.lower()}")
@@ -94,8 +50,6 @@ def opened(server, name: str, height: int = 900):
         except BaseException:
             print(page.locator("body").inner_text())  # what a person would have seen, for the report of the failure
             raise
-        finally:
-            browser.close()
 
 
 def test_the_demo_runs_and_every_page_shows_its_charts(server, home):

@@ -159,7 +159,8 @@ def test_recipes_come_largest_sample_first(study):
     [(formatting.percent(0.8804), "88.0%"), (formatting.points(-0.019), "−1.9 points"), (formatting.points(-0.0001), "0.0 points"),
      (formatting.points(0.02), "+2.0 points"), (formatting.seconds(8.44), "8.4 s"), (formatting.seconds(130), "2 min 10 s"),
      (formatting.seconds(3900), "1 h 5 min"), (formatting.error(0.00052), "5.2e-04"), (formatting.error(0.1234), "0.123"),
-     (formatting.megabytes(45_430_000), "45.4 MB"), (formatting.percent(float("nan")), "–"), (formatting.p_value(0.0004), "p < 0.001"),
+     (formatting.size(45_430_000), "45.4 MB"), (formatting.size(12_300), "12.3 kB"),
+     (formatting.percent(float("nan")), "–"), (formatting.p_value(0.0004), "p < 0.001"),
      (formatting.milliseconds(0.094), "94.0 ms"), (formatting.millions(22_713_986), "22.7 M"), (formatting.about(2.2), "2 s")],
 )  # fmt: skip
 def test_numbers_read_well(value, shown):

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import sample_rows
-from test_browser import ROOT, opened, problems, pytestmark, server, settle, turn_to, wait_for_charts  # noqa: F401
+from test_browser import opened, problems, pytestmark, server, settle, turn_to, wait_for_charts  # noqa: F401
 
+from prune_core.paths import ROOT
 from prune_core.runs.store import Store
 
 

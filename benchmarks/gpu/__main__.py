@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small shapes: only to see that it runs")
+    parser.add_argument("--patience", type=float, default=1.0, help="so many times each section's limit, on a busy or slow machine")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME", help=", ".join(SECTIONS))
     parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)  # in the process that measures it
     options = parser.parse_args()
@@ -52,7 +53,7 @@ def main() -> int:
 
 def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run a section in a process of its own; its rows as far as it came, and how it ended."""
-    limit = import_module(f"benchmarks.gpu.{name}").LIMIT
+    limit = import_module(f"benchmarks.gpu.{name}").LIMIT * options.patience
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.gpu", "--section", name, "--out", folder, "--device", options.device]

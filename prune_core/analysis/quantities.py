@@ -131,7 +131,7 @@ FIXED = (
              "Share of prunable weights that are exactly zero.", tick=".0%"),
     Quantity("nonzeros", "Weights left", "Non-zero weights (millions)", "cost", partial(_cost, column="nonzeros"), f.millions, "lower",
              "Weights of the whole model that are not zero, embeddings included.", 1e-6, ".1f"),
-    Quantity("bytes", "Size on disk", "Size on disk (MB)", "cost", partial(_cost, column="bytes"), f.megabytes, "lower",
+    Quantity("bytes", "Size on disk", "Size on disk (MB)", "cost", partial(_cost, column="bytes"), f.size, "lower",
              "Unstructured zeros are stored like any other number, so the file does not shrink by itself.", 1e-6, ".0f"),
     Quantity("work", "FLOPs kept", "Multiply-adds, share of dense", "cost", _work, f.percent, "lower",
              "Multiply-adds of one sentence; zeros count as work unless whole heads or neurons are gone.", tick=".0%"),

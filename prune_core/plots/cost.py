@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..analysis.compared import Model, ordered
-from ..formatting import megabytes, millions, milliseconds, percent
+from ..formatting import millions, milliseconds, percent, size
 from . import palette
 from .palette import AXIS, INK, MUTED, fade, readable_on
 from .style import template
@@ -26,7 +26,7 @@ class Saving(NamedTuple):
 
 SAVINGS = (
     Saving("nonzeros", "non-zero weights", millions),
-    Saving("bytes", "file on disk", megabytes),
+    Saving("bytes", "file on disk", size),
     Saving("macs", "work (multiply-adds)", millions),
     Saving("latency_p50", "time of a batch", milliseconds),
 )

@@ -77,7 +77,7 @@ def beside_points(
 
     `tall` is the plot area's height in pixels.
     """
-    wide = 620  # a width that holds on small screens; on larger ones there is only more room
+    wide = 520  # pixels, a width that holds on small screens; on larger ones there is only more room
     spots = [
         ((p.x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (p.y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for p in points
     ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 
@@ -42,3 +45,20 @@ class Job:
     estimate_left: float | None  # seconds
     worker: str  # whose lock says whether it is alive
     deferred: bool  # its quick stages are over and it waits with the slow ones
+
+
+COLUMNS = [spec.name for spec in fields(Job)]
+JSON = ("experiment", "done", "seconds", "versions", "facts")
+
+
+def of_row(row: Mapping[str, Any]) -> Job:
+    """The job in a row of the database."""
+    return _read(tuple(row[name] for name in COLUMNS))
+
+
+@lru_cache(maxsize=4096)  # a page asks for the same jobs many times over; nobody changes what a Job holds
+def _read(columns: tuple[Any, ...]) -> Job:
+    values = dict(zip(COLUMNS, columns, strict=True))
+    values.update({name: json.loads(values[name]) for name in JSON})
+    values.update(done=tuple(values["done"]), cancel=bool(values["cancel"]), deferred=bool(values["deferred"]))
+    return Job(**values)

@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
-from .job import Job, Status
+from .job import COLUMNS, JSON, Job, Status, of_row
 from .row_text import from_text, rows_of_text, to_text
 
 SCHEMA = """
@@ -43,10 +42,6 @@ CREATE TABLE IF NOT EXISTS pool (
 );
 CREATE TABLE IF NOT EXISTS tag (study TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (study, tag));
 """
-
-
-_COLUMNS = [spec.name for spec in fields(Job)]
-_JSON = ("experiment", "done", "seconds", "versions", "facts")
 
 
 def default_home() -> Path:
@@ -106,7 +101,7 @@ class Store:
 
     def copy(self, id: int, study: str) -> int:
         """A finished job as a job of another study, rows and checkpoint included; nothing is computed."""
-        same = [name for name in _COLUMNS if name not in ("id", "study", "created", "experiment")]
+        same = [name for name in COLUMNS if name not in ("id", "study", "created", "experiment")]
         columns = ", ".join(same)
         with self.write() as db:
             made = db.execute(
@@ -150,13 +145,13 @@ class Store:
             row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
-        return _job(row)
+        return of_row(row)
 
     def jobs(self, study: str | None = None) -> list[Job]:
         """All jobs, or those of a study, oldest first."""
         where, values = ("", ()) if study is None else ("WHERE study = ?", (study,))
         with self.read() as db:
-            return [_job(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)]
+            return [of_row(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)]
 
     def studies(self) -> list[str]:
         """Names of the studies, the one with the newest job first."""
@@ -169,7 +164,7 @@ class Store:
         values = (key,) if study is None else (key, study)
         with self.read() as db:
             row = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values).fetchone()
-        return _job(row) if row else None
+        return of_row(row) if row else None
 
     def tables(self, id: int) -> list[str]:
         """Names of the tables a job has so far, in the order they came."""
@@ -190,7 +185,7 @@ class Store:
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
-                frame, known = from_text(by_job[id]["content"]), _identity(_job(by_job[id]))
+                frame, known = from_text(by_job[id]["content"]), _identity(of_row(by_job[id]))
                 for place, (name, value) in enumerate((n, v) for n, v in known.items() if n not in frame):
                     frame.insert(place, name, [value] * len(frame))
                 frames.append(frame)
@@ -278,7 +273,7 @@ class Store:
 
     def update(self, id: int, **columns: Any) -> None:
         """Set columns of a job."""
-        values = [json.dumps(value) if name in _JSON else value for name, value in columns.items()]
+        values = [json.dumps(value) if name in JSON else value for name, value in columns.items()]
         with self.write() as db:
             db.execute(f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, id))
 
@@ -286,7 +281,7 @@ class Store:
         """A finished stage: its tables, its time and what is known by now, all or nothing."""
         texts = [(id, name, to_text(frame)) for name, frame in tables.items()]
         with self.write() as db:
-            job = _job(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            job = of_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts)
             done = json.dumps([*(name for name in job.done if name != stage), stage])
             times, known = json.dumps({**job.seconds, stage: seconds}), json.dumps({**job.facts, **facts})
@@ -307,13 +302,6 @@ class Store:
         if row is None:
             raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
         return row["status"]
-
-
-def _job(row: sqlite3.Row) -> Job:
-    values = {name: row[name] for name in _COLUMNS}
-    values.update({name: json.loads(values[name]) for name in _JSON})
-    values.update(done=tuple(values["done"]), cancel=bool(values["cancel"]), deferred=bool(values["deferred"]))
-    return Job(**values)
 
 
 def _identity(job: Job) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""The dashboard on a free port over a store, and the system's Chromium, for whatever walks through pages: benchmark, pictures, tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from prune_core.paths import ROOT
+
+APP = ("-m", "streamlit", "run", "app.py", "--server.port")
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--no-first-run"]  # fmt: skip
+
+
+@contextmanager
+def served(home: Path, app: Sequence[str] = APP, log: Path | None = None, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Its address and process, once it answers; `app` is what Python is told before the port. Ends with the workers it has started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = time.time()
+    with (log or Path(os.devnull)).open("w") as out:
+        process = subprocess.Popen([sys.executable, *app, str(port)], cwd=ROOT, stdout=out, stderr=out,
+                                   env={**os.environ, "PRUNESCOPE_HOME": str(home), **environment})  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not _healthy(address):
+            if process.poll() is not None:
+                raise RuntimeError("The dashboard ended by itself; see what `make app` says.")
+            time.sleep(0.05)
+        yield address, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        for lock in (home / "workers").glob("[0-9]*-*.lock"):  # a worker's lock bears its process number; it outlives the page by design
+            _end(int(lock.name.split("-")[0]), started)
+
+
+def _end(worker: int, started: float) -> None:
+    """Stop it, unless it was there before."""
+    try:
+        if psutil.Process(worker).create_time() > started:
+            os.kill(worker, signal.SIGTERM)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return  # it has ended by itself
+
+
+def _healthy(address: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser of playwright's; needs chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
