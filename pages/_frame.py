@@ -123,6 +123,8 @@ def _summary(home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Mo
 
 def navigation() -> StreamlitPage:
     """The pages by their addresses, and which of them was asked for."""
+    # with an icon of our own first: of a page's the browser would ask a host of fonts for a picture
+    st.set_page_config(page_title="PruneScope", page_icon="assets/logo-icon.svg", layout="wide", initial_sidebar_state=290)
     return st.navigation(
         [
             st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),

@@ -43,10 +43,13 @@ def opened(server, name: str, height: int = 900):
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": height})
         page.set_default_timeout(PATIENCE)
+        abroad: list[str] = []
+        page.on("request", lambda request: abroad.append(request.url) if request.url.startswith("http") else None)
         page.goto(f"{server}/{name.lower()}")
         try:
             page.get_by_role("heading", name=name, exact=True).wait_for()
             yield page
+            assert not [url for url in abroad if not url.startswith(server)], "pages ask nobody but their own server"
         except BaseException:
             print(page.locator("body").inner_text())  # what a person would have seen, for the report of the failure
             raise
