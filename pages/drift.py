@@ -58,8 +58,8 @@ def by_block() -> None:
 
 def on_the_map() -> None:
     """One model's map in one block, what is chosen on it, and the sentences that moved most."""
+    model = _ui.one_model(mapped, "drift-model", "Model on the map", view.dark)
     with st.container(horizontal=True, key="map-choices"):
-        model = _ui.one_model(mapped, "drift-model", "Model on the map", view.dark)
         block = _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block") - 1
         names = _drift_map.projections(view, block)
         projection = names[0]
