@@ -107,13 +107,13 @@ def _runs(exhibit: Exhibit, study: Study, *keys: str) -> pd.DataFrame:
 
 def _series(study: Study) -> dict[int, str]:
     """Each job's line: its method, and where a study has several forms of it, what they differ in."""
-    plans = {job.id: {name: job.experiment.get(name) for name in ("calibration", "evaluation", "checkpoint")} for job in study.jobs}
+    plans = {job.id: {name: job.experiment.get(name) for name in ("calibration", "evaluation")} for job in study.jobs}
     names = {}
     for model in study.models:
         same = [plans[other.job] for other in study.models if other.method == model.method and other.job in plans]
         own = plans[model.job]
         differ = (f"{name} {own[name]}" for name in own if any(plan[name] != own[name] for plan in same))
-        told = ", ".join(filter(None, (model.form, *differ)))
+        told = ", ".join(filter(None, (model.start, model.form, *differ)))
         names[model.job] = " ".join(filter(None, (model.family, model.pattern, told and f"({told})")))
     return names
 

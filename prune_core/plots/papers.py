@@ -15,7 +15,7 @@ from .style import figure
 if TYPE_CHECKING:
     from ..analysis.published import Axis
 
-TOP, BOTTOM, RIGHT = 12, 46, 118
+TOP, BOTTOM = 12, 46
 SHAPES = ("square", "diamond", "triangle-up", "cross", "x", "pentagon", "triangle-down")  # of methods that only the paper has
 SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share of FLOPs removed"}
 
@@ -24,7 +24,8 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
     """Points as beside.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
     if across == "task":
         return _by_task(points, axis, dark)
-    fig = figure(dark, height, margin={"l": 62, "r": RIGHT, "t": TOP, "b": BOTTOM})
+    longest = int(points["series"].str.len().max()) + 13 * bool(points["adversarial"].any())
+    fig = figure(dark, height, margin={"l": 62, "r": min(max(118, 16 + 6.6 * longest), 240), "t": TOP, "b": BOTTOM})
     bounded = axis.tick == ".0%"
     y_range = padded(points[["value", "low", "high"]].to_numpy().ravel(), None if bounded else 0.0, 1.0 if bounded else None)
     ends, looks = [], _looks(points, dark)
