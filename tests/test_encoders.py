@@ -8,7 +8,7 @@ import torch
 
 from prune_core import PruneError
 from prune_core.models import devices, families, loading, replay
-from prune_core.pruning.layerwise import collect, stream
+from prune_core.pruning.streams import collect, stream
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

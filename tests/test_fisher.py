@@ -13,7 +13,7 @@ from prune_core.models import families, replay
 from prune_core.models.predict import probabilities
 from prune_core.plugins import quiet
 from prune_core.pruning.fisher import ALL_ALIKE, TOKENS, fisher, shrunk
-from prune_core.pruning.layerwise import collect, stream
+from prune_core.pruning.streams import collect, stream
 
 
 def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,8 +11,10 @@ from benchmarks.gpu.waits import Waits
 from prune_core import Cancelled, PruneError
 from prune_core.methods import METHODS
 from prune_core.methods.akr import AKR
+from prune_core.methods.dsnot import exchange
 from prune_core.models import families, replay
 from prune_core.plugins import build, option_specs, quiet
+from prune_core.pruning.allocation import by_outliers, outliers
 from prune_core.pruning.moments import Stats, adaptive_weight, fitted_bias
 from prune_core.pruning.unitwise import UnitMethod
 
@@ -229,7 +231,7 @@ def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"allocation": "lots"}, "write uniform, error, or a sparsity"),
+        ({"allocation": "lots"}, "write uniform, error, owl, or a sparsity"),
         ({"allocation": "0.5, 1.2"}, "from 0 to 0.99"),
         ({"allocation": "0.5, 0.6, 0.7"}, "lists 3 blocks, but the model has 2"),
     ],
@@ -261,3 +263,69 @@ def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> Non
         AKR()._refit(linear, x, alike.repeat(20, 1) * (1 + 1e-7 * torch.randn(20, 1)))
         torch.testing.assert_close(linear.weight, before)
         torch.testing.assert_close(linear(alike), said)
+
+
+# -- what the methods are measured against: exact small cases ------------------------------------------------------
+
+
+def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs that hang together, (200, columns), and a weight."""
+    torch.manual_seed(0)
+    return torch.randn(200, columns) @ torch.randn(columns, columns) / columns**0.5 + 0.5, torch.randn(rows, columns)
+
+
+def stats_of(x: torch.Tensor) -> Stats:
+    return Stats(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
+
+
+def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
+    weight = torch.tensor([[4.0, -1.0], [2.0, 0.5]])
+    # by row and column: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5 = 1.47, 0.87, 1.13, 0.53; roots of the inputs: 1, 2
+    for share, left in ((0.25, [[4.0, -1.0], [2.0, 0.0]]), (0.5, [[4.0, -1.0], [0.0, 0.0]])):  # 1.47, 1.73, 1.13, 1.07 with the inputs
+        method = build(METHODS, "ria", {"sparsity": share})
+        assert method.solve(weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0]))).weight.tolist() == left
+    bare = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0])))
+    assert bare.weight.tolist() == [[4.0, 0.0], [2.0, 0.0]]
+
+
+def test_dsnot_exchanges_what_lowers_the_mean_error_and_keeps_the_count() -> None:
+    # one row: what is gone sums to +5; the 4 comes back, and of the two negative ones the one of least score goes
+    expected = torch.tensor([[4.0, 1.0, -1.0, -2.0, 3.0]])
+    gone = torch.tensor([[True, True, False, False, False]])
+    scores = torch.tensor([[1.0, 1.0, 9.0, 8.0, 7.0]])
+    even, none = torch.ones(5), torch.zeros_like(gone)
+    assert exchange(gone, scores, expected, even, 1, 0.1).tolist() == [[False, True, False, True, False]]
+    assert exchange(gone, scores, expected, even, 50, 5.0).tolist() == gone.tolist(), "small enough as it is"
+    assert exchange(none, scores, expected, even, 50, 0.1).tolist() == none.tolist(), "nothing is gone"
+    assert exchange(gone, scores, expected, torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]), 1, 0.1)[0, 0], "a restless input counts for less"
+    x, weight = inputs_and_weight()
+    found = (build(METHODS, name, {"sparsity": 0.5}).solve(weight, torch.zeros(12), stats_of(x)) for name in ("wanda", "dsnot"))
+    plain, better = (each.weight for each in found)
+    assert torch.equal((plain == 0).sum(1), (better == 0).sum(1))
+    error = lambda found: (x.mean(0) @ (weight - found).T).abs().mean()  # noqa: E731
+    assert error(better) < 0.7 * error(plain)
+
+
+def test_careful_solvers_lose_less_of_a_layers_outputs() -> None:
+    x, weight = inputs_and_weight()
+    lost = {}
+    for name in ("wanda", "sparsegpt", "exact_obs", "alps"):
+        found = build(METHODS, name, {"sparsity": 0.6}).fit(weight, torch.zeros(12), stats_of(x)).weight
+        assert abs(float((found == 0).float().mean()) - 0.6) < 0.02, name
+        lost[name] = float((x @ (weight - found).T).square().sum())
+    assert lost["alps"] < lost["sparsegpt"] < lost["wanda"] and lost["exact_obs"] < lost["sparsegpt"], lost
+
+
+def test_owl_spares_blocks_with_outliers_and_keeps_the_mean() -> None:
+    assert by_outliers([0.0, 0.1, 0.2], 0.7) == pytest.approx([0.78, 0.70, 0.62])
+    assert by_outliers([0.1, 0.1], 0.7) == [0.7, 0.7]
+    plain = torch.ones(2, 10)
+    assert outliers([(plain, torch.ones(10))]) == 0.0
+    one = plain.clone()
+    one[0, 0] = 100.0  # against a mean of 5.95 times 5
+    assert outliers([(one, torch.ones(10))]) == pytest.approx(1 / 20)
+    found = build(METHODS, "wanda", {"sparsity": 0.5, "allocation": "owl"})
+    rows = found.prune(tiny.model(), calibration(), quiet)["prune"]
+    shares = rows.groupby("block")["sparsity"].mean()
+    # counts of a row are rounded down, and rows here are short
+    assert shares.mean() == pytest.approx(0.5, abs=0.03) and shares.max() - shares.min() == pytest.approx(0.16, abs=0.06)

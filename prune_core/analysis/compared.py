@@ -12,7 +12,7 @@ from ..runs.job import Job
 from .ablation import forms
 
 DENSE = "dense"
-ORDER = (DENSE, "magnitude", "wanda", "sparsegpt", "akr", "akr_plus", "kwon", "kprune")  # of methods, on every page
+ORDER = (DENSE, "magnitude", "wanda", "ria", "dsnot", "sparsegpt", "exact_obs", "alps", "akr", "akr_plus", "kwon", "kprune")  # everywhere
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..models.devices import device_of
 from ..models.families import GROUPS
 from ..models.replay import Block, passed, sparsity_by_part
 from ..plugins import Report, Rows, option
-from ..pruning.layerwise import Stream, stream
+from ..pruning.streams import Stream, stream
 from .base import Measure, Pair
 
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from ..models.replay import head, head_linears
 from ..plugins import option
-from ..pruning.layerwise import LayerwiseMethod, Solved, Stream, damping_option
+from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.masks import lowest
 from ..pruning.moments import Stats, adaptive_weight, fitted_bias
 from ..pruning.solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
+from ..pruning.streams import Stream
 
 ROUNDING = 1e-6  # of the mean square: a variance below is what fp32 sums leave of none
 JOINT_WAYS = 100  # to choose the weights of one group together

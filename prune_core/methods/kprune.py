@@ -18,8 +18,9 @@ from ..models.devices import device_of
 from ..models.replay import Padding, head, hidden_states, kind_of, reads
 from ..models.units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..pruning.layerwise import Stream, damping_option, stream
+from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
+from ..pruning.streams import Stream, stream
 from ..pruning.unitwise import Plan, UnitMethod, mean_length, pass_on
 
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches

@@ -18,8 +18,9 @@ from ..models.devices import device_of
 from ..models.replay import Padding, embed, kind_of, reads
 from ..models.units import frozen, gradient_dtype, logits, mask_gradients, precision_option
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..pruning.layerwise import damping_option, stream
+from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
+from ..pruning.streams import stream
 from ..pruning.unitwise import SLACK, Plan, Ranking, UnitMethod, merged, pass_on
 
 

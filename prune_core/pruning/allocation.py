@@ -16,6 +16,7 @@ from .solvers import refit
 
 FACTORS = (0.5, 0.7, 1.0, 1.5)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
 STEPS = 5  # of the refit behind each point
+OUTLIER, REACH = 5.0, 0.08  # OWL's M and λ, as in the paper at 70%
 
 
 def kept_shares(sparsity: float) -> list[float]:
@@ -39,6 +40,20 @@ def curve(weight: Tensor, H: Tensor, kept: Sequence[float], outputs: Tensor | No
         pruned = refit(weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS)
         lost.append((((weight - pruned) @ H) * (weight - pruned)).sum() / energy)
     return torch.stack(lost).tolist()
+
+
+def outliers(matrices: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The share of a block's |W_ij|·‖X_j‖ above OUTLIER times their mean; each matrix comes with Σx² of its inputs."""
+    scores = torch.cat([(weight.abs() * diagonal.sqrt()).flatten() for weight, diagonal in matrices])
+    return float((scores > OUTLIER * scores.mean()).float().mean())
+
+
+def by_outliers(shares: Sequence[float], sparsity: float) -> list[float]:
+    """OWL (Yin et al., ICML 2024): each block's sparsity, lower where outliers are many, within REACH of the mean, which is as asked."""
+    found = np.array(shares, float)
+    spread = found.max() - found.min()
+    lower = (found - found.min()) / spread * 2 * REACH if spread else np.zeros(len(found))
+    return [float(share) for share in np.clip(sparsity + lower.mean() - lower, 0.0, 0.99)]
 
 
 def by_error(curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Sequence[int], sparsity: float) -> list[float]:

@@ -218,8 +218,7 @@ def _exact_rows(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, i
     keep, size = group
     left = torch.full((rows, columns // size), size - keep, device=w.device) if size else None  # removals a group may still take
     for step in range(count):
-        cost = w.square() / diagonal  # eq. 1
-        cost[gone] = torch.inf
+        cost = (w.square() / diagonal).masked_fill_(gone, torch.inf)  # eq. 1
         if left is not None:
             cost = cost.masked_fill((left == 0).repeat_interleave(size, dim=1), torch.inf)
         p = cost.argmin(1)
@@ -235,6 +234,6 @@ def _exact_rows(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, i
         if left is not None:
             left[every, p // size] -= 1
         # what is gone stays gone: rounding must not let it grow back, nor its pivot turn negative
-        w[gone] = 0
+        w.masked_fill_(gone, 0)
         diagonal.masked_fill_(gone, 1.0).clamp_min_(torch.finfo(w.dtype).eps * inverse.diagonal().min())
     return w

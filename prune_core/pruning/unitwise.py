@@ -19,7 +19,7 @@ from ..errors import PruneError
 from ..models.replay import sparsity_by_part
 from ..models.units import Sublayer, flops, sublayers
 from ..plugins import Batch, Method, Rows, option
-from .layerwise import Stream
+from .streams import Stream
 
 SLACK = 1 + 1e-9  # a sum of FLOPs may round above the budget that it equals
 FACTS = ("predictive", "representational", "score", "threshold")  # why a unit stayed or went; nan where a method has none

@@ -1,0 +1,39 @@
+"""ALPS: the mask moves while ADMM's penalty rises, then conjugate gradients fit what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..plugins import option, preset
+from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
+from ..pruning.moments import Stats
+from ..pruning.solvers import admm, refit, spectrum
+
+
+@dataclass(frozen=True)
+class ALPS(LayerwiseMethod):
+    """ADMM over every choice of zeros, then a preconditioned fit on the mask found (Meng et al. 2024), to the layer's own outputs."""
+
+    name = "alps"
+    title = "ALPS"
+    summary = "Lets the choice of weights move for some rounds while it fits them (ADMM), then fits what is kept"
+    paper = "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning, NeurIPS 2024"
+    rounds: int = option(30, "Rounds in which the mask may move", low=1, high=1000)
+    refit_steps: int = preset(LayerwiseMethod, "refit_steps", 10)
+    damping: float = damping_option()
+
+    @property
+    def needs(self) -> set[str]:
+        """The inputs of the pruned path alone, to which also the fit is made."""
+        return {"gram"}
+
+    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        """min tr((W−W̄)H(W−W̄)ᵀ) over masks and weights."""
+        H, _, used = stats.damped(self.damping)
+        inputs = stats.once("spectrum", lambda: spectrum(H))
+        found = admm(weight, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds)
+        return Solved(refit(found, weight, H, self.refit_steps), bias, used)
+
+    fit = solve  # which refits already

@@ -1,0 +1,57 @@
+"""DSnoT: Wanda's mask, then weights grow back and others go in turn until each row's expected error is small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..plugins import option
+from ..pruning.layerwise import LayerwiseMethod, Solved
+from ..pruning.moments import Stats
+
+
+@dataclass(frozen=True)
+class DSnoT(LayerwiseMethod):
+    """Dynamic sparse training without training (Zhang et al. 2024): row by row, as many go as grow back. A pattern stays Wanda's."""
+
+    name = "dsnot"
+    title = "DSnoT"
+    summary = "Wanda's choice, then removed and kept weights change places until each output's mean error is small; nothing is refitted"
+    paper = "Zhang et al., Dynamic Sparse No Training, ICLR 2024"
+    cycles: int = option(50, "Exchanges in a row at most", low=0, high=10_000, expert=True)
+    threshold: float = option(0.1, "Mean error of an output, summed over a sentence, that is small enough", low=0.0, high=1e6, expert=True)
+
+    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+        """Mask by |W_ij|·‖X_j‖ within each row, then exchanges."""
+        scores = weight.abs() * stats.diagonal.sqrt()
+        gone = self.choose(scores)
+        if not self.pattern:
+            mean = stats.total / stats.tokens
+            variance = (stats.diagonal / stats.tokens - mean.square()).clamp_min(torch.finfo(weight.dtype).tiny)
+            gone = exchange(gone, scores, weight * stats.total / max(1, stats.sentences), variance, self.cycles, self.threshold)
+        return Solved(weight.masked_fill(gone, 0), bias)
+
+
+def exchange(gone: Tensor, scores: Tensor, expected: Tensor, variance: Tensor, cycles: int, threshold: float) -> Tensor:
+    """The mask (rows, columns) after at most that many exchanges in each row; `expected` is W_ij·E[X_j], `variance` (columns,) of X_j.
+
+    The row's error is the sum of `expected` over what is gone. Back comes what lowers it most for its variance; in its place goes
+    the weight of least score among those that lower it too. Each weight moves once, and a row stops below the threshold.
+    """
+    gone, endless = gone.clone(), torch.full_like(scores, torch.inf)
+    error = (expected * gone).sum(1, keepdim=True)
+    back, away = gone.clone(), ~gone  # what may still move
+    for _ in range(cycles):
+        sign = error.sign()
+        helps = expected * sign
+        at = torch.where(back, helps / variance, -endless).argmax(1, keepdim=True)
+        off = torch.where(away & (helps < 0), scores, endless).argmin(1, keepdim=True)
+        possible = back.gather(1, at) & (helps.gather(1, at) > 0) & away.gather(1, off) & (helps.gather(1, off) < 0)
+        moves = possible & (error.abs() > threshold)
+        error = error + moves * (expected.gather(1, off) - expected.gather(1, at))
+        gone.scatter_(1, at, gone.gather(1, at) & ~moves).scatter_(1, off, gone.gather(1, off) | moves)
+        back.scatter_(1, at, back.gather(1, at) & ~moves)
+        away.scatter_(1, off, away.gather(1, off) & ~moves)
+    return gone
