@@ -17,6 +17,7 @@ from prune_core.analysis.published import exhibits
 from prune_core.analysis.published_comparison import Study, points
 from prune_core.analysis.setup_differences import differences
 from prune_core.cli.arguments import main
+from prune_core.models.folders import BUNDLED
 from prune_core.paths import ROOT
 from prune_core.runs import jobs
 from prune_core.runs.job import Status
@@ -199,12 +200,12 @@ def test_distances_are_drawn_for_both_kinds_of_sentences():
 # -- the studies that repeat them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["akr-mini", "akr-table1", "kprune-curves", "kprune-mini"])
+@pytest.mark.parametrize("name", ["akr-headline", "akr-mini", "akr-table1", "baselines", "kprune-curves", "kprune-mini"])
 def test_bundled_studies_are_built_without_a_network(name, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     plan = load(Path(name))
     assert bundled()[name] and len({each.key() for each in plan}) == len(plan)
-    assert all(each.checkpoint == "demo" for each in plan) == name.endswith("mini")
+    assert ({each.checkpoint for each in plan} <= set(BUNDLED)) == (name not in ("akr-table1", "kprune-curves"))
 
 
 def test_the_full_studies_have_the_papers_samples():
@@ -214,6 +215,15 @@ def test_the_full_studies_have_the_papers_samples():
     assert {each.study for each in plan} == {"AKR Table 1, SST-2", "AKR Table 1, AG News", "AKR Table 1, IMDB"}
     curves = load(Path("kprune-curves"))
     assert len({each.source.task for each in curves}) == 6 and all(each.calibration >= 1024 for each in curves)
+
+
+def test_the_headline_has_two_starts_side_by_side_and_one_of_each_first():
+    plan = load(Path("akr-headline"), {"starts": ["plain", "robust"], "task": "mine.csv"})
+    assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13 and {each.seed for each in plan[:26]} == {0}
+    assert len(plan) == 26 + 2 * 2 * 10 and {(each.source.task, each.study) for each in plan} == {("mine.csv", "AKR headline")}
+    assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"starts": ["demo"]})), "one start is a checkpoint"
+    with pytest.raises(PruneError, match="starts is 'demo'; write a list"):
+        load(Path("akr-mini"), {"starts": "demo"})
 
 
 def test_sweep_takes_a_name_plans_and_queues(monkeypatch, capsys):

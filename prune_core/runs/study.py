@@ -46,6 +46,7 @@ class Sweep:
     about: str = ""  # a sentence for lists
     study: str = ""
     checkpoint: str = "demo"
+    starts: Sequence[str] = ()  # several checkpoints in its place, side by side in one study
     task: str = "demo"
     text: str = ""
     text_pair: str = ""
@@ -76,15 +77,16 @@ class Sweep:
     keep: str = "difference"
 
     def experiments(self) -> list[Experiment]:
-        """The grid; seeds outermost, so that the dense model is measured once for each."""
+        """The grid; seeds outermost, so that a study cut short has one of everything, then starts, whose dense models are their own."""
         source = Source(**{spec.name: str(getattr(self, spec.name)) for spec in fields(Source)})
         measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
         return [
             Experiment(
-                self.checkpoint, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
+                start, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
                 self.device, self.batch_size, self.max_length, self.study, self.min_words, self.tf32, self.keep,
             )
             for seed in _list(self.seeds, "seeds")
+            for start in _list(self.starts, "starts") or [self.checkpoint]
             for method in [*([None] if self.dense else []), *self._methods()]
         ]  # fmt: skip
 
