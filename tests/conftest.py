@@ -20,9 +20,11 @@ def home(tmp_path, monkeypatch):
 WITHOUT_ATTACKS = os.environ.get("PRUNESCOPE_TESTS") == "without-attacks"
 NEED_ATTACKS = ("attacks", "attack_engine", "catalogue", "validity", "browser", "walks", "package")
 collect_ignore = [f"test_{name}.py" for name in NEED_ATTACKS] if WITHOUT_ATTACKS else []
+LONGEST = ("test_browser", "test_benchmarks", "test_walks")  # files that take minutes
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `attacks`, and those of the measure of that name, are left out there, and nowhere else."""
+    """Tests marked `attacks`, and those of the measure of that name, are left out there, and nowhere else; the longest files come first."""
     if WITHOUT_ATTACKS:
         items[:] = [item for item in items if item.get_closest_marker("attacks") is None and "[attack]" not in item.name]
+    items.sort(key=lambda item: item.path.stem not in LONGEST)  # first, so that no process is left with them while the other is idle
