@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..models.replay import head, head_linears
 from ..plugins import option
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
-from ..pruning.masks import lowest
+from ..pruning.masks import count_of
 from ..pruning.moments import Stats, adaptive_weight, fitted_bias
 from ..pruning.solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
 from ..pruning.streams import Stream
@@ -80,10 +80,8 @@ class AKR(LayerwiseMethod):
         dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
-            H, factor, used = base.damped(self.damping)
-            inverse = base.once("inverse", lambda: torch.cholesky_inverse(factor))
-            count = int(lowest(target[:1], self.sparsity).sum())
-            pruned = exact_obs(target, inverse, count, self.keep_of)
+            H, _, used = base.damped(self.damping)
+            pruned = exact_obs(target, base.inverse(self.damping), count_of(self.sparsity, target.shape[1]), self.keep_of)
             return pruned if G is None else refit(pruned, target, H, self.refit_steps, G), used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..plugins import option, preset
+from ..plugins import option
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.moments import Stats
 from ..pruning.solvers import admm, refit, spectrum
@@ -21,7 +21,7 @@ class ALPS(LayerwiseMethod):
     summary = "Lets the choice of weights move for some rounds while it fits them (ADMM), then fits what is kept"
     paper = "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning, NeurIPS 2024"
     rounds: int = option(30, "Rounds in which the mask may move", low=1, high=1000)
-    refit_steps: int = preset(LayerwiseMethod, "refit_steps", 10)
+    refit_steps: int = option(10, "Steps that fit the kept weights to the layer's own outputs (0 = none)", low=0, high=1000)
     damping: float = damping_option()
 
     @property

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
-from ..pruning.masks import lowest
+from ..pruning.masks import count_of
 from ..pruning.moments import Stats
 from ..pruning.solvers import exact_obs
 
@@ -25,6 +24,5 @@ class ExactOBS(LayerwiseMethod):
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """Algorithm 1 on every row, damped by `damping`."""
-        _, factor, used = stats.damped(self.damping)
-        inverse = stats.once("inverse", lambda: torch.cholesky_inverse(factor))
-        return Solved(exact_obs(weight, inverse, int(lowest(weight[:1], self.sparsity).sum()), self.keep_of), bias, used)
+        gone = count_of(self.sparsity, weight.shape[1])
+        return Solved(exact_obs(weight, stats.inverse(self.damping), gone, self.keep_of), bias, stats.damped(self.damping)[2])

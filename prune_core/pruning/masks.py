@@ -12,11 +12,15 @@ from ..errors import PruneError
 from ..plugins import Method, option
 
 
+def count_of(share: float, size: int) -> int:
+    """That share of so many, rounded down; a share like 0.7 is slightly off in binary: 0.7 * 10 must give 7, not 6."""
+    return int(Fraction(str(share)) * size)
+
+
 def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
     """True at the lowest `share` of each row, or of the whole matrix; counts are rounded down."""
     flat = scores if per_row else scores.reshape(1, -1)
-    # a share like 0.7 is slightly off in binary: 0.7 * 10 must give 7, not 6
-    count = int(Fraction(str(share)) * flat.shape[-1])
+    count = count_of(share, flat.shape[-1])
     mask = torch.zeros_like(flat, dtype=torch.bool)
     mask.scatter_(-1, flat.topk(count, dim=-1, largest=False, sorted=False).indices, True)
     return mask.reshape(scores.shape)
