@@ -77,12 +77,12 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
     dense = setting.shape("BERT-base").half()
     pruned = copy.deepcopy(dense).float()
     build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], quiet)
-    sparse = pruned.half()
+    again = pruned.half()  # the same weights through dense kernels: what must come out
+    sparse = copy.deepcopy(again)
     for _, _, linear in replay.linears(sparse):
         linear.weight = nn.Parameter(torch.sparse.to_sparse_semi_structured(linear.weight.detach()), requires_grad=False)
     with torch.no_grad():
         tokens = timing_batch(dense, 8, 128)
-        again = copy.deepcopy(pruned)  # the same weights through dense kernels: what must come out
         expected, found = again(**tokens).logits.float(), sparse(**tokens).logits.float()
     apart = float((expected - found).abs().max())
     yield {"table": "2:4 answers", "largest difference of a logit": apart, "largest logit": float(expected.abs().max())}

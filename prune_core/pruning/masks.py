@@ -18,11 +18,17 @@ def count_of(share: float, size: int) -> int:
 
 
 def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
-    """True at the lowest `share` of each row, or of the whole matrix; counts are rounded down."""
+    """True at the lowest `share` of each row, or of the whole matrix; counts are rounded down.
+
+    Of equal scores, which a checkpoint in fp16 is full of, the first go: what topk takes differs from device to device.
+    """
     flat = scores if per_row else scores.reshape(1, -1)
     count = count_of(share, flat.shape[-1])
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask.scatter_(-1, flat.topk(count, dim=-1, largest=False, sorted=False).indices, True)
+    if not count:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    last = flat.topk(count, dim=-1, largest=False, sorted=False).values.amax(-1, keepdim=True)
+    mask, equal = flat < last, flat == last
+    mask |= equal & (equal.cumsum(-1, dtype=torch.int32) <= count - mask.sum(-1, keepdim=True))
     return mask.reshape(scores.shape)
 
 
@@ -32,7 +38,7 @@ def lowest_of_each(scores: Tensor, keep: int, group: int) -> Tensor:
         raise PruneError(f"Pattern {keep}:{group} does not fit matrices with {scores.shape[-1]} inputs; choose an M that divides it.")
     folded = scores.unflatten(-1, (-1, group))
     mask = torch.zeros_like(folded, dtype=torch.bool)
-    mask.scatter_(-1, folded.topk(group - keep, dim=-1, largest=False).indices, True)
+    mask.scatter_(-1, folded.sort(dim=-1, stable=True).indices[..., : group - keep], True)
     return mask.flatten(-2)
 
 
