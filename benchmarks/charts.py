@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
+import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
@@ -49,19 +51,22 @@ def main() -> None:
         if getattr(options, name):
             figures = figures[figures[name] == getattr(options, name)]
     options.folder.mkdir(parents=True, exist_ok=True)
+    for metric, dark in product(dict.fromkeys(figures["metric"]), (False, True)):
+        points = published_comparison.points(exhibit, figures, metric, study)
+        figure = plots.beside(points, published.AXES[metric], exhibit.against, dark)
+        print(write_svg(figure, options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg", dark))
+
+
+def write_svg(figure: go.Figure, file: Path, dark: bool, width: int = WIDTH) -> Path:
+    """Draw the figure in a browser of its own."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.add_script_tag(content=get_plotlyjs())
-        for metric in dict.fromkeys(figures["metric"]):
-            for dark in (False, True):
-                points = published_comparison.points(exhibit, figures, metric, study)
-                figure = plots.beside(points, published.AXES[metric], exhibit.against, dark)
-                address = page.evaluate(DRAW, [json.loads(figure.to_json()), WIDTH, PAPER[dark]])
-                file = options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg"
-                file.write_text(unquote(address.split(",", 1)[1]), encoding="utf-8")
-                print(file)
+        address = page.evaluate(DRAW, [json.loads(figure.to_json()), width, PAPER[dark]])
         browser.close()
+    file.write_text(unquote(address.split(",", 1)[1]), encoding="utf-8")
+    return file
 
 
 if __name__ == "__main__":
