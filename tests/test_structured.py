@@ -151,6 +151,15 @@ def test_the_threshold_is_the_lowest_that_fits(budget: float) -> None:
         assert spent <= budget and (budget - spent < 2 or found.groups[1::2] == [20, 20])
 
 
+def test_groups_of_unlike_cost_stay_in_their_order() -> None:
+    """A sub-layer's first head may cost more than the next: what is counted is what is paid."""
+    dice = torch.Generator().manual_seed(0)
+    for budget in (3.0, 9.0, 20.0, 45.0, 70.0):
+        lines = [each._replace(cost=torch.rand(len(each.scores), generator=dice) * 8) for each in rankings()]
+        spent = sum(float(line.cost[:groups].sum()) for line, groups in zip(lines, search(lines, budget).groups, strict=True))
+        assert spent <= budget * SLACK
+
+
 @pytest.mark.parametrize("budget", [0.0, 9.0, 30.0, 68.0, 136.0])
 def test_kwons_search_is_the_best_of_all_head_counts(budget: float) -> None:
     for seed in range(5):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..plugins import target_of
 from ..runs.job import Job
 from .ablation import forms
 
@@ -23,7 +24,7 @@ class Model:
     label: str
     method: str = DENSE
     sparsity: float = 0.0
-    pattern: str = ""
+    pattern: str = ""  # or the target that was asked for in the place of a share
     seed: int = 0
     structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
     runs: tuple[int, ...] = ()  # where several seeds are one model: the jobs of all of them, its own among them
@@ -47,7 +48,7 @@ class Model:
 
     @property
     def level(self) -> str:
-        """What was asked for: 70%, 2:4, or 70% FLOPs."""
+        """What was asked for: 70%, 2:4, 70% FLOPs or 3 times faster."""
         return self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
 
 
@@ -65,9 +66,8 @@ def _model(job: Job, label: str, form: str, start: str) -> Model:
         return Model(job.id, label, seed=seed, start=start)
     options = method["options"]
     structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
-    return Model(
-        job.id, label, method["name"], float(options.get("sparsity", 0.0)), options.get("pattern", ""), seed, structured, (), form, start
-    )
+    pattern = options.get("pattern") or target_of(options)
+    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), pattern, seed, structured, (), form, start)
 
 
 def models_of(jobs: Sequence[Job]) -> list[Model]:

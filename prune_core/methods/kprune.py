@@ -21,6 +21,7 @@ from ..plugins import Batch, Report, Rows, option, part_of
 from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
 from ..pruning.streams import Stream, stream
+from ..pruning.targets import Budget
 from ..pruning.unitwise import Plan, UnitMethod, mean_length, pass_on
 
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
@@ -51,12 +52,12 @@ class KPrune(UnitMethod):
     damping: float = damping_option(1e-4)
 
     @torch.no_grad()
-    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
         """Algorithm 1, with λ_pred chosen on a part of the batches where that is asked for."""
         batches = self._sample(batches)
         if self.adapt and len(batches) > PART:
-            return self._adapted(model, batches, report)
-        plan = Plan(self, model, batches)
+            return self._adapted(model, batches, report, budget)
+        plan = Plan(self, model, batches, budget)
         dense = stream(model, batches)
         pruned = dense.twin()
         gauge = Gauge(self, model)
@@ -64,7 +65,7 @@ class KPrune(UnitMethod):
             left = 1 - place / len(plan.subs)  # passes to come, each shorter than the last
             report(1 - left**2, f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s")
             knowledge = gauge.measure(place, pruned)
-            scores = [self.score(each, known, plan.length) for each, known in zip(plan.subs[place:], knowledge, strict=True)]
+            scores = [self.score(each, known, plan.unit_price(each)) for each, known in zip(plan.subs[place:], knowledge, strict=True)]
             rankings = [plan.rank(each, score) for each, score in zip(plan.subs[place:], scores, strict=True)]
             found = plan.search(rankings)
             kept = rankings[0].kept(found.groups[0])
@@ -76,7 +77,7 @@ class KPrune(UnitMethod):
         rows = plan.rows()
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
 
-    def _adapted(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+    def _adapted(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
         """The larger λ_pred, unless a part of the batches prunes with the smaller one to less divergence from dense on another.
 
         It serves best until much of the budget is gone: then it starves the upper blocks, whose predictive knowledge is small
@@ -90,7 +91,7 @@ class KPrune(UnitMethod):
 
         def pruned(weight: float, some: Sequence[Batch], part: Report) -> tuple[Tensor, nn.Module, Rows]:
             student, length = copy.deepcopy(model), self.length or mean_length(batches)
-            rows = replace(self, adapt=False, tokens=0, length=length, lambda_pred=weight).prune(student, some, part)
+            rows = replace(self, adapt=False, tokens=0, length=length, lambda_pred=weight).remove(student, some, part, budget)
             pairs = zip(unseen, taught, strict=True)
             lost = [divergence(student, answers(student, batch), teacher, self.temperature) for batch, teacher in pairs]
             return torch.cat(lost), student, rows
@@ -116,10 +117,10 @@ class KPrune(UnitMethod):
                 tokens += int(batches[place]["attention_mask"].sum())
         return [batches[place] for place in sorted(chosen)]
 
-    def score(self, sub: Sublayer, known: Tensor, length: float) -> Tensor:
-        """(units,) knowledge per FLOP."""
+    def score(self, sub: Sublayer, known: Tensor, price: float) -> Tensor:
+        """(units,) knowledge per FLOP, or per what else the budget is in."""
         knowledge = self.lambda_pred * known[0] + self.lambda_rep * known[1]
-        return (self.mu if sub.kind == "head" else 1.0) * knowledge / sub.cost(length)
+        return (self.mu if sub.kind == "head" else 1.0) * knowledge / price
 
     def refit(self, weight: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, float]:
         """Least squares for the survivors' columns; the ridge pulls towards the columns that they had."""

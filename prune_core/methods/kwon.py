@@ -21,6 +21,7 @@ from ..plugins import Batch, Report, Rows, option, part_of
 from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
 from ..pruning.streams import stream
+from ..pruning.targets import Budget
 from ..pruning.unitwise import SLACK, Plan, Ranking, UnitMethod, merged, pass_on
 
 
@@ -39,9 +40,9 @@ class Kwon(UnitMethod):
     damping: float = damping_option(1e-4)
 
     @torch.no_grad()
-    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
         """Search masks by the Fisher's diagonal, rearrange them by its blocks, rescale the survivors."""
-        plan = Plan(self, model, batches)
+        plan = Plan(self, model, batches, budget)
         gradients = self._gradients(model, batches, part_of(report, 0.0, 0.7))
         importance = [each.square().sum(0) for each in gradients]  # the diagonal of the Fisher information
         rankings = [plan.rank(sub, each) for sub, each in zip(plan.subs, importance, strict=True)]

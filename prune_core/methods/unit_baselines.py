@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..models.units import Sublayer
 from ..plugins import Batch, Report, Rows
+from ..pruning.targets import Budget
 from ..pruning.unitwise import Plan, UnitMethod
 
 
@@ -23,9 +24,9 @@ class UnitMagnitude(UnitMethod):
     paper = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017"
 
     @torch.no_grad()
-    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
         """Rank all units by their score and keep the best within the budget."""
-        plan = Plan(self, model, batches)
+        plan = Plan(self, model, batches, budget)
         scores = [self.score(sub) for sub in plan.subs]
         rankings = [plan.rank(sub, score) for sub, score in zip(plan.subs, scores, strict=True)]
         found = plan.search(rankings)

@@ -1,4 +1,4 @@
-"""The base of methods that remove whole heads and neurons under a FLOPs budget, and the walk that tunes what is left.
+"""The base of methods that remove whole heads and neurons under a budget, and the walk that tunes what is left.
 
 As layerwise.py walks from Linear to Linear, a dense and a pruned stream walk here from sub-layer to sub-layer. Knows
 nothing of how a method scores units or refits them.
@@ -6,9 +6,11 @@ nothing of how a method scores units or refits them.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,12 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
+from ..models.latency import latency
 from ..models.replay import sparsity_by_part
-from ..models.units import Sublayer, flops, sublayers
-from ..plugins import Batch, Method, Rows, option
+from ..models.shrink import shrink
+from ..models.timing import timing_batch, turns
+from ..models.units import KINDS, Sublayer, flops, sublayers
+from ..plugins import TARGETS, Batch, Method, Report, Rows, option, part_of, quiet, target_of
 from .streams import Stream
+from .targets import Budget, of_bytes, of_flops, of_seconds
 
 SLACK = 1 + 1e-9  # a sum of FLOPs may round above the budget that it equals
+TURNS, NEAR, PASSES = 3, 0.02, 9  # prunings for a time at most; how near is near enough; timed passes
 FACTS = ("predictive", "representational", "score", "threshold")  # why a unit stayed or went; nan where a method has none
 
 
@@ -30,7 +37,7 @@ class Ranking(NamedTuple):
 
     order: Tensor  # (units,)
     scores: Tensor  # (groups,), falling; infinite where a group must stay
-    cost: float  # FLOPs of a group
+    cost: Tensor | float  # (groups,) what each adds to those before it, or the same for all
 
     @property
     def size(self) -> int:
@@ -49,15 +56,16 @@ class Merged(NamedTuple):
 
     owner: Tensor  # which ranking each is of
     scores: Tensor
-    costs: Tensor  # FLOPs
+    costs: Tensor  # what each adds
 
 
 def merged(rankings: Sequence[Ranking]) -> Merged:
-    """On the CPU and in fp64, where long sums of FLOPs are exact enough to meet a budget."""
+    """On the CPU and in fp64, where long sums of costs are exact enough to meet a budget."""
     sizes = torch.tensor([len(ranking.scores) for ranking in rankings])
     scores, order = torch.cat([ranking.scores for ranking in rankings]).cpu().double().sort(descending=True, stable=True)
     owner = torch.arange(len(rankings)).repeat_interleave(sizes)[order]
-    return Merged(owner, scores, torch.tensor([ranking.cost for ranking in rankings], dtype=torch.float64)[owner])
+    costs = [torch.as_tensor(each.cost, dtype=torch.float64).expand(len(each.scores)) for each in rankings]
+    return Merged(owner, scores, torch.cat(costs)[order])
 
 
 class Found(NamedTuple):
@@ -76,57 +84,116 @@ def search(rankings: Sequence[Ranking], budget: float) -> Found:
     kept = costs.cumsum(0) <= budget * SLACK
     threshold = float(scores[kept].min()) if kept.any() else torch.inf
     left = budget * SLACK - costs[kept].sum()
-    small = ~kept & (costs <= left)
+    dear = ~kept & (costs > left)
+    behind = [(dear & (owner == each)).cumsum(0) > 0 for each in range(len(rankings))]  # a group comes after the better ones of its own
+    small = ~kept & ~torch.stack(behind)[owner, torch.arange(len(owner))]
     kept |= small & ((costs * small).cumsum(0) <= left)
     return Found(torch.bincount(owner[kept], minlength=len(rankings)).tolist(), threshold)
 
 
 @dataclass(frozen=True)
 class UnitMethod(Method):
-    """A method that removes whole heads and neurons until a share of the encoder's FLOPs is gone."""
+    """A method that removes whole heads and neurons until a share of the encoder's FLOPs is gone, or a target is met."""
 
     sparsity: float = option(0.5, "Share of the encoder's FLOPs (not weights) to remove, by whole heads and neurons", low=0.0, high=0.99)
+    speedup: float = option(0.0, "Instead of a share: times faster than dense, measured on this device (0 = off)", low=0.0, high=1000.0)
+    latency_ms: float = option(0.0, "Instead of a share: a pass of so long, measured on this device (0 = off)", low=0.0, unit="ms")
+    bytes: int = option(0, "Instead of a share: a cut model whose fp32 weights take so much (0 = off)", low=0, unit="bytes")
+    at_batch: int = option(8, "Sentences of the pass that is timed", low=1, high=4096, expert=True)
+    at_length: int = option(64, "Tokens of each of its sentences", low=2, high=8192, unit="tokens", expert=True)
     keep_one_head: bool = option(False, "Keep at least one head in every block")
-    multiple: int = option(0, "Keep neurons in multiples of this many, which kernels like; 0 = 8 on a GPU, else 1", low=0, high=1024)
+    multiple: int = option(
+        0, "Keep neurons in multiples of this many, which kernels like; 0 = 8 on a GPU or for a target, else 1", low=0, high=1024
+    )  # fmt: skip
     length: float = option(
         0.0, "Tokens per sentence for counting FLOPs; 0 = the calibration sample's mean", low=0.0, high=1e5, unit="tokens", expert=True
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        asked = [name for name in TARGETS if getattr(self, name)]
+        if len(asked) > 1:
+            raise PruneError(f"{self.name}: {' and '.join(asked)} are asked for together; leave one.")
+        if 0 < self.speedup < 1:
+            raise PruneError(f"{self.name}: speedup is {self.speedup:g}, slower than dense; ask for 1 or more.")
+        if asked:  # what goes follows from the target; of a speed-up about so much
+            object.__setattr__(self, "sparsity", 1 - 1 / self.speedup if self.speedup else 0.0)
+
     @property
     def label(self) -> str:
-        """How charts name this run: a minus, as FLOPs went and not weights."""
-        return f"{self.title} −{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs"
+        """How charts name this run: by its target, else with a minus, as FLOPs went and not weights."""
+        target = target_of(asdict(self))
+        return f"{self.title} {target}" if target else f"{self.title} −{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs"
+
+    def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
+        """Remove and refit; for a time, again with another budget until the cut model, measured, is within NEAR of it."""
+        if self.bytes:
+            whole = sum(tensor.nbytes for tensor in model.state_dict().values())
+            return self.remove(model, batches, report, of_bytes(sublayers(model), self.bytes, whole))
+        if not (self.speedup or self.latency_ms):
+            return self.remove(model, batches, report, None)
+        table = latency(model, self.at_batch, self.at_length, part_of(report, 0.0, 0.3))
+        dense, tokens = copy.deepcopy(model), timing_batch(model, self.at_batch, self.at_length)
+        asked = aimed = table.whole / self.speedup if self.speedup else self.latency_ms / 1e3
+        for turn in range(TURNS):
+            part = part_of(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
+            rows = self.remove(model, batches, part, of_seconds(sublayers(model), table, aimed))
+            before, after = map(median, turns([dense, shrink(model)], tokens, PASSES, quiet))
+            got = after * (table.whole / before if self.speedup else 1.0)  # a ratio does not mind a machine that is slow today
+            if abs(got / asked - 1) <= NEAR:
+                break
+            aimed *= asked / got
+            if turn < TURNS - 1:
+                model.load_state_dict(dense.state_dict())
+        said = (
+            f"Asked for {target_of(asdict(self))}: a batch of {self.at_batch} sentences of {self.at_length} tokens takes {1e3 * after:.2f} "
+            f"ms, dense {1e3 * before:.2f}, {before / after:.2f} times faster, measured on the cut model."
+        )
+        facts = {"turns": turn + 1, "latency": after, "speedup": before / after, "off": got / asked - 1, "said": said}
+        return rows | {"budget": rows["budget"].assign(**facts)}
+
+    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+        """Prune in place within the budget; without one, within the FLOPs that `sparsity` leaves."""
+        raise NotImplementedError
 
 
 class Plan:
     """One run of a unit method: the sub-layers, what is left of the budget, and a record of every decision."""
 
-    def __init__(self, method: UnitMethod, model: nn.Module, batches: Sequence[Batch]):
+    def __init__(self, method: UnitMethod, model: nn.Module, batches: Sequence[Batch], budget: Budget | None = None):
         self.method, self.model = method, model
         self.length = method.length or mean_length(batches)
         self.subs = sublayers(model)
-        self.total = sum(sub.units * sub.cost(self.length) for sub in self.subs)  # FLOPs
-        self.left = (1 - method.sparsity) * self.total
+        self.budget = budget or of_flops(self.subs, self.length, method.sparsity)
+        self.left = self.budget.allowed
+        self._multiple = method.multiple or (8 if budget or self.subs[0].output.weight.is_cuda else 1)
         self._units: list[pd.DataFrame] = []
         self._output: dict[tuple[int, str], tuple[float, float]] = {}  # damping, seconds
         self._clock = time.perf_counter()
 
+    def price(self, sub: Sublayer) -> Tensor:
+        """(units + 1,) of a sub-layer with 0, 1, … units left."""
+        return self.budget.prices[KINDS.index(sub.kind) + len(KINDS) * sub.index]
+
+    def unit_price(self, sub: Sublayer) -> float:
+        """Of a unit, in the mean over all."""
+        return float(self.price(sub)[-1]) / sub.units
+
     def rank(self, sub: Sublayer, scores: Tensor) -> Ranking:
         """A sub-layer's ranking by (units,) scores, under the method's `multiple` and `keep_one_head`."""
-        group = self._multiple(sub) if sub.kind == "neuron" else 1
+        group = self._group(sub) if sub.kind == "neuron" else 1
         order = scores.argsort(descending=True, stable=True)
         grouped = scores[order].unflatten(0, (-1, group)).mean(1)
         if self.method.keep_one_head and sub.kind == "head":
             grouped[0] = torch.inf
-        return Ranking(order, grouped, group * sub.cost(self.length))
+        return Ranking(order, grouped, self.price(sub)[::group].diff())
 
-    def _multiple(self, sub: Sublayer) -> int:
-        multiple = self.method.multiple
-        if not multiple:
-            return 8 if sub.output.weight.is_cuda and sub.units % 8 == 0 else 1
-        if sub.units % multiple:
-            raise PruneError(f"{self.method.name}: multiple is {multiple}; it must divide the {sub.units} neurons of a block.")
-        return multiple
+    def _group(self, sub: Sublayer) -> int:
+        if sub.units % self._multiple == 0:
+            return self._multiple
+        if self.method.multiple:
+            raise PruneError(f"{self.method.name}: multiple is {self._multiple}; it must divide the {sub.units} neurons of a block.")
+        return 1
 
     def search(self, rankings: Sequence[Ranking]) -> Found:
         """The best units within what is left of the budget."""
@@ -137,17 +204,19 @@ class Plan:
         """Refuse a budget that what must stay exceeds."""
         if not self.method.keep_one_head:
             return
-        must = sum(ranking.cost for ranking, sub in zip(rankings, self.subs[-len(rankings) :], strict=True) if sub.kind == "head")
+        must = sum(float(self.price(sub)[1]) for _, sub in zip(rankings, self.subs[-len(rankings) :], strict=True) if sub.kind == "head")
         if must > self.left * SLACK:
+            total, left = self.budget.total, max(0.0, self.left)
+            what = target_of(asdict(self.method)) or f"sparsity {self.method.sparsity:g}"
             raise PruneError(
-                f"{self.method.name}: one head in every block takes {must / self.total:.1%} of the FLOPs, but sparsity "
-                f"{self.method.sparsity:g} leaves {self.left / self.total:.1%}; lower the sparsity or turn keep_one_head off."
+                f"{self.method.name}: one head in every block takes {must / total:.1%} of what heads and neurons cost, but {what} leaves "
+                f"{left / total:.1%}; ask for less or turn keep_one_head off."
             )
 
     def settle(self, sub: Sublayer, kept: Tensor, damping: float = 0.0, **facts: Tensor | float) -> None:
         """Zero a sub-layer's other units, subtract the kept ones from the budget, and note why."""
         sub.fold(kept)
-        self.left -= float(kept.sum()) * sub.cost(self.length)
+        self.left -= float(self.price(sub)[int(kept.sum())])
         now = time.perf_counter()
         self._output[sub.index, sub.part] = (damping, now - self._clock)
         self._clock = now
@@ -161,7 +230,7 @@ class Plan:
         found = [self._output.get(key, (0.0, 0.0)) for key in zip(prune["block"], prune["part"], strict=True)]
         prune[["damping", "seconds"]] = found
         alive, total = flops(self.model, self.length)
-        budget = {"length": self.length, "total": total, "allowed": 1 - self.method.sparsity, "realised": alive / total}
+        budget = {"length": self.length, "total": total, "allowed": self.budget.allowed / self.budget.total, "realised": alive / total}
         return {"prune": prune, "unit": pd.concat(self._units, ignore_index=True), "budget": pd.DataFrame([budget])}
 
 

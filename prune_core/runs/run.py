@@ -168,6 +168,11 @@ class _Bench:
         )  # fmt: skip
         return measure.measure(pair, report)
 
+    def _reached(self) -> list[str]:
+        """What became of a target."""
+        budget = self.rows.get("budget")
+        return budget["said"].tolist() if budget is not None and "said" in budget else []
+
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "device": str(self.device),
@@ -178,7 +183,7 @@ class _Bench:
             "pairs": self.task.evaluation.pairs is not None,
             "metric": self.task.metric,
             "label_names": list(self.labels),
-            "notes": [*getattr(self.dense, "notes", []), *self.task.notes],
+            "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *self._reached()],
             "labels": self.task.meant,
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),

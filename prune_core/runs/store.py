@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
+from ..plugins import target_of
 from .job import COLUMNS, JSON, Job, Status, of_row
 from .row_text import from_text, rows_of_text, to_text
 
@@ -311,5 +312,5 @@ def _identity(job: Job) -> dict[str, Any]:
     asked = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
     return {
         "job": job.id, "label": job.label, "study": job.study, "method": method["name"] if method else "dense", "asked": asked,
-        "sparsity": asked, "pattern": options.get("pattern", ""), "seed": job.experiment.get("seed", 0),
+        "sparsity": asked, "pattern": options.get("pattern") or target_of(options), "seed": job.experiment.get("seed", 0),
     }  # fmt: skip

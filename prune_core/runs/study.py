@@ -15,7 +15,7 @@ from ..errors import PruneError
 from ..measures import MEASURES
 from ..methods import METHODS
 from ..paths import ASSETS
-from ..plugins import Method, build, option_specs
+from ..plugins import TARGETS, Method, build, option_specs
 from .experiment import Experiment
 
 HOME = ASSETS / "studies"  # the bundled ones
@@ -64,6 +64,7 @@ class Sweep:
     methods: Sequence[Any] = ()
     sparsities: Sequence[float] = ()
     patterns: Sequence[str] = ()
+    targets: Sequence[dict[str, Any]] = ()  # such as {speedup: 3}, of methods that remove heads and neurons
     seeds: Sequence[int] = (0,)
     measures: Sequence[Any] = ("accuracy",)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by plug-in
@@ -93,15 +94,20 @@ class Sweep:
     def _methods(self) -> list[Method]:
         points: list[dict[str, Any]] = [{"sparsity": value} for value in _list(self.sparsities, "sparsities")]
         points += [{"pattern": value} for value in _list(self.patterns, "patterns")]
+        points += [self._target(each) for each in _list(self.targets, "targets")]
         named = self._named(self.methods, "methods")
-        if self.patterns and named and not any(_has_patterns(name) for name, _ in named):
-            raise PruneError(f"patterns: none of {', '.join(name for name, _ in named)} removes single weights; leave the patterns out.")
+        for key, marks, removes in (("patterns", ("pattern",), "single weights"), ("targets", TARGETS, "heads and neurons")):
+            if getattr(self, key) and named and not any(_has(name, marks[0]) for name, _ in named):
+                raise PruneError(f"{key}: none of {', '.join(name for name, _ in named)} removes {removes}; leave the {key} out.")
         return [
-            build(METHODS, name, options | point)
-            for point in points or [{}]
-            for name, options in named
-            if "pattern" not in point or _has_patterns(name)
-        ]
+            build(METHODS, name, options | point) for point in points or [{}] for name, options in named
+            if all(key == "sparsity" or _has(name, key) for key in point)
+        ]  # fmt: skip
+
+    def _target(self, entry: Any) -> dict[str, Any]:
+        if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in TARGETS:
+            raise PruneError(f"targets: {entry!r} is not understood; write one of {', '.join(TARGETS)} each, such as {{speedup: 3}}.")
+        return entry
 
     def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
         """Entries such as `akr` or `akr: {solver: exact}` as (name, options)."""
@@ -114,9 +120,9 @@ class Sweep:
         return found
 
 
-def _has_patterns(name: str) -> bool:
-    """Whether a method removes single weights; a name that is none is left to build, which says so."""
-    return name not in METHODS or any(spec["name"] == "pattern" for spec in option_specs(METHODS[name]))
+def _has(name: str, option: str) -> bool:
+    """Whether a method can be asked for that; a name that is none is left to build, which says so."""
+    return name not in METHODS or any(spec["name"] == option for spec in option_specs(METHODS[name]))
 
 
 def _list(value: Any, key: str) -> list[Any]:

@@ -1,0 +1,61 @@
+"""What heads and neurons cost in the currency of a target (FLOPs, bytes, measured seconds), and what a target leaves for them.
+
+Knows nothing of how a method scores units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import PruneError
+from ..models.latency import Latency
+from ..models.units import Sublayer
+
+
+class Budget(NamedTuple):
+    """Prices of every sub-layer's units, and how much of them may stay."""
+
+    prices: list[Tensor]  # (units + 1,) with 0, 1, … units left, rising from 0
+    allowed: float
+
+    @property
+    def total(self) -> float:
+        """The price of all units."""
+        return float(sum(price[-1] for price in self.prices))
+
+
+def of_flops(subs: Sequence[Sublayer], length: float, sparsity: float) -> Budget:
+    """All but a share of the encoder's FLOPs for a sentence of that many tokens."""
+    prices = [torch.arange(sub.units + 1, dtype=torch.float64) * sub.cost(length) for sub in subs]
+    return Budget(prices, (1 - sparsity) * float(sum(price[-1] for price in prices)))
+
+
+def of_bytes(subs: Sequence[Sublayer], size: int, whole: int) -> Budget:
+    """A file of that many bytes; `whole` is that of the model as it is."""
+    prices = [torch.arange(sub.units + 1, dtype=torch.float64) * _bytes(sub) for sub in subs]
+    fixed = whole - float(sum(price[-1] for price in prices))
+    if size <= fixed:
+        raise PruneError(f"A file of {size / 1e6:.1f} MB is asked for, but what is no head or neuron takes {fixed / 1e6:.1f} MB of the "
+                         f"{whole / 1e6:.1f}; ask for more, or export in half precision.")  # fmt: skip
+    return Budget(prices, size - fixed)
+
+
+def _bytes(sub: Sublayer) -> float:
+    """Of a unit: its rows with their biases, and its columns of the output."""
+    rows = sum(linear.weight[0].nbytes + (0 if linear.bias is None else linear.bias[0].nbytes) for linear in sub.own.values())
+    return sub.width * (rows * sub.rows_a_unit + sub.output.weight[:, 0].nbytes)
+
+
+def of_seconds(subs: Sequence[Sublayer], table: Latency, seconds: float) -> Budget:
+    """A pass of that many seconds, by measured latencies."""
+    if seconds <= table.fixed:
+        raise PruneError(
+            f"A pass of {1e3 * seconds:.2f} ms is asked for, {table.whole / seconds:.1f} times faster than dense, but without any head "
+            f"or neuron it takes {1e3 * table.fixed:.2f} ms, {table.whole / table.fixed:.1f} times faster; ask for less."
+        )
+    prices = [(table.heads if sub.kind == "head" else table.neurons) * sub.block.passes for sub in subs]
+    return Budget(prices, seconds - table.fixed)

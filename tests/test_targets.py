@@ -1,0 +1,127 @@
+"""Targets in the place of a share: times faster, milliseconds, bytes. The clock is a formula; a real one is in the benchmarks."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+import yaml
+from test_structured import FAMILIES, NAMES, labelled, pruned
+
+from prune_core import PruneError
+from prune_core.analysis.compared import models_of
+from prune_core.methods import METHODS
+from prune_core.models import latency as measured
+from prune_core.models import replay, timing
+from prune_core.models.latency import latency
+from prune_core.models.shrink import shrink
+from prune_core.plugins import build, quiet
+from prune_core.runs.run import run
+from prune_core.runs.store import Store
+from prune_core.runs.study import load
+
+FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
+
+
+def seconds(model: torch.nn.Module) -> float:
+    """Of a pass, by what is left in the model."""
+    blocks, cut = replay.blocks(model), getattr(model.config, replay.CUT, None)
+    left = zip(cut["heads"], cut["neurons"], strict=True) if cut else ((range(each.heads), range(each.neurons)) for each in blocks)
+    each = [len(heads) * HEAD + (len(heads) > 0) * 1e-4 + len(neurons) * NEURON for heads, neurons in left]
+    return FIXED + sum(own * block.passes for own, block in zip(each, blocks, strict=True))
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path) -> list[float]:
+    """Every timed pass so far; the machine grows slower and slower, which ratios must not mind."""
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
+    passes: list[float] = []
+
+    def timed(model, batch):
+        passes.append(seconds(model) * (1 + len(passes) / 40_000))
+        return passes[-1]
+
+    monkeypatch.setattr(timing, "timed", timed)
+    return passes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_unit_method_delivers_the_speed_that_was_asked_for(name: str, clock: list[float]) -> None:
+    dense = tiny.model()
+    model, rows = pruned(name, dense, speedup=1.6)
+    got = seconds(dense) / seconds(shrink(model))
+    assert got == pytest.approx(1.6, rel=0.05)
+    assert rows["budget"]["speedup"].iloc[0] == pytest.approx(got, rel=0.03)
+    assert f"{rows['budget']['speedup'].iloc[0]:.2f} times faster" in rows["budget"]["said"].iloc[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_every_family(family: str, clock: list[float]) -> None:
+    dense = tiny.model(family)
+    model, _ = pruned("unit_magnitude", dense, latency_ms=600 * seconds(dense))
+    assert seconds(shrink(model)) / seconds(dense) == pytest.approx(0.6, rel=0.08)  # by one head of eight or eight neurons
+    for batch in tiny.calibration(family):
+        assert torch.isfinite(shrink(model)(**{key: value for key, value in batch.items() if key != "labels"}).logits).all()
+
+
+def test_a_table_is_the_clocks_and_is_measured_once(clock: list[float]) -> None:
+    model = tiny.model()
+    table = latency(model, 8, 16)
+    assert table.fixed / table.whole == pytest.approx(FIXED / seconds(model), rel=0.02)
+    assert table.heads[4] / table.whole == pytest.approx((4 * HEAD + 1e-4) / seconds(model), rel=0.03)
+    assert table.neurons[64] / table.whole == pytest.approx(64 * NEURON / seconds(model), rel=0.03)
+    assert (table.heads.diff() >= 0).all() and (table.neurons.diff() >= 0).all() and table.heads[0] == table.neurons[0] == 0
+    before = len(clock)
+    assert latency(copy.deepcopy(model), 8, 16).whole == table.whole and len(clock) == before
+    latency(model, 8, 32)
+    assert len(clock) > before and len(list((measured._folder()).iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_are_kept_to_the_last_eight_neurons(name: str) -> None:
+    dense = tiny.model()
+    whole = sum(tensor.nbytes for tensor in dense.state_dict().values())
+    model, _ = pruned(name, dense, bytes=whole - 20_000)
+    left = sum(tensor.nbytes for tensor in shrink(model).state_dict().values())
+    assert whole - 20_000 - 8 * 4 * (32 + 1 + 32) < left <= whole - 20_000
+
+
+def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
+    with pytest.raises(PruneError, match="without any head or neuron it takes 2.* times faster; ask for less"):
+        pruned("unit_magnitude", tiny.model(), speedup=50)
+    with pytest.raises(PruneError, match="what is no head or neuron takes"):
+        pruned("unit_magnitude", tiny.model(), bytes=1000)
+    with pytest.raises(PruneError, match="speedup and bytes are asked for together; leave one"):
+        build(METHODS, "kprune", {"speedup": 2, "bytes": 10**6})
+    with pytest.raises(PruneError, match="slower than dense"):
+        build(METHODS, "kprune", {"speedup": 0.5})
+    with pytest.raises(PruneError, match="takes at most"):
+        build(METHODS, "unit_magnitude", {"speedup": 2, "at_length": 4000}).prune(tiny.model(), labelled(tiny.model()), quiet)
+    with pytest.raises(PruneError, match="one head in every block takes .* of what heads and neurons cost, but 3.2 times faster leaves"):
+        pruned("kprune", tiny.model(), speedup=3.2)
+
+
+def test_a_sweep_lists_targets_and_charts_name_them(tmp_path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"checkpoint": "demo", "task": "demo", "methods": ["kprune", "akr"], "sparsities": [0.5],
+                                    "targets": [{"speedup": 3}, {"latency_ms": 12.5}, {"bytes": 60_000_000}]}))  # fmt: skip
+    labels = [each.label for each in load(file)]
+    assert labels == ["Dense", "K-prune −50% FLOPs", "AKR 50%", "K-prune 3 times faster", "K-prune 12.5 ms", "K-prune 60 MB"]
+    assert len({each.key() for each in load(file)}) == 6
+    with pytest.raises(PruneError, match="none of akr removes heads and neurons; leave the targets out"):
+        load(file, {"methods": ["akr"]})
+    with pytest.raises(PruneError, match="write one of speedup, latency_ms, bytes each"):
+        load(file, {"targets": [{"speed": 3}]})
+
+
+def test_a_run_says_what_became_of_its_target(clock: list[float], tmp_path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(yaml.safe_dump({"checkpoint": "demo", "task": "demo", "methods": ["unit_magnitude"], "dense": False,
+                                    "calibration_size": 8, "evaluation_size": 8, "targets": [{"speedup": 2}]}))  # fmt: skip
+    store = Store()
+    (experiment,) = load(file)
+    id = store.submit(experiment.to_dict(), experiment.label, experiment.key(), experiment.study, "auto")
+    stage = next(run(experiment, tmp_path, quiet))
+    assert any("Asked for 2 times faster" in note and "measured on the cut model" in note for note in stage.facts["notes"])
+    (model,) = models_of([store.job(id)])
+    assert (model.level, model.family, model.structured) == ("2 times faster", "Unit magnitude", True)
