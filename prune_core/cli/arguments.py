@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Cancelled, PruneError
 from . import job_commands, run_commands, training_commands
+from .shrink_to import shrink_to
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _command(added, "measures", run_commands.measures, "the measures and their options")
     _command(added, "tasks", run_commands.tasks, "the known tasks")
     _add_run(added)
+    _add_shrink_to(added)
     _add_studies(added)
     _add_jobs(added)
     _add_finetune(added)
@@ -77,6 +79,27 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(added: Any) -> None:
     parser = _command(added, "run", run_commands.run, "run one experiment in this process")
+    _add_experiment(parser)
+    share = "share of the weights to remove, of the FLOPs where whole heads and neurons go; 0 to 0.99"
+    parser.add_argument("--sparsity", metavar="SHARE", help=share)
+    parser.add_argument("--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4")
+    parser.add_argument("--study", default=run_commands.STUDY, help=f"the study it is kept in ({run_commands.STUDY})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint here")
+
+
+def _add_shrink_to(added: Any) -> None:
+    told = "as small as it gets within limits: exit 0 where a share holds them, 1 where none does"
+    parser = _command(added, "shrink-to", shrink_to, told)
+    _add_experiment(parser)
+    parser.add_argument("--job", type=int, metavar="ID", help="take checkpoint, data, method and options from that job")
+    parser.add_argument("--loss", type=float, default=1.0, metavar="POINTS", help="most that accuracy may fall, at 95%% confidence (1)")
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="other limits, as YAML; the Deploy page writes one")
+    parser.add_argument("--study", default="", help="the study that keeps the tries")
+    parser.set_defaults(sparsity=None, pattern=None)
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="demo", help="demo, a local folder, or a Hub id")
     _add_source(parser)
     calibration = "a file, a known task or demo; needs no labels. job:ID: texts that flipped its model; job:ID+clean: half of each"
@@ -86,9 +109,6 @@ def _add_run(added: Any) -> None:
     parser.add_argument("--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)")
     parser.add_argument("--evaluation-size", type=int, default=0, metavar="N", help="evaluation sentences (0, which is all)")
     parser.add_argument("--method", help="a pruning method; without one the dense model is measured")
-    share = "share of the weights to remove, of the FLOPs where whole heads and neurons go; 0 to 0.99"
-    parser.add_argument("--sparsity", metavar="SHARE", help=share)
-    parser.add_argument("--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4")
     parser.add_argument("--measure", action="append", default=[], metavar="NAME", help="a measure; may be repeated")
     parser.add_argument(
         "--set", action="append", default=[], metavar="OPTION=VALUE",
@@ -101,9 +121,6 @@ def _add_run(added: Any) -> None:
     parser.add_argument("--max-length", type=int, default=128, metavar="TOKENS", help="longer texts are cut (128)")
     keep = "pruned weights: as a difference from the dense ones, full, or none; export makes them again from the seed (difference)"
     parser.add_argument("--keep", default="difference", help=keep)
-    parser.add_argument("--study", default=run_commands.STUDY, help=f"the study it is kept in ({run_commands.STUDY})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write experiment, versions, seconds and rows here")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint here")
 
 
 def _add_studies(added: Any) -> None:

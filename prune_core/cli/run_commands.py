@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> None:
     for path in filter(None, (options.json, options.out)):
         if not path.absolute().parent.is_dir():
             raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
-    _check(experiment)
-    job = _succeeded(store, _perform(store, experiment))
+    check_data(experiment)
+    job = succeeded(store, perform_here(store, experiment))
     print(summary(store, job))
     if options.json:
         write_json(store, job, options.json)
@@ -129,7 +129,7 @@ def least_words(text: str) -> int | None:
     return int(text)
 
 
-def _perform(store: Store, experiment: Experiment) -> Job:
+def perform_here(store: Store, experiment: Experiment) -> Job:
     """Run an experiment here and now as a job of the store; the job as it ends."""
     from ..runs.worker import new_worker, perform
 
@@ -150,7 +150,7 @@ def _perform(store: Store, experiment: Experiment) -> Job:
     return job
 
 
-def _check(*experiments: Experiment) -> None:
+def check_data(*experiments: Experiment) -> None:
     """A mistake in checkpoint or data makes no job; what several have in common is read once."""
     from ..models.folders import BUNDLED
 
@@ -162,7 +162,8 @@ def _check(*experiments: Experiment) -> None:
         check(each)
 
 
-def _succeeded(store: Store, job: Job) -> Job:
+def succeeded(store: Store, job: Job) -> Job:
+    """The job, or the sentence it failed with."""
     if job.status == Status.FAILED:
         raise PruneError(f"{job.error} (Job {job.id}; its log: {store.folder(job.id) / 'log.txt'})")
     return job
@@ -181,12 +182,12 @@ def sweep(options: argparse.Namespace) -> None:
         return _list(experiments)
     if options.queue or options.wait:
         return _queue(experiments, options.wait, options.again)
-    _check(*experiments)
+    check_data(*experiments)
     store, failed = Store(), []
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
         job = None if options.again else finished(store, experiment)
-        job = job or _perform(store, experiment)
+        job = job or perform_here(store, experiment)
         failed += [job] if job.status == Status.FAILED else []
         print(headline(store, job), flush=True)
     if failed:
@@ -206,7 +207,7 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
     """Queue them for the worker."""
     from ..runs import jobs
 
-    _check(*experiments)
+    check_data(*experiments)
     store = Store()
     found = [jobs.submit(store, experiment, again) for experiment in experiments]
     new = sum(not reused for _, reused in found)

@@ -1,0 +1,78 @@
+"""The largest share that may go within a policy's limits, by bisection: what to try next, and what the tries say. Runs nothing.
+
+More gone is taken to be no better. As several tries are looked at, each is judged at a confidence that leaves the policy's own for
+the answer as a whole (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, log2
+
+from ..errors import PruneError
+from ..runs.job import Job
+from ..runs.store import Store
+from . import deploy
+from .evidence import Evidence, evidence
+from .policy import Policy
+
+MOST, STEP = 0.98, 0.02  # the largest share tried, and how near the first that fails is near enough
+TRIES = ceil(log2(MOST / STEP))
+
+
+@dataclass(frozen=True)
+class Try:
+    """One share and what became of it."""
+
+    share: float
+    job: Job
+    answer: str  # of deploy: SHIP, STOP or UNKNOWN
+    told: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether every limit surely holds."""
+        return self.answer == deploy.SHIP
+
+
+def each(policy: Policy) -> Policy:
+    """By what a single try is judged."""
+    return replace(policy, confidence=100 - (100 - policy.confidence) / TRIES)
+
+
+def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
+    """A finished job of that share."""
+    found = evidence(store, job)
+    verdicts = deploy.check(found, each(policy))
+    return Try(share, job, deploy.decision(verdicts), deploy.sentence(found, verdicts, each(policy)))
+
+
+def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
+    """A sample so small that not even the dense model beside itself is surely within the limits makes no try worth its time."""
+    tables = {name: store.rows(name, [dense.id]) for name in ("accuracy", "prediction", "cost", "timing", "attack_example")}
+    found = Evidence(dense, dense, tables, tables["attack_example"])
+    for verdict in deploy.check(found, each(policy)):
+        if verdict.answer != deploy.HOLDS:
+            more = f"about {verdict.needs} would show it" if verdict.needs else verdict.told
+            raise PruneError(f"{verdict.title} {verdict.asked}: with n = {verdict.n} even the dense model beside itself is not surely "
+                             f"within that ({more}); measure more examples, or allow more.")  # fmt: skip
+
+
+def next_share(tries: Sequence[Try]) -> float | None:
+    """Half-way between the largest that holds and the smallest that does not; None where they are near enough."""
+    holds = max((one.share for one in tries if one.holds), default=0.0)
+    fails = min((one.share for one in tries if not one.holds), default=MOST + STEP)
+    middle = round((holds + fails) / 2, 2)
+    return None if fails - holds <= STEP + 1e-9 or middle in (holds, fails) else middle
+
+
+def told(tries: Sequence[Try], policy: Policy) -> str:
+    """The answer in a sentence."""
+    limits = "every limit" if len(policy.limits) > 1 else "the limit"
+    best = max((one for one in tries if one.holds), key=lambda one: one.share, default=None)
+    worse = min((one for one in tries if not one.holds), key=lambda one: one.share, default=None)
+    beyond = f" {worse.job.label} does not: {worse.told[0].lower()}{worse.told[1:]}" if worse else ""
+    if best is None:
+        return f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"
+    return f"{best.job.label} (job {best.job.id}) is the smallest that holds {limits} at {policy.confidence:g}% confidence.{beyond}"

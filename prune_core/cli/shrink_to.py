@@ -1,0 +1,55 @@
+"""`shrink-to`: as small as a model gets within a policy's limits. Each try is an ordinary job, all of them a study."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import PruneError
+from ..runs.store import Store
+from .run_commands import check_data, experiment_of, perform_here, succeeded
+
+if TYPE_CHECKING:
+    from ..plugins import Method
+
+
+def shrink_to(options: argparse.Namespace) -> int:
+    """Try shares by bisection; 0 where one holds every limit, 1 where none does. What was measured before is read, not repeated."""
+    from ..analysis import policy, smallest
+    from ..measures import MEASURES
+    from ..plugins import build
+    from ..runs.experiment import Experiment
+    from ..runs.jobs import finished
+
+    store = Store()
+    start = Experiment.from_dict(store.job(options.job).experiment) if options.job else experiment_of(options, store)
+    if start.method is None:
+        raise PruneError("shrink-to needs a method: add --method, such as --method akr, or --job with a pruned job's number.")
+    asked = policy.load(options.policy) if options.policy else policy.Policy({"accuracy_loss": options.loss})
+    own = {each.name: each for each in start.measures}
+    names = dict.fromkeys(policy.CRITERIA[name].measure for name in asked.limits)
+    measures = tuple(own.get(name) or build(MEASURES, name, {}) for name in names)
+    study = options.study or f"Smallest {start.method.title} of {Path(start.checkpoint).name}"
+    base = replace(start, method=None, measures=measures, study=study)
+    check_data(base)
+    done = lambda each: finished(store, each) or succeeded(store, perform_here(store, each))  # noqa: E731
+    smallest.refuse_unknowable(store, done(base), asked)
+    tries: list[smallest.Try] = []
+    while (share := smallest.next_share(tries)) is not None:
+        tries.append(smallest.judged(store, done(replace(base, method=_at(start.method, share))), share, asked))
+        print(f"{tries[-1].job.label}: {tries[-1].told}", flush=True)
+    print(smallest.told(tries, asked))
+    return 0 if any(each.holds for each in tries) else 1
+
+
+def _at(method: Method, share: float) -> Method:
+    """The method at that share, whatever decided its share before."""
+    from ..methods import METHODS
+    from ..plugins import TARGETS, build
+
+    options = {name: value for name, value in method.to_dict().items() if name not in ("pattern", *TARGETS)}
+    if "," in str(options.get("allocation", "")):  # a list of shares has that sum and no other
+        del options["allocation"]
+    return build(METHODS, method.name, options | {"sparsity": share})
