@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _export, _frame, _policy, _ui
+from pages import _export, _frame, _policy, _smallest, _ui
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import deploy, evidence
 from prune_core.analysis.policy import Policy
@@ -132,6 +132,7 @@ PARTS = {
     "tests": ("Tests", lambda: tests(verdicts, policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
+    "smallest": ("As small as it gets", lambda: _smallest.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
     "export": ("Take it with you", lambda: _export.page(view)),
 }

@@ -68,13 +68,13 @@ def sentence(found: Evidence, verdicts: list[Verdict], policy: Policy) -> str:
     """The decision in words, with what decides it."""
     answer = decision(verdicts)
     if answer == SHIP:
-        return f"Ship: every limit holds at {policy.confidence:g}% confidence ({f.plural(len(verdicts), 'test')})."
+        return f"Ship: every limit holds at {policy.confidence:.4g}% confidence ({f.plural(len(verdicts), 'test')})."
     which = [each for each in verdicts if each.answer == (BROKEN if answer == STOP else UNKNOWN)]
     some = [each.title[0].lower() + each.title[1:] for each in which[:NAMED]]
     some += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
     named = " and ".join(filter(None, (", ".join(some[:-1]), some[-1])))
     if answer == STOP:
-        return f"Do not ship: {named} {'is' if len(which) == 1 else 'are'} beyond the limit at {policy.confidence:g}% confidence."
+        return f"Do not ship: {named} {'is' if len(which) == 1 else 'are'} beyond the limit at {policy.confidence:.4g}% confidence."
     more = [each.needs for each in which if each.needs]
     told = f" About {f.count(max(more))} examples would decide." if len(more) == len(which) else ""
     return f"Not known: {named} cannot be told from the limit with what was measured.{told}"

@@ -23,10 +23,12 @@ def shrink_to(options: argparse.Namespace) -> int:
     from ..runs.experiment import Experiment
     from ..runs.jobs import finished
 
+    if not (options.job or options.method):
+        raise PruneError("shrink-to needs a method: add --method, such as --method akr, or --job with a pruned job's number.")
     store = Store()
     start = Experiment.from_dict(store.job(options.job).experiment) if options.job else experiment_of(options, store)
     if start.method is None:
-        raise PruneError("shrink-to needs a method: add --method, such as --method akr, or --job with a pruned job's number.")
+        raise PruneError(f"Job {options.job} is a dense model; give a pruned one's number, or --method.")
     asked = policy.load(options.policy) if options.policy else policy.Policy({"accuracy_loss": options.loss})
     own = {each.name: each for each in start.measures}
     names = dict.fromkeys(policy.CRITERIA[name].measure for name in asked.limits)

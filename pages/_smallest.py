@@ -1,0 +1,56 @@
+"""As small as it gets: the search within the policy's limits as a command that outlives the page, and what its tries said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages import _ui
+from prune_core.analysis.policy import Policy
+from prune_core.runs import background
+from prune_core.runs.job import Job
+
+
+def page(home: Path, job: Job, policy: Policy) -> None:
+    """Start, watch, stop; a search of the same limits that was stopped goes on where it was."""
+    st.markdown(
+        f"How much can the method of **{_ui.escape(job.label)}** remove from its checkpoint before a limit on this page no longer surely "
+        "holds? The search halves the range of shares again and again; its tries are runs of a study of their own."
+    )
+    folder = home / "smallest" / f"job-{job.id}"
+    state = background.state(folder)
+    running = state is not None and state.status == "running"
+    if not running and st.button("Find the smallest", key="find-smallest", type="primary", icon=":material/compress:"):
+        _ui.attempt(_begin, folder, job, policy)
+        st.rerun()
+    st.fragment(_watch, run_every=1.0 if running else None)(folder)
+    st.caption("The same from the command line, which ends with 0 where a share holds the limits and with 1 where none does:")
+    st.code(f"python -m prune_core shrink-to --job {job.id} --policy policy.yaml", language="bash")
+
+
+def _begin(folder: Path, job: Job, policy: Policy) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policy.yaml").write_text(policy.as_yaml(), encoding="utf-8")
+    background.start(folder, ["shrink-to", "--job", str(job.id), "--policy", str(folder / "policy.yaml")])
+
+
+def _watch(folder: Path) -> None:
+    """What the tries said so far, and how far the one at work is."""
+    state = background.state(folder)
+    if state is None:
+        return
+    lines = (folder / background.LOG).read_text(encoding="utf-8").splitlines() if (folder / background.LOG).is_file() else []
+    tries = [line.removeprefix("prune_core: ") for line in lines if line.strip() and not line.partition("%")[0].strip().isdigit()]
+    if state.status == "running":
+        st.session_state["smallest-working"] = True
+        st.progress(min(1.0, state.progress), text=state.told)
+        if st.button("Stop", key="stop-smallest", icon=":material/stop:"):
+            _ui.attempt(background.stop, folder)
+    elif st.session_state.pop("smallest-working", False):
+        st.rerun()  # the whole page: there is a study more
+    elif tries:
+        *tries, answer = tries
+        show, icon = (st.success, "flag") if state.status == "done" else (st.info, "info")
+        show(_ui.escape(answer), icon=f":material/{icon}:")
+    st.markdown("\n".join(f"- {_ui.escape(line)}" for line in tries))

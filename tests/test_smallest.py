@@ -1,0 +1,68 @@
+"""As small as it gets: the bisection by known thresholds, and a whole search on the demo by a method that takes no time."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from prune_core.analysis import deploy, evidence, smallest
+from prune_core.analysis.policy import Policy
+from prune_core.analysis.smallest import MOST, STEP, TRIES, Try
+from prune_core.cli.arguments import main
+from prune_core.runs.store import Store
+
+POLICY = Policy({"accuracy_loss": 12.0})
+
+
+def searched(holds: float) -> list[Try]:
+    """The tries where every share up to this holds."""
+    tries: list[Try] = []
+    while (share := smallest.next_share(tries)) is not None:
+        job = SimpleNamespace(label=f"M {share:.0%}", id=len(tries) + 1)
+        tries.append(Try(share, job, deploy.SHIP if share <= holds else deploy.STOP, "Do not ship: it lost."))
+    return tries
+
+
+@pytest.mark.parametrize("holds", [0.0, 0.01, 0.02, 0.3, 0.5, 0.505, 0.77, 0.97, 0.98])
+def test_the_search_ends_within_a_step_of_the_threshold(holds: float) -> None:
+    tries = searched(holds)
+    best = max((each.share for each in tries if each.holds), default=0.0)
+    assert best <= holds < best + STEP + 1e-9 and len(tries) <= TRIES + 1
+    assert len({each.share for each in tries}) == len(tries) and all(0 < each.share <= MOST for each in tries)
+
+
+def test_the_answer_names_the_smallest_and_what_is_beyond_it() -> None:
+    told = smallest.told(searched(0.5), POLICY)
+    assert told.startswith("M 50% (job 1) is the smallest that holds the limit at 95% confidence. M 5")
+    assert told.endswith("does not: do not ship: it lost.")
+    assert smallest.told(searched(0.0), POLICY).startswith("No share that was tried holds the limit")
+
+
+def test_each_try_is_judged_so_that_the_answer_keeps_the_policys_confidence() -> None:
+    assert (1 - smallest.each(POLICY).confidence / 100) * TRIES == pytest.approx(POLICY.alpha)
+
+
+def test_a_whole_search_leaves_a_study_and_reads_what_it_knows(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
+    some = ["--calibration-size", "8", "--evaluation-size", "200", "--keep", "none"]
+    assert main(["shrink-to", "--method", "magnitude", "--loss", "12", *some]) == 0
+    told = capsys.readouterr().out.splitlines()
+    store = Store()
+    jobs = store.jobs("Smallest Magnitude of demo")
+    assert len(jobs) == len(told) and not jobs[0].experiment["method"]  # dense, a line a try less the last
+    best = next(job for job in jobs if f"(job {job.id}) is the smallest that holds the limit" in told[-1])
+    assert deploy.decision(deploy.check(evidence.evidence(store, best), POLICY)) == deploy.SHIP
+    shares = sorted(job.experiment["method"]["options"]["sparsity"] for job in jobs if job.experiment["method"])
+    share = best.experiment["method"]["options"]["sparsity"]
+    beyond = next((each for each in shares if each > share), None)
+    assert beyond is None or beyond - share <= STEP + 1e-9
+    assert main(["shrink-to", "--job", str(best.id), "--loss", "12"]) == 0  # the same limits by the job's number: all is known
+    assert capsys.readouterr().out.splitlines() == told and len(store.jobs()) == len(jobs)
+
+
+def test_a_sample_that_cannot_tell_is_refused_before_anything_is_pruned(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
+    assert main(["shrink-to", "--method", "akr", "--loss", "0.5", "--evaluation-size", "60"]) == 2
+    told = capsys.readouterr().err
+    assert "with n = 60 even the dense model beside itself is not surely within that (about" in told and "measure more examples" in told
+    assert [job.label for job in Store().jobs()] == ["Dense"]
+    assert main(["shrink-to"]) == 2 and "needs a method" in capsys.readouterr().err
