@@ -125,3 +125,23 @@ def test_the_report_has_a_row_a_model(study, tmp_path):
     write_report(store, [job.id for job in jobs], tmp_path / "r.html")
     table = (tmp_path / "r.html").read_text().split("All figures")[1].split("</table>")[0]
     assert table.count("<tr>") == 6 and "seed" not in table
+
+
+def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
+    from prune_core.data.examples import Source
+    from prune_core.methods import METHODS
+    from prune_core.models import loading
+    from prune_core.plugins import build
+    from prune_core.runs.data_check import Data
+    from prune_core.runs.experiment import Experiment
+
+    rows = [f"film number {count} lasts for more than nine words in all,{('negative', 'positive')[count % 2]}" for count in range(40)]
+    (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(rows))
+    tokenizer = loading.load("demo")[1]
+    own = Source(str(tmp_path / "own.csv"))  # its pool is split off with the seed
+    for source, seed, size, expected in ((Source("demo"), 1, 999, True), (Source("demo"), 0, 999, False),
+                                         (Source("demo"), 1, 99, False), (own, 1, 999, False),
+                                         (Source(own.task, calibration=own.task), 1, 999, True)):  # fmt: skip
+        experiment = Experiment("demo", source, build(METHODS, "magnitude"), (), size, 8, seed)
+        notes = Data(experiment, ("negative", "positive"), "classification", tokenizer)().notes
+        assert any("texts as seed 0, which are all there are" in note for note in notes) == expected

@@ -53,7 +53,7 @@ class Data:
             raise PruneError(
                 f"{asked.source.task}: no calibration text has {asked.min_words} tokens or more; lower min_words, or leave it out."
             )
-        return replace(task, notes=(*task.notes, *told, *self._cut_off(task)))
+        return replace(task, notes=(*task.notes, *told, *self._same_draw(task, among), *self._cut_off(task)))
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.key))
@@ -79,6 +79,20 @@ class Data:
             return None, [f"Calibration: {some} texts are shorter than {least} words (tokens of the model); they were used all the same."]
         return long, [
             f"Calibration: {short:,} of {len(pool):,} texts are shorter than {least} words (tokens of the model) and were left out."
+        ]
+
+    def _same_draw(self, task: Task, among: list[int] | None) -> list[str]:
+        """Where a seed draws what every seed draws, several seeds are one model, which a mean of them hides."""
+        asked, count = self.experiment, len(task.calibration)
+        if asked.method is None or not asked.seed or count < len(self.whole.calibration if among is None else among):
+            return []
+        first = Data(replace(asked, seed=0), self.labels, self.kind, self.tokenizer)
+        others, _ = first._long_enough(first.whole)
+        if first.whole.sampled(asked.calibration, 1, 0, others).calibration != task.calibration:
+            return []  # the pool itself was drawn with the seed
+        return [
+            f"Seed {asked.seed} calibrates on the same {count:,} texts as seed 0, which are all there are: its model is drawn anew only "
+            "where the method itself draws. Lower the calibration size for draws that differ."
         ]
 
     def _cut_off(self, task: Task) -> list[str]:
