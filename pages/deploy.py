@@ -91,6 +91,28 @@ def slice_view(found: pd.DataFrame) -> None:
     _ui.table(scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]], "slices", columns, found)
 
 
+def forms(found: pd.DataFrame) -> None:
+    """Every form's own figures, dense in PyTorch first, beside which all stand."""
+    if found.empty:
+        told = "run it with the measure **What ships**, which writes ONNX and int8 files of both models and judges the files themselves."
+        st.info(f"Nothing was exported here yet: {told}", icon=":material/info:")
+        return
+    shown = found.assign(**{name: 100 * found[name] for name in ("score", "difference", "agreement")})
+    shown = shown.assign(latency_p50=1e3 * found["latency_p50"], bytes=found["bytes"] / 1e6)
+    if "under_attack" in shown:
+        shown["under_attack"] *= 100
+    number = st.column_config.NumberColumn
+    columns: dict[str, Any] = {
+        "model": "Model", "form": "Form", "score": number("Score", format="%.1f%%"),
+        "difference": number("Against dense (points)", format="%+.1f"), "agreement": number("Answers as dense", format="%.1f%%"),
+        "under_attack": number("Under DeepWordBug", format="%.1f%%"), "latency_p50": number("A batch (ms)", format="%.1f"),
+        "speedup": number("Times faster", format="%.2f"), "bytes": number("MB", format="%.1f"),
+    }  # fmt: skip
+    _ui.table(shown[[name for name in columns if name in shown]], "forms", columns, found)
+    how = "Files are run by ONNX Runtime on the CPU, timed in turn with dense in PyTorch; int8 is dynamic, a scale a column."
+    st.caption(f"n = {found['n'].iloc[0]}. {how}")
+
+
 def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
@@ -132,6 +154,7 @@ PARTS = {
     "tests": ("Tests", lambda: tests(verdicts, policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
+    "forms": ("What ships", lambda: forms(Store(view.store.home).rows("forms", [job.id]))),
     "smallest": ("As small as it gets", lambda: _smallest.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
     "export": ("Take it with you", lambda: _export.page(view)),

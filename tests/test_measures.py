@@ -21,6 +21,7 @@ from prune_core.statistics import mcnemar, paired_difference, wilson
 SMALL = {
     "drift": {"neighbours": 3, "umap": False},
     "cost": {"batch": 2, "length": 8, "repeats": 3},
+    "forms": {"batch": 2, "length": 8, "repeats": 3},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 COLUMNS = {
@@ -34,6 +35,7 @@ COLUMNS = {
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
+    "forms": "model form metric n score low high difference difference_low difference_high agreement divergence latency_p50 speedup bytes",
     "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 latency_p95 throughput peak_memory "
     "speedup_theoretical speedup_measured limit device note",
 }
@@ -64,7 +66,7 @@ def test_contract(name: str) -> None:
 def test_same_seed_same_rows(name: str) -> None:
     one, two = rows(name), rows(name)
     for table in one:
-        for column in one[table].columns.difference(["seconds"]):
+        for column in one[table].columns.difference(["seconds", "latency_p50", "speedup"]):
             assert one[table][column].astype(str).tolist() == two[table][column].astype(str).tolist(), (table, column)
 
 
@@ -190,6 +192,33 @@ def test_statistics_have_textbook_values() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     difference, low, high = paired_difference(20, 5, 100)
     assert difference == pytest.approx(-0.15) and low < -0.15 < high < 0
+
+
+def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
+    found = rows("forms")["forms"].set_index(["model", "form"])
+    assert list(found.index) == [(model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", "ONNX fp32", "ONNX int8")]
+    for model in ("dense", "pruned"):
+        own = found.loc[model]
+        assert own.loc["ONNX fp32", "agreement"] == own.loc["PyTorch fp32", "agreement"]
+        assert own.loc["ONNX fp32", "divergence"] == pytest.approx(own.loc["PyTorch fp32", "divergence"], abs=1e-6)
+        assert own.loc["ONNX int8", "divergence"] != own.loc["ONNX fp32", "divergence"]  # it was rounded
+        assert own.loc["ONNX int8", "bytes"] < own.loc["ONNX fp32", "bytes"]
+    assert found.loc[("dense", "PyTorch fp32"), ["agreement", "divergence", "speedup"]].tolist() == [1, 0, 1]
+
+
+@pytest.mark.attacks
+def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
+    from prune_core.models.export import to_onnx
+    from prune_core.models.forms import Session
+
+    dense = tiny.model()
+    pair = tiny.pair(dense, dense, copies=2)
+    to_onnx(dense, pair.tokenizer, tmp_path / "model.onnx")
+    session = Session(tmp_path / "model.onnx", dense, pair.tokenizer)
+    attack = build(MEASURES, "attack", {"examples": 4, "recipes": "DeepWordBug", "query_budget": 60, "precision": "fp32"})
+    one, two = (attack.measure(replace(pair, pruned=own, memo={}), quiet)["attack_example"] for own in (dense, session))
+    assert one["outcome"].tolist() == two["outcome"].tolist() and one["perturbed"].tolist() == two["perturbed"].tolist()
+    assert rows("forms", attacked=3)["forms"]["attacked"].tolist() == [3] * 6
 
 
 def test_cost_counts_by_hand() -> None:

@@ -5,7 +5,8 @@ from .attack import Attack
 from .base import Measure
 from .cost import Cost
 from .drift import Drift
+from .forms import Forms
 from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 
-MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Attack)}
+MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Attack)}

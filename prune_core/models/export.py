@@ -42,7 +42,13 @@ def write_shrunk(source: Path, folder: Path) -> str:
 
 
 def write_onnx(folder: Path) -> str:
-    """Write model.onnx beside the checkpoint in `folder`; a sentence with the largest difference of their logits.
+    """Write model.onnx beside the checkpoint in `folder`; a sentence with the largest difference of their logits."""
+    largest = to_onnx(*load(str(folder)), folder / ONNX)
+    return f"{ONNX} gives the same logits; the largest difference is {largest:.1e}."
+
+
+def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
+    """Write a model on the CPU as ONNX; the largest difference of their logits.
 
     Inputs int64 (batch, length) of any size that the model takes: input_ids, attention_mask and, where the tokenizer
     gives them, token_type_ids. Outputs fp32: logits (batch, labels), or start_logits and end_logits (batch, length).
@@ -51,7 +57,6 @@ def write_onnx(folder: Path) -> str:
     require("onnxscript", "onnx")
     from onnxruntime import InferenceSession
 
-    model, tokenizer = load(str(folder))
     deployed = Deployed(model, tokenizer)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest(model))}
     sample = next(_batches(model, deployed.inputs))
@@ -61,17 +66,16 @@ def write_onnx(folder: Path) -> str:
         torch.onnx.export(
             deployed,
             tuple(sample.values()),
-            str(folder / ONNX),
+            str(file),
             input_names=deployed.inputs,
             output_names=deployed.outputs,
             dynamic_shapes=(tuple(sizes for _ in deployed.inputs),),
             external_data=False,
             verbose=False,
         )
-    session = InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+    session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
     run = lambda batch: session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})  # noqa: E731
-    largest = _largest_difference(model, tokenizer, run, str(folder / ONNX))
-    return f"{ONNX} gives the same logits; the largest difference is {largest:.1e}."
+    return _largest_difference(model, tokenizer, run, str(file))
 
 
 class Deployed(nn.Module):
