@@ -56,7 +56,11 @@ def read(store: Store, study: str) -> tuple[Models, list[str]]:
         rows = each.eq("failed").where(each.notna()).astype(float).reindex(right.index).assign(accuracy=right, draw=job.experiment["seed"])
         key = (PLAIN if job.experiment["checkpoint"] == starts[0] else SOUP, method["name"], method["options"].get("sparsity", 0.0))
         found.setdefault(key, []).append(rows.set_index("draw", append=True))
-    return {key: pd.concat(draws) for key, draws in found.items()}, attacks
+    whole = {key: pd.concat(draws) for key, draws in found.items()}
+    for start, method, sparsity in list(whole):  # of a study that is still running, the draws that both starts have
+        key, other = (start, method, sparsity), whole.get((SOUP if start == PLAIN else PLAIN, method, sparsity))
+        whole[key] = whole[key] if other is None else whole[key].loc[whole[key].index.intersection(other.index)]
+    return whole, attacks
 
 
 def table(models: Models, attacks: list[str]) -> str:
@@ -67,7 +71,7 @@ def table(models: Models, attacks: list[str]) -> str:
         own = [models.get((start, method, sparsity)) for start in (PLAIN, SOUP)]
         if own[0] is None or own[1] is None:
             continue
-        cells = [_title(method, sparsity), "/".join(dict.fromkeys(str(each.index.get_level_values("draw").nunique()) for each in own)),
+        cells = [_title(method, sparsity), str(own[0].index.get_level_values("draw").nunique()),
                  *(f"{100 * each['accuracy'].mean():.1f}" for each in own)]  # fmt: skip
         for attack in attacks:
             cells += [*(f"{100 * each[attack].mean():.1f}" for each in own), difference(own[0][attack], own[1][attack])]
@@ -116,7 +120,7 @@ def chart(models: Models, attacks: list[str], dark: bool) -> go.Figure:
             name=f"{METHODS[method].title}, {start}", legendgroup=method, showlegend=column == 1, mode="lines+markers",
             line={"color": method_color(method, dark), "dash": "solid" if start == SOUP else "dot"}, marker={"size": 6},
         )  # fmt: skip
-    figure.update_xaxes(title="sparsity, %", gridcolor=GRID[dark], tickvals=[0, 50, 70, 87.5])
+    figure.update_xaxes(title="sparsity, %", gridcolor=GRID[dark], tickvals=[0, 50, 70, 87.5], zeroline=False)
     figure.update_yaxes(ticksuffix="%", gridcolor=GRID[dark])
     figure.update_layout(paper_bgcolor=PAPER[dark], plot_bgcolor=PAPER[dark], font={"color": INK[dark], "size": 12}, height=380,
                          margin={"l": 50, "r": 10, "t": 40, "b": 10}, legend={"orientation": "h", "y": -0.22})  # fmt: skip
