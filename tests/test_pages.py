@@ -643,6 +643,33 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
     assert "no limit" in " ".join(error.value for error in at.error)
 
 
+def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatch):
+    job = sample_rows.fill(store, 200)[-1]
+    at = opened("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    assert "measure **What ships**" in at.info[0].value and not at.exception
+    row = {"model": "dense", "form": "ONNX int8", "metric": "accuracy", "n": 200, "score": 0.905, "difference": 0.002, "agreement": 0.99,
+           "latency_p50": 0.02, "speedup": 1.8, "bytes": 23_500_000}  # fmt: skip
+    store.add_rows(job, {"forms": pd.DataFrame([row])}, "forms", 1.0, {})
+    at = opened("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    shown = at.dataframe[0].value.iloc[0]
+    assert (shown["score"], shown["latency_p50"], shown["bytes"]) == (90.5, 20.0, 23.5) and not at.exception
+
+    begun = []
+    monkeypatch.setattr("prune_core.runs.background.start", lambda folder, arguments: begun.append((folder, list(arguments))))
+    at.segmented_control(key="choice-deploy-part").set_value("As small as it gets").run()
+    at.button(key="find-smallest").click().run()
+    (folder, arguments), *_ = begun
+    assert arguments[:3] == ["shrink-to", "--job", str(job)] and "accuracy_loss: 1" in (folder / "policy.yaml").read_text()
+    (folder / "command.json").write_text("{}")
+    (folder / "command.log").write_text(" 40%  prune: block 2\nAKR 50%: Ship.\nAKR 50% (job 9) is the smallest that holds the limit.\n")
+    (folder / "command.exit").write_text("0")
+    at.run()
+    assert at.success[0].value == "AKR 50% (job 9) is the smallest that holds the limit." and not at.exception
+    assert any(block.value == "- AKR 50%: Ship." for block in at.markdown)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_shows_a_study_of_several_seeds_as_its_models(store, page):
     test_seeds.filled(store)

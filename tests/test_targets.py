@@ -108,6 +108,7 @@ def test_a_sweep_lists_targets_and_charts_name_them(tmp_path) -> None:
     labels = [each.label for each in load(file)]
     assert labels == ["Dense", "K-prune −50% FLOPs", "AKR 50%", "K-prune 3 times faster", "K-prune 12.5 ms", "K-prune 60 MB"]
     assert len({each.key() for each in load(file)}) == 6
+    assert [each.label for each in load(file, {"sweeps": [{"methods": ["akr"], "targets": []}]})] == ["Dense", "AKR 50%"]
     with pytest.raises(PruneError, match="none of akr removes heads and neurons; leave the targets out"):
         load(file, {"methods": ["akr"]})
     with pytest.raises(PruneError, match="write one of speedup, latency_ms, bytes each"):

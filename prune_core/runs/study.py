@@ -146,10 +146,11 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experimen
             raise PruneError(f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())}).")
         path = HOME / f"{path}.yaml"
     content = _content(path)
-    several = content.pop("sweeps", [{}])
+    changes = dict(changes or {})
+    several = changes.pop("sweeps", content.pop("sweeps", [{}]))
     if not all(isinstance(own, dict) for own in _list(several, f"{path}: sweeps")):
         raise PruneError(f"{path}: each entry of sweeps must be keys and values, such as {{study: A, task: sst2}}.")
-    found = [each for own in several for each in _sweep(path, {**content, **own, **(changes or {})}).experiments()]
+    found = [each for own in several for each in _sweep(path, {**content, **own, **changes}).experiments()]
     if not found:
         raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
     return found
