@@ -1,7 +1,5 @@
 """As small as it gets: the bisection by known thresholds, and a whole search on the demo by a method that takes no time."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from prune_core.analysis import deploy, evidence, smallest
@@ -17,8 +15,7 @@ def searched(holds: float) -> list[Try]:
     """The tries where every share up to this holds."""
     tries: list[Try] = []
     while (share := smallest.next_share(tries)) is not None:
-        job = SimpleNamespace(label=f"M {share:.0%}", id=len(tries) + 1)
-        tries.append(Try(share, job, deploy.SHIP if share <= holds else deploy.STOP, "Do not ship: it lost."))
+        tries.append(Try(share, f"M {share:.0%}", len(tries) + 1, deploy.SHIP if share <= holds else deploy.STOP, "Do not ship: it lost."))
     return tries
 
 

@@ -1,6 +1,7 @@
 """Targets in the place of a share: times faster, milliseconds, bytes. The clock is a formula; a real one is in the benchmarks."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -9,6 +10,7 @@ import yaml
 from test_structured import FAMILIES, NAMES, labelled, pruned
 
 from prune_core import PruneError
+from prune_core.analysis.ablation import forms
 from prune_core.analysis.compared import models_of
 from prune_core.methods import METHODS
 from prune_core.models import latency as measured
@@ -16,6 +18,7 @@ from prune_core.models import replay, timing
 from prune_core.models.latency import latency
 from prune_core.models.shrink import shrink
 from prune_core.plugins import build, quiet
+from prune_core.runs.experiment import Experiment
 from prune_core.runs.run import run
 from prune_core.runs.store import Store
 from prune_core.runs.study import load
@@ -113,6 +116,14 @@ def test_a_sweep_lists_targets_and_charts_name_them(tmp_path) -> None:
         load(file, {"methods": ["akr"]})
     with pytest.raises(PruneError, match="write one of speedup, latency_ms, bytes each"):
         load(file, {"targets": [{"speed": 3}]})
+
+
+def test_a_study_of_targets_names_each_once_and_runs_without_one_keep_their_keys(tmp_path) -> None:
+    plans = {number: build(METHODS, "kprune", options).to_dict() for number, options in enumerate(({"speedup": 2}, {"speedup": 3}, {}))}
+    assert set(forms(plans).values()) == {""}
+    old = Experiment(method=build(METHODS, "kprune", {"sparsity": 0.6}))
+    assert replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2})).key() == old.key(), "it times nothing"
+    assert replace(old, method=build(METHODS, "kprune", {"bytes": 10**6})).key() != old.key()
 
 
 def test_a_run_says_what_became_of_its_target(clock: list[float], tmp_path) -> None:

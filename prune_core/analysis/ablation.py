@@ -10,6 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..plugins import TARGETS
+
+ASKED = ("sparsity", "pattern", *TARGETS, "at_batch", "at_length")  # options that say how much is to go, not how
 SAME = ["asked", "pattern", "seed"]  # what a run and its full form must share: the target, and the calibration sentences
 
 
@@ -28,7 +31,7 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
 
     The full form is the one that the others, all counted, differ from in the fewest options.
     """
-    found = {job: frozenset(item for item in plan.items() if item[0] not in ("sparsity", "pattern")) for job, plan in plans.items()}
+    found = {job: frozenset(item for item in plan.items() if item[0] not in ASKED) for job, plan in plans.items()}
     distinct = list(dict.fromkeys(found.values()))
     full = min(distinct, key=lambda form: sum(len(form ^ other) for other in distinct))
     return {job: _told(form - full) for job, form in found.items()}

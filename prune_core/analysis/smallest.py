@@ -26,7 +26,8 @@ class Try:
     """One share and what became of it."""
 
     share: float
-    job: Job
+    label: str
+    job: int  # 0 where the method could not do it
     answer: str  # of deploy: SHIP, STOP or UNKNOWN
     told: str
 
@@ -45,7 +46,7 @@ def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
     """A finished job of that share."""
     found = evidence(store, job)
     verdicts = deploy.check(found, each(policy))
-    return Try(share, job, deploy.decision(verdicts), deploy.sentence(found, verdicts, each(policy)))
+    return Try(share, job.label, job.id, deploy.decision(verdicts), deploy.sentence(found, verdicts, each(policy)))
 
 
 def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
@@ -72,7 +73,7 @@ def told(tries: Sequence[Try], policy: Policy) -> str:
     limits = "every limit" if len(policy.limits) > 1 else "the limit"
     best = max((one for one in tries if one.holds), key=lambda one: one.share, default=None)
     worse = min((one for one in tries if not one.holds), key=lambda one: one.share, default=None)
-    beyond = f" {worse.job.label} does not: {worse.told[0].lower()}{worse.told[1:]}" if worse else ""
+    beyond = f" {worse.label} does not: {worse.told[0].lower()}{worse.told[1:]}" if worse else ""
     if best is None:
         return f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"
-    return f"{best.job.label} (job {best.job.id}) is the smallest that holds {limits} at {policy.confidence:g}% confidence.{beyond}"
+    return f"{best.label} (job {best.job}) is the smallest that holds {limits} at {policy.confidence:g}% confidence.{beyond}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def shrink_to(options: argparse.Namespace) -> int:
     """Try shares by bisection; 0 where one holds every limit, 1 where none does. What was measured before is read, not repeated."""
-    from ..analysis import policy, smallest
+    from ..analysis import deploy, policy, smallest
     from ..measures import MEASURES
     from ..plugins import build
     from ..runs.experiment import Experiment
@@ -40,8 +40,12 @@ def shrink_to(options: argparse.Namespace) -> int:
     smallest.refuse_unknowable(store, done(base), asked)
     tries: list[smallest.Try] = []
     while (share := smallest.next_share(tries)) is not None:
-        tries.append(smallest.judged(store, done(replace(base, method=_at(start.method, share))), share, asked))
-        print(f"{tries[-1].job.label}: {tries[-1].told}", flush=True)
+        method = _at(start.method, share)
+        try:
+            tries.append(smallest.judged(store, done(replace(base, method=method)), share, asked))
+        except PruneError as error:  # one head a block may be more than that share leaves
+            tries.append(smallest.Try(share, method.label, 0, deploy.STOP, str(error)))
+        print(f"{method.label}: {tries[-1].told}", flush=True)
     print(smallest.told(tries, asked))
     return 0 if any(each.holds for each in tries) else 1
 

@@ -38,12 +38,12 @@ class Latency(NamedTuple):
     neurons: Tensor  # (neurons + 1,) of a block, rising
 
 
-def latency(model: nn.Module, batch: int, length: int, report: Report = quiet) -> Latency:
-    """Of this model's shape on its device for that many sentences of that many tokens; measured once, then read."""
+def latency(model: nn.Module, batch: int, length: int, report: Report = quiet, anew: bool = False) -> Latency:
+    """Of this model's shape on its device for that many sentences of that many tokens; measured once, then read, unless `anew`."""
     if length > longest(model):
         raise PruneError(f"A latency at {length} tokens was asked for, but the model takes at most {longest(model)}; lower at_length.")
     file = _folder() / f"{_key(model, batch, length)}.json"
-    if file.is_file():
+    if file.is_file() and not anew:
         known = json.loads(file.read_text())
     else:
         known = _measured(model, batch, length, report)

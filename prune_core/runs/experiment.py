@@ -20,7 +20,7 @@ from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import folders, loading
-from ..plugins import Method, Options, build
+from ..plugins import TARGETS, Method, Options, build, target_of
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
@@ -110,6 +110,10 @@ class Experiment:
         for name, usual in SINCE:  # what came later is left out where it is as usual, so that keys from before stay
             if decides[name] == usual:
                 del decides[name]
+        if self.method is not None and not target_of(self.method.to_dict()):
+            method = decides["method"]
+            kept = {name: value for name, value in method["options"].items() if name not in (*TARGETS, "at_batch", "at_length")}
+            decides["method"] = {**method, "options": kept}
         del decides["keep"]
         if self.source.task != "demo":
             decides["data"] = DATA_RULES
