@@ -788,7 +788,7 @@ def test_the_lessons_layer_shows_what_its_text_says():
     assert error("wanda") < error("magnitude") and error("sparsegpt") < error("wanda") < error("columns")
     assert error("akr", 0.6) < 0.7 * error("sparsegpt", 0.6) and error("akr") > 0.7 * error("sparsegpt")
     assert small_layer("akr", 0.5, 0.0)["inherited"] == 0
-    assert error("magnitude", removed=0.25) < 0.1 < 0.5 < error("magnitude", removed=0.75), "small at first, and then steeply"
+    assert error("magnitude", removed=0.25) < 0.15 < 0.5 < error("magnitude", removed=0.75), "small at first, and then steeply"
     for method in ("magnitude", "wanda", "sparsegpt", "akr", "columns"):
         gone = sum(value == 0 for row in small_layer(method, 0.5, 0.3)["pruned"] for value in row)
         assert gone == 24, method

@@ -56,7 +56,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is measured."""
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
-        task = tasks.load(Source("demo"), ("negative", "positive")).sampled(SENTENCES, 40 if setting.tiny else EVALUATION, 0)
+        task = tasks.load(Source("demo"), ("negative", "positive")).sampled(*((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0)
         measured: nn.Module | None = None
         for name, options in SETTINGS:
             pruned, row = _method(setting, model, tokenizer, task, name, options)
