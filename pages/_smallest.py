@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import streamlit as st
@@ -18,7 +19,8 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         f"How much can the method of **{_ui.escape(job.label)}** remove from its checkpoint before a limit on this page no longer surely "
         "holds? The search halves the range of shares again and again; its tries are runs of a study of their own."
     )
-    folder = home / "smallest" / f"job-{job.id}"
+    limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[:8]  # an answer is to the limits that were asked about
+    folder = home / "smallest" / f"job-{job.id}-{limits}"
     state = background.state(folder)
     running = state is not None and state.status == "running"
     if not running and st.button("Find the smallest", key="find-smallest", type="primary", icon=":material/compress:"):
@@ -40,8 +42,9 @@ def _watch(folder: Path) -> None:
     state = background.state(folder)
     if state is None:
         return
-    lines = (folder / background.LOG).read_text(encoding="utf-8").splitlines() if (folder / background.LOG).is_file() else []
-    tries = [line.removeprefix("prune_core: ") for line in lines if line.strip() and not line.partition("%")[0].strip().isdigit()]
+    log = folder / background.LOG
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()] if log.is_file() else []
+    tries = [line for line in lines if "%: " in line]  # the others are progress, warnings, and the answer at the end
     if state.status == "running":
         st.session_state["smallest-working"] = True
         st.progress(min(1.0, state.progress), text=state.told)
@@ -49,8 +52,10 @@ def _watch(folder: Path) -> None:
             _ui.attempt(background.stop, folder)
     elif st.session_state.pop("smallest-working", False):
         st.rerun()  # the whole page: there is a study more
-    elif tries:
-        *tries, answer = tries
+    elif state.status == "stopped":
+        st.info("The search was stopped. Begun again, it reads what it has measured.", icon=":material/info:")
+    elif lines:
+        answer = lines[-1].removeprefix("prune_core: ")
         show, icon = (st.success, "flag") if state.status == "done" else (st.info, "info")
         show(_ui.escape(answer), icon=f":material/{icon}:")
     st.markdown("\n".join(f"- {_ui.escape(line)}" for line in tries))

@@ -10,6 +10,7 @@ from pages import _export, _frame, _policy, _smallest, _ui
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import deploy, evidence
 from prune_core.analysis.policy import Policy
+from prune_core.data.metrics import METRICS
 from prune_core.runs.store import Store
 
 view = _frame.view()
@@ -97,14 +98,15 @@ def forms(found: pd.DataFrame) -> None:
         told = "run it with the measure **What ships**, which writes ONNX and int8 files of both models and judges the files themselves."
         st.info(f"Nothing was exported here yet: {told}", icon=":material/info:")
         return
-    shown = found.assign(**{name: 100 * found[name] for name in ("score", "difference", "agreement")})
-    shown = shown.assign(latency_p50=1e3 * found["latency_p50"], bytes=found["bytes"] / 1e6)
-    if "under_attack" in shown:
-        shown["under_attack"] *= 100
-    number = st.column_config.NumberColumn
+    metric, number = METRICS[found["metric"].iloc[0]], st.column_config.NumberColumn
+    shares = [*(("score", "difference", "agreement") if metric.share else ()), *(("under_attack",) if "under_attack" in found else ())]
+    scaled = {name: 100 * found[name] for name in shares} | {"latency_p50": 1e3 * found["latency_p50"], "bytes": found["bytes"] / 1e6}
+    shown = found.assign(**scaled)
+    score, apart, same = ("%.1f%%", "%+.1f", "%.1f%%") if metric.share else ("%.3f", "%+.3f", "%.3f")
     columns: dict[str, Any] = {
-        "model": "Model", "form": "Form", "score": number("Score", format="%.1f%%"),
-        "difference": number("Against dense (points)", format="%+.1f"), "agreement": number("Answers as dense", format="%.1f%%"),
+        "model": "Model", "form": "Form", "score": number(metric.title, format=score),
+        "difference": number("Against dense" + " (points)" * metric.share, format=apart),
+        "agreement": number("Answers as dense", format=same),
         "under_attack": number("Under DeepWordBug", format="%.1f%%"), "latency_p50": number("A batch (ms)", format="%.1f"),
         "speedup": number("Times faster", format="%.2f"), "bytes": number("MB", format="%.1f"),
     }  # fmt: skip

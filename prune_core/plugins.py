@@ -58,6 +58,7 @@ def preset(kind: type[Options], name: str, default: Any) -> Any:
 
 
 TARGETS = ("speedup", "latency_ms", "bytes")  # options of a unit method that stand in the place of a share
+TARGETED = (*TARGETS, "at_batch", "at_length")  # and where a time is measured
 
 
 def target_of(options: Mapping[str, Any]) -> str:

@@ -656,6 +656,11 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     shown = at.dataframe[0].value.iloc[0]
     assert (shown["score"], shown["latency_p50"], shown["bytes"]) == (90.5, 20.0, 23.5) and not at.exception
 
+    store.add_rows(job, {"forms": pd.DataFrame([row | {"metric": "spearman", "difference": -0.01}])}, "forms", 1.0, {})
+    at = opened("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    assert at.dataframe[0].value.iloc[0][["score", "difference"]].tolist() == [0.905, -0.01], "a correlation is no share"
+
     begun = []
     monkeypatch.setattr("prune_core.runs.background.start", lambda folder, arguments: begun.append((folder, list(arguments))))
     at.segmented_control(key="choice-deploy-part").set_value("As small as it gets").run()
@@ -668,6 +673,11 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     at.run()
     assert at.success[0].value == "AKR 50% (job 9) is the smallest that holds the limit." and not at.exception
     assert any(block.value == "- AKR 50%: Ship." for block in at.markdown)
+    (folder / "command.exit").unlink()
+    at.run()
+    assert "was stopped" in at.info[0].value and not at.success
+    at.number_input(key="limit-accuracy_loss").set_value(2.0).run()
+    assert not at.success and not at.info and not at.exception, "an answer is to the limits that were asked about"
 
 
 @pytest.mark.parametrize("page", PAGES)

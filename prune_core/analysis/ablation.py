@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import TARGETS
+from ..plugins import TARGETED
 
-ASKED = ("sparsity", "pattern", *TARGETS, "at_batch", "at_length")  # options that say how much is to go, not how
+ASKED = ("sparsity", "pattern", *TARGETED)  # options that say how much is to go, not how
 SAME = ["asked", "pattern", "seed"]  # what a run and its full form must share: the target, and the calibration sentences
 
 

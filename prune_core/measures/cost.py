@@ -16,11 +16,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..errors import PruneError
 from ..models.devices import device_of
 from ..models.replay import blocks, head_linears, linears, longest
 from ..models.shrink import dead_units, padding, shrink
-from ..models.timing import limit, peak_memory, profile, timing_batch, turns
+from ..models.timing import limit, peak_memory, profile, refuse_longer, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair
 
@@ -52,8 +51,7 @@ class Cost(Measure):
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `cost` (a row a model), `timing` (a row a timed pass) and, with the grid, `latency` (a row a model and point)."""
         report(0.0, "timing both models in turn")
-        if self.length > longest(pair.dense):
-            raise PruneError(f"cost: length is {self.length}, but the model takes at most {longest(pair.dense)} tokens; lower it.")
+        refuse_longer(pair.dense, self.length, "cost: length")
         heads, neurons = (0, 0) if pair.is_dense else dead_units(pair.pruned)
         shrunk = heads + neurons > 0
         models = [pair.dense] if pair.is_dense else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]

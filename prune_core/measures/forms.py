@@ -16,18 +16,17 @@ import pandas as pd
 from torch import nn
 
 from ..data.metrics import judged
-from ..errors import PruneError, require
+from ..errors import require
 from ..models.devices import device_of
 from ..models.export import to_onnx
 from ..models.forms import Session, to_int8
-from ..models.replay import longest
 from ..models.shrink import dead_units, shrink
-from ..models.timing import timing_batch, turns
-from ..plugins import Report, Rows, option, part_of
+from ..models.timing import refuse_longer, timing_batch, turns
+from ..plugins import Report, Rows, option, part_of, preset, quiet
 from .accuracy import dense_predictions, divergence, predicted, summary
 from .attack import Attack
 from .base import Measure, Pair
-from .cost import size_on_disk
+from .cost import Cost, size_on_disk
 
 PYTORCH, ONNX, INT8 = "PyTorch fp32", "ONNX fp32", "ONNX int8"
 KEPT = ("score", "low", "high", "difference", "difference_low", "difference_high", "agreement")  # of what accuracy says
@@ -45,16 +44,15 @@ class Forms(Measure):
     title = "What ships"
     summary = "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and speed of the exported files themselves"
     estimate = 30.0
-    batch: int = option(8, "Sentences per batch when timing", low=1, high=4096)
-    length: int = option(64, "Tokens per sentence when timing", low=2, high=512, unit="tokens")
-    repeats: int = option(10, "Timed passes", low=3, high=10_000)
+    batch: int = preset(Cost, "batch", 8)
+    length: int = preset(Cost, "length", 64)
+    repeats: int = preset(Cost, "repeats", 10)
     attacked: int = option(0, "Sentences of classifiers to attack by DeepWordBug in every form; 0 = none", low=0)
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `forms`: a row a model and form."""
         require("onnxruntime", "onnx")
-        if self.length > longest(pair.dense):
-            raise PruneError(f"forms: length is {self.length}, but the model takes at most {longest(pair.dense)} tokens; lower it.")
+        refuse_longer(pair.dense, self.length, "forms: length")
         models = {"dense": pair.dense} if pair.is_dense else {"dense": pair.dense, "pruned": _as_deployed(pair.pruned)}
         with tempfile.TemporaryDirectory() as folder:
             found = {
@@ -78,7 +76,7 @@ class Forms(Measure):
 
     def _judged(self, pair: Pair, own: nn.Module) -> dict[str, Any]:
         """What it says beside the dense model's answers, and under attack."""
-        task, quiet = pair.task, lambda *_: None
+        task = pair.task
         dense, said = dense_predictions(pair, quiet), predicted(pair, own, quiet)
         right: list[Any] = dense.said if task.evaluation.labels is None else task.evaluation.labels
         right, was, now = judged(task.evaluation.kind, task.label_names, right, dense.said, said.said)

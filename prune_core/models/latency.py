@@ -18,12 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import PruneError
 from ..plugins import Report, part_of, quiet
 from .devices import device_of, device_title
-from .replay import blocks, longest
+from .replay import blocks
 from .shrink import WIDTH, Units, cut
-from .timing import timing_batch, turns
+from .timing import refuse_longer, timing_batch, turns
 
 SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)  # of the units, at which is measured; between them a line
 PASSES = 7
@@ -40,8 +39,7 @@ class Latency(NamedTuple):
 
 def latency(model: nn.Module, batch: int, length: int, report: Report = quiet, anew: bool = False) -> Latency:
     """Of this model's shape on its device for that many sentences of that many tokens; measured once, then read, unless `anew`."""
-    if length > longest(model):
-        raise PruneError(f"A latency at {length} tokens was asked for, but the model takes at most {longest(model)}; lower at_length.")
+    refuse_longer(model, length, "at_length")
     file = _folder() / f"{_key(model, batch, length)}.json"
     if file.is_file() and not anew:
         known = json.loads(file.read_text())

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ..errors import PruneError
 from ..plugins import Batch, Report
 from .devices import device_of
+from .replay import longest
 
 WARM_UP = 3  # passes
 LEAST, PATIENCE = 3, 20.0  # timed passes of each model; seconds after which no more than these are made
@@ -25,6 +27,12 @@ def timing_batch(model: Any, batch: int, length: int) -> Batch:
     ids = torch.randint(5, min(1000, model.config.vocab_size), (batch, length), generator=torch.Generator().manual_seed(0))
     device = device_of(model)
     return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids, device=device)}
+
+
+def refuse_longer(model: Any, length: int, option: str) -> None:
+    """The sentence for whoever would time more tokens than the model takes."""
+    if length > longest(model):
+        raise PruneError(f"{option} is {length}, but the model takes at most {longest(model)} tokens; lower it.")
 
 
 def turns(models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report) -> list[list[float]]:

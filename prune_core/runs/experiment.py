@@ -20,7 +20,7 @@ from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import folders, loading
-from ..plugins import TARGETS, Method, Options, build, target_of
+from ..plugins import TARGETED, Method, Options, build, target_of
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
@@ -112,7 +112,7 @@ class Experiment:
                 del decides[name]
         if self.method is not None and not target_of(self.method.to_dict()):
             method = decides["method"]
-            kept = {name: value for name, value in method["options"].items() if name not in (*TARGETS, "at_batch", "at_length")}
+            kept = {name: value for name, value in method["options"].items() if name not in TARGETED}
             decides["method"] = {**method, "options": kept}
         del decides["keep"]
         if self.source.task != "demo":
