@@ -25,6 +25,7 @@ from prune_core.measures.base import Measure
 from prune_core.methods import METHODS
 from prune_core.models import difference, loading
 from prune_core.plugins import Method, option
+from prune_core.runs import run
 from prune_core.runs.experiment import Experiment
 
 CALLS = "FAKE_CALLS"  # names a file to which every stage writes its name when it is called
@@ -144,15 +145,23 @@ class Hungry(Measure):
         return {"hungry": pd.DataFrame([{"batch": pair.batch_size}])}
 
 
+def _forget() -> None:
+    """What runs keep of the last checkpoint: a fake under a real one's name, or the other way round."""
+    run._dense.cache_clear()
+    run._shared.cache_clear()
+
+
 def install(patch) -> None:
     """Put the fakes in place through `patch(object, name, value)` and into the registries."""
     METHODS["halve"] = Halve
     MEASURES.update(draw=Draw, nap=Nap, hungry=Hungry)
     patch(loading, "load", load)
     patch(loading, "save", save)
+    _forget()
 
 
 def remove() -> None:
+    _forget()
     METHODS.pop("halve")
     for name in ("draw", "nap", "hungry"):
         MEASURES.pop(name)

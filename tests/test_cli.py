@@ -15,7 +15,6 @@ from prune_core.cli.arguments import main
 from prune_core.models import loading, replay
 from prune_core.paths import ROOT
 from prune_core.runs import jobs
-from prune_core.runs import run as running
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
@@ -25,13 +24,9 @@ CSV = "text,label,extra\n" + "".join(f'"a film about number {i} that nobody need
 @pytest.fixture
 def fake(monkeypatch):
     fakes.install(monkeypatch.setattr)
-    running._dense.cache_clear()
-    running._shared.cache_clear()
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
     yield
     fakes.remove()
-    running._dense.cache_clear()
-    running._shared.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from prune_core.data.examples import Source
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
-from prune_core.runs import run as running
 from prune_core.runs.experiment import Experiment, stages
 from prune_core.runs.run import run
 from prune_core.versions import versions
@@ -22,12 +21,8 @@ from prune_core.versions import versions
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
     fakes.install(monkeypatch.setattr)
-    running._dense.cache_clear()
-    running._shared.cache_clear()
     yield
     fakes.remove()
-    running._dense.cache_clear()
-    running._shared.cache_clear()
 
 
 @pytest.fixture
