@@ -29,6 +29,8 @@ def offer(view: View) -> None:
         cut = st.toggle("Cut out what is dead", value=True, key="export-cut", help=help) if model.structured else False
         help = "One file for ONNX Runtime, any batch size and length; checked against the PyTorch logits."
         onnx = st.toggle("Write ONNX too", key="export-onnx", help=help)
+        help = "Its weights in int8, a quarter of the size; what the quantisation doctor proposed stays in fp32."
+        int8 = onnx and st.toggle("and in int8", key="export-int8", help=help)
     name = re.sub(r"[^\w.]+", "-", f"{view.study} {model.label}{' cut' if cut else ''}").strip("-").lower()
     help = "A new folder on the machine that serves this page."
     folder = st.text_input("Folder", str(view.store.home / "exports" / name), key=f"export-folder-{name}", help=help).strip()
@@ -36,7 +38,7 @@ def offer(view: View) -> None:
         st.caption(f"The weights of {model.label} are not kept; they are made again from the seed first, bit for bit.")
     asked = st.session_state.get("export")
     if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=bool(asked and not asked.is_over)):
-        wanted = [word for word, on in (("--shrink", cut), ("--onnx", onnx)) if on]
+        wanted = [word for word, on in (("--shrink", cut), ("--onnx", onnx), ("--int8", int8)) if on]
         st.session_state["export"] = ChildProcess("prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE)
         st.rerun()
     if asked:

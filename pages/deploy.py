@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _export, _frame, _policy, _smallest, _ui
+from pages import _export, _frame, _policy, _ships, _smallest, _ui
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import deploy, evidence
 from prune_core.analysis.policy import Policy
-from prune_core.data.metrics import METRICS
 from prune_core.runs.store import Store
 
 view = _frame.view()
@@ -92,29 +91,6 @@ def slice_view(found: pd.DataFrame) -> None:
     _ui.table(scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]], "slices", columns, found)
 
 
-def forms(found: pd.DataFrame) -> None:
-    """Every form's own figures, dense in PyTorch first, beside which all stand."""
-    if found.empty:
-        told = "run it with the measure **What ships**, which writes ONNX and int8 files of both models and judges the files themselves."
-        st.info(f"Nothing was exported here yet: {told}", icon=":material/info:")
-        return
-    metric, number = METRICS[found["metric"].iloc[0]], st.column_config.NumberColumn
-    shares = [*(("score", "difference", "agreement") if metric.share else ()), *(("under_attack",) if "under_attack" in found else ())]
-    scaled = {name: 100 * found[name] for name in shares} | {"latency_p50": 1e3 * found["latency_p50"], "bytes": found["bytes"] / 1e6}
-    shown = found.assign(**scaled)
-    score, apart, same = ("%.1f%%", "%+.1f", "%.1f%%") if metric.share else ("%.3f", "%+.3f", "%.3f")
-    columns: dict[str, Any] = {
-        "model": "Model", "form": "Form", "score": number(metric.title, format=score),
-        "difference": number("Against dense" + " (points)" * metric.share, format=apart),
-        "agreement": number("Answers as dense", format=same),
-        "under_attack": number("Under DeepWordBug", format="%.1f%%"), "latency_p50": number("A batch (ms)", format="%.1f"),
-        "speedup": number("Times faster", format="%.2f"), "bytes": number("MB", format="%.1f"),
-    }  # fmt: skip
-    _ui.table(shown[[name for name in columns if name in shown]], "forms", columns, found)
-    how = "Files are run by ONNX Runtime on the CPU, timed in turn with dense in PyTorch; int8 is dynamic, a scale a column."
-    st.caption(f"n = {found['n'].iloc[0]}. {how}")
-
-
 def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
@@ -156,7 +132,7 @@ PARTS = {
     "tests": ("Tests", lambda: tests(verdicts, policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
-    "forms": ("What ships", lambda: forms(Store(view.store.home).rows("forms", [job.id]))),
+    "forms": ("What ships", lambda: _ships.page(Store(view.store.home), job)),
     "smallest": ("As small as it gets", lambda: _smallest.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
     "export": ("Take it with you", lambda: _export.page(view)),

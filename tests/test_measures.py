@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from benchmarks.doctor import loud_heads, loud_neurons
 from prune_core import Cancelled, PruneError
 from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import divergence, summary
@@ -22,6 +23,7 @@ SMALL = {
     "drift": {"neighbours": 3, "umap": False},
     "cost": {"batch": 2, "length": 8, "repeats": 3},
     "forms": {"batch": 2, "length": 8, "repeats": 3},
+    "doctor": {"sentences": 4},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 COLUMNS = {
@@ -36,6 +38,9 @@ COLUMNS = {
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
     "forms": "model form metric n score low high difference difference_low difference_high agreement divergence latency_p50 speedup bytes",
+    "doctor": "part divergence changed proposed",
+    "repair": "form metric n score low high difference difference_low difference_high agreement divergence bytes "
+    "own_divergence own_changed",
     "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 latency_p95 throughput peak_memory "
     "speedup_theoretical speedup_measured limit device note",
 }
@@ -195,30 +200,51 @@ def test_statistics_have_textbook_values() -> None:
 
 
 def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
-    found = rows("forms")["forms"].set_index(["model", "form"])
-    assert list(found.index) == [(model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", "ONNX fp32", "ONNX int8")]
+    from prune_core.models.forms import FORMS
+
+    found = rows("forms", files=", ".join(FORMS))["forms"].set_index(["model", "form"])
+    assert list(found.index) == [(model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMS)]
     for model in ("dense", "pruned"):
         own = found.loc[model]
         assert own.loc["ONNX fp32", "agreement"] == own.loc["PyTorch fp32", "agreement"]
         assert own.loc["ONNX fp32", "divergence"] == pytest.approx(own.loc["PyTorch fp32", "divergence"], abs=1e-6)
         assert own.loc["ONNX int8", "divergence"] != own.loc["ONNX fp32", "divergence"]  # it was rounded
         assert own.loc["ONNX int8", "bytes"] < own.loc["ONNX fp32", "bytes"]
+        for form in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
+            assert 0 < own.loc[form, "bytes"] < own.loc["ONNX fp32", "bytes"]
+        assert own.loc["OpenVINO fp32", "divergence"] == pytest.approx(own.loc["PyTorch fp32", "divergence"], abs=1e-6)
     assert found.loc[("dense", "PyTorch fp32"), ["agreement", "divergence", "speedup"]].tolist() == [1, 0, 1]
 
 
 @pytest.mark.attacks
 def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
-    from prune_core.models.export import to_onnx
-    from prune_core.models.forms import Session
+    from prune_core.models.forms import FORMS, ONNX, Source
 
     dense = tiny.model()
     pair = tiny.pair(dense, dense, copies=2)
-    to_onnx(dense, pair.tokenizer, tmp_path / "model.onnx")
-    session = Session(tmp_path / "model.onnx", dense, pair.tokenizer)
+    session = FORMS[ONNX](Source(dense, pair.tokenizer, tmp_path, []))
     attack = build(MEASURES, "attack", {"examples": 4, "recipes": "DeepWordBug", "query_budget": 60, "precision": "fp32"})
     one, two = (attack.measure(replace(pair, pruned=own, memo={}), quiet)["attack_example"] for own in (dense, session))
     assert one["outcome"].tolist() == two["outcome"].tolist() and one["perturbed"].tolist() == two["perturbed"].tolist()
     assert rows("forms", attacked=3)["forms"]["attacked"].tolist() == [3] * 6
+
+
+@pytest.mark.parametrize("form", ["ONNX int8", "ONNX int8 static"])
+@pytest.mark.parametrize("broken", [loud_neurons, loud_heads])
+def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
+    dense, blocks = tiny.model(), (0, 1)
+    with torch.no_grad():
+        dense.classifier.weight *= 50  # so that it is sure of something, by what attention says
+        for block in blocks:
+            dense.bert.encoder.layer[block].attention.output.dense.weight *= 30
+    own = broken(dense, blocks)
+    found = build(MEASURES, "doctor", {"form": form, "sentences": 12}).measure(tiny.pair(dense, own, copies=2), quiet)
+    part = "attention.output.dense" if broken is loud_heads else "output.dense"
+    proposed = found["doctor"].loc[found["doctor"]["proposed"], "part"].tolist()
+    assert set(proposed) >= {f"bert.encoder.layer.{block}.{part}" for block in blocks} and len(proposed) <= 5
+    fp32, int8, repaired = found["repair"].to_dict("records")
+    assert fp32["own_divergence"] == 0 and repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
+    assert repaired["divergence"] < int8["divergence"] and int8["bytes"] < repaired["bytes"] < fp32["bytes"]
 
 
 def test_cost_counts_by_hand() -> None:

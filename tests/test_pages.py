@@ -661,6 +661,16 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
     assert at.dataframe[0].value.iloc[0][["score", "difference"]].tolist() == [0.905, -0.01], "a correlation is no share"
 
+    files = [{**row, "form": form, "own_divergence": apart, "own_changed": apart} for form, apart in
+             (("ONNX fp32", 0.0), ("ONNX int8", 0.5), ("ONNX int8 repaired", 0.02))]  # fmt: skip
+    found = {"a.dense": 0.05, "b": 0.4}
+    parts = [{"part": part, "divergence": apart, "changed": apart, "proposed": apart < 0.1} for part, apart in found.items()]
+    store.add_rows(job, {"doctor": pd.DataFrame(parts), "repair": pd.DataFrame(files)}, "doctor", 1.0, {})
+    at = opened("deploy")
+    at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
+    assert any("**1 of 2 matrices in fp32 take back 96% of the divergence**: `a.dense`." in block.value for block in at.markdown)
+    assert at.dataframe[2].value["back"].round().tolist() == [90, 20] and not at.exception
+
     begun = []
     monkeypatch.setattr("prune_core.runs.background.start", lambda folder, arguments: begun.append((folder, list(arguments))))
     at.segmented_control(key="choice-deploy-part").set_value("As small as it gets").run()

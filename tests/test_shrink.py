@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from itertools import cycle
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -193,7 +194,7 @@ def test_every_measure_takes_a_shrunk_checkpoint(folders):
     model, _ = loading.load(str(folders / "bert-classification"))
     options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16},
                "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20}}  # fmt: skip
-    slow = {"forms"}  # writes ONNX, which is tried below for every family
+    slow = {"forms", "doctor"}  # writes ONNX, which is tried below for every family
     for name in set(MEASURES) - slow - (set() if find_spec("textattack") else {"attack"}):
         tables = build(MEASURES, name, options.get(name, {})).measure(tiny.pair(model, model, copies=2), quiet)
         assert all(len(frame) for frame in tables.values()), name
@@ -278,6 +279,12 @@ def test_export_on_the_command_line(tmp_path, capsys):
     assert run("export", 1, tmp_path / "small", "--shrink", "--onnx") == 0
     said = capsys.readouterr().out
     assert "Cut 4 heads and 64 neurons" in said and said.count("largest difference") == 2 and (tmp_path / "small" / "model.onnx").is_file()
+    parts = pd.DataFrame({"part": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]})
+    Store().add_rows(1, {"doctor": parts}, "doctor", 1.0, {})
+    assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0
+    assert "in fp32 stay, as the doctor proposed, bert.encoder.layer.0.output.dense." in capsys.readouterr().out
+    sizes = [(tmp_path / "rounded" / name).stat().st_size for name in ("model.int8.onnx", "model.onnx")]
+    assert sizes[0] < sizes[1]
     small, _ = loading.load(str(tmp_path / "small"))
     assert close(logits(small), logits(model)) and (tmp_path / "small" / "prunescope.json").is_file()
     assert run("run", "--checkpoint", tmp_path / "small", "--method", "wanda") == 2

@@ -151,6 +151,8 @@ def _add_jobs(added: Any) -> None:
     export.add_argument("folder", type=Path, metavar="FOLDER")
     export.add_argument("--shrink", action="store_true", help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)")
     export.add_argument("--onnx", action="store_true", help="write model.onnx too, for any batch size and length")
+    told = "write model.int8.onnx beside it; what the job's quantisation doctor proposed stays in fp32"
+    export.add_argument("--int8", action="store_true", help=told)
     again = _command(added, "remake", job_commands.remake, "make pruned weights again that were not kept, from the seed")
     again.add_argument("ids", type=int, nargs="+", metavar="ID")
     export.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub too, as a private model")

@@ -60,7 +60,7 @@ def export(options: argparse.Namespace) -> None:
 
     store, progress = Store(), PrintedProgress()
     job = store.job(options.id)
-    said = export_checkpoint(store, job, options.folder, options.shrink, options.onnx, progress)
+    said = export_checkpoint(store, job, options.folder, options.shrink, options.onnx, options.int8, progress)
     progress.end()
     write_card(store, job, options.folder, options.shrink)
     if options.push:

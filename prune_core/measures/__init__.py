@@ -4,9 +4,11 @@ from .accuracy import Accuracy
 from .attack import Attack
 from .base import Measure
 from .cost import Cost
+from .doctor import Doctor
 from .drift import Drift
 from .forms import Forms
 from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 
-MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Attack)}
+KINDS = (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Doctor, Attack)
+MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in KINDS}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -16,10 +17,9 @@ import pandas as pd
 from torch import nn
 
 from ..data.metrics import judged
-from ..errors import require
+from ..data.tokens import batches
 from ..models.devices import device_of
-from ..models.export import to_onnx
-from ..models.forms import Session, to_int8
+from ..models.forms import CALIBRATED, FORMS, INT8, ONNX, Session, Source
 from ..models.shrink import dead_units, shrink
 from ..models.timing import refuse_longer, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of, preset, quiet
@@ -28,7 +28,7 @@ from .attack import Attack
 from .base import Measure, Pair
 from .cost import Cost, size_on_disk
 
-PYTORCH, ONNX, INT8 = "PyTorch fp32", "ONNX fp32", "ONNX int8"
+PYTORCH = "PyTorch fp32"
 KEPT = ("score", "low", "high", "difference", "difference_low", "difference_high", "agreement")  # of what accuracy says
 
 
@@ -36,14 +36,15 @@ KEPT = ("score", "low", "high", "difference", "difference_low", "difference_high
 class Forms(Measure):
     """Accuracy, agreement with dense, bytes, measured latency and, if asked for, accuracy under DeepWordBug of every form.
 
-    Forms run on the CPU, where they are made for, and are timed in turns with the dense model in PyTorch. int8 is ONNX Runtime's
-    dynamic quantisation, a scale a column.
+    Forms run on the CPU, where they are made for, and are timed in turns with the dense model in PyTorch. ONNX int8 is dynamic
+    quantisation, a scale a column; static forms take the ranges of inputs from the calibration sentences.
     """
 
     name = "forms"
     title = "What ships"
     summary = "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and speed of the exported files themselves"
     estimate = 30.0
+    files: str = option(f"{ONNX}, {INT8}", "Files to write, beside PyTorch fp32", choices=tuple(FORMS), several=True)
     batch: int = preset(Cost, "batch", 8)
     length: int = preset(Cost, "length", 64)
     repeats: int = preset(Cost, "repeats", 10)
@@ -51,14 +52,13 @@ class Forms(Measure):
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `forms`: a row a model and form."""
-        require("onnxruntime", "onnx")
         refuse_longer(pair.dense, self.length, "forms: length")
-        models = {"dense": pair.dense} if pair.is_dense else {"dense": pair.dense, "pruned": _as_deployed(pair.pruned)}
+        models = {"dense": pair.dense} if pair.is_dense else {"dense": pair.dense, "pruned": as_deployed(pair.pruned)}
         with tempfile.TemporaryDirectory() as folder:
             found = {
                 (name, form): own
                 for count, (name, model) in enumerate(models.items())
-                for form, own in _forms(model, pair.tokenizer, Path(folder) / name, part_of(report, 0.4 * count, 0.4 * count + 0.2)).items()
+                for form, own in self._forms(source(pair, model, Path(folder) / name), part_of(report, 0.3 * count, 0.3 * count + 0.3))
             }
             report(0.6, "timing every form in turn")
             seconds = turns([*found.values()], timing_batch(next(iter(found.values())), self.batch, self.length), self.repeats,
@@ -68,39 +68,47 @@ class Forms(Measure):
             rows = []
             for place, ((name, form), own) in enumerate(found.items()):
                 report(0.8 + 0.2 * place / len(found), f"{name} as {form}")
-                size = own.file.stat().st_size if isinstance(own, Session) else size_on_disk(own)
-                rows.append({"model": name, "form": form, **self._judged(pair, own), "latency_p50": times[name, form],
-                             "speedup": whole / times[name, form], "bytes": size})  # fmt: skip
+                size = own.size if isinstance(own, Session) else size_on_disk(own)
+                rows.append({"model": name, "form": form, **judged_form(pair, own), **self._attacked(pair, own),
+                             "latency_p50": times[name, form], "speedup": whole / times[name, form], "bytes": size})  # fmt: skip
         report(1.0, "forms measured")
         return {"forms": pd.DataFrame(rows)}
 
-    def _judged(self, pair: Pair, own: nn.Module) -> dict[str, Any]:
-        """What it says beside the dense model's answers, and under attack."""
-        task = pair.task
-        dense, said = dense_predictions(pair, quiet), predicted(pair, own, quiet)
-        right: list[Any] = dense.said if task.evaluation.labels is None else task.evaluation.labels
-        right, was, now = judged(task.evaluation.kind, task.label_names, right, dense.said, said.said)
-        row = summary(task.metric, len(task.label_names), right, was, now, seed=pair.seed)
-        found = {"metric": task.metric, "n": row["n"]} | {key: row[key] for key in KEPT}
-        found["divergence"] = divergence(dense.probabilities, said.probabilities, task.evaluation.kind)
-        if self.attacked and task.evaluation.kind == "classification":
-            attack = Attack(recipes="DeepWordBug", examples=self.attacked, precision="fp32")
-            under = attack.measure(replace(pair, pruned=own, folder=None), quiet)["attack"].iloc[0]
-            found |= {"attacked": int(under["n"]), **{key: under[key] for key in ("under_attack", "under_attack_low", "under_attack_high")}}
-        return found
+    def _forms(self, own: Source, report: Report) -> Iterator[tuple[str, nn.Module]]:
+        yield PYTORCH, own.model
+        wanted = self.files.split(", ")
+        for place, form in enumerate(wanted):
+            report(place / len(wanted), f"writing {own.folder.name} as {form}")
+            yield form, FORMS[form](own)
+
+    def _attacked(self, pair: Pair, own: nn.Module) -> dict[str, Any]:
+        if not self.attacked or pair.task.evaluation.kind != "classification":
+            return {}
+        attack = Attack(recipes="DeepWordBug", examples=self.attacked, precision="fp32")
+        under = attack.measure(replace(pair, pruned=own, folder=None), quiet)["attack"].iloc[0]
+        return {"attacked": int(under["n"]), **{key: under[key] for key in ("under_attack", "under_attack_low", "under_attack_high")}}
 
 
-def _as_deployed(model: nn.Module) -> nn.Module:
+def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
+    """What a form says of the evaluation sample beside the dense model's answers."""
+    task = pair.task
+    dense, said = dense_predictions(pair, quiet), predicted(pair, own, quiet)
+    right: list[Any] = dense.said if task.evaluation.labels is None else task.evaluation.labels
+    right, was, now = judged(task.evaluation.kind, task.label_names, right, dense.said, said.said)
+    row = summary(task.metric, len(task.label_names), right, was, now, seed=pair.seed)
+    found = {"metric": task.metric, "n": row["n"]} | {key: row[key] for key in KEPT}
+    return found | {"divergence": divergence(dense.probabilities, said.probabilities, task.evaluation.kind)}
+
+
+def as_deployed(model: nn.Module) -> nn.Module:
+    """Without its dead heads and neurons."""
     return shrink(model) if sum(dead_units(model)) else model
 
 
-def _forms(model: nn.Module, tokenizer: Any, folder: Path, report: Report) -> dict[str, nn.Module]:
-    """The model on the CPU, its ONNX file and that in int8, as what answers."""
+def source(pair: Pair, model: nn.Module, folder: Path) -> Source:
+    """The model on the CPU with the calibration sentences, for files in a new folder."""
     folder.mkdir()
     own = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
-    report(0.0, f"writing {folder.name} as ONNX")
-    to_onnx(own, tokenizer, folder / "fp32.onnx")
-    report(0.7, f"rounding {folder.name} to int8")
-    to_int8(folder / "fp32.onnx", folder / "int8.onnx")
-    return {PYTORCH: own, **{form: Session(folder / file, own, tokenizer) for form, file in ((ONNX, "fp32.onnx"), (INT8, "int8.onnx"))}}
-
+    some = pair.task.calibration.sample(CALIBRATED, pair.seed)
+    calibration = [batch for batch, _ in batches(pair.tokenizer, some, 1, pair.max_length, device_of(own))]
+    return Source(own, pair.tokenizer, folder, calibration)

@@ -94,8 +94,8 @@ class Deployed(nn.Module):
 
     @torch.no_grad()
     def answers(self, batch: Batch) -> Answers:
-        """The outputs for a batch."""
-        return [tensor.numpy() for tensor in self(*(batch[name] for name in self.inputs))]
+        """The outputs for a batch, in fp32."""
+        return [tensor.float().numpy() for tensor in self(*(batch[name] for name in self.inputs))]
 
 
 def _batches(model: Any, inputs: list[str]) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,7 +41,11 @@ def added(bias: Tensor, mask: Tensor | None) -> Tensor:
 
 def attended(scores: Scores, value: Tensor) -> Tensor:
     """(sentences, heads, tokens, head width)."""
-    return F.scaled_dot_product_attention(scores.query, scores.key, value, attn_mask=scores.bias, scale=scores.scale)
+    bias = scores.bias
+    if bias is not None and bias.dtype == torch.bool and torch.compiler.is_exporting():
+        # as ONNX a mask of booleans becomes two more passes over all scores, against rows without a key, of which there are none
+        bias = scores.query.new_zeros(bias.shape).masked_fill(~bias, torch.finfo(scores.query.dtype).min)
+    return F.scaled_dot_product_attention(scores.query, scores.key, value, attn_mask=bias, scale=scores.scale)
 
 
 def sentence_head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
