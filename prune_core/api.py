@@ -5,7 +5,6 @@ Methods, measures, their options and their errors are the plug-ins' own. Writes 
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from .models import loading
 from .models.devices import device_of, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
 from .plugins import Report, Rows, build, quiet
+from .pruning import distil
 from .runs.experiment import Experiment, ordered
 from .runs.run import run as stages_of
 
@@ -57,12 +57,10 @@ def prune(
     tokenizer = _checked(model, tokenizer)
     right: Sequence[Any] = labels or [None] * len(texts)
     sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model)
-    pruned = copy.deepcopy(model).eval()
     seed_everything(seed)
     found = batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)
     with matrix_precision(tf32=False):
-        chosen.prune(pruned, [batch for batch, _ in found], report)
-    return pruned
+        return distil.prune(chosen, model, [batch for batch, _ in found], report)[0]
 
 
 @dataclass(frozen=True)

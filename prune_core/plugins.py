@@ -69,6 +69,11 @@ def target_of(options: Mapping[str, Any]) -> str:
     return next((text.format(options[name]) for name, text in said.items() if options.get(name)), "")
 
 
+def distilled(minutes: float) -> str:
+    """How a model that was tuned is named."""
+    return f"distilled {minutes:g} min"
+
+
 @dataclass(frozen=True)
 class Options:
     """Base of every plug-in: checks its values when made, and survives JSON."""
@@ -132,6 +137,10 @@ class Method(Options):
     paper: ClassVar[str] = ""
     labelled: ClassVar[bool] = False  # whether calibration sentences need labels
     sparsity: float = option(0.5, "Share of the encoder's weights to remove", low=0.0, high=0.99)
+    distil: float = option(
+        0.0, "Minutes at most of tuning afterwards: what is left learns from the dense model on the calibration sentences; 0 = none",
+        low=0.0, high=600.0, unit="min", expert=True,
+    )  # fmt: skip
 
     @property
     def label(self) -> str:

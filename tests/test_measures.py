@@ -1,7 +1,11 @@
 """One contract for all measures, and the dense model against itself."""
 
 import copy
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -227,6 +231,25 @@ def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None
     one, two = (attack.measure(replace(pair, pruned=own, memo={}), quiet)["attack_example"] for own in (dense, session))
     assert one["outcome"].tolist() == two["outcome"].tolist() and one["perturbed"].tolist() == two["perturbed"].tolist()
     assert rows("forms", attacked=3)["forms"]["attacked"].tolist() == [3] * 6
+
+
+def test_openvino_and_nncf_report_to_nobody(tmp_path) -> None:
+    program = """
+import socket, sys
+from pathlib import Path
+import tiny
+from prune_core.models.forms import FORMS, OPENVINO_INT8, Source
+def nobody(*arguments, **named):
+    raise SystemExit("asked for a connection")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = nobody
+FORMS[OPENVINO_INT8](Source(tiny.model(), tiny.tokenizer(), Path(sys.argv[1]), [next(iter(tiny.calibration()))]))
+import openvino.tools.ovc.telemetry_utils as told
+assert told.tm.__name__ == "openvino.tools.ovc.telemetry_stub", told.tm
+"""
+    folder, root = Path(tiny.__file__).parent, Path(tiny.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": f"{folder}:{root}"})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("form", ["ONNX int8", "ONNX int8 static"])

@@ -260,7 +260,7 @@ def test_onnx_of_the_full_shape(tmp_path):
 def test_a_wrong_export_is_noticed():
     model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
     with pytest.raises(PruneError, match="does not give the model's answers"):
-        export._largest_difference(model, tokenizer, export.Deployed(other, tokenizer).answers, "model.onnx")
+        export.largest_difference(model, tokenizer, export.Deployed(other, tokenizer).answers, "model.onnx")
 
 
 def test_export_on_the_command_line(tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import TARGETED
+from ..plugins import TARGETED, distilled
 
 ASKED = ("sparsity", "pattern", *TARGETED)  # options that say how much is to go, not how
 SAME = ["asked", "pattern", "seed"]  # what a run and its full form must share: the target, and the calibration sentences
@@ -53,7 +53,8 @@ def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: 
 def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
     said = [
-        "shares of its own" if name == "allocation" and "," in str(value)
+        (distilled(value) if value else "not distilled") if name == "distil"
+        else "shares of its own" if name == "allocation" and "," in str(value)
         else f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}"
         for name, value in changed
     ]  # fmt: skip

@@ -78,7 +78,8 @@ def models_of(jobs: Sequence[Job]) -> list[Model]:
             plans.setdefault(method["name"], {})[job.id] = method["options"]
     form = {id: told for own in plans.values() for id, told in forms(own).items()}
     start = _starts(jobs)
-    labels = {job.id: " · ".join(filter(None, (job.label, start[job.id], form.get(job.id)))) for job in jobs}
+    said = {job.id: [*job.label.split(" · "), start[job.id], *form.get(job.id, "").split(", ")] for job in jobs}
+    labels = {id: " · ".join(dict.fromkeys(filter(None, own))) for id, own in said.items()}  # what a label says is not said twice
     shared = Counter(labels.values())
     named = {id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()}
     return ordered(_model(job, named[job.id], form.get(job.id, ""), start[job.id]) for job in jobs)

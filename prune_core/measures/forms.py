@@ -62,7 +62,7 @@ class Forms(Measure):
             }
             report(0.6, "timing every form in turn")
             seconds = turns([*found.values()], timing_batch(next(iter(found.values())), self.batch, self.length), self.repeats,
-                            part_of(report, 0.6, 0.8))  # fmt: skip
+                            part_of(report, 0.6, 0.8), settle=True)  # fmt: skip
             times = dict(zip(found, map(median, seconds), strict=True))
             whole = times["dense", PYTORCH]
             rows = []

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..models.devices import device_of
-from ..models.replay import Padding, head, hidden_states, kind_of, reads
+from ..models.replay import Padding, head, hidden_states, reads
 from ..models.units import Sublayer, forward, frozen, gradient_dtype, logits, mask_gradients, precision_option
 from ..plugins import Batch, Report, Rows, option, part_of
+from ..pruning.distil import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
 from ..pruning.streams import Stream, stream
@@ -178,14 +179,3 @@ def answers(model: nn.Module, batch: Batch) -> Tensor:
     """The model's logits, by its blocks and its head."""
     *_, (hidden, padding) = hidden_states(model, batch)
     return head(model, hidden, padding)
-
-
-def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """(sentences,), or (tokens,) where every token has a label: what the student's predictions lack of the teacher's."""
-    if kind_of(model) == "regression":
-        return (student - teacher).square().flatten(1).sum(1)
-    if kind_of(model) == "multilabel":  # a coin a label
-        student, teacher = (torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher))
-    student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
-    apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
-    return temperature**2 * apart.reshape(len(apart), -1).mean(1)  # of a span's start and end, the mean

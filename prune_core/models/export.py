@@ -37,7 +37,7 @@ def write_shrunk(source: Path, folder: Path) -> str:
         raise PruneError("This checkpoint has no dead heads or neurons to cut: use a structured method, or leave --shrink out.")
     save(shrink(model), tokenizer, folder)
     small, _ = load(str(folder))
-    largest = _largest_difference(model, tokenizer, Deployed(small, tokenizer).answers, str(folder))
+    largest = largest_difference(model, tokenizer, Deployed(small, tokenizer).answers, str(folder))
     return f"Cut {heads} heads and {neurons} neurons; the largest difference of a logit is {largest:.1e}."
 
 
@@ -59,7 +59,7 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
 
     deployed = Deployed(model, tokenizer)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest(model))}
-    sample = next(_batches(model, deployed.inputs))
+    sample = next(sample_batches(model, deployed.inputs))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # the exporter misses torchvision, of which nothing is needed here
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
@@ -75,7 +75,7 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
         )
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
     run = lambda batch: session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})  # noqa: E731
-    return _largest_difference(model, tokenizer, run, str(file))
+    return largest_difference(model, tokenizer, run, str(file))
 
 
 class Deployed(nn.Module):
@@ -98,7 +98,7 @@ class Deployed(nn.Module):
         return [tensor.float().numpy() for tensor in self(*(batch[name] for name in self.inputs))]
 
 
-def _batches(model: Any, inputs: list[str]) -> Iterator[Batch]:
+def sample_batches(model: Any, inputs: list[str]) -> Iterator[Batch]:
     """Arbitrary tokens at several shapes, every second sentence padded to half."""
     dice = torch.Generator().manual_seed(0)
     for sentences, tokens in SHAPES:
@@ -112,10 +112,10 @@ def _batches(model: Any, inputs: list[str]) -> Iterator[Batch]:
         yield batch
 
 
-def _largest_difference(model: nn.Module, tokenizer: Any, other: Callable[[Batch], Answers], name: str) -> float:
+def largest_difference(model: nn.Module, tokenizer: Any, other: Callable[[Batch], Answers], name: str) -> float:
     """Between the model's and the other's answers; an error where that is more than rounding."""
     deployed, largest, scale = Deployed(model, tokenizer), 0.0, 1.0
-    for batch in _batches(model, deployed.inputs):
+    for batch in sample_batches(model, deployed.inputs):
         for expected, found in zip(deployed.answers(batch), other(batch), strict=True):
             if kind_of(model) in ("span", "token"):  # which answer for every token; of padding nobody asks
                 real = batch["attention_mask"].numpy().astype(bool)

@@ -10,12 +10,14 @@ import copy
 import io
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from ..errors import require
 from ..plugins import Batch
-from .export import Answers, Deployed, to_onnx
+from .export import Answers, Deployed, largest_difference, sample_batches, to_onnx
 from .loading import save
 
 BF16, ONNX, INT8, STATIC = "PyTorch bf16", "ONNX fp32", "ONNX int8", "ONNX int8 static"
@@ -158,56 +160,70 @@ def _bf16(source: Source) -> Session:
 
 
 def _openvino(source: Source) -> Session:
-    require("openvino", "openvino")
-    import openvino
-
-    return _in_openvino(source, openvino.Core().read_model(source.onnx), "openvino")
+    return _in_openvino(source, _converted(source), "openvino")
 
 
 def _openvino_int8(source: Source) -> Session:
     """Static quantisation by NNCF. Its smoothing of outliers moves them from inputs into weights, which helps some models and hurts
     others (after K-prune, most): of both ways the one is taken whose answers to the calibration sentences are nearer."""
     require("nncf", "openvino")
-    os.environ.setdefault("NNCF_CI", "1")  # else it reports its use to its makers
+    _runtime()
     import nncf
-    import openvino
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
 
     nncf.set_log_level(logging.ERROR)
-    core, ways = openvino.Core(), []
     inputs = [{name: tensor.numpy() for name, tensor in batch.items()} for batch in source.calibration]
-    wanted = [np.concatenate([each.ravel() for each in Deployed(source.model, source.tokenizer).answers(batch)])
-              for batch in source.calibration]  # fmt: skip
+    wanted = Deployed(source.model, source.tokenizer)
+    ways = []
     for alpha in (0.95, -1):  # NNCF's own, and none
         smooth = AdvancedQuantizationParameters(smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=alpha))
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
-            made = nncf.quantize(core.read_model(source.onnx), nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER,
+            made = nncf.quantize(_converted(source), nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER,
                                  subset_size=len(inputs), advanced_parameters=smooth)  # fmt: skip
         run = _compiled(made)
-        off = sum(float(((np.concatenate([each.ravel() for each in run(batch)]) - right) ** 2).mean())
-                  for batch, right in zip(source.calibration, wanted, strict=True))  # fmt: skip
-        ways.append((off, made))
+        off = [float(np.square(one - two).mean()) for batch in source.calibration
+               for one, two in zip(run(batch), wanted.answers(batch), strict=True)]  # fmt: skip
+        ways.append((sum(off), made))
     return _in_openvino(source, min(ways, key=lambda way: way[0])[1], "openvino-int8")
 
 
-def _in_openvino(source: Source, model: Any, name: str) -> Session:
-    import openvino
+def _converted(source: Source) -> Any:
+    """The model for OpenVINO, by its own reading of PyTorch: through ONNX attention would stay in single operations."""
+    own = Deployed(source.model, source.tokenizer)
+    sample = next(sample_batches(source.model, own.inputs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer about values that it takes for constant; answers are compared below
+        found = _runtime().convert_model(own, example_input=tuple(sample.values()))
+    for place, name in zip(found.inputs, own.inputs, strict=True):
+        place.get_tensor().set_names({name})
+    largest_difference(source.model, source.tokenizer, _compiled(found), "The OpenVINO model")
+    return found
 
-    openvino.save_model(model, file := source.folder / f"{name}.xml", compress_to_fp16=False)
-    return Session([file, file.with_suffix(".bin")], source.model, source.tokenizer, _compiled(openvino.Core().read_model(file)))
+
+def _in_openvino(source: Source, model: Any, name: str) -> Session:
+    _runtime().save_model(model, file := source.folder / f"{name}.xml", compress_to_fp16=False)
+    return Session([file, file.with_suffix(".bin")], source.model, source.tokenizer, _compiled(_runtime().Core().read_model(file)))
 
 
 def _compiled(model: Any) -> Callable[[Batch], Answers]:
-    import openvino
-
     told = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(model, "CPU", told).create_infer_request()
+    request = _runtime().Core().compile_model(model, "CPU", told).create_infer_request()
 
     def run(batch: Batch) -> Answers:
         said = request.infer({name: tensor.numpy() for name, tensor in batch.items()})
         return [said[place] for place in range(len(said))]
 
     return run
+
+
+def _runtime() -> Any:
+    """OpenVINO, without the package by which it and NNCF report their use to their makers; they are made to do without."""
+    require("openvino", "openvino")
+    os.environ.setdefault("NNCF_CI", "1")
+    sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # an import of it fails
+    import openvino
+
+    return openvino
 
 
 FORMS: dict[str, Callable[[Source], Session]] = {

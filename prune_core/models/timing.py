@@ -35,14 +35,19 @@ def refuse_longer(model: Any, length: int, option: str) -> None:
         raise PruneError(f"{option} is {length}, but the model takes at most {longest(model)} tokens; lower it.")
 
 
-def turns(models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report) -> list[list[float]]:
-    """Seconds of each timed pass of each model; they take turns, so that a machine that slows down slows all."""
+def turns(models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report, settle: bool = False) -> list[list[float]]:
+    """Seconds of each timed pass of each model; they take turns, so that a machine that slows down slows all.
+
+    With `settle` an untimed pass goes before every timed one: threads of another runtime may still be spinning.
+    """
     times: list[list[float]] = [[] for _ in models]
     started = time.perf_counter()
     for repeat in range(-WARM_UP, repeats):
         if repeat >= LEAST and time.perf_counter() - started > PATIENCE:
             break
         for model, found in zip(models, times, strict=True):
+            if settle:
+                timed(model, batch)
             seconds = timed(model, batch)
             if repeat >= 0:
                 found.append(seconds)

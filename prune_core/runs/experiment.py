@@ -20,7 +20,7 @@ from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import folders, loading
-from ..plugins import TARGETED, Method, Options, build, target_of
+from ..plugins import TARGETED, Method, Options, build, distilled, target_of
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
@@ -75,6 +75,8 @@ class Experiment:
     def label(self) -> str:
         """How charts name this run."""
         name = "Dense" if self.method is None else self.method.label
+        if self.method and self.method.distil:
+            name += f" · {distilled(self.method.distil)}"
         return f"{name} · seed {self.seed}" if self.seed else name
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,10 +112,10 @@ class Experiment:
         for name, usual in SINCE:  # what came later is left out where it is as usual, so that keys from before stay
             if decides[name] == usual:
                 del decides[name]
-        if self.method is not None and not target_of(self.method.to_dict()):
-            method = decides["method"]
-            kept = {name: value for name, value in method["options"].items() if name not in TARGETED}
-            decides["method"] = {**method, "options": kept}
+        if self.method is not None:
+            unused = (() if target_of(self.method.to_dict()) else TARGETED) + (() if self.method.distil else ("distil",))
+            kept = {name: value for name, value in decides["method"]["options"].items() if name not in unused}
+            decides["method"] = {**decides["method"], "options": kept}
         del decides["keep"]
         if self.source.task != "demo":
             decides["data"] = DATA_RULES

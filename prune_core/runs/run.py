@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import time
@@ -23,6 +22,7 @@ from ..models import devices, difference, folders, loading, replay
 from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
+from ..pruning import distil
 from ..pruning.unitwise import UnitMethod
 from .data_check import Data, check_measures
 from .experiment import PRUNE, Experiment, _stamp, estimates, stages
@@ -129,12 +129,11 @@ class _Bench:
     def _prune(self, report: Report) -> Rows:
         method = self.experiment.method
         assert method is not None, "only a run with a method has a prune stage"
-        model = copy.deepcopy(self.dense)
         sample = self.task.calibration
         labelled = sample.labels is not None
         found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
-        rows = self._at_task_length(method).prune(model, [batch for batch, _ in found], report)
-        self.pruned = model.eval()
+        model, rows = distil.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report)
+        self.pruned = model
         folder = self.folder / "checkpoint"
         shutil.rmtree(folder, ignore_errors=True)
         if self.experiment.keep == "full":

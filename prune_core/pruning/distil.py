@@ -1,0 +1,173 @@
+"""Minutes of tuning after pruning: what is left learns from the dense model, on the calibration sentences, without labels.
+
+Hidden states behind every block and predictions are matched, as in TinyBERT (Jiao et al., 2020) but for the attention maps; what
+was pruned stays zero. Knows nothing of methods.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..errors import PruneError
+from ..models.families import layout
+from ..models.replay import embed, head, kind_of, passed
+from ..plugins import Batch, Method, Report, Rows, part_of
+
+RATES = (1e-5, 1e-4, 1e-3)  # Adam's; what a method has fitted already needs small steps, what was only cut large ones
+WARM_UP = 50  # steps in which the rate rises: a pruned model's first gradients are of no typical size
+TOGETHER = 8  # sentences a step
+MEAN = 0.98  # what of the running mean of the weights stays at each step; the mean is what is kept
+HELD = 8  # every eighth sentence is held apart and says when to stop
+PATIENCE = 6  # passes over the others without a better one
+
+
+def prune(method: Method, dense: nn.Module, batches: Sequence[Batch], report: Report) -> tuple[nn.Module, Rows]:
+    """A pruned copy of the dense model by a method, tuned for as many minutes as it asks for, and the tables of both."""
+    model = copy.deepcopy(dense).eval()
+    if not method.distil:
+        return model, method.prune(model, batches, report)
+    rows = method.prune(model, batches, part_of(report, 0.0, 0.3))
+    return model, rows | {"distil": tune(model, dense, batches, method.distil, part_of(report, 0.3, 1.0))}
+
+
+def tune(model: nn.Module, dense: nn.Module, batches: Sequence[Batch], minutes: float, report: Report) -> pd.DataFrame:
+    """Tune in place until the held-apart sentences gain nothing for PATIENCE passes, or the minutes are over; the best look is kept.
+
+    A row a look: `passes` over the sentences at a `rate` (one each to find the best, from which it begins anew), `seconds`, `loss`
+    on the others and `held` apart (hidden states' squared error as a share of the dense ones' variance, mean over blocks, and the
+    predictions' divergence). Embeddings stay as they are.
+    """
+    learn, held = _parted(batches)
+    base: Any = getattr(model, layout(model).base)
+    asked, inside = [own.requires_grad for own in model.parameters()], {id(own) for own in base.embeddings.parameters()}
+    for own in model.parameters():
+        own.requires_grad_(id(own) not in inside)
+    tuned = [own for own in model.parameters() if own.requires_grad]
+    started, whole = time.perf_counter(), _copy(tuned)
+    found = [{"passes": 0, "rate": 0.0, "seconds": 0.0, "loss": _mean(model, dense, learn), "held": _mean(model, dense, held)}]
+
+    def look(learner: _Learner, passes: int) -> float:
+        loss = learner.once()
+        now, seconds = learner.at_mean(lambda: _mean(model, dense, held)), time.perf_counter() - started
+        found.append({"passes": passes, "rate": learner.rate, "seconds": seconds, "loss": loss, "held": now})
+        report(min(1.0, seconds / (60 * minutes)), f"distilled {passes} passes, held apart {found[0]['held']:.3f} → {now:.3f}")
+        return now
+
+    first = {rate: look(_Learner(model, dense, learn, tuned, whole, rate), 1) for rate in RATES}
+    learner, best, since = _Learner(model, dense, learn, tuned, whole, min(first, key=lambda rate: first[rate])), whole, 0
+    lowest = found[0]["held"]
+    for passes in count(1):
+        if (now := look(learner, passes)) < lowest:
+            lowest, best, since = now, _copy(learner.mean), -1
+        since += 1
+        if since >= PATIENCE or found[-1]["seconds"] * (len(found) + 1) / len(found) > 60 * minutes:
+            break
+    _put(tuned, best)
+    for own, was in zip(model.parameters(), asked, strict=True):
+        own.grad = None
+        own.requires_grad_(was)
+    return pd.DataFrame(found)
+
+
+class _Learner:
+    """The model's parameters on their way from the pruned ones by one rate, and the running mean of them."""
+
+    def __init__(self, model: nn.Module, dense: nn.Module, learn: Sequence[Batch], tuned: list[Any], start: Sequence[Tensor], rate: float):
+        self.model, self.dense, self.learn, self.tuned, self.rate = model, dense, learn, tuned, rate
+        _put(tuned, start)
+        self.mean, self.masks = _copy(tuned), [own.detach() != 0 for own in tuned]
+        self.optimizer = torch.optim.Adam(tuned, rate)
+        self.warm_up = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1 / WARM_UP, total_iters=WARM_UP)
+        self.dice = torch.Generator().manual_seed(0)
+
+    def once(self) -> float:
+        """Pass over all batches; the mean loss on the way."""
+        total = torch.zeros((), device=self.tuned[0].device)
+        for place in torch.randperm(len(self.learn), generator=self.dice).tolist():
+            self.optimizer.zero_grad()
+            loss = _loss(self.model, self.dense, self.learn[place])
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.tuned, 1.0)
+            self.optimizer.step()
+            self.warm_up.step()
+            with torch.no_grad():
+                for own, mask, mean in zip(self.tuned, self.masks, self.mean, strict=True):
+                    own.mul_(mask)
+                    mean.lerp_(own, 1 - MEAN)
+            total += loss.detach() * len(self.learn[place]["input_ids"])
+        return float(total) / sum(len(each["input_ids"]) for each in self.learn)
+
+    def at_mean(self, figure: Callable[[], float]) -> float:
+        """A figure with the running mean in the model's place."""
+        own = _copy(self.tuned)
+        _put(self.tuned, self.mean)
+        found = figure()
+        _put(self.tuned, own)
+        return found
+
+
+def _parted(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Batches to learn from, and of what is held apart."""
+    learn, held, place = list[Batch](), list[Batch](), 0
+    for batch in batches:
+        rows = torch.arange(len(batch["input_ids"]))
+        apart = (place + rows) % HELD == HELD - 1
+        place += len(rows)
+        for side, own in ((learn, rows[~apart]), (held, rows[apart])):
+            side += [{name: values[some.to(values.device)] for name, values in batch.items()} for some in own.split(TOGETHER) if len(some)]
+    if not held:
+        raise PruneError(f"To distil takes at least {HELD} calibration sentences, of which every eighth says when to stop; give more.")
+    return learn, held
+
+
+def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
+    """Behind every pass of a block, then the logits."""
+    x, padding = embed(model, batch)
+    for _, block in passed(model):
+        x = block.once(x, padding)
+        yield x
+    yield head(model, x, padding)
+
+
+def _loss(model: nn.Module, dense: nn.Module, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        *wanted, teacher = _states(dense, batch)
+    *found, student = _states(model, batch)
+    hidden = sum((one - two).square().mean() / two.var() for one, two in zip(found, wanted, strict=True))
+    return hidden / len(wanted) + divergence(model, student, teacher).mean()
+
+
+@torch.no_grad()
+def _mean(model: nn.Module, dense: nn.Module, batches: Sequence[Batch]) -> float:
+    sizes = [len(batch["input_ids"]) for batch in batches]
+    return sum(float(_loss(model, dense, batch)) * size for batch, size in zip(batches, sizes, strict=True)) / sum(sizes)
+
+
+@torch.no_grad()
+def _put(tuned: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for own, value in zip(tuned, values, strict=True):
+        own.copy_(value)
+
+
+@torch.no_grad()
+def _copy(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in tensors]
+
+
+def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """(sentences,), or (tokens,) where every token has a label: what the student's predictions lack of the teacher's."""
+    if kind_of(model) == "regression":
+        return (student - teacher).square().flatten(1).sum(1)
+    if kind_of(model) == "multilabel":  # a coin a label
+        student, teacher = (torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher))
+    student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
+    apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
+    return temperature**2 * apart.reshape(len(apart), -1).mean(1)  # of a span's start and end, the mean
