@@ -102,7 +102,7 @@ class Block:
         """Packed input of the attention (real tokens, width) -> packed context, the input of the attention output."""
         if not self.heads:
             return x.new_empty(len(x), 0)
-        q, k, v = (padding.unpack(self.linears[part](x)) for part in GROUPS[0])
+        q, k, v = map(padding.unpack, self.projected(x))
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

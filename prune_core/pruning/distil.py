@@ -41,7 +41,7 @@ def prune(method: Method, dense: nn.Module, batches: Sequence[Batch], report: Re
 def tune(model: nn.Module, dense: nn.Module, batches: Sequence[Batch], minutes: float, report: Report) -> pd.DataFrame:
     """Tune in place until the held-apart sentences gain nothing for PATIENCE passes, or the minutes are over; the best look is kept.
 
-    A row a look: `passes` over the sentences at a `rate` (one each to find the best, from which it begins anew), `seconds`, `loss`
+    A row a look: `passes` over the sentences at a `rate` (a few at each to find the best, at which it begins anew), `seconds`, `loss`
     on the others and `held` apart (hidden states' squared error as a share of the dense ones' variance, mean over blocks, and the
     predictions' divergence). Embeddings stay as they are.
     """
@@ -61,14 +61,17 @@ def tune(model: nn.Module, dense: nn.Module, batches: Sequence[Batch], minutes: 
         report(min(1.0, seconds / (60 * minutes)), f"distilled {passes} passes, held apart {found[0]['held']:.3f} → {now:.3f}")
         return now
 
-    first = {rate: look(_Learner(model, dense, learn, tuned, whole, rate), 1) for rate in RATES}
-    learner, best, since = _Learner(model, dense, learn, tuned, whole, min(first, key=lambda rate: first[rate])), whole, 0
+    first, enough = dict[float, float](), -(-WARM_UP // len(learn))  # passes until a rate is reached
+    for rate in RATES:
+        learner = _Learner(model, dense, learn, tuned, whole, rate)
+        first[rate] = min(look(learner, passes + 1) for passes in range(enough))
+    learner, best, since = _Learner(model, dense, learn, tuned, whole, min(first, key=first.__getitem__)), whole, 0
     lowest = found[0]["held"]
     for passes in count(1):
         if (now := look(learner, passes)) < lowest:
             lowest, best, since = now, _copy(learner.mean), -1
         since += 1
-        if since >= PATIENCE or found[-1]["seconds"] * (len(found) + 1) / len(found) > 60 * minutes:
+        if (since >= PATIENCE and passes >= enough) or found[-1]["seconds"] * (len(found) + 1) / len(found) > 60 * minutes:
             break
     _put(tuned, best)
     for own, was in zip(model.parameters(), asked, strict=True):
