@@ -49,7 +49,7 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
     st.markdown("#### What does int8 cost, and where?")
     st.markdown(_told(parts, files))
     _files(files, "repair", {
-        "form": "File", **_judged(files), "own_divergence": number("Divergence from its own fp32 (nats)", format="%.4f"),
+        "form": "File", **_judged(files), "own_divergence": number("Divergence (nats)", format="%.4f"),
         "bytes": number("MB", format="%.1f"),
     }, files)  # fmt: skip
     before = max(files["own_divergence"].iloc[1], 1e-12)
@@ -58,7 +58,7 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
     shown = parts.assign(back=back.clip(0, 100))[["part", "back", "divergence", "proposed"]]
     columns = {"part": "In fp32", "back": bar, "divergence": number("Divergence then (nats)", format="%.4f"), "proposed": "Proposed"}
     _ui.table(shown, "doctor", columns, parts, height=320)
-    st.caption("Divergence and proposal are of calibration sentences, without labels; the files are judged on the evaluation sample.")
+    st.caption("Divergence is from the model's own fp32 answers to calibration sentences, without labels; accuracy is of the evaluation sample.")
 
 
 def _told(parts: pd.DataFrame, files: pd.DataFrame) -> str:

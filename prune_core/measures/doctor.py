@@ -46,10 +46,12 @@ class Doctor(Measure):
             some = [{name: batch[name] for name in inputs} for batch in own.calibration[: self.sentences]]
             found = doctor.diagnose(onnx.load(str(fp32)), onnx.load(str(int8)), some, kind_of(own.model), self.repair,
                                     part_of(report, 0.1, 0.9))  # fmt: skip
-            doctor.repaired(fp32, int8, out := own.folder / "repaired.onnx", found.proposed)
-            sessions[f"{self.form} repaired"] = own.session(out)
+            calibration = [doctor.Apart(0.0, 0.0), found.before]
+            if found.proposed:
+                doctor.repaired(fp32, int8, out := own.folder / "repaired.onnx", found.proposed)
+                sessions[f"{self.form} repaired"] = own.session(out)
+                calibration.append(found.after)
             report(0.9, "judging the files")
-            calibration = (doctor.Apart(0.0, 0.0), found.before, found.after)
             files = [
                 {"form": form, **judged_form(pair, session), "bytes": session.size,
                  "own_divergence": apart.divergence, "own_changed": apart.changed}
