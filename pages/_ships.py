@@ -58,7 +58,8 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
     shown = parts.assign(back=back.clip(0, 100))[["part", "back", "divergence", "proposed"]]
     columns = {"part": "In fp32", "back": bar, "divergence": number("Divergence then (nats)", format="%.4f"), "proposed": "Proposed"}
     _ui.table(shown, "doctor", columns, parts, height=320)
-    st.caption("Divergence is from the model's own fp32 answers to calibration sentences, without labels; accuracy is of the evaluation sample.")
+    st.caption("Divergence is from the model's own answers in fp32 to calibration sentences, without labels; accuracy is of the evaluation "
+               "sample.")  # fmt: skip
 
 
 def _told(parts: pd.DataFrame, files: pd.DataFrame) -> str:
