@@ -167,7 +167,7 @@ try:
     st.markdown("#### 3 · What to measure")
     checked, task = source.pop("found"), str(source["task"])
     kind = source.pop("kind") or (tasks.KNOWN[task].kind if task in tasks.KNOWN else "classification")
-    measures = _forms.cards(fitting_measures(kind), "measure", tuple(MEASURES))
+    measures = _forms.cards(fitting_measures(kind), "measure", tuple(name for name, measure in MEASURES.items() if measure.usual))
     running = expert()
     st.markdown("#### The plan")
     places = st.columns([2, 1], vertical_alignment="bottom")

@@ -49,6 +49,7 @@ class Measure(Options):
     """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
 
     kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)  # of the models it can look at
+    usual: ClassVar[bool] = True  # whether a first look at a model takes it
 
     @property
     def reads(self) -> str:

@@ -9,6 +9,7 @@ import copy
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 from ..data.metrics import judged
 from ..data.tokens import batches
 from ..models.devices import device_of
-from ..models.forms import CALIBRATED, FORMS, INT8, ONNX, Session, Source
+from ..models.forms import CALIBRATED, FORMS, INT8, ONNX, OPENVINO, OPENVINO_INT8, Session, Source
 from ..models.shrink import dead_units, shrink
 from ..models.timing import refuse_longer, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of, preset, quiet
@@ -43,12 +44,20 @@ class Forms(Measure):
     name = "forms"
     title = "What ships"
     summary = "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and speed of the exported files themselves"
+    usual = False
     estimate = 30.0
     files: str = option(f"{ONNX}, {INT8}", "Files to write, beside PyTorch fp32", choices=tuple(FORMS), several=True)
     batch: int = preset(Cost, "batch", 8)
     length: int = preset(Cost, "length", 64)
     repeats: int = preset(Cost, "repeats", 10)
     attacked: int = option(0, "Sentences of classifiers to attack by DeepWordBug in every form; 0 = none", low=0)
+
+    @staticmethod
+    def lacking() -> dict[str, str]:
+        """The files that cannot be written on this machine, each with what it needs."""
+        told = "{} needs openvino and nncf, which are not installed here: pip install 'prunescope[openvino]'."
+        there = find_spec("openvino") and find_spec("nncf")
+        return {} if there else {form: told.format(form) for form in (OPENVINO, OPENVINO_INT8)}
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `forms`: a row a model and form."""
