@@ -42,7 +42,7 @@ def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
         assert torch.equal(one.weight == 0, other.weight == 0)
     found = rows["distil"]
     assert found["held"].min() < found["held"].iloc[0] and not any(own.grad is not None for own in model.parameters())
-    _, held = distil._parted(tiny.calibration(family))
+    _, held = distil.parted(tiny.calibration(family))
     assert distil._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), "the best look is what is kept"
 
 

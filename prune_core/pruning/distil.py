@@ -34,18 +34,20 @@ def prune(method: Method, dense: nn.Module, batches: Sequence[Batch], report: Re
     model = copy.deepcopy(dense).eval()
     if not method.distil:
         return model, method.prune(model, batches, report)
+    learn, held = parted(batches)  # which refuses too few before anything is pruned
     rows = method.prune(model, batches, part_of(report, 0.0, 0.3))
-    return model, rows | {"distil": tune(model, dense, batches, method.distil, part_of(report, 0.3, 1.0))}
+    return model, rows | {"distil": tune(model, dense, learn, held, method.distil, part_of(report, 0.3, 1.0))}
 
 
-def tune(model: nn.Module, dense: nn.Module, batches: Sequence[Batch], minutes: float, report: Report) -> pd.DataFrame:
+def tune(
+    model: nn.Module, dense: nn.Module, learn: Sequence[Batch], held: Sequence[Batch], minutes: float, report: Report
+) -> pd.DataFrame:
     """Tune in place until the held-apart sentences gain nothing for PATIENCE passes, or the minutes are over; the best look is kept.
 
     A row a look: `passes` over the sentences at a `rate` (a few at each to find the best, at which it begins anew), `seconds`, `loss`
     on the others and `held` apart (hidden states' squared error as a share of the dense ones' variance, mean over blocks, and the
     predictions' divergence). Embeddings stay as they are.
     """
-    learn, held = _parted(batches)
     base: Any = getattr(model, layout(model).base)
     asked, inside = [own.requires_grad for own in model.parameters()], {id(own) for own in base.embeddings.parameters()}
     for own in model.parameters():
@@ -117,8 +119,8 @@ class _Learner:
         return found
 
 
-def _parted(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """Batches to learn from, and of what is held apart."""
+def parted(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Batches to learn from, and of what is held apart; PruneError where there are too few sentences."""
     learn, held, place = list[Batch](), list[Batch](), 0
     for batch in batches:
         rows = torch.arange(len(batch["input_ids"]))
