@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -55,6 +56,7 @@ REPLICAS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], str]] = {
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     dense, tokenizer = loading.load("demo")
     task = Data(Experiment(measures=(Accuracy(),)), loading.label_names(dense.config), replay.kind_of(dense), tokenizer)()
     print("| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken | seconds |\n|" + "---|" * 9)

@@ -63,6 +63,7 @@ class Block:
         self.more = {path.split(".")[-1]: own[path] for path in spec.more_rows if path in own}
         self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
         self.activation = attrgetter(spec.activation)(module)
+        self.together = False  # whether attention takes queries, keys and values of one product, by which a matrix of all three learns
         # the heads' numbers in the full shape, for what the model keeps a head outside of the block
         self.head_numbers = list(range(self.heads)) if heads is None else list(heads)
 
@@ -102,7 +103,7 @@ class Block:
         """Packed input of the attention (real tokens, width) -> packed context, the input of the attention output."""
         if not self.heads:
             return x.new_empty(len(x), 0)
-        q, k, v = map(padding.unpack, self.projected(x))
+        q, k, v = map(padding.unpack, self.projected(x) if self.together else (self.linears[part](x) for part in GROUPS[0]))
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -117,7 +117,6 @@ class Sublayer:
         block.more = {name: small.pop(name) for name in self.block.more} if self.kind == "head" else self.block.more
         if self.kind == "head":
             block.head_numbers = [number for number, stays in zip(self.block.head_numbers, kept.tolist(), strict=True) if stays]
-        block.fused = None  # which holds all heads
         block.linears = {**block.linears, **small, self.part: view(self.output.weight[:, columns], self.output.bias)}
         return replace(self, block=block)
 

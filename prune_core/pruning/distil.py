@@ -137,6 +137,7 @@ def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
     """Behind every pass of a block, then the logits."""
     x, padding = embed(model, batch)
     for _, block in passed(model):
+        block.together = True
         x = block.once(x, padding)
         yield x
     yield head(model, x, padding)
