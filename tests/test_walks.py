@@ -105,6 +105,7 @@ def test_a_teacher_gives_the_lesson_with_the_arrow_keys(server, home):  # noqa: 
         keep(page, "teacher-1-what-is-a-weight-worth")
         page.get_by_role("button", name="Present").click()
         page.locator("[data-testid=stSidebar]").wait_for(state="hidden")
+        page.locator("[data-testid=stStatusWidget]").wait_for(state="hidden")  # a busy page loses keys
         page.keyboard.press("ArrowRight")
         page.get_by_role("heading", name="2 ·").wait_for()
         page.get_by_text("outputs are off by").nth(1).wait_for()
