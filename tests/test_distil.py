@@ -15,7 +15,7 @@ from prune_core.models.families import FAMILIES
 from prune_core.plugins import build, quiet
 from prune_core.pruning import distil
 from prune_core.runs import jobs
-from prune_core.runs.experiment import Experiment
+from prune_core.runs.experiment import Experiment, estimates
 from prune_core.runs.store import Store
 
 
@@ -74,6 +74,7 @@ def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
     plain, other = (Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, "distil": minutes})) for minutes in (0, 3))
     assert plain.key() != other.key() and other.label == "AKR 90% · distilled 3 min" and plain.label == "AKR 90%"
     assert plain.key() == Experiment(method=build(METHODS, "akr", {"sparsity": 0.9})).key()
+    assert estimates(other)["prune"] == estimates(plain)["prune"] + 180, "the plan counts the minutes"
     store = Store()
     for each in (plain, other):
         jobs.submit(store, replace(each, study="S"))

@@ -186,6 +186,7 @@ def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
 
 def test_divergence_is_the_mean_over_examples_of_p_log_p_over_q() -> None:
     assert divergence([[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]) == pytest.approx(0.5 * np.log(4 / 3) / 2)
+    assert np.isnan(divergence([[0.5, 0.5]], [[np.nan, np.nan]])), "a broken model is not one that agrees"
 
 
 def test_accuracy_counts_what_broke() -> None:

@@ -10,5 +10,6 @@ from .forms import Forms
 from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 
-KINDS = (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Doctor, Attack)
-MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in KINDS}
+MEASURES: dict[str, type[Measure]] = {
+    kind.name: kind for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Doctor, Attack)
+}  # fmt: skip

@@ -70,7 +70,7 @@ def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification"
     if kind == "multilabel":
         p, q = ((1 - side).clip(1e-9) for side in (p, q))
         apart = apart + p * np.log(p / q)
-    return max(0.0, float(apart.sum(-1).mean()))  # rounding may leave a little less
+    return float(np.maximum(0.0, apart.sum(-1).mean()))  # rounding may leave a little less; NaN stays NaN
 
 
 def summary(

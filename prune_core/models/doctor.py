@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..plugins import Batch, Report, part_of
 from .export import ONNX, Answers
-from .forms import KINDS, onnx_runtime, to_int8
+from .forms import OPERATIONS, onnx_runtime, to_int8
 
 OWN = "_fp32"  # ends the names of what is taken from the fp32 graph: the quantised one may have made something else of them
 LITTLE = 0.01  # divergence below which nothing is proposed: what changes then are answers that hung by a hair
@@ -94,7 +94,7 @@ def quantised(fp32: Any, int8: Any) -> dict[str, list[str]]:
     weights = {each.name for each in fp32.graph.initializer}
     same, found = {(node.op_type, *node.input) for node in int8.graph.node}, dict[str, list[str]]()
     for node in fp32.graph.node:
-        if node.op_type in KINDS and weights.intersection(node.input) and (node.op_type, *node.input) not in same:
+        if node.op_type in OPERATIONS and weights.intersection(node.input) and (node.op_type, *node.input) not in same:
             found.setdefault(_module(node), []).append(node.name)
     return found
 

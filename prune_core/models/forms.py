@@ -30,7 +30,7 @@ from .loading import save
 
 BF16, ONNX, INT8, STATIC = "PyTorch bf16", "ONNX fp32", "ONNX int8", "ONNX int8 static"
 OPENVINO, OPENVINO_INT8 = "OpenVINO fp32", "OpenVINO int8"
-KINDS = ["MatMul", "Gemm", "Gather"]  # of the operations that read a weight matrix
+OPERATIONS = ["MatMul", "Gemm", "Gather"]  # of the operations that read a weight matrix
 CALIBRATED = 256  # sentences, at most, by which inputs get their ranges
 
 
@@ -73,6 +73,19 @@ class Source:
         file = self.folder / "fp32.onnx"
         to_onnx(self.model, self.tokenizer, file)
         return file
+
+    @cached_property
+    def openvino(self) -> Any:
+        """The model for OpenVINO, by its own reading of PyTorch: through ONNX attention would stay in single operations."""
+        own = Deployed(self.model, self.tokenizer)
+        sample = next(sample_batches(self.model, own.inputs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer about values that it takes for constant; answers are compared below
+            found = _runtime().convert_model(own, example_input=tuple(sample.values()))
+        for place, name in zip(found.inputs, own.inputs, strict=True):
+            place.get_tensor().set_names({name})
+        largest_difference(self.model, self.tokenizer, _compiled(found), "The OpenVINO model")
+        return found
 
     def session(self, file: Path) -> Session:
         """ONNX Runtime on one of the files."""
@@ -118,8 +131,8 @@ def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
         inner = [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights.intersection(node.input)]
         quantize_static(
             model, str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8, op_types_to_quantize=KINDS, nodes_to_exclude=inner,
-            extra_options={"OpTypesToExcludeOutputQuantization": KINDS},  # what comes out is added to in fp32
+            weight_type=QuantType.QInt8, op_types_to_quantize=OPERATIONS, nodes_to_exclude=inner,
+            extra_options={"OpTypesToExcludeOutputQuantization": OPERATIONS},  # what comes out is added to in fp32
         )  # fmt: skip
 
 
@@ -160,7 +173,7 @@ def _bf16(source: Source) -> Session:
 
 
 def _openvino(source: Source) -> Session:
-    return _in_openvino(source, _converted(source), "openvino")
+    return _in_openvino(source, source.openvino, "openvino")
 
 
 def _openvino_int8(source: Source) -> Session:
@@ -178,26 +191,13 @@ def _openvino_int8(source: Source) -> Session:
     for alpha in (0.95, -1):  # NNCF's own, and none
         smooth = AdvancedQuantizationParameters(smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=alpha))
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
-            made = nncf.quantize(_converted(source), nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER,
+            made = nncf.quantize(source.openvino.clone(), nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER,
                                  subset_size=len(inputs), advanced_parameters=smooth)  # fmt: skip
         run = _compiled(made)
         off = [float(np.square(one - two).mean()) for batch in source.calibration
                for one, two in zip(run(batch), wanted.answers(batch), strict=True)]  # fmt: skip
         ways.append((sum(off), made))
     return _in_openvino(source, min(ways, key=lambda way: way[0])[1], "openvino-int8")
-
-
-def _converted(source: Source) -> Any:
-    """The model for OpenVINO, by its own reading of PyTorch: through ONNX attention would stay in single operations."""
-    own = Deployed(source.model, source.tokenizer)
-    sample = next(sample_batches(source.model, own.inputs))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer about values that it takes for constant; answers are compared below
-        found = _runtime().convert_model(own, example_input=tuple(sample.values()))
-    for place, name in zip(found.inputs, own.inputs, strict=True):
-        place.get_tensor().set_names({name})
-    largest_difference(source.model, source.tokenizer, _compiled(found), "The OpenVINO model")
-    return found
 
 
 def _in_openvino(source: Source, model: Any, name: str) -> Session:

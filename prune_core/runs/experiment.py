@@ -165,7 +165,8 @@ def stages(experiment: Experiment) -> list[str]:
 
 def estimates(experiment: Experiment) -> dict[str, float]:
     """Rough seconds of every stage, for progress bars."""
-    seconds = {PRUNE: getattr(experiment.method, "estimate", PRUNE_SECONDS)} if experiment.method else {}
+    method = experiment.method
+    seconds = {PRUNE: getattr(method, "estimate", PRUNE_SECONDS) + 60 * method.distil} if method else {}
     return seconds | {measure.name: float(getattr(measure, "estimate", 5.0)) for measure in ordered(experiment.measures)}
 
 
