@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, PruneError
-from . import job_commands, run_commands, training_commands
+from . import job_commands, run_commands, store_commands, training_commands
 from .shrink_to import shrink_to
 
 
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_shrink_to(added)
     _add_studies(added)
     _add_jobs(added)
+    _add_store(added)
     _add_finetune(added)
     _add_soup(added)
     worker = added.add_parser("worker")  # the queue starts it, so it has no help and is not listed
@@ -172,6 +173,20 @@ def _add_jobs(added: Any) -> None:
     report = _command(added, "report", job_commands.report, "write jobs side by side into one HTML file, or into a PDF")
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def _add_store(added: Any) -> None:
+    parser = added.add_parser("store", help="check, back up or rescue the store", description="Look after the store.")
+    inner = parser.add_subparsers(required=True, metavar="WHAT")
+    _command(inner, "check", store_commands.check, "whether every page and every row can be read; exit 1 where not")
+    backup = _command(inner, "backup", store_commands.backup, "copy the store into an empty folder, also while jobs run")
+    backup.add_argument("--no-weights", dest="weights", action="store_false", help="figures only, without pruned weights and logs")
+    rescue = _command(inner, "rescue", store_commands.rescue, "save what can be read of a damaged store into an empty folder")
+    for each in (backup, rescue):
+        each.add_argument("folder", type=Path, metavar="FOLDER")
+    _command(inner, "compact", store_commands.compact, "give space that deletions left back to the disk")
+    events = _command(inner, "events", store_commands.events, "who submitted, cancelled, resumed, renamed and deleted")
+    events.add_argument("--last", type=int, default=100, metavar="N", help="how many (100)")
 
 
 def _add_finetune(added: Any) -> None:

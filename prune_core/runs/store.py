@@ -1,19 +1,20 @@
 """The record of every run: jobs and rows in one SQLite file, checkpoints and logs in folders beside it.
 
-The only file that holds SQL, beside studies. Knows nothing of torch, of experiments (plain dicts here) or of pages.
+All SQL is here, in schema, studies and safekeeping. Knows nothing of torch, of experiments (plain dicts here) or of pages.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -21,28 +22,8 @@ from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
 from ..plugins import target_of
 from .job import COLUMNS, JSON, Job, Status, of_row
-from .row_text import from_text, rows_of_text, to_text
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS job (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, label TEXT NOT NULL, key TEXT NOT NULL,
-    experiment TEXT NOT NULL, device TEXT NOT NULL, status TEXT NOT NULL, progress REAL NOT NULL DEFAULT 0,
-    message TEXT NOT NULL DEFAULT '', stage TEXT NOT NULL DEFAULT '', done TEXT NOT NULL DEFAULT '[]',
-    seconds TEXT NOT NULL DEFAULT '{}', versions TEXT NOT NULL DEFAULT '{}', facts TEXT NOT NULL DEFAULT '{}',
-    error TEXT NOT NULL DEFAULT '', cancel INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, started REAL, finished REAL,
-    estimate_left REAL, worker TEXT NOT NULL DEFAULT '', deferred INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS job_key ON job (key);
-CREATE INDEX IF NOT EXISTS job_study ON job (study);
-CREATE TABLE IF NOT EXISTS rows (
-    job INTEGER NOT NULL REFERENCES job (id), name TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (job, name)
-);
-CREATE TABLE IF NOT EXISTS pool (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL, label TEXT NOT NULL,
-    recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL, note TEXT NOT NULL, added REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS tag (study TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (study, tag));
-"""
+from .packed_rows import packed, plain_rows, unpacked
+from .schema import FILE, complaint, upgraded
 
 
 def default_home() -> Path:
@@ -54,22 +35,30 @@ def default_home() -> Path:
 class Store:
     """Jobs and rows. Every call opens its own connection, so one Store serves any number of threads."""
 
+    asker: ClassVar[Callable[[], str]] = staticmethod(getpass.getuser)  # who submits, cancels, deletes; a dashboard asks its session
+
     def __init__(self, home: Path | None = None):
         self.home = Path(home).resolve() if home else default_home()
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.path = self.home / FILE
         with self.read() as db:
-            db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the worker
-            db.executescript(SCHEMA)
+            if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the worker
+            upgraded(db, self.path)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection that waits for nobody who writes."""
-        db = sqlite3.connect(self.home / "prunescope.sqlite", timeout=10, isolation_level=None)
-        db.row_factory = sqlite3.Row
+        """A connection that waits for nobody who writes; a file or disk that fails is a PruneError."""
+        db = None
         try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
+            db.row_factory = sqlite3.Row
             yield db
+        except (sqlite3.Error, OSError) as error:
+            raise complaint(error, self.path) or error from error
         finally:
-            db.close()
+            if db is not None:
+                db.close()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -78,10 +67,11 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk has rolled back by itself
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
 
     # -- asking for work ------------------------------------------------------------------------------------------
 
@@ -98,7 +88,9 @@ class Store:
         }  # fmt: skip
         with self.write() as db:
             columns, marks = ", ".join(values), ", ".join("?" * len(values))
-            return int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", list(values.values())).lastrowid or 0)
+            id = int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", list(values.values())).lastrowid or 0)
+            self.note(db, "submitted", study, id)
+            return id
 
     def copy(self, id: int, study: str) -> int:
         """A finished job as a job of another study, rows and checkpoint included; nothing is computed."""
@@ -111,6 +103,7 @@ class Store:
             )  # fmt: skip
             new = int(made.lastrowid or 0)
             db.execute("INSERT INTO rows (job, name, content) SELECT ?, name, content FROM rows WHERE job = ?", (new, id))
+            self.note(db, f"copied job {id}", study, new)
         if (self.folder(id) / "checkpoint").is_dir():
             # links, not copies: the files are never changed in place
             shutil.copytree(self.folder(id) / "checkpoint", self.folder(new) / "checkpoint", copy_function=os.link, dirs_exist_ok=True)
@@ -126,6 +119,7 @@ class Store:
                 db.execute("UPDATE job SET cancel = 1, message = 'cancelling' WHERE id = ?", (id,))
             else:
                 raise PruneError(f"Job {id} is already {status}; there is nothing to cancel.")
+            self.note(db, "cancelled", "", id)
 
     def resume(self, id: int) -> None:
         """Queue a failed or cancelled job again; its finished stages are kept."""
@@ -137,6 +131,7 @@ class Store:
                 "UPDATE job SET status = ?, cancel = 0, error = '', message = '', worker = '', finished = NULL, deferred = 0 "
                 "WHERE id = ?", (Status.QUEUED, id),
             )  # fmt: skip
+            self.note(db, "resumed", "", id)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -186,7 +181,7 @@ class Store:
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
-                frame, known = from_text(by_job[id]["content"]), _identity(of_row(by_job[id]))
+                frame, known = unpacked(by_job[id]["content"]), _identity(of_row(by_job[id]))
                 for place, (name, value) in enumerate((n, v) for n, v in known.items() if n not in frame):
                     frame.insert(place, name, [value] * len(frame))
                 frames.append(frame)
@@ -196,7 +191,7 @@ class Store:
         """Every table of a job as plain rows, missing values as None."""
         with self.read() as db:
             found = db.execute("SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)).fetchall()
-        return {row["name"]: rows_of_text(row["content"]) for row in found}
+        return {row["name"]: plain_rows(row["content"]) for row in found}
 
     def folder(self, id: int) -> Path:
         """The job's own folder: checkpoint/ and log.txt."""
@@ -280,7 +275,7 @@ class Store:
 
     def add_rows(self, id: int, tables: dict[str, pd.DataFrame], stage: str, seconds: float, facts: dict[str, Any]) -> None:
         """A finished stage: its tables, its time and what is known by now, all or nothing."""
-        texts = [(id, name, to_text(frame)) for name, frame in tables.items()]
+        texts = [(id, name, packed(frame)) for name, frame in tables.items()]
         with self.write() as db:
             job = of_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts)
@@ -297,6 +292,17 @@ class Store:
                 "WHERE id = ? AND status = 'running' AND worker = ?", (status, error, time.time(), id, worker),
             )  # fmt: skip
             return changed.rowcount == 1
+
+    def note(self, db: sqlite3.Connection, what: str, study: str, job: int | None = None) -> None:
+        """Write down who did this, within the same transaction."""
+        db.execute("INSERT INTO event (at, who, what, study, job) VALUES (?, ?, ?, ?, ?)", (time.time(), Store.asker(), what, study, job))
+
+    def events(self, last: int = 100) -> pd.DataFrame:
+        """The last things that people did: at, who, what, study, job; the newest first."""
+        with self.read() as db:
+            query = "SELECT at, who, what, COALESCE(NULLIF(event.study, ''), job.study, '') AS study, job FROM event "
+            found = db.execute(f"{query} LEFT JOIN job ON job.id = event.job ORDER BY event.id DESC LIMIT ?", (last,)).fetchall()
+        return pd.DataFrame([tuple(row) for row in found], columns=["at", "who", "what", "study", "job"])
 
     def _status(self, db: sqlite3.Connection, id: int) -> str:
         row = db.execute("SELECT status FROM job WHERE id = ?", (id,)).fetchone()

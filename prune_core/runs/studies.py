@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PruneError
+from . import safekeeping
 from .job import Job, Status
 from .store import Store
 
@@ -82,6 +83,7 @@ def rename(store: Store, name: str, to: str) -> None:
             db.execute("UPDATE job SET study = ?, experiment = ? WHERE id = ?", (to, json.dumps({**job.experiment, "study": to}), job.id))
         db.execute("UPDATE tag SET study = ? WHERE study = ?", (to, name))
         db.execute("UPDATE pool SET study = ? WHERE study = ?", (to, name))
+        store.note(db, f"renamed from {name}", to)
 
 
 def clone(store: Store, name: str, to: str) -> None:
@@ -124,8 +126,10 @@ def delete(store: Store, name: str) -> None:
         db.executemany("DELETE FROM rows WHERE job = ?", [(job.id,) for job in jobs])
         db.executemany("DELETE FROM job WHERE id = ?", [(job.id,) for job in jobs])
         db.execute("DELETE FROM tag WHERE study = ?", (name,))
+        store.note(db, f"deleted with {len(jobs)} jobs", name)
     for job in jobs:
         shutil.rmtree(_folder(store, job), ignore_errors=True)
+    safekeeping.compact(store)
 
 
 def _idle(store: Store, name: str) -> list[Job]:

@@ -1,0 +1,96 @@
+"""The store's tables, how a file of an earlier version becomes one of this, and what the database's complaints mean to a person.
+
+Knows nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from pathlib import Path
+
+from ..errors import PruneError
+
+FILE = "prunescope.sqlite"
+# Each brings a file one version further; the first also finds its tables in files made before versions were counted.
+MIGRATIONS = (
+    """
+CREATE TABLE IF NOT EXISTS job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, label TEXT NOT NULL, key TEXT NOT NULL,
+    experiment TEXT NOT NULL, device TEXT NOT NULL, status TEXT NOT NULL, progress REAL NOT NULL DEFAULT 0,
+    message TEXT NOT NULL DEFAULT '', stage TEXT NOT NULL DEFAULT '', done TEXT NOT NULL DEFAULT '[]',
+    seconds TEXT NOT NULL DEFAULT '{}', versions TEXT NOT NULL DEFAULT '{}', facts TEXT NOT NULL DEFAULT '{}',
+    error TEXT NOT NULL DEFAULT '', cancel INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, started REAL, finished REAL,
+    estimate_left REAL, worker TEXT NOT NULL DEFAULT '', deferred INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS job_key ON job (key);
+CREATE INDEX IF NOT EXISTS job_study ON job (study);
+CREATE TABLE IF NOT EXISTS rows (
+    job INTEGER NOT NULL REFERENCES job (id), name TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (job, name)
+);
+CREATE TABLE IF NOT EXISTS pool (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL, label TEXT NOT NULL,
+    recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL, note TEXT NOT NULL, added REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS tag (study TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (study, tag))
+""",
+    """
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, study TEXT NOT NULL, job INTEGER
+)
+""",
+)
+VERSION = len(MIGRATIONS)
+
+DAMAGED = (
+    "The store {path} is damaged ({what}). python -m prune_core store check says what can be saved, "
+    "python -m prune_core store rescue FOLDER saves it there."
+)
+SENTENCES = {
+    "malformed": DAMAGED,
+    "not a database": DAMAGED,
+    "is full": "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs "
+    "go on behind it.",
+    "readonly": "PruneScope may not write to {path}; give this user the right to, or set PRUNESCOPE_HOME to a folder that it may write to.",
+    "unable to open": "PruneScope cannot open {path}; set PRUNESCOPE_HOME to a folder that exists and that this user may write to.",
+    "disk I/O error": "The disk that holds {path} does not answer ({what}); see that it is there and has space left, then try again.",
+    "locked": "The store {path} is kept busy by another process; try again in a moment.",
+}
+
+OF_SYSTEM = {
+    errno.ENOSPC: "is full", errno.EDQUOT: "is full", errno.EACCES: "unable to open", errno.ENOTDIR: "unable to open",
+    errno.EEXIST: "unable to open", errno.EROFS: "readonly", errno.EIO: "disk I/O error",
+}  # fmt: skip
+
+
+def upgraded(db: sqlite3.Connection, path: Path) -> None:
+    """Bring a file to this version in one transaction; one of a later version is left as it is and refused."""
+    if _version(db, path) == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for script in MIGRATIONS[_version(db, path) :]:  # asked again, as another process may have been first
+            for statement in script.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if found > VERSION:
+        raise PruneError(
+            f"The store {path} was made by a newer PruneScope (its version is {found}, this one reads up to {VERSION}): "
+            "update PruneScope, or set PRUNESCOPE_HOME to another folder."
+        )
+    return found
+
+
+def complaint(error: sqlite3.Error | OSError, path: Path) -> PruneError | None:
+    """What a person can do about it; None where it is a mistake of ours."""
+    said = OF_SYSTEM.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
+    found = next((sentence for words, sentence in SENTENCES.items() if words in said), None)
+    return PruneError(found.format(path=path, what=error)) if found else None
