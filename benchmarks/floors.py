@@ -15,9 +15,10 @@ from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon
 from prune_core.models import families, replay
 from prune_core.plugins import Batch, Method
-from prune_core.pruning.allocation import FACTORS
+from prune_core.pruning.allocation import FACTORS, ROWS
 from prune_core.pruning.allocation import STEPS as CURVE_STEPS
 from prune_core.pruning.fisher import PROBES
+from prune_core.pruning.layerwise import SOME
 
 FLOAT = 4  # bytes
 EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan, 8.3)
@@ -31,13 +32,15 @@ class Sizes(NamedTuple):
     width: int
     linears: list[tuple[int, int]]  # (outputs, inputs) of every matrix, block by block
     blocks: int
+    part: float  # of the sample, that gradients and curves are taken of
 
     @classmethod
     def of(cls, model: nn.Module, batches: Sequence[Batch]) -> Sizes:
         """Of a model and a padded sample."""
         lengths = [length for batch in batches for length in batch["attention_mask"].sum(1).tolist()]
         shapes = [(linear.out_features, linear.in_features) for _, _, linear in replay.linears(model)]
-        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(replay.blocks(model)))
+        part = min(1.0, SOME / len(lengths))
+        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(replay.blocks(model)), part)
 
     @property
     def inputs(self) -> list[int]:
@@ -80,7 +83,7 @@ def _sweep(sizes: Sizes) -> float:
 
 def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
     G = method.fisher  # what outputs' errors are worth couples the rows of a matrix
-    product = sum(2.0 * r * c * c + (2.0 * r * r * c if G else 0.0) for r, c in sizes.linears)  # of all weights with H and G
+    product = sum(2.0 * r * c * c + (2.0 * r * r * c if G and r <= c else 0.0) for r, c in sizes.linears)  # of all weights with H and G
     later = sizes.inputs[1:]  # the first group inherits nothing
     onto_residual = [shape for place, shape in enumerate(sizes.linears) if place % len(families.PARTS) in (3, 5)]
     found = {
@@ -94,15 +97,17 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
     if "carry" in method.needs:
         found["carry"] = sum(2.0 * sizes.tokens * r * c + 2.0 * r * c * c for r, c in onto_residual)
     if method.solver == "admm":
-        found["eigenvectors"] = EIGENVECTORS * (sum(d**3 for d in sizes.inputs) + (sum(r**3 for r, _ in sizes.linears) if G else 0.0))
+        of_outputs = sum(r**3 for r, c in sizes.linears if r <= c) if G else 0.0
+        found["eigenvectors"] = EIGENVECTORS * (sum(d**3 for d in sizes.inputs) + of_outputs)
         found["rounds"] = 2.0 * method.rounds * product
     else:
         found |= {"invert": _inverses(sizes), "sweep": _sweep(sizes)}
     if G:
-        found["fisher"] = (1 + PROBES) * sizes.forward + PROBES * sum(2.0 * sizes.tokens * r * r for r, _ in sizes.linears)
+        gradients = sum(2.0 * sizes.tokens * r * r for r, c in sizes.linears if r <= c)
+        found["fisher"] = sizes.part * ((1 + PROBES) * sizes.forward + PROBES * gradients)
     if method.allocation == "error":
-        curves = len(FACTORS) * (CURVE_STEPS + 2) * sum(2.0 * r * c * c for r, c in sizes.linears)
-        found["allocation"] = sizes.forward + _gram(sizes) + _inverses(sizes) / 2 + curves
+        curves = len(FACTORS) * (CURVE_STEPS + 2) * sum(2.0 * min(r, ROWS) * c * c for r, c in sizes.linears)
+        found["allocation"] = sizes.part * (sizes.forward + _gram(sizes)) + _inverses(sizes) / 2 + curves
     return found
 
 

@@ -10,6 +10,7 @@ from pages import _ui
 from pages._frame import View
 from prune_core.analysis.compared import Model
 from prune_core.formatting import plural
+from prune_core.runs import pool
 from prune_core.runs.store import Store
 
 
@@ -20,13 +21,13 @@ def offer(view: View, row: dict[str, Any], model: Model) -> None:
         note = st.text_input("Note", key=f"pool-note-{key}", placeholder="Why is it worth keeping?")
         if st.button("Keep", key=f"pool-keep-{key}", type="primary"):
             same: dict[str, Any] = {name: row.get(name) for name in ("text", "pair", "perturbed", "recipe")}
-            view.store.keep(**same, label=view.label_names[int(row["label"])], model=model.label, study=view.study, note=note.strip())
+            pool.keep(view.store, **same, label=view.label_names[int(row["label"])], model=model.label, study=view.study, note=note.strip())
             st.toast("Kept in the pool.", icon=":material/bookmark_added:")
 
 
 def show(store: Store) -> None:
     """What is kept; chosen rows can be removed."""
-    kept = store.pool()
+    kept = pool.texts(store)
     with st.expander(f"The pool: {plural(len(kept), 'text')} kept, from all studies", icon=":material/bookmarks:", key="pool"):
         if kept.empty:
             st.caption("Nothing yet. Below a sentence that an attack succeeded on there is a button that keeps it here.")
@@ -45,5 +46,5 @@ def show(store: Store) -> None:
         _ui.downloads(kept.drop(columns="id"), "pool")
         chosen = [int(kept["id"].iloc[place]) for place in shown["selection"]["rows"]]
         if st.button("Remove the chosen texts", key="pool-remove", icon=":material/delete:", disabled=not chosen):
-            store.discard(chosen)
+            pool.discard(store, chosen)
             st.rerun()

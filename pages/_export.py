@@ -11,6 +11,7 @@ import streamlit as st
 from pages import _ui
 from pages._frame import View
 from prune_core.cli import pdf
+from prune_core.paths import allowed
 from prune_core.runs import tables
 from prune_core.runs.child_process import ChildProcess
 
@@ -37,7 +38,8 @@ def offer(view: View) -> None:
     if not view.store.has_weights(model.job):
         st.caption(f"The weights of {model.label} are not kept; they are made again from the seed first, bit for bit.")
     asked = st.session_state.get("export")
-    if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=bool(asked and not asked.is_over)):
+    not_now = bool(asked and not asked.is_over) or _ui.attempt(allowed, folder) is None
+    if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=not_now):
         wanted = [word for word, on in (("--shrink", cut), ("--onnx", onnx), ("--int8", int8)) if on]
         st.session_state["export"] = ChildProcess("prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE)
         st.rerun()

@@ -121,7 +121,7 @@ def chart(
         with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key=f"head-{key}"):
             st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]", width="stretch")
             st.download_button(
-                "", lambda: plots.data_of(figure).to_csv(index=False), f"{key}.csv", key=f"csv-{key}", icon=":material/table_view:",
+                "", lambda: csv(plots.data_of(figure)), f"{key}.csv", key=f"csv-{key}", icon=":material/table_view:",
                 type="tertiary", on_click="ignore", help="The chart's figures as CSV; the camera above the chart saves it as an image.",
             )  # fmt: skip
         config = {**CHART, "toImageButtonOptions": name} | ({"modeBarButtonsToRemove": ["autoScale2d"]} if lasso else {})
@@ -169,11 +169,17 @@ def table(
     return shown
 
 
+def csv(frame: pd.DataFrame) -> str:
+    """As a spreadsheet may open it: a text that it would take for a formula gets an apostrophe in front."""
+    safe = lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell  # noqa: E731
+    return frame.rename(columns=safe).map(safe).to_csv(index=False)
+
+
 def downloads(frame: pd.DataFrame, key: str) -> None:
     """The rows as CSV and as JSON lines; the text is made when the button is clicked."""
     with st.container(horizontal=True, key=f"downloads-{key}"):
         for kind, suffix, text in (
-            ("CSV", "csv", lambda: frame.to_csv(index=False)),
+            ("CSV", "csv", lambda: csv(frame)),
             ("JSON lines", "jsonl", lambda: frame.to_json(orient="records", lines=True)),
         ):
             st.download_button(

@@ -10,6 +10,7 @@ import streamlit as st
 from pages import _frame, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
+from prune_core.paths import allowed
 from prune_core.runs import background, robust_start
 
 view = _frame.view()
@@ -127,7 +128,8 @@ running = any(state.status == "running" for state in robust_start.at_work(home).
 st.fragment(at_work, run_every=1.0 if running else None)(home)
 with st.expander("Soups elsewhere", icon=":material/folder_open:"):
     folder = st.text_input("Folder with soups", str(home), key="soup-folder", persist_state="session")
-soups = found(Path(folder).expanduser())
+place = _ui.attempt(allowed, folder)
+soups = found(place) if place else {}
 if not soups:
     with st.container(border=True, key="empty-soup"):
         st.markdown("**Which start do attacks hurt least?** This page shows what each fine-tune keeps under attack, and how their average "

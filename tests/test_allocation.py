@@ -44,4 +44,4 @@ def test_where_outputs_have_a_worth_a_curve_is_in_its_unit() -> None:
     x, weight, kept = torch.randn(200, 16, generator=dice), torch.randn(8, 16, generator=dice), [0.25, 0.5]
     H = x.T @ x
     whole = float(((weight @ H) * weight).sum())
-    assert curve(weight, H, kept, 3 * torch.eye(8)) == pytest.approx([3 * whole * share for share in curve(weight, H, kept)])
+    assert curve(weight, H, kept, torch.full((8,), 3.0)) == pytest.approx([3 * whole * share for share in curve(weight, H, kept)])

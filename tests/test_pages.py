@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from pages import _ui
 from prune_core import PruneError
 from prune_core.data import uploads
-from prune_core.runs import background, jobs, preview, robust_start, transfer
+from prune_core.runs import background, jobs, pool, preview, robust_start, transfer
 from prune_core.runs.asking import STOPPED, Attack
 from prune_core.runs.job import Status
 from prune_core.runs.lesson import small_layer
@@ -544,7 +544,7 @@ def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
     keep = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
     at.text_input(key=str(keep.key).replace("keep", "note")).set_value("a fair one").run()
     at.button(key=keep.key).click().run()
-    kept = store.pool()
+    kept = pool.texts(store)
     assert kept["note"].tolist() == ["a fair one"] and kept["label"][0] in ("negative", "positive") and kept["model"][0] == "AKR 70%"
     assert not at.exception and any("1 text kept" in str(expander.label) for expander in at.expander)
     assert at.button(key="pool-remove").disabled, "nothing is chosen"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from prune_core import PruneError
-from prune_core.runs import studies
+from prune_core.runs import pool, studies
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
@@ -198,17 +198,17 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
 
 def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
     store = Store(tmp_path)
-    assert store.pool().empty
+    assert pool.texts(store).empty
     same = {"text": "Not bad.", "pair": None, "perturbed": "Nto bad.", "recipe": "R", "model": "AKR 50%", "study": "A", "label": "positive"}
-    store.keep(**same, note="")
-    store.keep(**same, note="a negation")
-    store.keep(**same | {"pair": "A second sentence."}, note="")
+    pool.keep(store, **same, note="")
+    pool.keep(store, **same, note="a negation")
+    pool.keep(store, **same | {"pair": "A second sentence."}, note="")
     submit(store, "A")
     studies.delete(store, "A")
-    kept = store.pool()
+    kept = pool.texts(store)
     assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [False, True]
-    store.discard([int(kept["id"].iloc[0])])
-    assert Store(tmp_path).pool()["text"].tolist() == ["Not bad."]
+    pool.discard(store, [int(kept["id"].iloc[0])])
+    assert pool.texts(Store(tmp_path))["text"].tolist() == ["Not bad."]
 
 
 def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Cancelled, PruneError
 from . import job_commands, run_commands, store_commands, training_commands
+from .serve import serve
 from .shrink_to import shrink_to
 
 
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _add_studies(added)
     _add_jobs(added)
     _add_store(added)
+    _add_serve(added)
     _add_finetune(added)
     _add_soup(added)
     worker = added.add_parser("worker")  # the queue starts it, so it has no help and is not listed
@@ -173,6 +175,15 @@ def _add_jobs(added: Any) -> None:
     report = _command(added, "report", job_commands.report, "write jobs side by side into one HTML file, or into a PDF")
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+
+def _add_serve(added: Any) -> None:
+    parser = _command(added, "serve", serve, "the dashboard, and what looks after its queue when nobody looks at a page")
+    parser.add_argument("--address", default="127.0.0.1", help="where to listen; wider than this machine only with a login (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8501, help="(8501)")
+    parser.add_argument("--user-header", metavar="NAME", help="the header in which a reverse proxy says who asks, such as X-Forwarded-User")
+    told = "a folder below which pages may open files, several times where there are several (any; with a wider address this one)"
+    parser.add_argument("--root", type=Path, action="append", default=[], metavar="FOLDER", help=told)
 
 
 def _add_store(added: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..errors import PruneError
+from ..paths import allowed
 from . import delimited
 from .delimited import Form
 
@@ -25,6 +26,7 @@ EXCEL = (".xlsx", ".xlsm")
 CONLL = (".conll", ".bio", ".iob", ".iob2")
 SUFFIXES = (*TEXT, *JSON, *COLUMNAR, *EXCEL, *CONLL)
 PACKED = (".gz", ".bz2", ".xz", ".zip")
+UNPACKED, MOST_ROWS = 1_000_000_000, 5_000_000  # bytes and rows that a table may have
 PARTS = ("train", "validation", "dev", "test")  # of a file or folder that holds several, in no order of worth
 
 
@@ -54,7 +56,7 @@ def is_path(name: str) -> bool:
 
 def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
     """The file's table. `part` names a split, a sheet or a key where it holds several."""
-    file = Path(path).expanduser()
+    file = allowed(path)
     if not file.exists():
         raise PruneError(f"{path}: there is no such file.")
     if file.is_dir():
@@ -69,6 +71,8 @@ def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
             raise PruneError(f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}.") from None
     if table.rows.empty:
         raise PruneError(f"{path} has no rows.")
+    if len(table.rows) > MOST_ROWS:
+        raise PruneError(f"{path} has {len(table.rows):,} rows; take a sample of at most {MOST_ROWS:,}, a few thousand are enough.")
     return table._replace(rows=table.rows.rename(columns=str))
 
 
@@ -84,7 +88,7 @@ def _read(file: Path, path: str, form: Form, part: str) -> Table:
     if kind in EXCEL:
         return _excel(content, path, part)
     if kind in COLUMNAR:
-        return _columnar(content, kind)
+        return _columnar(content, kind, path)
     if kind in JSON:
         text, _ = delimited.decode(content, form.encoding, path)
         return Table(_json(text, path, part, lines=kind != ".json"))
@@ -112,12 +116,28 @@ def _content(file: Path, path: str) -> tuple[bytes, str]:
             inside = [name for name in packed.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
             if len(inside) != 1:
                 raise PruneError(f"{path} holds {len(inside)} files ({', '.join(inside[:5])}); unpack it and name one of them.")
-            return packed.read(inside[0]), Path(inside[0]).suffix.lower()
+            with packed.open(inside[0]) as opened:
+                return _bounded(opened, path), Path(inside[0]).suffix.lower()
     with fsspec.open(str(file), "rb", compression="infer") as opened:
-        return opened.read(), suffix(path)
+        return _bounded(opened, path), suffix(path)
+
+
+def _bounded(opened: Any, path: str) -> bytes:
+    """All of it, unless that is more than fits: a small packed file may hold any number of zeros."""
+    content = bytes(opened.read(UNPACKED + 1))
+    _fits(len(content), path)
+    return content
+
+
+def _fits(size: int, path: str) -> None:
+    if size > UNPACKED:
+        raise PruneError(f"{path} holds more than {UNPACKED / 1e9:g} GB unpacked; take a sample of its rows, a few thousand are enough.")
 
 
 def _excel(content: bytes, path: str, part: str) -> Table:
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            _fits(sum(each.file_size for each in packed.infolist()), path)
     sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, dtype=str, keep_default_na=False, na_filter=False)
     if part and part not in sheets:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
@@ -125,12 +145,15 @@ def _excel(content: bytes, path: str, part: str) -> Table:
     return Table(sheets[name], said=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "")
 
 
-def _columnar(content: bytes, kind: str) -> Table:
+def _columnar(content: bytes, kind: str, path: str) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = pa.BufferReader(content)
     if kind in (".parquet", ".pq"):
+        told = pq.read_metadata(buffer)
+        _fits(sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups)), path)
+        buffer.seek(0)
         return _of_arrow(pq.read_table(buffer))
     try:
         return _of_arrow(pa.ipc.open_file(buffer).read_all())

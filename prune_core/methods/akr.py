@@ -23,6 +23,7 @@ from ..pruning.solvers import Choose, admm, column_sweep, exact_obs, jointly, re
 from ..pruning.streams import Stream
 
 ROUNDING = 1e-6  # of the mean square: a variance below is what fp32 sums leave of none
+RELAX = 1.8  # of ADMM: 12 rounds reach what took 30
 JOINT_WAYS = 100  # to choose the weights of one group together
 
 
@@ -78,6 +79,8 @@ class AKR(LayerwiseMethod):
 
     def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
         dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
+        # what is not weighed by all of G is by what each row is worth
+        rows = 1.0 if fit.outputs is None else fit.outputs.worth.sqrt()[:, None]
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
@@ -87,10 +90,11 @@ class AKR(LayerwiseMethod):
             H, _, used = base.damped(self.damping)
             inputs = base.once("spectrum", lambda: spectrum(H))
             outputs = fit.outputs and fit.outputs.spectrum()
-            pruned = admm(target, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds, outputs)
+            rows = rows if outputs is None else 1.0
+            pruned = admm(target * rows, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds, outputs, RELAX) / rows
         else:
             U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
-            rows = 1.0 if G is None else G.diagonal().sqrt()[:, None]  # the sweep compares rows, and does no more across them
+            # the sweep compares rows, and does no more across them
             pruned = column_sweep(target * rows, U, self._choice(), self.block_size, self.keep_of[1]) / rows
         return refit(pruned, target, H, self.refit_steps, G), used
 

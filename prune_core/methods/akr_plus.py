@@ -17,5 +17,7 @@ class AKRPlus(AKR):
     summary = "AKR that counts errors by what they do to the prediction, with a mask that moves: best at high sparsity, slower"
     paper = "AKR (Li et al., EMNLP 2023), with ADMM as in Boža, Fast and Effective Weight Update for Pruned LLMs, TMLR 2024"
     solver: str = preset(AKR, "solver", "admm")
+    rounds: int = preset(AKR, "rounds", 12)
+    refit_steps: int = preset(AKR, "refit_steps", 8)
     allocation: str = preset(AKR, "allocation", "error")
     fisher: bool = preset(AKR, "fisher", True)

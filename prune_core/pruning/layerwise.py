@@ -27,9 +27,10 @@ from .masks import WeightMethod
 from .moments import Outputs, Stats, adaptive_weight
 from .shares import MEASURED, of_parts
 from .solvers import refit
-from .streams import Stream, collect, stream
+from .streams import Stream, collect, spread, stream
 
 ONTO_RESIDUAL = (1, 3)  # groups whose outputs are added to a residual that is not their own input
+SOME = 128  # calibration sentences tell as much of gradients and of how errors grow as 512 do, at a quarter of the price
 REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
 
 
@@ -111,8 +112,8 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     pruned = stream(model, batches)
     dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
-    worth = fisher(model, batches, report) if "fisher" in method.needs else [ALL_ALIKE] * len(stack)
-    sparsities = of_parts(method.allocation, method.sparsity, method.of_blocks, stack, pruned.twin(), worth, report)
+    worth = fisher(model, spread(batches, SOME), report) if "fisher" in method.needs else [ALL_ALIKE] * len(stack)
+    sparsities = of_parts(method.allocation, method.sparsity, method.of_blocks, stack, pruned.some(SOME), worth, report)
     for index, block in enumerate(stack):
         own = [replace(method, sparsity=sparsities[index][part], allocation="uniform") for part in PARTS]
         solve = partial(_solve, block=block, methods=dict(zip(PARTS, own, strict=True)), worth=worth[index], watch=watch)
@@ -120,7 +121,7 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
             (index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}"  # noqa: B023
         )  # fmt: skip
         walk = _walk_block if block.passes == 1 else _walk_shared
-        for of_group in walk(method, block, pruned, dense, worth[index], solve, say, index == 0):
+        for of_group in walk(method, block, pruned, dense, solve, say, index == 0):
             rows += [{"block": index, **row} for row in of_group]
         worth[index] = ALL_ALIKE  # its matrices are not needed any more
     if dense is not None:
@@ -140,8 +141,8 @@ Solve = Callable[[Sequence[str], Stats], list[dict[str, Any]]]
 
 
 def _walk_block(
-    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, worth: Fisher, solve: Solve,
-    say: Callable[[int, Sequence[str]], None], same: bool,
+    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, solve: Solve, say: Callable[[int, Sequence[str]], None],
+    same: bool,
 ) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
     """Group by group; `same`: both streams are still one. Rows of each group."""
     ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
@@ -149,7 +150,7 @@ def _walk_block(
         path.enter(block)
     for group, parts in enumerate(GROUPS):
         say(group, parts)
-        stats = collect(method.needs, ahead or pruned, None if same and group == 0 else dense, worth.tokens[group], group in ONTO_RESIDUAL)
+        stats = collect(method.needs, ahead or pruned, None if same and group == 0 else dense, group in ONTO_RESIDUAL)
         for path in filter(None, (dense, ahead)):
             path.advance(block, group)  # with the dense weights, which the next line replaces
         yield solve(parts, stats)
@@ -157,8 +158,8 @@ def _walk_block(
 
 
 def _walk_shared(
-    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, worth: Fisher, solve: Solve,
-    say: Callable[[int, Sequence[str]], None], same: bool,
+    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, solve: Solve, say: Callable[[int, Sequence[str]], None],
+    same: bool,
 ) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
     """A block that is passed several times: the inputs of all passes through the dense weights count, and it is pruned once."""
     ahead, sums = pruned.twin(), list[Stats]()
@@ -167,9 +168,7 @@ def _walk_shared(
             path.enter(block)
         for group, parts in enumerate(GROUPS):
             say(group, parts)
-            counts = worth.tokens[group]
-            own = None if counts is None else counts[turn :: block.passes]
-            stats = collect(method.needs, ahead, None if same else dense, own, group in ONTO_RESIDUAL)
+            stats = collect(method.needs, ahead, None if same else dense, group in ONTO_RESIDUAL)
             sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
             for path in filter(None, (dense, ahead)):
                 path.advance(block, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,13 @@ def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
     count = count_of(share, flat.shape[-1])
     if not count:
         return torch.zeros_like(scores, dtype=torch.bool)
-    last = flat.topk(count, dim=-1, largest=False, sorted=False).values.amax(-1, keepdim=True)
+    if flat.is_cpu:  # where NumPy selects ten times faster, and a look at the count makes nobody wait
+        last = torch.from_numpy(np.partition(flat.numpy(), count - 1, axis=-1)[..., count - 1 : count])
+        mask = flat <= last
+        if np.count_nonzero(mask.numpy()) == count * (flat.numel() // flat.shape[-1]):  # no equals behind the last
+            return mask.reshape(scores.shape)
+    else:
+        last = flat.topk(count, dim=-1, largest=False, sorted=False).values.amax(-1, keepdim=True)
     mask, equal = flat < last, flat == last
     mask |= equal & (equal.cumsum(-1, dtype=torch.int32) <= count - mask.sum(-1, keepdim=True))
     return mask.reshape(scores.shape)

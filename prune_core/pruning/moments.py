@@ -16,10 +16,11 @@ from .solvers import Spectrum, damped
 
 
 class Outputs(NamedTuple):
-    """What errors at a Linear's outputs are worth: G (outputs, outputs), and its eigenvectors for who asks."""
+    """What errors at a Linear's outputs are worth: G, and its eigenvectors for who asks; where outputs are many, its diagonal alone."""
 
-    gram: Tensor
-    spectrum: Callable[[], Spectrum]
+    worth: Tensor  # (outputs,) G's diagonal
+    gram: Tensor | None  # (outputs, outputs)
+    spectrum: Callable[[], Spectrum | None]
 
 
 @dataclass

@@ -32,24 +32,22 @@ def of_parts(
         return [dict.fromkeys(PARTS, share) for share in each]
     if allocation == "owl":
         found = []
-        for block, sums in _walked("diagonal", stack, dense, worth, report):
+        for block, sums in _walked("diagonal", stack, dense, report):
             read = [(part, stats.diagonal) for parts, stats in zip(GROUPS, sums, strict=True) for part in parts]
             found.append(outliers([(block.linears[part].weight.float(), diagonal) for part, diagonal in read]))
         return [dict.fromkeys(PARTS, share) for share in by_outliers(found, sparsity)]
     kept = kept_shares(sparsity)
     curves, sizes = [], []
-    for (block, sums), own in zip(_walked("gram", stack, dense, worth, report), worth, strict=True):
+    for (block, sums), own in zip(_walked("gram", stack, dense, report), worth, strict=True):
         for parts, stats in zip(GROUPS, sums, strict=True):
             H, _, _ = stats.centred().damped(DAMPING)
-            curves += [curve(block.linears[part].weight.float(), H, kept, own.outputs.get(part)) for part in parts]
+            curves += [curve(block.linears[part].weight.float(), H, kept, own.worth(part)) for part in parts]
             sizes += [block.linears[part].weight.numel() for part in parts]
     shares = by_error(curves, kept, sizes, sparsity)
     return [dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True)) for start in range(0, len(shares), len(PARTS))]
 
 
-def _walked(
-    need: str, stack: Sequence[Block], dense: Stream, worth: Sequence[Fisher], report: Report
-) -> Iterator[tuple[Block, list[Stats]]]:
+def _walked(need: str, stack: Sequence[Block], dense: Stream, report: Report) -> Iterator[tuple[Block, list[Stats]]]:
     """Each block with the sums of its groups' inputs, over all passes."""
     for index, block in enumerate(stack):
         report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
@@ -57,8 +55,7 @@ def _walked(
         for turn in range(block.passes):
             dense.enter(block)
             for group in range(len(GROUPS)):
-                counts = worth[index].tokens[group]
-                stats = collect({need}, dense, None, None if counts is None else counts[turn :: block.passes])
+                stats = collect({need}, dense, None)
                 sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
                 dense.advance(block, group)
         yield block, sums

@@ -29,6 +29,11 @@ class Stream:
         """A second stream from the same states; nothing is written in place, so they share memory until they part."""
         return Stream(list(zip(self.inputs, self.paddings, strict=True)))
 
+    def some(self, sentences: int) -> Stream:
+        """A stream of about so many sentences, of all lengths."""
+        step = _step([len(each.mask) for each in self.paddings], sentences)
+        return Stream(list(zip(self.inputs[::step], self.paddings[::step], strict=True)))
+
     def enter(self, block: Block) -> None:
         """Turn the residual stream into the input of the block's first group: nothing to do where norms come last."""
         if block.spec.pre_norm:
@@ -44,6 +49,15 @@ class Stream:
             self.residuals[i] = residual
 
 
+def spread(batches: Sequence[Batch], sentences: int) -> Sequence[Batch]:
+    """About so many sentences of batches sorted by length, of all lengths."""
+    return batches[:: _step([len(batch["input_ids"]) for batch in batches], sentences)]
+
+
+def _step(sizes: Sequence[int], sentences: int) -> int:
+    return max(1, sum(sizes) // sentences)
+
+
 def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     """The states behind the embeddings."""
     if not batches:
@@ -51,13 +65,8 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     return Stream([embed(model, batch) for batch in batches])
 
 
-def collect(
-    needs: Collection[str], pruned: Stream, dense: Stream | None, weights: Sequence[Tensor] | None = None, onto_residual: bool = False
-) -> Stats:  # fmt: skip
-    """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same.
-
-    `weights`, (tokens,) for each batch with a mean of 1, say how much each token counts.
-    """
+def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, onto_residual: bool = False) -> Stats:
+    """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same."""
     first = pruned.inputs[0]
     width, sentences = first.shape[-1], sum(len(each.mask) for each in pruned.paddings)
     zeros = lambda *shape: torch.zeros(shape, device=first.device, dtype=torch.float32)  # noqa: E731
@@ -74,24 +83,22 @@ def collect(
         if "carry" in needs and onto_residual:
             outputs = pruned.residuals[0].shape[-1]
             stats.carry, stats.carry_total = zeros(outputs, width), zeros(outputs)
-    counts = lambda x, i: x if weights is None else x * weights[i][:, None]  # noqa: E731
     for i, x in enumerate(pruned.inputs):
         x = x.float()
-        counted = counts(x, i)
-        stats.gram.addmm_(counted.T, x)
-        stats.total += counted.sum(0)
+        stats.gram.addmm_(x.T, x)
+        stats.total += x.sum(0)
         stats.tokens += len(x)
         if dense is None or stats.cross is None:
             continue
         dense_x = dense.inputs[i].float()
-        stats.cross.addmm_(dense_x.T, counted)
-        stats.dense_total += counts(dense_x, i).sum(0)
+        stats.cross.addmm_(dense_x.T, x)
+        stats.dense_total += dense_x.sum(0)
         if stats.dense_gram is not None:
-            stats.dense_gram.addmm_(counts(dense_x, i).T, dense_x)
+            stats.dense_gram.addmm_(dense_x.T, dense_x)
         if stats.carry is not None and stats.carry_total is not None:
             lacking = (dense.residuals[i] - pruned.residuals[i]).float()
-            stats.carry.addmm_(lacking.T, counted)
-            stats.carry_total += counts(lacking, i).sum(0)
+            stats.carry.addmm_(lacking.T, x)
+            stats.carry_total += lacking.sum(0)
     if dense is None:
         stats.dense_total = stats.total
     if not torch.isfinite(stats.gram).all():

@@ -133,8 +133,13 @@ def ensure_worker(device: str, store: Store | None = None) -> None:
 
 
 def tend(store: Store) -> None:
-    """What a page that shows the queue calls now and then: mark the dead, and see that queued jobs have a worker."""
+    """What a page that shows the queue and the supervisor call now and then: mark the dead, queue once more what died for the first
+    time, and see that queued jobs have a worker."""
     reap(store)
+    for job in store.jobs():
+        died_once = job.status == Status.FAILED and job.facts.get("died") == 1 and "again" not in job.facts
+        if died_once and job.started != job.created:  # which a person's own command is in the same instant
+            store.again(job.id)
     for device in {job.device for job in store.jobs() if job.status == Status.QUEUED}:
         ensure_worker(device, store)
 
@@ -148,11 +153,26 @@ def reap(store: Store) -> list[int]:
             life.remove()
             told = last_line(store.folder(job.id) / "log.txt")
             during = f" during {job.stage}" if job.stage else ""
+            facts = job.facts | {"died": job.facts.get("died", 0) + 1}
             ended = f"The process that ran this job ended{during}. Last line of its log: {told}"
+            if memory_kills() > facts.get("memory_kills", float("inf")):
+                batch = min(facts.get("batch_size", job.experiment["batch_size"]), job.experiment["batch_size"])
+                facts["batch_size"] = max(1, batch // 2)
+                ended = f"The machine's memory ran out{during}; with half the batch, {facts['batch_size']}, it needs less."
             status, error = (Status.CANCELLED, "") if job.cancel else (Status.FAILED, ended)
             if store.finish(job.id, status, error, job.worker):
+                store.update(job.id, facts=facts)
                 dead.append(job.id)
     return dead
+
+
+def memory_kills() -> int:
+    """How many processes this machine has ended since its start because its memory was full; 0 where it does not tell."""
+    try:
+        counts = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in counts.splitlines() if line.startswith("oom_kill "))
 
 
 def last_line(log: Path) -> str:

@@ -39,15 +39,18 @@ class Stage(NamedTuple):
     facts: dict[str, Any]
 
 
-def run(experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None) -> Iterator[Stage]:
-    """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done."""
+def run(
+    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None, batch_size: int = 0
+) -> Iterator[Stage]:
+    """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done;
+    `batch_size`: what was found to fit into memory, where the experiment's own did not."""
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
     seconds = estimates(experiment)
     whole = sum(seconds.values())
     start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
     report(start, f"loading {experiment.checkpoint}")
-    bench = _Bench(experiment, folder, dict(known or {}))
+    bench = _Bench(experiment, folder, dict(known or {}), batch_size or experiment.batch_size)
     for name in stages(experiment):
         if name in done:
             continue
@@ -78,10 +81,10 @@ def _shared(frame: str, data: Data) -> tuple[Task, dict[Any, Any]]:
 class _Bench:
     """The dense model, the pruned one once it is there, and the task of one run."""
 
-    def __init__(self, experiment: Experiment, folder: Path, known: Rows):
+    def __init__(self, experiment: Experiment, folder: Path, known: Rows, batch_size: int):
         self.experiment, self.folder, self.rows = experiment, folder, known
         self.device = devices.pick_device(experiment.device)
-        self.batch_size = experiment.batch_size
+        self.batch_size = batch_size
         self.peak_memory, self.weights = 0, ""
         stamp = json.dumps(_stamp(experiment.checkpoint, checkpoint=True))
         try:
@@ -113,7 +116,9 @@ class _Bench:
                 with matrix_precision(self.experiment.tf32):
                     rows = self._prune(report) if pruned is None else self._measure(name, pruned, report)
                 break
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _of_memory(error):
+                    raise
                 if self.batch_size == 1:
                     raise PruneError(
                         f"{name}: the memory of {self.device} is too small even for one sentence at a time; "
@@ -134,13 +139,15 @@ class _Bench:
         found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
         model, rows = distil.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report)
         self.pruned = model
-        folder = self.folder / "checkpoint"
-        shutil.rmtree(folder, ignore_errors=True)
+        part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
+        shutil.rmtree(part, ignore_errors=True)  # of a run that broke off
         if self.experiment.keep == "full":
-            loading.save(model, self.tokenizer, folder)
+            loading.save(model, self.tokenizer, part)
             self.weights = difference.digest(model)
         else:
-            self.weights = difference.save(model, self.dense, self.experiment.checkpoint, folder)
+            self.weights = difference.save(model, self.dense, self.experiment.checkpoint, part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)  # nobody sees half a checkpoint
         return rows
 
     def _at_task_length(self, method: Method) -> Method:
@@ -193,3 +200,8 @@ class _Bench:
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(self.device))
             facts |= {"peak_memory": self.peak_memory, "tf32": self.experiment.tf32}  # bytes
         return facts
+
+
+def _of_memory(error: Exception) -> bool:
+    """PyTorch names its own error for a GPU's memory only; a CPU's is told by its words."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -1,6 +1,6 @@
 """The record of every run: jobs and rows in one SQLite file, checkpoints and logs in folders beside it.
 
-All SQL is here, in schema, studies and safekeeping. Knows nothing of torch, of experiments (plain dicts here) or of pages.
+All SQL is here, in schema, studies, pool and safekeeping. Knows nothing of torch, of experiments (plain dicts here) or of pages.
 """
 
 from __future__ import annotations
@@ -133,6 +133,17 @@ class Store:
             )  # fmt: skip
             self.note(db, "resumed", "", id)
 
+    def again(self, id: int) -> None:
+        """Queue a failed job once more, and note why; nothing where somebody else has."""
+        with self.write() as db:
+            job = of_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            if job.status == Status.FAILED and "again" not in job.facts:
+                facts = json.dumps(job.facts | {"again": job.error})
+                db.execute(
+                    "UPDATE job SET status = ?, worker = '', error = '', message = 'once more', finished = NULL, deferred = 0, "
+                    "facts = ? WHERE id = ?", (Status.QUEUED, facts, id),
+                )  # fmt: skip
+
     # -- reading --------------------------------------------------------------------------------------------------
 
     def job(self, id: int) -> Job:
@@ -214,28 +225,6 @@ class Store:
                 f"python -m prune_core remake {job.id} makes them again."
             )
         return str(path)
-
-    # -- the pool: adversarial texts that a person keeps, whatever becomes of their study ---------------------------
-
-    def pool(self) -> pd.DataFrame:
-        """The texts kept, the newest first."""
-        with self.read() as db:
-            found = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
-        return pd.DataFrame([dict(row) for row in found])
-
-    def keep(self, *, text: str, pair: str | None, perturbed: str, label: str, recipe: str, model: str, study: str, note: str) -> None:
-        """Put a text into the pool; one that is there from the same model and recipe only gets the new note."""
-        same = (text, pair, perturbed, recipe, model, study)
-        with self.write() as db:
-            where = "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
-            if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *same)).rowcount:
-                columns = "text, pair, perturbed, recipe, model, study, label, note, added"
-                db.execute(f"INSERT INTO pool ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*same, label, note, time.time()))
-
-    def discard(self, ids: Sequence[int]) -> None:
-        """Take texts out of the pool."""
-        with self.write() as db:
-            db.executemany("DELETE FROM pool WHERE id = ?", [(id,) for id in ids])
 
     # -- doing work -----------------------------------------------------------------------------------------------
 

@@ -25,8 +25,9 @@ from ..plugins import Report
 from ..versions import versions
 from .experiment import Experiment, estimates, is_slow, stages
 from .job import Job, Status
-from .jobs import Lock, device_lock, ensure_worker, last_line, life_lock
+from .jobs import Lock, device_lock, ensure_worker, last_line, life_lock, memory_kills
 from .run import preload, run
+from .schema import complaint
 from .store import Store
 
 POLL = 0.25  # seconds between looks at the cancel flag, and between writes of the progress
@@ -134,12 +135,12 @@ def perform(
     folder = store.folder(job.id)
     try:
         experiment = Experiment.from_dict(job.experiment)
-        store.update(job.id, versions=versions())
+        store.update(job.id, versions=versions(), facts=job.facts | {"memory_kills": memory_kills()})
         with Pulse(store, job, experiment, give_up, also) as pulse:
             if may_defer and _defers(store, job.id, experiment, pulse):
                 return store.job(job.id)
             known = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
-            for stage in run(experiment, folder, pulse.report, job.done, known):
+            for stage in run(experiment, folder, pulse.report, job.done, known, job.facts.get("batch_size", 0)):
                 store.add_rows(job.id, stage.rows, stage.name, stage.seconds, stage.facts)
                 pulse.log(f"{stage.name} took {stage.seconds:.1f} s")
                 pulse.left = [name for name in pulse.left if name != stage.name]
@@ -151,10 +152,12 @@ def perform(
         store.finish(job.id, Status.CANCELLED, "", job.worker)
     except PruneError as error:
         store.finish(job.id, Status.FAILED, str(error), job.worker)
-    except Exception:  # a mistake of ours must not take the queue down with it: the only place that catches everything
-        with (folder / "log.txt").open("a") as log:
-            log.write(traceback.format_exc())
-        store.finish(job.id, Status.FAILED, last_line(folder / "log.txt"), job.worker)
+    except Exception as error:  # a mistake of ours must not take the queue down with it: the only place that catches everything
+        said = complaint(error, folder) if isinstance(error, OSError) else None
+        if said is None:
+            with (folder / "log.txt").open("a") as log:
+                log.write(traceback.format_exc())
+        store.finish(job.id, Status.FAILED, str(said or last_line(folder / "log.txt")), job.worker)
     return store.job(job.id)
 
 

@@ -1,0 +1,91 @@
+"""What a reader names may not lead where it must not: paths, packed files, a checkpoint's own code, formulas."""
+
+import gzip
+import json
+import os
+import zipfile
+
+import pandas as pd
+import pytest
+import tiny
+
+from pages import _ui
+from prune_core import PruneError, paths
+from prune_core.data import tables
+from prune_core.models import loading
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A configured root, and beside it what is none of a reader's business."""
+    inside, outside = tmp_path / "data", tmp_path / "secret"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "rows.csv").write_text("text,label\nA fine film.,positive\nA bad film.,negative\n")
+    (inside / "link.csv").symlink_to(outside / "rows.csv")
+    (inside / "linked").symlink_to(outside)
+    os.mkfifo(inside / "pipe.csv")
+    monkeypatch.setenv(paths.ROOTS, str(inside))
+    return inside
+
+
+@pytest.mark.parametrize("path", [
+    "{root}/../secret/rows.csv", "{root}/link.csv", "{root}/linked/rows.csv", "{root}/linked", "/etc/passwd", "/proc/self/environ",
+    "/proc/self/root/etc/passwd", "/dev/zero", "/dev/stdin", "{root}/pipe.csv", "{root}/../secret", "/", "~",
+])  # fmt: skip
+def test_no_path_leads_out_of_the_configured_roots(path, root):
+    named = path.format(root=root)
+    for reach in (tables.read, loading.load, paths.allowed):
+        with pytest.raises(PruneError, match="not below|no file or folder of data"):
+            reach(named)
+
+
+def test_inside_of_the_roots_and_of_the_projects_own_files_all_is_as_ever(root):
+    assert len(tables.read(str(root / "rows.csv")).rows) == 2
+    assert paths.allowed(paths.ASSETS / "demo").is_dir()
+    with pytest.raises(PruneError, match="no such"):
+        loading.load(str(root / "none"))
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "/dev/zero"])
+def test_what_is_of_the_system_is_refused_without_roots_too(path):
+    with pytest.raises(PruneError, match="no file or folder of data"):
+        tables.read(path)
+
+
+def test_a_small_file_with_much_in_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "UNPACKED", 10_000)
+    zeros = b"text,label\n" + b"0" * 20_000
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(zeros))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.csv", zeros)
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("xl/workbook.xml", zeros)
+    pd.DataFrame({"text": ["a" * 20_000] * 3}).to_parquet(tmp_path / "a.parquet", compression="gzip")
+    for name in ("a.csv.gz", "a.zip", "a.xlsx", "a.parquet"):
+        with pytest.raises(PruneError, match="unpacked; take a sample"):
+            tables.read(str(tmp_path / name))
+    monkeypatch.undo()
+    monkeypatch.setattr(tables, "MOST_ROWS", 10)
+    (tmp_path / "b.csv").write_text("text,label\n" + "A film.,1\n" * 20)
+    with pytest.raises(PruneError, match="20 rows; take a sample"):
+        tables.read(str(tmp_path / "b.csv"))
+
+
+def test_code_of_a_checkpoint_is_refused_by_name(tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "configuration_mine.MyConfig", "AutoModel": "modeling_mine.MyModel"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "modeling_mine.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    with pytest.raises(PruneError, match=r"configuration_mine, modeling_mine\.py.*never does"):
+        loading.load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_formulas_are_text_in_a_spreadsheet():
+    frame = pd.DataFrame({"text": ["=HYPERLINK(1)", "+1", "@x", "-2+3", "fine", "\t=1"], "value": [-1.5, 2, 3, 4, 5, 6], "=name": ["a"] * 6})
+    lines = _ui.csv(frame).splitlines()
+    assert lines[0] == "text,value,'=name" and lines[1] == "'=HYPERLINK(1),-1.5,a"
+    assert [line[:2] for line in lines[2:5]] == ["'+", "'@", "'-"] and lines[5].startswith("fine")
