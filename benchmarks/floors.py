@@ -18,7 +18,7 @@ from prune_core.plugins import Batch, Method
 from prune_core.pruning.allocation import FACTORS, ROWS
 from prune_core.pruning.allocation import STEPS as CURVE_STEPS
 from prune_core.pruning.fisher import PROBES
-from prune_core.pruning.layerwise import SOME
+from prune_core.pruning.layerwise import CURVES, GRADIENTS
 
 FLOAT = 4  # bytes
 EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan, 8.3)
@@ -32,15 +32,14 @@ class Sizes(NamedTuple):
     width: int
     linears: list[tuple[int, int]]  # (outputs, inputs) of every matrix, block by block
     blocks: int
-    part: float  # of the sample, that gradients and curves are taken of
+    sentences: int
 
     @classmethod
     def of(cls, model: nn.Module, batches: Sequence[Batch]) -> Sizes:
         """Of a model and a padded sample."""
         lengths = [length for batch in batches for length in batch["attention_mask"].sum(1).tolist()]
         shapes = [(linear.out_features, linear.in_features) for _, _, linear in replay.linears(model)]
-        part = min(1.0, SOME / len(lengths))
-        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(replay.blocks(model)), part)
+        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(replay.blocks(model)), len(lengths))
 
     @property
     def inputs(self) -> list[int]:
@@ -104,10 +103,10 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
         found |= {"invert": _inverses(sizes), "sweep": _sweep(sizes)}
     if G:
         gradients = sum(2.0 * sizes.tokens * r * r for r, c in sizes.linears if r <= c)
-        found["fisher"] = sizes.part * ((1 + PROBES) * sizes.forward + PROBES * gradients)
+        found["fisher"] = min(1.0, GRADIENTS / sizes.sentences) * ((1 + PROBES) * sizes.forward + PROBES * gradients)
     if method.allocation == "error":
         curves = len(FACTORS) * (CURVE_STEPS + 2) * sum(2.0 * min(r, ROWS) * c * c for r, c in sizes.linears)
-        found["allocation"] = sizes.part * (sizes.forward + _gram(sizes)) + _inverses(sizes) / 2 + curves
+        found["allocation"] = min(1.0, CURVES / sizes.sentences) * (sizes.forward + _gram(sizes)) + _inverses(sizes) / 2 + curves
     return found
 
 

@@ -32,7 +32,11 @@ def has_login() -> bool:
 def allowed(path: str | Path) -> Path:
     """The real place of a file or folder that a reader named; PruneError outside of the configured roots, links followed, and for
     what is no file. One that does not exist passes, for whoever opens it says so."""
-    real = Path(path).expanduser().resolve()
+    try:
+        real = Path(path).expanduser().resolve()
+        real.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, in a circle of links, of a user that is not there
+        raise PruneError(f"{str(path)[:80]!r} cannot be a path ({error}); name another."[:400]) from None
     if real.exists() and not (real.is_file() or real.is_dir()) or any(real.is_relative_to(each) for each in SYSTEM):
         raise PruneError(f"{path} is no file or folder of data (it is a device, a pipe or of the system); name another.")
     roots = [Path(root) for root in os.environ.get(ROOTS, "").split(os.pathsep) if root]

@@ -119,7 +119,7 @@ def parse(text: str, path: str) -> Policy:
     if not isinstance(slices, list):
         raise PruneError(f"{path}: slices is {slices!r}; it must be a list, such as [length, label].")
     confidence = found.pop("confidence", CONFIDENCE)
-    return Policy(found, tuple(map(str, slices)), confidence)
+    return Policy({str(name): limit for name, limit in found.items()}, tuple(map(str, slices)), confidence)
 
 
 def load(path: Path) -> Policy:

@@ -66,7 +66,7 @@ def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
             table = _read(file, path, form, part)
         except PruneError:
             raise
-        except (ValueError, OSError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise PruneError(f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}.") from None
     if table.rows.empty:

@@ -13,7 +13,13 @@ TASKS = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassific
 
 
 def _written(folder: str) -> dict[str, Any]:
-    return json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    try:
+        found = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise PruneError(f"{Path(folder) / CONFIG} cannot be read as an adapter's description; save the adapter again.")
+    return found
 
 
 def base(folder: str, checkpoint: str) -> str:
@@ -27,7 +33,7 @@ def base(folder: str, checkpoint: str) -> str:
 
 def config(folder: str, checkpoint: str) -> Any:
     """The base model's configuration, with the head that the adapter brings along."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from transformers import AutoConfig
 
     require("peft", "peft")
@@ -39,10 +45,13 @@ def config(folder: str, checkpoint: str) -> Any:
     except (OSError, ValueError) as error:
         raise PruneError(f"{checkpoint}: the model that this adapter was trained on, {base(folder, checkpoint)}, cannot be had: "
                          f"{str(error).splitlines()[0][:120]}. Put it beside the adapter's folder, or go online.") from None  # fmt: skip
-    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as opened:
-        heads = [name for name in opened.keys() if name.endswith(("classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight"))]  # noqa: SIM118
-        if heads and not own.is_file():
-            found.num_labels = opened.get_slice(heads[0]).get_shape()[0]
+    try:
+        with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as opened:
+            heads = [name for name in opened.keys() if name.endswith(("classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight"))]  # noqa: SIM118
+            if heads and not own.is_file():
+                found.num_labels = opened.get_slice(heads[0]).get_shape()[0]
+    except (OSError, SafetensorError) as error:
+        raise PruneError(f"{checkpoint}: its adapter_model.safetensors cannot be read ({str(error)[:120]}); copy it again.") from None
     prefix = (found.architectures or ["BertModel"])[0].split("For")[0].removesuffix("Model")
     found.architectures = [prefix + TASKS[task]]
     return found

