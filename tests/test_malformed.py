@@ -14,7 +14,7 @@ from prune_core.analysis import policy
 from prune_core.data import tasks
 from prune_core.data.examples import Source
 from prune_core.paths import ROOT
-from prune_core.runs import study
+from prune_core.runs import jobs, study
 from prune_core.runs.store import Store
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -37,7 +37,8 @@ def ends_well(attempt):
 
 
 @FEW
-@given(content=st.binary(max_size=300), suffix=st.sampled_from([".csv", ".tsv", ".txt", ".json", ".jsonl", ".conll", ".parquet", ".xlsx", ".zip", ".gz", ""]))
+@given(content=st.binary(max_size=300), suffix=st.sampled_from([".csv", ".tsv", ".txt", ".json", ".jsonl", ".conll", ".parquet", ".xlsx",
+    ".zip", ".gz", ""]))
 def test_bytes_as_a_data_file(content, suffix, tmp_path):
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(content)
@@ -55,9 +56,11 @@ def test_rows_of_any_cells(rows, tmp_path):
     ends_well(lambda: tasks.load(Source(str(file)), malformed.LABELS))
 
 
-WORDS = st.sampled_from(["study", "checkpoint", "task", "methods", "sparsities", "seeds", "measures", "sweeps", "starts", "keep", "evaluation_size"])
+WORDS = st.sampled_from(["study", "checkpoint", "task", "methods", "sparsities", "seeds", "measures", "sweeps", "starts", "keep",
+    "evaluation_size"])
 PLAIN = st.recursive(st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=8), st.booleans()),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6)  # fmt: skip
+                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+                     max_leaves=6)  # fmt: skip
 
 
 @FEW
@@ -76,13 +79,15 @@ def test_policies_of_any_shape(limits):
 
 ADDRESSES = [
     {"study": "none such"}, {"study": "<script>alert(1)</script>"}, {"models": "x,y,-1,999999999999999999999"}, {"models": ","},
-    {"sparsity": "NaN"}, {"examples": "1,2,x,-5,99999999999999999999"}, {"seeds": "none"}, {"measure": "../../etc/passwd"}, {"open": "x" * 5000},
+    {"sparsity": "NaN"}, {"examples": "1,2,x,-5,99999999999999999999"}, {"seeds": "none"}, {"measure": "../../etc/passwd"},
+    {"open": "x" * 5000},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", ["overview", "compare", "layers", "drift", "attack", "deploy", "inspect", "studies"])
 def test_addresses_that_lead_nowhere_show_the_page_all_the_same(page, tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     before = Store(tmp_path).jobs()
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     at.run()

@@ -85,7 +85,8 @@ def test_code_of_a_checkpoint_is_refused_by_name(tmp_path):
 
 
 def test_formulas_are_text_in_a_spreadsheet():
-    frame = pd.DataFrame({"text": ["=HYPERLINK(1)", "+1", "@x", "-2+3", "fine", "\t=1"], "value": [-1.5, 2, 3, 4, 5, 6], "=name": ["a"] * 6})
+    frame = pd.DataFrame({"text": ["=HYPERLINK(1)", "+1", "@x", "-2+3", "fine", "\t=1"], "value": [-1.5, 2, 3, 4, 5, 6],
+        "=name": ["a"] * 6})
     lines = _ui.csv(frame).splitlines()
     assert lines[0] == "text,value,'=name" and lines[1] == "'=HYPERLINK(1),-1.5,a"
     assert [line[:2] for line in lines[2:5]] == ["'+", "'@", "'-"] and lines[5].startswith("fine")

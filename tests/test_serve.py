@@ -13,9 +13,12 @@ from pathlib import Path
 import fakes
 import psutil
 import pytest
+from streamlit.testing.v1 import AppTest
 from test_jobs import busy, calls, patch, store, submit, wait, workers  # noqa: F401  fixtures
 
-from prune_core import PruneError
+from benchmarks import faults
+from pages import _admission
+from prune_core import PruneError, paths
 from prune_core.cli.arguments import main
 from prune_core.paths import ROOT
 from prune_core.runs import jobs, supervisor
@@ -125,3 +128,28 @@ def test_no_checkpoint_is_ever_half_there(store, calls, monkeypatch):  # noqa: F
     id = submit(store, fakes.Draw(), study="whole")
     wait(store, id)
     assert not list(Path(store.folder(id)).glob("*.part"))
+
+
+@pytest.mark.parametrize("how", ["no login", "a header", "named"])
+def test_nobody_unknown_sees_a_page(how, monkeypatch):
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
+    if how == "no login":
+        real = _admission.st.get_option
+        monkeypatch.setattr(_admission.st, "get_option", lambda name: "0.0.0.0" if name == "server.address" else real(name))
+    else:
+        monkeypatch.setenv(paths.USER_HEADER, "X-Forwarded-User")
+    if how == "named":
+        monkeypatch.setattr(_admission, "asker", lambda: "maria@example.org")
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not at.exception
+    if how == "named":
+        assert not at.error and at.sidebar.children
+    else:
+        wanted = "nobody is asked who they are" if how == "no login" else "proxy that knows you"
+        assert wanted in at.error[0].value and not at.sidebar.children and len(at.main.children) == 1
+
+
+def test_a_small_night(tmp_path):
+    """benchmarks/faults.py with two jobs: the server is restarted with another clock, and the worker killed."""
+    (tmp_path / "small").mkdir()
+    assert faults.run(tmp_path, 2, kills=0, restarts=1, disk=False) == []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..data.examples import KINDS
+from ..errors import PruneError
 from ..plugins import Options, Report, Rows
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ class Pair:
     memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
     folder: Path | None = None  # of the job, for what a measure keeps besides its tables
     rows: Rows = field(default_factory=dict)  # tables of the stages before
+
+    def __post_init__(self) -> None:
+        from ..models.weights import not_numbers
+
+        for role, model in (("dense", self.dense), ("pruned", self.pruned)):
+            if bad := not_numbers(model):
+                raise PruneError(f"The {role} model's weights hold values that are no numbers ({len(bad)} tensors, the first {bad[0]}); "
+                                 "nothing that is measured of it would mean anything.")  # fmt: skip
 
     def of_dense(self, key: Any, compute: Callable[[], Any]) -> Any:
         """A fact about the dense model on this task, computed once however many experiments ask."""

@@ -145,6 +145,8 @@ def pool(x: Tensor, padding: Padding, pooling: str) -> Tensor:
 
 def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
     """The four figures for two sets of embeddings (sentences, width) of the same sentences."""
+    if not (torch.isfinite(X).all() and torch.isfinite(Y).all()):
+        raise PruneError("The hidden states of a model are no numbers (NaN or infinite), so its embeddings have no distances; prune less.")
     x, y = X - X.mean(0), Y - Y.mean(0)
     cross, own_x, own_y = (a.T @ b for a, b in ((x, y), (x, x), (y, y)))
     scale = torch.linalg.matrix_norm(own_x) * torch.linalg.matrix_norm(own_y)

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import PruneError, require
 
 CONFIG = "adapter_config.json"
+HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight")
 TASKS = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "QUESTION_ANS": "ForQuestionAnswering"}
 
 
@@ -47,7 +48,7 @@ def config(folder: str, checkpoint: str) -> Any:
                          f"{str(error).splitlines()[0][:120]}. Put it beside the adapter's folder, or go online.") from None  # fmt: skip
     try:
         with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as opened:
-            heads = [name for name in opened.keys() if name.endswith(("classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight"))]  # noqa: SIM118
+            heads = [name for name in opened.keys() if name.endswith(HEAD_WEIGHTS)]  # noqa: SIM118
             if heads and not own.is_file():
                 found.num_labels = opened.get_slice(heads[0]).get_shape()[0]
     except (OSError, SafetensorError) as error:

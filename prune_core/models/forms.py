@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import require
+from ..errors import PruneError, require
 from ..plugins import Batch
 from .export import Answers, Deployed, largest_difference, sample_batches, to_onnx
 from .loading import save
@@ -129,11 +129,17 @@ def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
     with _prepared(file) as model:
         weights = {each.name for each in model.graph.initializer}
         inner = [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights.intersection(node.input)]
-        quantize_static(
-            model, str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8, op_types_to_quantize=OPERATIONS, nodes_to_exclude=inner,
-            extra_options={"OpTypesToExcludeOutputQuantization": OPERATIONS},  # what comes out is added to in fp32
-        )  # fmt: skip
+        try:
+            quantize_static(
+                model, str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, op_types_to_quantize=OPERATIONS, nodes_to_exclude=inner,
+                extra_options={"OpTypesToExcludeOutputQuantization": OPERATIONS},  # what comes out is added to in fp32
+            )  # fmt: skip
+        except AssertionError as error:  # of its own, where a range is no number
+            raise PruneError(
+                f"What passes through the model has no range that int8 could hold ({error}): look whether its hidden states are numbers, "
+                "or leave the static int8 form out."
+            ) from None
 
 
 @contextlib.contextmanager

@@ -41,7 +41,9 @@ def place_of(checkpoint: str) -> tuple[str, str]:
         found = folders.find(allowed(checkpoint), checkpoint)
         return str(found.folder), found.note
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", checkpoint):
-        raise PruneError(f"{checkpoint[:80]!r} is no folder here and no Hub id (owner/name); name a checkpoint's folder, a Hub id, or 'demo'.")
+        raise PruneError(
+            f"{checkpoint[:80]!r} is no folder here and no Hub id (owner/name); name a checkpoint's folder, a Hub id, or 'demo'."
+        )
     return checkpoint, ""
 
 
@@ -146,8 +148,7 @@ def _is_plausible(config: Any, checkpoint: str) -> None:
 
 
 def _are_numbers(model: Any, checkpoint: str) -> None:
-    bad = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
-    if bad:
+    if bad := weights.not_numbers(model):
         raise PruneError(
             f"{checkpoint}: {len(bad)} of its matrices hold values that are no numbers (NaN or infinite), the first {bad[0]}; its training "
             "went astray, or the file is damaged: take an earlier checkpoint."

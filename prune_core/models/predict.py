@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.examples import Examples
 from ..data.tokens import Features, batches, by_length, encode
+from ..errors import PruneError
 from ..plugins import Report, quiet
 from .devices import device_of
 from .replay import NEVER
@@ -64,7 +65,17 @@ def outputs(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max
     out = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
     if found:
         out[order] = torch.cat(found).cpu().numpy()  # fetched once: on a GPU, batches need not wait for each other
+    _are_numbers(out, len(examples))
     return out
+
+
+def _are_numbers(said: np.ndarray, examples: int) -> None:
+    """An answer of NaN would count as some label's."""
+    if bad := int((~np.isfinite(said)).reshape(len(said), -1).any(-1).sum()):
+        raise PruneError(
+            f"The model's answers to {bad} of {examples} examples are no numbers (NaN or infinite): its weights or what passes through "
+            "them grew beyond what floats hold. Prune less or by another method; where it is the dense model, take another checkpoint."
+        )
 
 
 @torch.no_grad()
@@ -77,7 +88,9 @@ def tags(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_le
     sure = [[1.0] * len(own) for own in said]
     done = 0
     for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
-        shares, labels = (each.tolist() for each in model(**batch).logits.float().softmax(-1).max(-1))
+        highest, labels = model(**batch).logits.float().softmax(-1).max(-1)
+        _are_numbers(highest.cpu().numpy(), len(rows))
+        shares, labels = highest.tolist(), labels.tolist()
         for row, own_shares, own_labels in zip(rows, shares, labels, strict=True):
             for word, share, label in zip(features.words[row], own_shares, own_labels, strict=False):
                 if word is not None:
@@ -97,6 +110,7 @@ def answers(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max
     done = 0
     for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
         found = model(**batch)
+        _are_numbers(found.start_logits.float().cpu().numpy(), len(rows))
         chosen = zip(rows, *best_spans(found.start_logits, found.end_logits, batch["attention_mask"], features, rows), strict=True)
         for row, score, first, last, null, share in chosen:
             example = features.example[row]

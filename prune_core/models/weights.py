@@ -140,3 +140,8 @@ def _read(name: str, model: Any) -> bool:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def not_numbers(model: Any) -> list[str]:
+    """Names of the model's tensors that hold NaN or infinite values."""
+    return [name for name, tensor in model.state_dict().items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]

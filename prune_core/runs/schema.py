@@ -46,11 +46,14 @@ DAMAGED = (
     "The store {path} is damaged ({what}). python -m prune_core store check says what can be saved, "
     "python -m prune_core store rescue FOLDER saves it there."
 )
+FULL = (
+    "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs go on behind it."
+)
 SENTENCES = {
     "malformed": DAMAGED,
     "not a database": DAMAGED,
-    "is full": "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs "
-    "go on behind it.",
+    "No space left on device": FULL,
+    "is full": FULL,
     "readonly": "PruneScope may not write to {path}; give this user the right to, or set PRUNESCOPE_HOME to a folder that it may write to.",
     "unable to open": "PruneScope cannot open {path}; set PRUNESCOPE_HOME to a folder that exists and that this user may write to.",
     "disk I/O error": "The disk that holds {path} does not answer ({what}); see that it is there and has space left, then try again.",
@@ -89,7 +92,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return found
 
 
-def complaint(error: sqlite3.Error | OSError, path: Path) -> PruneError | None:
+def complaint(error: Exception, path: Path) -> PruneError | None:
     """What a person can do about it; None where it is a mistake of ours."""
     said = OF_SYSTEM.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
     found = next((sentence for words, sentence in SENTENCES.items() if words in said), None)

@@ -153,7 +153,7 @@ def perform(
     except PruneError as error:
         store.finish(job.id, Status.FAILED, str(error), job.worker)
     except Exception as error:  # a mistake of ours must not take the queue down with it: the only place that catches everything
-        said = complaint(error, folder) if isinstance(error, OSError) else None
+        said = complaint(error, folder)
         if said is None:
             with (folder / "log.txt").open("a") as log:
                 log.write(traceback.format_exc())
