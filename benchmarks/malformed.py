@@ -8,6 +8,7 @@ tests/test_malformed.py, which also makes up inputs of its own. The store that l
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
 import io
@@ -349,6 +350,7 @@ def run(scratch: Path, show: Callable[[str], None] = print) -> Counter[tuple[str
 
 def main() -> None:
     """The table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"  # a name that is no folder is not asked for elsewhere
     with tempfile.TemporaryDirectory() as folder:
         counts = run(Path(folder))
