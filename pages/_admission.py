@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import ipaddress
 import os
 
 import streamlit as st
 
-from prune_core.paths import USER_HEADER, has_login
-from prune_core.runs.store import Store
+from prune_core.paths import USER_HEADER, has_login, is_loopback
+from prune_core.runs.store import Store, this_user
 
 REFUSED = (
     "This server can be reached from other machines, but nobody is asked who they are. Start it by `python -m prune_core serve`, which "
@@ -23,15 +21,7 @@ def asker() -> str:
         return str(st.context.headers.get(header) or "").strip()
     if has_login():
         return str(st.user.get("email") or st.user.get("sub") or "") if st.user.is_logged_in else ""
-    return getpass.getuser() if _only_this_machine() else ""
-
-
-def _only_this_machine() -> bool:
-    address = st.get_option("server.address") or "0.0.0.0"
-    try:
-        return address == "localhost" or ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    return this_user() if is_loopback(st.get_option("server.address") or "0.0.0.0") else ""
 
 
 def may_enter() -> bool:

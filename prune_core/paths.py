@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -20,12 +21,23 @@ USER_HEADER = "PRUNESCOPE_USER_HEADER"  # of a reverse proxy: who asks
 SYSTEM = ("/proc", "/sys", "/dev", "/etc")  # hold no data: reading them may never end, or tell what is nobody's business
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
 def has_login() -> bool:
     """Whether Streamlit is told by whom people log in."""
     for folder in (ROOT, Path.home()):
         file = folder / ".streamlit" / "secrets.toml"
-        if file.is_file() and "auth" in tomllib.loads(file.read_text(encoding="utf-8")):
-            return True
+        try:
+            if file.is_file() and "auth" in tomllib.loads(file.read_text(encoding="utf-8")):
+                return True
+        except tomllib.TOMLDecodeError as error:
+            raise PruneError(f"{file} cannot be read ({error}); docs/serving.md has an example of it.") from None
     return False
 
 

@@ -6,7 +6,6 @@ Who may come in and which files the pages may open is decided here; the pages as
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import signal
 import sys
@@ -14,14 +13,14 @@ import time
 from pathlib import Path
 
 from ..errors import PruneError
-from ..paths import ROOTS, USER_HEADER, has_login
+from ..paths import ROOTS, USER_HEADER, has_login, is_loopback
 from ..runs.store import Store
 from ..runs.supervisor import Dashboard, supervise
 
 
 def serve(options: argparse.Namespace) -> None:
     """Run both until a signal ends them."""
-    wide = not _is_loopback(options.address)
+    wide = not is_loopback(options.address)
     if options.user_header:
         os.environ[USER_HEADER] = options.user_header
     if wide and not (os.environ.get(USER_HEADER) or has_login()):
@@ -55,13 +54,6 @@ def serve(options: argparse.Namespace) -> None:
         supervise(store, is_over, _say)
     finally:
         dashboard.stop()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def _say(sentence: str) -> None:

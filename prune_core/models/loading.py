@@ -150,8 +150,8 @@ def _is_plausible(config: Any, checkpoint: str) -> None:
 def _are_numbers(model: Any, checkpoint: str) -> None:
     if bad := weights.not_numbers(model):
         raise PruneError(
-            f"{checkpoint}: {len(bad)} of its matrices hold values that are no numbers (NaN or infinite), the first {bad[0]}; its training "
-            "went astray, or the file is damaged: take an earlier checkpoint."
+            f"{checkpoint}: {len(bad)} of its matrices hold values that are no numbers (NaN or infinite), the first {bad[0]}; "
+            "its training diverged, or the file is damaged: take an earlier checkpoint."
         )
 
 

@@ -110,7 +110,7 @@ def answers(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max
     done = 0
     for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
         found = model(**batch)
-        _are_numbers(found.start_logits.float().cpu().numpy(), len(rows))
+        _are_numbers((found.start_logits + found.end_logits).float().cpu().numpy(), len(rows))
         chosen = zip(rows, *best_spans(found.start_logits, found.end_logits, batch["attention_mask"], features, rows), strict=True)
         for row, score, first, last, null, share in chosen:
             example = features.example[row]

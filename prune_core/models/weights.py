@@ -144,4 +144,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def not_numbers(model: Any) -> list[str]:
     """Names of the model's tensors that hold NaN or infinite values."""
-    return [name for name, tensor in model.state_dict().items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    held = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    fine = torch.stack([torch.isfinite(tensor).all() for tensor in held.values()]).tolist() if held else []  # one look at the device
+    return [name for name, good in zip(held, fine, strict=True) if not good]

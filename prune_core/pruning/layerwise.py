@@ -30,7 +30,7 @@ from .solvers import refit
 from .streams import Stream, collect, spread, stream
 
 ONTO_RESIDUAL = (1, 3)  # groups whose outputs are added to a residual that is not their own input
-GRADIENTS, CURVES = 256, 128  # calibration sentences that gradients and the growth of errors are taken of; more tell no more
+GRADIENTS = 256  # calibration sentences that gradients are taken of; more tell no more
 REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
 
 
@@ -113,7 +113,7 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
     worth = fisher(model, spread(batches, GRADIENTS), report) if "fisher" in method.needs else [ALL_ALIKE] * len(stack)
-    sparsities = of_parts(method.allocation, method.sparsity, method.of_blocks, stack, pruned.some(CURVES), worth, report)
+    sparsities = of_parts(method.allocation, method.sparsity, method.of_blocks, stack, pruned.twin(), worth, report)
     for index, block in enumerate(stack):
         own = [replace(method, sparsity=sparsities[index][part], allocation="uniform") for part in PARTS]
         solve = partial(_solve, block=block, methods=dict(zip(PARTS, own, strict=True)), worth=worth[index], watch=watch)

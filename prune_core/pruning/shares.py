@@ -17,6 +17,7 @@ from .moments import Stats
 from .streams import Stream, collect
 
 MEASURED = ("error", "owl")
+CURVES = 128  # calibration sentences that the growth of errors is taken of; more tell no more
 DAMPING = 0.01  # of the grams behind the curves
 
 
@@ -38,7 +39,7 @@ def of_parts(
         return [dict.fromkeys(PARTS, share) for share in by_outliers(found, sparsity)]
     kept = kept_shares(sparsity)
     curves, sizes = [], []
-    for (block, sums), own in zip(_walked("gram", stack, dense, report), worth, strict=True):
+    for (block, sums), own in zip(_walked("gram", stack, dense.some(CURVES), report), worth, strict=True):
         for parts, stats in zip(GROUPS, sums, strict=True):
             H, _, _ = stats.centred().damped(DAMPING)
             curves += [curve(block.linears[part].weight.float(), H, kept, own.worth(part)) for part in parts]

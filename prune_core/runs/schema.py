@@ -52,7 +52,6 @@ FULL = (
 SENTENCES = {
     "malformed": DAMAGED,
     "not a database": DAMAGED,
-    "No space left on device": FULL,
     "is full": FULL,
     "readonly": "PruneScope may not write to {path}; give this user the right to, or set PRUNESCOPE_HOME to a folder that it may write to.",
     "unable to open": "PruneScope cannot open {path}; set PRUNESCOPE_HOME to a folder that exists and that this user may write to.",
@@ -92,7 +91,12 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return found
 
 
-def complaint(error: Exception, path: Path) -> PruneError | None:
+def full(error: Exception, path: Path) -> PruneError | None:
+    """The sentence for a disk without space, which libraries tell in errors of their own; None for anything else."""
+    return PruneError(FULL.format(path=path)) if "No space left on device" in str(error) else None
+
+
+def complaint(error: sqlite3.Error | OSError, path: Path) -> PruneError | None:
     """What a person can do about it; None where it is a mistake of ours."""
     said = OF_SYSTEM.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
     found = next((sentence for words, sentence in SENTENCES.items() if words in said), None)

@@ -32,10 +32,18 @@ def default_home() -> Path:
     return Path(os.environ.get("PRUNESCOPE_HOME") or own).expanduser().resolve()
 
 
+def this_user() -> str:
+    """Who runs this process; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 class Store:
     """Jobs and rows. Every call opens its own connection, so one Store serves any number of threads."""
 
-    asker: ClassVar[Callable[[], str]] = staticmethod(getpass.getuser)  # who submits, cancels, deletes; a dashboard asks its session
+    asker: ClassVar[Callable[[], str]] = staticmethod(this_user)  # who submits, cancels, deletes; a dashboard asks its session
 
     def __init__(self, home: Path | None = None):
         self.home = Path(home).resolve() if home else default_home()

@@ -129,7 +129,8 @@ def delete(store: Store, name: str) -> None:
         store.note(db, f"deleted with {len(jobs)} jobs", name)
     for job in jobs:
         shutil.rmtree(_folder(store, job), ignore_errors=True)
-    safekeeping.compact(store)
+    if not any(job.status == Status.RUNNING for job in store.jobs()):  # which would have to wait for it with what it writes
+        safekeeping.compact(store)
 
 
 def _idle(store: Store, name: str) -> list[Job]:

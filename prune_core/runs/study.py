@@ -182,20 +182,20 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+KINDS = {str: "a text", bool: "true or false", int: "a whole number", dict: "options by name, such as {akr: {rounds: 20}}"}
+
+
 def _plain(path: Path, key: str, value: Any) -> Any:
     """A value of the kind that its key holds; a number where a text belongs is written out, and YAML's yes is the word again."""
-    usual = Sweep.__dataclass_fields__[key].default
     if key in ("header", "quotes") and isinstance(value, bool):
         return "yes" if value else "no"
-    if key == "min_words" and value is None or isinstance(usual, tuple):  # lists are looked at where they are read
+    kind = {"options": dict, "min_words": int}.get(key) or type(Sweep.__dataclass_fields__[key].default)
+    if kind is tuple or (key == "min_words" and value is None):  # lists are looked at where they are read
         return value
-    for kind, what in ((str, "a text"), (bool, "true or false"), (int, "a whole number"), (dict, "options by name: {akr: {rounds: 20}}")):
-        if isinstance(usual, kind) or (kind is int and key == "min_words") or (kind is dict and key == "options"):
-            if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-                return str(value)
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise PruneError(f"{path}: {key} is {value!r}; it must be {what}.")
-            return value
+    if kind is str and type(value) in (int, float):
+        return str(value)
+    if type(value) is not kind:
+        raise PruneError(f"{path}: {key} is {value!r}; it must be {KINDS[kind]}.")
     return value
 
 

@@ -27,7 +27,7 @@ from .experiment import Experiment, estimates, is_slow, stages
 from .job import Job, Status
 from .jobs import Lock, device_lock, ensure_worker, last_line, life_lock, memory_kills
 from .run import preload, run
-from .schema import complaint
+from .schema import full
 from .store import Store
 
 POLL = 0.25  # seconds between looks at the cancel flag, and between writes of the progress
@@ -153,7 +153,7 @@ def perform(
     except PruneError as error:
         store.finish(job.id, Status.FAILED, str(error), job.worker)
     except Exception as error:  # a mistake of ours must not take the queue down with it: the only place that catches everything
-        said = complaint(error, folder)
+        said = full(error, folder)
         if said is None:
             with (folder / "log.txt").open("a") as log:
                 log.write(traceback.format_exc())

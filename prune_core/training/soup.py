@@ -126,8 +126,6 @@ def _facts(candidate: Candidate) -> tuple[tuple[str, ...], dict[str, int], dict[
     model, tokenizer = loading.load(candidate.checkpoint)
     if replay.kind_of(model) != "classification":
         raise PruneError(f"{candidate.name} gives no labels; attacks, and so soups, are for classifiers.")
-    if not all(weight.isfinite().all() for weight in model.parameters()):
-        raise PruneError(f"{candidate.name} has weights that are not numbers: its training diverged; leave it out.")
     labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
     return labels, tokenizer.get_vocab(), {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
