@@ -104,6 +104,7 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
     source = source or resolve(checkpoint)
     if told := difference.about(source):
         return described(told["dense"], new_head)
+    _is_of_this_world(folders.config_of(Path(source)), checkpoint)
     adapter = Path(source) / adapters.CONFIG
     config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
     if own := sorted({name.split("--")[-1].rpartition(".")[0] for name in (getattr(config, "auto_map", None) or {}).values()}):
@@ -134,6 +135,17 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
 
 
 COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+
+
+SIZES = (*COUNTS, "max_position_embeddings", "type_vocab_size", "num_labels")
+LARGEST = 10**7
+
+
+def _is_of_this_world(written: dict[str, Any], checkpoint: str) -> None:
+    """Asked of the file itself: transformers would make a list of all labels, or of all layers, before anyone can look at them."""
+    for name in SIZES:
+        if isinstance(value := written.get(name), int) and value > LARGEST:
+            raise PruneError(f"{checkpoint}: {name} is {value:,} in its config.json; no encoder has more than {LARGEST:,}; correct it.")
 
 
 def _is_plausible(config: Any, checkpoint: str) -> None:
