@@ -110,7 +110,8 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
         (["export", "9", "x"], "There is no job 9"),
         (["report", "9", "--out", "x.html"], "There is no job 9"),
         (["sweep", "nothing.yaml"], "no such file"),
-        (["sweep", "nothing.yaml", "--ray", "auto"], "not available in this version"),
+        (["run-shard", "nothing", "1"], "holds no plan"),
+        (["collect", "nothing"], "holds no plan"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(fake, capsys, arguments, said):

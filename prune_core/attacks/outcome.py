@@ -36,15 +36,19 @@ class Outcome:
 
 
 class Journal:
-    """One recipe's outcomes in a file of JSON lines. Only lines under the same key are `known`; without a path nothing is kept."""
+    """One recipe's outcomes in a file of JSON lines. Only lines under the same key are `known`; without a path nothing is kept.
+
+    What other processes found in chunks, in attack.0.jsonl and so on beside attack.jsonl, is known as well.
+    """
 
     def __init__(self, path: Path | None = None, recipe: str = "", key: str = ""):
         self._path, self._head = path, {"recipe": recipe, "key": key}
         self.known: dict[int, Outcome] = {}  # by example, from an earlier run
-        if path is None or not path.is_file():
+        if path is None:
             return
-        lines = path.read_bytes()
-        os.truncate(path, lines.rfind(b"\n") + 1)  # a line that was being written when the process died
+        if path.is_file():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # a line that was being written when the process died
+        lines = b"".join(each.read_bytes() for each in sorted(path.parent.glob(f"{path.stem}*.jsonl")))
         for line in lines.splitlines(keepends=True):
             if line.endswith(b"\n") and (found := json.loads(line)).items() >= self._head.items():
                 outcome = Outcome(**{name: value for name, value in found.items() if name not in self._head})

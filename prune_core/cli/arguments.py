@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, PruneError
-from . import job_commands, run_commands, store_commands, training_commands
+from . import job_commands, run_commands, shard_commands, store_commands, training_commands
 from .serve import serve
 from .shrink_to import shrink_to
 
@@ -137,7 +137,17 @@ def _add_studies(added: Any) -> None:
     parser.add_argument("--plan", action="store_true", help="list the experiments and run none")
     parser.add_argument("--queue", action="store_true", help="leave them to the worker, as the pages do")
     parser.add_argument("--wait", action="store_true", help="leave them to the worker and show its progress until it is over")
-    parser.add_argument("--ray", metavar="ADDRESS", help="run it on a Ray cluster (not in this version)")
+    elsewhere = parser.add_argument_group("on other machines")
+    elsewhere.add_argument("--shards", type=int, metavar="N", help="run nothing; write it down in N parts for run-shard")
+    elsewhere.add_argument("--ray", metavar="ADDRESS", help="run it on a Ray cluster: host:port, auto, or local for one on this machine")
+    elsewhere.add_argument("--out", type=Path, metavar="FOLDER", help="of the parts, on a disk that all machines share")
+    elsewhere.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of a Ray task (2)")
+    elsewhere.add_argument("--chunk", type=int, default=100, metavar="N", help="sentences that one Ray task attacks (100)")
+    shard = _command(added, "run-shard", shard_commands.run_shard, "run one part of a sweep that was written down by --shards")
+    shard.add_argument("folder", type=Path, metavar="FOLDER")
+    shard.add_argument("number", type=int, metavar="N", help="from 1")
+    told = "bring what parts of a sweep have finished into the store; as often as you like"
+    _command(added, "collect", shard_commands.collect, told).add_argument("folder", type=Path, metavar="FOLDER")
     parser = _command(added, "demo", run_commands.demo, "queue the demo study, which the pages show")
     parser.add_argument("--wait", action="store_true", help="show its progress until it is over")
 

@@ -171,8 +171,6 @@ def succeeded(store: Store, job: Job) -> Job:
 
 def sweep(options: argparse.Namespace) -> None:
     """A grid of experiments in this process; what is finished already is not computed again."""
-    if options.ray:
-        raise PruneError("Sweeps on a Ray cluster are not available in this version; leave --ray out to run the sweep here.")
     from ..runs import study
     from ..runs.jobs import finished
     from .terminal import headline
@@ -184,6 +182,13 @@ def sweep(options: argparse.Namespace) -> None:
         return _queue(experiments, options.wait, options.again)
     check_data(*experiments)
     store, failed = Store(), []
+    if options.ray or options.shards is not None:
+        from . import shard_commands
+
+        over = set() if options.again else {each.key() for each in experiments if finished(store, each)}
+        if options.ray:
+            return shard_commands.on_ray(experiments, over, options)
+        return shard_commands.plan([each for each in experiments if each.key() not in over], options.shards, options.out)
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
         job = None if options.again else finished(store, experiment)

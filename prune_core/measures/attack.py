@@ -59,6 +59,12 @@ class Attack(Measure):
     never: str = option("", "Words never to touch, separated by commas", expert=True)
     column: str = option("first", "Which sentence of a pair may change", choices=("first", "second", "both"), expert=True)
 
+    @property
+    def largest(self) -> int:
+        """Sentences of the attack that is given most."""
+        letters = {CATALOGUE[name].changes == LETTERS for name in self.recipes.split(", ")}
+        return max(self.examples if changes_letters else self.word_examples for changes_letters in letters)
+
     @staticmethod
     def lacking() -> dict[str, str]:
         """The attacks that cannot run on this machine, each with what it needs."""
@@ -90,10 +96,13 @@ class Attack(Measure):
         key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
-        for name, sample, part in self._plan(chosen, pair, report):
+        index, chunks = pair.chunk
+        file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
+        for name, whole, part in self._plan(chosen, pair, report):
+            sample = whole[index::chunks]
             pulse = Pulse(part)
             victim = Victim(pair.pruned, pair.tokenizer, pulse.beat, pair.batch_size, pair.max_length, PRECISIONS[precision])
-            journal = Journal(pair.folder and pair.folder / "attack.jsonl", name, key)
+            journal = Journal(pair.folder and pair.folder / file, name, key)
             found = {outcome.example: outcome for outcome in engine.run(
                 name, victim, pulse, examples, sample, budget, pair.seed, journal=journal)}  # fmt: skip
             outcomes = [found[example] for example in sample]
@@ -102,6 +111,8 @@ class Attack(Measure):
                 {"recipe": name, **summary(outcomes), "precision": precision, "seconds": sum(outcome.seconds for outcome in outcomes)}
             )
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
+        if chunks > 1:
+            return {}
         report(1.0, "judging the changed texts")
         return {"attack": pd.DataFrame(totals), "attack_example": judged(pd.DataFrame(rows), device_of(pair.pruned))}
 

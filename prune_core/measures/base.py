@@ -32,6 +32,7 @@ class Pair:
     memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
     folder: Path | None = None  # of the job, for what a measure keeps besides its tables
     rows: Rows = field(default_factory=dict)  # tables of the stages before
+    chunk: tuple[int, int] = (0, 1)  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
 
     def __post_init__(self) -> None:
         from ..models.weights import not_numbers

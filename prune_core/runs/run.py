@@ -40,10 +40,11 @@ class Stage(NamedTuple):
 
 
 def run(
-    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None, batch_size: int = 0
-) -> Iterator[Stage]:
+    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None, batch_size: int = 0,
+    until: str = "",
+) -> Iterator[Stage]:  # fmt: skip
     """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done;
-    `batch_size`: what was found to fit into memory, where the experiment's own did not."""
+    `batch_size`: what was found to fit into memory, where the experiment's own did not; `until`: a stage before which to end."""
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
     seconds = estimates(experiment)
@@ -54,11 +55,18 @@ def run(
     for name in stages(experiment):
         if name in done:
             continue
+        if name == until:
+            return
         end = start + seconds[name] / whole
         yield bench.stage(name, part_of(report, start, end))
         start = end
     if experiment.method and experiment.keep == "none":
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # until here a resumed run had needed it
+
+
+def attack(experiment: Experiment, folder: Path, known: Rows, batch_size: int, chunk: tuple[int, int], report: Report) -> None:
+    """One chunk of an experiment's attacks, behind the stages before it; the outcomes wait in the folder for the attack stage."""
+    _Bench(experiment, folder, dict(known), batch_size or experiment.batch_size, chunk).stage("attack", report)
 
 
 def preload() -> None:
@@ -81,10 +89,10 @@ def _shared(frame: str, data: Data) -> tuple[Task, dict[Any, Any]]:
 class _Bench:
     """The dense model, the pruned one once it is there, and the task of one run."""
 
-    def __init__(self, experiment: Experiment, folder: Path, known: Rows, batch_size: int):
+    def __init__(self, experiment: Experiment, folder: Path, known: Rows, batch_size: int, chunk: tuple[int, int] = (0, 1)):
         self.experiment, self.folder, self.rows = experiment, folder, known
         self.device = devices.pick_device(experiment.device)
-        self.batch_size = batch_size
+        self.batch_size, self.chunk = batch_size, chunk
         self.peak_memory, self.weights = 0, ""
         stamp = json.dumps(_stamp(experiment.checkpoint, checkpoint=True))
         try:
@@ -170,7 +178,7 @@ class _Bench:
         experiment = self.experiment
         pair = Pair(
             self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length,
-            self.memo, self.folder, self.rows,
+            self.memo, self.folder, self.rows, self.chunk,
         )  # fmt: skip
         return measure.measure(pair, report)
 

@@ -1,6 +1,7 @@
 """The record of every run: jobs and rows in one SQLite file, checkpoints and logs in folders beside it.
 
-All SQL is here, in schema, studies, pool and safekeeping. Knows nothing of torch, of experiments (plain dicts here) or of pages.
+All SQL is here, in schema, studies, pool, safekeeping and collecting.
+Knows nothing of torch, of experiments (plain dicts here) or of pages.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -148,17 +149,23 @@ def perform(
                 if may_defer and _defers(store, job.id, experiment, pulse):
                     return store.job(job.id)
         store.finish(job.id, Status.DONE, "", job.worker)
-    except (Cancelled, KeyboardInterrupt):
-        store.finish(job.id, Status.CANCELLED, "", job.worker)
-    except PruneError as error:
-        store.finish(job.id, Status.FAILED, str(error), job.worker)
-    except Exception as error:  # a mistake of ours must not take the queue down with it: the only place that catches everything
-        said = full(error, folder)
-        if said is None:
-            with (folder / "log.txt").open("a") as log:
-                log.write(traceback.format_exc())
-        store.finish(job.id, Status.FAILED, str(said or last_line(folder / "log.txt")), job.worker)
+    except (Exception, KeyboardInterrupt) as error:
+        store.finish(job.id, *ended(error, folder), job.worker)
     return store.job(job.id)
+
+
+def ended(error: BaseException, folder: Path) -> tuple[str, str]:
+    """What a job's error makes of it: (status, sentence). A mistake of ours must not take the queue down with it, and goes to the log."""
+    if isinstance(error, (Cancelled, KeyboardInterrupt)):
+        return Status.CANCELLED, ""
+    if isinstance(error, PruneError):
+        return Status.FAILED, str(error)
+    assert isinstance(error, Exception), "what ends a process is not for a job to catch"
+    said = full(error, folder)
+    if said is None:
+        with (folder / "log.txt").open("a") as log:
+            log.write("".join(traceback.format_exception(error)))
+    return Status.FAILED, str(said or last_line(folder / "log.txt"))
 
 
 def _defers(store: Store, id: int, experiment: Experiment, pulse: Pulse) -> bool:
