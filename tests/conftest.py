@@ -16,10 +16,14 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-# The suite but for attacks, for an environment in which TextAttack cannot be: its taggers hold transformers below 5.
+# The suite but for attacks and what never meets a model, for an environment in which TextAttack cannot be: its taggers hold
+# transformers below 5.
 WITHOUT_ATTACKS = os.environ.get("PRUNESCOPE_TESTS") == "without-attacks"
-NEED_ATTACKS = ("attacks", "attack_engine", "catalogue", "validity", "browser", "walks", "package")
-collect_ignore = [f"test_{name}.py" for name in NEED_ATTACKS] if WITHOUT_ATTACKS else []
+NEED_ATTACKS = ("attacks", "attack_engine", "catalogue", "validity", "browser", "walks", "package", "shards")
+# Of the queue, the store, statistics, charts and documents, none of which transformers has a part in: once is enough.
+SAME_ON_BOTH = ("architecture", "deploy", "docs", "jobs", "label_order", "labels", "papers", "plots", "safekeeping", "seeds", "serve",
+    "store", "tradeoff", "whatif")  # fmt: skip
+collect_ignore = [f"test_{name}.py" for name in (*NEED_ATTACKS, *SAME_ON_BOTH)] if WITHOUT_ATTACKS else []
 LONGEST = ("test_browser", "test_benchmarks", "test_walks")  # files that take minutes
 
 
