@@ -182,17 +182,17 @@ try:
         raise PruneError("Step 1 has no data to read yet: give a file there, or choose other data.")
     plan = sweep.experiments()
     new, total, space = plan_table(plan, again)
+    if checked and "error" in checked:
+        raise PruneError("Step 1 has a question to answer before anything can be queued.")
+    memory = max((data_check.fits(each, checked) for each in plan if checked), default=0.0)
     kept = "" if formatting.missing(space) else f", and up to {formatting.size(space)} on disk"
+    kept += f"; about {formatting.size(memory)} of memory" if memory else ""
     st.caption(
         f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size{kept}."
         if new
         else "Every run of this plan is there already; nothing would be computed again."
     )
     told = f"Queue {formatting.plural(new, 'run')}" if new else "Show the results"
-    if checked and "error" in checked:
-        raise PruneError("Step 1 has a question to answer before anything can be queued.")
-    for each in plan if checked else ():
-        data_check.fits(each, checked)
     if st.button(told, key="queue-plan", type="primary", icon=":material/play_arrow:"):
         with st.spinner("Reading checkpoint and data …"):
             _data_check.ready(plan)

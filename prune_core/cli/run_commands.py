@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import Cancelled, PruneError
+from ..formatting import size
 from ..runs.job import Job, Status
 from ..runs.store import Store
 from .progress import PrintedProgress
@@ -159,7 +160,7 @@ def check_data(*experiments: Experiment) -> None:
             continue  # which fit each other, and a check would cost every command seconds
         from ..runs.data_check import check
 
-        check(each)
+        print(f"prune_core: {each.label} takes about {size(check(each))} of memory", file=sys.stderr)
 
 
 def succeeded(store: Store, job: Job) -> Job:

@@ -53,7 +53,8 @@ class Reconstruction(Measure):
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
     """Rows of the six parts and of the block; moves both streams to the next block, or the next pass of this one."""
-    mixed = [before.once(x, padding) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]  # dense block, pruned input
+    pairs = zip(pruned.inputs, pruned.paddings, strict=True)
+    mixed = [pruned.keep(before.once(x, padding)) for x, padding in pairs]  # dense block, pruned input
     dense.enter(before)
     pruned.enter(after)
     rows = []

@@ -1,10 +1,13 @@
 """The packed states of one path through the encoder, and the sums over them that methods need.
 
-Knows nothing of methods, weights to prune or sparsities.
+Where a machine's memory would grow with the number of sentences, states lie in a file that the system keeps in memory as far as
+there is room (the folder of temporary files, which TMPDIR names). Knows nothing of methods, weights to prune or sparsities.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Collection, Sequence
 
 import torch
@@ -15,35 +18,56 @@ from ..models.replay import Block, Padding, embed
 from ..plugins import Batch
 from .moments import Stats
 
+IN_MEMORY = 1 << 28  # bytes of states of one kind and one path; more of them lie in a file
+
 
 class Stream:
-    """The packed states of one path through the encoder, batch by batch."""
+    """The packed states of one path through the encoder, batch by batch; `keep` says where they lie."""
 
-    def __init__(self, states: Sequence[tuple[Tensor, Padding]]):
-        self.paddings = [padding for _, padding in states]
-        self.inputs = [x for x, _ in states]  # input of the current group, (tokens, width) each
+    def __init__(self, inputs: Sequence[Tensor], paddings: Sequence[Padding], tokens: int):
+        self.paddings = list(paddings)
+        self.tokens = tokens  # of all batches, padding included
+        self.inputs = list(inputs)  # input of the current group, (tokens, width) each
         self.residuals = self.inputs
         self.shared: list[Tensor] = []  # what unitwise.py keeps of a block that is passed several times
 
     def twin(self) -> Stream:
         """A second stream from the same states; nothing is written in place, so they share memory until they part."""
-        return Stream(list(zip(self.inputs, self.paddings, strict=True)))
+        return Stream(self.inputs, self.paddings, self.tokens)
 
     def some(self, sentences: int) -> Stream:
         """A stream of about so many sentences, of all lengths."""
         step = _step([len(each.mask) for each in self.paddings], sentences)
-        return Stream(list(zip(self.inputs[::step], self.paddings[::step], strict=True)))
+        return Stream(self.inputs[::step], self.paddings[::step], self.tokens // step)
+
+    def keep(self, x: Tensor) -> Tensor:
+        """States of one batch as they are, or in a file that goes when they do, where all batches' together would take too much."""
+        if x.device.type != "cpu" or self.tokens * x.shape[-1] * x.element_size() <= IN_MEMORY:
+            return x
+        with tempfile.NamedTemporaryFile(prefix="prunescope-states-") as file:  # its name goes at once, its content with the tensor
+            try:
+                os.posix_fallocate(file.fileno(), 0, x.nbytes)  # a full disk is told here, and not by a signal later
+            except OSError as error:
+                raise PruneError(
+                    f"{tempfile.gettempdir()} has no room for the calibration sentences' states ({error.strerror}): free some, name "
+                    "another folder by TMPDIR, or lower the calibration size or the max length."
+                ) from None
+            placed = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype)
+            return placed.view(x.shape).copy_(x)
 
     def enter(self, block: Block) -> None:
         """Turn the residual stream into the input of the block's first group: nothing to do where norms come last."""
         if block.spec.pre_norm:
             self.residuals = list(self.inputs)
-            self.inputs = [block.enter(x) for x in self.inputs]
+            self.inputs = [self.keep(block.enter(x)) for x in self.inputs]
 
     def advance(self, block: Block, group: int) -> None:
         """Push every batch through one stage of the block."""
         for i, padding in enumerate(self.paddings):
-            self.inputs[i], residual = block.stage(group, self.inputs[i], self.residuals[i], padding)
+            before = self.residuals[i]
+            inputs, residual = block.stage(group, self.inputs[i], before, padding)
+            self.inputs[i] = self.keep(inputs)
+            residual = self.inputs[i] if residual is inputs else before if residual is before else self.keep(residual)
             if self.residuals is self.inputs:
                 self.residuals = list(self.inputs)
             self.residuals[i] = residual
@@ -62,7 +86,12 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     """The states behind the embeddings."""
     if not batches:
         raise PruneError("There are no calibration sentences; give at least one.")
-    return Stream([embed(model, batch) for batch in batches])
+    found = Stream((), (), sum(batch["attention_mask"].numel() for batch in batches))
+    for batch in batches:
+        x, padding = embed(model, batch)
+        found.inputs.append(found.keep(x))
+        found.paddings.append(padding)
+    return found
 
 
 def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, onto_residual: bool = False) -> Stats:

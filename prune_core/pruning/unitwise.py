@@ -260,7 +260,7 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
         return _pass_on_shared(sub, kept, dense, pruned, solve)
     if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed so far: the streams stay one
         pairs = zip(dense.inputs, dense.paddings, strict=True)
-        dense.inputs = [sub.norm(sub.close(sub.features(x, padding), x)) for x, padding in pairs]
+        dense.inputs = [dense.keep(sub.norm(sub.close(sub.features(x, padding), x))) for x, padding in pairs]
         pruned.inputs = list(dense.inputs)
         return 0.0
     small, damping = sub.only(kept), 0.0
@@ -269,8 +269,8 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
     for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
         total = sub.close(sub.features(x, padding), x)
-        dense.inputs[i] = sub.norm(total)
-        A = small.features(x_hat, padding)
+        dense.inputs[i] = dense.keep(sub.norm(total))
+        A = pruned.keep(small.features(x_hat, padding))
         features.append(A)
         if solve is not None:
             gram.addmm_(A.T, A)
@@ -280,7 +280,7 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
         weight.copy_(fitted)
     sub.fold(kept, weight)
     for i, A in enumerate(features):
-        pruned.inputs[i] = sub.norm(small.close(A, pruned.inputs[i]))
+        pruned.inputs[i] = pruned.keep(sub.norm(small.close(A, pruned.inputs[i])))
     return damping
 
 
@@ -296,7 +296,7 @@ def _pass_on_shared(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, 
                     x = dense.inputs[i]
                     A = each.features(x, padding)
                     gram.addmm_(A.T, A)
-                    dense.inputs[i] = each.norm(each.close(A, x))
+                    dense.inputs[i] = dense.keep(each.norm(each.close(A, x)))
     gram, columns, damping, fitted = dense.shared[sub.kind == "neuron"], sub.columns(kept), 0.0, None
     if solve is not None and not kept.all():
         whole = sub.output.weight
@@ -304,5 +304,5 @@ def _pass_on_shared(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, 
     sub.fold(kept, fitted)
     if sub.kind == "neuron":
         for _ in range(sub.block.passes):
-            pruned.inputs = [sub.block.once(x, padding) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]
+            pruned.inputs = [pruned.keep(sub.block.once(x, padding)) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]
     return damping

@@ -18,10 +18,12 @@ from ..data.examples import KINDS
 from ..data.tasks import Task
 from ..errors import PruneError
 from ..models import loading
+from . import memory
 from .child_process import ChildProcess
 from .experiment import Experiment
 
 PATIENCE = 180.0  # seconds
+FEW = 256  # evaluation texts whose length is looked at
 ENOUGH = 0.5  # of the sample asked for must be long, for short texts to be left out
 
 
@@ -119,20 +121,24 @@ def check_measures(experiment: Experiment, kind: str) -> None:
             )
 
 
-def check(experiment: Experiment) -> None:
-    """PruneError where checkpoint, data, method and measures do not go together; reads no weights."""
+def check(experiment: Experiment) -> float:
+    """PruneError where checkpoint, data, method, measures and memory do not go together; else bytes of memory that the run takes, about.
+
+    Reads no weights.
+    """
     found = understood(experiment)
     if "error" in found:
         raise PruneError(found["error"])
-    fits(experiment, found)
+    return fits(experiment, found)
 
 
-def fits(experiment: Experiment, found: Mapping[str, Any]) -> None:
-    """PruneError where the method or a measure cannot use what was understood."""
+def fits(experiment: Experiment, found: Mapping[str, Any]) -> float:
+    """PruneError where the method or a measure cannot use what was understood, or memory is too small for it; else bytes of it."""
     check_measures(experiment, found["kind"])
     if experiment.method is not None and experiment.method.labelled and not found["calibration_labelled"]:
         raise PruneError(f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
                          "name a label column, or choose another method.")  # fmt: skip
+    return memory.checked(experiment, found["sizes"])
 
 
 def understood(experiment: Experiment) -> dict[str, Any]:
@@ -149,7 +155,16 @@ def understood(experiment: Experiment) -> dict[str, Any]:
         "meant": task.meant, "counts": task.counts, "notes": [*found["notes"], *task.notes], "calibration": len(task.calibration),
         "evaluation": len(task.evaluation), "labelled": task.evaluation.labels is not None, "metric": task.metric,
         "calibration_labelled": task.calibration.labels is not None,
+        "sizes": _sizes(experiment, config, task, tokenizer),
     }  # fmt: skip
+
+
+def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> dict[str, float]:
+    """What memory is counted by, of the model, of the calibration sentences and of some to be evaluated."""
+    rows = [tokens.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"] for sample in
+            (task.calibration, task.evaluation.take(range(min(FEW, len(task.evaluation)))))]  # fmt: skip
+    calibration, longest = sum(map(len, rows[0])), max((len(row) for each in rows for row in each), default=0)
+    return memory.widths(config.to_dict()) | {"tokens": calibration, "longest": longest}
 
 
 if __name__ == "__main__":
