@@ -21,7 +21,7 @@ def asker() -> str:
         return str(st.context.headers.get(header) or "").strip()
     if has_login():
         return str(st.user.get("email") or st.user.get("sub") or "") if st.user.is_logged_in else ""
-    return this_user() if is_loopback(st.get_option("server.address") or "0.0.0.0") else ""
+    return this_user() if is_loopback(st.get_option("server.address") or "0.0.0.0") else ""  # noqa: S104  Streamlit's default
 
 
 def may_enter() -> bool:

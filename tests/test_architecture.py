@@ -176,6 +176,16 @@ def test_nobody_swallows_and_only_four_catch_everything():
     assert broad == [f"prune_core/{path}.py" for path in ("attacks/engine", "attacks/flight", "runs/shards", "runs/worker")]
 
 
+def test_the_lock_holds_every_pin_with_its_hashes():
+    entries = re.split(r"\n(?=[a-zA-Z])", (ROOT / "requirements.lock").read_text())[1:]
+    locked = dict(entry.split()[0].split("==") for entry in entries)
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = re.split(r"\[.*\]==|==|;", line)[:2]
+            assert locked[name.lower().replace("_", "-")] == version.strip(), line
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
 def test_requirements_are_pinned_and_cover_what_is_imported():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all("==" in line for line in lines)

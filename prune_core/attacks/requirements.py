@@ -88,7 +88,7 @@ def _in_hub(what: str, cache: Path | None = None) -> bool:
 
 def _in_tensorflow_hub(what: str) -> bool:
     home = Path(environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules")
-    return (home / hashlib.sha1(what.encode()).hexdigest() / "saved_model.pb").is_file()
+    return (home / hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest() / "saved_model.pb").is_file()
 
 
 LOOK: dict[str, Callable[[str], bool]] = {

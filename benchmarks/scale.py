@@ -1,0 +1,179 @@
+"""How time and memory grow with calibration tokens, blocks, models in a study and attacked examples; exponents from a fit.
+
+    python -m benchmarks.scale [--method akr] [--quick]
+
+Every point runs in a process of its own, whose own memory (anonymous pages; files that the system may drop are not counted) is
+watched; both figures are what the work adds to the process before it. The encoder is of BERT-base's width with random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from prune_core.methods import METHODS
+from prune_core.paths import ROOT
+from prune_core.plugins import build, quiet
+
+LENGTH = 128  # tokens of a calibration sentence
+PAGES = ("app.py", "pages/compare.py")
+SIZES = {  # what grows: points, and the points of --quick
+    "calibration sentences": ((64, 256, 1024), (16, 32, 64)),
+    "blocks": ((2, 4, 8), (1, 2, 3)),
+    "models in a study": ((10, 100, 1000), (10, 20, 40)),
+    "attacked examples": ((40, 160, 640), (4, 8, 16)),
+}
+
+
+def main() -> None:
+    """A line a point, then the exponents."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", default="akr", choices=tuple(METHODS))
+    parser.add_argument("--only", default="", choices=("", *SIZES), help="one kind of growth")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--point", nargs=2, metavar=("WHAT", "SIZE"), help="one point, as JSON; what the benchmark starts itself with")
+    options = parser.parse_args()
+    if options.point:
+        print(json.dumps(point(options.point[0], int(options.point[1]), options.method)))
+        return
+    print(f"| {'what grows':22} | {'sizes':>16} | {'seconds':>22} | own memory, MB | time grows with size to the power of | memory |")
+    print("|---|---|---|---|---|---|")
+    for what in [options.only] if options.only else SIZES:
+        sizes = SIZES[what][options.quick]
+        found = [_apart(what, size, options.method) for size in sizes]
+        seconds, memory = ([each[name] for each in found] for name in ("seconds", "bytes"))
+        cells = [", ".join(f"{value:,.0f}" for value in sizes), ", ".join(f"{value:.1f}" for value in seconds),
+                 ", ".join(f"{value / 1e6:,.0f}" for value in memory)]  # fmt: skip
+        print(f"| {what} | {' | '.join(cells)} | {exponent(sizes, seconds):.2f} | {exponent(sizes, memory):.2f} |", flush=True)
+
+
+def exponent(sizes: tuple[int, ...], values: list[float]) -> float:
+    """The slope of a straight line through the logarithms."""
+    return float(np.polyfit([log(size) for size in sizes], [log(max(value, 1e-9)) for value in values], 1)[0])
+
+
+def _apart(what: str, size: int, method: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.scale", "--point", what, str(size), "--method", method]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{what}, {size}: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def point(what: str, size: int, method: str) -> dict[str, float]:
+    """Seconds and most bytes of one size."""
+    if what == "models in a study":
+        return _pages(size)
+    if what == "attacked examples":
+        return _attack(size)
+    return _prune(size if what == "calibration sentences" else 64, size if what == "blocks" else 2, method)
+
+
+def watched(work: Callable[[], object]) -> dict[str, float]:
+    """How long it took, and by how much this process's own memory grew at most."""
+    before, most, over = _own(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not over.wait(0.02):
+            most = max(most, _own())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    over.set()
+    thread.join()
+    return {"seconds": seconds, "bytes": float(max(most, _own()) - before)}
+
+
+def _own() -> int:
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+
+def _prune(sentences: int, depth: int, method: str) -> dict[str, float]:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(num_hidden_layers=depth)).eval()
+    size = min(16, sentences)
+    batches = [
+        {"input_ids": torch.randint(5, 30000, (size, LENGTH)), "attention_mask": torch.ones(size, LENGTH, dtype=torch.long)}
+        for _ in range(sentences // size)
+    ]
+    return watched(lambda: build(METHODS, method, {"sparsity": 0.5}).prune(model, batches, quiet))
+
+
+def _attack(examples: int) -> dict[str, float]:
+    from prune_core.data import tasks
+    from prune_core.data.examples import Source
+    from prune_core.measures.attack import Attack
+    from prune_core.measures.base import Pair
+    from prune_core.models import loading
+
+    model, tokenizer = loading.load("demo")
+    task = tasks.load(Source(), loading.label_names(model.config))
+    pair = Pair(model, model, tokenizer, task)
+    Attack(recipes="DeepWordBug", examples=2).measure(pair, quiet)  # imports, and what is read once
+    return watched(lambda: Attack(recipes="DeepWordBug", examples=examples).measure(pair, quiet))
+
+
+def _pages(models: int) -> dict[str, float]:
+    """Overview and Compare of a study of so many models, seen for the first time by a server that has shown an empty store."""
+    from streamlit.testing.v1 import AppTest
+
+    from prune_core.runs import jobs
+
+    jobs.ensure_worker = lambda *_, **__: None  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
+        os.environ["PRUNESCOPE_HOME"] = empty
+        _shown(AppTest.from_file(str(ROOT / PAGES[0]), default_timeout=600))
+        os.environ["PRUNESCOPE_HOME"] = home
+        _study(models)
+        return watched(lambda: _shown(AppTest.from_file(str(ROOT / PAGES[0]), default_timeout=600)))
+
+
+def _shown(at: Any) -> None:
+    for page in PAGES:
+        (at.run() if page == PAGES[0] else at.switch_page(page).run())
+        if at.exception:
+            raise RuntimeError(at.exception[0].message)
+
+
+def _study(models: int) -> None:
+    """One experiment of the demo, run, and its rows again under other sparsities."""
+    from prune_core.cli.run_commands import perform_here
+    from prune_core.measures import MEASURES
+    from prune_core.runs.experiment import Experiment
+    from prune_core.runs.store import Store
+
+    store, measures = Store(), tuple(build(MEASURES, name, None) for name in ("accuracy", "reconstruction"))
+    dense, pruned = (
+        perform_here(store, Experiment(method=method, measures=measures, study="Scale", evaluation=200, keep="none"))
+        for method in (None, build(METHODS, "magnitude", {"sparsity": 0.5}))
+    )
+    for number in range(1, models):
+        id = store.copy(pruned.id, "Scale")
+        method = {"name": "magnitude", "options": pruned.experiment["method"]["options"] | {"sparsity": number / (models + 1)}}
+        store.update(id, experiment=pruned.experiment | {"method": method}, label=f"Magnitude {number / (models + 1):.2%}",
+                     key=f"{pruned.key}{number}")  # fmt: skip
+    assert len(store.jobs("Scale")) == models + 1 and dense.status == "done"
+
+
+if __name__ == "__main__":
+    main()
