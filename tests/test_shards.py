@@ -18,7 +18,7 @@ from test_cli import fake, run  # noqa: F401  a fixture
 from prune_core import PruneError
 from prune_core.models import loading
 from prune_core.paths import ROOT
-from prune_core.runs import collecting, shards
+from prune_core.runs import collecting, jobs, shards
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
@@ -82,11 +82,13 @@ def test_what_broke_off_is_collected_as_far_as_it_is_and_goes_on(fake, grid, tmp
     assert run("collect", tmp_path / "out") == 0
     [job] = Store().jobs()
     assert job.status == Status.FAILED and "1 of its stages" in job.error and job.done == ("prune",)
+    jobs.tend(Store())
+    assert Store().job(job.id).status == Status.FAILED  # it is another machine's to go on with
     monkeypatch.setattr(fakes.Draw, "measure", measure)
     assert run("run-shard", tmp_path / "out", 1) == 0 and run("collect", tmp_path / "out") == 0
-    jobs = Store().jobs()
-    assert [job.status for job in jobs] == [Status.DONE] * 4 and jobs[0].id == job.id and jobs[0].facts["died"] == 1
-    assert "died" not in jobs[1].facts
+    found = Store().jobs()
+    assert [job.status for job in found] == [Status.DONE] * 4 and found[0].id == job.id and found[0].facts["died"] == 1
+    assert "died" not in found[1].facts
     assert rest and not list((tmp_path / "out").rglob("*.part"))
 
 
@@ -172,3 +174,8 @@ def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkey
     same(rows(store), expected)
     assert {job.status for job in store.jobs()} == {Status.DONE} and sum(job.facts.get("died", 0) for job in store.jobs()) >= 1
     assert all(len(list(Path(each).glob("attack.*.jsonl"))) == 2 for each in shards.folders_of(tmp_path / "out"))
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(fake, grid, capsys, tmp_path):  # noqa: F811
+    assert run("sweep", grid, "--ray", "127.0.0.1:1", "--out", tmp_path / "out") == 2
+    assert "There is no Ray cluster to be had at 127.0.0.1:1" in capsys.readouterr().err

@@ -7,6 +7,7 @@ of the plan must be one that every node sees, and every node must have PruneScop
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ LOOK = 1.0  # seconds between looks at what the tasks have written
 GRACE = 10.0  # seconds in which a cancelled experiment may stop by itself
 PROGRAM = 2e9  # bytes that a process takes before it holds a model
 COPIES = 6  # of the weights: the dense model, the pruned one, and what a method keeps beside them
-NEVER_BEGAN = "Ray could not run it: {error}"
+BROKEN = "A task of it broke off: {error}"
 
 
 @dataclass
@@ -53,9 +54,10 @@ def run(store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: in
     import ray
 
     try:
+        _answers(address)
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
-    except ConnectionError as error:
-        raise PruneError(f"There is no Ray cluster at {address}: {str(error)[:160]}; start one with ray start --head, or say "
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PruneError(f"There is no Ray cluster to be had at {address}: {str(error)[:160]}; start one with ray start --head, or say "
                          "--ray local for one on this machine alone.") from None  # fmt: skip
     name, life = new_worker(store)
     underway = list[Underway]()
@@ -81,6 +83,13 @@ def run(store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: in
         ray.shutdown()
 
 
+def _answers(address: str) -> None:
+    """OSError where nothing listens at host:port, of which Ray itself is sure only after five minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
 def _look(ray: Any, store: Store, each: Underway, worker: str) -> None:
     """Bring what is new of an experiment into the store, and a person's wish to stop to the experiment."""
     ready, _ = ray.wait([each.tasks[-1]], timeout=0)
@@ -103,7 +112,7 @@ def _last(ray: Any, each: Underway, record: Record) -> Record:
         ray.get(each.tasks[-1])
     except (ray.exceptions.RayError, PruneError) as error:
         if record.status not in (Status.DONE, Status.FAILED, Status.CANCELLED):
-            said = "" if each.cancelled else NEVER_BEGAN.format(error=str(error).strip().splitlines()[-1][:300])
+            said = "" if each.cancelled else BROKEN.format(error=str(error).strip().splitlines()[-1][:300])
             record = replace(record, status=Status.CANCELLED if each.cancelled else Status.FAILED, error=said, message="")
             record.write(each.folder)
     return record

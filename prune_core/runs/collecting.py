@@ -68,7 +68,8 @@ def _written(store: Store, values: dict[str, Any], tables: dict[str, bytes]) -> 
         row = db.execute(query, (values["key"], values["study"])).fetchone()
         if row is None:
             columns, marks = ", ".join((*values, "created")), ", ".join("?" * (len(values) + 1))
-            id = int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", (*values.values(), time.time())).lastrowid or 0)
+            created = values["started"] or time.time()  # alike, as of a command of one's own: no worker here tries it once more
+            id = int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", (*values.values(), created)).lastrowid or 0)
             store.note(db, "collected", values["study"], id)
         else:
             id = int(row["id"])
