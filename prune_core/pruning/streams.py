@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
+from ..models.devices import give_back_memory
 from ..models.replay import Block, Padding, embed
 from ..plugins import Batch
 from .moments import Stats
@@ -53,7 +54,9 @@ class Stream:
                     "another folder by TMPDIR, or lower the calibration size or the max length."
                 ) from None
             placed = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype)
-            return placed.view(x.shape).copy_(x)
+            kept = placed.view(x.shape).copy_(x)
+        give_back_memory()  # of the batches before, of which each left a hole that the next one does not fit into
+        return kept
 
     def enter(self, block: Block) -> None:
         """Turn the residual stream into the input of the block's first group: nothing to do where norms come last."""
