@@ -18,6 +18,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ from .pages import PAGES, filled
 
 GOAL = 5.0  # seconds
 LEVEL = 0.10
-SETTLE = 20.0  # seconds after the last session has gone, in which the server lets go of it
+SETTLE = 130.0  # seconds: Streamlit keeps who has gone for two minutes, with an event loop's three files, should they come back
 BREAK = 180.0  # seconds without an answer
 
 
@@ -52,13 +53,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = filled(options.home, Path(folder) / "store", 1)
         with served(home) as (address, server):
-            asyncio.run(_session(address, 2, 0.0, random.Random(9), []))  # what a server reads once
+            asyncio.run(_session(address, PAGES, 0.0, random.Random(9), []))  # what a server reads once, and the processes it keeps
             before = _held(server)
             job = _job(Store(home))
             levels: list[tuple[int, float]] = []
             times = asyncio.run(_visits(address, options.sessions, options.visits, options.think, server, levels))
             status = Store(home).job(job).status
             time.sleep(SETTLE)
+            asyncio.run(_session(address, PAGES[:1], 0.0, random.Random(9), []))  # at whose coming it lets the others go
             return _told(times, levels, before, _held(server), status)
 
 
@@ -73,9 +75,10 @@ async def _visits(
 ) -> list[float]:
     """Seconds of every visit; `levels` is filled with (visits so far, MB)."""
     times: list[float] = []
-    people = [
-        asyncio.create_task(_session(address, visits // sessions, think, random.Random(number), times)) for number in range(sessions)
-    ]
+    people = []
+    for number in range(sessions):
+        dice = random.Random(number)
+        people.append(asyncio.create_task(_session(address, dice.choices(PAGES, k=visits // sessions), think, dice, times)))
     while not all(person.done() for person in people):
         await asyncio.sleep(1.0)
         if not levels or len(times) >= levels[-1][0] + visits // 20:
@@ -85,14 +88,14 @@ async def _visits(
     return times
 
 
-async def _session(address: str, visits: int, think: float, dice: random.Random, times: list[float]) -> None:
-    """One person: pages in an order of their own."""
+async def _session(address: str, pages: Sequence[str], think: float, dice: random.Random, times: list[float]) -> None:
+    """One person, and the pages they look at."""
     place = address.replace("http", "ws") + "/_stcore/stream"
     async with websockets.connect(place, subprotocols=[websockets.Subprotocol("streamlit")], max_size=None, origin=address) as socket:  # type: ignore[arg-type]
-        for _ in range(visits):
+        for page in pages:
             await asyncio.sleep(dice.expovariate(1 / think) if think else 0.0)
             ask = BackMsg()
-            ask.rerun_script.page_name = dice.choice(PAGES)
+            ask.rerun_script.page_name = page
             started = time.perf_counter()
             await socket.send(ask.SerializeToString())
             await asyncio.wait_for(_whole(socket), BREAK)
