@@ -91,7 +91,7 @@ def folders_of(place: Path, shard: int | None = None) -> list[Path]:
     known = _read(place / PLAN)
     if known["version"] != __version__:
         raise PruneError(f"{place} was planned by PruneScope {known['version']} and this is {__version__}; use that one, or plan it anew.")
-    found = sorted(each.parent for each in place.glob(f"*/{EXPERIMENT}"))
+    found = sorted((each.parent for each in place.glob(f"*/{EXPERIMENT}")), key=lambda folder: (len(folder.name), folder.name))
     if shard is None:
         return found
     if not 1 <= shard <= known["shards"]:
