@@ -212,7 +212,9 @@ def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any)
         raise
     except Exception as error:  # tokenizers raise Exception itself, a config of strange sizes ZeroDivisionError and worse
         offline = os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error) or "offline" in str(error)
-        if not Path(source).exists() and offline:
+        if not Path(source).exists() and what != "configuration":  # which was there a moment ago
+            advice = "the Hub stopped answering, or the model there has none; try again, or give a local folder"
+        elif not Path(source).exists() and offline:
             advice = "the Hub cannot be reached; go online, or give a local folder or 'demo'"
         elif not Path(source).exists():
             advice = "there is no such folder, and no such public model on the Hub"
