@@ -105,6 +105,6 @@ def config_of(folder: Path) -> dict[str, Any]:
     """A folder's config.json; nothing where there is none to read."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # a folder without a configuration that can be read is no model to offer
     return content if isinstance(content, dict) else {}

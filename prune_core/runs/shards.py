@@ -218,7 +218,7 @@ def _tables(folder: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PruneError(f"{path} cannot be read ({str(error)[:120]}); plan the study anew in an empty folder.") from None
 
 
