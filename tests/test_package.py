@@ -15,7 +15,7 @@ EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items(
 WANTED = [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]
 
 
-HEAVY = ["authlib", "nncf", "openvino"]  # pinned with what the tests need, so that the dashboard installs without them
+HEAVY = ["authlib", "nncf", "openvino", "ray"]  # pinned with what the tests need, so that the dashboard installs without them
 
 
 def pins() -> dict[str, str]:
