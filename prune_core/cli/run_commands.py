@@ -151,8 +151,8 @@ def perform_here(store: Store, experiment: Experiment) -> Job:
     return job
 
 
-def check_data(*experiments: Experiment) -> None:
-    """A mistake in checkpoint or data makes no job; what several have in common is read once."""
+def check_data(*experiments: Experiment, elsewhere: bool = False) -> None:
+    """A mistake in checkpoint or data makes no job; what several have in common is read once. `elsewhere`: not in this memory."""
     from ..models.folders import BUNDLED
 
     for each in {json.dumps(each.data_key()): each for each in experiments}.values():
@@ -160,7 +160,8 @@ def check_data(*experiments: Experiment) -> None:
             continue  # which fit each other, and a check would cost every command seconds
         from ..runs.data_check import check
 
-        print(f"prune_core: {each.label} takes about {size(check(each))} of memory", file=sys.stderr)
+        memory = check(each, elsewhere)
+        print(f"prune_core: {each.label} takes about {size(memory)} of memory", file=sys.stderr)
 
 
 def succeeded(store: Store, job: Job) -> Job:
@@ -181,9 +182,10 @@ def sweep(options: argparse.Namespace) -> None:
         return _list(experiments)
     if options.queue or options.wait:
         return _queue(experiments, options.wait, options.again)
-    check_data(*experiments)
+    elsewhere = bool(options.ray) or options.shards is not None
+    check_data(*experiments, elsewhere=elsewhere)
     store, failed = Store(), []
-    if options.ray or options.shards is not None:
+    if elsewhere:
         from . import shard_commands
 
         over = set() if options.again else {each.key() for each in experiments if finished(store, each)}

@@ -121,7 +121,7 @@ def check_measures(experiment: Experiment, kind: str) -> None:
             )
 
 
-def check(experiment: Experiment) -> float:
+def check(experiment: Experiment, elsewhere: bool = False) -> float:
     """PruneError where checkpoint, data, method, measures and memory do not go together; else bytes of memory that the run takes, about.
 
     Reads no weights.
@@ -129,15 +129,20 @@ def check(experiment: Experiment) -> float:
     found = understood(experiment)
     if "error" in found:
         raise PruneError(found["error"])
-    return fits(experiment, found)
+    return fits(experiment, found, elsewhere)
 
 
-def fits(experiment: Experiment, found: Mapping[str, Any]) -> float:
-    """PruneError where the method or a measure cannot use what was understood, or memory is too small for it; else bytes of it."""
+def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = False) -> float:
+    """PruneError where the method or a measure cannot use what was understood, or memory is too small for it; else bytes of it.
+
+    `elsewhere`: another machine will run it, of whose device and memory nothing is known here.
+    """
     check_measures(experiment, found["kind"])
     if experiment.method is not None and experiment.method.labelled and not found["calibration_labelled"]:
         raise PruneError(f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
                          "name a label column, or choose another method.")  # fmt: skip
+    if elsewhere:
+        return memory.need(replace(experiment, device="cpu"), **found["sizes"]).total
     return memory.checked(experiment, found["sizes"])
 
 

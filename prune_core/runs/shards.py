@@ -76,9 +76,7 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
         there = [described(each)["key"] for each in folders_of(place)] if (place / PLAN).is_file() else []
         if there != [each["key"] for each in wanted]:
             raise PruneError(f"{place} holds {'another study' if there else 'other files'}; give an empty folder.")
-        return folders
     for folder, content in zip(folders, wanted, strict=True):
-        folder.mkdir(parents=True)
         _write(folder / EXPERIMENT, content)
     _write(place / PLAN, {"version": __version__, "shards": min(shards, len(wanted))})
     return folders
