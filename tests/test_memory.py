@@ -67,5 +67,5 @@ def test_what_cannot_fit_names_the_option_and_its_advice_fits(free, tokens, batc
 
 def test_memory_does_not_grow_with_the_calibration_sentences_on_a_cpu():
     asked = Experiment(method=build(METHODS, "akr", None), device="cpu")
-    few, many = (memory.need(asked, **LARGE, tokens=count, longest=384).total for count in (10**5, 10**7))
+    few, many = (memory.need(asked, "cpu", **LARGE, tokens=count, longest=384).total for count in (10**5, 10**7))
     assert few == many < 8e9

@@ -135,8 +135,6 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[An
 
 
 COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-
-
 SIZES = (*COUNTS, "max_position_embeddings", "type_vocab_size", "num_labels")
 LARGEST = 10**7
 

@@ -18,7 +18,7 @@ from ..errors import PruneError, require
 from ..measures.attack import Attack
 from ..models import folders
 from ..plugins import Report, quiet
-from . import collecting, shards
+from . import collecting, memory, shards
 from .experiment import Experiment
 from .job import Status
 from .shards import Record
@@ -29,7 +29,6 @@ RETRIES = 3  # of a task whose node died
 LOOK = 1.0  # seconds between looks at what the tasks have written
 GRACE = 10.0  # seconds in which a cancelled experiment may stop by itself
 PROGRAM = 2e9  # bytes that a process takes before it holds a model
-COPIES = 6  # of the weights: the dense model, the pruned one, and what a method keeps beside them
 BROKEN = "A task of it broke off: {error}"
 
 
@@ -156,12 +155,14 @@ class _Tasks:
         """Processors, a GPU where the experiment may use one, and memory; a sentence where no node has as much."""
         place = folders.BUNDLED.get(experiment.checkpoint, Path(experiment.checkpoint))
         gpus = int(experiment.device.startswith("cuda") or (experiment.device == "auto" and any("GPU" in node for node in self.nodes)))
-        memory = PROGRAM + COPIES * folders.weight_bytes(folders.config_of(place))[1]
-        wanted = {"CPU": self.cpus, "GPU": gpus, "memory": memory}
+        length = experiment.max_length
+        sizes = memory.widths(folders.config_of(place)) | {"tokens": experiment.calibration * length, "longest": length}
+        room = PROGRAM + memory.need(experiment, "cpu", **sizes).total  # type: ignore[arg-type]
+        wanted = {"CPU": self.cpus, "GPU": gpus, "memory": room}
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in self.nodes):
-            raise PruneError(f"No node of the cluster has {self.cpus} processors, {gpus} GPUs and {memory / 1e9:.1f} GB of memory, which "
+            raise PruneError(f"No node of the cluster has {self.cpus} processors, {gpus} GPUs and {room / 1e9:.1f} GB of memory, which "
                              f"{experiment.label} asks for; lower --cpus, or choose another device.")  # fmt: skip
-        return {"num_cpus": self.cpus, "num_gpus": gpus, "memory": memory}
+        return {"num_cpus": self.cpus, "num_gpus": gpus, "memory": room}
 
 
 def _perform(folder: str, until: str, *before: str) -> str:

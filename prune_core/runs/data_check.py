@@ -142,7 +142,7 @@ def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = Fal
         raise PruneError(f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
                          "name a label column, or choose another method.")  # fmt: skip
     if elsewhere:
-        return memory.need(replace(experiment, device="cpu"), **found["sizes"]).total
+        return memory.need(experiment, "cpu", **found["sizes"]).total
     return memory.checked(experiment, found["sizes"])
 
 

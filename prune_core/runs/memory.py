@@ -39,12 +39,12 @@ def widths(config: Mapping[str, Any]) -> dict[str, float]:
     return {"wide": get("hidden_size", "dim"), "inside": get("intermediate_size", "hidden_dim"), "weights": folders.weight_bytes(config)[1]}
 
 
-def need(experiment: Experiment, wide: float, inside: float, weights: float, tokens: int, longest: int) -> Need:
-    """What the run takes on its device; `tokens` of the calibration sentences, `longest` of them and of the evaluation ones."""
+def need(experiment: Experiment, on: str, wide: float, inside: float, weights: float, tokens: int, longest: int) -> Need:
+    """What the run takes on that kind of device; `tokens` of the calibration sentences, `longest` of them and of the evaluation ones."""
     states, statistics = 0.0, 0.0
     if experiment.method is not None:
         states = 4.0 * tokens * wide * STATES
-        if devices.pick_device(experiment.device).type == "cpu":
+        if on == "cpu":
             states = min(states, KINDS * IN_MEMORY)  # more lie in a file
         if isinstance(experiment.method, LayerwiseMethod) and experiment.method.statistic != "diagonal":
             statistics = SQUARES * 4.0 * max(inside, wide) ** 2
@@ -52,15 +52,15 @@ def need(experiment: Experiment, wide: float, inside: float, weights: float, tok
     return Need(MODELS * weights, states, batch, statistics)
 
 
-def free(device: str) -> float:
+def free(device: torch.device) -> float:
     """Bytes that are free there."""
-    chosen = devices.pick_device(device)
-    return float(torch.cuda.mem_get_info(chosen)[0] if chosen.type == "cuda" else devices.free_memory())
+    return float(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory())
 
 
 def checked(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
     """Bytes that the run takes, about; PruneError where it cannot fit, with the option to lower and to what."""
-    wanted, there = need(experiment, **sizes), free(experiment.device)
+    device = devices.pick_device(experiment.device)
+    wanted, there = need(experiment, device.type, **sizes), free(device)
     if wanted.total <= there:
         return wanted.total
     room = there - wanted.models - wanted.statistics
@@ -72,7 +72,6 @@ def checked(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
     else:
         share = max(0.0, room - wanted.states) / wanted.batch
         advice = f"lower the batch size to {max(1, int(experiment.batch_size * share))}, or the max length"
-    device = devices.pick_device(experiment.device)
     raise PruneError(
         f"{experiment.label} takes about {wanted.total / 1e9:.1f} GB of memory on {device}, and {there / 1e9:.1f} GB are free: {advice}."
     )

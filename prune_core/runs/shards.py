@@ -114,7 +114,8 @@ def attack(folder: Path, chunk: tuple[int, int]) -> None:
     from . import run
 
     record = Record.of(folder)
-    run.attack(experiment_in(folder), folder, _known(folder), record.facts.get("batch_size", 0), chunk, _Watch(folder).report)
+    obeys = lambda progress, message: _obey(folder)  # noqa: E731
+    run.attack(experiment_in(folder), folder, _known(folder), record.facts.get("batch_size", 0), chunk, obeys)
 
 
 def experiment_in(folder: Path) -> Experiment:
@@ -124,33 +125,19 @@ def experiment_in(folder: Path) -> Experiment:
     return Experiment.from_dict(described(folder)["experiment"])
 
 
-class _Watch:
-    """Stops the work in a folder where somebody has left the file `cancel`."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.looked = folder, 0.0
-
-    def report(self, progress: float, message: str) -> None:
-        """What stages call."""
-        if time.monotonic() - self.looked > EVERY:
-            self.looked = time.monotonic()
-            if (self.folder / CANCEL).exists():
-                raise Cancelled
-            self.note(progress, message)
-
-    def note(self, progress: float, message: str) -> None:
-        """Now and then, how far it is."""
+def _obey(folder: Path) -> None:
+    """Stop where somebody has left the file `cancel`."""
+    if (folder / CANCEL).exists():
+        raise Cancelled
 
 
-class _Run(_Watch):
+class _Run:
     """One experiment at work: every stage and, now and then, the progress are written down."""
 
     def __init__(self, folder: Path, record: Record, report: Report):
-        waits = record.message == WAITS
-        super().__init__(folder)
-        self.also = report
+        self.folder, self.also, self.looked = folder, report, 0.0
         began = record.started or time.time()
-        if record.status == Status.RUNNING and not waits:  # whoever ran it is gone: we hold its lock
+        if record.status == Status.RUNNING and record.message != WAITS:  # whoever ran it is gone: we hold its lock
             record = replace(record, facts=record.facts | {"died": record.facts.get("died", 0) + 1})
         self.record = replace(record, status=Status.RUNNING, error="", versions=versions(), started=began, finished=None)
 
@@ -181,13 +168,12 @@ class _Run(_Watch):
         return self.record
 
     def report(self, progress: float, message: str) -> None:
-        """Shown, too."""
+        """What stages call."""
         self.also(progress, message)
-        super().report(progress, message)
-
-    def note(self, progress: float, message: str) -> None:
-        """For whoever reads the record."""
-        self._set(progress=progress, message=message)
+        if time.monotonic() - self.looked > EVERY:
+            self.looked = time.monotonic()
+            _obey(self.folder)
+            self._set(progress=progress, message=message)
 
     def _set(self, **values: Any) -> None:
         self.record = replace(self.record, **values)
