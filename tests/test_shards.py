@@ -111,6 +111,18 @@ def test_what_this_store_runs_or_has_is_left_as_it_is(fake, grid, tmp_path):  # 
     assert store.job(mine).status == Status.QUEUED and store.tables(mine) == []
 
 
+def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, tmp_path):  # noqa: F811
+    run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
+    store, folder = Store(), shards.folders_of(tmp_path / "out")[0]
+    began = shards.Record(status=Status.RUNNING, started=1.0)
+    id = collecting.adopt(store, folder, began, "me")
+    store.cancel(id)
+    assert store.job(id).cancel
+    collecting.adopt(store, folder, shards.Record(status=Status.CANCELLED, started=1.0), "me")
+    assert collecting.adopt(store, folder, began, "me, once more") == id
+    assert store.job(id).status == Status.RUNNING and not store.job(id).cancel
+
+
 @pytest.mark.parametrize("change, said", [
     (lambda place: (place / "0001" / shards.EXPERIMENT).write_text("{"), "cannot be read"),
     (lambda place: (place / shards.PLAN).write_text('{"version": "0", "shards": 2}'), "was planned by PruneScope 0"),

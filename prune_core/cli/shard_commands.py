@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import PruneError
 from ..runs import collecting, shards
 from ..runs.job import Status
+from ..runs.jobs import reap
 from ..runs.store import Store
 from .progress import PrintedProgress
 
@@ -51,7 +52,9 @@ def run_shard(options: argparse.Namespace) -> None:
 
 def collect(options: argparse.Namespace) -> None:
     """Import what the shards have written."""
-    counts = collecting.collect(Store(), options.folder)
+    store = Store()
+    reap(store)
+    counts = collecting.collect(store, options.folder)
     print(", ".join(f"{count} {what}" for what, count in counts.items()) + ".")
 
 

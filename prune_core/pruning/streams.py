@@ -6,7 +6,6 @@ there is room (the folder of temporary files, which TMPDIR names). Knows nothing
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Collection, Sequence
 
@@ -47,14 +46,14 @@ class Stream:
             return x
         with tempfile.NamedTemporaryFile(prefix="prunescope-states-") as file:  # its name goes at once, its content with the tensor
             try:
-                os.posix_fallocate(file.fileno(), 0, x.nbytes)  # a full disk is told here, and not by a signal later
+                file.write(x.contiguous().view(torch.uint8).numpy())  # a full disk is told here, and not by a signal later
+                file.flush()
             except OSError as error:
                 raise PruneError(
                     f"{tempfile.gettempdir()} has no room for the calibration sentences' states ({error.strerror}): free some, name "
                     "another folder by TMPDIR, or lower the calibration size or the max length."
                 ) from None
-            placed = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype)
-            kept = placed.view(x.shape).copy_(x)
+            kept = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
         give_back_memory()  # of the batches before, of which each left a hole that the next one does not fit into
         return kept
 

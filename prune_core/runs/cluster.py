@@ -21,6 +21,7 @@ from ..plugins import Report, quiet
 from . import collecting, memory, shards
 from .experiment import Experiment
 from .job import Status
+from .jobs import reap
 from .shards import Record
 from .store import Store
 from .worker import new_worker
@@ -58,6 +59,7 @@ def run(store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: in
     except (OSError, ValueError, RuntimeError) as error:
         raise PruneError(f"There is no Ray cluster to be had at {address}: {str(error)[:160]}; start one with ray start --head, or say "
                          "--ray local for one on this machine alone.") from None  # fmt: skip
+    reap(store)  # jobs of an earlier run of this command that was killed
     name, life = new_worker(store)
     underway = list[Underway]()
     try:

@@ -48,6 +48,8 @@ def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
         "label": known["label"], "key": known["key"], "study": experiment["study"], "device": experiment["device"],
         "experiment": experiment, "worker": worker,
     }  # fmt: skip
+    if record.status != Status.RUNNING:
+        values["cancel"] = 0  # it has been heard, and is not for the next time
     columns = {name: json.dumps(each) if name in JSON else each for name, each in values.items()}
     id, is_ours = _written(store, columns, shards.tables(folder))
     if not is_ours:
