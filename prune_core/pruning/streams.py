@@ -46,7 +46,7 @@ class Stream:
             return x
         with tempfile.NamedTemporaryFile(prefix="prunescope-states-") as file:  # its name goes at once, its content with the tensor
             try:
-                file.write(x.contiguous().view(torch.uint8).numpy())  # a full disk is told here, and not by a signal later
+                file.write(x.contiguous().view(torch.uint8).numpy().data)  # a full disk is told here, and not by a signal later
                 file.flush()
             except OSError as error:
                 raise PruneError(
