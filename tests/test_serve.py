@@ -39,7 +39,7 @@ def supervised(store):  # noqa: F811
 def test_what_dies_is_tried_once_more_and_the_rest_goes_on_without_a_page(store, calls, supervised):  # noqa: F811
     slow, after = submit(store, fakes.Nap(seconds=4.0), study="night"), submit(store, fakes.Draw(), study="night", seed=1)
     for turn in range(2):
-        job = wait(store, slow, busy("nap"))
+        job = wait(store, slow, busy("napping"))
         assert job.facts.get("died", 0) == turn
         os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
         wait(store, slow, lambda job, turn=turn: job.facts.get("died") == turn + 1)
@@ -54,7 +54,7 @@ def test_what_dies_is_tried_once_more_and_the_rest_goes_on_without_a_page(store,
 def test_out_of_memory_is_tried_with_half_the_batch(store, calls, supervised, monkeypatch):  # noqa: F811
     monkeypatch.setattr(jobs, "memory_kills", lambda: 10**9)  # the machine has ended processes for want of memory since the job began
     id = submit(store, fakes.Nap(seconds=3.0), study="memory")
-    job = wait(store, id, busy("nap"))
+    job = wait(store, id, busy("napping"))
     os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
     job = wait(store, id, lambda job: job.status == Status.DONE)
     assert job.facts["batch_size"] == job.experiment["batch_size"] // 2 and "memory ran out" in job.facts["again"]
