@@ -34,6 +34,8 @@ def may_enter() -> bool:
     if os.environ.get(USER_HEADER):
         st.error("Please come by the address of the proxy that knows you; this one does not say who asks.", icon=":material/lock:")
     elif has_login():
+        st.title("PruneScope")
+        st.markdown("The studies of this server are for those who log in.")
         st.button("Log in", on_click=st.login, key="log-in", icon=":material/login:", type="primary")
     else:
         st.error(REFUSED, icon=":material/lock:")

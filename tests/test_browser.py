@@ -68,6 +68,10 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
             wait_for_charts(page, charts)
             assert problems(page) == 0, name
         assert "study" not in page.url or "Demo" in page.url
+        turn_to(page, "Studies")
+        page.get_by_test_id("stDataFrame").first.hover()
+        page.get_by_role("button", name="Search").first.wait_for()
+        assert not page.get_by_role("button", name="Download as CSV").count()  # it would write formulas as they are
         prune_with_a_file(page)
         wait_until_done(page, home, 6)
         turn_to(page, "Attack")
