@@ -3,7 +3,8 @@
     python -m benchmarks.scale [--method akr] [--quick]
 
 Every point runs in a process of its own, whose own memory (anonymous pages; files that the system may drop are not counted) is
-watched; both figures are what the work adds to the process before it. The encoder is of BERT-base's width with random weights.
+watched; figures are what the work adds to the process before it, the last what a run is said to take before it starts. Encoders have
+random weights and two blocks of BERT-base's width with sentences of 128 tokens, or one of BERT-large's with 384.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ import torch
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
+from prune_core.runs.experiment import Experiment
+from prune_core.runs.memory import need
 
-LENGTH = 128  # tokens of a calibration sentence
+BASE, LARGE = {"hidden_size": 768, "intermediate_size": 3072}, {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
 PAGES = ("app.py", "pages/compare.py")
 SIZES = {  # what grows: points, and the points of --quick
     "calibration sentences": ((64, 256, 1024), (16, 32, 64)),
+    "calibration sentences, large": ((128, 512, 1024), (8, 16, 32)),
     "blocks": ((2, 4, 8), (1, 2, 3)),
     "models in a study": ((10, 100, 1000), (10, 20, 40)),
     "attacked examples": ((40, 160, 640), (4, 8, 16)),
@@ -50,15 +54,16 @@ def main() -> None:
     if options.point:
         print(json.dumps(point(options.point[0], int(options.point[1]), options.method)))
         return
-    print(f"| {'what grows':22} | {'sizes':>16} | {'seconds':>22} | own memory, MB | time grows with size to the power of | memory |")
-    print("|---|---|---|---|---|---|")
+    print("| what grows | sizes | seconds | own memory, MB | time grows with size to the power of | memory | estimated, MB |")
+    print("|---|---|---|---|---|---|---|")
     for what in [options.only] if options.only else SIZES:
         sizes = SIZES[what][options.quick]
         found = [_apart(what, size, options.method) for size in sizes]
         seconds, memory = ([each[name] for each in found] for name in ("seconds", "bytes"))
         cells = [", ".join(f"{value:,.0f}" for value in sizes), ", ".join(f"{value:.1f}" for value in seconds),
-                 ", ".join(f"{value / 1e6:,.0f}" for value in memory)]  # fmt: skip
-        print(f"| {what} | {' | '.join(cells)} | {exponent(sizes, seconds):.2f} | {exponent(sizes, memory):.2f} |", flush=True)
+                 ", ".join(f"{value / 1e6:,.0f}" for value in memory), f"{exponent(sizes, seconds):.2f}", f"{exponent(sizes, memory):.2f}",
+                 ", ".join(f"{each['estimate'] / 1e6:,.0f}" for each in found if "estimate" in each)]  # fmt: skip
+        print(f"| {what} | {' | '.join(cells)} |", flush=True)
 
 
 def exponent(sizes: tuple[int, ...], values: list[float]) -> float:
@@ -80,7 +85,9 @@ def point(what: str, size: int, method: str) -> dict[str, float]:
         return _pages(size)
     if what == "attacked examples":
         return _attack(size)
-    return _prune(size if what == "calibration sentences" else 64, size if what == "blocks" else 2, method)
+    if what == "calibration sentences, large":
+        return _prune(size, 384, LARGE, 1, method)
+    return _prune(size if what == "calibration sentences" else 64, 128, BASE, size if what == "blocks" else 2, method)
 
 
 def watched(work: Callable[[], object]) -> dict[str, float]:
@@ -106,17 +113,21 @@ def _own() -> int:
     return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
-def _prune(sentences: int, depth: int, method: str) -> dict[str, float]:
+def _prune(sentences: int, length: int, width: dict[str, int], depth: int, method: str) -> dict[str, float]:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(num_hidden_layers=depth)).eval()
+    model = BertForSequenceClassification(BertConfig(num_hidden_layers=depth, **width)).eval()
     size = min(16, sentences)
     batches = [
-        {"input_ids": torch.randint(5, 30000, (size, LENGTH)), "attention_mask": torch.ones(size, LENGTH, dtype=torch.long)}
+        {"input_ids": torch.randint(5, 30000, (size, length)), "attention_mask": torch.ones(size, length, dtype=torch.long)}
         for _ in range(sentences // size)
     ]
-    return watched(lambda: build(METHODS, method, {"sparsity": 0.5}).prune(model, batches, quiet))
+    weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
+    pruner = build(METHODS, method, {"sparsity": 0.5})
+    asked = Experiment(method=pruner, calibration=sentences, batch_size=size, device="cpu")
+    estimate = need(asked, "cpu", width["hidden_size"], width["intermediate_size"], weights, sentences * length, length).total
+    return watched(lambda: pruner.prune(model, batches, quiet)) | {"estimate": estimate - weights}  # the dense model is there already
 
 
 def _attack(examples: int) -> dict[str, float]:
@@ -159,7 +170,6 @@ def _study(models: int) -> None:
     """One experiment of the demo, run, and its rows again under other sparsities."""
     from prune_core.cli.run_commands import perform_here
     from prune_core.measures import MEASURES
-    from prune_core.runs.experiment import Experiment
     from prune_core.runs.store import Store
 
     store, measures = Store(), tuple(build(MEASURES, name, None) for name in ("accuracy", "reconstruction"))

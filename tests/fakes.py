@@ -104,7 +104,7 @@ class Draw(Measure):
             raise PruneError("draw: something you can mend.")
         if self.fails == "bug" or (self.fails == "once" and Path(os.environ[CALLS]).read_text().split().count("draw") == 1):
             raise ValueError("a bug")
-        dense = pair.of_dense("draw", lambda: note("dense") or pair.dense.linear.weight.sum().item())
+        dense = pair.of_dense("draw", lambda: note("dense") or pair.dense.linear.weight.sum().item(), plain=True)
         weight = pair.pruned.linear.weight.sum().item()
         numbers = {"python": random.random(), "numpy": np.random.rand(), "torch": torch.rand(()).item()}
         return {"draw": pd.DataFrame([{"weight": weight, "dense": dense, "n": len(pair.task.evaluation), **numbers}])}

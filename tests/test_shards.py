@@ -19,6 +19,7 @@ from prune_core import PruneError
 from prune_core.models import loading
 from prune_core.paths import ROOT
 from prune_core.runs import collecting, jobs, shards
+from prune_core.runs import run as experiments
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
@@ -90,6 +91,16 @@ def test_what_broke_off_is_collected_as_far_as_it_is_and_goes_on(fake, grid, tmp
     assert [job.status for job in found] == [Status.DONE] * 4 and found[0].id == job.id and found[0].facts["died"] == 1
     assert "died" not in found[1].facts
     assert rest and not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_what_is_known_of_a_dense_model_is_found_once_for_all_processes(fake, grid, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv(fakes.CALLS, str(tmp_path / "calls"))
+    assert run("sweep", grid, "--shards", 6, "--out", tmp_path / "out") == 0
+    for number in range(1, 7):
+        experiments._shared.cache_clear()  # as in a process of its own
+        assert run("run-shard", tmp_path / "out", number) == 0
+    called = (tmp_path / "calls").read_text().split()
+    assert called.count("draw") == 6 and called.count("dense") == 2  # a seed draws its own sentences
 
 
 def test_one_that_fails_is_named_and_the_others_are_run(fake, grid, tmp_path, capsys):  # noqa: F811
@@ -185,6 +196,7 @@ def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkey
     store = Store(tmp_path / "cluster")
     same(rows(store), expected)
     assert {job.status for job in store.jobs()} == {Status.DONE} and sum(job.facts.get("died", 0) for job in store.jobs()) >= 1
+    assert len(list((tmp_path / "out" / shards.DENSE).rglob("*.pt"))) == 1  # its predictions, for all of them
     assert all(len(list(Path(each).glob("attack.*.jsonl"))) == 2 for each in shards.folders_of(tmp_path / "out"))
 
 

@@ -149,4 +149,4 @@ def predicted(pair: Pair, model: nn.Module, report: Report) -> Predictions:
 
 def dense_predictions(pair: Pair, report: Report) -> Predictions:
     """The dense model's, computed once for all experiments on the same sample."""
-    return pair.of_dense("predictions", lambda: predicted(pair, pair.dense, report))
+    return Predictions(*pair.of_dense("predictions", lambda: tuple(predicted(pair, pair.dense, report)), plain=True))

@@ -32,6 +32,7 @@ class Pair:
     memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
     folder: Path | None = None  # of the job, for what a measure keeps besides its tables
     rows: Rows = field(default_factory=dict)  # tables of the stages before
+    elsewhere: Callable[[Any, Callable[[], Any]], Any] | None = None  # asks other processes for such a fact before it is computed
     chunk: tuple[int, int] = (0, 1)  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
 
     def __post_init__(self) -> None:
@@ -42,10 +43,11 @@ class Pair:
                 raise PruneError(f"The {role} model's weights hold values that are no numbers ({len(bad)} tensors, the first {bad[0]}); "
                                  "nothing that is measured of it would mean anything.")  # fmt: skip
 
-    def of_dense(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """A fact about the dense model on this task, computed once however many experiments ask."""
+    def of_dense(self, key: Any, compute: Callable[[], Any], plain: bool = False) -> Any:
+        """A fact about the dense model on this task, computed once however many experiments ask; where it is `plain` (tensors, lists,
+        tuples, numbers, texts), once for all processes that share a folder."""
         if key not in self.memo:
-            self.memo[key] = compute()
+            self.memo[key] = self.elsewhere(key, compute) if plain and self.elsewhere else compute()
         return self.memo[key]
 
     @property

@@ -53,7 +53,7 @@ class Drift(Measure):
         if len(sample) <= self.neighbours:
             raise PruneError(f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences.")
         embed = lambda model, texts, share: embeddings(model, pair, texts, self.pooling, share)  # noqa: E731
-        dense, was = pair.of_dense(("drift", *self._key()), lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)))
+        dense, was = pair.of_dense(("drift", *self._key()), lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)), plain=True)
         pruned, now = (dense, was) if pair.is_dense else embed(pair.pruned, sample, part_of(report, 0.3, 0.6))
         tables: Rows = {"drift": self._by_block(dense, pruned)}
         changed = adversarial(pair) if self.adversarial and not pair.is_dense else sample.take([])

@@ -25,6 +25,7 @@ from ..plugins import Method, Report, Rows, part_of
 from ..pruning import distil
 from ..pruning.unitwise import UnitMethod
 from .data_check import Data, check_measures
+from .dense_facts import DenseFacts
 from .experiment import PRUNE, Experiment, _stamp, estimates, stages
 
 THREADS = torch.get_num_threads()
@@ -41,17 +42,18 @@ class Stage(NamedTuple):
 
 def run(
     experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None, batch_size: int = 0,
-    until: str = "",
+    until: str = "", shared: Path | None = None,
 ) -> Iterator[Stage]:  # fmt: skip
     """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done;
-    `batch_size`: what was found to fit into memory, where the experiment's own did not; `until`: a stage before which to end."""
+    `batch_size`: what was found to fit into memory, where the experiment's own did not; `until`: a stage before which to end;
+    `shared`: a folder of what is known of dense models, by this process or others."""
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
     seconds = estimates(experiment)
     whole = sum(seconds.values())
     start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
     report(start, f"loading {experiment.checkpoint}")
-    bench = _Bench(experiment, folder, dict(known or {}), batch_size or experiment.batch_size)
+    bench = _Bench(experiment, folder, dict(known or {}), batch_size or experiment.batch_size, shared)
     for name in stages(experiment):
         if name in done:
             continue
@@ -64,9 +66,11 @@ def run(
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # until here a resumed run had needed it
 
 
-def attack(experiment: Experiment, folder: Path, known: Rows, batch_size: int, chunk: tuple[int, int], report: Report) -> None:
+def attack(
+    experiment: Experiment, folder: Path, known: Rows, batch_size: int, chunk: tuple[int, int], report: Report, shared: Path | None = None
+) -> None:
     """One chunk of an experiment's attacks, behind the stages before it; the outcomes wait in the folder for the attack stage."""
-    _Bench(experiment, folder, dict(known), batch_size or experiment.batch_size, chunk).stage("attack", report)
+    _Bench(experiment, folder, dict(known), batch_size or experiment.batch_size, shared, chunk).stage("attack", report)
 
 
 def preload() -> None:
@@ -89,7 +93,9 @@ def _shared(frame: str, data: Data) -> tuple[Task, dict[Any, Any]]:
 class _Bench:
     """The dense model, the pruned one once it is there, and the task of one run."""
 
-    def __init__(self, experiment: Experiment, folder: Path, known: Rows, batch_size: int, chunk: tuple[int, int] = (0, 1)):
+    def __init__(
+        self, experiment: Experiment, folder: Path, known: Rows, batch_size: int, shared: Path | None, chunk: tuple[int, int] = (0, 1)
+    ):
         self.experiment, self.folder, self.rows = experiment, folder, known
         self.device = devices.pick_device(experiment.device)
         self.batch_size, self.chunk = batch_size, chunk
@@ -103,11 +109,13 @@ class _Bench:
             refuse_shrunk(self.dense, experiment.checkpoint)
         self.labels = loading.label_names(self.dense.config)
         stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]
-        frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length])
+        frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length,
+                            experiment.tf32])  # fmt: skip
         kind = replay.kind_of(self.dense)
         check_measures(experiment, kind)
         data = Data(experiment, self.labels, kind, self.tokenizer)
         self.task, self.memo = _shared(frame, data)
+        self.elsewhere = DenseFacts(shared, frame + json.dumps(data.key), self.device).get if shared else None
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 
     def stage(self, name: str, report: Report) -> Stage:
@@ -178,7 +186,7 @@ class _Bench:
         experiment = self.experiment
         pair = Pair(
             self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length,
-            self.memo, self.folder, self.rows, self.chunk,
+            self.memo, self.folder, self.rows, self.elsewhere, self.chunk,
         )  # fmt: skip
         return measure.measure(pair, report)
 

@@ -6,6 +6,7 @@ order, any number of times; collecting.py brings them into a store.
     0001/record.json         what became of it: a Record
     0001/rows/accuracy.json  its tables
     0001/checkpoint, 0001/log.txt
+    dense/                   what all of them need to know of their dense models, found once
 
 Knows nothing of SQL and of who starts the shards: a batch system, Ray (cluster.py), a person.
 """
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from .experiment import Experiment
 
-PLAN, EXPERIMENT, RECORD, CANCEL = "plan.json", "experiment.json", "record.json", "cancel"
+PLAN, EXPERIMENT, RECORD, CANCEL, DENSE = "plan.json", "experiment.json", "record.json", "cancel", "dense"
 PATIENCE = 120.0  # seconds in which a shared folder lets go of the lock of a machine that died
 WAITS = "waits for its attacks"
 EVERY = 2.0  # seconds between writes of the progress
@@ -115,7 +116,9 @@ def attack(folder: Path, chunk: tuple[int, int]) -> None:
 
     record = Record.of(folder)
     obeys = lambda progress, message: _obey(folder)  # noqa: E731
-    run.attack(experiment_in(folder), folder, _known(folder), record.facts.get("batch_size", 0), chunk, obeys)
+    run.attack(
+        experiment_in(folder), folder, _known(folder), record.facts.get("batch_size", 0), chunk, obeys, folder.parent / DENSE
+    )
 
 
 def experiment_in(folder: Path) -> Experiment:
@@ -148,8 +151,9 @@ class _Run:
 
         self.record.write(self.folder)
         try:
-            batch = self.record.facts.get("batch_size", 0)
-            for stage in run(experiment_in(self.folder), self.folder, self.report, self.record.done, _known(self.folder), batch, until):
+            batch, shared = self.record.facts.get("batch_size", 0), self.folder.parent / DENSE
+            known = _known(self.folder)
+            for stage in run(experiment_in(self.folder), self.folder, self.report, self.record.done, known, batch, until, shared):
                 for name, frame in stage.rows.items():
                     _write_bytes(self.folder / "rows" / f"{name}.json", packed_rows.text(frame))
                 self._set(
