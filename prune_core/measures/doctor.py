@@ -28,6 +28,7 @@ class Doctor(Measure):
     name = "doctor"
     title = "Quantisation doctor"
     summary = "Which matrices cost int8 its accuracy, which to leave in fp32, and how good the file is then"
+    slow = True
     usual = False
     estimate = 60.0
     form: str = option(INT8, "The int8 file to look at", choices=(INT8, STATIC))

@@ -44,6 +44,7 @@ class Forms(Measure):
     name = "forms"
     title = "What ships"
     summary = "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and speed of the exported files themselves"
+    slow = True
     usual = False
     estimate = 30.0
     files: str = option(f"{ONNX}, {INT8}", "Files to write, beside PyTorch fp32", choices=tuple(FORMS), several=True)

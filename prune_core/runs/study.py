@@ -31,9 +31,9 @@ DEMO_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def demo() -> list[Experiment]:
-    """What the one button runs, with every measure: the dense model and three methods at two sparsities; a robust start, and it pruned."""
+    """What the one button runs, with all usual measures: dense and three methods at two sparsities; a robust start, and it pruned."""
     methods = [build(METHODS, name, {"sparsity": sparsity}) for sparsity in DEMO_SPARSITIES for name in DEMO_METHODS]
-    measures = tuple(build(MEASURES, name, DEMO_OPTIONS.get(name)) for name in MEASURES)
+    measures = tuple(build(MEASURES, name, DEMO_OPTIONS.get(name)) for name, measure in MEASURES.items() if measure.usual)
     plain = [Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)]
     robust = [replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1])]
     return [*plain, *robust]
