@@ -59,7 +59,7 @@ def filled(source: Path, home: Path, studies: int) -> Path:
     """A copy of the store with its newest study in it that many times."""
     if not Store(source).studies():
         sys.exit(f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give --home.")
-    shutil.copytree(source, home, copy_function=lambda a, b: shutil.copy(a, b) if "sqlite" in str(a) else os.link(a, b))
+    shutil.copytree(source, home, ignore=shutil.ignore_patterns("workers"))  # nor its worker's locks
     store = Store(home)
     first = store.studies()[0]
     for number in range(2, studies + 1):
