@@ -49,15 +49,17 @@ def tests(verdicts: list[deploy.Verdict], policy: Policy) -> None:
         }
         for each in verdicts
     ]
+    room = not any(row["told"] for row in rows)
+    shown = pd.DataFrame(rows).drop(columns="told" if room else [], errors="ignore")
     number = st.column_config.NumberColumn
     help = f"As bad as it may be, wrong in at most {formatting.percent(policy.alpha)} of samples"
     columns: dict[str, Any] = {
-        "test": st.column_config.TextColumn("Test", width="medium"), "answer": "Answer", "measured": number("Measured", format="%.2f"),
-        "bound": number("Bound", format="%.2f", help=help), "limit": "Limit",
+        "test": st.column_config.TextColumn("Test", width=290 if room else "medium"), "answer": "Answer",
+        "measured": number("Measured", format="%.2f"), "bound": number("Bound", format="%.2f", help=help), "limit": "Limit",
         "needs": number("n that would decide", help="In 80 of 100 samples, if what was seen is so"),
         "told": st.column_config.TextColumn("Why", width="large"),
     }  # fmt: skip
-    _ui.table(pd.DataFrame(rows), "verdicts", columns)
+    _ui.table(shown, "verdicts", columns)
 
 
 def flips(found: pd.DataFrame, names: list[str]) -> None:
