@@ -1,5 +1,6 @@
-"""A login that is one: a provider on this machine, a browser that is sent there and back, and the name in what is written down."""
+"""Who may come in, tried and not pretended: a provider on this machine and a browser that is sent there and back; a proxy's header."""
 
+import asyncio
 import json
 import threading
 import time
@@ -7,12 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+import websockets
 from joserfc import jwk, jwt
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.dashboard import APP, CHROMIUM, chromium, served
+from prune_core.paths import USER_HEADER
 from prune_core.runs.store import Store
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the login needs chromium: apt-get install chromium")
 PATIENCE = 120_000  # ms
 
 
@@ -67,6 +71,7 @@ def provider():
     server.shutdown()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="the login needs chromium: apt-get install chromium")
 def test_pages_are_for_those_who_log_in_and_what_they_do_bears_their_name(provider, tmp_path):
     (tmp_path / ".streamlit").mkdir()
     secrets = tmp_path / ".streamlit" / "secrets.toml"
@@ -89,3 +94,27 @@ def test_pages_are_for_those_who_log_in_and_what_they_do_bears_their_name(provid
         page.get_by_role("button", name="Log in").wait_for()
         assert "At work" not in page.inner_text("body")
     assert set(Store(tmp_path / "home").events(50)["who"]) == {"ada@lab.example"}
+
+
+async def seen(address, **headers):
+    """Kinds of elements on the Studies page, and what its warnings say, for who comes with these headers."""
+    place = address.replace("http", "ws") + "/_stcore/stream"
+    found = []
+    async with websockets.connect(place, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers) as socket:
+        ask = BackMsg()
+        ask.rerun_script.page_name = "studies"
+        await socket.send(ask.SerializeToString())
+        async for content in socket:
+            message = ForwardMsg.FromString(content)
+            if message.WhichOneof("type") == "delta":
+                element = message.delta.new_element
+                found.append(element.alert.body if element.WhichOneof("type") == "alert" else element.WhichOneof("type"))
+            if message.WhichOneof("type") == "script_finished" and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+                return found
+
+
+def test_a_proxy_says_who_asks_and_others_see_nothing(tmp_path):
+    with served(tmp_path / "home", APP, tmp_path / "log", **{USER_HEADER: "X-Forwarded-User"}) as (address, _):
+        unknown = asyncio.run(asyncio.wait_for(seen(address), 120))
+        assert len(unknown) == 1 and "proxy that knows you" in unknown[0]
+        assert "heading" in asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "bob@lab.example"}), 120))
