@@ -122,6 +122,19 @@ def test_what_this_store_runs_or_has_is_left_as_it_is(fake, grid, tmp_path):  # 
     assert store.job(mine).status == Status.QUEUED and store.tables(mine) == []
 
 
+def test_who_is_ended_while_weights_are_copied_goes_on_with_them(fake, grid, tmp_path, monkeypatch):  # noqa: F811
+    run("sweep", grid, "--set", "dense=false", "--shards", 4, "--out", tmp_path / "out")
+    run("run-shard", tmp_path / "out", 1)
+    with monkeypatch.context() as broken, pytest.raises(SystemExit):
+        broken.setattr(collecting.shutil, "copytree", lambda *_: (_ for _ in ()).throw(SystemExit))
+        run("collect", tmp_path / "out")
+    [job] = Store().jobs()
+    assert job.status == Status.FAILED and not Store().has_weights(job.id)
+    assert run("collect", tmp_path / "out") == 0
+    [job] = Store().jobs()
+    assert job.status == Status.DONE and Store().has_weights(job.id) and not job.error
+
+
 def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, tmp_path):  # noqa: F811
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     store, folder = Store(), shards.folders_of(tmp_path / "out")[0]

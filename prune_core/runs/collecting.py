@@ -15,7 +15,10 @@ from .job import JSON, Status
 from .shards import Record
 from .store import Store
 
-UNFINISHED = "It was not finished when it was collected: {done} of its stages were. python -m prune_core run-shard goes on with it."
+UNFINISHED = (
+    "It was not finished when it was collected: {done} of its stages were. python -m prune_core run-shard goes on with it, and collect "
+    "brings it here."
+)
 
 
 def collect(store: Store, place: Path) -> Counter[str]:
@@ -30,18 +33,29 @@ def collect(store: Store, place: Path) -> Counter[str]:
             counts["not begun"] += 1
             continue
         counts["unfinished" if record.status == Status.RUNNING else record.status] += 1
-        if record.status == Status.RUNNING:
-            error = UNFINISHED.format(done=len(record.done) or "none")
-            record = replace(record, status=Status.FAILED, error=error, message="")
-        adopt(store, folder, record)
+        adopt(store, folder, _unfinished(record) if record.status == Status.RUNNING else record)
     return counts
+
+
+def _unfinished(record: Record) -> Record:
+    """As a job shows it that nobody here runs."""
+    return replace(record, status=Status.FAILED, error=UNFINISHED.format(done=len(record.done) or "none"), message="")
 
 
 def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
     """One experiment's job, made or brought up to date; its number. `worker` is the process of this machine that looks after it.
 
-    A job of the same key and study that is done, queued or run by somebody else here is left as it is.
+    A job of the same key and study that is done, queued or run by somebody else here is left as it is. One is done when its weights
+    are here too: whoever is ended before that goes on with the next collect.
     """
+    if record.status != Status.DONE:
+        return _adopted(store, folder, record, worker)[0]
+    id, is_ours = _adopted(store, folder, _unfinished(record), worker)
+    return _adopted(store, folder, record, worker)[0] if is_ours else id
+
+
+def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:
+    """(the job, whether it is this experiment's)."""
     known = shards.described(folder)
     experiment = known["experiment"]
     values = asdict(record) | {
@@ -53,14 +67,14 @@ def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
     columns = {name: json.dumps(each) if name in JSON else each for name, each in values.items()}
     id, is_ours = _written(store, columns, shards.tables(folder))
     if not is_ours:
-        return id
+        return id, False
     if (folder / "checkpoint").is_dir() and not store.has_weights(id):
         part = store.folder(id) / "checkpoint.part"
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(folder / "checkpoint", part).rename(store.folder(id) / "checkpoint")
     if (folder / "log.txt").is_file():
         shutil.copyfile(folder / "log.txt", store.folder(id) / "log.txt")
-    return id
+    return id, True
 
 
 def _written(store: Store, values: dict[str, Any], tables: dict[str, bytes]) -> tuple[int, bool]:
