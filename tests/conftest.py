@@ -20,7 +20,7 @@ def home(tmp_path, monkeypatch):
 # transformers below 5.
 WITHOUT_ATTACKS = os.environ.get("PRUNESCOPE_TESTS") == "without-attacks"
 NEED_ATTACKS = ("attacks", "attack_engine", "catalogue", "validity", "browser", "walks", "package", "shards")
-# Of the queue, the store, statistics, charts and documents, none of which transformers has a part in: once is enough.
+# Of the queue, the store, logins, solvers, statistics, charts and documents, none of which transformers has a part in: once is enough.
 SAME_ON_BOTH = ("architecture", "deploy", "docs", "jobs", "label_order", "labels", "login", "papers", "plots", "safekeeping", "seeds",
     "serve", "solvers", "store", "tradeoff", "whatif")  # fmt: skip
 OLDER_HUB = ("hub_stops",)  # its server answers as huggingface_hub 0 asks, which comes with transformers 4

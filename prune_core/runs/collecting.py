@@ -48,10 +48,11 @@ def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
     A job of the same key and study that is done, queued or run by somebody else here is left as it is. One is done when its weights
     are here too: whoever is ended before that goes on with the next collect.
     """
-    if record.status != Status.DONE:
-        return _adopted(store, folder, record, worker)[0]
-    id, is_ours = _adopted(store, folder, _unfinished(record), worker)
-    return _adopted(store, folder, record, worker)[0] if is_ours else id
+    if record.status == Status.DONE and (folder / "checkpoint").is_dir():
+        id, is_ours = _adopted(store, folder, replace(record, status=Status.RUNNING) if worker else _unfinished(record), worker)
+        if not is_ours:
+            return id
+    return _adopted(store, folder, record, worker)[0]
 
 
 def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:
