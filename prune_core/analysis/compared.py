@@ -13,7 +13,10 @@ from ..runs.job import Job
 from .ablation import forms
 
 DENSE = "dense"
-ORDER = (DENSE, "magnitude", "wanda", "ria", "dsnot", "sparsegpt", "exact_obs", "alps", "akr", "akr_plus", "kwon", "kprune")  # everywhere
+ORDER = (
+    DENSE, "magnitude", "wanda", "ria", "dsnot", "sparsegpt", "exact_obs", "alps", "akr", "akr_plus",
+    "block_drop", "osscar", "grasprune", "ziplm", "kwon", "kprune", "kprune_plus",
+)  # everywhere
 
 
 @dataclass(frozen=True)

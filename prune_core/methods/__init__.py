@@ -4,20 +4,25 @@ from ..plugins import Method
 from .akr import AKR
 from .akr_plus import AKRPlus
 from .alps import ALPS
+from .block_drop import BlockDrop
 from .dsnot import DSnoT
 from .exact_obs import ExactOBS
+from .grasprune import GRASPrune
 from .kprune import KPrune
+from .kprune_plus import KPrunePlus
 from .kwon import Kwon
 from .magnitude import Magnitude
+from .osscar import OSSCAR
 from .ria import RIA
 from .sparsegpt import SparseGPT
 from .unit_baselines import UnitMagnitude, UnitRandom
 from .wanda import Wanda
+from .ziplm import ZipLM
 
 METHODS: dict[str, type[Method]] = {
     kind.name: kind
     for kind in (
-        Magnitude, Wanda, SparseGPT, AKR, AKRPlus, KPrune, Kwon,  # then what they are measured against
-        RIA, DSnoT, ExactOBS, ALPS, UnitMagnitude, UnitRandom,
+        Magnitude, Wanda, SparseGPT, AKR, AKRPlus, KPrune, KPrunePlus, Kwon,  # then what they are measured against
+        RIA, DSnoT, ExactOBS, ALPS, UnitMagnitude, UnitRandom, BlockDrop, OSSCAR, ZipLM, GRASPrune,
     )  # fmt: skip
 }

@@ -7,7 +7,7 @@ target are final, so their output is kept and a measurement starts at the target
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,12 +23,15 @@ from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
 from ..pruning.streams import Stream, stream
 from ..pruning.targets import Budget
-from ..pruning.unitwise import Plan, UnitMethod, mean_length, pass_on
+from ..pruning.unit_walk import pass_on
+from ..pruning.unitwise import Plan, UnitMethod, mean_length
 
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
 # have, is of the same size and does not change with ours, which memory may halve.
 BATCH = 32
 TRIES, PART = (64.0, 8.0), 6
+
+Choose = Callable[[Sublayer, Tensor, Stream, Stream], Tensor]  # of what scores best, (units,) bool, as many units that stay
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,13 @@ class KPrune(UnitMethod):
         batches = self._sample(batches)
         if self.adapt and len(batches) > PART:
             return self._adapted(model, batches, report, budget)
+        return self._once(model, batches, report, budget, self.choice(model, batches, report))
+
+    def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
+        """Which units of a sub-layer stay, when its share of the budget is found: those of the best scores."""
+        return best
+
+    def _once(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None, choose: Choose) -> Rows:
         plan = Plan(self, model, batches, budget)
         dense = stream(model, batches)
         pruned = dense.twin()
@@ -69,7 +79,7 @@ class KPrune(UnitMethod):
             scores = [self.score(each, known, plan.unit_price(each)) for each, known in zip(plan.subs[place:], knowledge, strict=True)]
             rankings = [plan.rank(each, score) for each, score in zip(plan.subs[place:], scores, strict=True)]
             found = plan.search(rankings)
-            kept = rankings[0].kept(found.groups[0])
+            kept = choose(sub, rankings[0].kept(found.groups[0]), dense, pruned)
             damping = pass_on(sub, kept, dense, pruned, self.refit if self.tune else None)
             gauge.follow(place, sub)
             facts = {"predictive": knowledge[0][0], "representational": knowledge[0][1], "score": scores[0]}
@@ -90,22 +100,23 @@ class KPrune(UnitMethod):
         weights = [factor * self.lambda_pred for factor in TRIES]
         cost = 1 + len(TRIES) / PART
 
-        def pruned(weight: float, some: Sequence[Batch], part: Report) -> tuple[Tensor, nn.Module, Rows]:
+        def pruned(weight: float, some: Sequence[Batch], part: Report, choose: Choose) -> tuple[Tensor, nn.Module, Rows]:
             student, length = copy.deepcopy(model), self.length or mean_length(batches)
-            rows = replace(self, adapt=False, tokens=0, length=length, lambda_pred=weight).remove(student, some, part, budget)
+            rows = replace(self, length=length, lambda_pred=weight)._once(student, some, part, budget, choose)
             pairs = zip(unseen, taught, strict=True)
             lost = [divergence(student, answers(student, batch), teacher, self.temperature) for batch, teacher in pairs]
             return torch.cat(lost), student, rows
 
         turns = [part_of(report, turn / PART / cost, (turn + 1) / PART / cost) for turn in range(len(TRIES))]
-        trials = [pruned(weight, seen, turn)[0] for weight, turn in zip(weights, turns, strict=True)]
+        trials = [pruned(weight, seen, turn, best)[0] for weight, turn in zip(weights, turns, strict=True)]
         more = trials[0] - trials[1]  # of each sentence
         place, whole = int(more.mean() > 2 * more.std() / len(more) ** 0.5), part_of(report, 1 - 1 / cost, 1.0)
-        best = pruned(weights[place], batches, whole)
-        if place == 0 and best[0].sum() > trials[0].sum():
-            best = min(best, pruned(weights[1], batches, whole), key=lambda each: float(each[0].sum()))
-        model.load_state_dict(best[1].state_dict())
-        return best[2]
+        choose = self.choice(model, batches, part_of(report, 1 - 1 / cost, 1 - 1 / cost))
+        taken = pruned(weights[place], batches, whole, choose)
+        if place == 0 and taken[0].sum() > trials[0].sum():
+            taken = min(taken, pruned(weights[1], batches, whole, choose), key=lambda each: float(each[0].sum()))
+        model.load_state_dict(taken[1].state_dict())
+        return taken[2]
 
     def _sample(self, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Whole batches drawn until there are `tokens`; batches are sorted by length, so the first would not do."""
@@ -127,6 +138,11 @@ class KPrune(UnitMethod):
         """Least squares for the survivors' columns; the ridge pulls towards the columns that they had."""
         H, factor, used = damped(gram, self.damping)
         return torch.cholesky_solve(cross + (H - gram) @ weight.T, factor).T, used
+
+
+def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
+    """Those of the best scores, as they are."""
+    return kept
 
 
 class Gauge:

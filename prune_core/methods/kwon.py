@@ -22,7 +22,8 @@ from ..pruning.layerwise import damping_option
 from ..pruning.solvers import damped
 from ..pruning.streams import stream
 from ..pruning.targets import Budget
-from ..pruning.unitwise import SLACK, Plan, Ranking, UnitMethod, merged, pass_on
+from ..pruning.unit_walk import pass_on
+from ..pruning.unitwise import SLACK, Plan, Ranking, UnitMethod, merged
 
 
 @dataclass(frozen=True)

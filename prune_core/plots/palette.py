@@ -13,6 +13,7 @@ from ..analysis.compared import DENSE, Model
 HUES = {
     "magnitude": "#E69F00", "wanda": "#CC79A7", "sparsegpt": "#0072B2", "akr": "#009E73", "akr_plus": "#7F6BB3", "kwon": "#56B4E9",
     "kprune": "#D55E00", "ria": "#B2A200", "dsnot": "#8C6D4F", "exact_obs": "#6B7A8F", "alps": "#A3333D",
+    "kprune_plus": "#B0479B", "ziplm": "#4C9A8A", "osscar": "#7A8F2D", "grasprune": "#C2854B", "block_drop": "#8A8D99",
 }  # fmt: skip
 SPARE_HUES = ("#5D8AA8", "#B5739D")  # for a method added later, chosen by its name
 DIVERGING = ["#0072B2", "#74B3D8", "#F4F4F2", "#F0B96B", "#D06A00"]  # blue, white, orange: differences

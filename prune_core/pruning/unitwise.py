@@ -1,15 +1,11 @@
-"""The base of methods that remove whole heads and neurons under a budget, and the walk that tunes what is left.
-
-As layerwise.py walks from Linear to Linear, a dense and a pruned stream walk here from sub-layer to sub-layer. Knows
-nothing of how a method scores units or refits them.
-"""
+"""The base of methods that remove whole heads and neurons under a budget. Knows nothing of how a method scores units or refits them."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import NamedTuple
 
@@ -24,7 +20,6 @@ from ..models.shrink import shrink
 from ..models.timing import timing_batch, turns
 from ..models.units import KINDS, Sublayer, flops, sublayers
 from ..plugins import TARGETS, Batch, Method, Report, Rows, option, part_of, quiet, target_of
-from .streams import Stream
 from .targets import Budget, of_bytes, of_flops, of_seconds
 
 SLACK = 1 + 1e-9  # a sum of FLOPs may round above the budget that it equals
@@ -186,14 +181,15 @@ class Plan:
 
     def rank(self, sub: Sublayer, scores: Tensor) -> Ranking:
         """A sub-layer's ranking by (units,) scores, under the method's `multiple` and `keep_one_head`."""
-        group = self._group(sub) if sub.kind == "neuron" else 1
+        group = self.group(sub) if sub.kind == "neuron" else 1
         order = scores.argsort(descending=True, stable=True)
         grouped = scores[order].unflatten(0, (-1, group)).mean(1)
         if self.method.keep_one_head and sub.kind == "head":
             grouped[0] = torch.inf
         return Ranking(order, grouped, self.price(sub)[::group].diff())
 
-    def _group(self, sub: Sublayer) -> int:
+    def group(self, sub: Sublayer) -> int:
+        """How many units of a sub-layer stay or go together, of which `multiple` is a multiple."""
         if sub.units % self._multiple == 0:
             return self._multiple
         if self.method.multiple:
@@ -245,64 +241,3 @@ def mean_length(batches: Sequence[Batch]) -> float:
         raise PruneError("There are no calibration sentences to count tokens in; give some, or a length.")
     masks = [batch["attention_mask"] for batch in batches]
     return sum(int(mask.sum()) for mask in masks) / sum(map(len, masks))
-
-
-Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
-
-
-def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None) -> float:
-    """Push both streams through a sub-layer of which only `kept` is left, its columns tuned on the way; the damping used.
-
-    With A (tokens, k) the survivors' features and B (tokens, d) what their sum has to reach for the sub-layer's output to
-    be the dense one, `solve` takes their columns (d, k), AᵀA (k, k) and AᵀB (k, d), and gives new columns and a damping.
-    """
-    if sub.block.passes > 1:
-        return _pass_on_shared(sub, kept, dense, pruned, solve)
-    if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed so far: the streams stay one
-        pairs = zip(dense.inputs, dense.paddings, strict=True)
-        dense.inputs = [dense.keep(sub.norm(sub.close(sub.features(x, padding), x))) for x, padding in pairs]
-        pruned.inputs = list(dense.inputs)
-        return 0.0
-    small, damping = sub.only(kept), 0.0
-    weight, features = small.output.weight, []
-    gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
-    for i, padding in enumerate(dense.paddings):
-        x, x_hat = dense.inputs[i], pruned.inputs[i]
-        total = sub.close(sub.features(x, padding), x)
-        dense.inputs[i] = dense.keep(sub.norm(total))
-        A = pruned.keep(small.features(x_hat, padding))
-        features.append(A)
-        if solve is not None:
-            gram.addmm_(A.T, A)
-            cross.addmm_(A.T, total - x_hat if sub.output.bias is None else total - x_hat - sub.output.bias)
-    if solve is not None:
-        fitted, damping = solve(weight, gram, cross)
-        weight.copy_(fitted)
-    sub.fold(kept, weight)
-    for i, A in enumerate(features):
-        pruned.inputs[i] = pruned.keep(sub.norm(small.close(A, pruned.inputs[i])))
-    return damping
-
-
-def _pass_on_shared(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None) -> float:
-    """Of a block that is passed several times: tuned to the dense model's features of all passes, and passed once both of its
-    sub-layers are pruned. As paths are the dense one's, AᵀB is AᵀA times the columns that were there."""
-    if sub.kind == "head":
-        both = [sub, replace(sub, kind="neuron")]
-        dense.shared = [each.output.weight.new_zeros(each.output.in_features, each.output.in_features) for each in both]
-        for _ in range(sub.block.passes):
-            for each, gram in zip(both, dense.shared, strict=True):
-                for i, padding in enumerate(dense.paddings):
-                    x = dense.inputs[i]
-                    A = each.features(x, padding)
-                    gram.addmm_(A.T, A)
-                    dense.inputs[i] = dense.keep(each.norm(each.close(A, x)))
-    gram, columns, damping, fitted = dense.shared[sub.kind == "neuron"], sub.columns(kept), 0.0, None
-    if solve is not None and not kept.all():
-        whole = sub.output.weight
-        fitted, damping = solve(whole[:, columns], gram[columns][:, columns], (gram @ whole.T)[columns])
-    sub.fold(kept, fitted)
-    if sub.kind == "neuron":
-        for _ in range(sub.block.passes):
-            pruned.inputs = [pruned.keep(sub.block.once(x, padding)) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]
-    return damping
