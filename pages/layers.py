@@ -95,7 +95,8 @@ def heads_and_neurons() -> None:
     )
     _ui.how_to_read(
         f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the "
-        "FLOPs budget sets; other methods choose by their own rule. **Predictive** knowledge is how much the predictions would change without it, "
+        "FLOPs budget sets; other methods choose by their own rule. "
+        "**Predictive** knowledge is how much the predictions would change without it, "
         "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how much the sub-layer's output would, "
         "$\\lVert X W\\rVert_F^2$, each with its weight in the method. Hover over a head for its figures."
     )

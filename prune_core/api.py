@@ -23,12 +23,11 @@ from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .measures import MEASURES
 from .measures.base import Pair
-from .methods import METHODS
+from .methods import METHODS, steps
 from .models import loading
 from .models.devices import device_of, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
 from .plugins import Report, Rows, build, quiet
-from .pruning import distil
 from .runs.experiment import Experiment, ordered
 from .runs.run import run as stages_of
 
@@ -60,7 +59,7 @@ def prune(
     seed_everything(seed)
     found = batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)
     with matrix_precision(tf32=False):
-        return distil.prune(chosen, model, [batch for batch, _ in found], report)[0]
+        return steps.prune(chosen, model, [batch for batch, _ in found], report)[0]
 
 
 @dataclass(frozen=True)

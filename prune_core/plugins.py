@@ -74,6 +74,18 @@ def distilled(minutes: float) -> str:
     return f"distilled {minutes:g} min"
 
 
+THINNING = {"magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR"}  # what may follow a unit method
+THINNED = ("then", "then_sparsity", "then_pattern")  # its options that say so
+
+
+def thinned(options: Mapping[str, Any]) -> str:
+    """What is done to the weights that whole units left: then AKR 2:4; "" where nothing is."""
+    if not options.get("then"):
+        return ""
+    level = options.get("then_pattern") or f"{options['then_sparsity']:.1%}".replace(".0%", "%")
+    return f"then {THINNING[options['then']]} {level}"
+
+
 @dataclass(frozen=True)
 class Options:
     """Base of every plug-in: checks its values when made, and survives JSON."""

@@ -9,7 +9,7 @@ import torch
 
 from prune_core import PruneError
 from prune_core.analysis.compared import models_of
-from prune_core.methods import METHODS
+from prune_core.methods import METHODS, steps
 from prune_core.models import replay
 from prune_core.models.families import FAMILIES
 from prune_core.plugins import build, quiet
@@ -23,7 +23,7 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
     dense = tiny.model(family, kind=kind)
     chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
-    model, rows = distil.prune(chosen, dense, tiny.calibration(family), quiet)
+    model, rows = steps.prune(chosen, dense, tiny.calibration(family), quiet)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), "the dense model is as it was"
     return dense, model, rows
 
@@ -37,7 +37,7 @@ def few_passes(monkeypatch):
                                           ("bert", "regression"), ("bert", "multilabel")])  # fmt: skip
 def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
     dense, model, rows = tuned(family, kind)
-    plain, _ = distil.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, tiny.calibration(family), quiet)
+    plain, _ = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, tiny.calibration(family), quiet)
     for (_, _, one), (_, _, other) in zip(replay.linears(plain), replay.linears(model), strict=True):
         assert torch.equal(one.weight == 0, other.weight == 0)
     found = rows["distil"]
@@ -66,7 +66,7 @@ def test_a_pattern_and_dead_units_survive():
 def test_too_few_sentences_are_a_sentence():
     some = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
     with pytest.raises(PruneError, match="at least 8 calibration sentences"):
-        distil.prune(build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet)
+        steps.prune(build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet)
 
 
 def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):

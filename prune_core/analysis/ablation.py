@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import TARGETED, distilled
+from ..plugins import TARGETED, THINNED, distilled, thinned
 
 ASKED = ("sparsity", "pattern", *TARGETED)  # options that say how much is to go, not how
 SAME = ["asked", "pattern", "seed"]  # what a run and its full form must share: the target, and the calibration sentences
@@ -31,7 +31,10 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
 
     The full form is the one that the others, all counted, differ from in the fewest options.
     """
-    found = {job: frozenset(item for item in plan.items() if item[0] not in ASKED) for job, plan in plans.items()}
+    found = {
+        job: frozenset({("then", thinned(plan)), *(item for item in plan.items() if item[0] not in (*ASKED, *THINNED))})
+        for job, plan in plans.items()
+    }
     distinct = list(dict.fromkeys(found.values()))
     full = min(distinct, key=lambda form: sum(len(form ^ other) for other in distinct))
     return {job: _told(form - full) for job, form in found.items()}
@@ -54,6 +57,7 @@ def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
     said = [
         (distilled(value) if value else "not distilled") if name == "distil"
+        else (value or "nothing after it") if name == "then"
         else "shares of its own" if name == "allocation" and "," in str(value)
         else f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}"
         for name, value in changed

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import PruneError
 from .families import GROUPS
 from .replay import CUT as KEY
-from .replay import Block, block_modules, blocks
+from .replay import Block, block_modules, blocks, head_linears
 
 WIDTH = 8  # neurons; head widths are multiples of it in every encoder
 
@@ -65,6 +65,27 @@ def shrink(model: nn.Module) -> nn.Module:
     small = copy.deepcopy(model)
     cut(small, [kept_units(block) for block in blocks(small)])
     return small
+
+
+@torch.no_grad()
+def put_back(small: nn.Module, model: nn.Module) -> None:
+    """Write a cut model's weights, and all that stands behind its blocks, into the full-shape model that it was cut from."""
+    for cut_block, block in zip(blocks(small), blocks(model), strict=True):
+        units, width = kept_units(block), block.head_width
+        columns = torch.tensor([head * width + i for head in units.heads for i in range(width)], dtype=torch.long)
+        neurons = torch.tensor(units.neurons, dtype=torch.long)
+        rows = torch.cat([neurons, block.neurons + neurons]) if block.spec.gated else neurons
+        lines = {**dict.fromkeys((*GROUPS[0], *block.more), columns), "ffn_in": rows}
+        for name, linear in {**block.linears, **block.more}.items():
+            own = cut_block.more[name] if name in block.more else cut_block.linears[name]
+            if (line := lines.get(name)) is not None:
+                linear.weight[line.to(linear.weight.device)] = own.weight
+            else:
+                linear.weight[:, (columns if name == "attention_output" else neurons).to(linear.weight.device)] = own.weight
+            if linear.bias is not None and own.bias is not None:
+                linear.bias[slice(None) if line is None else line.to(linear.bias.device)] = own.bias
+    for (_, one), (_, other) in zip(head_linears(small), head_linears(model), strict=True):
+        other.load_state_dict(one.state_dict())
 
 
 def refuse_shrunk(model: Any, checkpoint: str) -> None:

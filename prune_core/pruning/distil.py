@@ -6,7 +6,6 @@ was pruned stays zero. Knows nothing of methods.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 from ..errors import PruneError
 from ..models.families import layout
 from ..models.replay import embed, head, kind_of, passed
-from ..models.weights import not_numbers
-from ..plugins import Batch, Method, Report, Rows, part_of
+from ..plugins import Batch, Report
 
 RATES = (1e-5, 1e-4, 1e-3)  # Adam's; what a method has fitted already needs small steps, what was only cut large ones
 WARM_UP = 50  # steps in which the rate rises: a pruned model's first gradients are of no typical size
@@ -28,27 +26,6 @@ TOGETHER = 8  # sentences a step
 MEAN = 0.98  # what of the running mean of the weights stays at each step; the mean is what is kept
 HELD = 8  # every eighth sentence is held apart and says when to stop
 PATIENCE = 6  # passes over the others without a better one
-
-
-def prune(method: Method, dense: nn.Module, batches: Sequence[Batch], report: Report) -> tuple[nn.Module, Rows]:
-    """A pruned copy of the dense model by a method, tuned for as many minutes as it asks for, and the tables of both."""
-    model = copy.deepcopy(dense).eval()
-    if not method.distil:
-        rows = method.prune(model, batches, report)
-        _are_numbers(model, method)
-        return model, rows
-    learn, held = parted(batches)  # which refuses too few before anything is pruned
-    rows = method.prune(model, batches, part_of(report, 0.0, 0.3))
-    _are_numbers(model, method)
-    return model, rows | {"distil": tune(model, dense, learn, held, method.distil, part_of(report, 0.3, 1.0))}
-
-
-def _are_numbers(model: nn.Module, method: Method) -> None:
-    if bad := not_numbers(model):
-        raise PruneError(
-            f"After {method.title} {len(bad)} matrices hold values that are no numbers, the first {bad[0]}: look whether the dense "
-            "checkpoint holds any, and give more calibration sentences, of different length."
-        )
 
 
 def tune(

@@ -131,7 +131,7 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one look at the device for all
     found = zip(rows, kept, linears(model), watch.laps()[1::2], strict=True)
     return [
-        {"block": row["block"], "part": row["part"], "sparsity": 1 - count / linear.weight.numel(), "damping": row["damping"],
+        {"block": row["block"], "part": row["part"], "sparsity": 1 - count / max(1, linear.weight.numel()), "damping": row["damping"],
          "seconds": seconds}
         for row, count, (_, _, linear), seconds in found
     ]  # fmt: skip
@@ -196,6 +196,8 @@ def _solve(
 
 
 def _solve_one(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None) -> dict[str, Any]:
+    if not linear.weight.numel():  # of a cut model whose block lost all heads or all neurons
+        return {"damping": 0.0, "kept": torch.zeros((), dtype=torch.long, device=linear.weight.device)}
     if linear.bias is None and getattr(method, "bias", False):
         method = replace(method, bias=False)
     bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias

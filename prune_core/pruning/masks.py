@@ -49,6 +49,16 @@ def lowest_of_each(scores: Tensor, keep: int, group: int) -> Tensor:
     return mask.flatten(-2)
 
 
+def n_of_m(method: str, pattern: str) -> tuple[int, int]:
+    """(N, M) of a pattern; (0, 0) of none."""
+    if not pattern:
+        return 0, 0
+    keep, _, group = pattern.partition(":")
+    if not (keep.isdigit() and group.isdigit() and 0 < int(keep) < int(group)):
+        raise PruneError(f"{method}: pattern is {pattern!r}; write it as N:M with 0 < N < M, such as 2:4.")
+    return int(keep), int(group)
+
+
 @dataclass(frozen=True)
 class WeightMethod(Method):
     """A method that removes single weights, at any sparsity or in an N:M pattern."""
@@ -64,12 +74,7 @@ class WeightMethod(Method):
     @property
     def keep_of(self) -> tuple[int, int]:
         """(N, M) of the pattern; (0, 0) when there is none."""
-        if not self.pattern:
-            return 0, 0
-        keep, _, group = self.pattern.partition(":")
-        if not (keep.isdigit() and group.isdigit() and 0 < int(keep) < int(group)):
-            raise PruneError(f"{self.name}: pattern is {self.pattern!r}; write it as N:M with 0 < N < M, such as 2:4.")
-        return int(keep), int(group)
+        return n_of_m(self.name, self.pattern)
 
     @property
     def label(self) -> str:

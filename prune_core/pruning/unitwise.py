@@ -19,7 +19,8 @@ from ..models.replay import sparsity_by_part
 from ..models.shrink import shrink
 from ..models.timing import timing_batch, turns
 from ..models.units import KINDS, Sublayer, flops, sublayers
-from ..plugins import TARGETS, Batch, Method, Report, Rows, option, part_of, quiet, target_of
+from ..plugins import TARGETS, THINNING, Batch, Method, Report, Rows, option, part_of, quiet, target_of
+from .masks import n_of_m
 from .targets import Budget, of_bytes, of_flops, of_seconds
 
 SLACK = 1 + 1e-9  # a sum of FLOPs may round above the budget that it equals
@@ -104,8 +105,13 @@ class UnitMethod(Method):
         0.0, "Tokens per sentence for counting FLOPs; 0 = the calibration sample's mean", low=0.0, high=1e5, unit="tokens", expert=True
     )
 
+    then: str = option("", "Then single weights of what is left go too, by this method", choices=("", *THINNING))
+    then_sparsity: float = option(0.5, "Share of the weights left that goes then", low=0.0, high=0.99)
+    then_pattern: str = option("", "Or a pattern for them: N:M, such as 2:4, in the cut matrices")
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        n_of_m(self.name, self.then_pattern)
         asked = [name for name in TARGETS if getattr(self, name)]
         if len(asked) > 1:
             raise PruneError(f"{self.name}: {' and '.join(asked)} are asked for together; leave one.")

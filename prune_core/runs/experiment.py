@@ -21,7 +21,7 @@ from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import folders, loading
-from ..plugins import TARGETED, Method, Options, build, distilled, target_of
+from ..plugins import TARGETED, THINNED, Method, Options, build, distilled, target_of, thinned
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
@@ -76,6 +76,8 @@ class Experiment:
     def label(self) -> str:
         """How charts name this run."""
         name = "Dense" if self.method is None else self.method.label
+        if self.method and (more := thinned(self.method.to_dict())):
+            name += f" · {more}"
         if self.method and self.method.distil:
             name += f" · {distilled(self.method.distil)}"
         return f"{name} · seed {self.seed}" if self.seed else name
@@ -114,7 +116,9 @@ class Experiment:
             if decides[name] == usual:
                 del decides[name]
         if self.method is not None:
-            unused = (() if target_of(self.method.to_dict()) else TARGETED) + (() if self.method.distil else ("distil",))
+            options = self.method.to_dict()
+            unused = (() if target_of(options) else TARGETED) + (() if thinned(options) else THINNED)
+            unused += () if self.method.distil else ("distil",)
             kept = {name: value for name, value in decides["method"]["options"].items() if name not in unused}
             decides["method"] = {**decides["method"], "options": kept}
         del decides["keep"]

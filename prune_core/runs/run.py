@@ -18,11 +18,11 @@ from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
 from ..measures.base import Pair
+from ..methods import steps
 from ..models import devices, difference, folders, loading, replay
 from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
-from ..pruning import distil
 from ..pruning.unitwise import UnitMethod
 from .data_check import Data, check_measures
 from .dense_facts import DenseFacts
@@ -153,7 +153,7 @@ class _Bench:
         sample = self.task.calibration
         labelled = sample.labels is not None
         found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
-        model, rows = distil.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report)
+        model, rows = steps.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report)
         self.pruned = model
         part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
         shutil.rmtree(part, ignore_errors=True)  # of a run that broke off
