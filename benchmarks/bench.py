@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from prune_core.data.metrics import METRICS
 from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
 from prune_core.measures.base import Pair
-from prune_core.methods import METHODS
+from prune_core.methods import METHODS, steps
 from prune_core.models import devices, loading, replay
 from prune_core.models.predict import predict, probabilities
 from prune_core.models.timing import wait
@@ -76,10 +75,10 @@ class Bench:
         model, tokenizer = self.loaded
         device = devices.device_of(model)
         found = tokens.batches(tokenizer, sample, self.batch_size, self.max_length, device, labelled=sample.labels is not None)
-        batches, copied = [batch for batch, _ in found], copy.deepcopy(model)
+        batches = [batch for batch, _ in found]
         devices.seed_everything(seed)
         started = time.perf_counter()
-        rows = build(METHODS, method, settings).prune(copied, batches, quiet)
+        copied, rows = steps.prune(build(METHODS, method, settings), model, batches, quiet)
         wait(device)
         return copied, rows, time.perf_counter() - started
 

@@ -65,12 +65,16 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
 
 
 def cards(
-    registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...], leave_out: tuple[str, ...] = ()
+    registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...], leave_out: tuple[str, ...] = (), more: tuple[str, ...] = ()
 ) -> dict[str, dict[str, Any]]:
-    """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options."""
+    """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options. `more`: behind a switch."""
     chosen: dict[str, dict[str, Any]] = {}
+    label = f"Show {len(more)} more to measure against"
+    shown = bool(more) and st.toggle(label, key=f"more-{key}", persist_state="session")
     with st.grid(3, min_column_width=230, border=True, key=f"cards-{key}") as grid:
         for name, kind in registry.items():
+            if name in more and not shown:
+                continue
             with grid.cell():
                 on = st.toggle(f"**{kind.title}**", value=name in usual, key=f"use-{key}-{name}", persist_state="session")
                 st.markdown(f":small[{kind.summary}]")

@@ -13,7 +13,7 @@ from prune_core.data import tasks
 from prune_core.data.examples import KINDS
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
-from prune_core.methods import METHODS
+from prune_core.methods import BASELINES, METHODS
 from prune_core.runs import data_check, experiment, jobs
 from prune_core.runs.job import Status
 from prune_core.runs.study import Sweep, bundled, load
@@ -24,7 +24,7 @@ KEEP: dict[str, Any] = {"persist_state": "session"}
 
 def how() -> dict[str, Any]:
     """Methods, and the sparsities, patterns and seeds each of them is run at."""
-    chosen = _forms.cards(METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"))
+    chosen = _forms.cards(METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"), BASELINES)
     places = st.columns(3, gap="medium")
     usual = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
     sparsities = places[0].multiselect(

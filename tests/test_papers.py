@@ -200,7 +200,7 @@ def test_distances_are_drawn_for_both_kinds_of_sentences():
 # -- the studies that repeat them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["akr-headline", "akr-mini", "akr-table1", "baselines", "kprune-curves", "kprune-mini"])
+@pytest.mark.parametrize("name", ["akr-headline", "akr-mini", "akr-table1", "baselines", "combinations", "kprune-curves", "kprune-mini"])
 def test_bundled_studies_are_built_without_a_network(name, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     plan = load(Path(name))
