@@ -88,15 +88,14 @@ class Bench:
         return 100 * METRICS[self.task.metric].compute(self.task.evaluation.labels or [], said)
 
     def figures(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
-        """Accuracy, mean KL divergence from dense, seconds to prune, and where asked for accuracy under attack with the
-        sentences it held on; without a method, of the dense model."""
+        """The task's own figure, of classifiers the mean KL divergence from dense, seconds to prune, and where asked for accuracy under
+        attack with the sentences it held on; without a method, of the dense model."""
         pruned, seconds = self.loaded[0], 0.0
         if method:
             pruned, _, seconds = self.pruned(method, settings, sample)
-        said = self._said(pruned)
         found = {
-            "accuracy": float((said.argmax(-1) == self.task.evaluation.labels).mean()),
-            "divergence": divergence(self._dense, said),
+            "accuracy": self.score(pruned) / 100,
+            "divergence": divergence(self._dense, self._said(pruned)) if self.task.kind == "classification" else float("nan"),
             "seconds": seconds,
         }
         if not self.attack:
