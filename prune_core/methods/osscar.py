@@ -44,7 +44,7 @@ class OSSCAR(UnitMethod):
             tableau = Tableau(gram, sub.output.weight, sub.width, self.damping)
             lost = tableau.changes().float()
             tableau.remove_to(groups[place] * alike[place].size, self.together)
-            tableau.exchange(self.exchanges, sub.units // 10)
+            tableau.exchange(self.exchanges, max(1, sub.units // 10))
             refit = partial(self.refit, gram, sub.output.weight.clone(), sub.columns(tableau.kept))
             damping = pass_on(sub, tableau.kept, dense, pruned, refit)
             plan.settle(sub, tableau.kept, damping, score=lost)
