@@ -35,8 +35,7 @@ SENTENCES, EVALUATION, BATCH = 64, 200, 32
 SAME = {"multiple": 8}
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("magnitude", {}), ("wanda", {}), ("sparsegpt", {}), ("akr", {}), ("akr", {"solver": "admm"}), ("akr_plus", {}),
-    ("kprune", {**SAME, "precision": "fp32"}), ("kprune_plus", {**SAME, "precision": "fp32"}), ("osscar", SAME), ("ziplm", SAME),
-    ("block_drop", SAME), ("kwon", {**SAME, "precision": "fp32"}), ("unit_magnitude", SAME), ("unit_random", SAME),
+    ("kprune", {**SAME, "precision": "fp32"}), ("kwon", {**SAME, "precision": "fp32"}), ("unit_magnitude", SAME), ("unit_random", SAME),
     ("magnitude", {"pattern": "2:4"}), ("sparsegpt", {"pattern": "2:4"}), ("akr", {"pattern": "2:4"}),
     ("akr", {"solver": "exact", "sparsity": 0.02}),  # one weight of a row at a time: little of it is enough to see, and slow
 ]  # fmt: skip
