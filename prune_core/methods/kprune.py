@@ -20,7 +20,7 @@ from ..models.units import Sublayer, forward, frozen, gradient_dtype, logits, ma
 from ..plugins import Batch, Report, Rows, option, part_of
 from ..pruning.distil import divergence
 from ..pruning.layerwise import damping_option
-from ..pruning.solvers import damped
+from ..pruning.solvers import ridge_fit
 from ..pruning.streams import Stream, stream
 from ..pruning.targets import Budget
 from ..pruning.unit_walk import pass_on
@@ -136,8 +136,7 @@ class KPrune(UnitMethod):
 
     def refit(self, weight: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, float]:
         """Least squares for the survivors' columns; the ridge pulls towards the columns that they had."""
-        H, factor, used = damped(gram, self.damping)
-        return torch.cholesky_solve(cross + (H - gram) @ weight.T, factor).T, used
+        return ridge_fit(weight, gram, cross, self.damping)
 
 
 def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:

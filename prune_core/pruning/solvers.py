@@ -37,6 +37,12 @@ def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; {advice}.")
 
 
+def ridge_fit(weight: Tensor, gram: Tensor, cross: Tensor, damping: float) -> tuple[Tensor, float]:
+    """(d, k) that maps A (tokens, k) nearest to B (tokens, d), of AᵀA and AᵀB, and the damping used; the ridge pulls towards `weight`."""
+    H, factor, used = damped(gram, damping)
+    return torch.cholesky_solve(cross + (H - gram) @ weight.T, factor).T, used
+
+
 def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     """(U upper triangular with H⁻¹ = UᵀU, H, damping used): row i of U drives SparseGPT's update of columns i and up."""
     # H with both axes reversed is LLᵀ, so U is L⁻¹ reversed back: one factorisation and one triangular inverse

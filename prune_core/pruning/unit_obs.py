@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .solvers import damped
+from .solvers import damped, ridge_fit
 
 BETTER = 1 + 1e-6  # an exchange has to gain more than rounding does
 
@@ -82,6 +82,4 @@ class Tableau:
 
 def fit(gram: Tensor, weight: Tensor, kept: Tensor, damping: float) -> tuple[Tensor, float]:
     """(d, kept columns): the columns by which the kept ones come nearest to all of them; and the damping that it took."""
-    H, _, _ = damped(gram, damping)
-    _, factor, used = damped(gram[kept][:, kept], damping)
-    return torch.cholesky_solve(H[kept] @ weight.T, factor).T, used
+    return ridge_fit(weight[:, kept], gram[kept][:, kept], gram[kept] @ weight.T, damping)

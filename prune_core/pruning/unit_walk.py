@@ -87,11 +87,12 @@ def moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tenso
         gram = _shared_gram(sub, dense)
         return gram, gram @ weight.T
     gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
+    same = dense.inputs[0] is pruned.inputs[0]  # nothing has been removed so far
     for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
         A = sub.features(x_hat, padding)
         gram.addmm_(A.T, A)
-        if x is not x_hat:
+        if not same:
             lacking = sub.close(sub.features(x, padding), x) - x_hat
             cross.addmm_(A.T, lacking if sub.output.bias is None else lacking - sub.output.bias)
-    return (gram, gram @ weight.T) if dense.inputs[0] is pruned.inputs[0] else (gram, cross)
+    return gram, gram @ weight.T if same else cross

@@ -195,7 +195,7 @@ class Plan:
         return Ranking(order, grouped, self.price(sub)[::group].diff())
 
     def group(self, sub: Sublayer) -> int:
-        """How many units of a sub-layer stay or go together, of which `multiple` is a multiple."""
+        """How many of a sub-layer's neurons stay or go together."""
         if sub.units % self._multiple == 0:
             return self._multiple
         if self.method.multiple:
