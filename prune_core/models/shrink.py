@@ -71,19 +71,18 @@ def shrink(model: nn.Module) -> nn.Module:
 def put_back(small: nn.Module, model: nn.Module) -> None:
     """Write a cut model's weights, and all that stands behind its blocks, into the full-shape model that it was cut from."""
     for cut_block, block in zip(blocks(small), blocks(model), strict=True):
-        units, width = kept_units(block), block.head_width
-        columns = torch.tensor([head * width + i for head in units.heads for i in range(width)], dtype=torch.long)
-        neurons = torch.tensor(units.neurons, dtype=torch.long)
-        rows = torch.cat([neurons, block.neurons + neurons]) if block.spec.gated else neurons
+        units = kept_units(block)
+        columns, rows = lines_of(block, units)
         lines = {**dict.fromkeys((*GROUPS[0], *block.more), columns), "ffn_in": rows}
         for name, linear in {**block.linears, **block.more}.items():
             own = cut_block.more[name] if name in block.more else cut_block.linears[name]
-            if (line := lines.get(name)) is not None:
-                linear.weight[line.to(linear.weight.device)] = own.weight
+            line = lines.get(name)
+            if line is None:
+                linear.weight[:, columns if name == "attention_output" else units.neurons] = own.weight
             else:
-                linear.weight[:, (columns if name == "attention_output" else neurons).to(linear.weight.device)] = own.weight
+                linear.weight[line] = own.weight
             if linear.bias is not None and own.bias is not None:
-                linear.bias[slice(None) if line is None else line.to(linear.bias.device)] = own.bias
+                linear.bias[slice(None) if line is None else line] = own.bias
     for (_, one), (_, other) in zip(head_linears(small), head_linears(model), strict=True):
         other.load_state_dict(one.state_dict())
 
@@ -101,7 +100,7 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
     for index, ((own, place), (heads, neurons)) in enumerate(zip(block_modules(model), kept, strict=True)):
         original = own[place]
         block = Block(model, original, index, heads)
-        columns = [head * block.head_width + i for head in heads for i in range(block.head_width)]
+        columns, rows = lines_of(block, Units(heads, neurons))
         parts = block.linears
         if (fused := block.fused) is not None:
             _keep_outputs(fused, [row + third * fused.out_features // 3 for third in range(3) for row in columns])
@@ -109,10 +108,16 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
             for linear in [*(parts[part] for part in GROUPS[0]), *block.more.values()]:
                 _keep_outputs(linear, columns)
         _keep_inputs(parts["attention_output"], columns)
-        _keep_outputs(parts["ffn_in"], neurons + [block.neurons + row for row in neurons] if block.spec.gated else neurons)
+        _keep_outputs(parts["ffn_in"], rows)
         _keep_inputs(parts["ffn_out"], neurons)
         own[place] = ShrunkBlock(model, original, index, heads, size)
     setattr(model.config, KEY, {"heads": [units.heads for units in kept], "neurons": [units.neurons for units in kept]})
+
+
+def lines_of(block: Block, units: Units) -> tuple[list[int], list[int]]:
+    """(columns of the attention output, rows of the first feed-forward matrix) that belong to these units of a whole block."""
+    columns = [head * block.head_width + i for head in units.heads for i in range(block.head_width)]
+    return columns, units.neurons + [block.neurons + row for row in units.neurons] if block.spec.gated else units.neurons
 
 
 def _keep_outputs(linear: nn.Linear, rows: list[int]) -> None:
