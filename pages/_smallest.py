@@ -1,4 +1,4 @@
-"""As small as it gets: the search within the policy's limits as a command that outlives the page, and what its tries said."""
+"""As small, or as fast, as it gets: the search within the policy's limits as a command that outlives the page, and what its tries said."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from prune_core.analysis.policy import Policy
 from prune_core.runs import background
 from prune_core.runs.job import Job
 
+WAYS = ["smallest", "fastest"]
+TOLD = {"smallest": "The smallest", "fastest": "The fastest, by time measured here"}
+
 
 def page(home: Path, job: Job, policy: Policy) -> None:
     """Start, watch, stop; a search of the same limits that was stopped goes on where it was."""
@@ -19,22 +22,25 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         f"How much can the method of **{_ui.escape(job.label)}** remove from its checkpoint before a limit on this page no longer surely "
         "holds? The search halves the range of shares again and again; its tries are runs of a study of their own."
     )
+    ways = WAYS if "speedup" in job.experiment["method"]["options"] else WAYS[:1]  # it removes heads and neurons, or single weights
+    asked = _ui.chosen(st.segmented_control, "smallest-way", ways, WAYS[0], label="Wanted", format_func=TOLD.get) if ways[1:] else WAYS[0]
+    command = ["shrink-to", "--job", str(job.id), *(["--fastest"] if asked == "fastest" else [])]
     limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[:8]  # an answer is to the limits that were asked about
-    folder = home / "smallest" / f"job-{job.id}-{limits}"
+    folder = home / asked / f"job-{job.id}-{limits}"
     state = background.state(folder)
     running = state is not None and state.status == "running"
-    if not running and st.button("Find the smallest", key="find-smallest", type="primary", icon=":material/compress:"):
-        _ui.attempt(_begin, folder, job, policy)
+    if not running and st.button(f"Find the {asked}", key=f"find-{asked}", type="primary", icon=":material/compress:"):
+        _ui.attempt(_begin, folder, command, policy)
         st.rerun()
     st.fragment(_watch, run_every=1.0 if running else None)(folder)
     st.caption("The same from the command line, which ends with 0 where a share holds the limits and with 1 where none does:")
-    st.code(f"python -m prune_core shrink-to --job {job.id} --policy policy.yaml", language="bash")
+    st.code(f"python -m prune_core {' '.join(command)} --policy policy.yaml", language="bash")
 
 
-def _begin(folder: Path, job: Job, policy: Policy) -> None:
+def _begin(folder: Path, command: list[str], policy: Policy) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "policy.yaml").write_text(policy.as_yaml(), encoding="utf-8")
-    background.start(folder, ["shrink-to", "--job", str(job.id), "--policy", str(folder / "policy.yaml")])
+    background.start(folder, [*command, "--policy", str(folder / "policy.yaml")])
 
 
 def _watch(folder: Path) -> None:
@@ -44,7 +50,7 @@ def _watch(folder: Path) -> None:
         return
     log = folder / background.LOG
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()] if log.is_file() else []
-    tries = [line for line in lines if "%: " in line]  # the others are progress, warnings, and the answer at the end
+    tries = [line for line in lines if line.startswith("- ")]  # the others are progress, warnings, and the answer at the end
     if state.status == "running":
         st.session_state["smallest-working"] = True
         st.progress(min(1.0, state.progress), text=state.told)
@@ -58,4 +64,4 @@ def _watch(folder: Path) -> None:
         answer = lines[-1].removeprefix("prune_core: ")
         show, icon = (st.success, "flag") if state.status == "done" else (st.info, "info")
         show(_ui.escape(answer), icon=f":material/{icon}:")
-    st.markdown("\n".join(f"- {_ui.escape(line)}" for line in tries))
+    st.markdown("\n".join(f"- {_ui.escape(line[2:])}" for line in tries))

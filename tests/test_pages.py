@@ -678,7 +678,7 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     (folder, arguments), *_ = begun
     assert arguments[:3] == ["shrink-to", "--job", str(job)] and "accuracy_loss: 1" in (folder / "policy.yaml").read_text()
     (folder / "command.json").write_text("{}")
-    (folder / "command.log").write_text(" 40%  prune: block 2\nAKR 50%: Ship.\nAKR 50% (job 9) is the smallest that holds the limit.\n")
+    (folder / "command.log").write_text(" 40%  prune: block 2\n- AKR 50%: Ship.\nAKR 50% (job 9) is the smallest that holds the limit.\n")
     (folder / "command.exit").write_text("0")
     at.run()
     assert at.success[0].value == "AKR 50% (job 9) is the smallest that holds the limit." and not at.exception
@@ -688,6 +688,27 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     assert "was stopped" in at.info[0].value and not at.success
     at.number_input(key="limit-accuracy_loss").set_value(2.0).run()
     assert not at.success and not at.info and not at.exception, "an answer is to the limits that were asked about"
+
+
+def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
+    def page(home, options):
+        from types import SimpleNamespace
+
+        from pages import _smallest
+        from prune_core.analysis.policy import Policy
+
+        job = SimpleNamespace(id=7, label="K-prune −50% FLOPs", experiment={"method": {"name": "kprune", "options": options}})
+        _smallest.page(home, job, Policy({"accuracy_loss": 1.0}))
+
+    begun = []
+    monkeypatch.setattr("prune_core.runs.background.start", lambda folder, arguments: begun.append(list(arguments)))
+    at = AppTest.from_function(page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}}).run()
+    assert not at.segmented_control and at.button(key="find-smallest")
+    at = AppTest.from_function(page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5, "speedup": 0.0}}).run()
+    at.segmented_control(key="choice-smallest-way").set_value("fastest").run()
+    at.button(key="find-fastest").click().run()
+    assert begun[0][:4] == ["shrink-to", "--job", "7", "--fastest"] and not at.exception
+    assert at.code[0].value == "python -m prune_core shrink-to --job 7 --fastest --policy policy.yaml"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,7 @@
 """As small as it gets: the bisection by known thresholds, and a whole search on the demo by a method that takes no time."""
 
 import pytest
+from test_targets import clock  # noqa: F401
 
 from prune_core.analysis import deploy, evidence, smallest
 from prune_core.analysis.policy import Policy
@@ -63,3 +64,18 @@ def test_a_sample_that_cannot_tell_is_refused_before_anything_is_pruned(tmp_path
     assert "with n = 60 even the dense model beside itself is not surely within that (about" in told and "measure more examples" in told
     assert [job.label for job in Store().jobs()] == ["Dense"]
     assert main(["shrink-to"]) == 2 and "needs a method" in capsys.readouterr().err
+    assert main(["shrink-to", "--method", "akr", "--fastest"]) == 2 and "leave --fastest away" in capsys.readouterr().err
+
+
+def test_the_fastest_is_searched_for_by_time(clock, capsys) -> None:  # noqa: F811
+    some = ["--calibration-size", "8", "--evaluation-size", "200", "--keep", "none"]
+    assert main(["shrink-to", "--method", "unit_magnitude", "--fastest", "--loss", "12", *some]) == 0
+    told = capsys.readouterr().out.splitlines()
+    store = Store()
+    dense, *tries = store.jobs("Fastest Unit magnitude of demo")
+    asked = [job.experiment["method"]["options"]["speedup"] for job in tries]
+    best = next(job for job in tries if f"(job {job.id}) is the fastest that holds the limit" in told[-1])
+    assert asked[0] == 2 and len(set(asked)) == len(asked) >= 4 and told[-1].startswith(f"{best.label} (")
+    shipped = [speed for speed, line in zip(asked, told, strict=False) if ": Ship" in line]
+    assert best.experiment["method"]["options"]["speedup"] == max(shipped) < max(asked)
+    assert all(f"- {job.label}: " in told[place] for place, job in enumerate(tries))

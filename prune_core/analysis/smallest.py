@@ -1,5 +1,7 @@
 """The largest share that may go within a policy's limits, by bisection: what to try next, and what the tries say. Runs nothing.
 
+It is a share of weights or FLOPs, or of the time that a dense pass takes.
+
 More gone is taken to be no better. As several tries are looked at, each is judged at a confidence that leaves the policy's own for
 the answer as a whole (Bonferroni).
 """
@@ -68,7 +70,7 @@ def next_share(tries: Sequence[Try]) -> float | None:
     return None if fails - holds <= STEP + 1e-9 or middle in (holds, fails) else middle
 
 
-def told(tries: Sequence[Try], policy: Policy) -> str:
+def told(tries: Sequence[Try], policy: Policy, superlative: str = "smallest") -> str:
     """The answer in a sentence."""
     limits = "every limit" if len(policy.limits) > 1 else "the limit"
     best = max((one for one in tries if one.holds), key=lambda one: one.share, default=None)
@@ -76,4 +78,4 @@ def told(tries: Sequence[Try], policy: Policy) -> str:
     beyond = f" {worse.label} does not: {worse.told[0].lower()}{worse.told[1:]}" if worse else ""
     if best is None:
         return f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"
-    return f"{best.label} (job {best.job}) is the smallest that holds {limits} at {policy.confidence:g}% confidence.{beyond}"
+    return f"{best.label} (job {best.job}) is the {superlative} that holds {limits} at {policy.confidence:g}% confidence.{beyond}"

@@ -98,6 +98,7 @@ def _add_shrink_to(added: Any) -> None:
     parser.add_argument("--job", type=int, metavar="ID", help="take checkpoint, data, method and options from that job")
     parser.add_argument("--loss", type=float, default=1.0, metavar="POINTS", help="most that accuracy may fall, at 95%% confidence (1)")
     parser.add_argument("--policy", type=Path, metavar="FILE", help="other limits, as YAML; the Deploy page writes one")
+    parser.add_argument("--fastest", action="store_true", help="by measured speed, not by share; of heads and neurons")
     parser.add_argument("--study", default="", help="the study that keeps the tries")
     parser.set_defaults(sparsity=None, pattern=None)
 

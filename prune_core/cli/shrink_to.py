@@ -1,4 +1,4 @@
-"""`shrink-to`: as small as a model gets within a policy's limits. Each try is an ordinary job, all of them a study."""
+"""`shrink-to`: as small, or as fast, as a model gets within a policy's limits. Each try is an ordinary job, all of them a study."""
 
 from __future__ import annotations
 
@@ -33,29 +33,36 @@ def shrink_to(options: argparse.Namespace) -> int:
     own = {each.name: each for each in start.measures}
     names = dict.fromkeys(policy.CRITERIA[name].measure for name in asked.limits)
     measures = tuple(own.get(name) or build(MEASURES, name, {}) for name in names)
-    study = options.study or f"Smallest {start.method.title} of {Path(start.checkpoint).name}"
+    _at(start.method, 0.5, options.fastest)  # which refuses what the method cannot do, before anything is measured
+    best = "fastest" if options.fastest else "smallest"
+    study = options.study or f"{best.title()} {start.method.title} of {Path(start.checkpoint).name}"
     base = replace(start, method=None, measures=measures, study=study)
     check_data(base)
     done = lambda each: finished(store, each) or succeeded(store, perform_here(store, each))  # noqa: E731
     smallest.refuse_unknowable(store, done(base), asked)
     tries: list[smallest.Try] = []
     while (share := smallest.next_share(tries)) is not None:
-        method = _at(start.method, share)
+        method = _at(start.method, share, options.fastest)
         try:
             tries.append(smallest.judged(store, done(replace(base, method=method)), share, asked))
         except PruneError as error:  # one head a block may be more than that share leaves
             tries.append(smallest.Try(share, method.label, 0, deploy.STOP, str(error)))
-        print(f"{method.label}: {tries[-1].told}", flush=True)
-    print(smallest.told(tries, asked))
+        print(f"- {method.label}: {tries[-1].told}", flush=True)
+    print(smallest.told(tries, asked, best))
     return 0 if any(each.holds for each in tries) else 1
 
 
-def _at(method: Method, share: float) -> Method:
-    """The method at that share, whatever decided its share before."""
+def _at(method: Method, share: float, fastest: bool) -> Method:
+    """The method with that share gone, or that share of dense's time, whatever decided its share before."""
     from ..methods import METHODS
     from ..plugins import TARGETS, build
 
-    options = {name: value for name, value in method.to_dict().items() if name not in ("pattern", *TARGETS)}
+    options = {name: value for name, value in method.to_dict().items() if name not in ("sparsity", "pattern", *TARGETS)}
     if "," in str(options.get("allocation", "")):  # a list of shares has that sum and no other
         del options["allocation"]
-    return build(METHODS, method.name, options | {"sparsity": share})
+    if not fastest:
+        return build(METHODS, method.name, options | {"sparsity": share})
+    if not hasattr(method, "speedup"):
+        raise PruneError(f"{method.title} removes single weights, which makes no pass faster; leave --fastest away, or take a method that "
+                         "removes heads and neurons, such as --method kprune.")  # fmt: skip
+    return build(METHODS, method.name, options | {"speedup": round(1 / (1 - share), 2)})
