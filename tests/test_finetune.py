@@ -1,6 +1,7 @@
 """A fine-tune learns, keeps what is best, and leaves a checkpoint that loads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from prune_core import Cancelled, PruneError
 from prune_core.data.examples import Source
+from prune_core.data.tasks import load
 from prune_core.models import loading
 from prune_core.plugins import quiet
 from prune_core.training import freelb
@@ -43,6 +45,18 @@ def test_it_learns_and_the_checkpoint_loads(tmp_path: Path, backbone: str, revie
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("bad", "fair", "good")
     assert json.loads((tmp_path / "out" / "finetune.json").read_text()) == card
+
+
+def test_a_new_heads_labels_bear_the_names_that_are_said(tmp_path: Path, backbone: str, reviews: Source) -> None:
+    rows = pd.read_csv(reviews.task)
+    rows["label"] = rows["label"].map({"bad": 0, "fair": 1, "good": 2})
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    said = replace(reviews, labels="2=World news,0=Sport,1=leave out")
+    finetune(Recipe(checkpoint=backbone, epochs=1), said, said, tmp_path / "out", quiet)
+    model, _ = loading.load(str(tmp_path / "out"))
+    assert tuple(model.config.id2label.values()) == ("Sport", "World news")
+    task = load(said, ("Sport", "World news"))
+    assert task.counts == {"0": 30, "1": 30, "2": 30} and task.meant == {"0": 0, "1": None, "2": 1}
 
 
 def test_the_demo_sentences_are_not_for_training(tmp_path: Path, backbone: str, reviews: Source) -> None:

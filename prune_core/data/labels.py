@@ -118,9 +118,14 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
     return LabelMap({**labels, **({"": None} if "" in counts else {})}, ordered, notes + _said(labels, names))
 
 
+def left_out(label: str) -> bool:
+    """Whether that is what a person calls no label at all."""
+    return folded(label) in ("", "leaveout", "out")
+
+
 def _label(label: str, names: Sequence[str], place: str) -> int | None:
     """The number of a label that a person names, by name or number."""
-    if folded(label) in ("", "leaveout", "out"):
+    if left_out(label):
         return None
     by_name = {folded(name): index for index, name in enumerate(names)}
     number = by_name.get(folded(label), int(label) if label.isdigit() and int(label) < len(names) else None)

@@ -18,7 +18,7 @@ from . import columns, hub, reading, tables
 from .columns import Columns
 from .delimited import Form
 from .examples import KINDS, Examples, Source
-from .labels import written
+from .labels import left_out, told, written
 from .metrics import METRICS, metric_for
 from .reading import Read
 from .tables import Table
@@ -160,7 +160,8 @@ def kind_of(source: Source) -> str:
 
 
 def label_names(source: Source, kind: str) -> tuple[str, ...]:
-    """The label names to give a new head: the known task's, or a file's sorted distinct values; one for a score."""
+    """The label names to give a new head: the known task's, a file's sorted distinct values, or what those are said to mean; one for a
+    score."""
     if kind in ("regression", "span"):
         return ("score",) if kind == "regression" else ("start", "end")
     if source.task == "demo" or source.task in KNOWN:
@@ -170,6 +171,8 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     if column and column in table.names:
         return tuple(table.names[column])
     values = reading.distinct(table.rows[column], kind)
+    if asked := told(source.labels):
+        return tuple(dict.fromkeys(name for name in (asked.get(value, value) for value in values) if not left_out(name)))
     numbers = [int(value) for value in values if value.lstrip("-").isdigit()]
     if sorted(numbers) == list(range(len(values))):
         return ("negative", "positive") if len(values) == 2 else tuple(f"label {value}" for value in sorted(numbers))
