@@ -15,6 +15,7 @@ from prune_core.analysis.calibration import root, squared_error
 from prune_core.analysis.evidence import Evidence
 from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
+from prune_core.data.metrics import METRICS
 from prune_core.runs.job import Job
 from prune_core.runs.store import Store
 from prune_core.statistics import paired_bounds, quantile_bounds, share_bounds
@@ -227,6 +228,7 @@ def test_every_kind_of_head_is_judged_by_its_own_figure(monkeypatch, kind, metri
     found = replace(found, tables={**found.tables, "accuracy": accuracy})
     loose, tight = (deploy.check(found, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1))
     assert loose.answer == deploy.HOLDS and tight.answer == deploy.UNKNOWN and loose.bound > loose.value >= 0
+    assert loose.title == f"{METRICS[metric].title} lost" and f"Not known: {tight.title} cannot" in deploy.sentence(found, [tight], Policy({"accuracy_loss": 0.1}))
     flips = evidence_of.flipped(found)
     assert flips.empty if kind == "regression" else len(flips) in (1, 2)
 

@@ -8,13 +8,14 @@ broken only where it is at that probability divided by the number of tests, so a
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
 
 from .. import formatting as f
+from ..data.metrics import METRICS
 from .evidence import Evidence, Figure, figures
 from .policy import CRITERIA, Policy, side
 
@@ -40,22 +41,26 @@ class Verdict:
     needs: int | None  # examples that would decide in 80 of 100 samples, if what was seen is so
     told: str
     used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
+    metric: str = "accuracy"  # by which the task is judged
 
     @property
     def title(self) -> str:
         """What a reader calls it."""
-        return CRITERIA[self.criterion].title + (f" · {self.of}" if self.of else "")
+        whole = f"{METRICS[self.metric].title} lost" if self.criterion == "accuracy_loss" else CRITERIA[self.criterion].title
+        return whole + (f" · {self.of}" if self.of else "")
 
     @property
     def asked(self) -> str:
-        """The limit in words: at most 1 points."""
-        return f"{side(self.criterion)} {self.limit:g} {CRITERIA[self.criterion].unit}"
+        """The limit in words: at most 2 points."""
+        unit = CRITERIA[self.criterion].unit
+        return f"{side(self.criterion)} {self.limit:g} {'point' if self.limit == 1 and unit == 'points' else unit}"
 
 
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
     """A verdict a limit, and one an attack; in the policy's order."""
     asked = [(name, of, figure) for name in policy.limits for of, figure in figures(found, policy, name)]
-    return [_judged(name, of, figure, policy, len(asked)) for name, of, figure in asked]
+    metric = found.metric if len(found.tables["accuracy"]) and found.labelled else "accuracy"
+    return [replace(_judged(name, of, figure, policy, len(asked)), metric=metric) for name, of, figure in asked]
 
 
 def decision(verdicts: list[Verdict]) -> str:
@@ -70,7 +75,8 @@ def sentence(found: Evidence, verdicts: list[Verdict], policy: Policy) -> str:
     if answer == SHIP:
         return f"Ship: every limit holds at {policy.confidence:.4g}% confidence ({f.plural(len(verdicts), 'test')})."
     which = [each for each in verdicts if each.answer == (BROKEN if answer == STOP else UNKNOWN)]
-    some = [each.title[0].lower() + each.title[1:] for each in which[:NAMED]]
+    some = [each.title if each.criterion == "accuracy_loss" and each.metric != "accuracy" else each.title[0].lower() + each.title[1:]
+            for each in which[:NAMED]]  # fmt: skip
     some += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
     named = " and ".join(filter(None, (", ".join(some[:-1]), some[-1])))
     if answer == STOP:
