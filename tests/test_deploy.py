@@ -228,7 +228,8 @@ def test_every_kind_of_head_is_judged_by_its_own_figure(monkeypatch, kind, metri
     found = replace(found, tables={**found.tables, "accuracy": accuracy})
     loose, tight = (deploy.check(found, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1))
     assert loose.answer == deploy.HOLDS and tight.answer == deploy.UNKNOWN and loose.bound > loose.value >= 0
-    assert loose.title == f"{METRICS[metric].title} lost" and f"Not known: {tight.title} cannot" in deploy.sentence(found, [tight], Policy({"accuracy_loss": 0.1}))
+    told = deploy.sentence(found, [tight], Policy({"accuracy_loss": 0.1}))
+    assert loose.title == f"{METRICS[metric].title} lost" and f"Not known: {tight.title} cannot" in told
     flips = evidence_of.flipped(found)
     assert flips.empty if kind == "regression" else len(flips) in (1, 2)
 
