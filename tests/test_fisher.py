@@ -56,6 +56,12 @@ def test_every_kind_of_head_has_one(kind: str) -> None:
         assert all((gram if gram.dim() == 1 else torch.linalg.eigvalsh(gram)).min() > 0 for gram in block.outputs.values())
 
 
+def test_of_some_parts_it_is_what_it_is_of_all() -> None:
+    model, some = tiny.model(), ("attention_output", "ffn_out")
+    for whole, part in zip(fisher(model, tiny.calibration()), fisher(model, tiny.calibration(), parts=some), strict=True):
+        assert tuple(part.outputs) == some and all(torch.equal(whole.outputs[name], part.outputs[name]) for name in some)
+
+
 def test_nothing_asked_for_is_nothing_weighed() -> None:
     assert ALL_ALIKE.of("query") is None and ALL_ALIKE.worth("query") is None
 

@@ -17,6 +17,7 @@ from ..pruning.unit_obs import Tableau
 from ..pruning.unit_walk import moments
 from .kprune import Choose, KPrune
 
+OUTPUTS = ("attention_output", "ffn_out")  # what sums the units up
 STEPS = 24  # in which what goes of a sub-layer leaves, before the exchanges
 RIDGE = 1e-3  # of the gram that a choice is made by: what is chosen by noise does not last
 
@@ -38,7 +39,7 @@ class KPrunePlus(KPrune):
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
         """By least error of the prediction."""
-        worth = fisher(model, spread(batches, GRADIENTS), report)
+        worth = fisher(model, spread(batches, GRADIENTS), report, parts=OUTPUTS)
 
         def chosen(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
             if kept.all() or not kept.any():

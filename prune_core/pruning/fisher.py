@@ -59,8 +59,10 @@ class Fisher:
 ALL_ALIKE = Fisher({})  # where a method asks for none
 
 
-def fisher(model: nn.Module, batches: Sequence[Batch], report: Report = quiet, probes: int = PROBES) -> list[Fisher]:
-    """Of every block, from one forward and `probes` backward passes over the sample; holds the activations of one batch.
+def fisher(
+    model: nn.Module, batches: Sequence[Batch], report: Report = quiet, probes: int = PROBES, parts: Sequence[str] = PARTS
+) -> list[Fisher]:
+    """Of those parts of every block, from one forward and `probes` backward passes over the sample; holds the activations of one batch.
 
     G is of the outputs' number squared: 0.14 GB in all for BERT-base, 0.5 GB for BERT-large, as of the feed-forward's first
     part, whose outputs are many, only the diagonal is summed. It costs half of all otherwise, and adds nothing that shows.
@@ -72,11 +74,11 @@ def fisher(model: nn.Module, batches: Sequence[Batch], report: Report = quiet, p
     dice = torch.Generator().manual_seed(0)
     for i, batch in enumerate(batches):
         report(0.0, f"what the prediction hangs on: batch {i + 1} of {len(batches)}")
-        for gradients in _gradients(model, stack, batch, probes, dice):
-            found = [gradients[start : start + len(PARTS)] for start in range(0, len(gradients), len(PARTS))]
+        for gradients in _gradients(model, stack, batch, probes, dice, parts):
+            found = [gradients[start : start + len(parts)] for start in range(0, len(gradients), len(parts))]
             for index, of_block in zip(order, found, strict=True):
                 gram = grams[index]
-                for part, g in zip(PARTS, of_block, strict=True):
+                for part, g in zip(parts, of_block, strict=True):
                     wide = g.shape[1] > stack[index].linears[part].in_features
                     gram[part] = gram.get(part, 0) + (g.square().sum(0) if wide else g.T @ g)
             count += len(found[0][0])  # tokens of a block's pass, in each probe
@@ -84,10 +86,12 @@ def fisher(model: nn.Module, batches: Sequence[Batch], report: Report = quiet, p
     return [Fisher({part: shrunk(gram / (count * passes)) for part, gram in of_block.items()}) for of_block in grams]
 
 
-def _gradients(model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator) -> Iterator[Sequence[Tensor]]:
-    """For each probe, the gradient (tokens, outputs) at the output of every part of every block, in order."""
+def _gradients(
+    model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator, parts: Sequence[str] = PARTS
+) -> Iterator[Sequence[Tensor]]:
+    """For each probe, the gradient (tokens, outputs) at the output of those parts of every block, in order."""
     outputs: list[Tensor] = []
-    linears = [block.linears[part] for block in stack for part in PARTS]  # a hook runs in every pass
+    linears = [block.linears[part] for block in stack for part in parts]  # a hook runs in every pass
     hooks = [linear.register_forward_hook(lambda _, __, output: outputs.append(output)) for linear in linears]
     try:
         with torch.enable_grad():
