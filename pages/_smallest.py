@@ -12,8 +12,7 @@ from prune_core.analysis.policy import Policy
 from prune_core.runs import background
 from prune_core.runs.job import Job
 
-WAYS = ["smallest", "fastest"]
-TOLD = {"smallest": "The smallest", "fastest": "The fastest, by time measured here"}
+WAYS = {"smallest": "The smallest", "fastest": "The fastest, by time measured here"}
 
 
 def page(home: Path, job: Job, policy: Policy) -> None:
@@ -22,8 +21,9 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         f"How much can the method of **{_ui.escape(job.label)}** remove from its checkpoint before a limit on this page no longer surely "
         "holds? The search halves the range of shares again and again; its tries are runs of a study of their own."
     )
-    ways = WAYS if "speedup" in job.experiment["method"]["options"] else WAYS[:1]  # it removes heads and neurons, or single weights
-    asked = _ui.chosen(st.segmented_control, "smallest-way", ways, WAYS[0], label="Wanted", format_func=TOLD.get) if ways[1:] else WAYS[0]
+    asked = "smallest"
+    if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
+        asked = _ui.chosen(st.segmented_control, "smallest-way", list(WAYS), asked, label="Wanted", format_func=WAYS.get)
     command = ["shrink-to", "--job", str(job.id), *(["--fastest"] if asked == "fastest" else [])]
     limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[:8]  # an answer is to the limits that were asked about
     folder = home / asked / f"job-{job.id}-{limits}"

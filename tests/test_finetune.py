@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from prune_core import Cancelled, PruneError
 from prune_core.data.examples import Source
-from prune_core.data.tasks import load
+from prune_core.data.tasks import label_names, load
 from prune_core.models import loading
 from prune_core.plugins import quiet
 from prune_core.training import freelb
@@ -57,6 +57,12 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(tmp_path: Path, backbon
     assert tuple(model.config.id2label.values()) == ("Sport", "World news")
     task = load(said, ("Sport", "World news"))
     assert task.counts == {"0": 30, "1": 30, "2": 30} and task.meant == {"0": 0, "1": None, "2": 1}
+
+
+def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: Source) -> None:
+    said = replace(reviews, labels="good=0,bad=1,fair=2")
+    names = label_names(said, "classification")
+    assert names == ("good", "bad", "fair") and load(said, names).meant == {"bad": 1, "fair": 2, "good": 0}
 
 
 def test_the_demo_sentences_are_not_for_training(tmp_path: Path, backbone: str, reviews: Source) -> None:

@@ -33,7 +33,9 @@ def shrink_to(options: argparse.Namespace) -> int:
     own = {each.name: each for each in start.measures}
     names = dict.fromkeys(policy.CRITERIA[name].measure for name in asked.limits)
     measures = tuple(own.get(name) or build(MEASURES, name, {}) for name in names)
-    _at(start.method, 0.5, options.fastest)  # which refuses what the method cannot do, before anything is measured
+    if options.fastest and not hasattr(start.method, "speedup"):
+        raise PruneError(f"{start.method.title} removes single weights, which makes no pass faster; leave --fastest away, or take a method "
+                         "that removes heads and neurons, such as --method kprune.")  # fmt: skip
     best = "fastest" if options.fastest else "smallest"
     study = options.study or f"{best.title()} {start.method.title} of {Path(start.checkpoint).name}"
     base = replace(start, method=None, measures=measures, study=study)
@@ -60,9 +62,4 @@ def _at(method: Method, share: float, fastest: bool) -> Method:
     options = {name: value for name, value in method.to_dict().items() if name not in ("sparsity", "pattern", *TARGETS)}
     if "," in str(options.get("allocation", "")):  # a list of shares has that sum and no other
         del options["allocation"]
-    if not fastest:
-        return build(METHODS, method.name, options | {"sparsity": share})
-    if not hasattr(method, "speedup"):
-        raise PruneError(f"{method.title} removes single weights, which makes no pass faster; leave --fastest away, or take a method that "
-                         "removes heads and neurons, such as --method kprune.")  # fmt: skip
-    return build(METHODS, method.name, options | {"speedup": round(1 / (1 - share), 2)})
+    return build(METHODS, method.name, options | ({"speedup": round(1 / (1 - share), 2)} if fastest else {"sparsity": share}))

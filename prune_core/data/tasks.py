@@ -172,7 +172,10 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
         return tuple(table.names[column])
     values = reading.distinct(table.rows[column], kind)
     if asked := told(source.labels):
-        return tuple(dict.fromkeys(name for name in (asked.get(value, value) for value in values) if not left_out(name)))
+        named = {value: label for value in values if not left_out(label := asked.get(value, value))}
+        if set(named.values()) == {*map(str, range(len(named)))} and not any(map(str.isdigit, named)):  # places, such as NEG=0,POS=1
+            return tuple(sorted(named, key=lambda value: int(named[value])))
+        return tuple(dict.fromkeys(named.values()))
     numbers = [int(value) for value in values if value.lstrip("-").isdigit()]
     if sorted(numbers) == list(range(len(values))):
         return ("negative", "positive") if len(values) == 2 else tuple(f"label {value}" for value in sorted(numbers))

@@ -87,7 +87,7 @@ def fisher(
 
 
 def _gradients(
-    model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator, parts: Sequence[str] = PARTS
+    model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator, parts: Sequence[str]
 ) -> Iterator[Sequence[Tensor]]:
     """For each probe, the gradient (tokens, outputs) at the output of those parts of every block, in order."""
     outputs: list[Tensor] = []
