@@ -23,6 +23,7 @@ from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .measures import MEASURES
 from .measures.base import Pair
+from .measures.copies import Copies, refuse_copies
 from .methods import METHODS, steps
 from .models import loading
 from .models.devices import device_of, matrix_precision, seed_everything
@@ -51,15 +52,17 @@ def prune(
     such as sparsity=0.7. PruneError where a value, or the model's family, is none that can be pruned.
     """
     chosen = build(METHODS, method, options)
+    refuse_copies(chosen, kind_of(model))
     if not len(texts):
         raise PruneError("There are no calibration texts; give at least one.")
     tokenizer = _checked(model, tokenizer)
     right: Sequence[Any] = labels or [None] * len(texts)
     sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model)
     seed_everything(seed)
-    found = batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)
+    found = [*batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)]
+    copier = Copies(model, tokenizer, sample, found, seed, max_length)
     with matrix_precision(tf32=False):
-        return steps.prune(chosen, model, [batch for batch, _ in found], report)[0]
+        return steps.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,10 @@ def target_of(options: Mapping[str, Any]) -> str:
     return next((text.format(options[name]) for name, text in said.items() if options.get(name)), "")
 
 
-def distilled(minutes: float) -> str:
-    """How a model that was tuned is named."""
-    return f"distilled {minutes:g} min"
+def distilled(options: Mapping[str, Any]) -> str:
+    """How a model that was tuned is named; "" for one that was not."""
+    with_copies = " on attacked copies too" if options.get("distil_attacked") else ""
+    return f"distilled {options['distil']:g} min{with_copies}" if options.get("distil") else ""
 
 
 THINNING = {"magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR"}  # what may follow a unit method
@@ -152,6 +153,10 @@ class Method(Options):
     distil: float = option(
         0.0, "Minutes at most of tuning afterwards: what is left learns from the dense model on the calibration sentences; 0 = none",
         low=0.0, high=600.0, unit="min", expert=True,
+    )  # fmt: skip
+    distil_attacked: bool = option(
+        False, "Tune on attacked copies too: of sentences that DeepWordBug changes until the pruned model errs, "
+        "the dense model's answer to the sentence as it was is learnt", expert=True,
     )  # fmt: skip
 
     @property

@@ -9,8 +9,12 @@ import torch
 
 from prune_core import PruneError
 from prune_core.analysis.compared import models_of
+from prune_core.data import tasks
+from prune_core.data.examples import Source
+from prune_core.data.tokens import batches
+from prune_core.measures.copies import Copies, refuse_copies
 from prune_core.methods import METHODS, steps
-from prune_core.models import replay
+from prune_core.models import loading, replay
 from prune_core.models.families import FAMILIES
 from prune_core.plugins import build, quiet
 from prune_core.pruning import distil
@@ -79,3 +83,68 @@ def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
     for each in (plain, other):
         jobs.submit(store, replace(each, study="S"))
     assert [model.label for model in models_of(store.jobs("S"))] == ["AKR 90%", "AKR 90% · distilled 3 min"]
+
+
+def copied(batches):
+    """Copies of the first and third sentence of a batch, other words at their ends; of the second batch on, none."""
+    first = {name: values[[0, 2]].clone() for name, values in batches[0].items()}
+    first["input_ids"][:, 2:4] = 7
+    return [(first, torch.tensor([0, 2])), *[None] * (len(batches) - 1)]
+
+
+def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
+    batches = tiny.calibration()
+    learn, held = distil.parted(batches, copied(batches))
+    with_copies = [lesson for lesson in learn if lesson.copies is not None]
+    assert len(with_copies) == 1 and with_copies[0].of.tolist() == [0, 2] and not any(lesson.copies for lesson in held)
+    eighth = 7 - len(batches[0]["input_ids"])  # of the second batch, and the first sentence held apart
+    copy_of_it = {name: values[[eighth]] for name, values in batches[1].items()}
+    learn, held = distil.parted(batches, [None, (copy_of_it, torch.tensor([eighth])), *[None] * (len(batches) - 2)])
+    assert not any(lesson.copies for lesson in learn)
+    assert torch.equal(held[0].batch["input_ids"][held[0].of], held[0].copies["input_ids"])
+
+
+def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
+    dense, batches = tiny.model(), tiny.calibration()
+    other = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet)[0]
+    with torch.no_grad():
+        lesson = next(lesson for lesson in distil.parted(batches, copied(batches))[0] if lesson.copies is not None)
+        plain = distil._loss(other, dense, distil.Lesson(lesson.batch))
+        said = other(**lesson.copies).logits.log_softmax(-1)
+        right = dense(**lesson.batch).logits.log_softmax(-1)[lesson.of]
+        expected = plain + (said.exp() * (said - right)).sum() / len(lesson.batch["input_ids"])
+        torch.testing.assert_close(distil._loss(other, dense, lesson), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_tuning():
+    asked = [Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, **more})) for more in
+             ({"distil": 3}, {"distil": 3, "distil_attacked": True}, {}, {"distil_attacked": True})]  # fmt: skip
+    assert asked[1].label == "AKR 90% · distilled 3 min on attacked copies too"
+    tuned, attacked, plain, idle = (each.key() for each in asked)
+    assert len({tuned, attacked, plain}) == 3 and idle == plain
+
+
+@pytest.mark.parametrize("options, kind, said", [({}, "classification", "how many minutes"),
+                                                 ({"distil": 1}, "regression", "cannot be attacked")])  # fmt: skip
+def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(options, kind, said):
+    with pytest.raises(PruneError, match=said):
+        refuse_copies(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
+
+
+def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
+    dense, tokenizer = loading.load("demo")
+    sample = tasks.load(Source(), loading.label_names(dense.config), 0, "classification").calibration.sample(24, 0)
+    found = [*batches(tokenizer, sample, 8, 64, torch.device("cpu"))]
+    pruned, _ = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, [batch for batch, _ in found], quiet)
+    made = Copies(dense, tokenizer, sample, found, 0, 64)(pruned, quiet)
+    flips = 0
+    with torch.no_grad():
+        for (batch, _), copy_of in zip(found, made, strict=True):
+            if copy_of is None:
+                continue
+            copies, rows = copy_of
+            right = dense(**batch).logits.argmax(-1)[rows]
+            assert (pruned(**{name: values[rows] for name, values in batch.items()}).logits.argmax(-1) == right).all()
+            assert (pruned(**copies).logits.argmax(-1) != right).all()
+            flips += len(rows)
+    assert flips

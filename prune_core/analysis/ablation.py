@@ -56,7 +56,8 @@ def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: 
 def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
     said = [
-        (distilled(value) if value else "not distilled") if name == "distil"
+        (distilled({"distil": value}) or "not distilled") if name == "distil"
+        else ("with" if value else "without") + " attacked copies" if name == "distil_attacked"
         else (value or "nothing after it") if name == "then"
         else "shares of its own" if name == "allocation" and "," in str(value)
         else f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}"

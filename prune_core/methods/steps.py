@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -12,12 +12,16 @@ from ..models.replay import sparsity_by_part
 from ..models.shrink import put_back, shrink
 from ..models.weights import not_numbers
 from ..plugins import Batch, Method, Report, Rows, build, part_of
-from ..pruning.distil import parted, tune
+from ..pruning.distil import Copied, parted, tune
 from ..pruning.unitwise import UnitMethod
 from . import METHODS
 
+Copier = Callable[[nn.Module, Report], Sequence[Copied]]  # attacks a pruned model on the calibration sentences; an entry a batch
 
-def prune(method: Method, dense: nn.Module, batches: Sequence[Batch], report: Report) -> tuple[nn.Module, Rows]:
+
+def prune(
+    method: Method, dense: nn.Module, batches: Sequence[Batch], report: Report, copier: Copier | None = None
+) -> tuple[nn.Module, Rows]:
     """A pruned copy of the dense model by a method and what it asks for after it, and the tables of all steps."""
     model = copy.deepcopy(dense).eval()
     parts = parted(batches) if method.distil else None  # which refuses too few before anything is pruned
@@ -32,7 +36,10 @@ def prune(method: Method, dense: nn.Module, batches: Sequence[Batch], report: Re
     _are_numbers(model, method)
     if parts is None:
         return model, rows
-    return model, rows | {"distil": tune(model, dense, *parts, method.distil, part_of(report, 0.3, 1.0))}
+    if method.distil_attacked:
+        assert copier, "the caller knows the sentences"
+        parts = parted(batches, copier(model, part_of(report, 0.3, 0.4)))
+    return model, rows | {"distil": tune(model, dense, *parts, method.distil, part_of(report, 0.4, 1.0))}
 
 
 def thin(model: nn.Module, method: UnitMethod, batches: Sequence[Batch], report: Report) -> None:

@@ -1,7 +1,8 @@
 """Minutes of tuning after pruning: what is left learns from the dense model, on the calibration sentences, without labels.
 
 Hidden states behind every block and predictions are matched, as in TinyBERT (Jiao et al., 2020) but for the attention maps; what
-was pruned stays zero. Knows nothing of methods.
+was pruned stays zero. Of a sentence's attacked copy the dense model's prediction for the sentence as it was is learnt. Knows nothing
+of methods, nor of attacks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -26,10 +27,19 @@ TOGETHER = 8  # sentences a step
 MEAN = 0.98  # what of the running mean of the weights stays at each step; the mean is what is kept
 HELD = 8  # every eighth sentence is held apart and says when to stop
 PATIENCE = 6  # passes over the others without a better one
+Copied = tuple[Batch, Tensor] | None  # attacked copies of some of a batch's sentences, and of which rows (copies,) they are
+
+
+class Lesson(NamedTuple):
+    """Sentences of a step, and attacked copies of some of them."""
+
+    batch: Batch
+    copies: Batch | None = None
+    of: Tensor = torch.empty(0, dtype=torch.int64)  # (copies,) the row of each one's sentence
 
 
 def tune(
-    model: nn.Module, dense: nn.Module, learn: Sequence[Batch], held: Sequence[Batch], minutes: float, report: Report
+    model: nn.Module, dense: nn.Module, learn: Sequence[Lesson], held: Sequence[Lesson], minutes: float, report: Report
 ) -> pd.DataFrame:
     """Tune in place until the held-apart sentences gain nothing for PATIENCE passes, or the minutes are over; the best look is kept.
 
@@ -74,7 +84,7 @@ def tune(
 class _Learner:
     """The model's parameters on their way from the pruned ones by one rate, and the running mean of them."""
 
-    def __init__(self, model: nn.Module, dense: nn.Module, learn: Sequence[Batch], tuned: list[Any], start: Sequence[Tensor], rate: float):
+    def __init__(self, model: nn.Module, dense: nn.Module, learn: Sequence[Lesson], tuned: list[Any], start: Sequence[Tensor], rate: float):
         self.model, self.dense, self.learn, self.tuned, self.rate = model, dense, learn, tuned, rate
         _put(tuned, start)
         self.mean, self.masks = _copy(tuned), [own.detach() != 0 for own in tuned]
@@ -96,8 +106,8 @@ class _Learner:
                 for own, mask, mean in zip(self.tuned, self.masks, self.mean, strict=True):
                     own.mul_(mask)
                     mean.lerp_(own, 1 - MEAN)
-            total += loss.detach() * len(self.learn[place]["input_ids"])
-        return float(total) / sum(len(each["input_ids"]) for each in self.learn)
+            total += loss.detach() * _size(self.learn[place])
+        return float(total) / sum(map(_size, self.learn))
 
     def at_mean(self, figure: Callable[[], float]) -> float:
         """A figure with the running mean in the model's place."""
@@ -108,18 +118,33 @@ class _Learner:
         return found
 
 
-def parted(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """Batches to learn from, and of what is held apart; PruneError where there are too few sentences."""
-    learn, held, place = list[Batch](), list[Batch](), 0
-    for batch in batches:
+def parted(batches: Sequence[Batch], copies: Sequence[Copied] | None = None) -> tuple[list[Lesson], list[Lesson]]:
+    """What to learn from, and what is held apart, a sentence's copies where it is; PruneError where there are too few sentences."""
+    learn, held, place = list[Lesson](), list[Lesson](), 0
+    for batch, copied in zip(batches, copies or [None] * len(batches), strict=True):
         rows = torch.arange(len(batch["input_ids"]))
         apart = (place + rows) % HELD == HELD - 1
         place += len(rows)
         for side, own in ((learn, rows[~apart]), (held, rows[apart])):
-            side += [{name: values[some.to(values.device)] for name, values in batch.items()} for some in own.split(TOGETHER) if len(some)]
+            side += [_lesson(batch, some, copied) for some in own.split(TOGETHER) if len(some)]
     if not held:
         raise PruneError(f"To distil takes at least {HELD} calibration sentences, of which every eighth says when to stop; give more.")
     return learn, held
+
+
+def _lesson(batch: Batch, rows: Tensor, copied: Copied) -> Lesson:
+    """Those rows (ascending) of a batch, and the copies of them."""
+    if copied is None or not (mine := torch.isin(copied[1], rows)).any():
+        return Lesson(_some(batch, rows))
+    return Lesson(_some(batch, rows), _some(copied[0], mine.nonzero()[:, 0]), torch.searchsorted(rows, copied[1][mine]))
+
+
+def _some(batch: Batch, rows: Tensor) -> Batch:
+    return {name: values[rows.to(values.device)] for name, values in batch.items()}
+
+
+def _size(lesson: Lesson) -> int:
+    return len(lesson.batch["input_ids"])
 
 
 def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
@@ -132,18 +157,22 @@ def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
     yield head(model, x, padding)
 
 
-def _loss(model: nn.Module, dense: nn.Module, batch: Batch) -> Tensor:
+def _loss(model: nn.Module, dense: nn.Module, lesson: Lesson) -> Tensor:
+    """Per sentence; a copy adds its prediction's divergence, and weighs as a sentence's."""
     with torch.no_grad():
-        *wanted, teacher = _states(dense, batch)
-    *found, student = _states(model, batch)
+        *wanted, teacher = _states(dense, lesson.batch)
+    *found, student = _states(model, lesson.batch)
     hidden = sum((one - two).square().mean() / two.var() for one, two in zip(found, wanted, strict=True))
-    return hidden / len(wanted) + divergence(model, student, teacher).mean()
+    loss = hidden / len(wanted) + divergence(model, student, teacher).mean()
+    if lesson.copies is None:
+        return loss
+    *_, student = _states(model, lesson.copies)
+    return loss + divergence(model, student, teacher[lesson.of.to(teacher.device)]).sum() / _size(lesson)
 
 
 @torch.no_grad()
-def _mean(model: nn.Module, dense: nn.Module, batches: Sequence[Batch]) -> float:
-    sizes = [len(batch["input_ids"]) for batch in batches]
-    return sum(float(_loss(model, dense, batch)) * size for batch, size in zip(batches, sizes, strict=True)) / sum(sizes)
+def _mean(model: nn.Module, dense: nn.Module, lessons: Sequence[Lesson]) -> float:
+    return sum(float(_loss(model, dense, lesson)) * _size(lesson) for lesson in lessons) / sum(map(_size, lessons))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from ..data import tasks, tokens
 from ..data.examples import KINDS
 from ..data.tasks import Task
 from ..errors import PruneError
+from ..measures.copies import refuse_copies
 from ..models import loading
 from . import memory
 from .child_process import ChildProcess
@@ -138,6 +139,8 @@ def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = Fal
     `elsewhere`: another machine will run it, of whose device and memory nothing is known here.
     """
     check_measures(experiment, found["kind"])
+    if experiment.method is not None:
+        refuse_copies(experiment.method, found["kind"])
     if experiment.method is not None and experiment.method.labelled and not found["calibration_labelled"]:
         raise PruneError(f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
                          "name a label column, or choose another method.")  # fmt: skip

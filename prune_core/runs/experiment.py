@@ -78,8 +78,8 @@ class Experiment:
         name = "Dense" if self.method is None else self.method.label
         if self.method and (more := thinned(self.method.to_dict())):
             name += f" · {more}"
-        if self.method and self.method.distil:
-            name += f" · {distilled(self.method.distil)}"
+        if self.method and (tuned := distilled(self.method.to_dict())):
+            name += f" · {tuned}"
         return f"{name} · seed {self.seed}" if self.seed else name
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +119,7 @@ class Experiment:
             options = self.method.to_dict()
             unused = (() if target_of(options) else TARGETED) + (() if thinned(options) else THINNED)
             unused += () if self.method.distil else ("distil",)
+            unused += () if self.method.distil and self.method.distil_attacked else ("distil_attacked",)
             kept = {name: value for name, value in decides["method"]["options"].items() if name not in unused}
             decides["method"] = {**decides["method"], "options": kept}
         del decides["keep"]

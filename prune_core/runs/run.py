@@ -18,6 +18,7 @@ from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
 from ..measures.base import Pair
+from ..measures.copies import Copies
 from ..methods import steps
 from ..models import devices, difference, folders, loading, replay
 from ..models.devices import matrix_precision, seed_everything
@@ -152,8 +153,10 @@ class _Bench:
         assert method is not None, "only a run with a method has a prune stage"
         sample = self.task.calibration
         labelled = sample.labels is not None
-        found = batches(self.tokenizer, sample, self.batch_size, self.experiment.max_length, self.device, labelled)
-        model, rows = steps.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report)
+        length, seed = self.experiment.max_length, self.experiment.seed
+        found = [*batches(self.tokenizer, sample, self.batch_size, length, self.device, labelled)]
+        copier = Copies(self.dense, self.tokenizer, sample, found, seed, length)
+        model, rows = steps.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report, copier)
         self.pruned = model
         part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
         shutil.rmtree(part, ignore_errors=True)  # of a run that broke off
