@@ -59,7 +59,7 @@ def rows(path: str) -> dict[str, Any]:
     there = Path(path).expanduser()
     table = _ui.attempt(_read, path, *asked.values(), there.stat().st_mtime if there.exists() else 0.0)
     if table is None:
-        _how(path, Form())
+        _how(path, Form(), "")
         return {"task": ""}
     chosen = _columns(path, table.rows)
     if len({*chosen.values()} - {"", columns.NONE}) < len([name for name in chosen.values() if name not in ("", columns.NONE)]):
@@ -69,7 +69,7 @@ def rows(path: str) -> dict[str, Any]:
     first(table.rows[shown])
     if table.said:
         st.caption(f"Read as: {table.said}.")
-    _how(path, table.form)
+    _how(path, table.form, tables.splits_of(table.rows)[0])
     return chosen | asked
 
 
@@ -103,15 +103,15 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _how(path: str, form: Form) -> None:
-    """What was found of a text table, to be corrected; of what holds several tables, which one."""
+def _how(path: str, form: Form, splits: str) -> None:
+    """What was found of a text table, to be corrected; of what holds several tables, or splits by a column, which one."""
     kind = tables.suffix(path)
-    if kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir():
+    several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
+    if several or splits or st.session_state.get(f"split-{path}"):
         with st.expander("Read another part", icon=":material/tune:", key="read-part"):
-            help = "A split of a saved folder, a sheet of an Excel file, or a key of a JSON file that holds several tables."
+            help = "A split of a saved folder or by the file's own column, a sheet of an Excel file, or a key of a JSON file of several."
             st.text_input("Split, sheet or key", key=f"split-{path}", placeholder="as found", help=help, **KEEP)
-        return
-    if kind in (*tables.COLUMNAR, *tables.CONLL):
+    if several or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
     with st.expander("Read it otherwise", icon=":material/tune:", key="read-otherwise"):
         places = st.columns(4)

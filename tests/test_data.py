@@ -216,6 +216,25 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
     assert len(tasks.load(Source(str(tmp_path / "both"), split="train"), LABELS).evaluation) == 8
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet"])
+def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
+    rows = pd.DataFrame(RECORDS * 6).assign(Split=["train"] * 12 + ["test"] * 12)
+    path = str(tmp_path / name)
+    write = {".csv": lambda: rows.to_csv(path, index=False), ".parquet": lambda: rows.to_parquet(path)}
+    write.get(name[1:], lambda: rows.to_json(path, orient="records", lines=name.endswith("l")))()
+    asked = tables.read(path, part="test").rows
+    assert len(asked) == 12 and set(asked["Split"]) == {"test"}
+    notes = " ".join(tasks.load(Source(path), LABELS).notes)
+    assert "Rows of all splits are used (train, test, by column 'Split')" in notes
+    task = tasks.load(Source(path, split="test"), LABELS)
+    assert len(task.calibration) + len(task.evaluation) == 12 and "all splits" not in " ".join(task.notes)
+    with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
+        tables.read(path, part="dev")
+    rows.drop(columns="Split").to_csv(tmp_path / "plain.csv", index=False)
+    with pytest.raises(PruneError, match="one table"):
+        tables.read(str(tmp_path / "plain.csv"), part="test")
+
+
 def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

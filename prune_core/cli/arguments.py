@@ -76,7 +76,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--header", default="", help="yes or no: whether the first row of a text table names its columns")
     parser.add_argument("--quotes", default="", help="yes: they enclose cells of a text table; no: they are text")
     parser.add_argument("--config", default="", metavar="NAME", help="configuration of a Hub data set")
-    parser.add_argument("--split", default="", metavar="NAME", help="split to evaluate on, or an Excel file's sheet")
+    parser.add_argument("--split", default="", metavar="NAME",
+                        help="split to evaluate on (a file's by its column split), or an Excel file's sheet")  # fmt: skip
     parser.add_argument("--metric", default="", help="the figure to judge by, such as matthews; the task's own without it")
 
 

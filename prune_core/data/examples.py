@@ -36,7 +36,7 @@ class Source:
     header: str = ""
     quotes: str = ""
     config: str = ""  # of a Hub data set
-    split: str = ""  # to evaluate on, of a Hub data set, a folder of several, or an Excel file's sheet
+    split: str = ""  # to evaluate on, of a Hub data set, a folder or file of several, or an Excel file's sheet
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "separator", {"\t": "tab"}.get(self.separator, self.separator))  # which survives forms and shells

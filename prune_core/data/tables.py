@@ -28,6 +28,7 @@ SUFFIXES = (*TEXT, *JSON, *COLUMNAR, *EXCEL, *CONLL)
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 UNPACKED, MOST_ROWS = 1_000_000_000, 5_000_000  # bytes and rows that a table may have
 PARTS = ("train", "validation", "dev", "test")  # of a file or folder that holds several, in no order of worth
+SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 
 
 AS_FOUND = Form()
@@ -55,7 +56,8 @@ def is_path(name: str) -> bool:
 
 
 def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
-    """The file's table. `part` names a split, a sheet or a key where it holds several."""
+    """The file's table. `part` names a split, a sheet or a key where it holds several, or a value of a column that says which split a
+    row is of."""
     file = allowed(path)
     if not file.exists():
         raise PruneError(f"{path}: there is no such file.")
@@ -88,15 +90,16 @@ def _read(file: Path, path: str, form: Form, part: str) -> Table:
     if kind in EXCEL:
         return _excel(content, path, part)
     if kind in COLUMNAR:
-        return _columnar(content, kind, path)
+        found = _columnar(content, kind, path)
+        return found._replace(rows=_only(found.rows, part, path))
     if kind in JSON:
         text, _ = delimited.decode(content, form.encoding, path)
         return Table(_json(text, path, part, lines=kind != ".json"))
     if kind in CONLL or (kind == ".txt" and not form.separator and looks_conll(content)):
         text, encoding = delimited.decode(content, form.encoding, path)
-        return Table(conll(text, path), Form(encoding=encoding), "a word a line")
-    rows, found = delimited.read(content, path, form, tabs=kind in (".tsv", ".tab"))
-    return Table(rows, found, found.said)
+        return Table(_only(conll(text, path), part, path), Form(encoding=encoding), "a word a line")
+    rows, how = delimited.read(content, path, form, tabs=kind in (".tsv", ".tab"))
+    return Table(_only(rows, part, path), how, how.said)
 
 
 def _looks(content: bytes) -> str:
@@ -191,7 +194,28 @@ def _saved(folder: Path, path: str, part: str) -> Table:
                          "save_to_disk.")  # fmt: skip
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     pieces = [pa.ipc.open_stream(pa.memory_map(str(folder / each["filename"]))).read_all() for each in state["_data_files"]]
-    return _of_arrow(pa.concat_tables(pieces))
+    found = _of_arrow(pa.concat_tables(pieces))
+    return found._replace(rows=_only(found.rows, part, path))
+
+
+def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
+    """(the column that says which split a row is of, its values); ("", []) where none does."""
+    for column in rows:
+        if str(column).strip().lower() in SPLIT_COLUMNS:
+            values = [str(value) for value in rows[column].drop_duplicates() if str(value).strip()]
+            if {value.lower() for value in values} & set(PARTS):
+                return str(column), values
+    return "", []
+
+
+def _only(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
+    """The rows of a split; all where none is asked for."""
+    if not part:
+        return rows
+    column, values = splits_of(rows)
+    if not column:
+        raise PruneError(f"{path} is one table, without a column that says which split a row is of; leave --split {part!r} out.")
+    return rows[rows[column] == part_of(values, part, path)].reset_index(drop=True)
 
 
 def part_of(parts: Any, asked: str, path: str) -> str:
@@ -228,7 +252,7 @@ def _records(content: Any, path: str, part: str) -> pd.DataFrame:
             return _records(list(content.values()), path, part) if by_key else pd.DataFrame(content)
         if len(lists) > 1 and not part and not set(lists) & set(PARTS):
             raise PruneError(f"{path} has records under {', '.join(lists)}; name one with --split.")
-        content = lists[part_of(lists, part, path)]
+        content, part = lists[part_of(lists, part, path)], ""
     if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
         return pd.DataFrame(
             {"question": ask["question"], "context": paragraph["context"],
@@ -244,7 +268,7 @@ def _records(content: Any, path: str, part: str) -> pd.DataFrame:
         key for record in content for key, value in record.items() if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value)
     )
     whole = pd.DataFrame({key: [record.get(key) for record in content] for key in nested}, index=flat.index)
-    return pd.concat([flat, whole], axis=1)
+    return _only(pd.concat([flat, whole], axis=1), part, path)
 
 
 def looks_conll(content: bytes) -> bool:

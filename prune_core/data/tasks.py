@@ -213,6 +213,9 @@ def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -
         chosen = columns.choose(table.rows, source, source.task, kind, labels)
     found = reading.examples(table.rows, source.task, chosen, kind, labels, source.labels, table.names.get(chosen.label or "", ()))
     notes = [f"Read as: {table.said}."] if table.said else []
+    column, splits = tables.splits_of(table.rows)
+    if len(splits) > 1:
+        notes.append(f"Rows of all splits are used ({', '.join(splits)}, by column {column!r}); --split {splits[-1]} takes those alone.")
     if chosen.guessed:
         notes.append(
             f"Texts are in column {chosen.text!r}, labels {f'in {chosen.label!r}' if chosen.label else 'nowhere'}, by their looks."
