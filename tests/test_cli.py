@@ -146,6 +146,8 @@ def test_sweep_is_a_grid_and_computes_nothing_twice(fake, tmp_path, capsys):
     assert [job.label for job in made[:3]] == ["Dense", "Halve 50%", "Halve 70%"] and len(made) == 6
     assert run("sweep", file) == 0 and len(Store().jobs()) == 6
     assert run("sweep", file, "--again") == 0 and len(Store().jobs()) == 12
+    file.write_text("measures: [draw]\ncalibration_size: 8\nmethods: [halve]\nsweeps: [{sparsities: [0.5]}, {sparsities: [0.7]}]\n")
+    assert run("sweep", file, "--plan") == 0 and capsys.readouterr().out.strip().endswith("3 experiments, none of them run.")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ def bundled() -> dict[str, str]:
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experiment]:
     """The experiments of a sweep file, or of the bundled study of that name; `changes` replace keys of the file.
 
-    Under `sweeps` a file may list several, each with what it has of its own; a study of several tasks is several studies.
+    Under `sweeps` a file may list several, each with what it has of its own; a study of several tasks is several studies. What two of
+    them ask for alike, such as the dense model, is there once.
     """
     if not path.is_file():
         if str(path) not in bundled():
@@ -161,7 +162,7 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experimen
     found = [each for own in several for each in _sweep(path, {**content, **own, **changes}).experiments()]
     if not found:
         raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def changes(words: Mapping[str, str]) -> dict[str, Any]:
