@@ -231,8 +231,10 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
     rows.drop(columns="Split").to_csv(tmp_path / "plain.csv", index=False)
-    with pytest.raises(PruneError, match="one table"):
-        tables.read(str(tmp_path / "plain.csv"), part="test")
+    (tmp_path / "lists.json").write_text('[["good", 1], ["bad", 0]]')
+    for plain in ("plain.csv", "lists.json"):
+        with pytest.raises(PruneError, match="one table"):
+            tables.read(str(tmp_path / plain), part="test")
 
 
 def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,19 +249,20 @@ def _records(content: Any, path: str, part: str) -> pd.DataFrame:
         lists = {key: value for key, value in content.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)}
         if not lists:
             by_key = all(isinstance(value, Mapping) and len(value) < len(content) for value in content.values())
-            return _records(list(content.values()), path, part) if by_key else pd.DataFrame(content)
+            return _records(list(content.values()), path, part) if by_key else _only(pd.DataFrame(content), part, path)
         if len(lists) > 1 and not part and not set(lists) & set(PARTS):
             raise PruneError(f"{path} has records under {', '.join(lists)}; name one with --split.")
         content, part = lists[part_of(lists, part, path)], ""
     if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
-        return pd.DataFrame(
+        squad = pd.DataFrame(
             {"question": ask["question"], "context": paragraph["context"],
              "answers": {key: [answer[key] for answer in ask.get("answers", [])] for key in ("text", "answer_start")}}
             for article in content for paragraph in article["paragraphs"] for ask in paragraph["qas"]
         )  # fmt: skip
+        return _only(squad, part, path)
     if not all(isinstance(record, Mapping) for record in content):
         rows = [row if isinstance(row, list) else [row] for row in content]
-        return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")
+        return _only(pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}"), part, path)
     flat = pd.json_normalize(list(content), sep=".")
     # of nested fields only answers as SQuAD has them are of use whole; of others the parts stand under their dotted names
     nested = dict.fromkeys(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..attacks.success_rates import successes
 from ..data.examples import KINDS, Examples
@@ -15,6 +15,7 @@ from ..data.tokens import batches
 from ..errors import PruneError
 from ..models.devices import device_of
 from ..plugins import Batch, Method, Report
+from ..pruning.distil import Copied
 from .attack import Attack
 from .base import Pair
 
@@ -38,7 +39,7 @@ class Copies:
         self.dense, self.tokenizer, self.found, self.seed, self.max_length = dense, tokenizer, found, seed, max_length
         self.sample = Examples(sample.texts, sample.pairs)
 
-    def __call__(self, pruned: nn.Module, report: Report) -> list[tuple[Batch, Tensor] | None]:
+    def __call__(self, pruned: nn.Module, report: Report) -> list[Copied]:
         """A batch: the copies that flipped the pruned model, and which rows (copies,) they are of; None where none did."""
         attack = Attack(recipes="DeepWordBug", examples=len(self.sample))
         task = Task("calibration", (), self.sample, self.sample)
@@ -46,7 +47,7 @@ class Copies:
         won = successes(attack.measure(pair, report)["attack_example"]).set_index("example")
         return [self._of(won.loc[[i for i in examples if i in won.index]], examples) for _, examples in self.found]
 
-    def _of(self, won: Any, examples: Sequence[int]) -> tuple[Batch, Tensor] | None:
+    def _of(self, won: Any, examples: Sequence[int]) -> Copied:
         if won.empty:
             return None
         second = won["perturbed_pair"].tolist() if self.sample.pairs else None

@@ -114,7 +114,9 @@ class Data:
 
 
 def check_measures(experiment: Experiment, kind: str) -> None:
-    """A measure that cannot look at this kind of model is an error before anything is computed."""
+    """A measure, or an attack to tune by, that cannot look at this kind of model is an error before anything is computed."""
+    if experiment.method is not None:
+        refuse_copies(experiment.method, kind)
     for measure in experiment.measures:
         if kind not in measure.kinds:
             raise PruneError(
@@ -139,8 +141,6 @@ def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = Fal
     `elsewhere`: another machine will run it, of whose device and memory nothing is known here.
     """
     check_measures(experiment, found["kind"])
-    if experiment.method is not None:
-        refuse_copies(experiment.method, found["kind"])
     if experiment.method is not None and experiment.method.labelled and not found["calibration_labelled"]:
         raise PruneError(f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
                          "name a label column, or choose another method.")  # fmt: skip
