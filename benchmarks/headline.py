@@ -86,6 +86,8 @@ def _said(models: Models, attacks: list[str]) -> Iterable[str]:
         if method.startswith("akr"):
             others["SparseGPT from the soup"] = (SOUP, "sparsegpt", sparsity)
         for name, key in others.items() if start == SOUP else ():
+            if key not in models:  # a study that has only begun
+                continue
             told = [f"{figure} {difference(models[key][figure], own[figure])}" for figure in ("accuracy", *attacks)]
             yield f"- {_title(method, sparsity)} from the soup, less {name}: {'; '.join(told)}"
 
