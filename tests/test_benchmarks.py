@@ -19,6 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.floors import flops
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import fast
+from benchmarks.headline import DENSE, PLAIN, SOUP, table
 from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
@@ -106,3 +107,13 @@ def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
     model, tokenizer = bench.loaded
     measured = Accuracy().measure(Pair(model, pruned, tokenizer, bench.task), quiet)["accuracy"]["score"].item()
     assert bench.score(pruned) == pytest.approx(100 * measured) and seconds > 0 and len(rows["prune"]) == 36
+
+
+def test_the_headline_of_a_study_that_has_only_begun_is_a_table():
+    texts = pd.MultiIndex.from_product([range(4), [0]], names=["example", "draw"])
+    right = [1.0, 1.0, 1.0, 0.0]
+    plain, soup = (pd.DataFrame({"accuracy": right, "DeepWordBug": under}, index=texts) for under in ([0.0] * 4, [1.0, 1.0, 0.0, 0.0]))
+    begun = {(PLAIN, DENSE, 0.0): plain, (SOUP, DENSE, 0.0): soup, (PLAIN, "akr", 0.7): plain, (SOUP, "akr", 0.7): soup}
+    said = table(begun, ["DeepWordBug"])
+    assert "| AKR 70% | 1 | 75.0 | 75.0 | 0.0 | 50.0 | +50.0 (" in said
+    assert "AKR 70% from the soup, less the plain dense model" in said and "SparseGPT" not in said
