@@ -131,6 +131,7 @@ def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(opti
         refuse_copies(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
 
 
+@pytest.mark.attacks
 def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
     dense, tokenizer = loading.load("demo")
     sample = tasks.load(Source(), loading.label_names(dense.config), 0, "classification").calibration.sample(24, 0)
