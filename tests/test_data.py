@@ -230,6 +230,10 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     assert len(task.calibration) + len(task.evaluation) == 12 and "all splits" not in " ".join(task.notes)
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
+    rows.to_excel(tmp_path / "a.xlsx", index=False)
+    (tmp_path / "key.json").write_text(json.dumps({"rows": rows.to_dict("records")}))
+    for alone in ("a.xlsx", "key.json"):  # one sheet, one key: what the note advises works there too
+        assert len(tables.read(str(tmp_path / alone), part="test").rows) == 12
     rows.drop(columns="Split").to_csv(tmp_path / "plain.csv", index=False)
     (tmp_path / "lists.json").write_text('[["good", 1], ["bad", 0]]')
     for plain in ("plain.csv", "lists.json"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,12 +35,14 @@ AS_FOUND = Form()
 
 
 class Table(NamedTuple):
-    """Rows, how the file was written where that is a question, and the names of numbered classes by column."""
+    """Rows, how the file was written where that is a question, the names of numbered classes by column, and the part of the file that
+    was asked for where it is a split, a sheet or a key."""
 
     rows: pd.DataFrame
     form: Form = AS_FOUND
     said: str = ""
     names: Mapping[str, list[str]] = {}
+    part: str = ""
 
 
 def suffix(path: str) -> str:
@@ -71,6 +73,8 @@ def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
         except (ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise PruneError(f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}.") from None
+    if part != table.part:
+        table = table._replace(rows=_of_split(table.rows, part, path))
     if table.rows.empty:
         raise PruneError(f"{path} has no rows.")
     if len(table.rows) > MOST_ROWS:
@@ -90,16 +94,16 @@ def _read(file: Path, path: str, form: Form, part: str) -> Table:
     if kind in EXCEL:
         return _excel(content, path, part)
     if kind in COLUMNAR:
-        found = _columnar(content, kind, path)
-        return found._replace(rows=_only(found.rows, part, path))
+        return _columnar(content, kind, path)
     if kind in JSON:
         text, _ = delimited.decode(content, form.encoding, path)
-        return Table(_json(text, path, part, lines=kind != ".json"))
+        records, key = _under_key(_json(text, lines=kind != ".json"), path, part)
+        return Table(_records(records), part=key)
     if kind in CONLL or (kind == ".txt" and not form.separator and looks_conll(content)):
         text, encoding = delimited.decode(content, form.encoding, path)
-        return Table(_only(conll(text, path), part, path), Form(encoding=encoding), "a word a line")
-    rows, how = delimited.read(content, path, form, tabs=kind in (".tsv", ".tab"))
-    return Table(_only(rows, part, path), how, how.said)
+        return Table(conll(text, path), Form(encoding=encoding), "a word a line")
+    rows, found = delimited.read(content, path, form, tabs=kind in (".tsv", ".tab"))
+    return Table(rows, found, found.said)
 
 
 def _looks(content: bytes) -> str:
@@ -142,10 +146,11 @@ def _excel(content: bytes, path: str, part: str) -> Table:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             _fits(sum(each.file_size for each in packed.infolist()), path)
     sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, dtype=str, keep_default_na=False, na_filter=False)
+    part = _whose(sheets, part)
     if part and part not in sheets:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
     name = part or next(sheet for sheet in [*[s for s, rows in sheets.items() if len(rows)], *sheets])
-    return Table(sheets[name], said=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "")
+    return Table(sheets[name], said=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part)
 
 
 def _columnar(content: bytes, kind: str, path: str) -> Table:
@@ -187,15 +192,15 @@ def _saved(folder: Path, path: str, part: str) -> Table:
 
     if (folder / "dataset_dict.json").is_file():
         splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        part = _whose(splits, part)
         name = part_of(splits, part, path)
-        return _saved(folder / name, path, "")._replace(said=f"split {name!r} of {', '.join(splits)}")
+        return _saved(folder / name, path, "")._replace(said=f"split {name!r} of {', '.join(splits)}", part=part)
     if not (folder / "state.json").is_file():
         raise PruneError(f"{path} is a folder without a data set in it (no state.json or dataset_dict.json); name a file, or a folder of "
                          "save_to_disk.")  # fmt: skip
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     pieces = [pa.ipc.open_stream(pa.memory_map(str(folder / each["filename"]))).read_all() for each in state["_data_files"]]
-    found = _of_arrow(pa.concat_tables(pieces))
-    return found._replace(rows=_only(found.rows, part, path))
+    return _of_arrow(pa.concat_tables(pieces))
 
 
 def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
@@ -208,14 +213,17 @@ def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "", []
 
 
-def _only(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
-    """The rows of a split; all where none is asked for."""
-    if not part:
-        return rows
+def _of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
+    """The rows of a split, by the column that says which each is of."""
     column, values = splits_of(rows)
     if not column:
         raise PruneError(f"{path} is one table, without a column that says which split a row is of; leave --split {part!r} out.")
     return rows[rows[column] == part_of(values, part, path)].reset_index(drop=True)
+
+
+def _whose(parts: Collection[str], asked: str) -> str:
+    """What is asked for of these; nothing where there is one alone of another name: its rows are then meant."""
+    return "" if len(parts) == 1 and asked not in parts else asked
 
 
 def part_of(parts: Any, asked: str, path: str) -> str:
@@ -225,13 +233,13 @@ def part_of(parts: Any, asked: str, path: str) -> str:
     return asked or next((name for name in ("validation", "dev", "test", "train") if name in parts), next(iter(parts)))
 
 
-def _json(text: str, path: str, part: str, lines: bool) -> pd.DataFrame:
+def _json(text: str, lines: bool) -> Any:
+    """What the file holds; of lines, a list."""
     if not lines:
         try:
-            return _records(json.loads(text), path, part)
+            return json.loads(text)
         except json.JSONDecodeError:
-            lines = text.lstrip().startswith("{")  # a record a line under the other ending
-            if not lines:
+            if not text.lstrip().startswith("{"):  # a record a line under the other ending
                 raise
     records = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -240,36 +248,42 @@ def _json(text: str, path: str, part: str, lines: bool) -> pd.DataFrame:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise ValueError(f"line {number} is no JSON ({error.msg})") from None
-    return _records(records, path, part)
+    return records
 
 
-def _records(content: Any, path: str, part: str) -> pd.DataFrame:
-    """A list of records; or one under a key; or columns; or SQuAD as it is published."""
+def _under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
+    """(the list of records under a key, the key where it was asked for); what holds no such lists as it is."""
+    keys = content if isinstance(content, Mapping) else {}
+    lists = {key: value for key, value in keys.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)}
+    if not lists:
+        return content, ""
+    part = _whose(lists, part)
+    if len(lists) > 1 and not part and not set(lists) & set(PARTS):
+        raise PruneError(f"{path} has records under {', '.join(lists)}; name one with --split.")
+    return lists[part_of(lists, part, path)], part
+
+
+def _records(content: Any) -> pd.DataFrame:
+    """A list of records; or records by their keys; or columns; or SQuAD as it is published."""
     if isinstance(content, Mapping):
-        lists = {key: value for key, value in content.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)}
-        if not lists:
-            by_key = all(isinstance(value, Mapping) and len(value) < len(content) for value in content.values())
-            return _records(list(content.values()), path, part) if by_key else _only(pd.DataFrame(content), part, path)
-        if len(lists) > 1 and not part and not set(lists) & set(PARTS):
-            raise PruneError(f"{path} has records under {', '.join(lists)}; name one with --split.")
-        content, part = lists[part_of(lists, part, path)], ""
+        by_key = all(isinstance(value, Mapping) and len(value) < len(content) for value in content.values())
+        return _records(list(content.values())) if by_key else pd.DataFrame(content)
     if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
-        squad = pd.DataFrame(
+        return pd.DataFrame(
             {"question": ask["question"], "context": paragraph["context"],
              "answers": {key: [answer[key] for answer in ask.get("answers", [])] for key in ("text", "answer_start")}}
             for article in content for paragraph in article["paragraphs"] for ask in paragraph["qas"]
         )  # fmt: skip
-        return _only(squad, part, path)
     if not all(isinstance(record, Mapping) for record in content):
         rows = [row if isinstance(row, list) else [row] for row in content]
-        return _only(pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}"), part, path)
+        return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")
     flat = pd.json_normalize(list(content), sep=".")
     # of nested fields only answers as SQuAD has them are of use whole; of others the parts stand under their dotted names
     nested = dict.fromkeys(
         key for record in content for key, value in record.items() if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value)
     )
     whole = pd.DataFrame({key: [record.get(key) for record in content] for key in nested}, index=flat.index)
-    return _only(pd.concat([flat, whole], axis=1), part, path)
+    return pd.concat([flat, whole], axis=1)
 
 
 def looks_conll(content: bytes) -> bool:

@@ -214,7 +214,7 @@ def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -
     found = reading.examples(table.rows, source.task, chosen, kind, labels, source.labels, table.names.get(chosen.label or "", ()))
     notes = [f"Read as: {table.said}."] if table.said else []
     column, splits = tables.splits_of(table.rows)
-    if len(splits) > 1:
+    if len(splits) > 1 and is_file(source.task):
         notes.append(f"Rows of all splits are used ({', '.join(splits)}, by column {column!r}); --split {splits[-1]} takes those alone.")
     if chosen.guessed:
         notes.append(
