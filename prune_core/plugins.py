@@ -69,6 +69,9 @@ def target_of(options: Mapping[str, Any]) -> str:
     return next((text.format(options[name]) for name, text in said.items() if options.get(name)), "")
 
 
+DISTILLED = ("distil", "distil_attacked")  # options of tuning afterwards
+
+
 def distilled(options: Mapping[str, Any]) -> str:
     """How a model that was tuned is named; "" for one that was not."""
     with_copies = " on attacked copies too" if options.get("distil_attacked") else ""

@@ -64,3 +64,11 @@ def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
     assert "−3.0 points" in figure.data[0].customdata[0] and "2 seeds, n = 872" in figure.data[0].customdata[0]
+
+
+def test_runs_from_before_an_option_of_tuning_was_there_are_of_the_same_form():
+    before, now = FULL, FULL | {"distil": 0.0, "distil_attacked": False}
+    tuned, attacked = (FULL | {"distil": 5.0, "distil_attacked": copies} for copies in (False, True))
+    assert ablation.forms({1: before, 2: now}) == {1: "", 2: ""}
+    said = ablation.forms({1: before, 2: now, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}})
+    assert said[1] == said[2] and said[3] == said[5] and len({said[1], said[3], said[4]}) == 3

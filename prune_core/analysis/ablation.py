@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import TARGETED, THINNED, distilled, thinned
+from ..plugins import DISTILLED, TARGETED, THINNED, distilled, thinned
 
 ASKED = ("sparsity", "pattern", *TARGETED)  # options that say how much is to go, not how
+APART = (*ASKED, *THINNED, *DISTILLED)  # and those that are told whole, which runs from before they were there lack
 SAME = ["asked", "pattern", "seed"]  # what a run and its full form must share: the target, and the calibration sentences
 
 
@@ -32,7 +33,7 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     The full form is the one that the others, all counted, differ from in the fewest options.
     """
     found = {
-        job: frozenset({("then", thinned(plan)), *(item for item in plan.items() if item[0] not in (*ASKED, *THINNED))})
+        job: frozenset({("then", thinned(plan)), ("distil", distilled(plan)), *(item for item in plan.items() if item[0] not in APART)})
         for job, plan in plans.items()
     }
     distinct = list(dict.fromkeys(found.values()))
@@ -56,8 +57,7 @@ def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: 
 def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
     said = [
-        (distilled({"distil": value}) or "not distilled") if name == "distil"
-        else ("with" if value else "without") + " attacked copies" if name == "distil_attacked"
+        (value or "not distilled") if name == "distil"
         else (value or "nothing after it") if name == "then"
         else "shares of its own" if name == "allocation" and "," in str(value)
         else f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}"

@@ -21,7 +21,7 @@ from ..measures.attack import STOP_WORDS
 from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import folders, loading
-from ..plugins import TARGETED, THINNED, Method, Options, build, distilled, target_of, thinned
+from ..plugins import DISTILLED, TARGETED, THINNED, Method, Options, build, distilled, target_of, thinned
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
@@ -118,8 +118,8 @@ class Experiment:
         if self.method is not None:
             options = self.method.to_dict()
             unused = (() if target_of(options) else TARGETED) + (() if thinned(options) else THINNED)
-            unused += () if self.method.distil else ("distil",)
-            unused += () if self.method.distil and self.method.distil_attacked else ("distil_attacked",)
+            unused += () if self.method.distil else DISTILLED
+            unused += () if self.method.distil_attacked else ("distil_attacked",)  # as in keys from before it
             kept = {name: value for name, value in decides["method"]["options"].items() if name not in unused}
             decides["method"] = {**decides["method"], "options": kept}
         del decides["keep"]
