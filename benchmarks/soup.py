@@ -88,7 +88,8 @@ def split(path: str, folder: Path) -> tuple[Source, Source]:
         chosen = table[table["sentence"].str.split().str.len() >= WORDS].sample(HELD_OUT, random_state=0).index
         for file, part in zip(files, (table.drop(chosen), table.loc[chosen]), strict=True):
             part.to_parquet(file, index=False)
-    return Source(str(files[0])), Source(str(files[1]))
+    meant = ",".join(f"{number}={name}" for number, name in enumerate(LABELS))
+    return Source(str(files[0]), labels=meant), Source(str(files[1]), labels=meant)
 
 
 def recipe(changed: dict[str, object], options: argparse.Namespace) -> Recipe:

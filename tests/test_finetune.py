@@ -59,6 +59,13 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(tmp_path: Path, backbon
     assert task.counts == {"0": 30, "1": 30, "2": 30} and task.meant == {"0": 0, "1": None, "2": 1}
 
 
+def test_numbers_alone_give_a_new_head_no_names(reviews: Source) -> None:
+    rows = pd.read_csv(reviews.task)
+    rows.assign(label=(rows["label"] == "good").astype(int)).to_csv(reviews.task, index=False)  # a pair's "same", a text's "spam": unknown
+    assert label_names(reviews, "classification") == ("label 0", "label 1")
+    assert load(reviews, ("label 0", "label 1")).meant == {"0": 0, "1": 1}
+
+
 def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: Source) -> None:
     said = replace(reviews, labels="good=0,bad=1,fair=2")
     names = label_names(said, "classification")

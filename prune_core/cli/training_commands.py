@@ -12,6 +12,7 @@ from .settings import settings
 
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune an encoder."""
+    from ..data.labels import is_generic
     from ..data.metrics import METRICS
     from ..plugins import build
     from ..training import finetune
@@ -23,6 +24,8 @@ def finetune(options: argparse.Namespace) -> None:
     card = finetune.finetune(recipe, source, validation, options.out, progress)
     progress.end()
     print(f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}")
+    if (names := card.get("labels", [])) and is_generic(names):  # of numbers; a score's head is not
+        print(f"Its labels are {', '.join(names)}; to train one whose labels have names: --labels 0=NAME,1=NAME,…")
 
 
 def soup(options: argparse.Namespace) -> None:

@@ -178,7 +178,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(named.values()))
     numbers = [int(value) for value in values if value.lstrip("-").isdigit()]
     if sorted(numbers) == list(range(len(values))):
-        return ("negative", "positive") if len(values) == 2 else tuple(f"label {value}" for value in sorted(numbers))
+        return tuple(f"label {value}" for value in sorted(numbers))  # what 0 and 1 mean, the numbers do not say
     return tuple(values)
 
 

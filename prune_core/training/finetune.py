@@ -84,7 +84,7 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
     train = training_examples(source, labels, kind).sample(recipe.examples, recipe.seed)
     held_out = validation_examples(validation, labels, kind).sample(recipe.validation_size, recipe.seed)
     card: dict[str, Any] = {"recipe": recipe.to_dict(), "train": asdict(source), "validation": asdict(validation), "examples": len(train),
-            "validation_examples": len(held_out), "metric": metric, "finished": False, "history": []}  # fmt: skip
+            "validation_examples": len(held_out), "labels": [*labels], "metric": metric, "finished": False, "history": []}  # fmt: skip
     if _same_run(folder, card) and is_finished(folder):
         report(1.0, "finished earlier")
         return read_card(folder)
