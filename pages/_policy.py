@@ -13,8 +13,9 @@ from prune_core.analysis.policy import CRITERIA, Policy
 KEEP: dict[str, Any] = {"persist_state": "session"}
 
 
-def form(kind: str) -> Policy:
-    """A row a limit; what is switched off is not asked for. PruneError where a value cannot be."""
+def form(kind: str, metric: str) -> Policy:
+    """A row a limit, for a head of that kind judged by that metric; what is switched off is not asked for. PruneError where a value
+    cannot be."""
     st.markdown("#### What may it cost at most?")
     rows = st.container()
     with st.expander("Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"):
@@ -23,19 +24,19 @@ def form(kind: str) -> Policy:
         slices = st.text_input("Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP)
         confidence = st.number_input("Confidence (%)", 51.0, 99.9, policy.CONFIDENCE, 1.0, format="%g", key="policy-confidence", **KEEP)
     with rows:
-        limits = _limits(kind)
+        limits = _limits(kind, metric)
     return Policy(limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence)
 
 
-def _limits(kind: str) -> dict[str, float]:
+def _limits(kind: str, metric: str) -> dict[str, float]:
     limits = {}
     for name, each in ((name, each) for name, each in CRITERIA.items() if kind in each.kinds):
         switch, number = st.columns([5, 2], vertical_alignment="center")
-        unit = f"{each.unit}, {policy.side(name)}"
-        on = switch.toggle(f"{each.title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)
+        title, unit = policy.titled(name, metric), f"{each.unit}, {policy.side(name)}"
+        on = switch.toggle(f"{title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)
         # its limits are the policy's business: it answers with a sentence
         limit = number.number_input(
-            f"{each.title} ({unit})", value=each.usual, step=5.0 if each.usual >= 50 else 0.5, format="%g", key=f"limit-{name}",
+            f"{title} ({unit})", value=each.usual, step=5.0 if each.usual >= 50 else 0.5, format="%g", key=f"limit-{name}",
             label_visibility="collapsed", disabled=not on, **KEEP,
         )  # fmt: skip
         if on:

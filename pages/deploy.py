@@ -108,7 +108,7 @@ model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", view.dark)
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
 answer, limits = grid.cell(), grid.cell()
 with limits:
-    policy = _ui.attempt(_policy.form, view.kind)
+    policy = _ui.attempt(_policy.form, view.kind, evidence.judged_by(view.rows("accuracy")))
 if policy is None:
     st.stop()
 job = view.job(model)

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from prune_core import PruneError
+from prune_core import PruneError, errors
 from prune_core.analysis.compared import models_of
 from prune_core.data import tasks
 from prune_core.data.examples import Source
@@ -129,6 +129,12 @@ def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_
 def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(options, kind, said):
     with pytest.raises(PruneError, match=said):
         refuse_copies(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
+
+
+def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeypatch):
+    monkeypatch.setattr(errors, "find_spec", lambda package: None)
+    with pytest.raises(PruneError, match="textattack is not installed"):
+        refuse_copies(build(METHODS, "akr", {"distil": 1, "distil_attacked": True}), "classification")
 
 
 @pytest.mark.attacks

@@ -644,7 +644,7 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
 
 
 def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatch):
-    job = sample_rows.fill(store, 200)[-1]
+    job = (jobs := sample_rows.fill(store, 200))[-1]
     at = opened("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
     assert "measure **What ships**" in at.info[0].value and not at.exception
@@ -660,6 +660,12 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     at = opened("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
     assert at.dataframe[0].value.iloc[0][["score", "difference"]].tolist() == [0.905, -0.01], "a correlation is no share"
+
+    for each in jobs:
+        store.add_rows(each, {"accuracy": store.rows("accuracy", [each]).drop(columns="job").assign(metric="f1")}, "accuracy", 1.0, {})
+    at = opened("deploy")
+    assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 lost") and not at.exception, "the task's own figure"
+    assert at.number_input(key="limit-accuracy_loss").label == "F1 lost (points, at most)"
 
     files = [{**row, "form": form, "own_divergence": apart, "own_changed": apart} for form, apart in
              (("ONNX fp32", 0.0), ("ONNX int8", 0.5), ("ONNX int8 repaired", 0.02))]  # fmt: skip

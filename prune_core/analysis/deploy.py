@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import formatting as f
-from ..data.metrics import METRICS
-from .evidence import Evidence, Figure, figures
-from .policy import CRITERIA, Policy, side
+from .evidence import Evidence, Figure, figures, judged_by
+from .policy import CRITERIA, Policy, side, titled
 
 SHIP, STOP, UNKNOWN = "ship", "do not ship", "not known"
 HOLDS, BROKEN = "holds", "broken"
@@ -46,8 +45,7 @@ class Verdict:
     @property
     def title(self) -> str:
         """What a reader calls it."""
-        whole = f"{METRICS[self.metric].title} lost" if self.criterion == "accuracy_loss" else CRITERIA[self.criterion].title
-        return whole + (f" · {self.of}" if self.of else "")
+        return titled(self.criterion, self.metric) + (f" · {self.of}" if self.of else "")
 
     @property
     def asked(self) -> str:
@@ -59,7 +57,7 @@ class Verdict:
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
     """A verdict a limit, and one an attack; in the policy's order."""
     asked = [(name, of, figure) for name in policy.limits for of, figure in figures(found, policy, name)]
-    metric = found.metric if len(found.tables["accuracy"]) and found.labelled else "accuracy"
+    metric = judged_by(found.tables["accuracy"])
     return [replace(_judged(name, of, figure, policy, len(asked)), metric=metric) for name, of, figure in asked]
 
 

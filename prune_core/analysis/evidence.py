@@ -68,6 +68,12 @@ class Evidence:
         return not METRICS[self.metric].against_dense
 
 
+def judged_by(accuracy: pd.DataFrame) -> str:
+    """The figure that the loss is of, from the table; accuracy where there is none yet, or none against labels."""
+    metric = str(accuracy["metric"].iloc[0]) if len(accuracy) else "accuracy"
+    return "accuracy" if METRICS[metric].against_dense else metric
+
+
 def evidence(store: Store, job: Job) -> Evidence:
     """All that is stored about a job, and the attacks on the dense model of the same data and seed."""
     if not job.experiment.get("method"):

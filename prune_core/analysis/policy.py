@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from ..data.examples import KINDS
+from ..data.metrics import METRICS
 from ..errors import PruneError
 from ..plugins import nearest
 
@@ -56,6 +57,11 @@ CRITERIA = {
     "size": Criterion("Size on disk", "Largest weights file", "MB", 100.0, scale=1e-6, measure="cost", asked=False),
 }  # fmt: skip
 AT_LEAST = ("agreement", "speedup")  # all others are at most
+
+
+def titled(name: str, metric: str) -> str:
+    """What a reader calls it where the task is judged by that metric."""
+    return f"{METRICS[metric].title} lost" if name == "accuracy_loss" else CRITERIA[name].title
 
 
 def side(name: str) -> str:

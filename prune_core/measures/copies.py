@@ -12,7 +12,7 @@ from ..attacks.success_rates import successes
 from ..data.examples import KINDS, Examples
 from ..data.tasks import Task
 from ..data.tokens import batches
-from ..errors import PruneError
+from ..errors import PruneError, require
 from ..models.devices import device_of
 from ..plugins import Batch, Method, Report
 from ..pruning.distil import Copied
@@ -28,6 +28,7 @@ def refuse_copies(method: Method, kind: str) -> None:
         raise PruneError("Attacked copies are for the tuning after pruning; say how many minutes of it (distil), or leave them out.")
     if kind not in Attack.kinds:
         raise PruneError(f"A model that gives {KINDS[kind]} cannot be attacked; leave distil_attacked out.")
+    require("textattack", "attacks")
 
 
 class Copies:

@@ -25,6 +25,7 @@ def prune(
     """A pruned copy of the dense model by a method and what it asks for after it, and the tables of all steps."""
     model = copy.deepcopy(dense).eval()
     parts = parted(batches) if method.distil else None  # which refuses too few before anything is pruned
+    tuning = 0.4 if method.distil_attacked else 0.3  # where it begins
     pruning = part_of(report, 0.0, 0.3) if parts else report
     if isinstance(method, UnitMethod) and method.then:
         rows = method.prune(model, batches, part_of(pruning, 0.0, 0.6))
@@ -39,7 +40,7 @@ def prune(
     if method.distil_attacked:
         assert copier, "the caller knows the sentences"
         parts = parted(batches, copier(model, part_of(report, 0.3, 0.4)))
-    return model, rows | {"distil": tune(model, dense, *parts, method.distil, part_of(report, 0.4, 1.0))}
+    return model, rows | {"distil": tune(model, dense, *parts, method.distil, part_of(report, tuning, 1.0))}
 
 
 def thin(model: nn.Module, method: UnitMethod, batches: Sequence[Batch], report: Report) -> None:
