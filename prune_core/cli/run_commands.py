@@ -206,8 +206,9 @@ def _list(experiments: Sequence[Experiment]) -> None:
     """What a sweep would run, a line each."""
     from ..runs.experiment import stages
 
+    study, label = (max((len(getattr(each, part)) for each in experiments), default=0) + 2 for part in ("study", "label"))
     for each in experiments:
-        print(f"{each.study:28}{each.label:32}{', '.join(stages(each))}")
+        print(f"{each.study:{study}}{each.label:{label}}{', '.join(stages(each))}")
     print(f"{len(experiments)} experiments, none of them run.")
 
 
