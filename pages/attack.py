@@ -80,14 +80,18 @@ def read(marks: list[str]) -> None:
 
 
 _ui.opening("Attack", takeaways.attack(rows, view.outcomes(), view.models))
-_ui.chart(
-    "On which model do attacks succeed?",
-    "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share on which the attack succeeded "
-    "within its budget. Click a dot to read its sentences.",
-    plots.success(rows, view.models, view.dark),
-    "success",
-    selects=read,
-)
+unable = takeaways.unable(examples)
+if len(able := rows[~rows["recipe"].isin(unable)]):
+    _ui.chart(
+        "On which model do attacks succeed?",
+        "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share on which the attack succeeded "
+        "within its budget. Click a dot to read its sentences.",
+        plots.success(able, view.models, view.dark),
+        "success",
+        selects=read,
+    )
+for sentence in unable.values():
+    st.info(sentence, icon=":material/info:")
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
     recipe = _ui.chosen(st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below")

@@ -28,9 +28,10 @@ QUESTION = (
         "restoration of the old cinema was paid for by a retired projectionist, who had won the lottery twice.",
     ),
 )
+FIELDS = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
 VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
-CHANGED = QUESTION[1][0] if view.kind == "span" else PAIR[0][0] if view.pairs else SENTENCE[0]  # the field whose original may be given
+CHANGED = FIELDS[view.kind == "span"][0]  # the field whose original may be given
 if not view.models:
     _ui.empty(
         view.store,
@@ -44,14 +45,12 @@ if not view.models:
 
 def form() -> tuple[str, str | None, str]:
     """The text, the second one where the study's examples have two, and the original of the one that may be changed, or ""."""
-    fields = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
     typed = {}
-    helps = {fields[0][0]: "Anything you like; a model knows most about texts like those it was fine-tuned on."}
+    helps = {FIELDS[0][0]: "Anything you like; a model knows most about texts like those it was fine-tuned on."}
     with st.form("sentence-form", border=False):
-        for title, start in fields:
-            height = 105 if title == fields[0][0] else 130
+        for (title, _), start in zip(FIELDS, starts(), strict=True):
+            height = 105 if title == FIELDS[0][0] else 130
             beside = st.columns(2) if title == CHANGED else [st.container()]
-            # the field's name in the keys: another kind of study starts with its own text
             typed[title] = beside[0].text_area(title, start, key=_key(title), height=height, persist_state="session", help=helps.get(title))
             if title == CHANGED:
                 typed[ORIGINAL] = beside[1].text_area(
@@ -62,12 +61,26 @@ def form() -> tuple[str, str | None, str]:
                     help="Paste an adversarial text on the left and the text it was made from here: the predictions for both are shown.",
                 )
         st.form_submit_button("Ask the models", key="predict", type="primary", icon=":material/search:")
-    text, *pair = (typed[title].strip() for title, _ in fields)
+    text, *pair = (typed[title].strip() for title, _ in FIELDS)
     return text, pair[0] if pair else None, typed[ORIGINAL].strip()
 
 
+def starts() -> list[str]:
+    """What stands in the fields at first: the study's first example, as a model knows most of its own field and language."""
+    rows = view.single("prediction")
+    if rows.empty or task() == "demo":
+        return [start for _, start in FIELDS]
+    return [str(rows.iloc[0][column]) for column in ("text", "pair")[: len(FIELDS)]]
+
+
+def task() -> str:
+    """The study's data."""
+    return view.job(view.models[0]).experiment["source"]["task"]
+
+
 def _key(field: str) -> str:
-    return f"text-{field}"
+    """Of a field, with the data: a study of other texts starts with its own."""
+    return f"text-{field}-{task()}"
 
 
 def paste(text: str, original: str) -> None:
@@ -79,13 +92,15 @@ def paste(text: str, original: str) -> None:
 
 def verdict(told: dict[Model, dict]) -> str:
     """Who says what, in one sentence."""
-    said = {model.label: formatting.answer(answer["said"][0], ()) for model, answer in told.items()}
+    said = {model: formatting.answer(answer["said"][0], ()) for model, answer in told.items()}
     kinds = set(said.values())
     if len(kinds) == 1:
-        return f"All {len(said)} models say {kinds.pop()}." if len(said) > 1 else f"The model says {kinds.pop()}."
-    reference = said.get("Dense", next(iter(said.values())))
-    others = [label for label, word in said.items() if word != reference]
-    return f"The dense model says {reference}; {', '.join(others)} {'says' if len(others) == 1 else 'say'} otherwise."
+        everyone = {1: "The model says", 2: "Both models say"}.get(len(said), f"All {len(said)} models say")
+        return f"{everyone} {kinds.pop()}."
+    first = next(iter(said))  # the dense one where it is on view
+    others = [model.label for model in said if said[model] != said[first]]
+    named = "The dense model" if first.is_dense else first.label
+    return f"{named} says {said[first]}; {', '.join(others)} {'says' if len(others) == 1 else 'say'} otherwise."
 
 
 def compared(told: dict[Model, dict], original: str, text: str) -> str:
@@ -141,7 +156,7 @@ def scores(told: dict[Model, dict]) -> None:
     columns = {
         "model": "Model",
         "score": st.column_config.NumberColumn("Score", format="%.2f"),
-        "difference": st.column_config.NumberColumn("Difference from dense", format="%+.2f"),
+        "difference": st.column_config.NumberColumn("Difference from dense", format="%+.2f") if dense == dense else None,
         "original": st.column_config.NumberColumn("Score of the original", format="%.2f") if rows[0]["original"] is not None else None,
     }
     _ui.table(pd.DataFrame(rows), "predictions", columns)

@@ -223,12 +223,12 @@ def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, 
     return found | {"transfer": pd.concat([transfer(job, made).assign(job=job) for job in made["job"].unique()], ignore_index=True)}
 
 
-def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, float], ...] = RUNS) -> list[int]:
+def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, float], ...] = RUNS, task: str = "demo") -> list[int]:
     """The study in a store, every run done."""
     out = []
     for method, sparsity in runs:
         options = {"sparsity": sparsity, "pattern": ""} | ({"allocation": "uniform"} if method in ("sparsegpt", "akr") else {})
-        plan = {"checkpoint": "demo", "source": {"task": "demo", "text": "", "text_pair": "", "label": "", "calibration": ""},
+        plan = {"checkpoint": "demo", "source": {"task": task, "text": "", "text_pair": "", "label": "", "calibration": ""},
                 "method": None if method == "dense" else {"name": method, "options": options},
                 "measures": [], "calibration": 256, "evaluation": 0, "seed": 0, "device": "auto", "study": study_name}  # fmt: skip
         id = store.submit(plan, label(method, sparsity), f"{study_name}-{method}-{sparsity}", study_name, "auto", worker="sample")

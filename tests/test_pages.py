@@ -122,6 +122,16 @@ def test_filled_store_shows_charts_and_a_takeaway(store, page, least):
     assert not at.error
 
 
+def test_inspect_starts_with_a_sentence_of_the_study_and_calls_no_other_model_dense(store, monkeypatch):
+    for job in sample_rows.fill(store, 40, runs=sample_rows.RUNS[1:3], task="reviews.csv"):
+        (store.folder(job) / "checkpoint").mkdir()
+    answers = [{"labels": ["no", "yes"], "said": [word], "probabilities": [[0.4, 0.6]], "seconds": 0.01} for word in ("no", "yes")]
+    monkeypatch.setattr(Oracle, "predict", lambda *_: answers)
+    at = opened("inspect")
+    assert at.text_area(key="text-A sentence-reviews.csv").value == sample_rows.TEXTS[0]
+    assert "Magnitude 50% says no; Magnitude 70% says otherwise." in told(at) and "dense model says" not in told(at)
+
+
 def inspecting(store: Store, **query: str) -> AppTest:
     """Inspect with every checkpoint there."""
     for job in sample_rows.fill(store, 40)[1:]:
@@ -146,7 +156,7 @@ def test_an_attack_is_watched_ends_in_words_and_is_pasted(store):
     assert cells["fools"].tolist() == ["7 of 7"] and cells["Dense"].tolist() == ["✗ wrong · 20.0%"]
     next(button for button in at.button if (button.key or "").startswith("paste")).click().run()
     assert not at.exception and not at.error
-    assert "smilng" in at.text_area(key="text-A sentence").value and "smiling" in at.text_area(key="text-original").value
+    assert "smilng" in at.text_area(key="text-A sentence-demo").value and "smiling" in at.text_area(key="text-original-demo").value
     assert at.segmented_control(key="choice-inspect-view").value == "Predictions"
     assert "The change turns 7 of 7 models" in told(at) and "<del>smiling.</del> <ins>smilng.</ins>" in told(at)
 

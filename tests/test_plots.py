@@ -12,8 +12,8 @@ from prune_core.analysis.compared import Model, ordered
 from prune_core.analysis.quantities import available, recipes, summary
 from prune_core.attacks import success_rates
 from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, pieces
-from prune_core.plots import palette
-from prune_core.plots.labels import spread
+from prune_core.plots import palette, style
+from prune_core.plots.labels import NARROW, End, at_ends, room, spread, tick_format
 from prune_core.plots.palette import HUES, hue_of
 from prune_core.runs import transfer
 
@@ -133,6 +133,30 @@ def test_labels_keep_their_order_and_distance():
     placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, 200)
     assert placed == sorted(placed)
     assert all(b - a > 14.5 for a, b in zip(placed, placed[1:], strict=False))
+
+
+def test_a_long_label_is_never_cut():
+    long = "K-prune −60% · distilled 0.5 min"
+    for most, written in ((240, long), (NARROW, long.replace(" · ", "<br>"))):
+        fig = style.figure(False, 300, margin={"r": 72})
+        at_ends(fig, [End(1.0, 0.5, "Dense", "black"), End(1.0, 0.5, long, "black")], (0.0, 1.0), 240, most=most)
+        assert [each.text for each in fig.layout.annotations] == ["Dense", written]
+        assert fig.layout.margin.r == room([written]) <= most and fig.layout.margin.r > 6 * max(map(len, written.split("<br>")))
+
+
+@pytest.mark.parametrize(("form", "limits", "shown"), [
+    (".0%", (0.2, 0.95), ".0~%"), (".0%", (0.934, 0.945), ".1~%"), (".2~f", (0.03, 0.046), ".3~f"), (".1f", (0.0, 3.0), ".1~f"),
+    ("", (0, 1), ""),
+])  # fmt: skip
+def test_ticks_that_differ_read_differently(form, limits, shown):
+    assert tick_format(form, limits) == shown
+
+
+def test_an_attack_that_could_try_nothing_says_why():
+    rows = [{"recipe": "by words", "example": i, "outcome": "error", "note": f"{'Turkish' if i else 'Azeri'}."} for i in range(3)]
+    rows += [{"recipe": "by letters", "example": i, "outcome": outcome, "note": ""} for i, outcome in enumerate(["error", "succeeded"])]
+    assert takeaways.unable(pd.DataFrame(rows)) == {"by words": "by words tried none of 3 sentences. Turkish."}
+    assert takeaways.unable(pd.DataFrame()) == {}
 
 
 def test_savings_are_shares_of_the_dense_model(study):

@@ -165,6 +165,17 @@ def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str
     )
 
 
+def unable(examples: pd.DataFrame) -> dict[str, str]:
+    """Of each attack that could try no sentence at all (recipe -> a sentence), with the reason it gave most often."""
+    if examples.empty:
+        return {}
+    return {
+        recipe: f"{recipe} tried none of {plural(own['example'].nunique(), 'sentence')}. {own['note'].mode().iloc[0]}"
+        for recipe, own in examples.groupby("recipe", sort=False)
+        if (own["outcome"] == "error").all()
+    }
+
+
 def attack_settings(options: Mapping[str, Mapping[str, Any]]) -> str:
     """What the attacks on each model were allowed (label -> the measure's options as stored), and whether models differ in it."""
     told: dict[str, list[str]] = {}

@@ -84,7 +84,7 @@ def summary(store: Store, job: Job) -> str:
         )
     if job.seconds:
         lines.append("  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items()))
-    lines += [f"  Note: {note}" for note in facts.get("notes") or ()]
+    lines += [f"  Note: {note}" for note in [*(facts.get("notes") or ()), *_unable(store, job)]]
     if order := label_order(store, job):
         lines.append(f"  Warning: {order.sentence} If so, run again with --labels '{order.labels}'")
     if job.error:
@@ -97,6 +97,13 @@ def summary(store: Store, job: Job) -> str:
     if counts:
         lines += ["", "  Tables: " + ", ".join(f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())]
     return "\n".join(lines)
+
+
+def _unable(store: Store, job: Job) -> Sequence[str]:
+    """Why an attack tried no sentence."""
+    from ..analysis import takeaways
+
+    return list(takeaways.unable(store.rows("attack_example", [job.id])).values()) if "attack" in job.done else ()
 
 
 def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import PruneError
+from ..formatting import plural
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -43,7 +44,7 @@ def device_title(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
 
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+    return f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ..analysis.compared import Model, ordered
 from ..attacks.success_rates import successes
 from ..formatting import percent
 from . import palette
-from .labels import End, at_ends
+from .labels import NARROW, End, at_ends, room
 from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, readable_on
 from .style import figure, template
 
@@ -57,7 +57,7 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
             ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": colors}
             fig.add_scatter(x=all_of, y=lines, mode="markers", marker=ring, cliponaxis=False, hoverinfo="skip", **cell)
     fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
-    margin = {"l": 122, "r": 16, "t": GAP, "b": 52}
+    margin = {"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52}
     fig.update_layout(template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin)
     names = [f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown]
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=names, range=[len(shown) - 0.5, -0.7], showgrid=False)
@@ -82,8 +82,8 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
 
 
 SPENDING = {
-    "queries": ("Queries the attacker may spend on a sentence", ""),
-    "share_changed": ("Share of a sentence's words the attacker may change", ".0%"),
+    "queries": ("Queries the attacker may spend", ""),
+    "share_changed": ("Share of words the attacker may change", ".0%"),
 }
 
 
@@ -112,7 +112,7 @@ def against_budget(
             hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
         )
         ends.append(End(x[-1], y[-1], model.short, palette.ink(model, dark)))
-    at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM)
+    at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
 
@@ -145,7 +145,7 @@ def probability_bars(
 def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool, truth: int | None) -> go.Figure:
     """Two labels: the bar grows from the undecided middle towards the label predicted."""
     labels = [by_job[row.job].short + (f" · {row.state}" if row.state else "") for row in table.itertuples()]
-    fig = figure(dark, 27 * len(table) + 70, margin={"l": 170 if any(table["state"]) else 118, "r": 16, "t": 26, "b": 40}, bargap=0.32)
+    fig = figure(dark, 27 * len(table) + 70, margin={"l": room(labels, 118), "r": 16, "t": 26, "b": 40}, bargap=0.32)
     for label, row in zip(labels, table.itertuples(), strict=True):
         model, second = by_job[row.job], float(row.probabilities[1])
         first_state = row.state == "original"
@@ -180,9 +180,8 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
 
 def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool) -> go.Figure:
     """More labels: a group of bars a label."""
-    fig = figure(
-        dark, 22 * len(table) * len(names) + 90, margin={"l": 130, "r": 40, "t": 20, "b": 40}, bargap=0.25, barmode="group", showlegend=True
-    )
+    margin = {"l": room(names, 130), "r": 40, "t": 20, "b": 40}
+    fig = figure(dark, 22 * len(table) * len(names) + 90, margin=margin, bargap=0.25, barmode="group", showlegend=True)
     for row in table.iloc[::-1].itertuples():
         model = by_job[row.job]
         label = model.short + (f" · {row.state}" if row.state else "")

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from ..analysis.compared import Model, ordered
 from ..formatting import millions, milliseconds, percent, size
 from . import palette
+from .labels import room
 from .palette import AXIS, INK, MUTED, fade, readable_on
 from .style import template
 
@@ -45,9 +46,8 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
         fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.6, row=1, col=column)
     for note in fig.layout.annotations[: len(SAVINGS)]:
         note.update(font={"size": 12.5, "color": MUTED[dark]}, yshift=2)
-    fig.update_layout(
-        template=template(dark), showlegend=False, height=27 * len(shown) + 78, bargap=0.34, margin={"l": 112, "r": 12, "t": 26, "b": 46}
-    )
+    margin = {"l": room([model.short for model in shown], 112), "r": 12, "t": 26, "b": 46}
+    fig.update_layout(template=template(dark), showlegend=False, height=27 * len(shown) + 78, bargap=0.34, margin=margin)
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]}, ticklabelstandoff=6)
     fig.update_xaxes(range=[0, max(ends) * 1.04], tickvals=[0, 0.5, 1], tickformat=".0%", linecolor=AXIS[dark], showline=True)
     return fig.update_xaxes(title="share of dense")

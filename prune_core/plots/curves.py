@@ -13,7 +13,7 @@ from ..analysis.compared import DENSE, Model, ordered
 from ..analysis.quantities import Quantity
 from ..formatting import missing
 from . import palette
-from .labels import End, apart, at_ends, beside_points, padded
+from .labels import NARROW, End, apart, at_ends, beside_points, padded, tick_format
 from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, method_color
 from .style import figure
 
@@ -56,7 +56,7 @@ def against_sparsity(
         if len(ends) == 0:
             ends.append(End(0.0, dense["value"].iloc[0], "Dense", INK[dark]))
         _marks(fig, dense, models, quantity, dark)
-    at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+    at_ends(fig, ends, y_range, height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(
         title=_removed(models, compact),
         tickvals=apart(levels, top),
@@ -66,7 +66,7 @@ def against_sparsity(
         showgrid=False,
         showline=True,
     )
-    fig.update_yaxes(title=quantity.axis, range=list(y_range), tickformat=quantity.tick, nticks=6)
+    fig.update_yaxes(title=quantity.axis, range=list(y_range), tickformat=tick_format(quantity.tick, y_range), nticks=6)
     return fig
 
 
@@ -197,7 +197,7 @@ def scatter(
     beside_points(fig, points, x_range, y_range, height - TOP - 56, dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
         arrow = {"higher": " · more is better", "lower": " · less is better"}.get(quantity.better, "")
-        axes(title=f"{quantity.axis}{arrow}", tickformat=quantity.tick, range=list(limits), showline=True)
+        axes(title=f"{quantity.axis}{arrow}", tickformat=tick_format(quantity.tick, limits), range=list(limits), showline=True)
     return fig
 
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from ..analysis.compared import Model, ordered
 from ..formatting import answer
 from . import palette
-from .labels import End, at_ends, padded
+from .labels import NARROW, End, at_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
 from .style import figure
 
@@ -69,10 +69,10 @@ def by_block(
         _line(fig, dashed, what, f"{model.label}, adversarial", {"color": color, "width": 1.6, "dash": "dash"}, mode="lines")
         ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.short, palette.ink(model, dark)))
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12)
+        at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
     fig.update_xaxes(title="Block", dtick=1 if blocks <= 12 else 2, range=[0.7, blocks + 0.3], showgrid=False, showline=True)
-    return fig.update_yaxes(title=what.axis, range=list(y_range), nticks=5, tickformat=".3~f")
+    return fig.update_yaxes(title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range))
 
 
 def _line(fig: go.Figure, own: pd.DataFrame, what: Similarity, name: str, line: dict[str, object], **drawn: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,15 @@ class End:
     y: float
     text: str
     color: str
+
+
+WIDE, NARROW = 240, 150  # pixels that labels may take beside a plot area as wide as the page, and beside one of several in a row
+
+
+def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float = WIDE) -> float:
+    """Pixels that the longest line of the texts takes beside a plot area, within `least` and `most`."""
+    lines = [re.sub("<[^>]*>", "", line) for text in texts for line in text.split("<br>")]
+    return min(max(least, 16 + 0.53 * size * max(map(len, lines), default=0)), most)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -41,16 +52,21 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def at_ends(
-    fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], height: float, size: float = 12.5, edge: float | None = None
-) -> None:
+    fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], height: float, size: float = 12.5, edge: float | None = None,
+    most: float = WIDE,
+) -> None:  # fmt: skip
     """Write each label beside its line's end; `height` is the plot area's, in pixels.
 
     With `edge`, where the plot area ends, all labels stand behind it, where no line is, and a hair leads to those of lines that end
-    before.
+    before. The right margin grows to what they need, up to `most`; a label that needs more has a line for each of its parts.
     """
+    texts = [end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= most else end.text for end in ends]
+    fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, most))
+    tall = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
     span = (y_range[1] - y_range[0]) or 1.0
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
-    for end, pixel, place in zip(ends, pixels, spread(pixels, size + 3, size / 2, height - size / 2), strict=True):
+    places = spread(pixels, tall, size / 2, height - size / 2)
+    for end, text, pixel, place in zip(ends, texts, pixels, places, strict=True):
         x = end.x if edge is None else edge
         if edge is not None and (end.x < edge or abs(place - pixel) > size / 2):
             fig.add_shape(
@@ -62,7 +78,8 @@ def at_ends(
             y=end.y,
             yshift=place - pixel,
             xshift=8,
-            text=end.text,
+            text=text,
+            align="left",
             xanchor="left",
             yanchor="middle",
             showarrow=False,
@@ -86,9 +103,10 @@ def beside_points(
         length = 6.6 * len(point.text)
         places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
         boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
-        dx, dy = next(
-            (p for p in places if boxes[p][0] > 0 and 0 < boxes[p][1] < tall - 16 and not any(_meet(boxes[p], t) for t in taken)), places[0]
-        )
+        inside = [
+            p for p, (left, low, right, _) in boxes.items() if left > 0 and right < wide + fig.layout.margin.r and 0 < low < tall - 16
+        ]
+        dx, dy = next((p for p in inside if not any(_meet(boxes[p], box) for box in taken)), places[0])
         taken.append(boxes[dx, dy])
         fig.add_annotation(
             x=point.x,
@@ -120,6 +138,15 @@ def padded(values: Sequence[float], low: float | None = None, high: float | None
     air = (top - bottom or abs(top) or 1.0) * share
     bottom, top = bottom - air, top + air
     return (bottom if low is None else max(bottom, low)), (top if high is None else min(top, high))
+
+
+def tick_format(form: str, limits: tuple[float, float]) -> str:
+    """The format with as many decimals as ticks within these limits need to be told apart."""
+    known = re.fullmatch(r"\.(\d)~?([%f])", form)
+    if not known or limits[1] <= limits[0]:
+        return form
+    step = (limits[1] - limits[0]) / 8 * (100 if known[2] == "%" else 1)
+    return f".{max(int(known[1]), math.ceil(-math.log10(step)))}~{known[2]}"
 
 
 def apart(levels: Sequence[float], top: float) -> list[float]:

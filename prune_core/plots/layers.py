@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from ..analysis.compared import Model, ordered
 from ..formatting import error, percent
 from . import palette
-from .labels import End, at_ends, padded
+from .labels import End, at_ends, padded, room, tick_format
 from .palette import AXIS, MUTED, PAPER, SEQUENTIAL, fade
 from .style import figure, template
 
@@ -66,7 +66,8 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
         showgrid=False,
         showline=True,
     )
-    return fig.update_yaxes(title=f"Relative error of the {PART_TITLES[part]}", range=list(y_range), tickformat=".2~f", nticks=7)
+    ticks = tick_format(".2~f", y_range)
+    return fig.update_yaxes(title=f"Relative error of the {PART_TITLES[part]}", range=list(y_range), tickformat=ticks, nticks=7)
 
 
 def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340) -> go.Figure:
@@ -236,7 +237,7 @@ def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = 
     """Zeros per block (dots) for each model; the tick on each row is what was asked for."""
     shown = [m for m in reversed(ordered(models)) if not m.is_dense]
     rows = rows[rows["part"] != "block"]
-    fig = figure(dark, max(height, 40 * len(shown) + 70), margin={"l": 116, "r": 20, "t": TOP, "b": BOTTOM})
+    fig = figure(dark, max(height, 40 * len(shown) + 70), margin={"l": room([m.short for m in shown], 116), "r": 20, "t": TOP, "b": BOTTOM})
     for model in shown:
         own = rows[rows["job"] == model.job].dropna(subset="sparsity")
         fig.add_scatter(

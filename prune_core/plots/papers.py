@@ -24,8 +24,7 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
     """Points as beside.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
     if across == "task":
         return _by_task(points, axis, dark)
-    longest = int(points["series"].str.len().max()) + 13 * bool(points["adversarial"].any())
-    fig = figure(dark, height, margin={"l": 62, "r": min(max(118, 16 + 6.6 * longest), 240), "t": TOP, "b": BOTTOM})
+    fig = figure(dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM})
     bounded = axis.tick == ".0%"
     y_range = padded(points[["value", "low", "high"]].to_numpy().ravel(), None if bounded else 0.0, 1.0 if bounded else None)
     ends, looks = [], _looks(points, dark)

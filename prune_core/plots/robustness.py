@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from ..analysis.compared import Model, ordered
 from ..formatting import percent
 from . import palette
+from .labels import room
 from .palette import DIVERGING, DIVERGING_DARK, MUTED, PAPER, fade, mix, readable_on
 from .style import figure, template
 
@@ -83,7 +84,7 @@ def transfer(rows: pd.DataFrame, made: dict[object, str], models: Sequence[Model
     tell = lambda cell: f"{cell['fooled']} of {cell['n']} texts fool it: {percent(cell['share'])}<br>95% interval " \
                         f"{percent(cell['low'])} to {percent(cell['high'])}"  # fmt: skip  # noqa: E731
     across = [f"<span style='color:{palette.ink(model, dark)}'>{model.short.replace(' ', '<br>')}</span>" for model in shown]
-    fig = figure(dark, 40 * len(made) + 110, margin={"l": 128, "r": 16, "t": 64, "b": 20})
+    fig = figure(dark, 40 * len(made) + 110, margin={"l": room(list(made.values()), 128), "r": 16, "t": 64, "b": 20})
     fig.add_heatmap(
         z=[[cell["share"] if cell and cell["job"] != cell[by] else None for cell in line] for line in found],
         zmin=0,
