@@ -77,8 +77,8 @@ def _judged(found: pd.DataFrame) -> dict[str, Any]:
     score, apart, same = ("%.1f%%", "%+.1f", "%.1f%%") if metric.share else ("%.3f", "%+.3f", "%.3f")
     return {
         "score": number(metric.title, format=score),
-        "difference": number("Against dense" + " (points)" * metric.share, format=apart),
-        "agreement": number("Answers as dense", format=same),
+        "difference": number("Points" if metric.share else "Change", format=apart, help="Against the dense model in PyTorch fp32."),
+        "agreement": number("As dense", format=same, help="Share of the answers that are those of the dense model in PyTorch fp32."),
     }
 
 
