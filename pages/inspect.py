@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from pages._asking import inspector
 from prune_core import formatting, plots
 from prune_core.analysis.compared import Model
 from prune_core.plots import palette
+from prune_core.runs.store import Store
 
 view = _frame.view()
 # what the fields are called, and what stands in them at first; the second field is for pairs and for questions
@@ -67,10 +69,17 @@ def form() -> tuple[str, str | None, str]:
 
 def starts() -> list[str]:
     """What stands in the fields at first: the study's first example, as a model knows most of its own field and language."""
-    rows = view.single("prediction")
-    if rows.empty or task() == "demo":
+    if task() == "demo":
         return [start for _, start in FIELDS]
-    return [str(rows.iloc[0][column]) for column in ("text", "pair")[: len(FIELDS)]]
+    found = (_first_example(str(view.store.home), model.job, view.job(model).done) for model in view.models)
+    return next(filter(None, found), [start for _, start in FIELDS])[: len(FIELDS)]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _first_example(home: str, job: int, done: tuple[str, ...]) -> list[str]:
+    """Its text and second text, or nothing before the job judged any; by the stages `done`, as rows come with them."""
+    rows = Store(Path(home)).rows("prediction", [job]) if "accuracy" in done else pd.DataFrame()
+    return [] if rows.empty else [str(rows.iloc[0][column]) for column in ("text", "pair")]
 
 
 def task() -> str:

@@ -22,13 +22,14 @@ class End:
     color: str
 
 
+GLYPH = 0.53  # a letter's mean width, of the size of its font
 WIDE, NARROW = 240, 150  # pixels that labels may take beside a plot area as wide as the page, and beside one of several in a row
 
 
 def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float = WIDE) -> float:
     """Pixels that the longest line of the texts takes beside a plot area, within `least` and `most`."""
     lines = [re.sub("<[^>]*>", "", line) for text in texts for line in text.split("<br>")]
-    return min(max(least, 16 + 0.53 * size * max(map(len, lines), default=0)), most)
+    return min(max(least, 16 + GLYPH * size * max(map(len, lines), default=0)), most)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -100,7 +101,7 @@ def beside_points(
     ]
     taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
     for point, (across, up) in zip(points, spots, strict=True):
-        length = 6.6 * len(point.text)
+        length = GLYPH * 12.5 * len(point.text)
         places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
         boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
         inside = [

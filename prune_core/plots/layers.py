@@ -112,7 +112,8 @@ def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, heig
     fig.update_xaxes(
         title="Block", dtick=1 if len(x) <= 12 else 2, range=[0.9, max(x) + 0.05], showgrid=False, showline=True, hoverformat=".0f"
     )
-    return fig.update_yaxes(title="Relative error (mean over parts)", range=list(y_range), tickformat=".2~f", nticks=6)
+    ticks = tick_format(".2~f", y_range)
+    return fig.update_yaxes(title="Relative error (mean over parts)", range=list(y_range), tickformat=ticks, nticks=6)
 
 
 def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False) -> go.Figure:

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis.compared import DENSE
-from .labels import End, apart, at_ends, padded
+from .labels import End, apart, at_ends, padded, tick_format
 from .palette import HUES, MUTED, PAPER, fade, method_color
 from .style import figure
 
@@ -56,7 +56,7 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
     else:
         fig.update_xaxes(title="Layer", dtick=1, range=[0.6, edge])
     fig.update_xaxes(showgrid=False, showline=True)
-    return fig.update_yaxes(title=axis.title, range=list(y_range), tickformat=axis.tick, nticks=6)
+    return fig.update_yaxes(title=axis.title, range=list(y_range), tickformat=tick_format(axis.tick, y_range), nticks=6)
 
 
 def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:

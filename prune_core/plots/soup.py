@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..formatting import percent
-from .labels import End, beside_points, padded
+from .labels import End, beside_points, padded, tick_format
 from .palette import HUES, MUTED, PAPER, fade, mix
 from .style import figure
 
@@ -46,7 +46,7 @@ def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go
     beside_points(fig, ends, x_range, y_range, height - TOP - BOTTOM, dark)
     counts = (candidates[0]["n"], candidates[0]["attack_n"])
     for axes, title, n, limits in zip((fig.update_xaxes, fig.update_yaxes), SCORES.values(), counts, (x_range, y_range), strict=True):
-        axes(title=f"{title} · more is better (n = {n})", tickformat=".0%", range=list(limits), showline=True)
+        axes(title=f"{title} · more is better (n = {n})", tickformat=tick_format(".0%", limits), range=list(limits), showline=True)
     return fig
 
 
