@@ -12,9 +12,11 @@ import streamlit as st
 
 from pages._table import FILE, HUB
 from prune_core import PruneError
-from prune_core.data import labels as label_text
 from prune_core.data.examples import KINDS, Source
-from prune_core.data.tasks import KNOWN, is_file
+from prune_core.data.known import KNOWN
+from prune_core.data.label_pairs import format_pairs, parse_pairs
+from prune_core.data.labels import OUT
+from prune_core.data.tasks import is_file
 from prune_core.measures import MEASURES
 from prune_core.models.folders import BUNDLED
 from prune_core.runs.data_check import DataCheck, fits
@@ -60,7 +62,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
         except PruneError as error:
             st.error(str(error))
             return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
-        _tell(found, f"{Path(str(plan['task'])).parent}/")
+        _tell(found, str(plan["task"]))
         _label_table(plan, found, chosen)
         if chosen and st.button("Forget what label values were told to mean", key="forget-labels", icon=":material/undo:"):
             _remember(plan, "")
@@ -86,8 +88,13 @@ def _wait(check: DataCheck) -> None:
         st.rerun()
 
 
-def _tell(found: Mapping[str, Any], folder: str) -> None:
-    """What is known of model and data; `folder` is where an upload lies, which says nothing to whoever uploaded it."""
+def _skip_rows(task: str) -> None:
+    st.session_state[f"bad_rows-{task}"] = "skip"
+
+
+def _tell(found: Mapping[str, Any], task: str) -> None:
+    """What is known of model and data. The folder of an upload is not shown: it means nothing to whoever uploaded it."""
+    folder = f"{Path(task).parent}/"
     gives = f"The model gives {KINDS[found['kind']]}"
     names = found["labels"] if found["kind"] in ("classification", "multilabel", "token") else []
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
@@ -96,6 +103,9 @@ def _tell(found: Mapping[str, Any], folder: str) -> None:
         asked = found["error"].split(" Say it with --labels")[0].replace(folder, "")
         if found.get("counts"):
             st.warning(f"{asked} Choose below.", icon=":material/help:")
+        elif found.get("rows"):
+            st.warning(asked, icon=":material/help:")
+            st.button("Leave these rows out", key="skip-rows", icon=":material/filter_alt:", on_click=_skip_rows, args=(task,))
         else:
             st.error(asked)
     else:
@@ -137,14 +147,14 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
     if len(values) > MOST:
         st.caption(f"{len(values)} label values; correct them with --labels on the command line.")
         return
-    meant, told = found.get("meant") or {}, label_text.told(chosen)
+    meant, told = found.get("meant") or {}, parse_pairs(chosen)
     with st.expander("What the label values mean", expanded="error" in found, icon=":material/label:", key="label-values"):
         picked = {}
         with st.grid(4, min_column_width=180, gap="small") as grid:
             for value in values:
-                options = [*names, label_text.OUT]
+                options = [*names, OUT]
                 start = told.get(value) or (
-                    names[meant[value]] if meant.get(value) is not None else label_text.OUT if value in meant else None
+                    names[meant[value]] if meant.get(value) is not None else OUT if value in meant else None
                 )
                 with grid.cell():
                     picked[value] = st.selectbox(
@@ -153,5 +163,5 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
                     )  # fmt: skip
         if st.button("Use these", key="use-labels", icon=":material/check:"):
             pairs = {value: label for value, label in picked.items() if label}
-            _remember(plan, label_text.as_text(pairs))
+            _remember(plan, format_pairs(pairs))
             st.rerun()

@@ -13,6 +13,7 @@ from prune_core import PruneError
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import headline
 from prune_core.data import examples, tables, tasks
+from prune_core.data.known import KNOWN
 from prune_core.models import folders
 from prune_core.runs import adversarial_calibration
 from prune_core.runs.preview import Peek
@@ -20,7 +21,7 @@ from prune_core.runs.store import Store
 
 KEEP: dict[str, Any] = {"persist_state": "session"}
 TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (csv, json, parquet, Excel, …)", HUB: "A data set of the Hub, by its id"}
-TITLES |= {name: known.title for name, known in tasks.KNOWN.items()}
+TITLES |= {name: known.title for name, known in KNOWN.items()}
 CALIBRATIONS = {
     "data": "Sentences of the data",
     "attacked": "Attacked sentences: those with which a job's attacks flipped the model",
@@ -43,6 +44,7 @@ def what(store: Store) -> dict[str, Any]:
         task = st.selectbox("Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP)
         plan["task"] = _table.file(store, "") if task == FILE else task
         plan |= _hub_id() if task == HUB else {}
+        plan["bad_rows"] = st.session_state.get(f"bad_rows-{plan['task']}", "")
         plan |= _sizes()
         plan["calibration"] = _calibration(store)
     with right:
@@ -155,7 +157,7 @@ def _hub_rows(task: str, config: str, split: str) -> None:
     """A known task's or Hub data set's first rows; another process asks the Hub for them, and the page does not wait."""
     peek = _peek(task, config, split)
     waiting = not peek.is_over
-    title = tasks.KNOWN[task].title if task in tasks.KNOWN else task
+    title = KNOWN[task].title if task in KNOWN else task
 
     def show() -> None:
         if not peek.is_over:

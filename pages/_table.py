@@ -21,6 +21,9 @@ HUB = "a data set of the Hub"
 TYPES = [ending.removeprefix(".") for ending in (*tables.SUFFIXES, *tables.PACKED)]
 NO_LABEL = "none: judge against the dense model"
 YES_NO = {"": "as found", "yes": "yes", "no": "no"}
+QUOTES = {"": "as found", "yes": "yes", "backslash": "yes, escaped by a backslash", "no": "no"}
+BAD_ROWS = {"": "ask", "skip": "leave them out", "merge": "merge extra cells into the text"}
+HOW = ("separator", "encoding", "header", "quotes", "bad_rows")
 
 
 def file(store: Store, of: str) -> str:
@@ -54,10 +57,11 @@ def rows(path: str) -> dict[str, Any]:
     if not path:
         st.info("Upload a file, or give its path, to see its first rows and choose its columns.", icon=":material/table_rows:")
         return {}
-    asked = {name: st.session_state.get(f"{name}-{path}", "") for name in ("separator", "encoding", "header", "quotes", "split")}
-    # kept by widgets below the table, which the table is read by
+    # set by widgets below the table, which need to know how it was read
+    asked = {name: st.session_state.get(f"{name}-{path}", "") for name in (*HOW, "split")}
+    text = st.session_state.get(f"text-{path}", "")
     there = Path(path).expanduser()
-    table = _ui.attempt(_read, path, *asked.values(), there.stat().st_mtime if there.exists() else 0.0)
+    table = _ui.attempt(_read, path, tuple(asked.items()), text, there.stat().st_mtime if there.exists() else 0.0)
     if table is None:
         _how(path, Form(), "")
         return {"task": ""}
@@ -67,29 +71,32 @@ def rows(path: str) -> dict[str, Any]:
         return {"task": ""}
     shown = [name for name in (chosen["label"], chosen["text"], chosen["text_pair"]) if name in table.rows]
     first(table.rows[shown])
-    if table.said:
-        st.caption(f"Read as: {table.said}.")
+    for note in (f"Read as: {table.description}." if table.description else "", *table.notes):
+        if note:
+            st.caption(note)
     _how(path, table.form, tables.splits_of(table.rows)[0])
     return chosen | asked
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)  # which nobody changes
-def _read(path: str, separator: str, encoding: str, header: str, quotes: str, split: str, changed: float) -> tables.Table:
-    return tables.read(path, Form(separator, encoding, header, quotes), split)
+def _read(path: str, asked: tuple[tuple[str, str], ...], text: str, changed: float) -> tables.Table:
+    form = dict(asked)
+    return tables.read(path, part=form.pop("split"), form=Form(**form), text=text)
 
 
 def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     """The columns as they look, to be corrected; the file's path is in the keys: another file starts with its own."""
     names = list(table.columns)
+    several = ",".join(columns.marked(table))
     try:
         found = columns.choose(table, Source(), path, columns.looks(table))
-        text, pair, label = found.text, found.pair or "", found.label or ""
+        text, pair, label = found.text, found.pair or "", found.label or several
     except PruneError:  # several could be the text: the reader chooses
         text, pair, label = names[-1], "", ""
     if not label and columns.looks(table) == "classification":
         few = [name for name in names if name not in (text, pair) and 1 < table[name].astype(str).nunique() <= max(2, len(table) // 3)]
         label = few[0] if len(few) == 1 else ""
-    places = st.columns(3)
+    places, labels = st.columns(3), [columns.NONE, *names, *([several] if several else [])]
     return {
         "text": places[0].selectbox("Text column", names, names.index(text), key=f"text-{path}", **KEEP),
         "text_pair": places[1].selectbox(
@@ -97,8 +104,9 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             help="For sentence pairs, or the context of questions.", **KEEP,
         ),
         "label": places[2].selectbox(
-            "Label column", [columns.NONE, *names], [columns.NONE, *names].index(label or columns.NONE), key=f"label-{path}",
-            format_func=lambda name: NO_LABEL if name == columns.NONE else name, **KEEP,
+            "Label column", labels, labels.index(label or columns.NONE), key=f"label-{path}",
+            format_func=lambda name: NO_LABEL if name == columns.NONE else name.replace(",", ", "),
+            help="Of a multi-label file with a column of 1 and 0 for each label, all of these.", **KEEP,
         ),
     }  # fmt: skip
 
@@ -113,8 +121,8 @@ def _how(path: str, form: Form, splits: str) -> None:
             st.text_input("Split, sheet or key", key=f"split-{path}", placeholder="as found", help=help, **KEEP)
     if several or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
-    with st.expander("Read it otherwise", icon=":material/tune:", key="read-otherwise"):
-        places = st.columns(4)
+    with st.expander("Read it differently", icon=":material/tune:", key="read-otherwise"):
+        places = st.columns(5)
         signs = {
             "": f"as found ({SEPARATORS.get(form.separator, form.separator) or 'none'})",
             **{name: name for name in (*SEPARATORS.values(), "none")},
@@ -122,7 +130,9 @@ def _how(path: str, form: Form, splits: str) -> None:
         places[0].selectbox("Separator", list(signs), format_func=signs.__getitem__, key=f"separator-{path}", **KEEP)
         places[1].text_input("Encoding", key=f"encoding-{path}", placeholder=form.encoding or "such as cp1252", **KEEP)
         places[2].selectbox("First row names columns", list(YES_NO), format_func=YES_NO.__getitem__, key=f"header-{path}", **KEEP)
-        places[3].selectbox("Quotes enclose cells", list(YES_NO), format_func=YES_NO.__getitem__, key=f"quotes-{path}", **KEEP)
+        places[3].selectbox("Quotes enclose cells", list(QUOTES), format_func=QUOTES.__getitem__, key=f"quotes-{path}", **KEEP)
+        help = "Rows with another number of cells, without a text, or with a value that does not fit its column."
+        places[4].selectbox("Bad rows", list(BAD_ROWS), format_func=BAD_ROWS.__getitem__, key=f"bad_rows-{path}", help=help, **KEEP)
 
 
 def first(table: pd.DataFrame, of: str = "") -> None:

@@ -9,8 +9,8 @@ import streamlit as st
 
 from pages import _data_check, _forms, _frame, _source, _ui
 from prune_core import PruneError, formatting
-from prune_core.data import tasks
 from prune_core.data.examples import KINDS
+from prune_core.data.known import KNOWN
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import BASELINES, METHODS
@@ -166,7 +166,7 @@ try:
     methods = how()
     st.markdown("#### 3 · What to measure")
     checked, task = source.pop("found"), str(source["task"])
-    kind = source.pop("kind") or (tasks.KNOWN[task].kind if task in tasks.KNOWN else "classification")
+    kind = source.pop("kind") or (KNOWN[task].kind if task in KNOWN else "classification")
     measures = _forms.cards(fitting_measures(kind), "measure", tuple(name for name, measure in MEASURES.items() if measure.usual))
     running = expert()
     st.markdown("#### The plan")

@@ -169,6 +169,7 @@ def _examples(data: Data, model: nn.Module) -> Examples:
     if isinstance(data, Examples):
         return data
     kind, where = kind_of(model), str(data) if isinstance(data, (str, Path)) else "data"
+    source = Source(where)
     names: Mapping[str, list[str]] = {}
     if isinstance(data, (str, Path)):
         found = tables.read(where)
@@ -178,8 +179,8 @@ def _examples(data: Data, model: nn.Module) -> Examples:
     else:
         rows = [row if isinstance(row, Mapping) else dict(zip(_COLUMNS[len(row)], row, strict=True)) for row in map(_row, data)]
         table = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    chosen = columns.choose(table, Source(), where, kind, _names(model))
-    return reading.examples(table, where, chosen, kind, _names(model), classes=names.get(chosen.label or "", ())).examples
+    chosen = columns.choose(table, source, where, kind, _names(model))
+    return reading.examples(table, source, chosen, kind, _names(model), names.get(chosen.label or "", ())).examples
 
 
 _COLUMNS = {1: ("text",), 2: ("text", "label"), 3: ("text", "text_pair", "label")}

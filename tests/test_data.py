@@ -16,6 +16,7 @@ from prune_core import PruneError
 from prune_core.data import tables, tasks, tokens
 from prune_core.data.delimited import Form
 from prune_core.data.examples import Source
+from prune_core.data.known import KNOWN
 
 LABELS = ("negative", "positive")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -68,7 +69,7 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
         (
             [{"text": LONG, "label": i} for i in (0, 1, 7)],
             {},
-            r"'0', '1', '7' means. The file has 3 .*the model 2 \\(negative, positive\\)",
+            r"'0', '1', '7' means.*The file has 3 values .*the model 2 labels \\(negative, positive\\)",
         ),
         ([{"text": LONG, "label": name} for name in ("good", "meh")], {}, "label of the model 'meh' means.*--labels 'meh=negative'"),
         ([{"text": LONG, "label": 0.5}, {"text": LONG, "label": 1}], {}, "'0.5'"),
@@ -77,7 +78,7 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
         ([{"x": LONG, "y": LONG, "label": 0}], {}, "no column is known to hold a text"),
         (reviews(2), {}, "2 rows are too few"),
         (reviews(), {"labels": "0=meh"}, "'meh', which is no label of the model"),
-        (reviews(), {"labels": "5=positive"}, "'5', which is no value there"),
+        (reviews(), {"labels": "5=positive"}, "'5', which does not occur there"),
         (reviews(), {"labels": "nonsense"}, "write value=label"),
     ],
 )
@@ -87,11 +88,11 @@ def test_a_mistake_in_the_rows_is_a_sentence(tmp_path: Path, rows: list[dict], s
 
 
 def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
-    rows = [*reviews(), {"text": " ", "label": 1}, {"text": LONG, "label": None}, {"text": LONG, "label": -1}, {"text": "NA", "label": 1},
+    rows = [*reviews(40), {"text": " ", "label": 1}, {"text": LONG, "label": None}, {"text": LONG, "label": -1}, {"text": "NA", "label": 1},
             {"text": "null", "label": 0}]  # fmt: skip
     task = tasks.load(Source(written(tmp_path, rows)), LABELS)
     texts = task.calibration.texts + task.evaluation.texts
-    assert len(texts) == 14 and {"NA", "null"} <= set(texts)
+    assert len(texts) == 42 and {"NA", "null"} <= set(texts)
     assert {"1 row without a text left out.", "2 rows without a label left out."} <= set(task.notes)
 
 
@@ -117,7 +118,7 @@ def test_separators_and_encodings_are_found(tmp_path: Path, separator: str, enco
     file.write_bytes(cells(separator).replace("\n", "\r\n").encode(encoding))
     found = tables.read(str(file))
     assert list(found.rows.itertuples(index=False, name=None)) == TABLE
-    assert ("Windows-1252" in found.said) == (encoding == "cp1252") and ("separated" in found.said) == (separator != ",")
+    assert ("Windows-1252" in found.description) == (encoding == "cp1252") and ("separated" in found.description) == (separator != ",")
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zip"])
@@ -195,8 +196,8 @@ def test_json_lines_nested_fields_and_squad(tmp_path: Path) -> None:
     assert tasks.load(Source(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS).evaluation.labels
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
     found = tables.read(str(tmp_path / "squad.json")).rows
-    assert list(found["question"]) == ["When?", "Who?"] and found["answers"][0] == {"text": ["1902"], "answer_start": [22]}
-    assert found["answers"][1]["text"] == []
+    assert list(found["question"]) == ["When?", "Who?"] and found["answers"].iloc[0] == {"text": ["1902"], "answer_start": [22]}
+    assert found["answers"].iloc[1]["text"] == []
 
 
 def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
     DatasetDict({"train": data, "validation": data.select(range(6))}).save_to_disk(tmp_path / "both")
     data.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.arrow").write_bytes(next((tmp_path / "one").glob("*.arrow")).read_bytes())
-    for name, rows in (("one", 12), ("both", 6), ("a.parquet", 12), ("a.arrow", 12)):
+    for name, rows in (("one", 12), ("both", 18), ("a.parquet", 12), ("a.arrow", 12)):
         task = tasks.load(Source(str(tmp_path / name)), LABELS)
         assert len(task.calibration) + len(task.evaluation) == rows
         assert task.meant == {"negative": 0, "positive": 1}  # by name: the data counts them the other way round
@@ -224,10 +225,12 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     write.get(name[1:], lambda: rows.to_json(path, orient="records", lines=name.endswith("l")))()
     asked = tables.read(path, part="test").rows
     assert len(asked) == 12 and set(asked["Split"]) == {"test"}
-    notes = " ".join(tasks.load(Source(path), LABELS).notes)
-    assert "Rows of all splits are used (train, test, by column 'Split')" in notes
-    task = tasks.load(Source(path, split="test"), LABELS)
-    assert len(task.calibration) + len(task.evaluation) == 12 and "all splits" not in " ".join(task.notes)
+    task = tasks.load(Source(path), LABELS)
+    assert (len(task.calibration), len(task.evaluation)) == (12, 12)
+    assert "Split 'train' calibrates and 'test' evaluates" in " ".join(task.notes)
+    assert len(tasks.training_examples(Source(path), LABELS)) == len(tasks.evaluation_examples(Source(path), LABELS)) == 12
+    assert tasks.load(Source(path, split="test"), LABELS).evaluation == task.evaluation
+    assert len(tasks.load(Source(path, split="train"), LABELS).evaluation) == 8  # a third calibrates
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
     rows.to_excel(tmp_path / "a.xlsx", index=False)
@@ -266,7 +269,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
         packed.writestr("b.csv", "b")
     (tmp_path / "not.xlsx").write_bytes(b"no")
     (tmp_path / "not.parquet").write_bytes(b"no")
-    for path, words in ((empty, "empty"), (broken, "line 2 is no JSON"), (odd, "no kind of table known here"), (two, "holds 2 files"),
+    for path, words in ((empty, "empty"), (broken, "line 2 is not JSON"), (odd, "no kind of table known here"), (two, "holds 2 files"),
                         (tmp_path / "not.xlsx", "cannot be read as .xlsx"), (tmp_path / "not.parquet", "cannot be read as .parquet"),
                         (tmp_path, "a folder without a data set"), (tmp_path / "gone.csv", "no such file")):  # fmt: skip
         with pytest.raises(PruneError, match=words):
@@ -288,7 +291,7 @@ def test_random_bytes_are_a_table_or_a_sentence(tmp_path: Path) -> None:
 
 def test_a_model_with_other_labels_is_asked_about(tmp_path: Path) -> None:
     rows = [{"text": LONG, "label": name} for name in ("World", "Sports", "Business", "Sci/Tech") * 3]
-    with pytest.raises(PruneError, match=r"The file has 4 .*World.* the model 2 \(negative, positive\)"):
+    with pytest.raises(PruneError, match=r"The file has 4 .*World.* the model 2 labels \(negative, positive\)"):
         tasks.load(Source(written(tmp_path, rows)), LABELS)
 
 
@@ -326,10 +329,10 @@ def test_batches_hold_every_example_once_with_little_padding() -> None:
 def test_real_files_load() -> None:
     task = tasks.load(Source(str(SHARED / "sst2" / "validation.parquet")), LABELS)
     assert len(task.calibration) + len(task.evaluation) == 872
-    news = tasks.load(Source(str(SHARED / "ag_news" / "test.parquet")), tasks.KNOWN["ag_news"].labels)
+    news = tasks.load(Source(str(SHARED / "ag_news" / "test.parquet")), KNOWN["ag_news"].labels)
     assert set(news.evaluation.labels) == {0, 1, 2, 3}
     pairs = Source(str(SHARED / "mrpc" / "test.parquet"), text="sentence1", text_pair="sentence2")
-    assert tasks.load(pairs, tasks.KNOWN["mrpc"].labels).evaluation.pairs
+    assert tasks.load(pairs, KNOWN["mrpc"].labels).evaluation.pairs
 
 
 def test_a_nested_field_is_no_column_of_its_own(tmp_path: Path) -> None:

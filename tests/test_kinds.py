@@ -12,7 +12,7 @@ import torch
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
-from prune_core.data import metrics, reading, tables, tasks, tokens
+from prune_core.data import columns, metrics, reading, tables, tasks, tokens
 from prune_core.data.columns import Columns
 from prune_core.data.examples import Examples, Source
 from prune_core.data.tasks import Task
@@ -61,7 +61,9 @@ def test_the_labels_f1_is_scikit_learns() -> None:
 )
 def test_several_labels_are_read_in_every_form(rows: list[dict], right: list) -> None:
     table = pd.DataFrame(rows)
-    found = reading.examples(table, "a", Columns("text", None, "label" if "label" in table else None), "multilabel", ("a", "b"))
+    source = Source("a")
+    chosen = columns.choose(table, source, "a", "multilabel", ("a", "b"))
+    found = reading.examples(table, source, chosen, "multilabel", ("a", "b"))
     assert found.examples.labels == right
 
 
@@ -72,16 +74,15 @@ def test_words_and_their_labels(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(CONLL)
     found = tables.read(str(tmp_path / "a.txt")).rows
     assert found.to_dict("list") == {"tokens": [["Ada", "Brook", "writes"], ["Rain"]], "ner_tags": [["B-PER", "I-PER", "O"], ["O"]]}
-    read = reading.examples(found, "a", Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples
+    read = reading.examples(found, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples
     assert read.texts == ["Ada Brook writes", "Rain"] and read.labels == [[1, 2, 0], [0]]
     numbers = pd.DataFrame({"tokens": [["Ada", "B."]], "ner_tags": [[1, -100]]})
-    assert reading.examples(numbers, "a", Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples.labels == [[1, -100]]
+    assert reading.examples(numbers, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples.labels == [[1, -100]]
     listed = pd.DataFrame({"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]})  # as a CSV keeps lists
-    assert reading.examples(listed, "a", Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples.labels == [[1, 2]]
-    with pytest.raises(PruneError, match="row 1: 1 labels stand beside 2 words"):
-        reading.examples(
-            pd.DataFrame({"tokens": [["a", "b"]], "ner_tags": [["O"]]}), "a", Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
-        )
+    assert reading.examples(listed, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples.labels == [[1, 2]]
+    with pytest.raises(PruneError, match="row 1: 1 label for 2 words"):
+        uneven = pd.DataFrame({"tokens": [["a", "b"]], "ner_tags": [["O"]]})
+        reading.examples(uneven, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS)
 
 
 def test_a_words_first_token_carries_its_label() -> None:

@@ -12,6 +12,7 @@ import torch
 from prune_core import PruneError
 from prune_core.data import tasks, tokens
 from prune_core.data.examples import Answers, Examples, Source
+from prune_core.data.known import KNOWN
 from prune_core.data.metrics import METRICS, answer_f1, exact_match, metric_for
 from prune_core.measures.accuracy import summary
 from prune_core.models import loading, replay
@@ -82,7 +83,7 @@ def test_glue_figures_have_textbook_values() -> None:
 
 def test_every_known_task_has_its_official_figure() -> None:
     official = {"cola": "matthews", "stsb": "spearman", "squad": "answer_f1", "squad_v2": "answer_f1"}
-    assert {name: known.metric for name, known in tasks.KNOWN.items()} == {name: official.get(name, "accuracy") for name in tasks.KNOWN}
+    assert {name: known.metric for name, known in KNOWN.items()} == {name: official.get(name, "accuracy") for name in KNOWN}
     assert metric_for("classification", 2, "matthews") == "matthews" and metric_for("span", 2) == "answer_f1"
     with pytest.raises(PruneError, match="'spearman' does not fit"):
         metric_for("classification", 2, "spearman")
@@ -178,7 +179,7 @@ def test_questions_come_from_a_file_with_answers_as_squad_or_as_text(tmp_path: P
     flat = tasks.training_examples(Source(written(tmp_path, plain, "flat.jsonl")), (), "span")
     assert nested == spans() and flat.labels[:3] == nested.labels[:3] and flat.labels[3] == Answers([], [])
     wrong = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
-    with pytest.raises(PruneError, match="row 1, column 'answers': the answer 'Atlantis' does not stand in its context"):
+    with pytest.raises(PruneError, match="column 'answers', line 1: the answer 'Atlantis' does not occur in its context"):
         tasks.training_examples(Source(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
 
 
@@ -189,7 +190,7 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
     task = tasks.load(source, ("score",), 0, "regression")
     assert task.metric == "spearman" and task.evaluation.pairs and all(isinstance(label, float) for label in task.evaluation.labels)
     rows[3]["label"] = "high"
-    with pytest.raises(PruneError, match="column 'label', row 4: 'high' is no number"):
+    with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
         tasks.load(Source(written(tmp_path, rows)), ("score",), 0, "regression")
 
 

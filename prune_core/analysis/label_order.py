@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..data.labels import as_text, is_generic
+from ..data.label_pairs import format_pairs
+from ..data.labels import is_generic
 from ..formatting import percent
 from ..statistics import wilson
 
@@ -47,7 +48,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | 
     if best / n < now + LEAD or lowest <= max(chance, counts.sum(1).max() / n):
         return None
     pairs = {value: names[taken[label]] for value, label in meant.items() if value and label is not None}
-    return Order(as_text(pairs), _sentence(now, best / n, n, pairs, names))
+    return Order(format_pairs(pairs), _sentence(now, best / n, n, pairs, names))
 
 
 def _sentence(now: float, best: float, n: int, pairs: Mapping[str, str], names: Sequence[str]) -> str:

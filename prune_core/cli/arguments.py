@@ -69,12 +69,16 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", default="demo", help=task)
     parser.add_argument("--text", default="", metavar="COLUMN", help="text column; nested fields by their dotted name")
     parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column")
-    parser.add_argument("--label", default="", metavar="COLUMN", help="label column; - to use none")
+    label = "label column; several separated by commas for columns of 1 and 0; - to use none"
+    parser.add_argument("--label", default="", metavar="COLUMN", help=label)
     parser.add_argument("--labels", default="", metavar="VALUE=LABEL,…", help="which of the model's labels values mean, or 'leave out'")
     parser.add_argument("--separator", default="", help="of a text table, where it is not found rightly: comma, tab, semicolon, bar, none")
     parser.add_argument("--encoding", default="", help="of a text file, where it is not found rightly, such as cp1252")
     parser.add_argument("--header", default="", help="yes or no: whether the first row of a text table names its columns")
-    parser.add_argument("--quotes", default="", help="yes: they enclose cells of a text table; no: they are text")
+    quotes = "yes: quotes enclose cells of a text table; backslash: so, escaped by a backslash; no: quotes are text"
+    parser.add_argument("--quotes", default="", help=quotes)
+    bad = "skip: leave out rows that cannot be used; merge: put extra cells of a row into the text column (an error asks)"
+    parser.add_argument("--bad-rows", default="", metavar="skip|merge", help=bad)
     parser.add_argument("--config", default="", metavar="NAME", help="configuration of a Hub data set")
     parser.add_argument("--split", default="", metavar="NAME",
                         help="split to evaluate on (a file's by its column split), or an Excel file's sheet")  # fmt: skip

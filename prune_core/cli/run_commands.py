@@ -44,8 +44,8 @@ def measures(options: argparse.Namespace) -> None:
 
 def tasks(options: argparse.Namespace) -> None:
     """List the tasks."""
+    from ..data.known import KNOWN
     from ..data.metrics import METRICS
-    from ..data.tasks import KNOWN
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
     for name, known in KNOWN.items():

@@ -9,7 +9,8 @@ import pandas as pd
 
 from ..errors import PruneError
 from .examples import Source
-from .labels import folded, mapped, written
+from .label_pairs import parse_pairs, written
+from .labels import find, fits, folded, is_generic
 
 PAIRS = (
     ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence"), ("text", "text_pair"),
@@ -17,7 +18,8 @@ PAIRS = (
     ("query", "document"), ("question", "context"),
 )  # fmt: skip
 TEXTS = (
-    "text", "sentence", "review", "content", "sentence1", "question1", "premise", "tweet", "message", "comment", "utterance", "query",
+    "text", "sentence", "review", "content", "sentence1", "question1", "premise", "tweet", "message", "comment", "comment_text",
+    "utterance", "query",
     "document", "body", "question", "texts", "sms", "review_text", "reviewtext", "headline", "description", "title", "satz",
     "texte", "texto", "nachricht",
 )  # fmt: skip
@@ -30,44 +32,106 @@ USUAL = {
     "span": (("question",), ("context",), ("answers", "answer")),
     "token": (("tokens", "words"), (), ("ner_tags", "tags", "labels", "ner", "pos_tags", "label")),
 }
+MARKS = {"", "-1", "0", "1", "0.0", "1.0", "true", "false", "yes", "no", "x"}  # what a column of indicators holds
 NONE = "-"  # a label column that is not to be used
 MOST_CLASSES = 0.5  # of as many rows as there are may be different values, in a column that looks like labels
 
 
 class Columns(NamedTuple):
-    """Names of columns; `guessed` where their cells, not their names, spoke for them."""
+    """Names of columns."""
 
     text: str
     pair: str | None
     label: str | None  # None where there is none
-    guessed: bool = False
+    guessed: bool = False  # chosen by what their cells look like, not by name
+    indicators: tuple[str, ...] = ()  # for multi-label models: a column of 1 and 0 for each label, in the model's order
+
+
+def text_name(names: Sequence[str], asked: str) -> str:
+    """The column that holds texts by its name alone: the one asked for, else the first usual one; "" where none is."""
+    table = pd.DataFrame(columns=list(names))
+    if asked:
+        return next((name for name in names if folded(name) == folded(asked)), "")
+    return _usual(table, TEXTS) or ""
 
 
 def choose(table: pd.DataFrame, source: Source, path: str, kind: str, names: Sequence[str] = ()) -> Columns:
-    """The columns to read for a model of that kind with these label names; a sentence where they cannot be told."""
+    """The columns to read for a model of that kind with these label names; PruneError if they cannot be known."""
     usual = USUAL.get(kind, (TEXTS, (), LABELS))
     text = _named(table, source.text, path, "--text")
     pair = _named(table, source.text_pair, path, "--text-pair")
-    label = None if source.label == NONE else _named(table, source.label, path, "--label")
+    several = _several(table, source.label, path)
+    if several and kind != "multilabel":
+        raise PruneError(f"{path}: {len(several)} label columns are named ({', '.join(several[:8])}), but this model gives one label to "
+                         "each text; name one with --label, or use --label - for none.")  # fmt: skip
+    label = None if source.label == NONE or several else _named(table, source.label, path, "--label")
     if not text and not pair and kind not in USUAL:
         text, pair = next(
             ((a, b) for first, second in PAIRS if (a := _usual(table, (first,))) and (b := _usual(table, (second,)))), (None, None)
         )
-    text = text or _usual(table, usual[0], {pair, label})
-    pair = pair or _usual(table, usual[1], {text, label})
-    if label is None and source.label != NONE:
+    text = text or _usual(table, usual[0], {pair, label, *several})
+    pair = pair or _usual(table, usual[1], {text, label, *several})
+    if label is None and source.label != NONE and not several:
         label = _usual(table, usual[2], {text, pair})
     guessed = False
     if not text:
-        text, guessed = _longest(table, {pair, label}), True
+        text, guessed = _longest(table, {pair, label, *several}), True
     if not text or (kind == "span" and not pair):
         missing = "a text" if not text else "a second text, the context"
         raise PruneError(f"{path}: no column is known to hold {missing}; it has {', '.join(table.columns)}. Name one with --text"
                          f"{' and --text-pair' if kind == 'span' else ''}, and labels with --label.")  # fmt: skip
+    if kind == "multilabel" and label is None and source.label != NONE:
+        return Columns(text, pair, None, guessed, _indicators(table, several, {text, pair}, path, names, source.labels))
     if label is None and source.label != NONE and kind == "classification":
         label = _fitting(table, {text, pair}, names)
         guessed = guessed or label is not None
+    if guessed and not source.header and (len(text.split()) > 5 or label and find(label, names) is not None):
+        raise PruneError(f"{path}: its first row looks like data, not like names of columns ({text[:40]!r}, {label!r}); use --header no "
+                         "if it is, else name the columns with --text and --label.")  # fmt: skip
     return Columns(text, pair, label, guessed)
+
+
+def _several(table: pd.DataFrame, asked: str, path: str) -> tuple[str, ...]:
+    """The label columns that are named one after the other, separated by commas; () if one is named, or none."""
+    if "," not in asked or asked in table:
+        return ()
+    return tuple(str(_named(table, name.strip(), path, "--label")) for name in asked.split(",") if name.strip())
+
+
+def _indicators(
+    table: pd.DataFrame, asked: tuple[str, ...], taken: set[str | None], path: str, names: Sequence[str], labels: str
+) -> tuple[str, ...]:  # fmt: skip
+    """A column for each of a multi-label model's labels, in its order: by name, as `labels` says, or, for a model whose labels
+    have no names, as listed. () if the table has none; PruneError if it is not certain which column is which label."""
+    free = list(asked) or [name for name in table if name not in taken]
+    short = [name.rsplit(".", 1)[-1] for name in free]
+    meant = {column: label for column, label in parse_pairs(labels).items() if column in free}
+    wanted = {label: column for column, label in meant.items()}
+    places = [free.index(wanted[name]) if name in wanted else _place(name, free, short) for name in names]
+    if None not in places and names:
+        return tuple(free[place] for place in places if place is not None)
+    if asked and is_generic(names) and len(asked) == len(names) and not meant:
+        return asked
+    marks = list(asked) or [name for name in marked(table) if name in free]
+    found = [name for name, place in zip(names, places, strict=True) if place is not None]
+    if len(marks) < 2 and not found and not asked:
+        return ()
+    missing = [name for name in names if name not in found]
+    example = ",".join(f"{column}={label}" for column, label in zip(marks, missing, strict=False))
+    way = f"name them in the model's order with --label {','.join(marks)}" if is_generic(names) else f"say it with --labels '{example}'"
+    raise PruneError(f"{path}: no column is known for the model's label {', '.join(missing[:8])}; columns of 1 and 0 are "
+                     f"{', '.join(marks[:12]) or 'none'}. If they are its labels, {way}; --label - uses no labels.")  # fmt: skip
+
+
+def marked(table: pd.DataFrame) -> list[str]:
+    """Columns of 1 and 0, of which a multi-label file has one for each label; [] if there is one alone."""
+    marks = [name for name in table if {written(value).casefold() for value in table[name].head(2000)} <= MARKS]
+    return marks if len(marks) > 1 else []
+
+
+def _place(name: str, columns: Sequence[str], short: Sequence[str]) -> int | None:
+    place = find(name, columns)
+    return find(name, short) if place is None and len(set(short)) == len(short) else place
 
 
 def looks(table: pd.DataFrame) -> str:
@@ -118,14 +182,10 @@ def _words(cell: Any) -> int:
 
 
 def _fitting(table: pd.DataFrame, taken: set[str | None], names: Sequence[str]) -> str | None:
-    """The one other column whose values are labels of the model; None where none or several are."""
+    """The one other column whose values are labels of the model, a few odd ones aside; None if none or several are."""
     found = []
     for name in table:
         values = set(map(written, table[name].head(2000))) - {""} if name not in taken else set()
-        if 1 < len(values) <= max(2, MOST_CLASSES * len(table)):
-            try:
-                mapped(table[name], names, "", name)
-                found.append(name)
-            except PruneError:
-                continue  # what is no label is no label column
+        if 1 < len(values) <= max(2, MOST_CLASSES * len(table)) and fits(table[name], names):
+            found.append(name)
     return found[0] if len(found) == 1 else None

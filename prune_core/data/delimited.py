@@ -1,211 +1,285 @@
-"""Tables in plain text as they lie about: which encoding, separator, quotes and header a file has, and its cells as they are written.
+"""Delimited text tables: detect encoding, separator, quoting and header, and read the cells exactly as written.
 
-Whatever is found can be told instead. Every cell stays text: NA, null and None are words here. Knows nothing of what columns mean.
+Every cell is text: NA, null and None are words; only `\\N`, as MySQL and Hive write NULL, is empty. A dialect is accepted only
+if every row has as many cells as the header. Knows nothing of what columns mean.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from ..errors import PruneError
+from ..formatting import plural
+from .encodings import decode
+from .header import has_header, is_name
+from .rows import Parsed, Row, parse
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 WORDS = {name: sign for sign, name in SEPARATORS.items()} | {"\\t": "\t"}
-SAMPLE = 2_000_000  # characters that are looked at
-ROWS = 2000  # of them
-BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-csv.field_size_limit(2**31 - 1)
+QUOTES = ("yes", "backslash", "no")
+BAD_ROWS = ("skip", "merge")
+CHOICES = {"header": ("yes", "no"), "quotes": QUOTES, "bad_rows": BAD_ROWS}
+SAMPLE = 2_000_000  # characters that the dialect is chosen from
+SHOWN = 3  # examples in a message
+NULL = "\\N"
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a text table is written; "" is to be found out. `separator` is one sign or its name, none for a text a line."""
+    """How a text table is written; "" means that it is detected. `separator` is one character, its name, or "none" for one
+    text per line."""
 
     separator: str = ""
     encoding: str = ""
     header: str = ""  # yes or no
-    quotes: str = ""  # yes: they enclose cells; no: they are text
+    quotes: str = ""  # yes: quotes enclose cells; backslash: so, and are escaped by a backslash; no: quotes are text
+    bad_rows: str = ""  # rows of another length: skip them, or merge extra cells into the text column; "" raises an error
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "separator", WORDS.get(self.separator, self.separator))
         if len(self.separator) > 1 and self.separator != "none":
-            raise PruneError(f"The separator {self.separator!r} is none; give one sign, or one of {', '.join(WORDS)}, none.")
-        for name in ("header", "quotes"):
-            if getattr(self, name) not in ("", "yes", "no"):
-                raise PruneError(f"{name} is {getattr(self, name)!r}; it must be yes or no.")
+            raise PruneError(
+                f"separator is {self.separator!r}; give one character, or one of {', '.join(WORDS)}, none."
+            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in ("", *choices):
+                flag = name.replace("_", "-")
+                raise PruneError(f"{flag} is {getattr(self, name)!r}; it must be {' or '.join(choices)}.")
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """In words, without what is usual."""
-        parts = [] if self.separator in (",", "none") else [f"{SEPARATORS.get(self.separator, repr(self.separator))}-separated"]
-        parts += [] if self.encoding in ("utf-8", "utf-8-sig", "ascii") else [f"encoding {_title(self.encoding)}"]
-        parts += ["without a header"] if self.header == "no" and self.separator != "none" else []
-        parts += ["quotes are text"] if self.quotes == "no" and self.separator != "none" else []
+        if self.separator == "none":
+            parts = []
+        else:
+            named = f"{SEPARATORS.get(self.separator, repr(self.separator))}-separated"
+            parts = [named] if self.separator != "," else []
+            parts += ["without a header"] if self.header == "no" else []
+            parts += ["quotes are text"] if self.quotes == "no" else []
+            parts += ["quotes escaped by a backslash"] if self.quotes == "backslash" else []
+        if self.encoding not in ("utf-8", "utf-8-sig", "ascii"):
+            parts.insert(1, "encoding " + re.sub(r"^cp(125\d)$", r"Windows-\1", self.encoding))
         return ", ".join(parts)
 
 
-def _title(encoding: str) -> str:
-    return re.sub(r"^cp(125\d)$", r"Windows-\1", encoding)
+TextColumn = Callable[[Sequence[str]], str]  # names of columns -> the one that holds texts, "" if that is not known
 
 
-def decode(content: bytes, encoding: str, path: str) -> tuple[str, str]:
-    """(text, encoding); UTF-8 where it fits, else what a byte order mark or charset-normalizer says."""
-    if encoding:
-        try:
-            return content.decode(encoding), encoding
-        except (UnicodeDecodeError, LookupError) as error:
-            raise PruneError(f"{path} is not {encoding} ({str(error)[:80]}); leave the encoding out to have it found.") from None
-    for mark, name in BOMS:
-        if content.startswith(mark):
-            return content.decode(name), name
-    try:
-        return content.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        name = _guessed(content)
-    if not name:
-        raise PruneError(f"{path}: its encoding cannot be told; name it with --encoding, such as cp1252, or save the file as UTF-8.")
-    return content.decode(name), name
+def read(
+    content: bytes, path: str, form: Form, tabs: bool = False, text_column: TextColumn = lambda names: ""
+) -> tuple[pd.DataFrame, Form, list[str]]:
+    """(table of text cells, its form, notes). The index holds each row's line in the file.
 
-
-def _guessed(content: bytes) -> str:
-    """From the lines that say something about it; the first of equals is Windows-1252, which most such files are."""
-    from charset_normalizer import from_bytes
-
-    telling = b"\n".join(line for line in content.splitlines() if not line.isascii())[:200_000]
-    best = from_bytes(telling).best()
-    if best is None:
-        return ""
-    usual = "cp1252" if "cp1252" in [best.encoding, *best.could_be_from_charset] else best.encoding
-    try:
-        content.decode(usual)
-    except UnicodeDecodeError:
-        return "" if usual == best.encoding else best.encoding
-    return usual
-
-
-def read(content: bytes, path: str, form: Form, tabs: bool = False) -> tuple[pd.DataFrame, Form]:
-    """(table of text cells, how it was written). `tabs`: the file's name says that tabs separate."""
+    `tabs`: the file's name says that tabs separate. `text_column` chooses the column into which `bad_rows="merge"` puts the
+    extra cells. PruneError if rows have another number of cells than the header and `form.bad_rows` does not say what to do.
+    """
     text, encoding = decode(content, form.encoding, path)
+    text = text if "\n" in text else text.replace("\r", "\n")
     if not text.strip():
         raise PruneError(f"{path} is empty.")
-    form = _found(text, replace(form, encoding=encoding), tabs)
-    if form.separator == "none":
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        head, lines = (lines[0], lines[1:]) if form.header == "yes" else ("column 1", lines)
-        return pd.DataFrame({head: lines}), form
-    rows = _rows(text, form)[:ROWS]
-    width = _width(rows)
-    first = len(rows[0]) if rows else 0
-    try:
-        table = pd.read_csv(
-            io.StringIO(text), sep=form.separator, dtype=str, keep_default_na=False, na_filter=False,
-            quoting=csv.QUOTE_NONE if form.quotes == "no" else csv.QUOTE_MINIMAL, header=0 if form.header == "yes" else None,
-            # a separator behind the last cell makes no column; a first column without a name (row numbers) is no data
-            index_col=False if form.header == "no" or all(not row[-1] for row in rows[1:] if row) else None,
-            names=None if form.header == "yes" else [f"column {i + 1}" for i in range(max(first, width))],
-        )  # fmt: skip
-    except (ValueError, csv.Error) as error:
-        reason = re.sub(r"^Error tokenizing data\. C error: ", "", str(error).splitlines()[0])
+    skipped = 0
+    if found := re.match(r"sep=(.)\r?\n", text):  # as Excel writes and reads it
+        form = replace(form, separator=form.separator or found[1])
+        text, skipped = text[found.end() :], 1
+    form, parsed = _detected(text, replace(form, encoding=encoding), tabs, str(path))
+    rows = [Row(row.line + skipped, row.cells) for row in parsed.rows]
+    if parsed.broken:
+        line = parsed.broken + skipped
         raise PruneError(
-            f"{path} cannot be read with the separator {SEPARATORS.get(form.separator, form.separator)}: {reason[:120]}. "
-            "Quote cells that hold it, or name another with --separator."
-        ) from None
-    return table.reset_index(drop=True), form
-
-
-def _found(text: str, form: Form, tabs: bool) -> Form:
-    """The form with what was to be found out."""
-    separators = [form.separator] if form.separator else sorted(SEPARATORS, key=lambda sign: sign != "\t") if tabs else list(SEPARATORS)
-    sample = text[:SAMPLE] if len(text) <= SAMPLE else text[: text.rindex("\n", 0, SAMPLE) + 1] if "\n" in text[:SAMPLE] else text
-    best, most = Form("none", quotes="no"), 0.5  # of the rows must have as many cells as most have
-    for separator in separators if form.separator != "none" else ():
-        quotes = form.quotes or _quotes(sample, separator)
-        rows = _rows(sample, Form(separator, quotes=quotes))
-        width = _width(rows)
-        share = sum(len(row) == width for row in rows) / max(1, len(rows))
-        if width > 1 and share > most or form.separator:
-            best, most = Form(separator, quotes=quotes), share
-    if best.separator == "none" and not form.separator:  # a text a line; quotes around whole lines belong to the file, not to the texts
-        quoted = [line for line in sample.splitlines() if line.strip()]
-        if all(re.fullmatch(r'\s*"(?:[^"]|"")*"\s*', line) for line in quoted[1:] or quoted):
-            best = Form(",", quotes="yes")
-    rows = _rows(sample, best) if best.separator != "none" else [[line.strip()] for line in sample.splitlines() if line.strip()]
-    return replace(best, encoding=form.encoding, header=form.header or ("yes" if has_header(rows) else "no"))
-
-
-def _rows(text: str, form: Form, strict: bool = False) -> list[list[str]]:
-    """Cells of every row that is not blank."""
-    try:
-        reader = csv.reader(
-            io.StringIO(text), delimiter=form.separator, quoting=csv.QUOTE_NONE if form.quotes == "no" else csv.QUOTE_MINIMAL, strict=strict
+            f"{path}, line {line}: a quote opens or closes inside of a cell; double quotes within quoted cells, or "
+            "use --quotes no if quotes are text in this file."
         )
-        return [row for row in reader if row]
-    except csv.Error:
-        if strict:
-            raise
-        return []
+    names, rows = _named(rows, form)
+    rows, notes = _even(rows, names, path, form, text_column)
+    rows, repeated = _without_headers(rows, names) if form.header == "yes" else (rows, [])
+    table = pd.DataFrame([row.cells for row in rows], columns=_distinct(names), dtype=str)
+    table.index = pd.Index([row.line for row in rows], name="line", dtype=int)
+    return table.mask(table == NULL, ""), form, notes + repeated
 
 
-def _width(rows: Sequence[Sequence[str]]) -> int:
-    return Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
+def _detected(text: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parsed]:
+    """The form with what was to be detected, and the rows: those of the first dialect in which every row has one width, else
+    of the one that fits most rows."""
+    found: Form | None = None
+    if form.separator != "none":
+        sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1]
+        found = _even_dialect(text, sample, form, tabs, path) or _uneven_dialect(sample, form, path)
+    if found is None:
+        found = replace(form, separator=",", quotes="yes") if _is_quoted(text) and not form.separator else form
+    if found.separator == "":
+        found = replace(found, separator="none")
+    parsed = _lines(text) if found.separator == "none" else parse(text, found.separator, found.quotes)
+    header = form.header or ("yes" if has_header([row.cells for row in parsed.rows]) else "no")
+    return replace(found, quotes=found.quotes if found.separator != "none" else "no", header=header), parsed
 
 
-def _quotes(sample: str, separator: str) -> str:
-    """Whether quotes enclose cells ("yes") or are text ("no"), as in GLUE's own files."""
-    bare = _rows(sample, Form(separator, quotes="no"))
+def _dialects(form: Form, tabs: bool) -> Iterator[tuple[str, str]]:
+    signs = sorted(SEPARATORS, key=lambda sign: sign != "\t") if tabs else list(SEPARATORS)
+    for separator in [form.separator] if form.separator else signs:
+        for quotes in [form.quotes] if form.quotes else QUOTES:
+            yield separator, quotes
+
+
+def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> Form | None:
+    """The first dialect in which every row has the same number of cells."""
+    for separator, quotes in _dialects(form, tabs):
+        if not parse(sample, separator, quotes).is_table and (
+            quotes != "backslash" or len(sample) == len(text) or not parse(sample, separator, "yes").is_table
+        ):
+            continue
+        if not form.quotes and quotes == "yes" and separator == "\t" and _quotes_are_text(sample):
+            quotes = "no"
+        whole = parse(text, separator, quotes)
+        if not whole.is_table:
+            continue
+        if not form.quotes and quotes == "yes" and re.search(r'["\\]', sample):
+            for other in ("no", "backslash"):
+                _check_quotes(whole, parse(text, separator, other), other, path)
+        return replace(form, separator=separator, quotes=quotes)
+    return None
+
+
+def _check_quotes(found: Parsed, other: Parsed, quotes: str, path: str) -> None:
+    """Refuse a text that is also a table of other rows: a quote or backslash may join what look like two rows."""
+    if other.is_table and len(other.rows) != len(found.rows):
+        differ = (one.line for one, two in zip(found.rows, other.rows, strict=False) if one != two)
+        raise PruneError(
+            f"{path}, line {next(differ, len(found.rows))}, can be read in two ways: {len(found.rows):,} rows with --quotes yes, "
+            f"{len(other.rows):,} with --quotes {quotes}; name one."
+        )
+
+
+def _uneven_dialect(sample: str, form: Form, path: str) -> Form | None:
+    """The dialect that fits most rows, for a message about the others; None for one text per line."""
+    tried = [(each, parse(sample, *each)) for each in _dialects(form, tabs=False)]
+    if not form.separator:
+        first = sample.split("\n", 1)[0]
+        of_table = path.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
+        tried = [
+            (each, parsed) for each, parsed in tried
+            if parsed.width > 1 and 2 * parsed.conforming > len(parsed.rows) or of_table and _names_columns(first, each[0])
+        ]  # fmt: skip
+    if not tried:
+        return None
+    # the first among equals: quotes enclose cells
+    (separator, quotes), _ = max(tried, key=lambda each: (each[1].width > 1, each[1].conforming))
+    return replace(form, separator=separator, quotes=quotes)
+
+
+def _names_columns(line: str, separator: str) -> bool:
+    """Whether a first line is several short names: then the file is a table, however uneven its rows."""
+    cells = [cell.strip(' "\r') for cell in line.split(separator)]
+    return len(cells) > 1 and all(re.fullmatch(r"[^\W\d][\w .-]{0,30}", cell) and is_name(cell) for cell in cells)
+
+
+def _is_quoted(text: str) -> bool:
+    """Whether every line but the first is one quoted cell: the quotes belong to the file, not to the texts."""
+    return re.fullmatch(r'\ufeff?[^"\n]*\n?(?:[ \t]*"(?:[^"]|"")*"[ \t]*\r?(?:\n|$)|[ \t]*\r?\n)+', text) is not None
+
+
+def _quotes_are_text(sample: str) -> bool:
+    """With tabs quotes are rarely needed: they enclose cells where one is, or where a whole column has them."""
+    bare = [row.cells for row in parse(sample, "\t", "no").rows]
     openers = [(place, cell) for row in bare for place, cell in enumerate(row) if cell.startswith('"')]
-    if not openers:
-        return "yes"
-    try:
-        enclosed = _rows(sample, Form(separator, quotes="yes"), strict=True)
-    except csv.Error:  # a quote that opens is not one that closes before a separator
-        loose = _rows(sample, Form(separator, quotes="yes"))
-        even = lambda rows: sum(len(row) == _width(rows) for row in rows) * (_width(rows) > 1)  # noqa: E731
-        return "yes" if even(loose) > even(bare) else "no"
-    if separator != "\t":
-        return "yes"
-    # with tabs quotes are rarely needed: they enclose where one is, or where a whole column has them
-    needed = any(separator in cell or "\n" in cell or '"' in cell for row in enclosed for cell in row)
-    whole = {place for place in range(_width(bare)) if all(len(row) > place and row[place].startswith('"') for row in bare[1:])}
-    closed = all(cell.endswith('"') and len(cell) > 1 for _, cell in openers)
-    return "yes" if needed or (closed and {place for place, _ in openers} <= whole) else "no"
-
-
-def has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the others: not where it goes on with their pattern."""
-    if len(rows) < 2:
-        return bool(rows) and all(_is_name(cell) for cell in rows[0])
-    first, rest = rows[0], [row for row in rows[1:ROWS] if len(row) == len(rows[0])]
-    if not rest or len({cell.strip().lower() for cell in first}) < len(first):
-        return bool(not rest)
-    return not any(_goes_on(cell, [row[place] for row in rest]) for place, cell in enumerate(first))
-
-
-def _goes_on(cell: str, others: Sequence[str]) -> bool:
-    """Whether a cell is one of the others below it: a number above numbers, one of a few values, a sentence above sentences."""
-    if not cell.strip():
+    enclosed = [row.cells for row in parse(sample, "\t", "yes").rows]
+    if any("\t" in cell or "\n" in cell or '"' in cell for row in enclosed for cell in row):
         return False
-    if all(_is_number(other) for other in others):
-        return _is_number(cell)
-    counts = Counter(others)
-    if len(counts) <= max(2, len(others) // 3) and counts[cell] > 0:
-        return True
-    words = sorted(len(other.split()) for other in others)
-    if words[len(words) // 2] >= 4 or all(not other.isascii() for other in others):
-        return len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
-    return False
+    width = Counter(map(len, bare)).most_common(1)[0][0]
+    whole = {place for place in range(width) if all(len(row) > place and row[place].startswith('"') for row in bare[1:])}
+    closed = all(cell.endswith('"') and len(cell) > 1 for _, cell in openers)
+    return bool(openers) and not (closed and {place for place, _ in openers} <= whole)
 
 
-def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"\s*[-+]?\d+([.,]\d+)?\s*", cell))
+def _lines(text: str) -> Parsed:
+    """One text per line. Only a newline ends a line: U+2028, U+2029 and U+0085 are text."""
+    lines = enumerate(text.split("\n"), start=1)
+    return Parsed([Row(number, [line.strip()]) for number, line in lines if line.strip()])
 
 
-def _is_name(cell: str) -> bool:
-    return len(cell.split()) <= 3 and not _is_number(cell)
+def _named(rows: list[Row], form: Form) -> tuple[list[str], list[Row]]:
+    """(names of the columns, the other rows). Names that are missing are counted."""
+    if form.header == "yes":
+        return [cell.strip() or f"column {place + 1}" for place, cell in enumerate(rows[0].cells)], rows[1:]
+    width = Parsed(rows).width
+    return [f"column {place + 1}" for place in range(width)], rows
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names that stand twice get a number, as in pandas."""
+    found: list[str] = []
+    for name in names:
+        count = next(count for count in range(len(names)) if (f"{name}.{count}" if count else name) not in found)
+        found.append(f"{name}.{count}" if count else name)
+    return found
+
+
+def _even(
+    rows: list[Row], names: list[str], path: str, form: Form, text_column: TextColumn
+) -> tuple[list[Row], list[str]]:
+    """Rows with as many cells as there are names; PruneError for others if `form.bad_rows` does not say what to do."""
+    width = len(names)
+    bad = [row for row in rows if len(row.cells) != width]
+    if not bad:
+        return rows, []
+    place = names.index(name) if (name := text_column(names)) in names else None
+    if form.bad_rows == "merge" and place is not None and all(len(row.cells) > width for row in bad):
+        merged = [_merged(row, width, place, form.separator) for row in rows]
+        return merged, [f"{plural(len(bad), 'row')} with extra cells: they were merged into column {name!r}."]
+    if form.bad_rows == "skip":
+        even = [row for row in rows if len(row.cells) == width]
+        return even, [f"{plural(len(bad), 'row')} left out, with another number of cells than {width} ({_shown(bad)})."]
+    raise PruneError(_uneven(bad, rows, names, path, form, name if place is not None else ""))
+
+
+def _merged(row: Row, width: int, place: int, separator: str) -> Row:
+    extra = len(row.cells) - width
+    if extra <= 0:
+        return row
+    cells = row.cells
+    return Row(row.line, [*cells[:place], separator.join(cells[place : place + extra + 1]), *cells[place + extra + 1 :]])
+
+
+def _uneven(bad: list[Row], rows: list[Row], names: list[str], path: str, form: Form, text: str) -> str:
+    """What is wrong with the rows, which they are, and what to do."""
+    sign = SEPARATORS.get(form.separator, repr(form.separator))
+    longer = all(len(row.cells) > len(names) for row in bad)
+    ways = [f"quote texts that contain a {sign}" if longer else "complete these rows"]
+    if longer and text:
+        ways.append(f"use --bad-rows merge if the extra cells belong to column {text!r}")
+    elif longer and form.bad_rows == "merge":
+        ways.append("name the column to merge extra cells into with --text")
+    if len(bad) < len(rows):
+        ways.append("use --bad-rows skip to leave them out")
+    ways.append("name another --separator (none: one text per line)")
+    has = f"the header has ({', '.join(names[:8])})" if form.header == "yes" else "most rows have"
+    return (
+        f"{path}: {len(bad):,} of {plural(len(rows), 'row')} {'does' if len(bad) == 1 else 'do'} not have "
+        f"{plural(len(names), 'cell')}, as {has}, separated by "
+        f"{sign}: {_shown(bad)}. To go on, {'; or '.join(ways)}."
+    )
+
+
+def _shown(bad: list[Row]) -> str:
+    """The first few, with their lines."""
+    some = [f"line {row.line} has {len(row.cells)}, {_short(row.cells)!r}" for row in bad[:SHOWN]]
+    return "; ".join(some) + (f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else "")
+
+
+def _short(cells: Sequence[str]) -> str:
+    text = " | ".join(cells)
+    return text if len(text) <= 60 else f"{text[:30]} … {text[-25:]}"
+
+
+def _without_headers(rows: list[Row], names: list[str]) -> tuple[list[Row], list[str]]:
+    """Header lines in the middle of files that were joined."""
+    repeated = [row.line for row in rows if [cell.strip() for cell in row.cells] == names]
+    if not repeated or len(names) < 2:
+        return rows, []
+    kept = [row for row in rows if row.line not in set(repeated)]
+    where = ", ".join(map(str, repeated[:SHOWN])) + (" …" if len(repeated) > SHOWN else "")
+    return kept, [f"The header is repeated on {'line' if len(repeated) == 1 else 'lines'} {where}; left out."]

@@ -27,14 +27,15 @@ class Source:
     task: str = "demo"
     text: str = ""
     text_pair: str = ""
-    label: str = ""  # "-" for a file whose labels are not to be used
+    label: str = ""  # "-": do not use the labels; of a multi-label model also several columns, separated by commas
     calibration: str = ""  # a file of its own for calibration; labels are not needed there
     metric: str = ""  # the figure to judge by; empty for the task's own
     labels: str = ""  # what label values mean, "NEG=negative,POS=positive"; what is not named is found out
-    separator: str = ""  # this and the next three as delimited.Form has them
+    separator: str = ""  # this and the next four as in delimited.Form
     encoding: str = ""
     header: str = ""
     quotes: str = ""
+    bad_rows: str = ""  # what becomes of rows that cannot be used: skip, merge (see delimited.Form), "" asks
     config: str = ""  # of a Hub data set
     split: str = ""  # to evaluate on, of a Hub data set, a folder or file of several, or an Excel file's sheet
 

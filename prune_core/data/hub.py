@@ -20,7 +20,7 @@ def split(path: str, config: str | None, asked: str, title: str, known: Sequence
     except (OSError, ValueError) as error:  # datasets raises these two when the Hub, or a name, fails
         raise _sentence(error, path, config, asked, title, known) from None
     names = {column: classes for column, feature in found.features.to_dict().items() if (classes := class_names(feature))}
-    return Table(found.to_pandas(), said=f"split {name!r}", names=names)
+    return Table(found.to_pandas(), description=f"split {name!r}", names=names)
 
 
 def has_train(path: str, config: str | None, evaluated: str) -> bool:

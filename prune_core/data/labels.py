@@ -1,20 +1,21 @@
-"""Which of a model's labels each label value of a file means: by name, by number, as told, or a question to whoever asks.
+"""Match the label values of a file to the labels of a model: by name, by number or as given; ask if neither is certain.
 
 Pure text matching: knows nothing of files or models, and never looks at what a model predicts.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import PruneError
+from .label_pairs import format_pairs, parse_pairs, written
 
-OUT = "leave out"  # what a value is mapped to whose rows are not used
+OUT = "leave out"  # what a value is mapped to if its rows are not used
+RARE = 0.05  # fraction of the rows whose values may be odd; the question is then about these values alone
 _SAME = (
     {"negative", "neg", "bad", "negatif", "negativo", "negativ", "unfavorable"},
     {"positive", "pos", "good", "positif", "positivo", "positiv", "favorable"},
@@ -33,7 +34,7 @@ NO, YES = {"false", "no", "n", "f", "off"}, {"true", "yes", "y", "t", "on"}
 
 
 class LabelQuestion(PruneError):
-    """It cannot be known which label a value means; `counts` says which values there are, and how often."""
+    """It is not certain which label a value means; `counts` holds the values in question and how often each occurs."""
 
     def __init__(self, sentence: str, counts: dict[str, int]):
         super().__init__(sentence)
@@ -41,28 +42,33 @@ class LabelQuestion(PruneError):
 
 
 class LabelMap(NamedTuple):
-    """What came of the values: the model's label of each (None: its rows are left out), how often it is there, and sentences to say."""
+    """The model's label of each value (None: its rows are left out), how often each occurs, and notes."""
 
     labels: dict[str, int | None]
     counts: dict[str, int]
     notes: list[str]
 
 
-def written(value: Any) -> str:
-    """A label value as text; "" where there is none. Whole numbers have no decimals."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value == int(value):
-        return str(int(value))
-    text = str(value).strip()
-    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", text)
-
-
 def folded(name: str) -> str:
-    """Without case, accents, spaces, hyphens and the like."""
-    plain = unicodedata.normalize("NFKD", name).casefold()
-    kept = "".join(character for character in plain if character.isalnum())
-    return kept or name.strip()
+    """Without case, accents of Latin letters, and separators between letters: not_equivalent is Not Equivalent.
+
+    Signs that tell names apart stay: C++, A-, <5, 1-2, and the marks of other scripts (Hindi vowels, Japanese voicing).
+    """
+    letters = [_unaccented(character) for character in unicodedata.normalize("NFKC", name.strip()).casefold()]
+    return re.sub(r"[\s_\-/.,'’:&]+", lambda found: _joint(found), "".join(letters))
+
+
+def _unaccented(character: str) -> str:
+    base = unicodedata.normalize("NFD", character)
+    return base[0] if base[0].isascii() and base[0].isalpha() else character
+
+
+def _joint(found: re.Match[str]) -> str:
+    """What stays of separators: nothing between a letter and a letter or digit, else all of them."""
+    around = (found.string[found.start() - 1 : found.start()], found.string[found.end() : found.end() + 1])
+    kinds = [unicodedata.category(each)[0] if each else "" for each in around]
+    joins = all(kind and kind in "LMN" for kind in kinds) and set(kinds) != {"N"}
+    return "" if joins else found[0]
 
 
 def canonical(name: str) -> str:
@@ -70,45 +76,34 @@ def canonical(name: str) -> str:
     return CANONICAL.get(folded(name), folded(name))
 
 
+LEVELS: tuple[Callable[[str], str], ...] = (str, written, str.casefold, folded, canonical)  # from exact to loose
+
+
 def is_generic(names: Sequence[str]) -> bool:
     """Whether a model's labels have no names of their own: LABEL_0, LABEL_1 …"""
     return all(re.fullmatch(r"label\s*_?\s*\d+", name.strip(), re.IGNORECASE) for name in names)
 
 
-def told(text: str) -> dict[str, str]:
-    """ "NEG=negative,POS=positive" as pairs; a name with a comma is put in quotes."""
-    pairs: dict[str, str] = {}
-    for piece in filter(str.strip, re.findall(r'(?:[^,"]|"[^"]*")+', text)):
-        found = re.fullmatch(r'\s*("[^"]*"|[^=]*?)\s*=\s*("[^"]*"|.*?)\s*', piece)
-        if not found:
-            raise PruneError(f"labels: {piece.strip()!r} is not understood; write value=label, such as NEG=negative,POS=positive.")
-        pairs[written(found[1].strip('"'))] = found[2].strip('"')
-    return pairs
-
-
-def as_text(pairs: Mapping[str, str]) -> str:
-    """Pairs as `told` reads them."""
-    quoted = lambda name: f'"{name}"' if re.search(r"[,=]", name) else name  # noqa: E731
-    return ",".join(f"{quoted(value)}={quoted(label)}" for value, label in pairs.items())
+def find(name: str, names: Sequence[str]) -> int | None:
+    """The place of a name among others: exactly first, then by ever looser spelling, each level only if it merges none of
+    the names. None if there is no such name."""
+    for level in LEVELS:
+        spelled = [level(each) for each in names]
+        if len(set(spelled)) == len(names) and level(name) in spelled:
+            return spelled.index(level(name))
+    return None
 
 
 def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) -> LabelMap:
-    """Each distinct value's label among the model's `names`. `place` begins the sentence of an error."""
+    """Each distinct value's label among the model's `names`. `asked` is what a person says of values, `place` begins the
+    sentence of an error. LabelQuestion if a value's label is not certain."""
     counts = Counter(map(written, values))
     ordered = dict(sorted(counts.items(), key=lambda item: (_number(item[0]) is None, _number(item[0]) or 0, item[0])))
-    own = {value: _label(label, names, place) for value, label in told(asked).items()}
+    own = {value: _label(label, names, place) for value, label in parse_pairs(asked).items()}
     if strange := [value for value in own if value not in counts]:
-        raise PruneError(f"{place}: labels names {strange[0]!r}, which is no value there; those are {_listed(ordered)}.")
+        raise PruneError(f"{place}: labels names {strange[0]!r}, which does not occur there; the values are {_listed(ordered)}.")
     left = [value for value in ordered if value and value not in own]
-    found, notes = _by_name(left, names), []
-    if found is None or any(label is None for label in found.values()):
-        partly: dict[str, int | None] = {value: label for value, label in (found or {}).items() if label is not None}
-        rest = [value for value in left if value not in partly]
-        numbers, note = _by_number(rest if partly else left, names)
-        if numbers is None and not partly:
-            numbers, note = _by_truth(left, names)
-        notes += [note] if note and numbers is not None else []
-        found = partly | (numbers or {})
+    found, notes = _understood(left, names, counts)
     labels: dict[str, int | None] = {value: own[value] if value in own else found.get(value) for value in ordered if value}
     hidden = [value for value in labels if labels[value] is None and value == "-1" and value not in own]
     unknown = [value for value in left if labels[value] is None and value not in hidden]
@@ -118,6 +113,50 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
     return LabelMap({**labels, **({"": None} if "" in counts else {})}, ordered, notes + _said(labels, names))
 
 
+def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
+    """Whether a column's values are labels of the model, a few odd ones aside."""
+    counts = Counter(value for each in values if (value := written(each)))
+    found, _ = _understood(list(counts), names, counts)
+    known = sum(n for value, n in counts.items() if found.get(value) is not None or (value == "-1" and found))
+    return bool(found) and known >= (1 - RARE) * counts.total()
+
+
+def _understood(values: Sequence[str], names: Sequence[str], counts: Mapping[str, int]) -> tuple[dict[str, int | None], list[str]]:
+    """(labels of the values that are certain, notes). If a few rare values fit no rule, the rules are applied to the others."""
+    found, notes = _by_any_rule(values, names)
+    odd = [value for value in values if value not in found]
+    if len(odd) < len(values) or not values:
+        return found, notes
+    whole = sum(counts[value] for value in values)
+    for rare in (_oddities(values, names), sorted(values, key=lambda value: counts[value])):
+        common = list(values)
+        while rare and len(common) > 1:  # one value after the other, as long as few rows are concerned
+            common.remove(rare.pop(0))
+            if sum(counts[value] for value in common) < (1 - RARE) * whole:
+                break
+            found, notes = _by_any_rule(common, names)
+            if len(found) == len(common):
+                return found, notes
+    return {}, []
+
+
+def _oddities(values: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Values that are no number where most are."""
+    numbers = [value for value in values if _number(value) is not None]
+    return [value for value in values if _number(value) is None] if 2 * len(numbers) > len(values) else []
+
+
+def _by_any_rule(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], list[str]]:
+    """By name, by number, or as yes and no; {} if no rule applies."""
+    by_name = _by_name(values, names)
+    if by_name and (len(by_name) == len(values) or any(_number(value) is None for value in values)):
+        return {**by_name, **({"-1": None} if "-1" in values else {})}, []
+    numbers, note = _by_number(values, names)
+    if not numbers:
+        numbers, note = _by_truth(values, names)
+    return numbers, [note] if note and numbers else []
+
+
 def left_out(label: str) -> bool:
     """Whether that is what a person calls no label at all."""
     return folded(label) in ("", "leaveout", "out")
@@ -125,34 +164,40 @@ def left_out(label: str) -> bool:
 
 def _label(label: str, names: Sequence[str], place: str) -> int | None:
     """The number of a label that a person names, by name or number."""
+    if (number := find(label, names)) is not None:
+        return number
     if left_out(label):
         return None
-    by_name = {folded(name): index for index, name in enumerate(names)}
-    number = by_name.get(folded(label), int(label) if label.isdigit() and int(label) < len(names) else None)
-    if number is None:
+    if not (label.isdigit() and int(label) < len(names)):
         raise PruneError(f"{place}: labels names {label!r}, which is no label of the model; those are {', '.join(names)}, or {OUT!r}.")
-    return number
+    return int(label)
 
 
-def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | None] | None:
-    """By the labels' names, whatever case and spelling; None where no value is such a name."""
-    exact = {folded(name): index for index, name in enumerate(names)}
-    meant = {canonical(name): index for index, name in enumerate(names)}
-    if len(exact) < len(names) or all(_number(value) is not None for value in values) and not any(name.isdigit() for name in names):
-        return None
-    found: dict[str, int | None] = {}
-    for value in values:
-        label = exact.get(folded(value))
-        label = meant.get(canonical(value)) if label is None and len(meant) == len(names) else label
-        if label is None and len(folded(value)) >= 3 and _number(value) is None:  # contra, entail, sci
-            close = [
-                index
-                for name, index in exact.items()
-                if name.startswith(folded(value)) or (len(name) >= 3 and folded(value).startswith(name))
-            ]
-            label = close[0] if len(close) == 1 else None
-        found[value] = label
-    return found if any(label is not None for label in found.values()) else None
+def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
+    """By the labels' names: the strictest level of spelling at which a value is one of them."""
+    if all(_number(value) is not None for value in values) and not any(written(name).isdigit() for name in names):
+        return {}
+    found = {value: place for value in values if (place := find(value, names)) is not None}
+    for value in [value for value in values if value not in found and _number(value) is None]:
+        close = _beginning(value, names)
+        if len(close) == 1 and close[0] not in found.values():
+            found[value] = close[0]
+    shared = {place for place, n in Counter(found.values()).items() if n > 1}
+    return {value: place for value, place in found.items() if place not in shared or _is_certain(value, names[place])}
+
+
+def _is_certain(value: str, name: str) -> bool:
+    """Whether a value means a label even if another value does too: accents and separators may tell the two apart."""
+    return value.strip().casefold() == name.strip().casefold() or folded(value) in CANONICAL
+
+
+def _beginning(value: str, names: Sequence[str]) -> list[int]:
+    """Labels of which one is the other's beginning: contra, entail, sci."""
+    short = folded(value)
+    if len(short) < 3:
+        return []
+    each = [(place, folded(name)) for place, name in enumerate(names)]
+    return [place for place, name in each if name.startswith(short) or (len(name) >= 3 and short.startswith(name))]
 
 
 def _number(value: str) -> int | None:
@@ -165,36 +210,40 @@ def _number(value: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _by_number(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None] | None, str]:
-    """By number from 0; or from 1, from -1, or in their order where that is what they are. With a sentence where it is a choice."""
+def _by_number(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], str]:
+    """By number from 0; or from 1, from -1, or in their order if that is what they are. With a note if it is a choice."""
     numbers = {value: number for value in values if (number := _number(value)) is not None}
-    if not values or len(numbers) < len(values):
-        return None, ""
+    if not values or len(set(numbers.values())) < len(values):
+        return {}, ""
     named = [_number(name) for name in names]
     if None not in named and not is_generic(names) and set(numbers.values()) <= set(named):  # 1 star … 5 stars
         return {value: named.index(number) for value, number in numbers.items()}, ""
-    some, size = set(numbers.values()), len(names)
+    shift, note = _shifted(set(numbers.values()), names)
+    return ({value: shift[number] for value, number in numbers.items()}, note) if shift else ({}, "")
+
+
+SHIFTED = "Labels are numbered otherwise than the model's; they were taken in order."
+
+
+def _shifted(some: set[int], names: Sequence[str]) -> tuple[dict[int, int | None], str]:
+    """(the label of each number, a note); {} if it is not certain."""
+    size = len(names)
     polarity = [canonical(name) for name in names] == [canonical(name) for name in ("negative", "neutral", "positive")]
-    shift: dict[int, int | None] | None = None
     if size == 2 and some == {-1, 1} or size == 3 and some == {-1, 0, 1} and (polarity or is_generic(names)):
-        shift = {number: index for index, number in enumerate(sorted(some))}
-    elif some - {-1} <= set(range(size)) and not (polarity and some - {-1} == {0, 1}):
-        return {value: None if number == -1 else number for value, number in numbers.items()}, ""
-    elif 0 not in some and some - {-1} <= set(range(1, size + 1)):
-        shift = {number: None if number == -1 else number - 1 for number in some}
-    elif len(some) == size:
-        shift = {number: index for index, number in enumerate(sorted(some))}
-    if shift is None:
-        return None, ""
-    return {
-        value: shift[number] for value, number in numbers.items()
-    }, "Labels are numbered otherwise than the model's; they were taken in order."
+        return {number: index for index, number in enumerate(sorted(some))}, SHIFTED
+    if some - {-1} <= set(range(size)) and not (polarity and some - {-1} == {0, 1}):
+        return {number: None if number == -1 else number for number in some}, ""
+    if 0 not in some and some - {-1} <= set(range(1, size + 1)):
+        return {number: None if number == -1 else number - 1 for number in some}, SHIFTED
+    if len(some) == size:
+        return {number: index for index, number in enumerate(sorted(some))}, SHIFTED
+    return {}, ""
 
 
-def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None] | None, str]:
+def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], str]:
     """True and false, and negative and positive for a model whose labels have no names: no is the first of two labels."""
     if len(names) != 2:
-        return None, ""
+        return {}, ""
     meant = [canonical(name) for name in names]
     no = meant.index(canonical("negative")) if canonical("negative") in meant else 0
     words = {value: folded(value) for value in values}
@@ -203,10 +252,9 @@ def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, in
     usual = [("negative", "positive"), ("notequivalent", "equivalent"), ("unacceptable", "acceptable"), ("ham", "spam")]
     for first, second in [(canonical(a), canonical(b)) for a, b in usual]:
         if is_generic(names) and all(canonical(value) in (first, second) for value in values):
-            return {
-                value: int(canonical(value) == second) for value in values
-            }, "The model's labels have no names; the usual order was taken."
-    return None, ""
+            note = "The model's labels have no names; the usual order was taken."
+            return {value: int(canonical(value) == second) for value in values}, note
+    return {}, ""
 
 
 def _listed(counts: Mapping[str, int], most: int = 12) -> str:
@@ -217,18 +265,25 @@ def _listed(counts: Mapping[str, int], most: int = 12) -> str:
 def _question(
     unknown: Sequence[str], counts: Mapping[str, int], labels: Mapping[str, int | None], names: Sequence[str], place: str
 ) -> str:  # fmt: skip
-    """What cannot be known, both lists, and a line to begin with: values in their order on the labels in theirs."""
+    """What is not certain, both lists, and a flag to begin with: names that are free in their order, or to leave the rows out."""
     free = [name for index, name in enumerate(names) if index not in labels.values()]
-    guess = {value: free[index] if index < len(free) and len(unknown) <= len(free) else OUT for index, value in enumerate(unknown[:12])}
+    rows, whole = sum(counts[value] for value in unknown), sum(counts.values())
+    take = len(unknown) <= len(free) and (rows > RARE * whole or len(counts) == len(names))
+    guess = {value: free[index] if take else _at_its_number(value, names, free) for index, value in enumerate(unknown[:12])}
     return (
-        f"{place}: it is not clear which label of the model {', '.join(map(repr, unknown[:6]))} means. The file has {len(counts)} "
-        f"({_listed(counts)}), the model {len(names)} ({', '.join(names)}). Say it with --labels '{as_text(guess)}' or on the Prune page, "
-        "put right where that order is wrong."
+        f"{place}: it is not clear which label of the model {', '.join(map(repr, unknown[:6]))} means ({rows:,} of {whole:,} rows). "
+        f"The file has {len(counts)} values ({_listed(counts)}), the model {len(names)} labels ({', '.join(names)}). Say it with "
+        f"--labels '{format_pairs(guess)}' or on the Prune page; correct the order if it is wrong."
     )
 
 
+def _at_its_number(value: str, names: Sequence[str], free: Sequence[str]) -> str:
+    number = _number(value)
+    return names[number] if number is not None and 0 <= number < len(names) and names[number] in free else OUT
+
+
 def _said(labels: Mapping[str, int | None], names: Sequence[str]) -> list[str]:
-    """What is not plain to see, in sentences."""
+    """Notes on what is not plain to see."""
     notes = []
     plain = all(label is None or value == str(label) or value == names[label] for value, label in labels.items())
     if not plain:

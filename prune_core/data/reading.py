@@ -1,96 +1,177 @@
-"""Rows of a table as checked examples: what is left out is counted, what is understood is said, what cannot be is one question."""
+"""Turn the rows of a table into checked examples: rows that are left out are counted, and too many of them are a question."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..errors import PruneError
-from ..formatting import plural
+from ..formatting import percent, plural
 from . import labels as names_of
 from .columns import Columns
-from .examples import Answers, Examples
-from .labels import LabelMap, written
+from .examples import Answers, Examples, Source
+from .label_pairs import written
+from .labels import LabelMap
 from .metrics import IGNORED
+
+MOST_DROPPED, MOST_ROWS = 0.05, 20  # more of the rows, or more rows, are left out only if the user agrees
+SHOWN = 3  # examples in a question
+YES = {"1", "true", "yes", "y", "t", "x", "✓", "✔", "☑"}
+NO = {"0", "false", "no", "n", "f"}
+
+
+class RowQuestion(PruneError):
+    """Rows cannot be used; `--bad-rows skip` leaves them out."""
 
 
 class Read(NamedTuple):
-    """Examples, what there is to say of them, and what label values were taken for."""
+    """Examples, notes on how they were read, and the label of each value."""
 
     examples: Examples
     notes: list[str]
     labels: LabelMap | None = None
 
 
-def examples(
-    table: pd.DataFrame, path: str, chosen: Columns, kind: str, names: Sequence[str] = (), asked: str = "", classes: Sequence[str] = ()
-) -> Read:  # fmt: skip
-    """The rows that have a text and, where labels are used, one. `names` are the model's labels, `asked` what a person says of
-    values, `classes` what the data calls its numbers."""
-    notes: list[str] = []
-    table, told = _with_texts(table, chosen, kind)
-    notes += told
-    if table.empty:
-        raise PruneError(f"{path}: no row has a text in column {chosen.text!r}; name another with --text.")
-    place = f"{path}, column {chosen.label!r}"
-    right: list[Any] | None = None
+class Labels(NamedTuple):
+    """What each row's label is; None for a row that has none. `empty` rows lack one although the others have one."""
+
+    values: list[Any]
     found: LabelMap | None = None
-    if kind == "multilabel" and (chosen.label is None or chosen.label not in table):
-        right = _indicators(table, names)
-    if chosen.label is not None and chosen.label in table:
-        column = table[chosen.label]
-        if kind == "span":
-            right = _answers(column, path, [str(value) for value in table[chosen.pair]])
-        elif kind == "regression":
-            right = _scores(column, place)
-        elif kind == "classification":
-            right, found = _classes(column, names, asked, classes, place)
-        elif kind == "multilabel":
-            right, found = _sets(column, names, asked, classes, place)
-        else:
-            right, found = _tags(table, chosen, names, asked, classes, place)
-        notes += found.notes if found else []
-        kept = [index for index, label in enumerate(right) if label is not None]
-        if not kept:
-            notes.append("No row has a label: the pruned model is judged against the dense one.")
-            right = None
-        elif len(kept) < len(right):
-            notes.append(f"{plural(len(right) - len(kept), 'row')} without a label left out.")
-            table, right = table.iloc[kept], [right[index] for index in kept]
+    empty: Collection[int] = ()
+    odd: Collection[int] = ()  # rows whose score is no number
+    notes: Sequence[str] = ()
+
+
+class _Table(NamedTuple):
+    """Rows with a text, and how to read their labels."""
+
+    rows: pd.DataFrame
+    source: Source
+    chosen: Columns
+    names: Sequence[str]  # of the model's labels
+    classes: Sequence[str]  # what the data calls its numbers
+
+    @property
+    def column(self) -> pd.Series:
+        """The label column."""
+        assert self.chosen.label is not None, "there is a label column"
+        return self.rows[self.chosen.label]
+
+    @property
+    def place(self) -> str:
+        """How the sentence of an error begins."""
+        return f"{self.source.task}, column {self.chosen.label!r}"
+
+    def line(self, row: int) -> str:
+        """Where a row is in the file."""
+        return line_of(self.rows, row)
+
+
+def line_of(rows: pd.DataFrame, row: int) -> str:
+    """The place of a row in its file, such as line 5."""
+    name = rows.index.name
+    return f"{name} {rows.index[row]}" if name else f"row {row + 1}"
+
+
+def examples(
+    table: pd.DataFrame, source: Source, chosen: Columns, kind: str, names: Sequence[str] = (), classes: Sequence[str] = ()
+) -> Read:  # fmt: skip
+    """The rows that have a text and, where there are labels, one. `names` are the model's labels, `classes` what the data
+    calls its numbers. RowQuestion if more rows would be left out than may go unnoticed."""
+    rows, notes = _with_texts(table, source, chosen)
+    own = _Table(rows, source, chosen, names, classes)
+    labels = _labels(own, kind)
+    right: list[Any] | None = None
+    if labels is not None:
+        rows, right, told = _labelled(own, labels)
+        notes += told
     if kind == "classification" and right and len(set(right)) == 1:
         notes.append(f"Every label is {names[right[0]]!r}: accuracy says nothing of the other labels.")
-    texts = [_text(value, kind) for value in table[chosen.text]]
-    pairs = [_text(value, kind) for value in table[chosen.pair]] if chosen.pair else None
-    return Read(Examples(texts, pairs, right, kind), notes, found)
+    texts, pairs = ([_text(value, kind) for value in rows[name]] if name else None for name in (chosen.text, chosen.pair))
+    return Read(Examples(texts or [], pairs, right, kind), notes, labels and labels.found)
+
+
+def _labels(table: _Table, kind: str) -> Labels | None:
+    """Every row's label; None if the table has none."""
+    label = table.chosen.label
+    if kind == "multilabel" and table.chosen.indicators:
+        return _indicators(table, table.chosen.indicators)
+    if label is None or label not in table.rows:
+        return None
+    if kind == "multilabel" and len(table.names) == 1 and _are_marks(table.column):
+        return _indicators(table, [label])
+    read = {"span": _answers, "regression": _scores, "classification": _classes, "multilabel": _sets, "token": _tags}[kind]
+    return read(table)
+
+
+def _labelled(table: _Table, labels: Labels) -> tuple[pd.DataFrame, list[Any] | None, list[str]]:
+    """(the rows with a label, their labels, notes)."""
+    notes = [*labels.notes, *(labels.found.notes if labels.found else [])]
+    kept = [index for index, label in enumerate(labels.values) if label is not None]
+    if labels.odd:
+        what = f"no number in column {table.chosen.label!r}"
+        _may_drop(table.rows, labels.odd, table.source, what, column=table.chosen.label, always=True)
+    if not kept:
+        return table.rows, None, [*notes, "No row has a label: the pruned model is judged against the dense one."]
+    if labels.empty:
+        _may_drop(table.rows, labels.empty, table.source, f"no label in column {table.chosen.label!r}", "fill it in or write -1 there")
+    if left := len(labels.values) - len(kept):
+        what = "labels" if table.chosen.indicators else "a label"
+        notes.append(f"{plural(left, 'row')} without {what} left out.")
+    return table.rows.iloc[kept], [labels.values[index] for index in kept], notes
+
+
+def _may_drop(
+    rows: pd.DataFrame, dropped: Collection[int], source: Source, what: str, remedy: str = "correct it", *,
+    column: str | None = None, always: bool = False,
+) -> None:  # fmt: skip
+    """RowQuestion if these rows are more than may be left out unnoticed; `always`, however few."""
+    many = len(dropped) > min(MOST_ROWS, MOST_DROPPED * len(rows))
+    if source.bad_rows == "skip" or not (many or always):
+        return
+    shown = [f"{line_of(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]]
+    raise RowQuestion(
+        f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} ({percent(len(dropped) / len(rows))}) "
+        f"{'has' if len(dropped) == 1 else 'have'} {what}: {', '.join(shown)}. Use --bad-rows skip to leave them out, or {remedy}."
+    )
+
+
+def _shown(rows: pd.DataFrame, row: int, column: str | None) -> str:
+    cell = rows[column].iloc[row] if column else " | ".join(str(value) for value in rows.iloc[row])
+    return repr(str(cell)[:40])
 
 
 def _text(value: Any, kind: str) -> str:
-    """A text; of `token` examples words, parted by single spaces."""
-    if kind != "token":
-        return str(value)
-    return " ".join(_words(value))
+    """A text; of `token` examples words, separated by single spaces."""
+    return str(value) if kind != "token" else " ".join(_words(value))
 
 
 def _words(value: Any) -> list[str]:
     if isinstance(value, str):
         value = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value) if value.startswith("[") and value.endswith("]") else value.split()
         value = ["".join(piece) if isinstance(piece, tuple) else piece for piece in value]
-    # a word is what a label stands beside: one that is empty or has a space in it still takes one place
+    # each label belongs to one word: an empty one, or one with a space in it, still takes one place
     return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
 
 
-def _with_texts(table: pd.DataFrame, chosen: Columns, kind: str) -> tuple[pd.DataFrame, list[str]]:
+def _with_texts(table: pd.DataFrame, source: Source, chosen: Columns) -> tuple[pd.DataFrame, list[str]]:
     empty = pd.Series(False, index=table.index)
     for column in filter(None, (chosen.text, chosen.pair)):
-        empty |= (
-            table[column].map(lambda value: not len(value) if isinstance(value, (list, np.ndarray)) else not written(value)).astype(bool)
-        )
-    left = int(empty.sum())
-    return table[~empty].reset_index(drop=True), [f"{plural(left, 'row')} without a text left out."] if left else []
+        empty |= table[column].map(_is_empty).astype(bool)
+    dropped = np.flatnonzero(empty.to_numpy())
+    if len(dropped) == len(table):
+        raise PruneError(f"{source.task}: no row has a text in column {chosen.text!r}; name another with --text.")
+    if len(dropped):
+        _may_drop(table, dropped.tolist(), source, f"no text in column {chosen.text!r}", "name another column with --text")
+    return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(dropped) else []
+
+
+def _is_empty(value: Any) -> bool:
+    return len(value) == 0 if isinstance(value, (list, np.ndarray)) else not written(value)
 
 
 def _named(value: Any, classes: Sequence[str]) -> Any:
@@ -99,108 +180,143 @@ def _named(value: Any, classes: Sequence[str]) -> Any:
     return classes[int(number)] if classes and number.isdigit() and int(number) < len(classes) else value
 
 
-def _matched(values: Sequence[Any], names: Sequence[str], asked: str, classes: Sequence[str], place: str) -> tuple[list[Any], LabelMap]:
-    """(values as the data calls them, their map); numbers are taken as they are where names of both do not speak for each other."""
+def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
+    """(values as the data calls them, their labels); if the data's names are unlike the model's, its numbers are used."""
+    asked, classes, names = table.source.labels, table.classes, table.names
     by_name = [_named(value, classes) for value in values]
     try:
-        return by_name, names_of.mapped(by_name, names, asked, place)
+        return by_name, names_of.mapped(by_name, names, asked, table.place)
     except PruneError:
         if not classes or asked or len(classes) != len(names) or not names_of.is_generic(names):
             raise
-    found = names_of.mapped(values, names, asked, place)
+    found = names_of.mapped(values, names, asked, table.place)
     note = f"The model's labels have no names; {', '.join(classes[:8])} were taken for its numbers from 0."
     return list(values), found._replace(notes=[*found.notes, note])
 
 
-def _classes(column: pd.Series, names: Sequence[str], asked: str, classes: Sequence[str], place: str) -> tuple[list[Any], LabelMap]:
-    values, found = _matched(list(column), names, asked, classes, place)
-    return [found.labels.get(written(value)) for value in values], found
+def _classes(table: _Table) -> Labels:
+    values, found = _matched(table, list(table.column))
+    empty = [row for row, value in enumerate(values) if not written(value)]
+    return Labels([found.labels.get(written(value)) for value in values], found, empty)
 
 
-def _sets(column: pd.Series, names: Sequence[str], asked: str, classes: Sequence[str], place: str) -> tuple[list[Any], LabelMap | None]:
-    """1 or 0 for every label, from lists of labels or text that lists them; a list as long as the labels are many may say that itself."""
-    rows = [_listed(value) for value in column]
-    if all(row is None or (len(row) == len(names) and {written(value) for value in row} <= {"0", "1"}) for row in rows) and len(names) > 1:
-        return [row if row is None else [int(written(value)) for value in row] for row in rows], None
+def _sets(table: _Table) -> Labels:
+    """1 or 0 for every label, from lists of labels or text that lists them; lists of as many 1 and 0 as there are labels are
+    indicators themselves."""
+    names = table.names
+    rows = [[value] if names_of.find(written(value), names) is not None else _listed(value) for value in table.column]
+    if len(names) > 1 and all(row is None or _is_vector(row, len(names)) for row in rows):
+        return Labels([row if row is None else [int(written(value)) for value in row] for row in rows])
     flat = [value for row in rows if row for value in row]
-    named, found = _matched(flat, names, asked, classes, place)
-    turn = dict(zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True))
-    sets = [None if row is None else {turn[written(value)] for value in row} for row in rows]
-    return [None if chosen is None else [int(label in chosen) for label in range(len(names))] for chosen in sets], found
+    named, found = _matched(table, flat)
+    label_of = dict(zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True))
+    sets = [None if row is None else {label_of[written(value)] for value in row} for row in rows]
+    return Labels([None if chosen is None else [int(label in chosen) for label in range(len(names))] for chosen in sets], found)
+
+
+def _is_vector(row: Sequence[Any], labels: int) -> bool:
+    return len(row) == labels and {written(value) for value in row} <= {"0", "1"}
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """The labels of a cell; None where it says nothing, [] where it says that there are none."""
-    if isinstance(value, (list, tuple, np.ndarray)):
+    """The labels of a cell, as a list or written as one ([0 0 1], ['a', 'b'], a|b); None for an empty cell or -1."""
+    if isinstance(value, (list, tuple, set, np.ndarray)):
         return list(value)
     text = written(value)
     if not text or text == "-1":
         return None
-    if text.startswith("["):
-        return [piece.strip(" '\"") for piece in text.strip("[]").split(",") if piece.strip(" '\"")]
-    return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
+    found = re.fullmatch(r"(?:(?:np\.)?(?:array|tensor)\()?[\[({](.*?)[\])}](?:,.*)?\)?", text, re.DOTALL)
+    if not found:
+        return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
+    if quoted := re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", found[1]):
+        return ["".join(pieces) for pieces in quoted]
+    return [piece for piece in re.split(r"[,\s]+" if "," not in found[1] else r"\s*,\s*", found[1].strip()) if piece]
 
 
-def _indicators(table: pd.DataFrame, names: Sequence[str]) -> list[Any] | None:
-    """A column a label with 0 and 1 in it."""
-    by_name = {names_of.folded(name): name for name in table}
-    own = [by_name.get(names_of.folded(name)) for name in names]
-    if None in own:
-        return None
-    yes = np.stack([table[column].map(written).isin(("1", "true", "True", "yes")).to_numpy() for column in own], axis=1)
-    return yes.astype(int).tolist()
+def _are_marks(column: pd.Series) -> bool:
+    return {written(value).casefold() for value in column} <= YES | NO | {"", "-1"}
 
 
-def _tags(
-    table: pd.DataFrame, chosen: Columns, names: Sequence[str], asked: str, classes: Sequence[str], place: str
-) -> tuple[list[Any], LabelMap]:  # fmt: skip
-    """A label a word; a row whose labels are not as many as its words is an error."""
-    words = [_words(value) for value in table[chosen.text]]
-    rows = [_listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() for value in table[chosen.label]]
-    for number, (row, said) in enumerate(zip(rows, words, strict=True), start=1):
-        if row is not None and len(row) != len(said):
-            raise PruneError(f"{place}, row {number}: {len(row)} labels stand beside {len(said)} words; give each word one.")
-    flat = [value for row in rows if row for value in row]
-    hidden = {str(IGNORED)}
-    named, found = _matched([value for value in flat if written(value) not in hidden], names, asked, classes, place)
-    known = [value for value in flat if written(value) not in hidden]
-    turn = {str(IGNORED): IGNORED} | {
+def _indicators(table: _Table, own: Sequence[str]) -> Labels:
+    """1 or 0 for every label, from a column for each: 1/0, true/false, yes/no, or a mark and empty cells, in any case.
+
+    -1 and, where a cell says no, empty cells are not labelled. PruneError with the line for any other value.
+    """
+    cells = pd.DataFrame({name: [written(value).casefold() for value in table.rows[name]] for name in own})
+    values = {value for name in own for value in cells[name]}
+    for name in own:
+        odd = np.flatnonzero(~cells[name].isin([*YES, *NO, "", "-1"]).to_numpy())
+        if len(odd) and table.source.bad_rows != "skip":
+            row = int(odd[0])
+            raise RowQuestion(
+                f"{table.source.task}, {table.line(row)}, column {name!r}: {table.rows[name].iloc[row]!r} is neither yes nor no "
+                f"({plural(len(odd), 'such row')}); write 1 or 0, true or false, yes or no, or leave these rows out with "
+                "--bad-rows skip."
+            )
+    no = NO if values & NO or "-1" in values else {*NO, ""}  # with marks alone an empty cell says no
+    is_yes, is_no = (cells.isin(list(words)).to_numpy() for words in (YES, no))
+    known = (is_yes | is_no).all(axis=1)
+    if {"", *values} == {""}:
+        known[:] = False
+    return Labels([row.astype(int).tolist() if whole else None for row, whole in zip(is_yes, known, strict=True)])
+
+
+def _tags(table: _Table) -> Labels:
+    """A label for each word."""
+    words = [_words(value) for value in table.rows[table.chosen.text]]
+    rows = [_listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() or None for value in table.column]
+    odd = [row for row, (labels, said) in enumerate(zip(rows, words, strict=True)) if labels is not None and len(labels) != len(said)]
+    if odd and table.source.bad_rows != "skip":
+        labels, said = rows[odd[0]], words[odd[0]]
+        raise RowQuestion(f"{table.place}, {table.line(odd[0])}: {plural(len(labels or ()), 'label')} for {plural(len(said), 'word')}; "
+                          "give each word one, or leave such rows out with --bad-rows skip.")  # fmt: skip
+    rows = [None if row in set(odd) else labels for row, labels in enumerate(rows)]
+    known = [value for row in rows if row for value in row if written(value) != str(IGNORED)]
+    named, found = _matched(table, known)
+    label_of = {str(IGNORED): IGNORED} | {
         written(a): IGNORED if (label := found.labels.get(written(b))) is None else label for a, b in zip(known, named, strict=True)
     }
-    return [None if row is None else [turn[written(value)] for value in row] for row in rows], found
+    empty = [row for row, labels in enumerate(rows) if labels is None and row not in set(odd)]
+    return Labels([None if row is None else [label_of[written(value)] for value in row] for row in rows], found, empty)
 
 
-def _scores(column: pd.Series, place: str) -> list[Any]:
-    """Numbers; a comma before decimals is read too."""
-    text = column.map(lambda value: written(value).replace(",", "."))
-    numbers = pd.to_numeric(text, errors="coerce")
-    wrong = numbers.isna() & (text != "")
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise PruneError(f"{place}, row {row + 1}: {column.iloc[row]!r} is no number; this model gives scores.")
-    if (numbers.dropna() == -1).all():  # GLUE's hidden tests
-        return [None] * len(numbers)
-    if numbers.nunique() == 1:
-        raise PruneError(f"{place}: every score is {numbers.dropna().iloc[0]}; a correlation needs different ones.")
-    return [None if np.isnan(value) else float(value) for value in numbers]
+def _scores(table: _Table) -> Labels:
+    """Numbers; a comma before decimals is read too. -1 is not scored where no other number is negative."""
+    text = table.column.map(lambda value: written(value).replace(",", "."))
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(float, copy=True)
+    odd = np.flatnonzero(np.isnan(numbers) & (text != "").to_numpy()).tolist()
+    seen = numbers[~np.isnan(numbers)]
+    if set(seen[seen < 0].tolist()) == {-1.0} and not 0 <= seen.max() <= 1:  # no score, but GLUE's mark of a hidden one
+        numbers[numbers == -1] = np.nan
+    if len(set(numbers[~np.isnan(numbers)].tolist())) == 1:
+        raise PruneError(f"{table.place}: every score is {numbers[~np.isnan(numbers)][0]}; a correlation needs different ones.")
+    empty = np.flatnonzero((text == "").to_numpy()).tolist()
+    return Labels([None if np.isnan(value) else float(value) for value in numbers], None, empty, odd)
 
 
-def _answers(column: pd.Series, path: str, contexts: list[str]) -> list[Any]:
+def _answers(table: _Table) -> Labels:
     """Answers as SQuAD writes them ({text: [...], answer_start: [...]}), or as plain text that the context holds."""
-    found = []
-    for row, (value, context) in enumerate(zip(column, contexts, strict=True), start=1):
-        place = f"{path}, row {row}, column {column.name!r}"
+    found: list[Answers | None] = []
+    odd = []
+    assert table.chosen.pair is not None, "a question has a context"
+    for row, (value, context) in enumerate(zip(table.column, map(str, table.rows[table.chosen.pair]), strict=True)):
         if isinstance(value, Mapping):
             if not {"text", "answer_start"} <= set(value):
-                raise PruneError(f"{place}: an answer needs the keys text and answer_start; it has {', '.join(map(str, value))}.")
+                keys = ", ".join(map(str, value))
+                raise PruneError(f"{table.place}, {table.line(row)}: an answer needs the keys text and answer_start; it has {keys}.")
             found.append(Answers([str(text) for text in value["text"]], [int(start) for start in value["answer_start"]]))
         elif not written(value):
             found.append(Answers([], []))  # a question that the text does not answer
         elif (start := context.find(written(value))) >= 0:
             found.append(Answers([written(value)], [start]))
         else:
-            raise PruneError(f"{place}: the answer {str(value)[:60]!r} does not stand in its context; copy it from there.")
-    return found if any(answers.texts for answers in found) else [None] * len(found)
+            found.append(None)
+            odd.append(row)
+    if odd and table.source.bad_rows != "skip":
+        raise RowQuestion(f"{table.place}, {table.line(odd[0])}: the answer {str(table.column.iloc[odd[0]])[:60]!r} does not occur in its "
+                          "context; copy it from there, or leave such rows out with --bad-rows skip.")  # fmt: skip
+    known = any(answers and answers.texts for answers in found)
+    return Labels(found if known else [None] * len(found))
 
 
 def distinct(column: pd.Series, kind: str) -> list[str]:

@@ -1,6 +1,7 @@
-"""Tables of a person's own, whatever kind of file they are: packed or not, text, JSON, Parquet, Arrow, Excel, CoNLL, a saved data set.
+"""Read a user's table from any kind of file: text, JSON, Parquet, Arrow, Excel or CoNLL, packed or not, or a saved data set.
 
-pandas, pyarrow and fsspec read them; here stands which of them, and what a file looks like inside. Knows nothing of labels.
+pandas, pyarrow and fsspec do the reading. Each table's index is the line or row in the file, named so, for messages. Knows
+nothing of labels.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,10 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import allowed
-from . import delimited
+from . import columns, delimited
+from .conll import conll, looks_conll
 from .delimited import Form
+from .encodings import decode
 
 TEXT = (".csv", ".tsv", ".txt", ".tab")
 JSON = (".json", ".jsonl", ".ndjson")
@@ -27,7 +30,7 @@ CONLL = (".conll", ".bio", ".iob", ".iob2")
 SUFFIXES = (*TEXT, *JSON, *COLUMNAR, *EXCEL, *CONLL)
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 UNPACKED, MOST_ROWS = 1_000_000_000, 5_000_000  # bytes and rows that a table may have
-PARTS = ("train", "validation", "dev", "test")  # of a file or folder that holds several, in no order of worth
+PARTS = ("validation", "dev", "test", "train")  # of a file or folder that holds several: the first is evaluated on
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 
 
@@ -35,14 +38,14 @@ AS_FOUND = Form()
 
 
 class Table(NamedTuple):
-    """Rows, how the file was written where that is a question, the names of numbered classes by column, and the part of the file that
-    was asked for where it is a split, a sheet or a key."""
+    """Rows and how they were read."""
 
-    rows: pd.DataFrame
+    rows: pd.DataFrame  # its index is the line or row in the file, and is named so
     form: Form = AS_FOUND
-    said: str = ""
-    names: Mapping[str, list[str]] = {}
-    part: str = ""
+    description: str = ""  # of the form, "" where nothing is unusual
+    names: Mapping[str, list[str]] = {}  # of numbered classes, by column
+    part: str = ""  # the split, sheet or key that was asked for, where the file holds several
+    notes: Sequence[str] = ()  # what was left out or merged
 
 
 def suffix(path: str) -> str:
@@ -57,9 +60,9 @@ def is_path(name: str) -> bool:
     return file.exists() or suffix(name) in SUFFIXES or name.startswith((".", "/", "~")) or file.suffix.lower() in PACKED
 
 
-def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
-    """The file's table. `part` names a split, a sheet or a key where it holds several, or a value of a column that says which split a
-    row is of."""
+def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Table:
+    """The file's table. `part` names a split, a sheet or a key where it holds several, or a value of its split column; `text`
+    the column of texts, which matters only for `form.bad_rows="merge"`."""
     file = allowed(path)
     if not file.exists():
         raise PruneError(f"{path}: there is no such file.")
@@ -67,7 +70,7 @@ def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
         table = _saved(file, path, part)
     else:
         try:
-            table = _read(file, path, form, part)
+            table = _read(file, path, form, part, text)
         except PruneError:
             raise
         except (ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
@@ -79,10 +82,12 @@ def read(path: str, form: Form = AS_FOUND, part: str = "") -> Table:
         raise PruneError(f"{path} has no rows.")
     if len(table.rows) > MOST_ROWS:
         raise PruneError(f"{path} has {len(table.rows):,} rows; take a sample of at most {MOST_ROWS:,}, a few thousand are enough.")
+    if not table.rows.index.name:
+        table.rows.index = pd.RangeIndex(1, len(table.rows) + 1, name="row")
     return table._replace(rows=table.rows.rename(columns=str))
 
 
-def _read(file: Path, path: str, form: Form, part: str) -> Table:
+def _read(file: Path, path: str, form: Form, part: str, text_column: str) -> Table:
     content, kind = _content(file, path)
     if kind not in SUFFIXES:
         kind = _looks(content)
@@ -96,14 +101,19 @@ def _read(file: Path, path: str, form: Form, part: str) -> Table:
     if kind in COLUMNAR:
         return _columnar(content, kind, path)
     if kind in JSON:
-        text, _ = delimited.decode(content, form.encoding, path)
-        records, key = _under_key(_json(text, lines=kind != ".json"), path, part)
-        return Table(_records(records), part=key)
+        text, _ = decode(content, form.encoding, path)
+        found, lines = _json(text, lines=kind != ".json")
+        records, key = _under_key(found, path, part)
+        rows = _records(records)
+        if len(lines) == len(rows):
+            rows.index = pd.Index(lines, name="line")
+        return Table(rows, part=key)
     if kind in CONLL or (kind == ".txt" and not form.separator and looks_conll(content)):
-        text, encoding = delimited.decode(content, form.encoding, path)
+        text, encoding = decode(content, form.encoding, path)
         return Table(conll(text, path), Form(encoding=encoding), "a word a line")
-    rows, found = delimited.read(content, path, form, tabs=kind in (".tsv", ".tab"))
-    return Table(rows, found, found.said)
+    tabs, named = kind in (".tsv", ".tab"), lambda names: columns.text_name(names, text_column)
+    rows, form, notes = delimited.read(content, path, form, tabs, text_column=named)
+    return Table(rows, form, form.description, notes=notes)
 
 
 def _looks(content: bytes) -> str:
@@ -150,7 +160,9 @@ def _excel(content: bytes, path: str, part: str) -> Table:
     if part and part not in sheets:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
     name = part or next(sheet for sheet in [*[s for s, rows in sheets.items() if len(rows)], *sheets])
-    return Table(sheets[name], said=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part)
+    rows = sheets[name]
+    rows.index = pd.RangeIndex(2, len(rows) + 2, name="row")  # as Excel numbers them, below the header
+    return Table(rows, description=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part)
 
 
 def _columnar(content: bytes, kind: str, path: str) -> Table:
@@ -194,7 +206,7 @@ def _saved(folder: Path, path: str, part: str) -> Table:
         splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
         part = _whose(splits, part)
         name = part_of(splits, part, path)
-        return _saved(folder / name, path, "")._replace(said=f"split {name!r} of {', '.join(splits)}", part=part)
+        return _saved(folder / name, path, "")._replace(description=f"split {name!r} of {', '.join(splits)}", part=part)
     if not (folder / "state.json").is_file():
         raise PruneError(f"{path} is a folder without a data set in it (no state.json or dataset_dict.json); name a file, or a folder of "
                          "save_to_disk.")  # fmt: skip
@@ -213,12 +225,24 @@ def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "", []
 
 
+def splits(path: str, form: Form = AS_FOUND) -> tuple[str, str]:
+    """(training split, split to evaluate on) of a saved folder, or by a file's split column; empty unless it has both."""
+    file = allowed(path)
+    if (file / "dataset_dict.json").is_file():
+        names = list(json.loads((file / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+    else:
+        names = splits_of(read(path, form).rows)[1]
+    by_name = {name.lower(): name for name in reversed(names)}
+    evaluated = next((by_name[part] for part in PARTS if part in by_name and part != "train"), "")
+    return (by_name["train"], evaluated) if "train" in by_name and evaluated else ("", "")
+
+
 def _of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
     """The rows of a split, by the column that says which each is of."""
     column, values = splits_of(rows)
     if not column:
         raise PruneError(f"{path} is one table, without a column that says which split a row is of; leave --split {part!r} out.")
-    return rows[rows[column] == part_of(values, part, path)].reset_index(drop=True)
+    return rows[rows[column] == part_of(values, part, path)]
 
 
 def _whose(parts: Collection[str], asked: str) -> str:
@@ -230,25 +254,29 @@ def part_of(parts: Any, asked: str, path: str) -> str:
     """The split to evaluate on: the one asked for, else the usual one."""
     if asked and asked not in parts:
         raise PruneError(f"{path} has no part {asked!r}; it has {', '.join(parts)}.")
-    return asked or next((name for name in ("validation", "dev", "test", "train") if name in parts), next(iter(parts)))
+    return asked or next((name for name in PARTS if name in parts), next(iter(parts)))
 
 
-def _json(text: str, lines: bool) -> Any:
-    """What the file holds; of lines, a list."""
+def _json(text: str, lines: bool) -> tuple[Any, list[int]]:
+    """(what the file holds, the line of each record; no lines where it is one document).
+
+    Only a newline ends a line: U+2028, U+2029 and U+0085 may stand inside of a string.
+    """
     if not lines:
         try:
-            return json.loads(text)
+            return json.loads(text), []
         except json.JSONDecodeError:
-            if not text.lstrip().startswith("{"):  # a record a line under the other ending
+            if not text.lstrip().startswith("{"):  # one record per line under the other suffix
                 raise
-    records = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    records, numbers = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is no JSON ({error.msg})") from None
-    return records
+                raise ValueError(f"line {number} is not JSON ({error.msg})") from None
+            numbers.append(number)
+    return records, numbers
 
 
 def _under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
@@ -284,32 +312,3 @@ def _records(content: Any) -> pd.DataFrame:
     )
     whole = pd.DataFrame({key: [record.get(key) for record in content] for key in nested}, index=flat.index)
     return pd.concat([flat, whole], axis=1)
-
-
-def looks_conll(content: bytes) -> bool:
-    """A text file of short lines whose last cell is O, B-… or I-…, parted by blank ones."""
-    lines = content[:20_000].decode("utf-8", errors="replace").splitlines()[:-1]
-    tagged = [line.split() for line in lines if line.strip()]
-    return bool(tagged) and any(not line.strip() for line in lines) and all(
-        len(cells) > 1 and (cells[-1] == "O" or cells[-1][:2] in ("B-", "I-", "E-", "S-")) for cells in tagged if cells[0] != "-DOCSTART-"
-    )  # fmt: skip
-
-
-def conll(text: str, path: str) -> pd.DataFrame:
-    """Sentences of a file with a word a line, its tag in the last column: `tokens` and `ner_tags`, a list each."""
-    tokens: list[list[str]] = [[]]
-    tags: list[list[str]] = [[]]
-    for number, line in enumerate([*text.splitlines(), ""], start=1):
-        cells = line.split()
-        if not cells or cells[0] == "-DOCSTART-":
-            if tokens[-1]:
-                tokens.append([])
-                tags.append([])
-        elif line.startswith("#") and len(cells) != 2:
-            continue  # a comment
-        elif len(cells) < 2:
-            raise PruneError(f"{path}, line {number}: {line[:60]!r} has no tag; a line is a word and its tag.")
-        else:
-            tokens[-1].append(cells[0])
-            tags[-1].append(cells[-1])
-    return pd.DataFrame({"tokens": tokens[:-1], "ner_tags": tags[:-1]})

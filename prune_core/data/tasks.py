@@ -1,14 +1,10 @@
-"""Tasks: which examples calibrate and which evaluate, and by which figure.
-
-Knows the Hub's names of the known tasks. Knows nothing of pruning; how tables are read is in the files beside this one.
-"""
+"""The data of a run: which examples calibrate and which evaluate, and the metric. Knows nothing of pruning."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
@@ -18,62 +14,14 @@ from . import columns, hub, reading, tables
 from .columns import Columns
 from .delimited import Form
 from .examples import KINDS, Examples, Source
-from .labels import left_out, told, written
-from .metrics import METRICS, metric_for
+from .known import KNOWN
+from .label_pairs import parse_pairs, written
+from .labels import left_out
+from .metrics import metric_for
 from .reading import Read
 from .tables import Table
 
 DEMO = ASSETS / "demo" / "reviews.csv"
-
-
-@dataclass(frozen=True)
-class Known:
-    """A task with a public name: where the Hub keeps it, which columns and splits it uses, and its official figure."""
-
-    title: str
-    path: str
-    config: str | None
-    text: str
-    pair: str | None
-    labels: tuple[str, ...] = ()
-    evaluation: str = "validation"
-    metric: str = "accuracy"
-    label: str = "label"
-
-    @property
-    def kind(self) -> str:
-        """The kind of head that answers it."""
-        return METRICS[self.metric].kind
-
-    @property
-    def columns(self) -> Columns:
-        """(text, second text, label) column names."""
-        return Columns(self.text, self.pair, self.label)
-
-
-_GLUE = "nyu-mll/glue"
-_SQUAD: dict[str, Any] = {"config": None, "text": "question", "pair": "context", "label": "answers", "metric": "answer_f1"}
-KNOWN = {
-    "sst2": Known("SST-2, film-review sentences", _GLUE, "sst2", "sentence", None, ("negative", "positive")),
-    "imdb": Known("IMDB, film reviews", "stanfordnlp/imdb", None, "text", None, ("negative", "positive"), "test"),
-    "ag_news": Known(
-        "AG News, topics", "fancyzhx/ag_news", None, "text", None, ("World", "Sports", "Business", "Sci/Tech"), "test"
-    ),
-    "mrpc": Known("MRPC, paraphrases", _GLUE, "mrpc", "sentence1", "sentence2", ("not_equivalent", "equivalent")),
-    "qqp": Known("QQP, duplicate questions", _GLUE, "qqp", "question1", "question2", ("not_duplicate", "duplicate")),
-    "stsb": Known("STS-B, likeness from 0 to 5", _GLUE, "stsb", "sentence1", "sentence2", metric="spearman"),
-    "rte": Known("RTE, entailment", _GLUE, "rte", "sentence1", "sentence2", ("entailment", "not_entailment")),
-    "cola": Known(
-        "CoLA, acceptability", _GLUE, "cola", "sentence", None, ("unacceptable", "acceptable"), metric="matthews"
-    ),
-    "qnli": Known("QNLI, question and sentence", _GLUE, "qnli", "question", "sentence", ("entailment", "not_entailment")),
-    "mnli": Known(
-        "MNLI, entailment", _GLUE, "mnli", "premise", "hypothesis", ("entailment", "neutral", "contradiction"),
-        "validation_matched",
-    ),
-    "squad": Known("SQuAD 1.1, answers in a text", "rajpurkar/squad", **_SQUAD),
-    "squad_v2": Known("SQuAD 2.0, or none", "rajpurkar/squad_v2", **_SQUAD),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,11 +56,16 @@ def is_file(task: str) -> bool:
 
 def form(source: Source) -> Form:
     """How the source says that its file is written."""
-    return Form(source.separator, source.encoding, source.header, source.quotes)
+    return Form(source.separator, source.encoding, source.header, source.quotes, source.bad_rows)
 
 
-def load(source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "classification") -> Task:
-    """The task for a model of that kind with these label names; what cannot be understood is a sentence that says what to tell."""
+def load(
+    source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "classification", labelled: bool = False
+) -> Task:
+    """The task for a model of that kind with these label names; PruneError with a remedy where data cannot be understood.
+
+    A calibration set of its own needs no labels; they are read where `labelled` says that the method uses them.
+    """
     own = ""
     if source.task in KNOWN:
         own = KNOWN[source.task].metric
@@ -123,7 +76,7 @@ def load(source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "cl
     notes = [*evaluation.notes]
     found = calibration.examples
     if source.calibration:
-        found, told = _own_calibration(source, labels, kind)
+        found, told = _own_calibration(source, labels, kind, labelled)
         notes += told
     right = evaluation.examples.labels is not None
     metric = metric_for(kind, len(labels), source.metric or own, right)
@@ -135,10 +88,21 @@ def load(source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "cl
 
 
 def training_examples(source: Source, labels: tuple[str, ...], kind: str = "classification") -> Examples:
-    """All labelled examples of a local file, or of a known task's or Hub data set's training split."""
+    """All labelled examples of a local file, or of its training split or a known task's or Hub data set's."""
     if source.task == "demo":
         raise PruneError("The demo sentences are for calibration and evaluation; fine-tune on a known task or your own file.")
-    found = _read(source, labels, kind, "train").examples
+    return _with_labels(source, labels, kind, "train", 0)
+
+
+def evaluation_examples(source: Source, labels: tuple[str, ...], kind: str = "classification") -> Examples:
+    """All labelled examples of a local file, or of its split to evaluate on."""
+    return _with_labels(source, labels, kind, "", 1)
+
+
+def _with_labels(source: Source, labels: tuple[str, ...], kind: str, split: str, side: int) -> Examples:
+    if is_file(source.task) and not source.split:
+        source = replace(source, split=tables.splits(source.task, form(source))[side])
+    found = _read(source, labels, kind, split).examples
     if found.labels is None:
         raise PruneError(f"{source.task}: no row has a label to learn; name the column with --label.")
     return found
@@ -171,7 +135,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     if column and column in table.names:
         return tuple(table.names[column])
     values = reading.distinct(table.rows[column], kind)
-    if asked := told(source.labels):
+    if asked := parse_pairs(source.labels):
         named = {value: label for value in values if not left_out(label := asked.get(value, value))}
         if set(named.values()) == {*map(str, range(len(named)))} and not any(map(str.isdigit, named)):  # places, such as NEG=0,POS=1
             return tuple(sorted(named, key=lambda value: int(named[value])))
@@ -204,23 +168,26 @@ def table_of(source: Source, split: str = "") -> Table:
 
 
 def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -> Read:
-    """A source's rows as examples, with what there is to say of how they were read."""
-    table = table_of(source, split)
+    """A source's rows as examples, with notes on how they were read."""
+    return _examples(table_of(source, split), source, labels, kind)
+
+
+def _examples(table: Table, source: Source, labels: tuple[str, ...], kind: str) -> Read:
     named = any((source.text, source.text_pair, source.label))
     if source.task in KNOWN and not named:
         chosen = KNOWN[source.task].columns
     else:
         chosen = columns.choose(table.rows, source, source.task, kind, labels)
-    found = reading.examples(table.rows, source.task, chosen, kind, labels, source.labels, table.names.get(chosen.label or "", ()))
-    notes = [f"Read as: {table.said}."] if table.said else []
-    column, splits = tables.splits_of(table.rows)
-    if len(splits) > 1 and is_file(source.task):
-        notes.append(f"Rows of all splits are used ({', '.join(splits)}, by column {column!r}); --split {splits[-1]} takes those alone.")
+    found = reading.examples(table.rows, source, chosen, kind, labels, table.names.get(chosen.label or "", ()))
+    notes = [f"Read as: {table.description}."] if table.description else []
+    notes += table.notes
     if chosen.guessed:
-        notes.append(
-            f"Texts are in column {chosen.text!r}, labels {f'in {chosen.label!r}' if chosen.label else 'nowhere'}, by their looks."
-        )
-    if chosen.label is None and found.examples.labels is None and source.label != columns.NONE:
+        labels_in = [repr(name) for name in (chosen.label, *chosen.indicators) if name]
+        notes.append(f"Chosen by their cells: texts in column {chosen.text!r}, labels in {', '.join(labels_in[:8]) or 'none'}.")
+    if chosen.indicators:
+        pairs = ", ".join(f"{column} is {label}" for column, label in zip(chosen.indicators, labels, strict=True) if column != label)
+        notes += [f"Label columns: {pairs}."] if pairs else []
+    elif chosen.label is None and found.examples.labels is None and source.label != columns.NONE:
         rest = [name for name in table.rows if name not in (chosen.text, chosen.pair)]
         notes.append("No label column" + (f" is known among {', '.join(rest[:8])}; name it with --label" if rest else "")
                      + ": the pruned model is judged against the dense one.")  # fmt: skip
@@ -228,26 +195,38 @@ def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -
 
 
 def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tuple[Read, Read]:
-    """(calibration, evaluation). Of a single table a third of the rows (at most 1024) calibrates and the rest evaluates."""
+    """(calibration, evaluation). Data with a training split calibrates on it; of a single table a third of the rows (at most
+    1024) calibrates and the rest evaluates."""
     if source.task == "demo":
-        table = table_of(source)
-        parts = [table.rows[table.rows["split"] == split].reset_index(drop=True) for split in ("calibration", "evaluation")]
+        table, chosen = table_of(source), Columns("text", None, "label")
         one, other = (
-            reading.examples(rows, "demo", Columns("text", None, "label"), kind, labels, source.labels, table.names["label"])
-            for rows in parts
+            reading.examples(table.rows[table.rows["split"] == split], source, chosen, kind, labels, table.names["label"])
+            for split in ("calibration", "evaluation")
         )
         return one, other
-    if not is_file(source.task):
-        known = KNOWN.get(source.task)
-        evaluation = _read(source, labels, kind, known.evaluation if known else "")
-        train = replace(source, split="train")
-        if source.calibration:
-            return evaluation, evaluation
-        if known or hub.has_train(source.task, source.config or None, source.split):
-            return _read(train, labels, kind), evaluation
-        return _halved(evaluation, seed)
-    found = _read(source, labels, kind)
-    return (found, found) if source.calibration else _halved(found, seed)
+    if is_file(source.task):
+        return _parts_of_file(source, labels, kind, seed)
+    known = KNOWN.get(source.task)
+    evaluation = _read(source, labels, kind, known.evaluation if known else "")
+    if source.calibration:
+        return evaluation, evaluation
+    if known or hub.has_train(source.task, source.config or None, source.split):
+        return _read(replace(source, split="train"), labels, kind), evaluation
+    return _halved(evaluation, seed)
+
+
+def _parts_of_file(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tuple[Read, Read]:
+    """Those of a file or saved data set."""
+    train, usual = tables.splits(source.task, form(source))
+    evaluated = source.split or usual
+    found = _read(replace(source, split=evaluated), labels, kind)
+    if source.calibration:
+        return found, found
+    if not train or train == evaluated:
+        return _halved(found, seed)
+    calibration = _read(replace(source, split=train), labels, kind)
+    note = f"Split {train!r} calibrates and {evaluated!r} evaluates; name another to evaluate on with --split."
+    return calibration, found._replace(notes=[*found.notes, note])
 
 
 def _halved(found: Read, seed: int) -> tuple[Read, Read]:
@@ -261,21 +240,21 @@ def _halved(found: Read, seed: int) -> tuple[Read, Read]:
     return found._replace(examples=parts[0]), found._replace(examples=parts[1], notes=[*found.notes, *both])
 
 
-def _own_calibration(source: Source, labels: tuple[str, ...], kind: str) -> tuple[Examples, list[str]]:
-    """The texts of another source. Its labels are used where a method asks for them; missing or strange ones are done without."""
+def _own_calibration(source: Source, labels: tuple[str, ...], kind: str, labelled: bool) -> tuple[Examples, list[str]]:
+    """The texts of another source. Its labels are read only for a method that needs them (`labelled`)."""
     if source.calibration == "demo":
-        return _parts(Source(), labels, kind, 0)[0].examples if kind in ("classification", "multilabel") else _texts_of_demo(kind), []
+        if labelled and kind in ("classification", "multilabel"):
+            return _parts(Source(), labels, kind, 0)[0].examples, []
+        return _texts_of_demo(kind), []
     known = source.calibration in KNOWN
     named = {} if known else {"text": source.text, "text_pair": source.text_pair, "label": source.label}
-    written_so = {name: getattr(source, name) for name in ("separator", "encoding", "header", "quotes")}
-    own = Source(source.calibration, **named, **written_so, split="train" if known else "")
-    try:
+    form_of = {name: getattr(source, name) for name in ("separator", "encoding", "header", "quotes", "bad_rows")}
+    own = Source(source.calibration, **named, **form_of, split="train" if known else "")
+    if labelled:
         return _read(own, labels, kind).examples, []
-    except PruneError:
-        table = table_of(own).rows
-        lacking = {name: "" for name in ("text", "text_pair") if getattr(own, name) and getattr(own, name) not in table}
-        told = [f"The calibration sentences of {source.calibration} have no labels of this model; methods that need them cannot use them."]
-        return _read(replace(own, label=columns.NONE, **lacking), labels, kind).examples, told
+    table = table_of(own).rows
+    lacking = {name: "" for name in ("text", "text_pair") if getattr(own, name) and getattr(own, name) not in table}
+    return _read(replace(own, label=columns.NONE, **lacking), labels, kind).examples, []
 
 
 def _texts_of_demo(kind: str) -> Examples:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..data import tasks, tokens
 from ..data.examples import KINDS
+from ..data.reading import RowQuestion
 from ..data.tasks import Task
 from ..errors import PruneError
 from ..measures.copies import refuse_copies
@@ -46,6 +47,9 @@ class Data:
         self.experiment, self.labels, self.kind, self.tokenizer = experiment, labels, kind, tokenizer
         asked = experiment
         self.key = [asdict(asked.source), labels, kind, asked.calibration, asked.evaluation, asked.seed, asked.min_words, asked.max_length]
+        self.labelled = asked.method is not None and asked.method.labelled
+        if self.labelled and asked.source.calibration:
+            self.key.append("labelled")  # labels of a calibration set of its own are read only where they are used
 
     def __call__(self) -> Task:
         """The sampled task, with what there is to say of it."""
@@ -67,7 +71,7 @@ class Data:
     @cached_property
     def whole(self) -> Task:
         """The task before it is sampled."""
-        return tasks.load(self.experiment.source, self.labels, self.experiment.seed, self.kind)
+        return tasks.load(self.experiment.source, self.labels, self.experiment.seed, self.kind, self.labelled)
 
     def _long_enough(self, task: Task) -> tuple[list[int] | None, list[str]]:
         """Calibration examples that are long enough (None: all), and a sentence where some are not."""
@@ -150,15 +154,17 @@ def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = Fal
 
 
 def understood(experiment: Experiment) -> dict[str, Any]:
-    """Of checkpoint and data, without weights: kind, labels, what values mean and how often they are there, sizes, notes; `error`
-    where the data cannot be used."""
+    """Of checkpoint and data, without weights: kind, labels, what values mean and how often they occur, sizes, notes.
+
+    If the data cannot be used, `error` says why; `counts` are the label values in question, `rows` is true if rows are.
+    """
     config, tokenizer = loading.described(experiment.checkpoint)
     kind, labels = loading.kind_of(config), loading.label_names(config)
     found: dict[str, Any] = {"kind": kind, "labels": labels, "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]])]}
     try:
         task = Data(experiment, labels, kind, tokenizer)()
     except PruneError as error:
-        return found | {"error": str(error), "counts": getattr(error, "counts", None)}
+        return found | {"error": str(error), "counts": getattr(error, "counts", None), "rows": isinstance(error, RowQuestion)}
     return found | {
         "meant": task.meant, "counts": task.counts, "notes": [*found["notes"], *task.notes], "calibration": len(task.calibration),
         "evaluation": len(task.evaluation), "labelled": task.evaluation.labels is not None, "metric": task.metric,

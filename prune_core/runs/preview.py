@@ -31,7 +31,7 @@ class Peek(ChildProcess):
 def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
     """The first rows of a known task's or a Hub data set's evaluation split, label numbers as names."""
     from ..data import hub
-    from ..data.tasks import KNOWN
+    from ..data.known import KNOWN
 
     known = KNOWN.get(task)
     path, config, split = (known.path, known.config or "", split or known.evaluation) if known else (task, config, split)

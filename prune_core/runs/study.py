@@ -58,6 +58,7 @@ class Sweep:
     encoding: str = ""
     header: str = ""
     quotes: str = ""
+    bad_rows: str = ""
     config: str = ""
     split: str = ""
     min_words: int | None = None

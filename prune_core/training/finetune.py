@@ -22,8 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.examples import Examples, Source
+from ..data.known import KNOWN
 from ..data.metrics import IGNORED, METRICS, judged, metric_for, metrics_of
-from ..data.tasks import KNOWN, is_file, kind_of, label_names, training_examples
+from ..data.tasks import evaluation_examples, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
 from ..data.tokens import encode, padded, targets
 from ..errors import PruneError
@@ -118,7 +119,7 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
 def validation_examples(validation: Source, labels: tuple[str, ...], kind: str) -> Examples:
     """All of a file, or a known task's evaluation split."""
     own_file = is_file(validation.task)
-    return training_examples(validation, labels, kind) if own_file else load_task(validation, labels, 0, kind).evaluation
+    return evaluation_examples(validation, labels, kind) if own_file else load_task(validation, labels, 0, kind).evaluation
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""Generated text tables are read exactly as written, or refused with a remedy; nothing is changed or dropped without a note."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from prune_core import PruneError
+from prune_core.data import tables
+from prune_core.data.delimited import Form
+
+MANY = settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+SEPARATORS = [",", "\t", ";", "|"]
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"]
+LETTERS = st.characters(
+    exclude_categories=("Cs", "Cc", "Co"), exclude_characters="\ufeff\ufffe\uffff", min_codepoint=32, max_codepoint=0x2FFF
+)
+WORDS = st.text(LETTERS, min_size=1, max_size=12)
+SIGNS = st.sampled_from(['"', '""', "'", ",", ";", "\t", "|", "\\", "\\n", "NA", "null", "\u2028", "\u0085", " ", "C:\\new"])
+TEXTS = st.lists(st.one_of(WORDS, SIGNS, st.just("\n")), min_size=1, max_size=6).map(" ".join)
+ROWS = st.lists(st.tuples(TEXTS, st.sampled_from(["positive", "negative"])), min_size=5, max_size=12)
+
+
+def written(rows, separator, style):
+    """A file's text: `style` is how cells are guarded."""
+    out = io.StringIO()
+    if style == "standard":
+        writer = csv.writer(out, delimiter=separator, lineterminator="\n")
+    elif style == "all":
+        writer = csv.writer(out, delimiter=separator, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+    else:
+        for row in rows:
+            out.write(separator.join(escaped(cell, separator, style) for cell in row) + "\n")
+        return out.getvalue()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def escaped(cell, separator, style):
+    if style == "spark":  # quotes around all that holds a quote or separator; a backslash before quotes and backslashes
+        special = any(sign in cell for sign in ('"', separator, "\n", "\r"))
+        return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"' if special else cell
+    if style == "mysql":  # no quotes; a backslash before separators, line ends and backslashes
+        for sign in ("\\", separator, "\n"):
+            cell = cell.replace(sign, "\\" + sign)
+        return cell
+    return cell  # careless: nothing is guarded
+
+
+@MANY
+@given(
+    rows=ROWS,
+    separator=st.sampled_from(SEPARATORS),
+    encoding=st.sampled_from(ENCODINGS),
+    style=st.sampled_from(["standard", "all", "spark", "mysql", "careless"]),
+    null=st.booleans(),
+)
+def test_tables_are_read_as_written_or_refused(rows, separator, encoding, style, null, tmp_path):
+    header = ("text", "label")
+    lines = [header, *rows, *([("nothing is known of this one", "\\N")] if null else [])]
+    content = written(lines, separator, "standard" if style == "mysql" and null else style)
+    # without an escaped quote or separator nothing shows that backslashes are escaped too
+    sign = '"' if style == "spark" else rf"[\n{separator}]"
+    is_shown = re.search(rf"\\{sign}", content.replace("\\\\", ""))
+    assume(style != "careless" or not any("\n" in text for text, _ in rows))
+    assume(style not in ("mysql", "careless") or not any(text.startswith('"') for text, _ in rows))
+    assume(style not in ("spark", "mysql") or "\\\\" not in content or is_shown)
+    file = tmp_path / "rows.csv"
+    file.write_bytes(content.encode(encoding))
+    try:
+        found = tables.read(str(file))
+    except PruneError as error:
+        assert len(str(error)) > 30 and "\n" not in str(error)
+        ambiguous = "encoding" in str(error) or "can be read in two ways" in str(error)
+        assert style in ("careless", "spark", "mysql") or ambiguous, "a well-formed file must be read"
+        return
+    read = [*map(tuple, found.rows.itertuples(index=False, name=None))]
+    wanted = [tuple("" if cell == "\\N" else cell for cell in row) for row in lines[1:]]
+    joined = [row for row in wanted if row != header]
+    if style == "careless" and read != joined:
+        # a stray separator may make another table of it: then no row of it may look like one of ours
+        assert list(found.rows.columns) != list(header) or len(read) == len(joined)
+    else:
+        assert read == joined and list(found.rows.columns) == list(header)
+
+
+RAGGED = {
+    "first row longer": "text,label\nWell, this one has a comma,1\nthis one has none at all,0\nnor has this last one,1\n",
+    "every row longer": "text,label\nWell, this is one,1\nWell, this is two,0\nWell, this is three,1\n",
+    "one row shorter": "text,label\nthis one is whole,1\nthis one is not\nbut this one is,0\n",
+    "no header": "a text with, one comma,1\nanother text without any,0\nand a third of that kind,1\nand a fourth one,0\n",
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_rows_of_another_length_are_a_question_and_each_remedy_works(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(RAGGED[name])
+    with pytest.raises(PruneError, match=r"rows do(es)? not have .*line \d+ has \d") as asked:
+        tables.read(str(file))
+    count = len(RAGGED[name].splitlines()) - (name != "no header")
+    if "--bad-rows merge" in str(asked.value):
+        merged = tables.read(str(file), Form(bad_rows="merge"))
+        assert len(merged.rows) == count and set(merged.rows["label"]) == {"0", "1"}
+        assert any("Well, this" in text for text in merged.rows["text"]) and "merged" in merged.notes[0]
+    if "--bad-rows skip" in str(asked.value):
+        skipped = tables.read(str(file), Form(bad_rows="skip"))
+        assert len(skipped.rows) == count - 1 and "1 row left out" in skipped.notes[0]
+    assert ("--bad-rows skip" in str(asked.value)) == (name != "every row longer")
+    assert len(tables.read(str(file), Form("none")).rows) >= count
+
+
+def test_backslashes_escape_only_where_the_writer_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "spark.csv"
+    file.write_text('text,label\n"he said \\"great\\", then left",1\n"C:\\new \\"folder\\"",0\nplain C:\\temp,1\n')
+    found = tables.read(str(file))
+    assert list(found.rows["text"]) == ['he said "great", then left', 'C:\\new "folder"', "plain C:\\temp"]
+    assert found.form.quotes == "backslash" and "escaped by a backslash" in found.description
+
+
+def test_a_repeated_header_is_left_out_and_said(tmp_path: Path) -> None:
+    file = tmp_path / "joined.csv"
+    file.write_text("text,label\na fine film,1\na dull film,0\ntext,label\nanother fine film,1\n")
+    found = tables.read(str(file))
+    assert len(found.rows) == 3 and found.notes == ["The header is repeated on line 4; left out."]
+    assert list(found.rows.index) == [2, 3, 5]
+
+
+def test_excels_separator_line_and_old_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"sep=;\r\ntext;label\r\na fine, film;1\r\na dull film;0\r\n")
+    assert list(tables.read(str(tmp_path / "a.csv")).rows["text"]) == ["a fine, film", "a dull film"]
+    (tmp_path / "mac.csv").write_bytes(b"text,label\ra fine film,1\ra dull film,0\r")
+    assert len(tables.read(str(tmp_path / "mac.csv")).rows) == 2
+
+
+def test_null_bytes_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,label\na\0b,1\n\0,0\n" * 4)
+    with pytest.raises(PruneError, match="encoding cannot be detected"):
+        tables.read(str(tmp_path / "a.csv"))
