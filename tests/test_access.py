@@ -41,6 +41,14 @@ def no_settings(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "ensure_worker", lambda *_, **__: None)
 
 
+def refusal(capsys, *flags):
+    """The message with which `serve` refuses these flags; a later check fails if they are accepted."""
+    assert main(["serve", *flags, "--root", "/no/such/folder"]) == 2
+    message = capsys.readouterr().err
+    assert "/no/such/folder" not in message
+    return message
+
+
 def set_up_login(tmp_path, url=GOOGLE):
     (tmp_path / ".streamlit").mkdir(exist_ok=True)
     (tmp_path / ".streamlit" / "secrets.toml").write_text(LOGIN.format(url))
@@ -101,8 +109,7 @@ def test_an_empty_allow_list_admits_nobody():
     "entry", ["lab.org", "ada", "@", "ada@", "a@b@c", "ada @lab.org", "group:", "*"]
 )
 def test_a_malformed_entry_is_named(entry, capsys):
-    assert main(["serve", "--allow", entry]) == 2
-    assert repr(entry) in capsys.readouterr().err
+    assert repr(entry) in refusal(capsys, "--allow", entry)
 
 
 # -- refusing to start --------------------------------------------------------------------------
@@ -110,8 +117,7 @@ def test_a_malformed_entry_is_named(entry, capsys):
 
 def test_a_login_needs_an_allow_list_and_the_message_says_how(tmp_path, capsys):
     set_up_login(tmp_path)
-    assert main(["serve"]) == 2
-    message = capsys.readouterr().err
+    message = refusal(capsys)
     assert "accounts.google.com" in message
     advised = re.findall(r"--allow (\S+?)[,;. ]*(?=\s|$)", message)
     assert advised == ["ada@lab.example.org", "@lab.example.org", "group:NAME", "anyone"]
@@ -124,8 +130,7 @@ def test_a_login_needs_an_allow_list_and_the_message_says_how(tmp_path, capsys):
 def test_a_multi_tenant_microsoft_login_is_refused(tenant, tmp_path, capsys):
     url = "https://login.microsoftonline.com/{}/v2.0/.well-known/openid-configuration"
     set_up_login(tmp_path, url.format(tenant))
-    assert main(["serve", "--allow", "@lab.org"]) == 2
-    message = capsys.readouterr().err
+    message = refusal(capsys, "--allow", "@lab.org")
     assert f"replace {tenant} with your tenant's ID" in message
     set_up_login(tmp_path, url.format("8f8a9b3c-0000-0000-0000-000000000000"))
     Access.from_environment().check()
@@ -138,8 +143,7 @@ def test_a_multi_tenant_microsoft_login_is_refused(tenant, tmp_path, capsys):
     (["--proxy-secret-file", "none", "--user-header", "X-User"], "no such file"),
 ])  # fmt: skip
 def test_contradicting_flags_are_refused(flags, message, capsys):
-    assert main(["serve", *flags]) == 2
-    assert message in capsys.readouterr().err
+    assert message in refusal(capsys, *flags)
 
 
 def test_streamlit_run_refuses_a_login_without_an_allow_list_too(tmp_path):
@@ -170,17 +174,7 @@ def test_a_proxy_secret_must_be_private_and_one_word(mode, text, tmp_path, capsy
     file = tmp_path / "secret"
     file.write_text(text)
     file.chmod(mode)
-    flags = [
-        "serve",
-        "--user-header",
-        "X-User",
-        "--proxy-secret-file",
-        str(file),
-        "--address",
-        "nowhere.invalid",
-    ]
-    assert main(flags) == 2
-    message = capsys.readouterr().err
+    message = refusal(capsys, "--user-header", "X-User", "--proxy-secret-file", str(file))
     if mode != 0o600:
         assert f"mode {mode:o}" in message
         advice = re.search(r"run (chmod 600 \S+)\.$", message.strip())[1]
