@@ -350,6 +350,7 @@ def test_streamlit_run_prints_one_address_that_opens(mode, home, tmp_path):
     with served(home, APP, tmp_path / "log", **off) as (address, _):
         printed = re.findall(r"https?://\S+", (tmp_path / "log").read_text())
         assert len(printed) == 1 and printed[0].startswith(f"{address}/")
+        assert len((tmp_path / "log").read_text().strip().splitlines()) == 1
         place = printed[0].removeprefix(f"{address}")
         assert place == (f"/?token={access.access_token(home)}" if mode == "token" else "/")
         connection = http.client.HTTPConnection(address.removeprefix("http://"))
