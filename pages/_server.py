@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -135,8 +134,6 @@ class ProxyGate(Gate):
 
 def middleware() -> list[Middleware]:
     """The check that the settings ask for; exits with a message if they are invalid."""
-    # its startup messages contain an address without the token
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         access = Access.from_environment()
         access.check()
