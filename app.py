@@ -1,8 +1,19 @@
-"""PruneScope's dashboard: every request starts here. Pages are in pages/, everything they show comes from prune_core."""
+"""PruneScope's dashboard.
 
-from pages import _admission, _frame
+`streamlit run app.py` imports this file for the server and runs it as a script in every session.
+"""
 
-page = _frame.navigation()
-if _admission.may_enter():
-    _frame.draw()
-    page.run()
+import streamlit as st
+
+if __name__ == "__main__":
+    from pages import _admission, _frame
+
+    admitted = _admission.may_enter()
+    page = _frame.navigation("sidebar" if admitted else "hidden")
+    if admitted:
+        _frame.draw()
+        page.run()
+else:
+    from pages import _server
+
+    app = st.App(__file__, middleware=_server.middleware(), lifespan=_server.announce)

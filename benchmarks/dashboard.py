@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from prune_core.access import NO_TOKEN
 from prune_core.paths import ROOT
 
 APP = ("-m", "streamlit", "run", "app.py", "--server.port")
@@ -27,14 +28,17 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 @contextmanager
 def served(home: Path, app: Sequence[str] = APP, log: Path | None = None, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
-    """Its address and process, once it answers; `app` is what Python is told before the port. Ends with the workers it has started."""
+    """Start a dashboard without an access token; yield its address and process once it answers.
+
+    `app` holds Python's arguments before the port. On exit the dashboard and the workers it started are ended.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = time.time()
     with (log or Path(os.devnull)).open("w") as out:
         process = subprocess.Popen([sys.executable, *app, str(port)], cwd=ROOT, stdout=out, stderr=out,
-                                   env={**os.environ, "PRUNESCOPE_HOME": str(home), **environment})  # fmt: skip
+                                   env={**os.environ, "PRUNESCOPE_HOME": str(home), NO_TOKEN: "1", **environment})  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
         while not _healthy(address):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -121,8 +121,8 @@ def _summary(home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Mo
     return quantities.summary(tables, models, list(quantities.available(tables).values()), single)
 
 
-def navigation() -> StreamlitPage:
-    """The pages by their addresses, and which of them was asked for."""
+def navigation(position: Literal["sidebar", "hidden"] = "sidebar") -> StreamlitPage:
+    """Register the pages by their addresses; return the requested one."""
     # with an icon of our own first: of a page's the browser would ask a host of fonts for a picture
     st.set_page_config(page_title="PruneScope", page_icon="assets/logo-icon.svg", layout="wide", initial_sidebar_state=290)
     return st.navigation(
@@ -138,7 +138,8 @@ def navigation() -> StreamlitPage:
             st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
             st.Page("pages/studies.py", title="Studies", icon=":material/folder_open:"),
             st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
-        ]
+        ],
+        position=position,
     )
 
 

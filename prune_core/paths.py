@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import tomllib
 from pathlib import Path
 
 from .errors import PruneError
@@ -15,30 +13,8 @@ IS_CLONE = (_CLONE / "assets").is_dir() and (_CLONE / "app.py").is_file()
 ROOT = _CLONE if IS_CLONE else PACKAGE / "bundle"  # holds app.py, pages and assets; what runs as a process starts here
 ASSETS = ROOT / "assets"
 
-# What a server that others can reach is told, for itself and for every process that it starts: see cli/serve.py.
-ROOTS = "PRUNESCOPE_ROOTS"  # folders below which a reader may name files; empty: any
-USER_HEADER = "PRUNESCOPE_USER_HEADER"  # of a reverse proxy: who asks
+ROOTS = "PRUNESCOPE_ROOTS"  # folders below which pages may open files, set by `serve --root`; empty: any
 SYSTEM = ("/proc", "/sys", "/dev", "/etc")  # hold no data: reading them may never end, or tell what is nobody's business
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach that address."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
-
-
-def has_login() -> bool:
-    """Whether Streamlit is told by whom people log in."""
-    for folder in (ROOT, Path.home()):
-        file = folder / ".streamlit" / "secrets.toml"
-        try:
-            if file.is_file() and "auth" in tomllib.loads(file.read_text(encoding="utf-8")):
-                return True
-        except tomllib.TOMLDecodeError as error:
-            raise PruneError(f"{file} cannot be read ({error}); docs/serving.md has an example of it.") from None
-    return False
 
 
 def allowed(path: str | Path) -> Path:

@@ -21,8 +21,8 @@ def home(tmp_path, monkeypatch):
 WITHOUT_ATTACKS = os.environ.get("PRUNESCOPE_TESTS") == "without-attacks"
 NEED_ATTACKS = ("attacks", "attack_engine", "catalogue", "validity", "browser", "walks", "package", "shards")
 # Of the queue, the store, logins, solvers, statistics, charts and documents, none of which transformers has a part in: once is enough.
-SAME_ON_BOTH = ("architecture", "deploy", "docs", "jobs", "label_order", "labels", "login", "papers", "plots", "safekeeping", "seeds",
-    "serve", "solvers", "store", "tradeoff", "whatif")  # fmt: skip
+SAME_ON_BOTH = ("access", "architecture", "deploy", "docs", "jobs", "label_order", "labels", "login", "papers", "plots",
+    "safekeeping", "seeds", "serve", "solvers", "store", "tradeoff", "whatif")  # fmt: skip
 OLDER_HUB = ("hub_stops",)  # its server answers as huggingface_hub 0 asks, which comes with transformers 4
 collect_ignore = [f"test_{name}.py" for name in (*NEED_ATTACKS, *SAME_ON_BOTH, *OLDER_HUB)] if WITHOUT_ATTACKS else []
 LONGEST = ("test_browser", "test_benchmarks", "test_walks")  # files that take minutes

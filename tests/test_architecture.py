@@ -191,7 +191,8 @@ def test_requirements_are_pinned_and_cover_what_is_imported():
     assert all("==" in line for line in lines)
     pinned = {line.split("==")[0].lower().replace("-", "_") for line in lines}
     pinned |= {"openvino", "nncf", "ray"}  # heavy and rare: pinned with what the tests need
-    names = {"yaml": "pyyaml", "umap": "umap_learn", "sklearn": "scikit_learn", "onnx_ir": "onnxscript"}  # which brings it
+    names = {"yaml": "pyyaml", "umap": "umap_learn", "sklearn": "scikit_learn"}
+    names |= {"onnx_ir": "onnxscript", "starlette": "streamlit"}  # their dependencies
     # wordfreq is for building the table of word neighbours, which is in the repository
     # trackers are for people who have them: the tests have stand-ins
     own = {"prune_core", "pages", "app", "wordfreq", "mlflow", "wandb", *sys.stdlib_module_names, "__future__"}

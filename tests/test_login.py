@@ -1,9 +1,10 @@
-"""Who may come in, tried and not pretended: a provider on this machine and a browser that is sent there and back; a proxy's header."""
+"""Login, proxy header and access token in a browser, with an OpenID Connect provider on this machine."""
 
 import asyncio
 import json
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,7 +15,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.dashboard import APP, CHROMIUM, chromium, served
-from prune_core.paths import USER_HEADER
+from prune_core import access
 from prune_core.runs.store import Store
 
 PATIENCE = 120_000  # ms
@@ -25,6 +26,7 @@ class Provider(BaseHTTPRequestHandler):
 
     key = jwk.RSAKey.generate_key(2048, {"kid": "1"})
     nonce = ""
+    claims: dict = {}  # of the person who logs in next
 
     def do_GET(self):
         """What it offers, its key, and the way back with a code."""
@@ -44,8 +46,8 @@ class Provider(BaseHTTPRequestHandler):
     def do_POST(self):
         """A token for the code."""
         now = int(time.time())
-        claims = {"iss": f"http://{self.headers['Host']}", "aud": "prunescope", "sub": "1", "email": "ada@lab.example",
-                  "iat": now, "exp": now + 600, "nonce": self.nonce}  # fmt: skip
+        claims = {"iss": f"http://{self.headers['Host']}", "aud": "prunescope", "sub": "1", "iat": now,
+                  "exp": now + 600, "nonce": self.nonce, **Provider.claims}  # fmt: skip
         token = jwt.encode({"alg": "RS256", "kid": "1"}, claims, self.key)
         self.answer({"access_token": "1", "token_type": "Bearer", "id_token": token, "expires_in": 600})
 
@@ -71,29 +73,93 @@ def provider():
     server.shutdown()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="the login needs chromium: apt-get install chromium")
-def test_pages_are_for_those_who_log_in_and_what_they_do_bears_their_name(provider, tmp_path):
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="this test needs chromium: apt-get install chromium")
+
+
+@contextmanager
+def login_page(provider, tmp_path, **claims):
+    """A browser page on a server with a login through `provider`, which states these claims."""
+    Provider.claims = claims
     (tmp_path / ".streamlit").mkdir()
     secrets = tmp_path / ".streamlit" / "secrets.toml"
-    secrets.write_text("[auth]\n")  # that there is a login; where it comes back to is known once the server has a port
-    with served(tmp_path / "home", APP, tmp_path / "log", HOME=str(tmp_path)) as (address, _), chromium() as browser:
+    secrets.write_text("[auth]\n")  # redirect_uri needs the port, which is known once the server runs
+    settings = {access.ALLOW: "@lab.example;group:ml-team", access.CONTACT: "ops@lab.example"}
+    with served(tmp_path / "home", APP, tmp_path / "log", HOME=str(tmp_path), **settings) as (address, _), chromium() as browser:
         secrets.write_text(
             f'[auth]\nredirect_uri = "{address}/oauth2callback"\ncookie_secret = "a long random text of the test"\n'
             f'client_id = "prunescope"\nclient_secret = "1"\nserver_metadata_url = "{provider}/.well-known/openid-configuration"\n'
         )
-        page = browser.new_page()
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(PATIENCE)
         page.goto(f"{address}/studies")
         page.get_by_role("button", name="Log in").wait_for()
         assert "Every study" not in page.inner_text("body")
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("button", name="Log out").wait_for()
+        yield page
+
+
+@needs_chromium
+def test_pages_are_for_those_who_log_in_and_what_they_do_bears_their_name(provider, tmp_path):
+    with login_page(provider, tmp_path, email="Ada@lab.example", email_verified=True) as page:
         page.get_by_role("button", name="Run the demo study").click()
         page.get_by_text("At work").wait_for()
         page.get_by_role("button", name="Log out").click()
         page.get_by_role("button", name="Log in").wait_for()
         assert "At work" not in page.inner_text("body")
-    assert set(Store(tmp_path / "home").events(50)["who"]) == {"ada@lab.example"}
+    assert set(Store(tmp_path / "home").events(50)["who"]) == {"Ada@lab.example"}
+
+
+@needs_chromium
+def test_a_group_of_the_id_token_admits(provider, tmp_path):
+    with login_page(provider, tmp_path, email="bob@elsewhere.example", groups=["staff", "ml-team"]) as page:
+        page.get_by_role("button", name="Run the demo study").wait_for()
+
+
+@needs_chromium
+def test_who_is_not_on_the_allow_list_is_refused_and_can_log_out(provider, tmp_path):
+    with login_page(provider, tmp_path, email="eve@evil-lab.example", groups=["staff"]) as page:
+        body = page.inner_text("body")
+        assert "You are logged in as eve@evil-lab.example" in body and "ask ops@lab.example" in body
+        assert "Run the demo study" not in body and "Compare" not in body and not page.get_by_text("Nothing is running").count()
+        page.goto(page.url + "studies")
+        page.get_by_text("You are logged in as").wait_for()
+        Provider.claims = {"email": "ada@lab.example"}
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Run the demo study").wait_for()
+    events = Store(tmp_path / "home").events(50)
+    assert set(zip(events["who"], events["what"], strict=True)) == {("eve@evil-lab.example", "refused")}
+
+
+@needs_chromium
+def test_a_browser_needs_the_token_once_also_behind_a_link_of_another_site(tmp_path):
+    home, log = tmp_path / "home", tmp_path / "log"
+    with served(home, APP, log, **{access.NO_TOKEN: ""}) as (address, _), chromium() as browser:
+        token = access.access_token(home)
+        page = browser.new_context().new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{address}/compare?study=x")
+        page.get_by_label("Access token").fill("wrong")
+        page.get_by_role("button", name="Open").click()
+        page.get_by_text("This is not the access token").wait_for()
+        page.get_by_label("Access token").fill(token)
+        page.get_by_role("button", name="Open").click()
+        page.get_by_role("button", name="Run the demo study").wait_for()
+        assert token not in page.url and "/compare" in page.url
+        follow(f"{address}/compare", page.context)
+        follow(f"{address}/compare?token={token}", browser.new_context())
+
+
+def follow(link, context):
+    """Click a link on a page of another site (localhost, not 127.0.0.1), which sends no SameSite=Strict cookie."""
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.route("http://localhost:1/", lambda route: route.fulfill(body=f'<a href="{link}">link</a>', content_type="text/html"))
+    page.goto("http://localhost:1/")
+    page.get_by_text("link").click()
+    page.get_by_role("button", name="Run the demo study").wait_for()
+    assert page.url.endswith("/compare")
 
 
 async def seen(address, **headers):
@@ -113,8 +179,17 @@ async def seen(address, **headers):
                 return found
 
 
-def test_a_proxy_says_who_asks_and_others_see_nothing(tmp_path):
-    with served(tmp_path / "home", APP, tmp_path / "log", **{USER_HEADER: "X-Forwarded-User"}) as (address, _):
-        unknown = asyncio.run(asyncio.wait_for(seen(address), 120))
-        assert len(unknown) == 1 and "proxy that knows you" in unknown[0]
+def test_a_proxy_names_the_user_and_others_see_nothing(tmp_path):
+    with served(tmp_path / "home", APP, tmp_path / "log", **{access.USER_HEADER: "X-Forwarded-User"}) as (address, _):
+        with pytest.raises(websockets.InvalidStatus, match="403"):
+            asyncio.run(asyncio.wait_for(seen(address), 120))
         assert "heading" in asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "bob@lab.example"}), 120))
+
+
+def test_an_allow_list_limits_whom_the_proxy_names(tmp_path):
+    settings = {access.USER_HEADER: "X-Forwarded-User", access.ALLOW: "@lab.example"}
+    with served(tmp_path / "home", APP, tmp_path / "log", **settings) as (address, _):
+        found = asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "eve@evil.example"}), 120))
+        assert any("eve@evil.example" in each and "not on the allow-list" in each for each in found)
+        assert "heading" in asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "Bob@Lab.example"}), 120))
+    assert list(Store(tmp_path / "home").events()["who"]) == ["eve@evil.example"]

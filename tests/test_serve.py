@@ -18,7 +18,7 @@ from test_jobs import busy, calls, patch, store, submit, wait, workers  # noqa: 
 
 from benchmarks import faults
 from pages import _admission
-from prune_core import PruneError, paths
+from prune_core import PruneError, access
 from prune_core.cli.arguments import main
 from prune_core.paths import ROOT
 from prune_core.runs import jobs, supervisor
@@ -130,23 +130,23 @@ def test_no_checkpoint_is_ever_half_there(store, calls, monkeypatch):  # noqa: F
     assert not list(Path(store.folder(id)).glob("*.part"))
 
 
-@pytest.mark.parametrize("how", ["no login", "a header", "named"])
-def test_nobody_unknown_sees_a_page(how, monkeypatch):
+@pytest.mark.parametrize("how", ["no login", "no user in the header", "a user"])
+def test_an_unidentified_user_sees_no_page(how, monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     if how == "no login":
         real = _admission.st.get_option
         monkeypatch.setattr(_admission.st, "get_option", lambda name: "0.0.0.0" if name == "server.address" else real(name))
     else:
-        monkeypatch.setenv(paths.USER_HEADER, "X-Forwarded-User")
-    if how == "named":
-        monkeypatch.setattr(_admission, "asker", lambda: "maria@example.org")
+        monkeypatch.setenv(access.USER_HEADER, "X-Forwarded-User")
+    if how == "a user":
+        monkeypatch.setattr(_admission, "current_user", lambda: "maria@example.org")
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert not at.exception
-    if how == "named":
+    if how == "a user":
         assert not at.error and at.sidebar.children
     else:
-        wanted = "nobody is asked who they are" if how == "no login" else "proxy that knows you"
-        assert wanted in at.error[0].value and not at.sidebar.children and len(at.main.children) == 1
+        assert "does not identify its users" in at.error[0].value
+        assert not at.sidebar.children and len(at.main.children) == 1
 
 
 def test_a_small_night(tmp_path):

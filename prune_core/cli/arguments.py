@@ -194,12 +194,22 @@ def _add_jobs(added: Any) -> None:
 
 
 def _add_serve(added: Any) -> None:
-    parser = _command(added, "serve", serve, "the dashboard, and what looks after its queue when nobody looks at a page")
-    parser.add_argument("--address", default="127.0.0.1", help="where to listen; wider than this machine only with a login (127.0.0.1)")
+    parser = _command(added, "serve", serve, "run the dashboard and the supervisor of its queue")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on; a wider one needs a login or a proxy (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8501, help="(8501)")
-    parser.add_argument("--user-header", metavar="NAME", help="the header in which a reverse proxy says who asks, such as X-Forwarded-User")
-    told = "a folder below which pages may open files, several times where there are several (any; with a wider address this one)"
+    told = "a folder below which pages may open files; repeatable (any folder; with a wider address, the current one)"
     parser.add_argument("--root", type=Path, action="append", default=[], metavar="FOLDER", help=told)
+    parser.add_argument("--no-token", action="store_true", help="let every user of this machine in, without the access token")
+    parser.add_argument("--show-token", action="store_true", help="print the address with the access token and exit")
+    login = parser.add_argument_group("login and reverse proxy")
+    told = "who may enter: an address, a domain (@lab.example.org), group:NAME, or anyone; repeatable, required with a login"
+    login.add_argument("--allow", action="append", default=[], metavar="WHO", help=told)
+    login.add_argument("--groups-claim", metavar="NAME", help="claim of the ID token that lists the user's groups (groups)")
+    login.add_argument("--contact", metavar="WHO", help="whom people who may not enter are told to ask")
+    login.add_argument("--user-header", metavar="NAME", help="header in which a reverse proxy passes the user, such as X-Forwarded-User")
+    told = "file with a secret that the proxy must send, readable only by this user"
+    login.add_argument("--proxy-secret-file", type=Path, metavar="FILE", help=told)
+    login.add_argument("--proxy-secret-header", metavar="NAME", help="header that carries the secret (X-Proxy-Secret)")
 
 
 def _add_store(added: Any) -> None:

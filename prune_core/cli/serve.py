@@ -1,7 +1,4 @@
-"""`serve`: the dashboard and the supervisor of its queue together, for a machine that is left alone.
-
-Who may come in and which files the pages may open is decided here; the pages ask the environment that this sets.
-"""
+"""`serve`: the dashboard and the supervisor of its queue, for a server that runs unattended."""
 
 from __future__ import annotations
 
@@ -12,48 +9,93 @@ import sys
 import time
 from pathlib import Path
 
+from .. import access
 from ..errors import PruneError
-from ..paths import ROOTS, USER_HEADER, has_login, is_loopback
-from ..runs.store import Store
+from ..paths import ROOTS
+from ..runs.store import Store, default_home
 from ..runs.supervisor import Dashboard, supervise
 
 
 def serve(options: argparse.Namespace) -> None:
     """Run both until a signal ends them."""
-    wide = not is_loopback(options.address)
-    if options.user_header:
-        os.environ[USER_HEADER] = options.user_header
-    if wide and not (os.environ.get(USER_HEADER) or has_login()):
-        raise PruneError(
-            f"{options.address} can be reached from other machines, and nobody would be asked who they are: set up a login in "
-            ".streamlit/secrets.toml, or name the header in which a reverse proxy says who asks, with --user-header; docs/serving.md "
-            "has an example of each. For this machine alone leave --address out."
-        )
-    roots = options.root or ([Path.cwd()] if wide else [])
-    if missing := [str(root) for root in roots if not root.is_dir()]:
-        raise PruneError(f"--root {missing[0]}: there is no such folder.")
-    if roots:
-        os.environ[ROOTS] = os.pathsep.join(str(root.resolve()) for root in roots)
+    if options.show_token:
+        token = access.access_token(default_home(), create=False)
+        print(access.dashboard_url(options.address, options.port, token=token))
+        return
+    settings = _configure_access(options)
+    roots = _configure_roots(options)
     store = Store()
     os.environ["PRUNESCOPE_HOME"] = str(store.home)
-    header = os.environ.get(USER_HEADER)
-    who = f"whom the header {header} names" if header else "those who log in" if has_login() else "this machine"
-    _say(f"The dashboard is for {who}, at http://{options.address}:{options.port}; it opens files below "
-         f"{', '.join(map(str, roots)) if roots else 'any folder that this user may read'}; the store is {store.home}.")  # fmt: skip
-    over: list[int] = []
+    if settings.needs_token:
+        access.access_token(store.home)  # an error is reported here, not by the dashboard's process
+    files = ", ".join(map(str, roots)) if roots else "any folder that this user may read"
+    _say(
+        f"The dashboard on port {options.port} is for {_audience(settings)}; "
+        f"it opens files below {files}; the store is {store.home}."
+    )
+    received: list[int] = []
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(name, lambda number, _: over.append(number))
-    dashboard = Dashboard([f"--server.address={options.address}", f"--server.port={options.port}"], _say)
+        signal.signal(name, lambda number, _: received.append(number))
+    where = [f"--server.address={options.address}", f"--server.port={options.port}"]
+    dashboard = Dashboard(where, _say)
 
     def is_over() -> bool:
-        if not over:
+        if not received:
             dashboard.tend()
-        return bool(over)
+        return bool(received)
 
     try:
         supervise(store, is_over, _say)
     finally:
         dashboard.stop()
+
+
+def _configure_access(options: argparse.Namespace) -> access.Access:
+    """Set the environment that the dashboard's process reads, and check it."""
+    flags = {
+        access.ALLOW: ";".join(options.allow),
+        access.GROUPS_CLAIM: options.groups_claim,
+        access.CONTACT: options.contact,
+        access.USER_HEADER: options.user_header,
+        access.SECRET_FILE: options.proxy_secret_file and str(options.proxy_secret_file.resolve()),
+        access.SECRET_HEADER: options.proxy_secret_header,
+        access.NO_TOKEN: options.no_token and "1",
+    }
+    os.environ.update({name: value for name, value in flags.items() if value})
+    settings = access.Access.from_environment()
+    if not access.is_loopback(options.address) and not settings.identifies_users:
+        raise PruneError(
+            f"{options.address} can be reached from other machines, and nothing would identify "
+            "users: set up a login in .streamlit/secrets.toml, or name the header in which a "
+            "reverse proxy passes the user, with --user-header; docs/serving.md has an example of "
+            "each. For this machine alone leave --address out."
+        )
+    settings.check()
+    return settings
+
+
+def _configure_roots(options: argparse.Namespace) -> list[Path]:
+    """The folders below which pages may open files; none means any folder."""
+    roots = options.root or ([] if access.is_loopback(options.address) else [Path.cwd()])
+    if missing := [str(root) for root in roots if not root.is_dir()]:
+        raise PruneError(f"--root {missing[0]}: there is no such folder.")
+    if roots:
+        os.environ[ROOTS] = os.pathsep.join(str(root.resolve()) for root in roots)
+    return roots
+
+
+def _audience(settings: access.Access) -> str:
+    listed = ", ".join(settings.allow.entries)
+    if settings.user_header:
+        named = f"users named in the header {settings.user_header}"
+        if not settings.secret_file:
+            named += " (by anyone who can reach the port: consider --proxy-secret-file)"
+        return f"{named}, limited to {listed}" if listed else named
+    if settings.login is not None:
+        return f"people who log in, limited to {listed}"
+    return (
+        "browsers with the access token" if settings.needs_token else "every user of this machine"
+    )
 
 
 def _say(sentence: str) -> None:
