@@ -14,9 +14,8 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.navigation.page import StreamlitPage
 
-from pages import _ui
+from pages import _navigation, _ui
 from prune_core import formatting
 from prune_core.analysis import quantities, seeds
 from prune_core.analysis.compared import Model, models_of
@@ -121,33 +120,12 @@ def _summary(home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Mo
     return quantities.summary(tables, models, list(quantities.available(tables).values()), single)
 
 
-def navigation() -> StreamlitPage:
-    """The pages by their addresses, and which of them was asked for."""
-    # with an icon of our own first: of a page's the browser would ask a host of fonts for a picture
-    st.set_page_config(page_title="PruneScope", page_icon="assets/logo-icon.svg", layout="wide", initial_sidebar_state=290)
-    return st.navigation(
-        [
-            st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),
-            st.Page("pages/lesson.py", title="Lesson", icon=":material/school:"),
-            st.Page("pages/prune.py", title="Prune", icon=":material/content_cut:"),
-            st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
-            st.Page("pages/layers.py", title="Layers", icon=":material/layers:"),
-            st.Page("pages/drift.py", title="Drift", icon=":material/moving:"),
-            st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
-            st.Page("pages/deploy.py", title="Deploy", icon=":material/rocket_launch:"),
-            st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
-            st.Page("pages/studies.py", title="Studies", icon=":material/folder_open:"),
-            st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
-        ]
-    )
-
-
 def view() -> View:
     """What the frame has put on view for this run of the script."""
     if "view" not in st.session_state:
         # Streamlit runs the scripts of a folder named pages by themselves until somebody has called st.navigation:
         # so it does when the first request after a start is a link to a page
-        navigation()
+        _navigation.navigation()
         st.rerun()
     return st.session_state["view"]
 
