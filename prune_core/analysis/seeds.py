@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -112,9 +113,14 @@ def together(rows: pd.DataFrame, models: Sequence[Model]) -> pd.DataFrame:
     return rows.assign(job=rows["job"].map(owner)) if len(rows) else rows
 
 
+def _groups(own: pd.DataFrame, keys: Sequence[str]) -> Any:
+    """Rows of the same quantity, one per seed, in their first order."""
+    return own.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
+
+
 def _means(own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """One row per combination of keys: the mean of numbers, the common value of anything else."""
-    groups = own.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
+    groups = _groups(own, keys)
     numbers = set(own.select_dtypes("number"))
     found = {}
     for column in own.columns.difference(keys, sort=False):
@@ -140,19 +146,16 @@ SPREAD["attack_slice"] = SPREAD["attack"]
 
 def _intervals(name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, predictions: pd.DataFrame | None) -> pd.DataFrame:
     """The means with their intervals over seeds, examples, and both."""
-    keys = list(IDENTITY[name])
-    for value, low, high in SPREAD.get(name, ()):
-        for place, row in one.iterrows():
-            same = own[(own[keys] == row[keys]).all(axis=1)]
-            values = same[value].dropna().astype(float)
-            if values.empty:
-                continue
-            half = t_half(values.to_numpy())
-            below, above = row[value] - same[low].mean(), same[high].mean() - row[value]
-            one.loc[place, [f"seeds_{low}", f"seeds_{high}"]] = row[value] - half, row[value] + half
-            one.loc[place, [f"examples_{low}", f"examples_{high}"]] = row[value] - below, row[value] + above
-            ends = row[value] + np.array([-np.hypot(half, below), np.hypot(half, above)])
-            one.loc[place, [low, high]] = ends if name == "accuracy" else ends.clip(0, 1)
+    spread = SPREAD.get(name, ())
+    numbers = {column: float for each in spread for column in each}  # a rate of nothing is None
+    groups = _groups(own.astype(numbers), IDENTITY[name])
+    for value, low, high in spread:
+        mean, half = groups[value].mean().to_numpy(), t_half(groups[value])
+        below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean
+        ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
+        one[f"seeds_{low}"], one[f"seeds_{high}"] = mean - half, mean + half
+        one[f"examples_{low}"], one[f"examples_{high}"] = mean - below, mean + above
+        one[low], one[high] = ends if name == "accuracy" else np.clip(ends, 0, 1)
     if name != "accuracy":
         return one
     one["p_value"] = np.nan  # a mean of p-values is not a p-value
@@ -164,13 +167,13 @@ def _intervals(name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, pr
     return one
 
 
-def t_half(values: np.ndarray) -> float:
-    """Half of the 95% interval of a mean over seeds, by Student's t; 0 of a single one."""
-    if len(values) < 2:
-        return 0.0
+def t_half(values: Any) -> np.ndarray:
+    """(groups,) half of the 95% interval of each group's mean by Student's t; 0 for one value."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    n = values.count().to_numpy()
+    half = t.ppf(0.975, np.maximum(n - 1, 1)) * values.std().to_numpy() / np.sqrt(np.maximum(n, 1))
+    return np.where(n > 1, half, 0.0)
 
 
 def hierarchical(rows: pd.DataFrame) -> np.ndarray:
