@@ -6,10 +6,10 @@
 import streamlit as st
 
 if __name__ == "__main__":
-    from pages import _admission, _frame
+    from pages import _admission, _frame, _navigation
 
     admitted = _admission.may_enter()
-    page = _frame.navigation("sidebar" if admitted else "hidden")
+    page = _navigation.navigation("sidebar" if admitted else "hidden")
     if admitted:
         _frame.draw()
         page.run()

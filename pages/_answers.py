@@ -14,9 +14,11 @@ from prune_core.plots import palette
 FILTERS = {"broken": "broken by pruning", "fixed": "fixed by pruning", "all": "all questions"}
 
 
-def browser(view: View, rows: pd.DataFrame) -> None:
-    """Choose a pruned model and a kind of question, then read one in place."""
+def browser(view: View) -> None:
+    """Choose a pruned model and a type of question, then read one answer in its context."""
+    rows = view.first_seed("prediction")
     st.markdown("#### Read the answers")
+    view.caption_seed("This section shows")
     model = _ui.one_model(view.pruned, "answer-model", "Pruned model", view.dark)
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]

@@ -22,6 +22,8 @@ def show(view: View, own: pd.DataFrame) -> None:
     shown = found.assign(run=found["job"].map(labels))
     for name in ("dense", "pruned", "difference", "low", "high"):
         shown[name] = 100 * shown[name]
+    test = "Bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
+    test = f"{test}: could the examples that differ be this uneven by chance?"
     number = lambda title, style, help: st.column_config.NumberColumn(title, format=style, help=help)  # noqa: E731
     _ui.table(
         shown[["run", "verdict", "n", "dense", "pruned", "difference", "low", "high", "p_value"]],
@@ -35,7 +37,7 @@ def show(view: View, own: pd.DataFrame) -> None:
             "difference": number("difference (points)", "%+.1f", "Pruned minus dense."),
             "low": number("from", "%+.1f", "95% bootstrap interval of the difference, lower end."),
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
-            "p_value": number("p", "%.3f", "McNemar's exact test: could the sentences that differ be this uneven by chance?"),
+            "p_value": number("p", "%.3f", test),
         },
         found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
     )
@@ -43,4 +45,6 @@ def show(view: View, own: pd.DataFrame) -> None:
         "Pruning changes which sentences a model gets right, and so which are attacked. Here success is compared over the sentences that "
         "both models got right. McNemar's test looks at those on which the attack succeeded on one model only; what would be missed is "
         "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is found in fewer than 80 of 100 samples."
+        " Several seeds of a model are paired by seed and example; interval and p-value are then a "
+        "bootstrap over both."
     )

@@ -15,9 +15,11 @@ from prune_core.attacks.catalogue import outcome_words
 from prune_core.plots import palette
 
 
-def show(view: View, own: pd.DataFrame) -> None:
-    """The browser of one recipe's rows, and below it what was kept."""
-    st.markdown("#### Read the attacked sentences")
+def show(view: View, recipe: str) -> None:
+    """A browser of one recipe's attacked examples, and below it the pool of saved texts."""
+    own = view.first_seed("attack_example").query("recipe == @recipe")
+    st.markdown("#### Read the attacked examples")
+    view.caption_seed("This section shows")
     if view.examples and (here := own[own["example"].isin(view.examples)]).shape[0]:
         own = here
         st.caption(f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}.")

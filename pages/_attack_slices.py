@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from pages import _ui
@@ -13,15 +12,22 @@ from prune_core.attacks import success_rates
 RATES = {"success_rate": "Attack success", "under_attack": "Accuracy under attack"}
 
 
-def show(view: View, own: pd.DataFrame) -> None:
-    """Small multiples, a panel a kind of slice."""
+def show(view: View, recipe: str) -> None:
+    """Small multiples, one panel per type of slice."""
+    own = view.single("attack_example").query("recipe == @recipe")
     rate = _ui.chosen(st.segmented_control, "rate", list(RATES), "success_rate", label="Show", format_func=RATES.get)
     dense = _ui.dense_of(view.models, own)
-    found = success_rates.slices(own, dense.job if dense else None, view.label_names)
+    runs = success_rates.slices(own, dense.jobs if dense else (), view.label_names)
+    order = list(dict.fromkeys(runs["slice"]))
+    found = view.pooled("attack_slice", runs)
+    place = lambda each: each.map(order.index)  # noqa: E731
+    found = found.sort_values("slice", key=place, kind="stable", ignore_index=True)
+    mean = view.means()
+    interval = f"intervals over seeds and examples, {mean}" if mean else "Wilson intervals"
     _ui.chart(
         "On which sentences are the models easier to fool?",
-        f"{RATES[rate]} with 95% Wilson intervals. {own['recipe'].iloc[0]}; n under each slice is how many of its sentences count for a "
-        "model (the fewest and the most of any).",
+        f"{RATES[rate]} by {recipe} with 95% {interval}. n under each slice is its number of "
+        f"examples{' per seed' if mean else ''}, the smallest and the largest of any model.",
         plots.slices(found, view.models, rate, view.dark),
         "slices",
     )

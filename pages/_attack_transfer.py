@@ -17,23 +17,24 @@ from prune_core.runs.child_process import ChildProcess
 PATIENCE = 1800.0  # seconds; thousands of texts on many models
 
 
-def show(view: View, own: pd.DataFrame) -> None:
-    """What is known, and the button for what is not."""
-    examples, rows = view.rows("attack_example"), view.rows(transfer.TABLE)
+def show(view: View, recipe: str) -> None:
+    """Known transfer rates, and a button that measures the missing ones."""
+    examples, rows = view.first_seed("attack_example"), view.first_seed(transfer.TABLE)
     models = [model for model in view.models if (examples["job"] == model.job).any()]
     if len(models) < 2 or success_rates.successes(examples).empty:
         st.info("Texts need another model to be tried on: put a second attacked model on view in the sidebar.", icon=":material/info:")
         return
+    view.caption_seed("This section shows", models)
     _ask(view, [model.job for model in models], transfer.lacking(examples, rows))
     rows = rows[rows["source"].isin([model.job for model in models])] if len(rows) else rows
     if rows.empty:
         return
-    recipe = own["recipe"].iloc[0]
     made_on = transfer.matrix(rows[rows["recipe"] == recipe])
     _ui.chart(
         "Does a text made on one model fool another?",
-        f"Texts by {recipe} that fooled the model on the left, tried on the model above: the share that fools it too, of the n whose "
-        "original it gets right. Grey: the model that the text was made on. Click a cell to read its texts.",
+        f"Adversarial examples by {recipe} against the model on the left, evaluated on the model "
+        "above: the fraction that succeeds there, of the n whose original it classifies correctly. "
+        "Grey: the model that was attacked. Click a cell to read its examples.",
         plots.transfer(made_on, {model.job: model.short for model in models}, models, "source", view.dark),
         "transfer",
         selects=lambda marks: _ui.put("cell", marks[0]),
@@ -44,7 +45,8 @@ def show(view: View, own: pd.DataFrame) -> None:
     if len(recipes) > 1:
         _ui.chart(
             "Whose texts transfer?",
-            "Texts by the attack on the left, made on any other model on view, tried on the model above.",
+            "Adversarial examples by the attack on the left against any other model on view, "
+            "evaluated on the model above.",
             plots.transfer(made_by, {name: name.replace(" (", "<br>(") for name in recipes}, models, "recipe", view.dark),
             "transfer-recipes",
         )
@@ -70,7 +72,8 @@ def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
     cell = _ui.chosen(st.selectbox, "cell", cells, across[0], label="Texts made on → tried on", format_func=told)
     made, tried = map(int, cell.split("|"))
     own = rows[(rows["source"] == made) & (rows["job"] == tried) & (rows["original"] == rows["truth"])]
-    texts = view.rows("attack_example").query("job == @made and outcome == 'success'")[["example", "recipe", "text", "perturbed"]]
+    won = view.first_seed("attack_example").query("job == @made and outcome == 'success'")
+    texts = won[["example", "recipe", "text", "perturbed"]]
     shown = own.merge(texts, on=["example", "recipe"]).assign(fooled=lambda each: each["changed"] != each["truth"])
     shown = shown.sort_values("fooled", ascending=False, kind="stable")[["fooled", "text", "perturbed", "truth", "changed"]]
     wide = st.column_config.TextColumn(width="large")

@@ -15,11 +15,13 @@ SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BER
 LETTERS = [name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS]
 
 
-def show(view: View, own: pd.DataFrame) -> None:
-    """The rule, which the reader can move, what it does to every rate, and why texts fail it."""
-    examples = view.rows("attack_example")
+def show(view: View, recipe: str) -> None:
+    """The validity rule as widgets, its effect on every rate, and why texts fail it."""
+    examples = view.single("attack_example")
+    own = examples[examples["recipe"] == recipe]
     examples = examples.dropna(subset="meaning") if "meaning" in examples else examples.iloc[:0]
-    older = [model.label for model in view.models if model.job in set(own["job"]) - set(examples["job"])]
+    unjudged = set(own["job"]) - set(examples["job"])
+    older = [model.label for model in view.models if unjudged & set(model.jobs)]
     if older:
         st.info(
             f"The texts made on {', '.join(older)} are not judged: the attack ran before texts were. To have similarity, grammar and flags "
@@ -36,13 +38,16 @@ def show(view: View, own: pd.DataFrame) -> None:
         help = "Off: misspelt texts are judged by the share of words changed and the flags alone; see How to read this."
         strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
     flaws = success_rates.flaws(examples, least, most / 100, () if strict else LETTERS)
-    valid = ~flaws.any(axis=1)
+    counted = success_rates.held_unless(examples, ~flaws.any(axis=1))
+    rates = [success_rates.rates(rows) for rows in (counted, examples)]
+    valid, every = (view.pooled("attack", rows) for rows in rates)
+    mean = view.means()
+    interval = "interval over seeds and examples" if mean else "Wilson interval"
     _ui.chart(
         "How often do attacks succeed with a valid text?",
-        "Dot: only valid texts count as a success, with its 95% Wilson interval; ring: all texts count. n is the number of sentences.",
-        plots.success(
-            success_rates.rates(success_rates.held_unless(examples, valid)), view.models, view.dark, success_rates.rates(examples)
-        ),
+        f"Dot: only valid texts count as a success, with its 95% {interval}; ring: all texts count"
+        f"{f', {mean}' if mean else ''}. n is the number of examples{' per seed' if mean else ''}.",
+        plots.success(valid, view.models, view.dark, every),
         "valid-success",
     )
     _reasons(view, own, flaws)
@@ -59,18 +64,20 @@ def show(view: View, own: pd.DataFrame) -> None:
 
 
 def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
-    """A line a model: how many successes are valid, and what speaks against the others."""
+    """One line per model: its valid successes over all seeds, and which checks the others fail."""
     made = success_rates.successes(own)
     if made.empty:
         return
-    label = {model.job: model.label for model in view.models}
+    label = {job: model.label for model in view.models for job in model.jobs}
     flaws = flaws.loc[made.index]
     told = made[["similarity", "grammar", "share_changed"]].join(flaws).assign(valid=~flaws.any(axis=1), run=made["job"].map(label))
     found = told.groupby("run", sort=False).agg(
         successes=("valid", "size"), valid=("valid", "sum"), unlike=("unlike", "sum"), meaning=("meaning", "sum"), many=("many", "sum"),
         similarity=("similarity", "mean"), grammar=("grammar", "mean"), share_changed=("share_changed", "mean"),
     ).reset_index()  # fmt: skip
-    st.markdown(f"##### What speaks against the texts of {own['recipe'].iloc[0]}?")
+    st.markdown(f"##### Which checks do the texts of {own['recipe'].iloc[0]} fail?")
+    if view.means():
+        st.caption("Counts are totals over all seeds.")
     _ui.table(
         found.assign(share_changed=100 * found["share_changed"]),
         "validity",

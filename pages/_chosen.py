@@ -21,7 +21,7 @@ def panel(view: View, model: Model) -> None:
     """One example read closely, or a group against the rest."""
     if not view.examples:
         return
-    rows = view.rows("prediction")
+    rows = view.first_seed("prediction")
     if len(rows) and rows[rows["example"].isin(view.examples)].groupby("example")["text"].nunique().gt(1).any():
         st.warning(
             "The models on view were judged on different samples, in which these numbers are different texts: choose models of one seed.",
@@ -29,6 +29,7 @@ def panel(view: View, model: Model) -> None:
         )
         return
     with st.container(border=True, key="chosen-examples"):
+        view.caption_seed("This section shows")
         if len(view.examples) == 1:
             _one(view, view.examples[0])
         else:
@@ -37,7 +38,7 @@ def panel(view: View, model: Model) -> None:
 
 def _one(view: View, example: int) -> None:
     """Its text, what every model says, and what the attacks made of it."""
-    rows, attacks = view.rows("prediction"), view.rows("attack_example")
+    rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
     own = rows[rows["example"] == example] if len(rows) else rows
     if own.empty:
         st.info("This example's predictions were not kept: add the measure Accuracy to the study.", icon=":material/info:")
@@ -78,7 +79,7 @@ def _sure(row: pd.Series) -> float | None:
 
 def _group(view: View, model: Model, examples: Sequence[int]) -> None:
     """Accuracy and attack success inside and outside, and the texts."""
-    rows, attacks = view.rows("prediction"), view.rows("attack_example")
+    rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
     mine = rows[rows["job"] == model.job] if len(rows) else rows
     tried = attacks[attacks["job"] == model.job] if len(attacks) else attacks
     st.markdown(f"#### {formatting.plural(len(examples), 'example')} against the rest, on {model.label}")

@@ -15,23 +15,28 @@ KINDS = {"umap": "UMAP", "pca": "PCA"}
 
 def mapped(view: View) -> list[Model]:
     """The models that have a map."""
-    moved = view.rows("drift_map")
+    moved = view.first_seed("drift_map")
     return [model for model in view.pruned if len(moved) and (moved["job"] == model.job).any()]
 
 
 def projections(view: View, block: int) -> list[str]:
-    """The ways to see that block's map."""
-    moved = view.rows("drift_map")
+    """The projections that block has been drawn in."""
+    moved = view.first_seed("drift_map")
     return [name for name in ("pca", "umap") if ((moved["block"] == block) & (moved["projection"] == name)).any()]
 
 
 def draw(view: View, model: Model, block: int, projection: str, small: bool = False) -> None:
     """The map, whose points can be clicked and drawn around."""
+    moved, texts = view.first_seed("drift_map"), view.first_seed("drift_example")
     _ui.chart(
         f"Where did the sentences go in block {block + 1} of {model.label}?",
-        f"{KINDS[projection]} fitted on the dense embeddings alone; pruned points are placed on it, so a long thin line is a long move. "
-        "Crosses mark sentences whose prediction changed. Click a point to read it, draw around several to set them against the rest.",
-        plots.moves(view.rows("drift_map"), model, block, projection, view.rows("drift_example"), view.label_names, view.dark),
+        f"{KINDS[projection]} fitted on the dense embeddings only; pruned embeddings are projected "
+        "onto it, so a long line is a large shift. Crosses mark examples whose prediction changed. "
+        "Click a point to read its example, or draw around several to compare them with the rest. "
+        f"{view.which_seed('This chart shows', [model])}".rstrip(),
+        plots.moves(
+            moved, model, block, projection, texts=texts, names=view.label_names, dark=view.dark
+        ),
         "map",
         small=small,
         selects=lambda examples: _frame.choose_examples(view.study, examples),
@@ -40,8 +45,8 @@ def draw(view: View, model: Model, block: int, projection: str, small: bool = Fa
 
 
 def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFrame:
-    """The model's sentences with how far they moved, those that moved most first."""
-    moved, told = view.rows("drift_map"), view.rows("drift_example")
+    """The model's examples and how far each moved on the map, largest move first."""
+    moved, told = view.first_seed("drift_map"), view.first_seed("drift_example")
     here = (moved["job"] == model.job) & (moved["block"] == block) & (moved["projection"] == projection)
     texts = told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
     found = moved.loc[here, ["example", "move"]].merge(texts, on="example").sort_values("move", ascending=False)

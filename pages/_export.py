@@ -25,6 +25,7 @@ def offer(view: View) -> None:
         return
     st.markdown("#### Take a model with you")
     model = _ui.one_model(models, "export-model", "Pruned model", view.dark)
+    view.caption_seed("The exported model is that of", [model])
     with st.container(horizontal=True, key="export-forms"):
         help = "Without its dead heads and neurons it is smaller and faster, and loads by prune_core.load(folder)."
         cut = st.toggle("Cut out what is dead", value=True, key="export-cut", help=help) if model.structured else False
@@ -64,7 +65,7 @@ def page(view: View) -> None:
         _report(view, "html", "Report as HTML", "One file that opens offline and prints.")
         if pdf.browser():
             _report(view, "pdf", "Report as PDF", "The same, printed by Chromium.")
-        ids = [job for model in view.models for job in model.runs or (model.job,)]
+        ids = [job for model in view.models for job in model.jobs]
         st.download_button(
             "All rows as Parquet", lambda: tables.zipped(view.store, ids), "prunescope-rows.zip", key="take-rows",
             icon=":material/table_rows:", on_click="ignore", help="Every table of the models on view, a file each: read them with pandas.",
@@ -75,7 +76,7 @@ def page(view: View) -> None:
 
 def _report(view: View, kind: str, title: str, help: str) -> None:
     """A button that writes it, and then one that hands it over."""
-    ids = [str(job) for model in view.models for job in model.runs or (model.job,)]
+    ids = [str(job) for model in view.models for job in model.jobs]
     key = f"report-{kind}-{','.join(ids)}"
     if key in st.session_state:
         asked, path = st.session_state[key]

@@ -6,17 +6,16 @@ What is on view lives in the URL. Pages ask for it with `view()`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.navigation.page import StreamlitPage
 
-from pages import _ui
+from pages import _navigation, _ui
 from prune_core import formatting
 from prune_core.analysis import quantities, seeds
 from prune_core.analysis.compared import Model, models_of
@@ -28,7 +27,7 @@ from prune_core.runs.store import Store
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 
 
-SEEDS = {"one": "as one model", "apart": "apart"}
+SEEDS = {"one": "averaged", "apart": "separate"}
 MOST_EXAMPLES = 300  # an address holds no more
 WARM_AFTER = 3.0  # seconds
 SEGMENTS = 3  # so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
@@ -47,18 +46,41 @@ class View:
     examples: tuple[int, ...] = ()  # of the evaluation sample, chosen on any page
 
     def rows(self, table: str) -> pd.DataFrame:
-        """That table of the models on view."""
+        """A table of the models on view, averaged over seeds; PruneError if it has no mean."""
+        seeds.identity(table)  # also for a study of one seed, where there is nothing to average
         if not any(model.runs for model in self.models):
             return self.single(table)
         return _pooled(str(self.store.home), table, self._stamped, self.models)
 
+    def first_seed(self, table: str) -> pd.DataFrame:
+        """A table of each model's first seed; a page that shows it also shows `which_seed`."""
+        return _rows(str(self.store.home), table, self._stamps(model.job for model in self.models))
+
+    def which_seed(self, opening: str, models: Sequence[Model] = ()) -> str:
+        """A sentence that names the seed behind `first_seed`; empty if no model has several."""
+        shown = seeds.which(models or self.models)
+        return f"{opening} {shown}." if shown else ""
+
+    def caption_seed(self, opening: str, models: Sequence[Model] = ()) -> None:
+        """Draw `which_seed` as a caption."""
+        if sentence := self.which_seed(opening, models):
+            st.caption(sentence)
+
+    def means(self) -> str:
+        """How `rows` averages: "mean over 3 seeds"; empty if no model on view has several."""
+        return seeds.means(self.models)
+
     def outcomes(self) -> pd.DataFrame:
-        """Every attacked sentence of every seed, under its model's job."""
+        """Every attacked example of every seed, under its model's job."""
         return seeds.together(self.single("attack_example"), self.models)
 
     def single(self, table: str) -> pd.DataFrame:
-        """That table of every run behind the models on view, seeds apart."""
+        """A table of every run behind the models on view, each under its own job."""
         return _rows(str(self.store.home), table, self._stamped)
+
+    def pooled(self, table: str, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows computed from `single`, averaged over seeds as the named table is."""
+        return seeds.pooled(table, rows, self.models)
 
     def summary(self) -> pd.DataFrame:
         """Every quantity of the models on view, a row a model, as quantities.summary gives it."""
@@ -66,9 +88,13 @@ class View:
 
     @property
     def _stamped(self) -> tuple[tuple[int, float], ...]:
-        """Every run behind the models with the seconds of all its stages, by which caches notice new rows."""
-        stamps = {job.id: sum(job.seconds.values()) for job in self.jobs}
-        return tuple((job, stamps[job]) for model in self.models for job in model.runs or (model.job,))
+        """Every run behind the models on view."""
+        return self._stamps(job for model in self.models for job in model.jobs)
+
+    def _stamps(self, jobs: Iterable[int]) -> tuple[tuple[int, float], ...]:
+        """Jobs with the seconds of all their stages, by which caches notice new rows."""
+        seconds = {job.id: sum(job.seconds.values()) for job in self.jobs}
+        return tuple((job, seconds[job]) for job in jobs)
 
     def job(self, model: Model) -> Job:
         """The job behind a model."""
@@ -121,34 +147,12 @@ def _summary(home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Mo
     return quantities.summary(tables, models, list(quantities.available(tables).values()), single)
 
 
-def navigation(position: Literal["sidebar", "hidden"] = "sidebar") -> StreamlitPage:
-    """Register the pages by their addresses; return the requested one."""
-    # with an icon of our own first: of a page's the browser would ask a host of fonts for a picture
-    st.set_page_config(page_title="PruneScope", page_icon="assets/logo-icon.svg", layout="wide", initial_sidebar_state=290)
-    return st.navigation(
-        [
-            st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),
-            st.Page("pages/lesson.py", title="Lesson", icon=":material/school:"),
-            st.Page("pages/prune.py", title="Prune", icon=":material/content_cut:"),
-            st.Page("pages/compare.py", title="Compare", icon=":material/scatter_plot:"),
-            st.Page("pages/layers.py", title="Layers", icon=":material/layers:"),
-            st.Page("pages/drift.py", title="Drift", icon=":material/moving:"),
-            st.Page("pages/attack.py", title="Attack", icon=":material/shield:"),
-            st.Page("pages/deploy.py", title="Deploy", icon=":material/rocket_launch:"),
-            st.Page("pages/inspect.py", title="Inspect", icon=":material/search:"),
-            st.Page("pages/studies.py", title="Studies", icon=":material/folder_open:"),
-            st.Page("pages/soup.py", title="Robust fine-tuning", icon=":material/soup_kitchen:"),
-        ],
-        position=position,
-    )
-
-
 def view() -> View:
     """What the frame has put on view for this run of the script."""
     if "view" not in st.session_state:
         # Streamlit runs the scripts of a folder named pages by themselves until somebody has called st.navigation:
         # so it does when the first request after a start is a link to a page
-        navigation()
+        _navigation.navigation()
         st.rerun()
     return st.session_state["view"]
 
@@ -216,6 +220,9 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
         # a switch, and not a choice among models: what was chosen of the ones is not among the others
         apart = _ui.chosen(st.segmented_control, "seeds", ["one", "apart"], "one", label="Seeds", format_func=SEEDS.get)
         models = models if apart == "apart" else together
+        if apart != "apart":
+            mean = seeds.means(models)
+            st.caption(f"Values are the {mean}, unless a chart or table names a seed.")
     by_job = {model.job: model for model in models}
     draw: Any = st.pills if len(models) <= CHIPS else st.multiselect  # whose chips take no colour
     dot = lambda model: f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""  # noqa: E731

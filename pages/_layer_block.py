@@ -47,6 +47,8 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
     found = _drift_map.movers(view, model, block, projection)
     hurt = found[found["changed"]] if found["changed"].any() else found
     st.markdown(f"#### Which examples does block {block + 1} hurt?")
-    some = f"The {len(hurt)} of {len(found)} sentences whose prediction changed"
-    st.caption(f"{some if found['changed'].any() else 'No prediction changed: all sentences'}, those that this block moved most first.")
+    some = f"The {len(hurt)} of {len(found)} examples whose prediction changed"
+    some = some if found["changed"].any() else "No prediction changed: all examples"
+    shown = view.which_seed("This table shows", [model])
+    st.caption(f"{some}, largest move first. {shown}".rstrip())
     _drift_map.table(view, hurt.reset_index(drop=True), "hurt")

@@ -100,8 +100,8 @@ def whole(view: View, asking: Inspector) -> None:
 
 
 def attack(view: View, asking: Inspector) -> None:
-    """Attacked sentences of the demo to leaf through."""
-    rows = view.rows("attack_example")
+    """Adversarial examples of the study to browse."""
+    rows = view.first_seed("attack_example")
     won = rows[(rows["outcome"] == "success") & rows["perturbed"].map(lambda text: isinstance(text, str))]
     if won.empty:
         st.info("No attack has succeeded on the models on view.")
@@ -113,6 +113,7 @@ def attack(view: View, asking: Inspector) -> None:
     said = [formatting.answer(row[name], names) for name in ("original_prediction", "perturbed_prediction")]
     st.markdown(f"**{labels.get(row['job'], 'The model')}** said **{said[0]}** before and says **{said[1]}** now, after "
                 f"{row['queries']:.0f} questions by {row['recipe']}.")  # fmt: skip
+    view.caption_seed("This step shows")
 
 
 def robust(view: View, asking: Inspector) -> None:
@@ -153,7 +154,7 @@ def ship(view: View, asking: Inspector) -> None:
 
 def ready(view: View, step: Step) -> bool:
     """Whether the study on view has what the step looks at."""
-    tables = [view.rows(name) for name in step.needs] if view.pruned else []
+    tables = [view.single(name) for name in step.needs] if view.pruned else []
     pruned = [model.job for model in view.pruned]
     return len(tables) == len(step.needs) and all(len(rows) and rows["job"].isin(pruned).any() for rows in tables)
 

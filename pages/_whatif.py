@@ -41,6 +41,7 @@ def show(view: View) -> None:
     titles = {job: own[0].label.replace(f" {own[0].level}", "", 1) for job, (own, _) in known.items()}
     job = _ui.chosen(st.segmented_control, "plan", list(known), list(known)[-1], label="Pruned by", format_func=lambda job: titles[job])
     models, curves = known[job]
+    view.caption_seed("This section shows", models)
     shares = _sliders(curves, job)
     overall = curves.overall(shares)
     _predicted(curves, shares, overall)

@@ -31,17 +31,20 @@ if rows.empty:
         "attack",
         view.waiting,
     )
-examples = view.rows("attack_example")
+examples = view.outcomes()
 
 
 def budgets(view: View, own: pd.DataFrame) -> None:
     """What is left of accuracy as the attacker may ask, and change, more."""
-    recipe, n = own["recipe"].iloc[0], own["example"].nunique()
+    recipe, runs = own["recipe"].iloc[0], max(len(model.runs) for model in view.models)
+    n = f"n = {own.groupby('seed')['example'].nunique().max()} examples"
+    n += f" in each of {runs} seeds" * (runs > 1)
     with st.grid(2, min_column_width=330, key="budgets") as grid:
         with grid.cell():
             _ui.chart(
                 "What does an attacker with few queries achieve?",
-                f"Accuracy that is left when each sentence may cost at most so many model queries. {recipe}, n = {n} sentences.",
+                "Accuracy left when the attack may spend at most this many model queries per "
+                f"example. {recipe}, {n}.",
                 plots.against_budget(own, view.models, recipe, "queries", view.dark),
                 "queries",
                 small=True,
@@ -49,7 +52,8 @@ def budgets(view: View, own: pd.DataFrame) -> None:
         with grid.cell():
             _ui.chart(
                 "And one who may change few words?",
-                f"Accuracy that is left when at most this share of a sentence's words may be changed. n = {n} sentences.",
+                "Accuracy left when the attack may change at most this fraction of an example's "
+                f"words. {n}.",
                 plots.against_budget(own, view.models, recipe, "share_changed", view.dark),
                 "words",
                 small=True,
@@ -62,13 +66,16 @@ def figures() -> None:
     shares = {"accuracy": "accuracy", "under_attack": "under attack", "success_rate": "success rate", "words_changed": "words changed"}
     shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
     bars = {key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100) for key, title in shares.items()}
+    outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
+    number = st.column_config.NumberColumn
+    counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
     _ui.table(
-        shown[["run", "recipe", *list(shares)[:3], "attacked", "succeeded", "failed", "skipped", "errored", "words_changed", "queries"]],
+        shown[["run", "recipe", *list(shares)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
-        {**bars, "queries": st.column_config.NumberColumn("queries (mean)", format="%.0f")},
+        {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
         rows,
     )
-    st.caption("Every attacked sentence with its outcome:")
+    st.caption("Every attacked example with its outcome, all seeds:")
     _ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")
 
 
@@ -79,13 +86,16 @@ def read(marks: list[str]) -> None:
         _ui.put(choice, value)
 
 
-_ui.opening("Attack", takeaways.attack(rows, view.outcomes(), view.models))
+_ui.opening("Attack", takeaways.attack(rows, examples, view.models))
 unable = takeaways.unable(examples)
+mean = view.means()
+interval = "interval over seeds and examples" if mean else "Wilson interval"
 if len(able := rows[~rows["recipe"].isin(unable)]):
     _ui.chart(
         "On which model do attacks succeed?",
-        "One dot a model with its 95% Wilson interval: of the sentences the model got right, the share on which the attack succeeded "
-        "within its budget. Click a dot to read its sentences.",
+        f"One dot per model with its 95% {interval}: the fraction of correctly classified examples "
+        f"on which the attack succeeded within its budget{f', {mean}' if mean else ''}. "
+        "Click a dot to read its examples.",
         plots.success(able, view.models, view.dark),
         "success",
         selects=read,
@@ -100,8 +110,7 @@ own = examples[examples["recipe"] == recipe]
 
 def chance() -> None:
     """Paired tests, and how success is counted."""
-    everyone = view.outcomes()
-    _attack_paired.show(view, everyone[everyone["recipe"] == recipe])
+    _attack_paired.show(view, own)
     _ui.how_to_read(
         "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the "
         "answer wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to "
@@ -116,11 +125,11 @@ def chance() -> None:
 
 VIEWS = {
     "chance": ("More than chance?", chance),
-    "read": ("The sentences", lambda: _attack_reading.show(view, own)),
+    "read": ("The sentences", lambda: _attack_reading.show(view, recipe)),
     "cost": ("The attacker's cost", lambda: budgets(view, own)),
-    "weak": ("Where it is weak", lambda: _attack_slices.show(view, own)),
-    "transfer": ("Do texts transfer?", lambda: _attack_transfer.show(view, own)),
-    "valid": ("Are they valid?", lambda: _attack_validity.show(view, own)),
+    "weak": ("Where it is weak", lambda: _attack_slices.show(view, recipe)),
+    "transfer": ("Do texts transfer?", lambda: _attack_transfer.show(view, recipe)),
+    "valid": ("Are they valid?", lambda: _attack_validity.show(view, recipe)),
     "figures": ("All figures", figures),
 }
 _ui.parts(VIEWS, "ask")

@@ -109,10 +109,11 @@ def all_runs() -> None:
             style = "%+.1f" if key == "difference" else "%.1f" if quantity.scale != 1 else "%.3f"
             columns[key] = st.column_config.NumberColumn(quantity.axis, help=quantity.gloss, format=style)
         shown[key] = values
-    for job in view.jobs:
-        pick = rows["job"] == job.id
-        shown.loc[pick, "took"] = formatting.seconds(sum(job.seconds.values()))
-    columns["took"] = st.column_config.TextColumn("Time", help="Pruning and all measures together")
+    took = {job.id: sum(job.seconds.values()) for job in view.jobs}
+    mean = {m.job: sum(took[job] for job in m.jobs) / len(m.jobs) for m in view.models}
+    shown["took"] = rows["job"].map(mean).map(formatting.seconds)
+    help = "Pruning and all measures together; of several seeds the mean"
+    columns["took"] = st.column_config.TextColumn("Time", help=help)
     _ui.table(shown, "runs", columns, rows)
 
 
@@ -146,7 +147,11 @@ def figures() -> None:
                 if len(takeaways.of(tables["accuracy"], model))
             )
         )
-        st.caption("McNemar's exact test asks whether the broken and fixed sentences could be this uneven by chance; small p says no.")
+        test = "The bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
+        st.caption(
+            f"{test} asks whether broken and fixed examples could differ this much by chance; "
+            "a small p says no."
+        )
 
 
 VIEWS = {
@@ -155,7 +160,7 @@ VIEWS = {
     "parts": ("Parts of a method", parts),
     "paper": ("Beside the paper", lambda: _papers.section(view)),
     "figures": ("All figures", figures),
-    "answers": ("Answers", lambda: _answers.browser(view, view.rows("prediction"))),
+    "answers": ("Answers", lambda: _answers.browser(view)),
     "export": ("Take it with you", lambda: _export.page(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()

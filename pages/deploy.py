@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages import _export, _frame, _policy, _ships, _smallest, _ui
 from prune_core import PruneError, formatting, plots
-from prune_core.analysis import deploy, evidence
+from prune_core.analysis import deploy, evidence, seeds
 from prune_core.analysis.policy import Policy
 from prune_core.runs.store import Store
 
@@ -105,6 +105,8 @@ st.title("Deploy", anchor=False)
 place = st.empty()
 _ui.stop_without(view.pruned, view.waiting)
 model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", view.dark)
+if which_seed := seeds.which([model]):
+    st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
 answer, limits = grid.cell(), grid.cell()
 with limits:
@@ -119,8 +121,6 @@ try:
 except PruneError as error:
     st.error(str(error))
     st.stop()
-if model.runs:
-    st.caption(f"Judged is the run of seed {job.experiment['seed']}, one of {len(model.runs)}: what ships is one model, not a mean.")
 with place:
     _ui.takeaway(f"{model.label}. {told}")
 with answer:

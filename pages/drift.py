@@ -44,8 +44,10 @@ def by_block() -> None:
                     small=True,
                 )
     if len(changed):
-        sizes = "–".join(map(str, sorted({changed["n"].min(), changed["n"].max()})))
-        st.caption(f"Dashed: on the {sizes} adversarial sentences with which the attacks turned each model's own answer.")
+        ends = changed["n"].min(), changed["n"].max()
+        sizes = "–".join(dict.fromkeys(f"{n:.0f}" for n in ends))
+        seeds = " per seed" if view.means() else ""
+        st.caption(f"Dashed: adversarial examples of attacks on that model, n = {sizes}{seeds}.")
     _ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
@@ -68,7 +70,8 @@ def on_the_map() -> None:
             projection = _ui.chosen(st.segmented_control, "projection", names, names[0], label="Projection", format_func=kinds.get)
     _drift_map.draw(view, model, block, projection)
     _chosen.panel(view, model)
-    st.markdown("#### Which sentences moved most?")
+    st.markdown("#### Which examples moved most?")
+    view.caption_seed("This table shows", [model])
     _drift_map.table(view, _drift_map.movers(view, model, block, projection), "movers")
 
 

@@ -199,6 +199,7 @@ def entities(told: dict[Model, dict], text: str) -> None:
 
 
 st.title("Inspect", anchor=False)
+view.caption_seed("This page uses the weights of")
 asking = inspector(str(view.store.home))
 text, pair, original = form()
 if not text or pair == "":

@@ -23,7 +23,7 @@ if rows.empty:
 _ui.opening("Layers", takeaways.layers(rows, view.models))
 _ui.stop_without(view.pruned, view.waiting)
 pruned = [model for model in view.pruned if (rows["job"] == model.job).any()]
-units = view.rows("unit")
+units = view.first_seed("unit")
 cut = [model for model in view.pruned if len(units) and (units["job"] == model.job).any()]
 
 
@@ -88,8 +88,9 @@ def heads_and_neurons() -> None:
     structured = _ui.one_model(cut, "unit-model", "Structured model", view.dark)
     _ui.chart(
         "Which heads and neurons are left?",
-        "A square a head (hollow = removed), a bar a block for the neurons; the colour is the kind of knowledge that kept it, where the "
-        "method tells.",
+        "One square per head (hollow = removed) and one bar per block for the neurons. The colour "
+        "is the type of knowledge that kept the unit, if the method records it. "
+        f"{view.which_seed('This chart shows', [structured])}".rstrip(),
         plots.kept_units(units, structured, view.dark),
         "units",
     )

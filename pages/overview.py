@@ -129,7 +129,7 @@ def _sparkline(home: str, study: str, stamp: tuple[tuple[int, float], ...], dark
     store = Store(Path(home))
     jobs = store.jobs(study)
     models = seeds.merged(models_of([job for job in jobs if job.done]), jobs)
-    rows = store.rows("accuracy", [job for model in models for job in model.runs or (model.job,)])
+    rows = store.rows("accuracy", [job for model in models for job in model.jobs])
     if rows.empty:
         return None
     rows = seeds.pooled("accuracy", rows, models)

@@ -87,6 +87,11 @@ def count(value: float) -> str:
     return MISSING if missing(value) else f"{value:,.0f}".replace(",", "\u2009")
 
 
+def mean_count(value: float) -> str:
+    """A mean of counts over seeds: one decimal unless it is a whole number, 19 or 19.3."""
+    return MISSING if missing(value) else f"{value:.1f}".removesuffix(".0")
+
+
 def plain(value: float) -> str:
     """A similarity or another bare figure."""
     return MISSING if missing(value) else f"{value:.3f}"

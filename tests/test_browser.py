@@ -55,6 +55,21 @@ def opened(server, name: str, height: int = 900):
             raise
 
 
+def test_the_first_page_has_an_address_by_its_name(server, home):
+    for study in ("Newer last", "Asked for", "Newest"):
+        sample_rows.fill(Store(home), 40, study, sample_rows.RUNS[:2])
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{server}/overview?study=Asked+for&sparsity=50%25")
+        page.get_by_role("heading", name="Overview", exact=True).wait_for()
+        wait_for_charts(page, 3)
+        assert not page.get_by_text("Page not found").count()
+        assert "study=Asked+for" in page.url and "/overview" not in page.url
+        links = page.locator("[data-testid=stSidebarNav] a", has_text="Overview")
+        assert links.count() == 1 and links.get_attribute("aria-current") == "page"
+
+
 def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
     with opened(server, "Layers") as page:  # a link is the first request: Streamlit must not take pages/ for an app of its own
         page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()

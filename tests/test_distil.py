@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from test_seeds import assert_declared
 
 from prune_core import PruneError, errors
 from prune_core.analysis.compared import models_of
@@ -28,6 +29,7 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
     chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
     model, rows = steps.prune(chosen, dense, tiny.calibration(family), quiet)
+    assert_declared(rows)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), "the dense model is as it was"
     return dense, model, rows
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from test_seeds import assert_declared
 
 from benchmarks.doctor import loud_heads, loud_neurons
 from prune_core import Cancelled, PruneError
@@ -64,6 +65,7 @@ def test_contract(name: str) -> None:
     seen: list[float] = []
     tables = rows(name, report=lambda progress, _: seen.append(progress))
     assert next(iter(tables)) == name and seen == sorted(seen) and seen[-1] == 1.0
+    assert_declared(tables)
     for table, frame in tables.items():
         assert len(frame)
         if table in COLUMNS:
@@ -169,6 +171,7 @@ def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     pair = replace(tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])})
     assert adversarial(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
     tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(pair, quiet)
+    assert_declared(tables)
     found = tables["drift_adversarial"]
     assert set(found.columns) == set(COLUMNS["drift"].split()) and (found.n == 3).all() and (found.k == 2).all()
     assert (found.cosine != tables["drift"].cosine).all()
@@ -271,6 +274,12 @@ def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
     fp32, int8, repaired = found["repair"].to_dict("records")
     assert fp32["own_divergence"] == 0 and repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
     assert repaired["divergence"] < int8["divergence"] and int8["bytes"] < repaired["bytes"] < fp32["bytes"]
+
+
+def test_the_grid_of_latencies_is_declared() -> None:
+    tables = rows("cost", grid=True)
+    assert_declared(tables)
+    assert len(tables["latency"]) == 18
 
 
 def test_cost_counts_by_hand() -> None:

@@ -6,6 +6,7 @@ import json
 import pytest
 import tiny
 import torch
+from test_seeds import assert_declared
 
 from benchmarks.gpu.waits import Waits
 from prune_core import Cancelled, PruneError
@@ -30,7 +31,8 @@ def calibration(family: str = "bert") -> list[dict[str, torch.Tensor]]:
 
 def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
     model = copy.deepcopy(model)
-    build(METHODS, name, options).prune(model, calibration(model.config.model_type), quiet)
+    tables = build(METHODS, name, options).prune(model, calibration(model.config.model_type), quiet)
+    assert_declared(tables)
     return model
 
 

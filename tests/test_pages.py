@@ -736,6 +736,44 @@ def test_every_page_shows_a_study_of_several_seeds_as_its_models(store, page):
     assert not apart.error and [model.job for model in apart.session_state["view"].models] == [6, 10, 2]
 
 
+SHOWN_OF_ONE_SEED = (
+    ("drift", {}),
+    ("attack", {"ask": "read"}),
+    ("attack", {"ask": "transfer"}),
+    ("layers", {"layers-part": "block", "examples": "7"}),
+    ("layers", {"layers-part": "whatif"}),
+    ("deploy", {}),
+    ("deploy", {"deploy-part": "export"}),
+    ("inspect", {}),
+    ("lesson", {"step": "7"}),
+)
+
+
+@pytest.mark.parametrize(("page", "query"), SHOWN_OF_ONE_SEED)
+def test_what_shows_one_seed_of_several_names_it(store, page, query):
+    test_seeds.filled(store)
+    for job in store.jobs():
+        (store.folder(job.id) / "checkpoint").mkdir()
+    at = opened(page, **query)
+    assert "seed 0 (one of 3 seeds)" in told(at) and not at.error
+    apart = opened(page, seeds="apart", **query)
+    assert "(one of" not in told(apart), "separate seeds are named by their labels"
+
+
+def test_averages_say_that_they_are_and_times_are_averaged_too(store):
+    test_seeds.filled(store)
+    for job in store.jobs():
+        store.update(job.id, seconds={"prune": 10.0 * (1 + job.experiment["seed"])})
+    captions = [caption.value for caption in opened("overview").sidebar.caption]
+    assert "Values are the mean over 3 seeds, unless a chart or table names a seed." in captions
+    at = opened("compare", closer="figures")
+    took = at.dataframe[0].value.set_index("label")["took"]
+    assert took["AKR 70%"] == "20 s" and took["SparseGPT 50%"] == "10 s"
+    for part in ("weak", "valid"):
+        told_by = told(opened("attack", ask=part))
+        assert "over seeds and examples" in told_by and "mean over 3 seeds" in told_by
+
+
 def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
     sample_rows.fill(store, 40)
     sample_rows.fill(store, 40, "Other", sample_rows.RUNS[:2])

@@ -34,6 +34,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
     one = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
     bars = pd.DataFrame({"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]})
     of_one_recipe = examples[examples["recipe"] == "DeepWordBug"]
+    sliced = lambda dense: success_rates.slices(of_one_recipe, dense, NAMES)  # noqa: E731
     six = pd.concat([study["attack"].assign(recipe=study["attack"]["recipe"] + f" {copy}") for copy in range(3)])
     made, by_recipe = {model.job: model.short for model in models}, {name: name for name in examples["recipe"].unique()}
     three = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
@@ -55,8 +56,8 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
         "six recipes": plots.success(six, models, dark, six.assign(success_rate=0.9)),
-        "slices": plots.slices(success_rates.slices(of_one_recipe, 1, NAMES), models, "success_rate", dark),
-        "slices under attack": plots.slices(success_rates.slices(of_one_recipe, None, NAMES), models, "under_attack", dark),
+        "slices": plots.slices(sliced([1]), models, "success_rate", dark),
+        "slices under attack": plots.slices(sliced(()), models, "under_attack", dark),
         "transfer": plots.transfer(transfer.matrix(study["transfer"]), made, models, "source", dark),
         "transfer by recipe": plots.transfer(transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark),
         "matrix": plots.matrix([[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark),

@@ -1,18 +1,23 @@
 """Runs that differ only in their seed are one model: means, intervals over seeds and examples, tests paired by both."""
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import sample_rows
 from scipy.stats import t
 
-from prune_core import plots
+from prune_core import PruneError, plots
 from prune_core.analysis import seeds, takeaways
 from prune_core.analysis.compared import models_of
 from prune_core.analysis.quantities import available, summary
 from prune_core.attacks import success_rates
 from prune_core.runs.store import Store
 
+ROOT = Path(__file__).resolve().parent.parent
 RUNS = (("dense", 0.0), ("magnitude", 0.7), ("akr", 0.5), ("akr", 0.7))
 
 
@@ -80,6 +85,91 @@ def test_charts_show_the_mean_once_and_every_seed_faintly(study):
     assert takeaways.accuracy(pooled["accuracy"], models).startswith("AKR at 70% keeps")
 
 
+def assert_declared(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Fail on a table that is neither averaged nor shown for one seed, or whose identity is not unique.
+
+    The contract tests of measures and methods call this for every table that they return.
+    """
+    for name, rows in tables.items():
+        assert (name in seeds.IDENTITY) != (name in seeds.ONE_SEED), f"{name}: declare it once"
+        if name in seeds.IDENTITY:
+            keys = list(seeds.IDENTITY[name])
+            assert not (rows.duplicated(keys).any() if keys else len(rows) > 1), f"{name}: {keys}"
+
+
+def test_every_table_of_a_study_is_declared():
+    assert_declared(sample_rows.tables("akr", 0.7) | {"transfer": pd.DataFrame()})
+
+
+def test_an_undeclared_table_and_one_without_a_mean_are_refused(study):
+    store, jobs = study
+    rows, models = store.rows("prediction", [jobs[0].id]), seeds.merged(models_of(jobs), jobs)
+    with pytest.raises(PruneError, match="has no mean over seeds"):
+        seeds.pooled("prediction", rows, models)
+    with pytest.raises(PruneError, match="not declared"):
+        seeds.pooled("another", rows, models[:0])
+
+
+def test_pages_average_tables_or_name_the_seed_that_they_show():
+    for path in sorted((ROOT / "pages").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert set(re.findall(r'\.rows\("(\w+)"\)', text)) <= set(seeds.IDENTITY), path.name
+        one = re.findall(r'first_seed\("(\w+)"\)', text)
+        assert set(one) <= set(seeds.ONE_SEED), path.name
+        named = "which_seed(" in text or "caption_seed(" in text
+        assert named or not re.search(r"view\.first_seed\(", text), path.name
+
+
+def test_what_seeds_disagree_on_is_no_seeds_own(study):
+    """Counts that all seeds share stay integers; a note or a flag of one seed is not the mean's."""
+    store, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    rows = store.rows("cost", [job.id for job in jobs])
+    rows["note"] = [f"Without its {job} dead heads." for job in rows["job"]]
+    found = seeds.pooled("cost", rows, models)
+    own = found[found["job"] == models[-1].job]
+    assert own["note"].isna().all() and (own["device"] == "cpu").all()
+    assert own["batch"].tolist() == [32, 32] and pd.api.types.is_integer_dtype(found["batch"])
+
+
+def test_adversarial_drift_is_averaged_and_p_values_are_not(study):
+    store, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    ids = [job.id for job in jobs]
+    rows = store.rows("drift", ids).assign(cosine=lambda each: each["job"] / 100)
+    found = seeds.pooled("drift_adversarial", rows, models)
+    own = found[found["job"] == models[-1].job]
+    assert len(own) == 2 * sample_rows.BLOCKS
+    assert own["cosine"].tolist() == pytest.approx([np.mean(models[-1].runs) / 100] * len(own))
+    pooled = seeds.pooled("accuracy", store.rows("accuracy", ids), models)
+    assert pooled.loc[pooled["job"] == models[-1].job, "p_value"].isna().all()
+    assert "(mean over 3 seeds)" in takeaways.broken(pooled, models[-1])
+
+
+def test_slices_of_an_attack_are_averaged_over_seeds(study):
+    store, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    outcomes = store.rows("attack_example", [job.id for job in jobs])
+    outcomes = outcomes[outcomes["recipe"] == "DeepWordBug"]
+    runs = success_rates.slices(outcomes, models[0].jobs, ["negative", "positive"])
+    found = seeds.pooled("attack_slice", runs, models)
+    own = found[(found["job"] == models[1].job) & (found["slice"] == "positive")].iloc[0]
+    single = runs[runs["job"].isin(models[1].runs) & (runs["slice"] == "positive")]
+    assert own["success_rate"] == pytest.approx(single["success_rate"].mean()) and len(single) == 3
+    assert own["n"] == 20, "of each seed: the dense model's confidence is joined once per example"
+    assert 0 <= own["success_low"] <= own["success_rate"] <= own["success_high"] <= 1
+
+
+def test_the_seed_that_is_shown_is_named(study):
+    _, jobs = study
+    models = seeds.merged(models_of(jobs), jobs)
+    assert seeds.which(models) == "seed 0 (one of 3 seeds)" and seeds.means(models) == "mean over 3 seeds"
+    single = [model for model in models if not model.runs]
+    assert len(single) == 1 and not seeds.which(single) and not seeds.means(single)
+    later = seeds.merged(models_of(jobs[5:]), jobs[5:])
+    assert seeds.which([models[-1], later[-1]]) == "the first seed of each model (one of 3 seeds)"
+
+
 def rows_of(seed: int, was: np.ndarray, now: np.ndarray, texts: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"job": seed, "label": 1, "dense": was.astype(int), "pruned": now.astype(int), "text": texts})
 
@@ -124,7 +214,8 @@ def test_the_report_has_a_row_a_model(study, tmp_path):
     store, jobs = study
     write_report(store, [job.id for job in jobs], tmp_path / "r.html")
     table = (tmp_path / "r.html").read_text().split("All figures")[1].split("</table>")[0]
-    assert table.count("<tr>") == 6 and "seed" not in table
+    assert table.count("<tr>") == 6 and "Values are the mean over 3 seeds." in table
+    assert "· seed" not in table, "no row of a single run"
 
 
 def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:

@@ -40,6 +40,11 @@ class Model:
         return self.method == DENSE
 
     @property
+    def jobs(self) -> tuple[int, ...]:
+        """The jobs of all its seeds."""
+        return self.runs or (self.job,)
+
+    @property
     def family(self) -> str:
         """The method's own title, which its label begins with: AKR, SparseGPT."""
         return self.label.split(" · ")[0].removesuffix(self.level).strip(" −") or self.method

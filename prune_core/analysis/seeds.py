@@ -1,6 +1,7 @@
-"""Runs that differ only in their seed as one model: means with their intervals over seeds, and tests that pair seed and example.
+"""Pool runs that differ only in their seed: means, intervals over seeds and examples, paired tests.
 
-Rows of several jobs in, rows of one job a model out; what looks at single examples keeps those of the first seed.
+Every table that a stage returns is declared here, once: in `IDENTITY` if it is averaged over seeds,
+in `ONE_SEED` if charts show the rows of a single seed and say which.
 """
 
 from __future__ import annotations
@@ -8,17 +9,40 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 
+from ..errors import PruneError
 from ..runs.job import Job
 from ..statistics import nested_draws, two_sided
 from .compared import Model
 
-KEYS = {"accuracy": [], "attack": ["recipe"], "reconstruction": ["block", "part"], "drift": ["block", "pooling"], "cost": ["model"]}
+# Identity columns of the averaged tables: rows of two seeds that agree in them are one quantity
+IDENTITY: dict[str, tuple[str, ...]] = {
+    "accuracy": (),
+    "attack": ("recipe",),
+    "attack_slice": ("kind", "slice"),  # computed from attack_example
+    "budget": (),
+    "cost": ("model",),
+    "drift": ("block", "pooling"),
+    "drift_adversarial": ("block", "pooling"),
+    "latency": ("model", "batch", "length"),
+    "prune": ("block", "part"),
+    "reconstruction": ("block", "part"),
+    "sensitivity": ("block",),
+}
+ONE_SEED = (
+    *("attack_example", "drift_example", "drift_map", "prediction", "sensitivity_example"),
+    "transfer",  # single examples, like those above: two seeds may have other ones
+    "unit",  # which heads and neurons a model keeps
+    *("doctor", "forms", "repair"),  # exported files: one model is deployed, not an average
+    *("distil", "timing"),  # single evaluations, single passes
+)
 RESAMPLES = 1000
-HITS = ("accuracy",)  # metrics of answers that are right or wrong
+HITS = ("accuracy",)  # metrics for which every prediction is correct or incorrect
 
 
 def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
@@ -37,38 +61,77 @@ def _without_seed(label: str) -> str:
     return " · ".join(part for part in label.split(" · ") if not part.startswith(("seed ", "job ")))
 
 
-def pooled(name: str, rows: pd.DataFrame, models: Sequence[Model], predictions: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The rows of a table with one job a model. `predictions` are the rows of every run, for intervals of accuracy.
+def identity(name: str) -> tuple[str, ...]:
+    """Identity columns of a table that is averaged over seeds; PruneError for any other table."""
+    if name in IDENTITY:
+        return IDENTITY[name]
+    if name in ONE_SEED:
+        raise PruneError(f"The table {name!r} has no mean over seeds; take one seed's rows.")
+    raise PruneError(f"The table {name!r} is not declared in analysis/seeds.py; declare it.")
 
-    Numbers are means over seeds. Of shares with an interval, `low` and `high` span seeds and examples together; `seeds_low` and
-    `seeds_high` the seeds alone, `examples_low` and `examples_high` the examples alone (the mean of the single runs' intervals).
+
+def pooled(name: str, rows: pd.DataFrame, models: Sequence[Model], predictions: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The rows of a table averaged over the seeds of each model, under the model's job.
+
+    `predictions` holds the rows of every run, for the interval of the accuracy difference. Columns
+    `low` and `high` of a fraction span seeds and examples together, `seeds_low` and `seeds_high`
+    the seeds alone, `examples_low` and `examples_high` the examples alone (the mean of the single
+    runs' intervals). Anything but numbers is kept where all seeds agree and is None elsewhere.
     """
-    several = [model for model in models if len(model.runs) > 1]
+    keys = list(identity(name))
+    several = [model for model in models if model.runs]
     if rows.empty or not several:
         return rows
-    single = rows[rows["job"].isin([model.job for model in models if model not in several])]
-    parts = [single]
+    parts = [rows[rows["job"].isin([model.job for model in models if not model.runs])]]
     for model in several:
         own = rows[rows["job"].isin(model.runs)]
-        if name not in KEYS:
-            parts.append(own[own["job"] == model.job])
-        elif len(own):
-            one = _means(own, KEYS[name])
-            parts.append(_intervals(name, one, own, model, predictions).assign(job=model.job, label=model.label, seed=model.seed))
+        if len(own):
+            one = _intervals(name, _means(own, keys), own, model, predictions)
+            parts.append(one.assign(job=model.job, label=model.label, seed=model.seed))
     return pd.concat(parts, ignore_index=True)
 
 
+def means(models: Sequence[Model]) -> str:
+    """How values of these models are averaged: "mean over 3 seeds"; empty if each has one run."""
+    most = max((len(model.runs) for model in models), default=0)
+    return f"mean over {most} seeds" if most else ""
+
+
+def which(models: Sequence[Model]) -> str:
+    """The seed shown of averaged models: "seed 0 (one of 3 seeds)"; empty if none is averaged."""
+    several = [model for model in models if model.runs]
+    if not several:
+        return ""
+    first = {model.seed for model in several}
+    seed = f"seed {first.pop()}" if len(first) == 1 else "the first seed of each model"
+    return f"{seed} (one of {max(len(model.runs) for model in several)} seeds)"
+
+
 def together(rows: pd.DataFrame, models: Sequence[Model]) -> pd.DataFrame:
-    """Rows of every run under its model's job; `seed` still tells them apart. For tests that pair by seed and example."""
-    owner = {job: model.job for model in models for job in model.runs or (model.job,)}
+    """Rows of every run under its model's job, for tests paired by example and `seed`."""
+    owner = {job: model.job for model in models for job in model.jobs}
     return rows.assign(job=rows["job"].map(owner)) if len(rows) else rows
 
 
+def _groups(own: pd.DataFrame, keys: Sequence[str]) -> Any:
+    """Rows of the same quantity, one per seed, in their first order."""
+    return own.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
+
+
 def _means(own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """A row a key: means of numbers, the first of all else."""
-    groups = own.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
+    """One row per combination of keys: the mean of numbers, the common value of anything else."""
+    groups = _groups(own, keys)
     numbers = set(own.select_dtypes("number"))
-    found = {column: getattr(groups[column], "mean" if column in numbers else "first")() for column in own if column not in keys}
+    found = {}
+    for column in own.columns.difference(keys, sort=False):
+        values = groups[column]
+        if column in numbers:
+            mean = values.mean()
+            # sizes that all seeds share stay integers
+            whole = is_integer_dtype(own[column]) and (mean % 1 == 0).all()
+            found[column] = mean.astype(own[column].dtype) if whole else mean
+        else:
+            found[column] = values.first().where(values.nunique(dropna=False) == 1, None)
     out = pd.DataFrame(found).reset_index().drop(columns="")
     return out[[column for column in own if column in out]]
 
@@ -78,22 +141,25 @@ SPREAD = {
     "attack": (("accuracy", "accuracy_low", "accuracy_high"), ("under_attack", "under_attack_low", "under_attack_high"),
                ("success_rate", "success_low", "success_high")),
 }  # fmt: skip
+SPREAD["attack_slice"] = SPREAD["attack"]
 
 
 def _intervals(name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, predictions: pd.DataFrame | None) -> pd.DataFrame:
-    """The means with what seeds, examples and both leave open."""
-    for value, low, high in SPREAD.get(name, ()):
-        for place, row in one.iterrows():
-            same = own if not KEYS[name] else own[(own[KEYS[name]] == row[KEYS[name]]).all(axis=1)]
-            values = same[value].dropna().astype(float)
-            if values.empty:
-                continue
-            half = t_half(values.to_numpy())
-            below, above = row[value] - same[low].mean(), same[high].mean() - row[value]
-            one.loc[place, [f"seeds_{low}", f"seeds_{high}"]] = row[value] - half, row[value] + half
-            one.loc[place, [f"examples_{low}", f"examples_{high}"]] = row[value] - below, row[value] + above
-            one.loc[place, [low, high]] = row[value] - np.hypot(half, below), row[value] + np.hypot(half, above)
-    if name == "accuracy" and predictions is not None and own["metric"].iloc[0] in HITS:
+    """The means with their intervals over seeds, examples, and both."""
+    spread = SPREAD.get(name, ())
+    numbers = {column: float for each in spread for column in each}  # a rate of nothing is None
+    groups = _groups(own.astype(numbers), IDENTITY[name])
+    for value, low, high in spread:
+        mean, half = groups[value].mean().to_numpy(), t_half(groups[value])
+        below, above = mean - groups[low].mean().to_numpy(), groups[high].mean().to_numpy() - mean
+        ends = mean - np.hypot(half, below), mean + np.hypot(half, above)
+        one[f"seeds_{low}"], one[f"seeds_{high}"] = mean - half, mean + half
+        one[f"examples_{low}"], one[f"examples_{high}"] = mean - below, mean + above
+        one[low], one[high] = ends if name == "accuracy" else np.clip(ends, 0, 1)
+    if name != "accuracy":
+        return one
+    one["p_value"] = np.nan  # a mean of p-values is not a p-value
+    if predictions is not None and own["metric"].iloc[0] in HITS:
         draws = hierarchical(predictions[predictions["job"].isin(model.runs)])
         low, high = np.quantile(draws, (0.025, 0.975))
         one["difference_low"], one["difference_high"] = float(low), float(high)
@@ -101,13 +167,13 @@ def _intervals(name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, pr
     return one
 
 
-def t_half(values: np.ndarray) -> float:
-    """Half of the 95% interval of a mean over seeds, by Student's t; 0 of a single one."""
-    if len(values) < 2:
-        return 0.0
+def t_half(values: Any) -> np.ndarray:
+    """(groups,) half of the 95% interval of each group's mean by Student's t; 0 for one value."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    n = values.count().to_numpy()
+    half = t.ppf(0.975, np.maximum(n - 1, 1)) * values.std().to_numpy() / np.sqrt(np.maximum(n, 1))
+    return np.where(n > 1, half, 0.0)
 
 
 def hierarchical(rows: pd.DataFrame) -> np.ndarray:

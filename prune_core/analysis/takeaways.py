@@ -12,9 +12,21 @@ import pandas as pd
 
 from ..attacks.success_rates import success_rate
 from ..data.metrics import METRICS
-from ..formatting import error, milliseconds, missing, p_value, percent, plain, plural, seconds, signed
+from ..formatting import (
+    error,
+    mean_count,
+    milliseconds,
+    missing,
+    p_value,
+    percent,
+    plain,
+    plural,
+    seconds,
+    signed,
+)
 from .compared import Model, ordered
 from .quantities import Quantity, headline
+from .seeds import means
 
 
 def of(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
@@ -108,7 +120,11 @@ def broken(rows: pd.DataFrame, model: Model) -> str:
     row = of(rows, model).iloc[0]
     if missing(row["broken"]):
         return "scores are not right or wrong, so none is broken or fixed"
-    return f"{row['broken']:.0f} newly broken, {row['fixed']:.0f} newly fixed of {row['n']:.0f} (McNemar {p_value(row['p_value'])})"
+    broken, fixed, n = (mean_count(row[column]) for column in ("broken", "fixed", "n"))
+    test = "bootstrap" if model.runs else "McNemar"
+    p = "" if missing(row["p_value"]) else f"{test} {p_value(row['p_value'])}"
+    notes = ", ".join(filter(None, (means([model]), p)))
+    return f"{broken} newly broken, {fixed} newly fixed of {n} ({notes})"
 
 
 def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) -> str:
@@ -127,9 +143,13 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) 
             f"{recipe} had no sentence of the dense model to attack: of {base['n']:.0f}, {base['skipped']:.0f} were wrong already and "
             f"{base['errored']:.0f} ended in an error, which is told beside the sentence."
         )
+    average = f"{means([dense])}, " if dense.runs else ""
+    succeeded, attacked = mean_count(base["succeeded"]), mean_count(base["attacked"])
+    rate = percent(base["success_rate"])
+    low, high = (percent(base[f"success_{end}"]) for end in ("low", "high"))
     opening = (
-        f"{recipe} succeeds on {base['succeeded']:.0f} of the {base['attacked']:.0f} sentences on which it attacks the dense model "
-        f"({percent(base['success_rate'])}, 95% interval {percent(base['success_low'])} to {percent(base['success_high'])})"
+        f"{recipe} succeeds on {succeeded} of the {attacked} examples on which it attacks the "
+        f"dense model ({rate}, {average}95% interval {low} to {high})"
     )
     found = [(m, success_rate(of(examples, dense), of(examples, m))) for m in shown]
     found = [(m, versus) for m, versus in found if versus.n]

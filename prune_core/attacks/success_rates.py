@@ -148,14 +148,16 @@ def table(examples: pd.DataFrame, dense: int, jobs: Sequence[int]) -> pd.DataFra
     return pd.DataFrame(out)
 
 
-def slices(examples: pd.DataFrame, dense: int | None, labels: Sequence[str]) -> pd.DataFrame:
-    """A `summary` a model and slice, of one recipe's rows: thirds by length, labels, thirds by how sure dense is.
+def slices(examples: pd.DataFrame, dense: Collection[int], labels: Sequence[str]) -> pd.DataFrame:
+    """A `summary` per job and slice: thirds by length, labels, thirds by dense confidence.
 
-    Columns `kind`, `slice`, `job`, slices in their order; the last kind only where the job `dense` met the same sentences.
+    Takes one recipe's rows; returns columns `kind`, `slice`, `job`, slices in their order. An
+    example that none of the dense model's jobs attacked has no confidence.
     """
-    met = examples[(examples["job"] == dense) & examples["original_probabilities"].notna()]
-    sure = met.assign(sure=met["original_probabilities"].map(max))[["example", "text", "sure"]]
-    examples = examples.merge(sure, on=["example", "text"], how="left")
+    met = examples[examples["job"].isin(dense) & examples["original_probabilities"].notna()]
+    keys = ["example", "text"]
+    sure = met.assign(sure=met["original_probabilities"].map(max)).drop_duplicates(keys)
+    examples = examples.merge(sure[[*keys, "sure"]], on=keys, how="left")
     kinds = {
         "Length in words": thirds(examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"),
         "Label": pd.Categorical.from_codes(examples["label"], categories=list(labels)),

@@ -20,7 +20,7 @@ from ..runs.job import Job
 from ..runs.store import Store
 from .pdf import write_pdf
 
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack", "attack_example")
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 STYLE = """
 body { font: 16px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", sans-serif; color: #1c2127; max-width: 1080px; margin: 3rem auto; padding: 0 1.5rem }
 h1 { font-size: 1.9rem; margin: 0 } h2 { font-size: 1.25rem; margin: 2.4rem 0 0 } p.gloss { color: #66707c; margin: .2rem 0 .6rem }
@@ -39,7 +39,8 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     single = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
     predictions = store.rows("prediction", [job for model in models for job in model.runs])  # which only means over seeds need
     tables = {name: seeds.pooled(name, rows, models, predictions) for name, rows in single.items()}
-    tables["attack_example"] = seeds.together(single["attack_example"], models)
+    outcomes = store.rows("attack_example", [job.id for job in jobs])
+    tables["attack_example"] = seeds.together(outcomes, models)
     if not available(tables):
         raise PruneError(f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it.")
     if not path.absolute().parent.is_dir():
@@ -65,7 +66,10 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
         takeaways.attack(tables["attack"], tables["attack_example"], models),
     ) if len(models) > 1 else ()  # fmt: skip
     parts += [f"<p>{escape(sentence)}</p>" for sentence in told if sentence]
-    parts += ["<h2>All figures</h2><p class='gloss'>Small print: 95% intervals.</p>", _figures(models, tables)]
+    gloss = "Small print: 95% intervals."
+    if mean := seeds.means(models):
+        gloss = f"Values are the {mean}. {gloss}"
+    parts += [f"<h2>All figures</h2><p class='gloss'>{gloss}</p>", _figures(models, tables)]
     for count, (title, gloss, figure) in enumerate(_charts(models, tables)):
         # the first chart brings the library along, which makes the file 5 MB and independent of any server
         chart = figure.to_html(full_html=False, include_plotlyjs=count == 0, config={"displaylogo": False}, default_width="1000px")

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from ..analysis.compared import Model, ordered
 from ..attacks.success_rates import successes
-from ..formatting import percent
+from ..formatting import mean_count, percent
 from . import palette
 from .labels import NARROW, End, at_ends, room
 from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, readable_on
@@ -48,7 +48,7 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
         here = here.loc[[shown[line].job for line in lines]]
         for line, (_, row) in zip(lines, here.iterrows(), strict=True):
             fig.add_scatter(**_dot(row, shown[line], recipe, line, dark), **cell)
-        told = [f"{percent(row.success_rate)} · {row.succeeded:.0f} of {row.attacked:.0f}" for row in here.itertuples()]
+        told = [f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in here.iterrows()]
         fig.add_scatter(x=[0.5] * len(told), y=[line - 0.36 for line in lines], text=told, mode="text", hoverinfo="skip",
                         textfont={"size": 11, "color": MUTED[dark]}, **cell)  # fmt: skip
         if rings is not None:
@@ -64,6 +64,11 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
     return fig.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["0", "50", "100%"], range=[-0.04, 1.04], showline=True)
 
 
+def _counts(row: pd.Series) -> str:
+    """Successes of attacked examples: 8 of 20."""
+    return f"{mean_count(row['succeeded'])} of {mean_count(row['attacked'])}"
+
+
 def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
     color, low, rate, high = palette.color(model, dark), *(row[key] for key in ("success_low", "success_rate", "success_high"))
     return {
@@ -75,7 +80,7 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "cliponaxis": False,
         "error_x": {"array": [high - rate], "arrayminus": [rate - low], "color": fade(color, 0.5), "thickness": 4, "width": 0},
         "marker": {"color": color, "size": 11, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},
-        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{row['succeeded']:.0f} of {row['attacked']:.0f} attacked sentences, "
+        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, "
         f"success rate {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
         f"{percent(row['under_attack'])} under attack<extra></extra>",
     }

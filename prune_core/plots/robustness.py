@@ -23,7 +23,7 @@ RATES = {
 
 
 def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = False) -> go.Figure:
-    """A panel a kind of slice: within each slice the models side by side, dots with 95% Wilson intervals."""
+    """One panel per type of slice: the models side by side in each slice, with 95% intervals."""
     name, title, size = RATES[rate]
     rows = rows.assign(judged=rows["attacked"] + rows["skipped"])
     kinds = list(dict.fromkeys(rows["kind"]))
@@ -71,8 +71,8 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
 
 
 def _tick(part: str, sizes: pd.Series) -> str:
-    """The slice, its bounds and how many sentences it has, which differs between models where only right answers are attacked."""
-    low, high = int(sizes.min()), int(sizes.max())
+    """The slice, its bounds and its number of examples, a range where models differ in it."""
+    low, high = round(sizes.min()), round(sizes.max())
     return f"{part.replace(', ', '<br>')}<br>n = {low if low == high else f'{low}–{high}'}"
 
 
