@@ -17,13 +17,14 @@ from ..statistics import nested_draws, two_sided
 from .compared import Model
 
 KEYS = {"accuracy": [], "attack": ["recipe"], "reconstruction": ["block", "part"], "drift": ["block", "pooling"], "cost": ["model"]}
+WORST = {"other_load": "max"}  # one disturbed run makes the mean of the times unreliable
 RESAMPLES = 1000
 HITS = ("accuracy",)  # metrics of answers that are right or wrong
 
 
 def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
     """One model for all runs of the same experiment; its job is that of the lowest seed, `runs` are all of them."""
-    plans = {job.id: json.dumps({**job.experiment, "seed": 0, "study": "", "device": ""}, sort_keys=True) for job in jobs}
+    plans = {job.id: _plan(job) for job in jobs}
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(plans[model.job], []).append(model)
@@ -31,6 +32,15 @@ def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
         own[0] if len(own) == 1 else replace(own[0], label=_without_seed(own[0].label), runs=tuple(model.job for model in own))
         for own in (sorted(group, key=lambda m: (m.seed, m.job)) for group in groups.values())
     ]
+
+
+def _plan(job: Job) -> str:
+    """What runs of one model share; how often each was timed may differ."""
+    measures = [
+        {**each, "options": {name: value for name, value in each["options"].items() if name != "repeats"}}
+        for each in job.experiment.get("measures", ())
+    ]
+    return json.dumps({**job.experiment, "seed": 0, "study": "", "device": "", "measures": measures}, sort_keys=True)
 
 
 def _without_seed(label: str) -> str:
@@ -65,10 +75,11 @@ def together(rows: pd.DataFrame, models: Sequence[Model]) -> pd.DataFrame:
 
 
 def _means(own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """A row a key: means of numbers, the first of all else."""
+    """One row per key: means of numbers, the maximum of WORST, the first value of everything else."""
     groups = own.assign(**{"": 0}).groupby([*keys, ""], sort=False, dropna=False)
     numbers = set(own.select_dtypes("number"))
-    found = {column: getattr(groups[column], "mean" if column in numbers else "first")() for column in own if column not in keys}
+    how = {column: "mean" if column in numbers else "first" for column in own if column not in keys} | WORST
+    found = {column: getattr(groups[column], how[column])() for column in own if column not in keys}
     out = pd.DataFrame(found).reset_index().drop(columns="")
     return out[[column for column in own if column in out]]
 

@@ -64,7 +64,8 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
         takeaways.accuracy(tables["accuracy"], models),
         takeaways.attack(tables["attack"], tables["attack_example"], models),
     ) if len(models) > 1 else ()  # fmt: skip
-    parts += [f"<p>{escape(sentence)}</p>" for sentence in told if sentence]
+    sentences = (*told, takeaways.disturbed(tables["cost"], models))
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
     parts += ["<h2>All figures</h2><p class='gloss'>Small print: 95% intervals.</p>", _figures(models, tables)]
     for count, (title, gloss, figure) in enumerate(_charts(models, tables)):
         # the first chart brings the library along, which makes the file 5 MB and independent of any server
