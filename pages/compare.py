@@ -92,8 +92,8 @@ def parts() -> None:
         _ui.chart(
             f"What does each part of {family} contribute?",
             f"One bar per changed option and sparsity: the difference in {formatting.inline(quantities['accuracy'].title)} from the full "
-            f"form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. {own['n'].max():.0f} "
-            "evaluation examples.",
+            "form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. "
+            f"{own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
             f"parts-{method}",
         )

@@ -37,27 +37,26 @@ def checked(home: str, job: int, stamp: float, policy: Policy) -> tuple[list[dep
 
 
 def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy) -> None:
-    """One row per test, and a button that repeats a timing that says nothing."""
+    """One row per test; below it why a test has no result, and a button that times both models again."""
     rows = [
         {
             "test": each.title, "answer": each.answer, "measured": each.value, "limit": each.asked, "excluded": each.excluded,
             "n": each.n, "needs": each.needs,
-            "told": "" if each.needs else each.told,  # the column before says the same
         }
         for each in verdicts
     ]  # fmt: skip
-    room = not any(row["told"] for row in rows)
-    shown = pd.DataFrame(rows).drop(columns="told" if room else [], errors="ignore")
     number = st.column_config.NumberColumn
     help = f"Values that the sample rules out with {policy.confidence:g}% confidence: the tightest limit it could show to be met."
     columns: dict[str, Any] = {
-        "test": st.column_config.TextColumn("Test", width=230 if room else "medium"), "answer": "Result",
+        "test": st.column_config.TextColumn("Test", width=290), "answer": "Result",
         "measured": number("Measured", format="%.2f"), "limit": "Limit",
         "excluded": st.column_config.TextColumn("Ruled out", help=help),
-        "needs": number("n that would decide", help="In 80 of 100 samples, if the measured value is the true one"),
-        "told": st.column_config.TextColumn("Why", width="large"),
+        "needs": number("n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"),
     }  # fmt: skip
-    _ui.table(shown, "verdicts", columns)
+    _ui.table(pd.DataFrame(rows), "verdicts", columns)
+    for told in dict.fromkeys(each.told for each in verdicts if each.told and not each.needs):
+        names = ", ".join(each.title for each in verdicts if each.told == told)
+        st.info(f"**{_ui.escape(names)}**: {_ui.escape(told)}.", icon=":material/info:")
     timed = [each for each in verdicts if CRITERIA[each.criterion].measure == "cost" and each.answer == deploy.INCONCLUSIVE]
     if timed and job.status == Status.DONE and st.button("Measure cost again", key="remeasure", icon=":material/timer:"):
         _ui.attempt(_remeasure, store, job)

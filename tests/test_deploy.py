@@ -233,7 +233,7 @@ def test_every_kind_of_head_is_judged_by_its_own_figure(monkeypatch, kind, metri
     assert loose.answer == deploy.MET and tight.answer == deploy.INCONCLUSIVE and loose.bound > loose.value >= 0
     told = deploy.sentence([tight], Policy({"accuracy_loss": 0.1}))
     assert loose.title == f"{METRICS[metric].title} loss" and told.startswith("Inconclusive: with n = 100, the limit can be neither met")
-    assert f"This sample rules out {tight.rules_out}; the limit is 0.1 points." in told
+    assert f"This sample rules out {tight.rules_out}; the limit is 0.1 points" in told
     flips = evidence_of.flipped(found)
     assert flips.empty if kind == "regression" else len(flips) in (1, 2)
 
@@ -327,7 +327,7 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
     assert agreement.excluded == f"less than {np.floor(10 * agreement.bound) / 10:g}%" and agreement.bound < 97
     told = deploy.sentence(verdicts, asked)
     assert told.startswith("Inconclusive: with n = 440, 2 of 2 limits can be neither met nor violated with 95% confidence. This sample")
-    assert f"rules out {loss.rules_out}; the limit is 1 point. About " in told and told.endswith("examples would decide.")
+    assert f"rules out {loss.rules_out}; the limit is 1 point, which takes about " in told and told.endswith(" to decide.")
     assert deploy.as_record(verdicts, found, asked)["verdicts"][0]["rules_out"] == loss.rules_out
     assert deploy.check(found, replace(asked, limits={"accuracy_loss": np.ceil(10 * loss.bound) / 10}))[0].answer == deploy.MET
 

@@ -653,6 +653,26 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
     assert "no limit" in " ".join(error.value for error in at.error)
 
 
+def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, monkeypatch):
+    job = sample_rows.fill(store, 100)[-1]
+    cost = sample_rows.cost("akr", 0.7)
+    passes = [{"model": model, "turn": turn, "seconds": 0.09} for model in ("dense", "pruned") for turn in range(10)]
+    store.add_rows(job, {"cost": cost.assign(other_load=0.4), "timing": pd.DataFrame(passes)}, "cost", 1.0, {})
+    busy = "other processes took 40% of a core"
+    assert any(busy in each.value for each in opened("compare", closer="cost").warning)
+    at = opened("deploy")
+    assert "remeasure" not in [button.key for button in at.button]
+    at.toggle(key="asked-speedup").set_value(True).run()
+    assert any(each.value.startswith(f"**Speed-up**: {busy}") for each in at.info) and not at.exception
+    assert at.dataframe[0].value.set_index("test").loc["Accuracy loss", "excluded"].startswith("more than ")
+    monkeypatch.setattr("prune_core.runs.jobs.ensure_worker", lambda *_: None)
+    at.button(key="remeasure").click().run()
+    queued = store.job(job)
+    assert queued.status == "queued" and "cost" not in queued.done and "accuracy" in queued.done and not at.exception
+    assert queued.experiment["measures"][0]["options"]["repeats"] == 60 and len(store.rows("cost", [job])) == 2
+    assert "remeasure" not in [button.key for button in at.run().button]
+
+
 def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatch):
     job = (jobs := sample_rows.fill(store, 200))[-1]
     at = opened("deploy")

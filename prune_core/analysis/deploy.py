@@ -79,7 +79,9 @@ class Verdict:
 def _amount(value: float, criterion: str) -> str:
     unit = CRITERIA[criterion].unit
     number = f"{value:g}".replace("-", "−")
-    return f"{number}%" if unit == "%" else f"{number} {'point' if value == 1 and unit == 'points' else unit}"
+    if unit in ("%", "times"):
+        return f"{number}{'%' if unit == '%' else '×'}"
+    return f"{number} {'point' if value == 1 and unit == 'points' else unit}"
 
 
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
@@ -117,8 +119,8 @@ def _detail(first: Verdict) -> str:
     """What the sample does say about an inconclusive limit, or why it says nothing."""
     if not first.rules_out or first.answer != INCONCLUSIVE:
         return f"{first.title}: {first.told}."
-    more = f" About {f.count(first.needs)} examples would decide." if first.needs else ""
-    return f"This sample rules out {first.rules_out}; the limit is {_amount(first.limit, first.criterion)}.{more}"
+    more = f", which takes about {f.count(first.needs)} examples to decide" if first.needs else ""
+    return f"This sample rules out {first.rules_out}; the limit is {_amount(first.limit, first.criterion)}{more}."
 
 
 def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int) -> Verdict:

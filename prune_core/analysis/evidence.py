@@ -240,7 +240,7 @@ def _cost(found: Evidence, column: str) -> float:
 def passes(job: Job) -> int:
     """Timed passes for measuring cost again: as many as before, but enough for a 95th percentile."""
     before = (each["options"].get("repeats", 0) for each in job.experiment["measures"] if each["name"] == "cost")
-    return max(ENOUGH + 1, *before)
+    return max([ENOUGH + 1, *before])
 
 
 def _no_passes(found: Evidence) -> str:
