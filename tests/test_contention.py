@@ -61,6 +61,7 @@ def test_a_busy_process_on_every_core_is_noticed():
 
 def test_a_clause_only_above_the_threshold():
     assert [contention.disturbance(load) for load in (None, np.nan, 0.0, contention.DISTURBED)] == [""] * 4
+    assert contention.disturbance(1.0) == "other processes took a core or more from the timed passes"
     assert contention.disturbance(0.553) == "other processes took 55% of a core from the timed passes"
 
 
@@ -71,8 +72,8 @@ def test_disturbed_models_are_named_and_older_tables_are_not():
         "The times of AKR at 70% are unreliable: other processes took 40% of a core from the timed passes. On an idle machine, measure "
         "again (python -m prune_core remeasure 3 cost)."
     )
-    several = takeaways.disturbed(rows.assign(other_load=0.4), models)
-    assert several.startswith("The times of 3 models are unreliable: other processes took up to 40% of a core")
+    several = takeaways.disturbed(rows.assign(other_load=[0.0, 0.4, 0.4, 0.6, 0.6]), models)
+    assert several.startswith("The times of AKR at 70% and 1 other model are unreliable: other processes took 60% of a core")
     old = rows.drop(columns="other_load")
     assert takeaways.disturbed(old, models) == evidence.disturbance(old) == ""
     assert "other_load" in quantities.available({"cost": rows}) and "other_load" not in quantities.available({"cost": old})

@@ -274,7 +274,8 @@ def _undisturbed(found: Evidence, figure: Figure) -> Figure:
     busy = disturbance(found.tables["cost"])
     if not busy:
         return figure
-    told = f"{busy}; measure again on an idle machine (python -m prune_core remeasure {found.job.id} cost)"
+    more = " --set cost.repeats=60" if figure.told else ""
+    told = f"{busy}; measure again on an idle machine (python -m prune_core remeasure {found.job.id} cost{more})"
     return figure._replace(bounds=lambda alpha: (-np.inf, np.inf), told=told)
 
 

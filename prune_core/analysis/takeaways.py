@@ -263,10 +263,9 @@ def disturbed(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     if not busy:
         return ""
     worst = max(busy, key=lambda m: of(rows, m)["other_load"].max())
-    whose = name(worst) if len(busy) == 1 else f"{len(busy)} models"
-    most = busy[worst] if len(busy) == 1 else busy[worst].replace("took", "took up to", 1)
+    whose = name(worst) + (f" and {plural(len(busy) - 1, 'other model')}" if len(busy) > 1 else "")
     command = f"python -m prune_core remeasure {worst.job} cost"
-    return f"The times of {whose} are unreliable: {most}. On an idle machine, measure again ({command})."
+    return f"The times of {whose} are unreliable: {busy[worst]}. On an idle machine, measure again ({command})."
 
 
 def _capital(text: str) -> str:

@@ -78,4 +78,5 @@ def disturbance(other_load: float | None) -> str:
     """Return a clause if the passes were disturbed, else "". None and NaN are unknown."""
     if other_load is None or not other_load > DISTURBED:
         return ""
-    return f"other processes took {other_load:.0%} of a core from the timed passes"
+    taken = "a core or more" if other_load >= 1 else f"{other_load:.0%} of a core"
+    return f"other processes took {taken} from the timed passes"

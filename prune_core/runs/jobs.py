@@ -222,8 +222,10 @@ def remeasure(
     """
     job = store.job(id)
     experiment = remeasured(job, names, options)
+    # of older jobs the rest stays as it was written, so that pages still see them as the same model
+    plan = {**job.experiment, "measures": experiment.to_dict()["measures"]}
     store.update(
-        id, experiment=experiment.to_dict(), key=experiment.key(), done=[name for name in job.done if name not in names],
+        id, experiment=plan, key=experiment.key(), done=[name for name in job.done if name not in names],
         status=Status.RUNNING if worker else Status.QUEUED, worker=worker, message="", finished=None, deferred=0,
     )  # fmt: skip
     with store.write() as db:
