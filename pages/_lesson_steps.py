@@ -140,11 +140,11 @@ def ship(view: View, asking: Inspector) -> None:
     """An interval against a limit, with n to move."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
-    lost = middle.slider("Accuracy lost, measured (points)", 0.0, 5.0, 1.0, 0.5, key="lesson-lost")
+    lost = middle.slider("Measured accuracy loss (points)", 0.0, 5.0, 1.0, 0.5, key="lesson-lost")
     limit = right.slider("Limit (points)", 0.5, 5.0, 2.0, 0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
     low, high = paired_bounds(broken, fixed, n, 0.05)
-    verdict = "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "not known at this n"
+    verdict = "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "inconclusive"
     seen = f"{broken} examples newly broken and {fixed} newly fixed of {n:,}; the bar ends at the one-sided 95% bounds."
     figure = plots.margin(broken, fixed, n, limit / 100, view.dark)
     _ui.chart(f"May it ship? {verdict.capitalize()}.", seen, figure, "lesson-ship", small=True)
@@ -241,7 +241,7 @@ STEPS = (
         "A model that another one beats in both figures is out. What is left is the Pareto front; where on it you stand is your choice.",
         r"a\succ b\iff a_1\ge b_1,\ a_2\ge b_2,\ a\ne b",
         "Two points lie closer than their intervals are long. Which one is better?",
-        "That is not known at this n. Choose by something else, such as size, or measure more examples.",
+        "This sample cannot tell. Choose by something else, such as size, or measure more examples.",
         trade,
         ("accuracy", "cost"),
     ),
@@ -251,8 +251,8 @@ STEPS = (
         "needed.",
         r"\text{ship}\iff \underline{\Delta}_{95\%}\ge-\text{limit}",
         "One point was lost, two are allowed. How many examples does it take to be sure?",
-        "Thousands, as you find with the slider, where 7 of 100 examples change their answer: the demo's 440 leave it open. What looks "
-        "safe is often not known yet.",
+        "Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 examples are inconclusive. What looks safe is "
+        "often unproven.",
         ship,
     ),
 )  # fmt: skip

@@ -16,7 +16,7 @@ KEEP: dict[str, Any] = {"persist_state": "session"}
 def form(kind: str, metric: str) -> Policy:
     """A row a limit, for a head of that kind judged by that metric; what is switched off is not asked for. PruneError where a value
     cannot be."""
-    st.markdown("#### What may it cost at most?")
+    st.markdown("#### Limits")
     rows = st.container()
     with st.expander("Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"):
         _read_file()

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import _ui
+from prune_core.analysis import evidence
 from prune_core.data.metrics import METRICS
 from prune_core.runs.job import Job
 from prune_core.runs.store import Store
@@ -37,7 +38,10 @@ def _forms(found: pd.DataFrame) -> None:
     }, found)  # fmt: skip
     static = any(form in STATIC for form in found["form"])
     how = "ONNX int8 is dynamic, a scale a column" + "; static forms have ranges from the calibration sentences" * static
-    st.caption(f"n = {found['n'].iloc[0]}. Files are run on the CPU, timed in turn with dense in PyTorch; {how}.")
+    st.caption(f"n = {found['n'].iloc[0]}. Files run on the CPU, timed in turn with the dense PyTorch model; {how}.")
+    if busy := evidence.disturbance(found):
+        command = f"`python -m prune_core remeasure {found['job'].iloc[0]} forms`"
+        st.warning(f"The times are unreliable: {busy}. On an idle machine, measure again ({command}).", icon=":material/warning:")
 
 
 def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:

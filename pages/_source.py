@@ -9,8 +9,7 @@ import streamlit as st
 
 from pages import _data_check, _label_order, _table, _ui
 from pages._table import FILE, HUB
-from prune_core import PruneError
-from prune_core.analysis import takeaways
+from prune_core import PruneError, formatting
 from prune_core.analysis.quantities import headline
 from prune_core.data import examples, tables, tasks
 from prune_core.data.known import KNOWN
@@ -195,7 +194,7 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     row = store.rows("accuracy", [known[-1].id]).iloc[0]
     figure, _ = headline(row["metric"])
     st.markdown(
-        f"**The dense model reaches {figure.show(row['score'])} {takeaways.in_words(figure)}** on {row['n']} evaluation examples "
+        f"**The dense model reaches {figure.show(row['score'])} {formatting.inline(figure.title)}** on {row['n']} evaluation examples "
         f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
     )
     _label_order.offer(store, known[-1], "take")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core import plots
+from prune_core import formatting, plots
 from prune_core.analysis import tradeoff
 from prune_core.analysis.quantities import Quantity
 
@@ -17,12 +17,6 @@ ANY = "any"
 POINTS = (ANY, 0.5, 1, 2, 3, 5, 10, 20)
 TIMES = (ANY, 1.1, 1.25, 1.5, 2, 3, 4)
 PERCENT = (ANY, 75, 60, 50, 40, 30, 25, 20, 10)
-
-
-def small(quantity: Quantity) -> str:
-    """A title inside a sentence: only the first letter of an ordinary word becomes small."""
-    first = quantity.title.split()[0]
-    return quantity.title if first.isupper() else quantity.title[0].lower() + quantity.title[1:]
 
 
 def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> None:
@@ -42,9 +36,9 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         none = "one size"
         named = lambda key: none if key == none else title(key)  # noqa: E731
         size = _ui.chosen(st.selectbox, "size", [none, *keys], none, label="Size of the marks", format_func=named)
-    sized = "" if size == none else f" Larger marks: more of {small(quantities[size])}."
+    sized = "" if size == none else f" Larger marks: more of {formatting.inline(quantities[size].title)}."
     _ui.chart(
-        f"Which models give the best trade between {small(x)} and {small(y)}?",
+        f"Which models give the best trade between {formatting.inline(x.title)} and {formatting.inline(y.title)}?",
         "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front), the "
         f"others are faint. The ring is the knee, behind which the one costs most of the other.{sized}",
         plots.scatter(rows, view.models, x, y, view.dark, size=quantities.get(size)),
@@ -61,7 +55,7 @@ def _within(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], 
     against = dense.iloc[0]
     asked: list[tuple[str, str, str, str, tuple, object, pd.Series]] = []
     if "accuracy" in quantities:
-        figure = small(quantities["accuracy"])
+        figure = formatting.inline(quantities["accuracy"].title)
         lost = against["accuracy"] - by_job["accuracy"]
         asked.append(("accuracy", f"{quantities['accuracy'].title} lost, at most (points)", f"{figure} lost", "points", POINTS, 2, lost))
     if attacked.startswith("under_attack"):

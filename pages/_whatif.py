@@ -104,7 +104,7 @@ def _predicted(curves: whatif.Curves, shares: Sequence[float], overall: float) -
     if here.n:
         lost = here.score - dense.score
         change = f"{100 * lost:+.1f} points to dense" if metric.share else f"{lost:+.3f} to dense"
-        places[1].metric(f"Predicted {metric.title if metric.title.isupper() else metric.title.lower()}", written(here.score), change,
+        places[1].metric(f"Predicted {formatting.inline(metric.title)}", written(here.score), change,
                          help=f"{n}dense {written(dense.score)}.")  # fmt: skip
         same = "correlation with the dense scores" if curves.kind == "regression" else "the same answer as the dense model"
         places[2].metric("Predicted agreement", formatting.percent(here.agreement), help=f"{n}{same}.")
@@ -136,12 +136,13 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
     tests = [each for each in found if each.own_shares] or list(found)
     apart = 100 * sum(abs(each.predicted.error / each.measured.error - 1) for each in tests if each.measured.error) / max(1, len(tests))
     score = 100 * sum(abs(each.predicted.score - each.measured.score) for each in tests) / max(1, len(tests))
+    title = formatting.inline(METRICS[curves.metric].title)
     share = METRICS[curves.metric].share
     unknown = "with shares of their own, which the curves do not know"
     of = unknown if tests[0].own_shares else "that the curves come from, so that only adding up is tested"
     told = f"Over {formatting.plural(len(tests), 'run')} {of}, predictions were off by {apart:.0f}% of the error"
     if tests[0].measured.n:
-        told += f" and {score:.1f} points of {METRICS[curves.metric].title.lower()}" if share else f" and {score / 100:.3f} in the score"
+        told += f" and {score:.1f} points of {title}" if share else f" and {score / 100:.3f} in the score"
     st.markdown(f"{told}.")
     written = formatting.percent if share else formatting.plain
     table = pd.DataFrame(
@@ -156,7 +157,7 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
             for each in found
         ]
     )  # fmt: skip
-    _ui.table(table, "plan-held", {name: f"{name} {METRICS[curves.metric].title.lower()}" for name in ("predicted", "measured")})
+    _ui.table(table, "plan-held", {name: f"{name} {title}" for name in ("predicted", "measured")})
     _ui.how_to_read(
         "Each run was also measured with **one block at a time** exchanged for its pruned form. Between the sparsities that were run, a "
         "block's error $e_b$ follows a power law. Errors of different blocks are taken as independent, "

@@ -55,7 +55,7 @@ def budgets() -> None:
         for key, told in (("work", "Counted multiply-adds of a sentence"), ("latency", "Measured median time of a batch")):
             with grid.cell():
                 _ui.chart(
-                    f"{figure} against {quantities[key].title.lower()}",
+                    f"{figure} against {formatting.inline(quantities[key].title)}",
                     f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
                     "marks: single weights set to zero, which ordinary kernels still multiply.",
                     plots.scatter(rows, view.models, quantities[key], quantities["accuracy"], view.dark),
@@ -77,6 +77,8 @@ def savings() -> None:
             "saved",
         )
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
+        if busy := takeaways.disturbed(tables["cost"], view.models):
+            st.warning(busy, icon=":material/warning:")
 
 
 def parts() -> None:
@@ -89,9 +91,9 @@ def parts() -> None:
     for (method, family), own in ablation.contributions(judged, options).groupby(["method", "family"], sort=False):
         _ui.chart(
             f"What does each part of {family} contribute?",
-            f"One bar a changed option and sparsity: the difference in {_trade.small(quantities['accuracy'])} from the full form on the "
-            f"same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. {own['n'].max():.0f} "
-            "evaluation examples.",
+            f"One bar per changed option and sparsity: the difference in {formatting.inline(quantities['accuracy'].title)} from the full "
+            "form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. "
+            f"{own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
             f"parts-{method}",
         )

@@ -7,9 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from pages import _export, _frame, _policy, _ships, _smallest, _ui
-from prune_core import PruneError, formatting, plots
+from prune_core import PruneError, plots
 from prune_core.analysis import deploy, evidence, seeds
-from prune_core.analysis.policy import Policy
+from prune_core.analysis.policy import CRITERIA, Policy
+from prune_core.runs import jobs
+from prune_core.runs.job import Job, Status
 from prune_core.runs.store import Store
 
 view = _frame.view()
@@ -17,8 +19,8 @@ if not view.models:
     _ui.empty(
         view.store,
         "Deploy",
-        "**May this model ship?** Say what pruning may cost at most. Each limit is tested on paired data, and the answer is ship, do not "
-        "ship, or not known with this many examples, and how many would decide.",
+        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on paired data. The result is ship, do not "
+        "ship or inconclusive, with the loss that the sample rules out and the number of examples that would decide.",
         "deploy",
         view.waiting,
     )
@@ -31,35 +33,39 @@ def checked(home: str, job: int, stamp: float, policy: Policy) -> tuple[list[dep
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
     verdicts = deploy.check(found, policy)
-    return verdicts, deploy.sentence(found, verdicts, policy), evidence.slice_table(found, policy), evidence.flipped(found)
+    return verdicts, deploy.sentence(verdicts, policy), evidence.slice_table(found, policy), evidence.flipped(found)
 
 
-def tests(verdicts: list[deploy.Verdict], policy: Policy) -> None:
-    """The chart's figures with what each test needs to know more."""
+def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy) -> None:
+    """One row per test; below it why a test has no result, and a button that times both models again."""
     rows = [
         {
-            "test": each.title,
-            "answer": each.answer,
-            "measured": each.value,
-            "bound": each.bound,
-            "limit": each.asked,
-            "n": each.n,
-            "needs": each.needs,
-            "told": "" if each.needs else each.told,  # which the column before says
+            "test": each.title, "answer": each.answer, "measured": each.value, "limit": each.asked, "excluded": each.excluded,
+            "n": each.n, "needs": each.needs,
         }
         for each in verdicts
-    ]
-    room = not any(row["told"] for row in rows)
-    shown = pd.DataFrame(rows).drop(columns="told" if room else [], errors="ignore")
+    ]  # fmt: skip
     number = st.column_config.NumberColumn
-    help = f"As bad as it may be, wrong in at most {formatting.percent(policy.alpha)} of samples"
+    help = f"Values that the sample rules out with {policy.confidence:g}% confidence: the tightest limit it could show to be met."
     columns: dict[str, Any] = {
-        "test": st.column_config.TextColumn("Test", width=290 if room else "medium"), "answer": "Answer",
-        "measured": number("Measured", format="%.2f"), "bound": number("Bound", format="%.2f", help=help), "limit": "Limit",
-        "needs": number("n that would decide", help="In 80 of 100 samples, if what was seen is so"),
-        "told": st.column_config.TextColumn("Why", width="large"),
+        "test": st.column_config.TextColumn("Test", width=290), "answer": "Result",
+        "measured": number("Measured", format="%.2f"), "limit": "Limit",
+        "excluded": st.column_config.TextColumn("Ruled out", help=help),
+        "needs": number("n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"),
     }  # fmt: skip
-    _ui.table(shown, "verdicts", columns)
+    _ui.table(pd.DataFrame(rows), "verdicts", columns)
+    for told in dict.fromkeys(each.told for each in verdicts if each.told and not each.needs):
+        names = ", ".join(each.title for each in verdicts if each.told == told)
+        st.info(f"**{_ui.escape(names)}**: {_ui.escape(told)}.", icon=":material/info:")
+    timed = [each for each in verdicts if CRITERIA[each.criterion].measure == "cost" and each.answer == deploy.INCONCLUSIVE]
+    if timed and job.status == Status.DONE and st.button("Measure cost again", key="remeasure", icon=":material/timer:"):
+        _ui.attempt(_remeasure, store, job)
+        st.rerun()
+
+
+def _remeasure(store: Store, job: Job) -> None:
+    jobs.remeasure(store, job.id, ["cost"], {"cost": {"repeats": evidence.passes(job)}})
+    _ui.say(f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle.")
 
 
 def flips(found: pd.DataFrame, names: list[str]) -> None:
@@ -96,7 +102,7 @@ def slice_view(found: pd.DataFrame) -> None:
 def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
-    st.code(f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: not known", language="bash")
+    st.code(f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: inconclusive", language="bash")
     st.code(policy.as_yaml(), language="yaml")
     st.download_button("policy.yaml", policy.as_yaml(), "policy.yaml", key="policy-download", icon=":material/download:", on_click="ignore")
 
@@ -125,13 +131,14 @@ with place:
     _ui.takeaway(f"{model.label}. {told}")
 with answer:
     _ui.chart(
-        "How much of each limit is used up?",
-        f"What was measured, and the one-sided {policy.confidence:g}% bounds. Full: the limit holds; hollow: not known; cross: broken.",
+        "How much of each limit is used?",
+        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the bar is ruled out. Filled: met; hollow: "
+        "inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
         "allowances",
     )
 PARTS = {
-    "tests": ("Tests", lambda: tests(verdicts, policy)),
+    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
     "forms": ("What ships", lambda: _ships.page(Store(view.store.home), job)),
@@ -141,8 +148,9 @@ PARTS = {
 }
 _ui.parts(PARTS, "deploy-part")
 _ui.how_to_read(
-    "Each limit is a **non-inferiority test** on the same examples: it holds when even the worse end of a one-sided interval is within it. "
-    "A model that lies on a limit would pass it in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to hold. "
-    "**Not known** is an answer: the sample is too small, and the table says how many examples would decide. A limit is called broken only "
-    "where that holds after all tests were looked at (Bonferroni). Without labels accuracy is bounded by the share of changed answers."
+    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of a one-sided interval is within it. "
+    "A model exactly at a limit passes in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to be met. "
+    "**Inconclusive** means that the sample is too small: the table shows what it rules out and how many examples would decide. A limit "
+    "is violated only if it still is after correction for all tests (Bonferroni). Without labels, accuracy is bounded by the percentage "
+    "of changed predictions. Latency and speed-up are inconclusive if other processes used the processor during the timed passes."
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MISSING = "–"
+NAMES = ("Matthews", "Spearman", "Pearson", "DeepWordBug", "Kullback–Leibler")  # keep their capital inside a sentence
 
 
 def missing(value: object) -> bool:
@@ -114,6 +115,13 @@ def answer(value: Any, names: Sequence[str]) -> str:
         return MISSING
     number = float(value)
     return names[int(number)] if len(names) > 1 and number.is_integer() and number < len(names) else f"{number:.2f}"
+
+
+def inline(title: str) -> str:
+    """A title as it reads inside a sentence: "accuracy", "F1", "Spearman correlation"."""
+    first = title.split(maxsplit=1)[0] if title else ""
+    keeps = first in NAMES or any(sign.isupper() or sign.isdigit() for sign in first[1:])
+    return title if keeps else title[:1].lower() + title[1:]
 
 
 def plural(number: int, noun: str) -> str:

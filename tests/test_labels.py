@@ -99,8 +99,9 @@ def test_more_labels_than_the_data_has_are_said() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("C", "C#", "C++", "Java"), ("A", "A+", "A-"), ("<5", ">5", "5"), ("1-2", "12", "1"), ("1.5", "15"), ("कि", "की"), ("ดี", "ดู"), ("か", "が"),
-        ("ano", "año"), ("bán", "bạn", "ban"), ("US", "us"), ("a b", "ab"), ("out", "leave out", "in"), ("0", "1", "LABEL_0"), ("R&D", "RD"),
+        ("C", "C#", "C++", "Java"), ("A", "A+", "A-"), ("<5", ">5", "5"), ("1-2", "12", "1"), ("1.5", "15"),
+        ("कि", "की"), ("ดี", "ดู"), ("か", "が"), ("ano", "año"), ("bán", "bạn", "ban"), ("US", "us"), ("a b", "ab"),
+        ("out", "leave out", "in"), ("0", "1", "LABEL_0"), ("R&D", "RD"),
         ('say "no"', "a, b", "x=y"), ("Ｃ", "C"), ("e\u0301", "e"), ("ﬁne", "fine"),
     ],
 )  # fmt: skip
@@ -113,8 +114,11 @@ def test_different_names_are_never_merged(names: tuple) -> None:
 
 @pytest.mark.parametrize(
     ("values", "names"),
-    [(["कि", "x"], ("की", "x")), (["が", "x"], ("か", "x")), (["C", "C#"], ("C++", "Java")), (["A-"], ("A", "B")), (["12"], ("1-2", "3-4"))],
-)
+    [
+        (["कि", "x"], ("की", "x")), (["が", "x"], ("か", "x")), (["C", "C#"], ("C++", "Java")), (["A-"], ("A", "B")),
+        (["12"], ("1-2", "3-4")),
+    ],
+)  # fmt: skip
 def test_a_name_that_is_another_one_is_a_question(values: list, names: tuple) -> None:
     with pytest.raises(labels.LabelQuestion):
         labels.mapped(values, names, "", "a file")

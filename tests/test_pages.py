@@ -634,23 +634,45 @@ def test_deploy_answers_with_the_policy_that_its_widgets_say_and_takes_a_file(st
     sample_rows.fill(store, 400)
     at = opened("deploy")
     said = lambda: next(block.proto.body for block in at.get("html") if "takeaway" in block.proto.body)  # noqa: E731
-    assert "AKR 70%. Not known: accuracy lost" in said()
+    assert "AKR 70%. Inconclusive: with n = " in said() and "This sample rules out an accuracy loss of more than" in said()
     at.toggle(key="asked-attack_success").set_value(False)
     at.toggle(key="asked-slice_loss").set_value(False)
     at.toggle(key="asked-calibration_error").set_value(False)
     at.number_input(key="limit-accuracy_loss").set_value(10.0)
     at.number_input(key="limit-agreement").set_value(85.0).run()
-    assert "Ship: every limit holds at 95% confidence (2 tests)." in said() and not at.exception
+    assert "Ship: both limits are met with 95% confidence." in said() and not at.exception
     for part in ("Newly broken, newly fixed", "Slices", "Policy file and CI"):
         at.segmented_control(key="choice-deploy-part").set_value(part).run()
         assert not at.exception and not at.error
     assert any("accuracy_loss: 10" in block.value for block in at.code)
     at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_loss: 0.1\nslices: [length]", "text/yaml")).run()
-    assert not at.toggle(key="asked-agreement").value and "Do not ship: accuracy lost is beyond" in said()
+    assert not at.toggle(key="asked-agreement").value and "Do not ship: accuracy loss violates its limit" in said()
     at.file_uploader(key="policy-file").set_value(("p.yaml", b"accuracy_los: 1", "text/yaml")).run()
     assert "Did you mean" in at.error[0].value
     at.toggle(key="asked-accuracy_loss").set_value(False).run()
     assert "no limit" in " ".join(error.value for error in at.error)
+
+
+def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, monkeypatch):
+    job = sample_rows.fill(store, 100)[-1]
+    cost = sample_rows.cost("akr", 0.7)
+    passes = [{"model": model, "turn": turn, "seconds": 0.09} for model in ("dense", "pruned") for turn in range(10)]
+    store.add_rows(job, {"cost": cost.assign(other_load=0.4), "timing": pd.DataFrame(passes)}, "cost", 1.0, {})
+    busy = "other processes took 40% of a core"
+    assert any(busy in each.value for each in opened("compare", closer="cost").warning)
+    at = opened("deploy")
+    assert "remeasure" not in [button.key for button in at.button]
+    at.toggle(key="asked-speedup").set_value(True).run()
+    assert any(each.value.startswith(f"**Speed-up**: {busy}") for each in at.info) and not at.exception
+    assert at.dataframe[0].value.set_index("test").loc["Accuracy loss", "excluded"].startswith("more than ")
+    monkeypatch.setattr("prune_core.runs.jobs.ensure_worker", lambda *_: None)
+    at.button(key="remeasure").click().run()
+    queued = store.job(job)
+    assert queued.status == "queued" and "cost" not in queued.done and "accuracy" in queued.done and not at.exception
+    assert queued.experiment["measures"][0]["options"]["repeats"] == 60 and len(store.rows("cost", [job])) == 2
+    at = opened("deploy")
+    at.toggle(key="asked-speedup").set_value(True).run()
+    assert "remeasure" not in [button.key for button in at.button], "it is queued already"
 
 
 def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatch):
@@ -674,8 +696,8 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     for each in jobs:
         store.add_rows(each, {"accuracy": store.rows("accuracy", [each]).drop(columns="job").assign(metric="f1")}, "accuracy", 1.0, {})
     at = opened("deploy")
-    assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 lost") and not at.exception, "the task's own figure"
-    assert at.number_input(key="limit-accuracy_loss").label == "F1 lost (points, at most)"
+    assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 loss") and not at.exception, "the task's own figure"
+    assert at.number_input(key="limit-accuracy_loss").label == "F1 loss (points, at most)"
 
     files = [{**row, "form": form, "own_divergence": apart, "own_changed": apart} for form, apart in
              (("ONNX fp32", 0.0), ("ONNX int8", 0.5), ("ONNX int8 repaired", 0.02))]  # fmt: skip

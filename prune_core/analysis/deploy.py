@@ -1,26 +1,26 @@
-"""May it ship? Every limit of a policy as a non-inferiority test on paired data: yes, no, or not known at this n.
+"""Test every limit of a policy for non-inferiority on paired data: met, violated or inconclusive.
 
-A limit holds where a one-sided bound at the policy's confidence lies within it. Shipping needs all of them, so a model beyond any
-one limit ships falsely with at most the probability left (an intersection-union test, Berger 1982); a single limit counts as
-broken only where it is at that probability divided by the number of tests, so a false "do not ship" is as rare.
+A limit is met if the one-sided bound at the policy's confidence lies within it. Shipping needs all limits to be met, so a
+model that violates any one of them ships with at most probability alpha (an intersection-union test, Berger 1982). A limit
+counts as violated only at alpha divided by the number of tests (Bonferroni), so a false "do not ship" is as rare.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from math import ceil, floor, sqrt
 from typing import Any
 
 import numpy as np
 
 from .. import formatting as f
 from .evidence import Evidence, Figure, figures, judged_by
-from .policy import CRITERIA, Policy, side, titled
+from .policy import AT_LEAST, CRITERIA, Policy, side, titled
 
-SHIP, STOP, UNKNOWN = "ship", "do not ship", "not known"
-HOLDS, BROKEN = "holds", "broken"
-CODES = {SHIP: 0, STOP: 1, UNKNOWN: 3}  # of the command line
+SHIP, STOP, INCONCLUSIVE = "ship", "do not ship", "inconclusive"
+MET, VIOLATED = "met", "violated"
+CODES = {SHIP: 0, STOP: 1, INCONCLUSIVE: 3}  # of the command line
 NAMED = 2  # tests that a sentence names
 POWER = 0.84  # standard errors beyond the limit for 80 of 100 samples to decide
 FAR = 10_000_000  # no sample that large is drawn: the model lies on the limit
@@ -28,84 +28,123 @@ FAR = 10_000_000  # no sample that large is drawn: the model lies on the limit
 
 @dataclass(frozen=True)
 class Verdict:
-    """One limit against what was measured, in the limit's unit; `used` is the share of what it allows."""
+    """One limit compared with the measurement, in the limit's unit; `used` is the fraction of the limit."""
 
     criterion: str
-    of: str  # the attack or slice that it is about, "" for the whole
+    of: str  # attack or slice, "" for the whole sample
     limit: float
     value: float
-    bound: float  # as bad as it may be, at the policy's confidence
-    answer: str  # HOLDS, BROKEN or UNKNOWN
+    bound: float  # worst value that the sample does not rule out, at the policy's confidence
+    answer: str  # MET, VIOLATED or INCONCLUSIVE
     n: int
-    needs: int | None  # examples that would decide in 80 of 100 samples, if what was seen is so
-    told: str
+    needs: int | None  # examples that would decide in 80 of 100 samples, if the measured value is the true one
+    told: str  # why the answer is inconclusive and what to do, "" otherwise
     used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
     metric: str = "accuracy"  # by which the task is judged
 
     @property
     def title(self) -> str:
-        """What a reader calls it."""
+        """Criterion, and the attack or slice."""
         return titled(self.criterion, self.metric) + (f" · {self.of}" if self.of else "")
+
+    @property
+    def inline(self) -> str:
+        """The title inside a sentence."""
+        return f.inline(titled(self.criterion, self.metric)) + (f" ({self.of})" if self.of else "")
 
     @property
     def asked(self) -> str:
         """The limit in words: at most 2 points."""
-        unit = CRITERIA[self.criterion].unit
-        return f"{side(self.criterion)} {self.limit:g} {'point' if self.limit == 1 and unit == 'points' else unit}"
+        return f"{side(self.criterion)} {_amount(self.limit, self.criterion)}"
+
+    @property
+    def excluded(self) -> str:
+        """What the sample rules out, in short: "more than 3.4 points"; "" if nothing."""
+        at_least = self.criterion in AT_LEAST
+        possible = self.bound > 0 if at_least else self.bound < CRITERIA[self.criterion].high
+        if not np.isfinite(self.bound) or not possible:
+            return ""
+        digits = 100 if CRITERIA[self.criterion].unit == "times" else 10
+        # rounded away from the measured value: never more than the sample rules out
+        rounded = (floor(self.bound * digits + 1e-9) if at_least else ceil(self.bound * digits - 1e-9)) / digits
+        return f"{'less' if at_least else 'more'} than {_amount(rounded + 0.0, self.criterion)}"
+
+    @property
+    def rules_out(self) -> str:
+        """What the sample rules out, inside a sentence: "an accuracy loss of more than 3.4 points"; "" if nothing."""
+        article = "an" if self.inline[0] in "aeiou" or self.inline.startswith("F1") else "a"
+        return f"{article} {self.inline} of {self.excluded}" if self.excluded else ""
+
+
+def _amount(value: float, criterion: str) -> str:
+    unit = CRITERIA[criterion].unit
+    number = f"{value:g}".replace("-", "−")
+    if unit in ("%", "times"):
+        return f"{number}{'%' if unit == '%' else '×'}"
+    return f"{number} {'point' if value == 1 and unit == 'points' else unit}"
 
 
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
-    """A verdict a limit, and one an attack; in the policy's order."""
+    """One verdict per limit, for attacks one per attack; in the policy's order."""
     asked = [(name, of, figure) for name in policy.limits for of, figure in figures(found, policy, name)]
     metric = judged_by(found.tables["accuracy"])
     return [replace(_judged(name, of, figure, policy, len(asked)), metric=metric) for name, of, figure in asked]
 
 
 def decision(verdicts: list[Verdict]) -> str:
-    """SHIP where every limit holds, STOP where one is broken, else UNKNOWN."""
+    """SHIP if every limit is met, STOP if one is violated, else INCONCLUSIVE."""
     answers = {each.answer for each in verdicts}
-    return STOP if BROKEN in answers else UNKNOWN if UNKNOWN in answers else SHIP
+    return STOP if VIOLATED in answers else INCONCLUSIVE if INCONCLUSIVE in answers else SHIP
 
 
-def sentence(found: Evidence, verdicts: list[Verdict], policy: Policy) -> str:
-    """The decision in words, with what decides it."""
-    answer = decision(verdicts)
+def sentence(verdicts: list[Verdict], policy: Policy) -> str:
+    """The decision in words, and what decides it."""
+    answer, surely = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
+    limits = {1: "the limit is", 2: "both limits are"}.get(len(verdicts), f"all {len(verdicts)} limits are")
     if answer == SHIP:
-        return f"Ship: every limit holds at {policy.confidence:.4g}% confidence ({f.plural(len(verdicts), 'test')})."
-    which = [each for each in verdicts if each.answer == (BROKEN if answer == STOP else UNKNOWN)]
-    some = [each.title if each.criterion == "accuracy_loss" and each.metric != "accuracy" else each.title[0].lower() + each.title[1:]
-            for each in which[:NAMED]]  # fmt: skip
-    some += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
-    named = " and ".join(filter(None, (", ".join(some[:-1]), some[-1])))
+        return f"Ship: {limits} met {surely}."
+    which = [each for each in verdicts if each.answer == (VIOLATED if answer == STOP else INCONCLUSIVE)]
     if answer == STOP:
-        return f"Do not ship: {named} {'is' if len(which) == 1 else 'are'} beyond the limit at {policy.confidence:.4g}% confidence."
-    more = [each.needs for each in which if each.needs]
-    told = f" About {f.count(max(more))} examples would decide." if len(more) == len(which) else ""
-    return f"Not known: {named} cannot be told from the limit with what was measured.{told}"
+        named = [each.inline for each in which[:NAMED]]
+        named += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
+        listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+        return f"Do not ship: {listed} {'violates its limit' if len(which) == 1 else 'violate their limits'} {surely}."
+    sizes = sorted({each.n for each in which if each.n and CRITERIA[each.criterion].measure != "cost"})
+    n = f"with n = {' to '.join(f.count(size) for size in dict.fromkeys((sizes[0], sizes[-1])))}, " if sizes else ""
+    limits = "the limit" if len(verdicts) == 1 else f"{len(which)} of {len(verdicts)} limits"
+    return f"Inconclusive: {n}{limits} can be neither met nor violated {surely}. {_detail(which[0])}"
+
+
+def _detail(first: Verdict) -> str:
+    """What the sample does say about an inconclusive limit, or why it says nothing."""
+    if not first.rules_out or first.answer != INCONCLUSIVE:
+        return f"{first.title}: {first.told}."
+    more = f", which takes about {f.count(first.needs)} examples to decide" if first.needs else ""
+    return f"This sample rules out {first.rules_out}; the limit is {_amount(first.limit, first.criterion)}{more}."
 
 
 def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int) -> Verdict:
     asked, scale = policy.limits[name], CRITERIA[name].scale
     if isinstance(figure, str):
-        return Verdict(name, of, asked, np.nan, np.nan, UNKNOWN, 0, None, figure)
+        return Verdict(name, of, asked, np.nan, np.nan, INCONCLUSIVE, 0, None, figure)
     limit = 1 - asked / scale if name == "agreement" else 1 / max(asked, 1e-9) if name == "speedup" else asked / scale
     low, high = figure.bounds(policy.alpha)
     surely = figure.bounds(policy.alpha / tests)[0]
-    answer = HOLDS if high <= limit else BROKEN if surely > limit else UNKNOWN
-    needs = None if answer != UNKNOWN else _needed(figure, limit, policy.alpha, tests)
+    answer = MET if high <= limit else VIOLATED if surely > limit else INCONCLUSIVE
+    needs = None if answer != INCONCLUSIVE or not np.isfinite(high) else _needed(figure, limit, policy.alpha, tests)
     over, value, bound = max(limit, 1e-9), _shown(name, figure.value), _shown(name, high)
     return Verdict(name, of, asked, value, bound, answer, figure.n, needs, figure.told or _told(answer, needs, figure.n),
                    (figure.value / over, low / over, high / over))  # fmt: skip
 
 
 def _shown(name: str, value: float) -> float:
-    """A cost as the limit is written."""
+    """A cost in the limit's unit."""
     scale = CRITERIA[name].scale
     return (1 - value) * scale if name == "agreement" else 1 / value if name == "speedup" and value else value * scale
 
 
 def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | None:
-    """How many examples would show on which side of the limit this figure lies, in 80 of 100 samples."""
+    """Examples that would show on which side of the limit the value lies, in 80 of 100 samples."""
     holds = figure.value <= limit
     alpha = alpha if holds else alpha / tests
     gap = abs(limit - figure.value)
@@ -133,18 +172,20 @@ def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | Non
 
 
 def _told(answer: str, needs: int | None, n: int) -> str:
-    if answer != UNKNOWN:
+    if answer != INCONCLUSIVE:
         return ""
-    return f"not known at n = {n}" + (f"; about {f.count(needs)} would decide" if needs else "; it lies on the limit")
+    if needs:
+        return f"n = {f.count(n)} is too small; about {f.count(needs)} examples would decide"
+    return "the measured value is at the limit; no sample size would decide"
 
 
 def as_record(verdicts: list[Verdict], found: Evidence, policy: Policy) -> dict[str, Any]:
     """The decision as plain data, for --json."""
-    return {"job": found.job.id, "label": found.job.label, "decision": decision(verdicts), "told": sentence(found, verdicts, policy),
+    return {"job": found.job.id, "label": found.job.label, "decision": decision(verdicts), "told": sentence(verdicts, policy),
             "confidence": policy.confidence, "verdicts": [_record(each) for each in verdicts]}  # fmt: skip
 
 
 def _record(each: Verdict) -> dict[str, Any]:
     numbers = {name: None if not np.isfinite(value) else value for name, value in (("value", each.value), ("bound", each.bound))}
-    return {"criterion": each.criterion, "of": each.of, "limit": each.asked, **numbers, "answer": each.answer, "n": each.n,
-            "needs": each.needs, "told": each.told}  # fmt: skip
+    return {"criterion": each.criterion, "of": each.of, "limit": each.asked, **numbers, "rules_out": each.rules_out or None,
+            "answer": each.answer, "n": each.n, "needs": each.needs, "told": each.told}  # fmt: skip

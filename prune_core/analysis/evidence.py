@@ -16,6 +16,7 @@ import pandas as pd
 from ..attacks.success_rates import ATTACKED, joined
 from ..data.metrics import METRICS, Metric
 from ..errors import PruneError
+from ..models import contention
 from ..runs.job import Job
 from ..runs.store import Store
 from ..statistics import paired_bounds, paired_draws, quantile_bounds, share_bounds
@@ -25,6 +26,7 @@ from .policy import CRITERIA, Policy
 
 RESAMPLES = 1000
 WIDER = 1.15  # simulated bounds of a calibration error come out about a tenth too narrow
+ENOUGH = 59  # passes; with fewer the largest is no 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
 SHARES = ("accuracy", "exact_match", "subset_accuracy")
 
 
@@ -116,7 +118,7 @@ def _accuracy(found: Evidence) -> Figure | str:
         changed = _agreement(found)
         if isinstance(changed, str):
             return changed
-        told = "no labels: it can fall by at most the share of changed answers"
+        told = "no labels: accuracy falls at most by the percentage of changed predictions"
         return Figure(np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), told)
     if found.metric in SHARES:
         was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
@@ -235,22 +237,52 @@ def _cost(found: Evidence, column: str) -> float:
     return float(rows.loc[rows["model"] == "pruned", column].iloc[0])
 
 
+def passes(job: Job) -> int:
+    """Timed passes for measuring cost again: as many as before, but enough for a 95th percentile."""
+    before = (each["options"].get("repeats", 0) for each in job.experiment["measures"] if each["name"] == "cost")
+    return max([ENOUGH + 1, *before])
+
+
+def _no_passes(found: Evidence) -> str:
+    return f"single passes were not stored; measure again (python -m prune_core remeasure {found.job.id} cost)"
+
+
 def _latency(found: Evidence) -> Figure | str:
     times = found.tables["timing"]
     if times.empty:
-        return "single passes were not kept when this was measured; measure cost again"
+        return _no_passes(found)
     seconds = times.loc[times["model"] == "pruned", "seconds"].to_numpy()
-    told = "" if len(seconds) >= 59 else f"{len(seconds)} passes say too little of a 95th percentile; time 60 (cost.repeats=60)"
-    return Figure(_cost(found, "latency_p95"), len(seconds), lambda alpha: quantile_bounds(seconds, 0.95, alpha), told)
+    again = f"python -m prune_core remeasure {found.job.id} cost"
+    few = f"{len(seconds)} timed passes are too few for a 95th percentile; time 60 ({again} --set cost.repeats=60)"
+    told = few if len(seconds) < ENOUGH else ""
+    figure = Figure(_cost(found, "latency_p95"), len(seconds), lambda alpha: quantile_bounds(seconds, 0.95, alpha), told)
+    return _undisturbed(found, figure)
 
 
 def _speed(found: Evidence) -> Figure | str:
     times = found.tables["timing"]
     if times.empty:
-        return "single passes were not kept when this was measured; measure cost again"
+        return _no_passes(found)
     by_model = times.pivot(index="turn", columns="model", values="seconds")
     ratios = (by_model["pruned"] / by_model["dense"]).to_numpy()
-    return Figure(float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha))
+    figure = Figure(float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha))
+    return _undisturbed(found, figure)
+
+
+def _undisturbed(found: Evidence, figure: Figure) -> Figure:
+    """The figure without bounds if other processes took processor time while it was measured: it then shows nothing."""
+    busy = disturbance(found.tables["cost"])
+    if not busy:
+        return figure
+    more = " --set cost.repeats=60" if figure.told else ""
+    told = f"{busy}; measure again on an idle machine (python -m prune_core remeasure {found.job.id} cost{more})"
+    return figure._replace(bounds=lambda alpha: (-np.inf, np.inf), told=told)
+
+
+def disturbance(timed: pd.DataFrame) -> str:
+    """A clause if other processes disturbed the times of a table (`cost`, `forms`), else ""; old tables do not know."""
+    loads = timed["other_load"].dropna() if "other_load" in timed else []
+    return contention.disturbance(max(loads, default=None))
 
 
 def _size(found: Evidence) -> Figure | str:

@@ -36,32 +36,41 @@ class Criterion:
 
 
 CRITERIA = {
-    "accuracy_loss": Criterion("Accuracy lost", "Most that accuracy, or the task's own figure, may fall below dense", "points", 1.0,
-                               0, 100),
+    "accuracy_loss": Criterion(
+        "Accuracy loss", "Largest drop of accuracy, or of the task's own metric, below the dense model", "points", 1.0, high=100,
+    ),
     "attack_success": Criterion(
-        "Attack success gained", "Most by which each attack may succeed more often than on dense, where both are right", "points", 3.0,
-        0, 100, measure="attack", kinds=("classification",),
+        "Attack success increase", "Largest increase of each attack's success rate, on examples that both models get right",
+        "points", 3.0, high=100, measure="attack", kinds=("classification",),
     ),
-    "agreement": Criterion("Answers as dense", "Least share of answers that are the dense model's; needs no labels", "%", 97.0, 0, 100,
-                           kinds=ANSWERS),
-    "slice_loss": Criterion("Accuracy lost in the worst slice", "Most that any slice may lose; small slices need large limits", "points",
-                            5.0, 0, 100, kinds=ANSWERS),
+    "agreement": Criterion(
+        "Agreement with dense", "Lowest percentage of predictions equal to the dense model's; needs no labels", "%", 97.0,
+        high=100, kinds=ANSWERS,
+    ),
+    "slice_loss": Criterion(
+        "Accuracy loss in the worst slice", "Largest drop in any slice; small slices need large limits", "points", 5.0,
+        high=100, kinds=ANSWERS,
+    ),
     "calibration_error": Criterion(
-        "Calibration error gained", "Most by which confidence may part from accuracy beyond what it does on dense", "points", 2.0, 0, 100,
-        kinds=("classification",),
+        "Calibration error increase", "Largest increase of the calibration error over the dense model's", "points", 2.0,
+        high=100, kinds=("classification",),
     ),
-    "latency_p95": Criterion("Latency, 95th percentile", "Longest time of 95 of 100 batches, as the cost measure timed them", "ms", 50.0,
-                             scale=1000.0, measure="cost", asked=False),
-    "speedup": Criterion("Speed-up", "Least times faster than dense, by timed passes in turn", "times", 1.0, scale=1.0, measure="cost",
-                         asked=False),
+    "latency_p95": Criterion(
+        "95th-percentile latency", "Longest 95th-percentile time of a batch, as timed by the cost measure", "ms", 50.0,
+        scale=1000.0, measure="cost", asked=False,
+    ),
+    "speedup": Criterion(
+        "Speed-up", "Lowest speed-up over the dense model, both timed in turn", "times", 1.0, scale=1.0, measure="cost",
+        asked=False,
+    ),
     "size": Criterion("Size on disk", "Largest weights file", "MB", 100.0, scale=1e-6, measure="cost", asked=False),
 }  # fmt: skip
 AT_LEAST = ("agreement", "speedup")  # all others are at most
 
 
 def titled(name: str, metric: str) -> str:
-    """What a reader calls it where the task is judged by that metric."""
-    return f"{METRICS[metric].title} lost" if name == "accuracy_loss" else CRITERIA[name].title
+    """The criterion's title for a task judged by that metric."""
+    return f"{METRICS[metric].title} loss" if name == "accuracy_loss" else CRITERIA[name].title
 
 
 def side(name: str) -> str:

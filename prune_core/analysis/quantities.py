@@ -14,6 +14,7 @@ import pandas as pd
 
 from .. import formatting as f
 from ..data.metrics import METRICS
+from ..models.contention import DISTURBED
 from .compared import Model
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")  # that figures are read from
@@ -140,6 +141,10 @@ FIXED = (
              tick=".1f"),
     Quantity("latency", "Latency", "Latency p50 (ms a batch)", "cost", partial(_cost, column="latency_p50"), f.milliseconds, "lower",
              "Median time of one batch. Unstructured zeros bring no speed-up on ordinary kernels.", 1e3, ".0f"),
+    Quantity("other_load", "Load by other processes", "Load by other processes (fraction of a core)", "cost",
+             partial(_cost, column="other_load"), f.percent, "",
+             f"Processor time that other processes took from the timed passes; above {DISTURBED:.0%} of a core times are unreliable.",
+             tick=".0%"),
 )  # fmt: skip
 
 
@@ -174,6 +179,9 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     unknown = (
         known_already | {"divergence"} if "divergence" not in judged or judged["divergence"].isna().all() else known_already
     )  # spans have none
+    cost = tables.get("cost", pd.DataFrame())
+    if "other_load" not in cost or cost["other_load"].isna().all():  # an older study, or passes too short to tell
+        unknown |= {"other_load"}
     return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown}
 
 

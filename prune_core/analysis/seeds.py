@@ -41,13 +41,14 @@ ONE_SEED = (
     *("doctor", "forms", "repair"),  # exported files: one model is deployed, not an average
     *("distil", "timing"),  # single evaluations, single passes
 )
+WORST = {"other_load": "max"}  # one disturbed run makes the mean of the times unreliable
 RESAMPLES = 1000
 HITS = ("accuracy",)  # metrics for which every prediction is correct or incorrect
 
 
 def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
     """One model for all runs of the same experiment; its job is that of the lowest seed, `runs` are all of them."""
-    plans = {job.id: json.dumps({**job.experiment, "seed": 0, "study": "", "device": ""}, sort_keys=True) for job in jobs}
+    plans = {job.id: _plan(job) for job in jobs}
     groups: dict[str, list[Model]] = {}
     for model in models:
         groups.setdefault(plans[model.job], []).append(model)
@@ -55,6 +56,15 @@ def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
         own[0] if len(own) == 1 else replace(own[0], label=_without_seed(own[0].label), runs=tuple(model.job for model in own))
         for own in (sorted(group, key=lambda m: (m.seed, m.job)) for group in groups.values())
     ]
+
+
+def _plan(job: Job) -> str:
+    """What runs of one model share; how often each was timed may differ."""
+    measures = [
+        {**each, "options": {name: value for name, value in each["options"].items() if name != "repeats"}}
+        for each in job.experiment.get("measures", ())
+    ]
+    return json.dumps({**job.experiment, "seed": 0, "study": "", "device": "", "measures": measures}, sort_keys=True)
 
 
 def _without_seed(label: str) -> str:
@@ -119,13 +129,15 @@ def _groups(own: pd.DataFrame, keys: Sequence[str]) -> Any:
 
 
 def _means(own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One row per combination of keys: the mean of numbers, the common value of anything else."""
+    """One row per combination of keys: the mean of numbers, the maximum of WORST, the common value of anything else."""
     groups = _groups(own, keys)
     numbers = set(own.select_dtypes("number"))
     found = {}
     for column in own.columns.difference(keys, sort=False):
         values = groups[column]
-        if column in numbers:
+        if column in WORST:
+            found[column] = getattr(values, WORST[column])()
+        elif column in numbers:
             mean = values.mean()
             # sizes that all seeds share stay integers
             whole = is_integer_dtype(own[column]) and (mean % 1 == 0).all()

@@ -17,7 +17,7 @@ from ..runs.job import Job
 from ..runs.store import Store
 from . import deploy
 from .evidence import Evidence, evidence
-from .policy import Policy
+from .policy import CRITERIA, Policy
 
 MOST, STEP = 0.98, 0.02  # the largest share tried, and how near the first that fails is near enough
 TRIES = ceil(log2(MOST / STEP))
@@ -30,7 +30,7 @@ class Try:
     share: float
     label: str
     job: int  # 0 where the method could not do it
-    answer: str  # of deploy: SHIP, STOP or UNKNOWN
+    answer: str  # of deploy: SHIP, STOP or INCONCLUSIVE
     told: str
 
     @property
@@ -48,18 +48,23 @@ def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
     """A finished job of that share."""
     found = evidence(store, job)
     verdicts = deploy.check(found, each(policy))
-    return Try(share, job.label, job.id, deploy.decision(verdicts), deploy.sentence(found, verdicts, each(policy)))
+    return Try(share, job.label, job.id, deploy.decision(verdicts), deploy.sentence(verdicts, each(policy)))
 
 
 def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
-    """A sample so small that not even the dense model beside itself is surely within the limits makes no try worth its time."""
+    """Raise PruneError if the sample is so small that not even the dense model, compared with itself, meets the limits.
+
+    Limits on time and size are left out: they depend on what is removed, not on the sample.
+    """
+    limits = {name: limit for name, limit in policy.limits.items() if CRITERIA[name].measure != "cost"}
+    if not limits:
+        return
     tables = {name: store.rows(name, [dense.id]) for name in ("accuracy", "prediction", "cost", "timing", "attack_example")}
     found = Evidence(dense, dense, tables, tables["attack_example"])
-    for verdict in deploy.check(found, each(policy)):
-        if verdict.answer != deploy.HOLDS:
-            more = f"about {verdict.needs} would show it" if verdict.needs else verdict.told
-            raise PruneError(f"{verdict.title} {verdict.asked}: with n = {verdict.n} even the dense model beside itself is not surely "
-                             f"within that ({more}); measure more examples, or allow more.")  # fmt: skip
+    for verdict in deploy.check(found, each(replace(policy, limits=limits))):
+        if verdict.answer != deploy.MET:
+            raise PruneError(f"{verdict.title} {verdict.asked}: not even the dense model compared with itself surely meets this "
+                             f"limit ({verdict.told}); measure more examples, or allow more.")  # fmt: skip
 
 
 def next_share(tries: Sequence[Try]) -> float | None:

@@ -14,6 +14,7 @@ from ..attacks.success_rates import success_rate
 from ..data.metrics import METRICS
 from ..formatting import (
     error,
+    inline,
     mean_count,
     milliseconds,
     missing,
@@ -25,6 +26,7 @@ from ..formatting import (
     signed,
 )
 from .compared import Model, ordered
+from .evidence import disturbance
 from .quantities import Quantity, headline
 from .seeds import means
 
@@ -81,7 +83,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
                 f"The data has no labels: the dense model's answers on {row['n']:.0f} examples are the measure; no pruned model is on view."
             )
         return (
-            f"The dense model reaches {figure.show(row['score'])} {in_words(figure)} on {row['n']:.0f} examples "
+            f"The dense model reaches {figure.show(row['score'])} {inline(figure.title)} on {row['n']:.0f} examples "
             f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}); no pruned model is on view."
         )
     metric = of(rows, shown[0]).iloc[0]["metric"]
@@ -92,7 +94,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     told = difference_words(row["difference"], row["difference_low"], row["difference_high"], row["n"])
-    sentence = f"{_capital(name(best))} keeps {figure.show(row['score'])} {in_words(figure)}, {told}"
+    sentence = f"{_capital(name(best))} keeps {figure.show(row['score'])} {inline(figure.title)}, {told}"
     if len(rivals) > 1:
         worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
         last = of(rows, worst).iloc[0]
@@ -106,13 +108,8 @@ def _against_dense(rows: pd.DataFrame, rivals: Sequence[Model], figure: Quantity
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     return (f"The data has no labels, so models are judged against the dense one: {name(best)} reaches {figure.show(row['score'])} "
-            f"{figure.title.lower()} on {row['n']:.0f} examples "
+            f"{inline(figure.title)} on {row['n']:.0f} examples "
             f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}).")  # fmt: skip
-
-
-def in_words(figure: Quantity) -> str:
-    """A quantity's title inside a sentence: accuracy, Spearman correlation, F1."""
-    return figure.title.lower() if figure.title in ("Accuracy", "Exact match") else figure.title
 
 
 def broken(rows: pd.DataFrame, model: Model) -> str:
@@ -279,6 +276,17 @@ def cost(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         f"{left('macs')} of its FLOPs; a batch of {now['batch']:.0f} sentences takes {milliseconds(now['latency_p50'])}, "
         f"dense {milliseconds(was['latency_p50'])}.{note}"
     ).strip()
+
+
+def disturbed(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+    """Which models' times other processes disturbed, and how to measure them again; "" if none."""
+    busy = {m: why for m in models if len(own := of(rows, m)) and (why := disturbance(own))}
+    if not busy:
+        return ""
+    worst = max(busy, key=lambda m: of(rows, m)["other_load"].max())
+    whose = name(worst) + (f" and {plural(len(busy) - 1, 'other model')}" if len(busy) > 1 else "")
+    command = f"python -m prune_core remeasure {worst.job} cost"
+    return f"The times of {whose} are unreliable: {busy[worst]}. On an idle machine, measure again ({command})."
 
 
 def _capital(text: str) -> str:

@@ -174,11 +174,16 @@ def _add_jobs(added: Any) -> None:
     export.add_argument("--int8", action="store_true", help=told)
     again = _command(added, "remake", job_commands.remake, "make pruned weights again that were not kept, from the seed")
     again.add_argument("ids", type=int, nargs="+", metavar="ID")
+    measure = _command(added, "remeasure", run_commands.remeasure, "run measures of a finished job again, in this process")
+    measure.add_argument("id", type=int, metavar="ID")
+    measure.add_argument("measures", nargs="+", metavar="MEASURE", help="such as cost; may be new to the job")
+    changes = "an option of such a measure, as cost.repeats=60; may be repeated"
+    measure.add_argument("--set", action="append", default=[], metavar="MEASURE.OPTION=VALUE", help=changes)
     export.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub too, as a private model")
-    check = _command(added, "check", job_commands.check, "may a job's model ship? exit 0: yes, 1: no, 3: not known at this n")
+    check = _command(added, "check", job_commands.check, "may a job's model ship? exit 0: yes, 1: no, 3: inconclusive")
     check.add_argument("id", type=int, metavar="ID")
     check.add_argument("--policy", type=Path, metavar="FILE", help="limits as YAML; the Deploy page writes one (the usual limits)")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write decision and verdicts here")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write decision and tests here")
     told = "try the adversarial texts of some jobs on each other's models"
     _command(added, "transfer", job_commands.transfer, told).add_argument("ids", type=int, nargs="+", metavar="ID")
     rows = _command(added, "rows", job_commands.rows, "write all rows of some jobs as Parquet, a file a table")

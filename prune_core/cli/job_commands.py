@@ -82,7 +82,7 @@ def remake(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """May it ship? 0 where every limit of the policy holds, 1 where one is broken, 3 where that is not known at this n."""
+    """Test a job against a policy: 0 if every limit is met, 1 if one is violated, 3 if the result is inconclusive."""
     import json
 
     from ..analysis import deploy, policy

@@ -65,7 +65,8 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
         takeaways.accuracy(tables["accuracy"], models),
         takeaways.attack(tables["attack"], tables["attack_example"], models),
     ) if len(models) > 1 else ()  # fmt: skip
-    parts += [f"<p>{escape(sentence)}</p>" for sentence in told if sentence]
+    sentences = (*told, takeaways.disturbed(tables["cost"], models))
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
     gloss = "Small print: 95% intervals."
     if mean := seeds.means(models):
         gloss = f"Values are the {mean}. {gloss}"

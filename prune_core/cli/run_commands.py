@@ -22,6 +22,7 @@ from .settings import settings
 if TYPE_CHECKING:
     from ..data.examples import Source
     from ..runs.experiment import Experiment
+    from ..runs.jobs import Lock
 
 STUDY = "Command line"  # where single runs are kept unless --study names another
 
@@ -132,11 +133,36 @@ def least_words(text: str) -> int | None:
 
 def perform_here(store: Store, experiment: Experiment) -> Job:
     """Run an experiment here and now as a job of the store; the job as it ends."""
-    from ..runs.worker import new_worker, perform
+    from ..runs.worker import new_worker
 
     name, life = new_worker(store)
     values = (experiment.to_dict(), experiment.label, experiment.key(), experiment.study, experiment.device)
-    id = store.submit(*values, worker=name)
+    return _finish_here(store, store.submit(*values, worker=name), life)
+
+
+def remeasure(options: argparse.Namespace) -> None:
+    """Run measures of a finished job again, in this process."""
+    from ..runs import jobs
+    from ..runs.worker import new_worker
+    from .terminal import summary
+
+    changes: dict[str, dict[str, str]] = {name: {} for name in options.measures}
+    for key, value in settings(options.set).items():
+        name, _, option = key.partition(".")
+        if name not in changes or not option:
+            raise PruneError(f"--set {key}={value}: write measure.option=value for one of {', '.join(changes)}.")
+        changes[name][option] = value
+    store = Store()
+    jobs.remeasured(store.job(options.id), changes, changes)  # raises before there is a worker
+    name, life = new_worker(store)
+    jobs.remeasure(store, options.id, list(changes), changes, worker=name)
+    job = succeeded(store, _finish_here(store, options.id, life))
+    print(summary(store, job))
+
+
+def _finish_here(store: Store, id: int, life: Lock) -> Job:
+    """Run a job that this process has claimed; return it as it ends."""
+    from ..runs.worker import perform
 
     def give_up() -> NoReturn:
         print("\nprune_core: cancelled", file=sys.stderr, flush=True)

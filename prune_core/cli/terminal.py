@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def headline(store: Store, job: Job) -> str:
     """A job in one line."""
     if job.status != Status.DONE:
         return f"  job {job.id}: {job.label}: {job.status}. {job.error}".rstrip()
-    figures = [f"{title.lower()} {text}" for title, text, _ in _figures(store, job)[:4]]
+    figures = [f"{f.inline(title)} {text}" for title, text, _ in _figures(store, job)[:4]]
     told = f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
     order = label_order(store, job) if not job.experiment.get("method") else None
     return f"{told}\n  Warning: {order.sentence} If so, add labels: '{order.labels}'" if order else told
@@ -84,7 +84,8 @@ def summary(store: Store, job: Job) -> str:
         )
     if job.seconds:
         lines.append("  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items()))
-    lines += [f"  Note: {note}" for note in [*(facts.get("notes") or ()), *_unable(store, job)]]
+    notes = [*(facts.get("notes") or ()), *_unable(store, job), *_disturbed(store, job)]
+    lines += [f"  Note: {note}" for note in notes]
     if order := label_order(store, job):
         lines.append(f"  Warning: {order.sentence} If so, run again with --labels '{order.labels}'")
     if job.error:
@@ -104,6 +105,15 @@ def _unable(store: Store, job: Job) -> Sequence[str]:
     from ..analysis import takeaways
 
     return list(takeaways.unable(store.rows("attack_example", [job.id])).values()) if "attack" in job.done else ()
+
+
+def _disturbed(store: Store, job: Job) -> Iterator[str]:
+    """Warn of times that other processes disturbed."""
+    from ..analysis.evidence import disturbance
+
+    for measure in ("cost", "forms"):
+        if busy := disturbance(store.rows(measure, [job.id])):
+            yield f"The times of {measure} are unreliable: {busy}; on an idle machine: python -m prune_core remeasure {job.id} {measure}"
 
 
 def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
@@ -133,18 +143,16 @@ def transfers(store: Store, ids: Sequence[int]) -> str:
 
 
 def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
-    """The decision, then a line a test: what was measured, how bad it may be, the limit, and the answer."""
+    """The decision, then one line per test."""
     from ..analysis.deploy import sentence
-    from ..analysis.policy import side
 
-    rows = [("", "MEASURED", f"AT {policy.confidence:g}%", "LIMIT", "N", "ANSWER", "")]
+    rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for each in judged:
-        measured, bound = (f.MISSING if not math.isfinite(value) else f"{value:.2f}" for value in (each.value, each.bound))
-        rows.append((each.title, measured, bound if bound == f.MISSING else f"{side(each.criterion)} {bound}", each.asked, str(each.n),
-                     each.answer, each.told))  # fmt: skip
+        measured = f"{each.value:.2f}" if math.isfinite(each.value) else f.MISSING
+        rows.append((each.title, measured, each.asked, each.answer, str(each.n), each.excluded or f.MISSING, each.told))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows]
-    return "\n".join([f"Job {found.job.id}: {found.job.label}", sentence(found, list(judged), policy), "", *lines])
+    return "\n".join([f"Job {found.job.id}: {found.job.label}", sentence(list(judged), policy), "", *lines])
 
 
 def result(store: Store, job: Job) -> dict[str, Any]:

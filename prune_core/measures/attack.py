@@ -153,5 +153,5 @@ def _order(count: int, seed: int) -> list[int]:
 def faster_precision(model: Any) -> str:
     """The one by which this device answers a small batch sooner; fp32 where they are about alike."""
     batch = timing_batch(model, *PROBE)
-    single, half = turns([model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, quiet)
+    single, half = turns([model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, quiet).seconds
     return "bf16" if min(half) < FASTER * min(single) else "fp32"

@@ -1,6 +1,8 @@
 """What a model costs: weights, work, bytes, memory and measured speed, and what holds the speed-up below the counted one.
 
-A pruned model with dead heads or neurons is measured without them, as it would be deployed.
+A pruned model with dead heads or neurons is measured without them, as it would be deployed. `other_load` is the part of
+a core that other processes took from the timed passes (0 to 1, NaN if unknown); times are unreliable above
+contention.DISTURBED.
 """
 
 from __future__ import annotations
@@ -87,17 +89,18 @@ class Cost(Measure):
         rows: list[dict[str, Any]] = [
             {"model": name, "batch": batch, "length": length, "passes": 0, "macs": own, "latency_p50": np.nan, "latency_p95": np.nan,
              "throughput": np.nan, "peak_memory": np.nan, "speedup_theoretical": work[0] / own, "speedup_measured": np.nan, "limit": "",
-             "device": str(device_of(models[0]))}
+             "device": str(device_of(models[0])), "other_load": np.nan}
             for name, own in zip(("dense", "pruned"), work, strict=False)
         ]  # fmt: skip
         if length > longest(models[0]):
             return [row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."} for row in rows], []
         tokens = timing_batch(models[0], batch, length)
-        times = turns(models, tokens, self.repeats, report)
+        times, other_load = turns(models, tokens, self.repeats, report)
         profiles = [profile(model, tokens) for model in models]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
-            row |= {"passes": len(seconds), "latency_p50": p50, "latency_p95": p95, "throughput": batch / p50}
+            row |= {"passes": len(seconds), "latency_p50": p50, "latency_p95": p95, "throughput": batch / p50,
+                    "other_load": other_load}  # fmt: skip
             row |= {"peak_memory": peak_memory(model, profiled), "speedup_measured": rows[0]["latency_p50"] / p50}
             if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
                 row["limit"] = limit(profiles[0], profiled, (rows[0]["latency_p50"], p50), row["speedup_theoretical"])

@@ -71,8 +71,9 @@ class Forms(Measure):
                 for form, own in self._forms(source(pair, model, Path(folder) / name), part_of(report, 0.3 * count, 0.3 * count + 0.3))
             }
             report(0.6, "timing every form in turn")
-            seconds = turns([*found.values()], timing_batch(next(iter(found.values())), self.batch, self.length), self.repeats,
-                            part_of(report, 0.6, 0.8), settle=True)  # fmt: skip
+            batch = timing_batch(next(iter(found.values())), self.batch, self.length)
+            timing = part_of(report, 0.6, 0.8)
+            seconds, other_load = turns([*found.values()], batch, self.repeats, timing, settle=True)
             times = dict(zip(found, map(median, seconds), strict=True))
             whole = times["dense", PYTORCH]
             rows = []
@@ -80,7 +81,8 @@ class Forms(Measure):
                 report(0.8 + 0.2 * place / len(found), f"{name} as {form}")
                 size = own.size if isinstance(own, Session) else size_on_disk(own)
                 rows.append({"model": name, "form": form, **judged_form(pair, own), **self._attacked(pair, own),
-                             "latency_p50": times[name, form], "speedup": whole / times[name, form], "bytes": size})  # fmt: skip
+                             "latency_p50": times[name, form], "speedup": whole / times[name, form], "bytes": size,
+                             "other_load": other_load})  # fmt: skip
         report(1.0, "forms measured")
         return {"forms": pd.DataFrame(rows)}
 

@@ -1,6 +1,7 @@
 """How long a forward pass takes by the heads and neurons that are left, measured on cut copies and kept on disk.
 
-Every point is timed in turn with the whole model, so a machine that slows down slows both. Knows nothing of pruning.
+Every point is timed in turn with the whole model, so a machine that slows down slows both. A table that was measured
+while other processes took processor time is used once and not written to disk. Knows nothing of pruning.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..plugins import Report, part_of, quiet
+from .contention import disturbance
 from .devices import device_of, device_title
 from .replay import blocks
 from .shrink import WIDTH, Units, cut
@@ -35,6 +37,7 @@ class Latency(NamedTuple):
     fixed: float  # without any head or neuron
     heads: Tensor  # (heads + 1,) of a block, rising
     neurons: Tensor  # (neurons + 1,) of a block, rising
+    other_load: float | None  # mean over the points, see Contention; None if unknown
 
 
 def latency(model: nn.Module, batch: int, length: int, report: Report = quiet, anew: bool = False) -> Latency:
@@ -45,11 +48,18 @@ def latency(model: nn.Module, batch: int, length: int, report: Report = quiet, a
         known = json.loads(file.read_text())
     else:
         known = _measured(model, batch, length, report)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(known))
-        part.replace(file)
-    return Latency(known["whole"], known["fixed"], *(torch.tensor(known[kind], dtype=torch.float64) for kind in ("heads", "neurons")))
+        if not disturbance(known["other_load"]):
+            _write(file, known)
+    heads, neurons = (torch.tensor(known[kind], dtype=torch.float64) for kind in ("heads", "neurons"))
+    # earlier versions wrote no load
+    return Latency(known["whole"], known["fixed"], heads, neurons, known.get("other_load"))
+
+
+def _write(file: Path, known: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(known))
+    part.replace(file)
 
 
 def _folder() -> Path:
@@ -72,13 +82,14 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
     neurons = sorted({min(first.neurons, -(-round(share * first.neurons) // WIDTH) * WIDTH) for share in SHARES})
     points = [(0, 0), *((count, first.neurons) for count in heads), *((first.heads, count) for count in neurons)]
     points = list(dict.fromkeys(points))
-    tokens, found, whole = timing_batch(model, batch, length), {}, []
+    tokens, found, whole, loads = timing_batch(model, batch, length), {}, [], []
     for place, (left, width) in enumerate(points):
         part = part_of(report, place / len(points), (place + 1) / len(points))
         small = copy.deepcopy(model)
         cut(small, [Units(list(range(min(left, block.heads))), list(range(min(width, block.neurons)))) for block in blocks(small)])
         said = partial(_told, part, f"timing a model of {left} heads and {width} neurons a block")
-        dense, own = turns([model, small], tokens, PASSES, said)
+        (dense, own), other_load = turns([model, small], tokens, PASSES, said)
+        loads += [] if np.isnan(other_load) else [other_load]
         whole.append(min(dense))
         found[left, width] = min(own) / min(dense)
     scale = median(whole)
@@ -86,7 +97,7 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
     by_heads = _rising(heads, [found[count, first.neurons] - found[0, first.neurons] for count in heads])
     by_neurons = _rising(neurons, [found[first.heads, count] - found[first.heads, 0] for count in neurons])
     apart = max(0.0, 1 - fixed) / max(by_heads[-1] + by_neurons[-1], 1e-9)  # the parts must make the whole
-    return {"whole": scale, "fixed": fixed * scale, **{
+    return {"whole": scale, "fixed": fixed * scale, "other_load": float(np.mean(loads)) if loads else None, **{
         kind: (np.interp(range(count + 1), places, values) * apart * scale / passes).tolist()
         for kind, count, places, values in (("heads", first.heads, heads, by_heads), ("neurons", first.neurons, neurons, by_neurons))
     }}  # fmt: skip

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import PruneError
 from ..plugins import Batch, Report
+from .contention import Contention
 from .devices import device_of
 from .replay import longest
 
@@ -35,14 +36,28 @@ def refuse_longer(model: Any, length: int, option: str) -> None:
         raise PruneError(f"{option} is {length}, but the model takes at most {longest(model)} tokens; lower it.")
 
 
-def turns(models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report, settle: bool = False) -> list[list[float]]:
-    """Seconds of each timed pass of each model; they take turns, so that a machine that slows down slows all.
+class Turns(NamedTuple):
+    """Timed passes of several models."""
+
+    seconds: list[list[float]]  # of each pass of each model
+    other_load: float  # cores that other processes took meanwhile; see Contention
+
+
+def turns(
+    models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report, settle: bool = False
+) -> Turns:
+    """Time passes of the models in turn, so that a machine that slows down slows all of them.
 
     With `settle` an untimed pass goes before every timed one: threads of another runtime may still be spinning.
     """
     times: list[list[float]] = [[] for _ in models]
+    on_cpu = batch["input_ids"].device.type == "cpu"
+    threads = torch.get_num_threads() if on_cpu else 1  # one thread launches a GPU's kernels
     started = time.perf_counter()
+    contention = Contention(threads)
     for repeat in range(-WARM_UP, repeats):
+        if repeat == 0:
+            contention = Contention(threads)
         if repeat >= LEAST and time.perf_counter() - started > PATIENCE:
             break
         for model, found in zip(models, times, strict=True):
@@ -52,7 +67,7 @@ def turns(models: Sequence[nn.Module], batch: Batch, repeats: int, report: Repor
             if repeat >= 0:
                 found.append(seconds)
         report(max(0, repeat) / repeats, f"timed pass {max(0, repeat) + 1} of {repeats}")
-    return times
+    return Turns(times, contention.other_load())
 
 
 @torch.no_grad()

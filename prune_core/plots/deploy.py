@@ -1,4 +1,4 @@
-"""How much of each limit a pruned model uses up: one scale for points, milliseconds and megabytes."""
+"""How much of each limit a pruned model uses: one scale for points, milliseconds and megabytes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..analysis.deploy import BROKEN, HOLDS, UNKNOWN, Verdict
+from ..analysis.deploy import INCONCLUSIVE, MET, VIOLATED, Verdict
 from ..analysis.policy import CRITERIA
 from .palette import AXIS, GRID, INK, MUTED
 from .style import template
 
-COLORS = {HOLDS: ("#009E73", "#35c79c"), BROKEN: ("#D55E00", "#ff8a3d"), UNKNOWN: ("#66707c", "#97a1ad")}
-SYMBOLS = {HOLDS: "circle", BROKEN: "x", UNKNOWN: "circle-open"}  # the second cue beside colour
+COLORS = {MET: ("#009E73", "#35c79c"), VIOLATED: ("#D55E00", "#ff8a3d"), INCONCLUSIVE: ("#66707c", "#97a1ad")}
+SYMBOLS = {MET: "circle", VIOLATED: "x", INCONCLUSIVE: "circle-open"}  # the second cue beside colour
 ENDS = (-0.6, 2.5)  # of the axis, in limits; what lies beyond is drawn at its edge
 
 
 def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
-    """One row a test: what was measured and both one-sided bounds, as shares of the limit; the limit is the line at 100%."""
+    """One row per test: measured value and both one-sided bounds as fractions of the limit, which is the line at 100%.
+
+    Above the bar of an inconclusive test stands what the sample rules out.
+    """
     fig = go.Figure()
     low, high = ENDS
     names = [each.title.replace(" · ", "<br>") for each in verdicts]
@@ -34,17 +37,24 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
             x=[value if np.isfinite(value) else None], y=[name], mode="markers",
             marker={"color": color, "size": 11, "symbol": SYMBOLS[each.answer], "line": {"width": 2, "color": color}},
             hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {each.asked}<br>"
-            f"{each.answer}, n = {each.n}<extra></extra>",
+            f"{each.answer}, n = {each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
         )  # fmt: skip
+        if each.answer == INCONCLUSIVE and each.excluded:
+            fig.add_annotation(
+                x=high, y=name, xanchor="right", yshift=11, showarrow=False, text=f"rules out {each.excluded}",
+                font={"size": 11, "color": MUTED[dark]},
+            )  # fmt: skip
     fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.5})
     fig.add_vline(x=0.0, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
     fig.add_annotation(x=1.0, y=1.0, yref="paper", text="limit", showarrow=False, yshift=10, font={"size": 12, "color": INK[dark]})
-    fig.add_annotation(x=0.0, y=1.0, yref="paper", text="as dense", showarrow=False, yshift=10, font={"size": 12, "color": MUTED[dark]})
+    fig.add_annotation(
+        x=0.0, y=1.0, yref="paper", text="equal to dense", showarrow=False, yshift=10, font={"size": 12, "color": MUTED[dark]},
+    )  # fmt: skip
     margin = {"l": 10, "r": 16, "t": 26, "b": 46}
     fig.update_layout(template=template(dark), showlegend=False, height=42 * len(verdicts) + 92, margin=margin)
     fig.update_yaxes(
         categoryorder="array", categoryarray=names[::-1], automargin=True, gridcolor=GRID[dark],
         tickfont={"size": 12.5, "color": INK[dark]}, range=[-0.6, len(verdicts) - 0.4],
     )  # fmt: skip
-    fig.update_xaxes(tickvals=[0, 1, 2], tickformat=".0%", title="share of what the limit allows", zeroline=False)
+    fig.update_xaxes(tickvals=[0, 1, 2], tickformat=".0%", title="fraction of the limit", zeroline=False)
     return fig.update_xaxes(range=[low - 0.05, high + 0.05])

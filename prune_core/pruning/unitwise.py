@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
+from ..models.contention import disturbance
 from ..models.latency import latency
 from ..models.replay import sparsity_by_part
 from ..models.shrink import shrink
@@ -143,19 +144,24 @@ class UnitMethod(Method):
         for turn in range(TURNS):
             part = part_of(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
             rows = self.remove(model, batches, part, of_seconds(sublayers(model), table, aimed))
-            before, after = map(median, turns([dense, shrink(model)], tokens, PASSES, quiet))
+            seconds, other_load = turns([dense, shrink(model)], tokens, PASSES, quiet)
+            before, after = map(median, seconds)
             got = after * (table.whole / before if self.speedup else 1.0)  # a ratio does not mind a machine that is slow today
             if abs(got / asked - 1) <= NEAR:
                 break
             aimed *= asked / got
             if turn < TURNS - 1:
                 model.load_state_dict(dense.state_dict())
+        load = disturbance(other_load) or disturbance(table.other_load)
+        busy = f" The times are unreliable: {load}; run it again on an idle machine." if load else ""
         said = (
             f"Asked for {target_of(asdict(self))}: a batch of {self.at_batch} sentences of {self.at_length} tokens takes {1e3 * after:.2f} "
             f"ms, dense {1e3 * before:.2f}, {before / after:.2f} times faster, measured on the cut model."
             + (f" That is {abs(got / asked - 1):.0%} off: ask again on an idle machine." if abs(got / asked - 1) > FAR else "")
+            + busy
         )
-        facts = {"turns": turn + 1, "latency": after, "speedup": before / after, "off": got / asked - 1, "said": said}
+        facts = {"turns": turn + 1, "latency": after, "speedup": before / after, "off": got / asked - 1, "other_load": other_load,
+                 "said": said}  # fmt: skip
         return rows | {"budget": rows["budget"].assign(**facts)}
 
     def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:

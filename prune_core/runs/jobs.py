@@ -11,10 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import PruneError
 from ..paths import ROOT
 from .job import Job, Status
 from .store import Store
@@ -193,6 +195,43 @@ def resume(store: Store, id: int) -> None:
     reap(store)
     store.resume(id)
     ensure_worker(store.job(id).device, store)
+
+
+def remeasured(job: Job, names: Iterable[str], options: Mapping[str, Mapping[str, object]]) -> Experiment:
+    """Return a finished job's experiment with these measures, their options changed where given."""
+    from ..measures import MEASURES
+    from ..plugins import build
+    from .experiment import Experiment
+
+    if job.status != Status.DONE:
+        raise PruneError(f"Job {job.id} is {job.status}; only a finished job can be measured again.")
+    experiment = Experiment.from_dict(job.experiment)
+    measures = {each.name: each for each in experiment.measures}
+    for name in names:
+        before = measures[name].to_dict() if name in measures else {}
+        measures[name] = build(MEASURES, name, {**before, **options.get(name, {})})
+    return replace(experiment, measures=tuple(measures.values()))
+
+
+def remeasure(
+    store: Store, id: int, names: Sequence[str], options: Mapping[str, Mapping[str, object]], *, worker: str = ""
+) -> None:
+    """Run measures of a finished job again; their old rows stay until the new ones are there.
+
+    The job is queued, or marked as running if `worker`, a process that runs it itself, is named.
+    """
+    job = store.job(id)
+    experiment = remeasured(job, names, options)
+    # of older jobs the rest stays as it was written, so that pages still see them as the same model
+    plan = {**job.experiment, "measures": experiment.to_dict()["measures"]}
+    store.update(
+        id, experiment=plan, key=experiment.key(), done=[name for name in job.done if name not in names],
+        status=Status.RUNNING if worker else Status.QUEUED, worker=worker, message="", finished=None, deferred=0,
+    )  # fmt: skip
+    with store.write() as db:
+        store.note(db, f"measured {', '.join(names)} again", "", id)
+    if not worker:
+        ensure_worker(job.device, store)
 
 
 def seconds_left(jobs: Iterable[Job]) -> float:
