@@ -25,9 +25,10 @@ from .measures import MEASURES
 from .measures.base import Pair
 from .measures.copies import Copies, refuse_copies
 from .methods import METHODS, steps
-from .models import loading
-from .models.devices import device_of, matrix_precision, seed_everything
+from .models import loading, verification
+from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
+from .models.tokenizers import fitted
 from .plugins import Report, Rows, build, quiet
 from .runs.experiment import Experiment, ordered
 from .runs.run import run as stages_of
@@ -52,16 +53,18 @@ def prune(
     such as sparsity=0.7. PruneError where a value, or the model's family, is none that can be pruned.
     """
     chosen = build(METHODS, method, options)
-    refuse_copies(chosen, kind_of(model))
     if not len(texts):
         raise PruneError("There are no calibration texts; give at least one.")
+    model = _unwrapped(model)
     tokenizer = _checked(model, tokenizer)
     right: Sequence[Any] = labels or [None] * len(texts)
     sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model)
-    seed_everything(seed)
-    found = [*batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)]
-    copier = Copies(model, tokenizer, sample, found, seed, max_length)
-    with matrix_precision(tf32=False):
+    refuse_copies(chosen, kind_of(model))
+    with evaluation_mode(model), matrix_precision(tf32=False):
+        verification.check_outputs("The model", model, tokenizer, sample, max_length)
+        seed_everything(seed)
+        found = [*batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)]
+        copier = Copies(model, tokenizer, sample, found, seed, max_length)
         return steps.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
 
 
@@ -118,6 +121,7 @@ def compare(
     `data` is a table with the usual columns (text, label …), a file of one, or a list of (text, label) tuples.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
+    model, pruned = _unwrapped(model), _unwrapped(pruned)
     tokenizer, kind = _checked(model, tokenizer), kind_of(model)
     for measure in chosen:
         if kind not in measure.kinds:
@@ -127,15 +131,15 @@ def compare(
     both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
     memo: dict[Any, Any] = {}
     found: dict[str, list[pd.DataFrame]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, evaluation_mode(model, pruned), matrix_precision(tf32=False):
         for own, other in zip(both, (model, pruned), strict=True):
+            verification.check_outputs(f"The model {own.label!r}", other, tokenizer, sample, max_length)
             tables: Rows = {}
             for measure in ordered(chosen):
                 seed_everything(seed)
                 pair = Pair(model, other, tokenizer, task, seed, batch_size, max_length, memo, Path(folder) / str(own.job), tables)
                 pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
-                with matrix_precision(tf32=False):
-                    tables |= measure.measure(pair, report)
+                tables |= measure.measure(pair, report)
             for table, rows in tables.items():
                 found.setdefault(table, []).append(_identified(rows, own))
     return Comparison({table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}, both)
@@ -151,13 +155,24 @@ def run(experiment: Experiment, folder: str | Path | None = None, report: Report
 
 
 def _checked(model: Any, tokenizer: Any) -> Any:
-    """The tokenizer as the model's family takes it; a model that cannot be pruned is a sentence."""
+    """A copy of the tokenizer as the model's family takes it; PruneError for a model that cannot be pruned."""
     loading.check(model.config, f"A {type(model).__name__}", type(model).__name__)
-    return loading.fitting(tokenizer, model.config.model_type)
+    return fitted(tokenizer, model.config)
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside of DataParallel, DistributedDataParallel or torch.compile."""
+    while not hasattr(type(model), "from_pretrained"):
+        inner = getattr(model, "_orig_mod", None)
+        inner = getattr(model, "module", None) if inner is None else inner
+        if inner is None:
+            break
+        model = inner
+    return model
 
 
 def _names(model: Any) -> tuple[str, ...]:
-    return tuple(str(model.config.id2label[index]) for index in range(model.config.num_labels))
+    return loading.label_names(model.config)
 
 
 def _pair(text: Any) -> tuple[str, ...]:

@@ -187,6 +187,120 @@ def test_checkpoints_are_found_to_be_offered(dense, tmp_path, monkeypatch) -> No
 def test_the_kind_is_the_heads(kind, tmp_path) -> None:
     folder = saved(tmp_path, tiny.model(kind=kind))
     model, _ = loading.load(str(folder))
-    config, _ = loading.described(str(folder))
+    config = loading.described(str(folder)).config
     assert replay.kind_of(model) == loading.kind_of(config) == kind
     assert weights.keys(folder)
+
+
+def adapter(folder: Path, base: Path, **config: object) -> Path:
+    """A LoRA adapter with a head, trained on what lies in `base`."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    wrapped = get_peft_model(model, LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["query"], **config))
+    wrapped.peft_config["default"].base_model_name_or_path = str(base)
+    wrapped.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_adapters_with_their_base_must_hold_every_weight(dense, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = saved(tmp_path / "base", dense)
+    good = adapter(tmp_path / "good", base)
+    expected = loading.load(str(good))[0].state_dict()
+    old = adapter(tmp_path / "old", base)  # as PEFT wrote before safetensors
+    torch.save(load_file(old / "adapter_model.safetensors"), old / "adapter_model.bin")
+    (old / "adapter_model.safetensors").unlink()
+    for name, tensor in loading.load(str(old))[0].state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], atol=0, rtol=0)
+    weights_of = load_file(good / "adapter_model.safetensors")
+    for lost, words in (("classifier", "no weights of the head"), ("layer.1.", "the adapter lacks .*layer.1.*lora_A")):
+        broken = adapter(tmp_path / lost.strip("."), base)
+        left = {name: tensor for name, tensor in weights_of.items() if lost not in name}
+        save_file(left, broken / "adapter_model.safetensors")
+        with pytest.raises(PruneError, match=words):
+            loading.load(str(broken))
+    dense.bert.save_pretrained(tmp_path / "bare")  # a base without a head; its pooler is not saved either
+    state = {name: tensor for name, tensor in load_file(tmp_path / "bare" / "model.safetensors").items() if "pooler" not in name}
+    save_file(state, tmp_path / "bare" / "model.safetensors", metadata={"format": "pt"})
+    lacking = adapter(tmp_path / "random", tmp_path / "bare")
+    with pytest.raises(PruneError, match=r"neither the adapter nor its base .* holds .*pooler\.dense"):
+        loading.load(str(lacking))
+    whole = adapter(tmp_path / "whole", tmp_path / "bare", modules_to_save=["classifier", "pooler"])
+    assert loading.load(str(whole))[0].notes  # what the message advises
+
+
+def test_old_names_of_layer_norms_are_read_under_a_prefix_too(dense, tmp_path) -> None:
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    state = {f"module.{name}": tensor for name, tensor in dense.state_dict().items()}
+    for new, before in old.items():
+        state = {name.replace(new, before): tensor for name, tensor in state.items()}
+    assert "'module.'" in same(saved(tmp_path, dense, state), dense)[0]
+
+
+def test_an_attention_kernel_that_is_not_here_falls_back_with_a_note(dense, tmp_path) -> None:
+    folder = saved(tmp_path, dense)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_attn_implementation": "flash_attention_2"}))
+    assert "'flash_attention_2'" in same(folder, dense)[0]
+
+
+def test_equal_label_names_are_told_apart(dense, tmp_path) -> None:
+    folder = saved(tmp_path, dense)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": {"0": "other", "1": "other"}}))
+    model, _ = loading.load(str(folder))
+    assert loading.label_names(model.config) == ("other (0)", "other (1)") and "other (0), other (1)" in model.notes[0]
+
+
+class Pickled(torch.nn.Module):
+    """A module that somebody pickles whole."""
+
+
+FOREIGN = {
+    "onnx": ({"model.onnx": b"x"}, {}, "an ONNX export .*checkpoint that it was exported from"),
+    "onnx in a folder": ({"onnx/model_quantized.onnx": b"x"}, {}, "an ONNX export"),
+    "openvino": ({"openvino_model.xml": b"<net/>", "openvino_model.bin": b"x"}, {}, "an OpenVINO export"),
+    "gguf": ({"model-q8_0.gguf": b"GGUF"}, {}, "a GGUF file"),
+    "tensorflow": ({"tf_model.h5": b"x"}, {}, "TensorFlow weights .*from_tf=True"),
+    "flax": ({"flax_model.msgpack": b"x"}, {}, "Flax weights .*from_flax=True"),
+    "lightning": ({"epoch=3.ckpt": b"x"}, {}, r"model\.save_pretrained\(FOLDER\)"),
+    "torch.save": ({"best.pt": b"x"}, {}, "a file of torch.save"),
+    "8 bits": ({}, {"quantization_config": {"load_in_8bit": True, "quant_method": "bitsandbytes"}}, r"to 8 bits \(bitsandbytes\)"),
+    "4 bits": ({}, {"quantization_config": {"bits": 4, "quant_method": "gptq"}}, r"to 4 bits \(gptq\)"),
+    "setfit": ({"model_head.pkl": b"x", "modules.json": b"[]"}, {"architectures": ["BertModel"]}, "a SetFit model.*prune_core finetune"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_folders_that_hold_something_else_say_what_it_is(name, dense, tmp_path) -> None:
+    files, config, words = FOREIGN[name]
+    folder = saved(tmp_path, dense)
+    if files and name != "setfit":
+        (folder / "model.safetensors").unlink()
+    for file, content in files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(content)
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | config))
+    with pytest.raises(PruneError, match=words) as refused:
+        loading.load(str(folder))
+    assert "save it again with save_pretrained" not in str(refused.value)
+    (folder / "config.json").unlink()
+    if files and name != "setfit":
+        with pytest.raises(PruneError, match=words):
+            loading.load(str(folder))
+
+
+def test_pickles_of_whole_models_and_of_quantized_weights_are_recognised(dense, tmp_path) -> None:
+    whole = saved(tmp_path / "whole", dense, {})
+    torch.save(dense, whole / "pytorch_model.bin")
+    with pytest.raises(PruneError, match=r"a whole pickled model .*torch\.nn\.modules"):
+        loading.load(str(whole))
+    int8 = saved(tmp_path / "int8", dense, torch.ao.quantization.quantize_dynamic(dense, {torch.nn.Linear}, torch.qint8).state_dict())
+    with pytest.raises(PruneError, match="a quantized state dict"):
+        loading.load(str(int8))

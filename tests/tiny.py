@@ -25,6 +25,7 @@ from prune_core.data.tasks import Task
 from prune_core.data.tokens import batches
 from prune_core.measures.base import Pair
 from prune_core.models import loading, replay
+from prune_core.models.tokenizers import fitted
 
 SENTENCES = [
     "A warm and funny film that never lies about how hard it is to grow up.",
@@ -96,7 +97,7 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
 
 def tokenizer(family: str = "bert") -> AutoTokenizer:
     """The bundled backbone's own, fitted to the family as loading does."""
-    return loading.fitting(AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), family)
+    return fitted(AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), CONFIGS[family]())
 
 
 def examples(copies: int = 1, kind: str = "classification") -> Examples:

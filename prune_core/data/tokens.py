@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import PruneError
 from ..plugins import Batch
 from .examples import Answers, Examples
 from .metrics import IGNORED
@@ -32,10 +33,13 @@ def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
     """The examples as tokens; sentences are cut at max_length, a context is read in windows that overlap by a third of it."""
     limit = min(max_length, tokenizer.model_max_length)
     if found.kind == "token":
-        return _by_word(tokenizer, found, limit)
+        return _by_word(tokenizer, found, limit) if tokenizer.is_fast else _word_by_word(tokenizer, found, limit)
     if found.kind != "span":
         return Features(dict(tokenizer(found.texts, found.pairs, truncation=True, max_length=limit)), list(range(len(found))))
     assert found.pairs is not None, "a question has a context"
+    if not tokenizer.is_fast:
+        raise PruneError(f"{type(tokenizer).__name__} does not say where tokens lie in a text, so answers cannot be found in it; give a "
+                         "checkpoint with a fast tokenizer (tokenizer.json).")  # fmt: skip
     questions = [_shortened(tokenizer, text.lstrip(), limit // 3) for text in found.texts]
     encoded = tokenizer(
         questions, found.pairs, truncation="only_second", max_length=limit, stride=limit // 3,
@@ -60,6 +64,23 @@ def _by_word(tokenizer: Any, found: Examples, limit: int) -> Features:
             before = word
         rows.append(own)
     return Features(dict(encoded), list(range(len(found))), words=rows)
+
+
+def _word_by_word(tokenizer: Any, found: Examples, limit: int) -> Features:
+    """For tokenizers written in Python, which give no offsets: each word is encoded by itself, as `is_split_into_words` does."""
+    inputs: dict[str, list[list[int]]] = {}
+    rows = []
+    for text in found.texts:
+        pieces = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in text.split(" ")]
+        ids = [each for piece in pieces for each in piece]
+        encoded = tokenizer.prepare_for_model(ids, truncation=True, max_length=limit, return_special_tokens_mask=True)
+        starts = [word if place == 0 else None for word, piece in enumerate(pieces) for place in range(len(piece))]
+        inner = iter(starts)
+        rows.append([None if special else next(inner) for special in encoded.pop("special_tokens_mask")])
+        for name, values in encoded.items():
+            if name in tokenizer.model_input_names:
+                inputs.setdefault(name, []).append(values)
+    return Features(inputs, list(range(len(found))), words=rows)
 
 
 def long_enough(tokenizer: Any, found: Examples, tokens: int) -> list[int]:

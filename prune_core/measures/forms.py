@@ -17,10 +17,12 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from ..data.examples import Examples
 from ..data.metrics import judged
 from ..data.tokens import batches
+from ..models import verification
 from ..models.devices import device_of
-from ..models.forms import CALIBRATED, FORMS, INT8, ONNX, OPENVINO, OPENVINO_INT8, Session, Source
+from ..models.forms import CALIBRATED, FORMS, INT8, ONNX, OPENVINO, OPENVINO_INT8, TOLERANCES, Session, Source
 from ..models.shrink import dead_units, shrink
 from ..models.timing import refuse_longer, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of, preset, quiet
@@ -68,7 +70,10 @@ class Forms(Measure):
             found = {
                 (name, form): own
                 for count, (name, model) in enumerate(models.items())
-                for form, own in self._forms(source(pair, model, Path(folder) / name), part_of(report, 0.3 * count, 0.3 * count + 0.3))
+                for form, own in self._forms(
+                    source(pair, model, Path(folder) / name), pair.task.evaluation, pair.max_length,
+                    part_of(report, 0.3 * count, 0.3 * count + 0.3),
+                )
             }
             report(0.6, "timing every form in turn")
             batch = timing_batch(next(iter(found.values())), self.batch, self.length)
@@ -86,12 +91,15 @@ class Forms(Measure):
         report(1.0, "forms measured")
         return {"forms": pd.DataFrame(rows)}
 
-    def _forms(self, own: Source, report: Report) -> Iterator[tuple[str, nn.Module]]:
+    def _forms(self, own: Source, examples: Examples, length: int, report: Report) -> Iterator[tuple[str, nn.Module]]:
         yield PYTORCH, own.model
         wanted = self.files.split(", ")
         for place, form in enumerate(wanted):
             report(place / len(wanted), f"writing {own.folder.name} as {form}")
-            yield form, FORMS[form](own)
+            session = FORMS[form](own)
+            tolerance = TOLERANCES.get(form, verification.TOLERANCE)
+            verification.check_outputs(form, own.model, own.tokenizer, examples, length, own=session, tolerance=tolerance)
+            yield form, session
 
     def _attacked(self, pair: Pair, own: nn.Module) -> dict[str, Any]:
         if not self.attacked or pair.task.evaluation.kind != "classification":

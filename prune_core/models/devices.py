@@ -58,6 +58,19 @@ def matrix_precision(tf32: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def evaluation_mode(*models: nn.Module) -> Iterator[None]:
+    """Without dropout; every module gets the mode back that it had."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def seed_everything(seed: int) -> None:
     """Python's, numpy's and torch's generators; nothing else in the package reseeds globally."""
     random.seed(seed)

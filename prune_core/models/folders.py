@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PruneError
 from ..paths import ASSETS
+from . import foreign
 
 BUNDLED = {"demo": ASSETS / "demo" / "checkpoint", "demo-robust": ASSETS / "demo" / "robust"}  # names that this package brings along
 DIFFERENCE = "difference.safetensors"  # all that a pruned model kept as a difference has
@@ -47,6 +48,8 @@ def find(folder: Path, checkpoint: str) -> Found:
     if inside:
         names = ", ".join(str(each.relative_to(folder)) for each in sorted(inside)[:8])
         raise PruneError(f"{checkpoint} holds {len(inside)} models ({names}); name one of them.")
+    if why := foreign.reason(folder, {}):
+        raise PruneError(f"{checkpoint} {why}.")
     raise PruneError(f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'.")
 
 

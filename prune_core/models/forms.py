@@ -9,6 +9,7 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import os
 import platform
 import sys
@@ -241,6 +242,8 @@ def _runtime() -> Any:
     return openvino
 
 
+# relative to the largest output of an example; fp32 has 1e-4, and what int8 rounds away is measured, not refused
+TOLERANCES = {BF16: 0.1, INT8: math.inf, STATIC: math.inf, OPENVINO_INT8: math.inf}
 FORMS: dict[str, Callable[[Source], Session]] = {
     ONNX: _onnx, INT8: _int8, STATIC: _static, OPENVINO: _openvino, OPENVINO_INT8: _openvino_int8, BF16: _bf16,
 }  # fmt: skip

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
 from ..errors import PruneError, require
 from ..paths import allowed
-from . import adapters, difference, folders, shrink, weights
+from . import adapters, difference, folders, foreign, shrink, tokenizers, weights
 from .devices import free_memory
 from .families import FAMILIES
 from .replay import kind_of_head
@@ -57,8 +57,8 @@ ROOM = 0.9  # of the free memory may be taken by weights
 def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None) -> tuple[Any, Any]:
     """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
 
-    A folder with a difference gives its pruned model. No weight is ever random without a word: what is missing is refused by
-    name. What there is to say is in model.notes. For a fine-tune: `new_head` names the kind of head, made new where the
+    A folder with a difference gives its pruned model. Weights that are missing are refused by name, never left random; notes
+    are in model.notes. For a fine-tune: `new_head` names the kind of head, made new where the
     checkpoint has none, `labels` its classes, and every dropout gets that rate.
     """
     import transformers
@@ -71,7 +71,7 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
         model, tokenizer = load(told["dense"])
         difference.apply(model, Path(source))
         return model, tokenizer
-    config, tokenizer = described(checkpoint, new_head, source)
+    config, tokenizer, told_notes = described(checkpoint, new_head, source)
     if labels:
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
@@ -93,45 +93,85 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
             kind, config, source, checkpoint, bool(new_head), partial(_loading, source=source, checkpoint=checkpoint)
         )
     _are_numbers(model, checkpoint)
-    model.notes = [*filter(None, [note]), *notes]
-    return model.float().eval(), fitting(tokenizer, config.model_type)
+    model.notes = [*filter(None, [note]), *told_notes, *notes]
+    return model.float().eval(), tokenizer
 
 
-def described(checkpoint: str, new_head: str = "", source: str = "") -> tuple[Any, Any]:
-    """(configuration, tokenizer), checked; no weight is read."""
-    from transformers import AutoConfig, AutoTokenizer
+class Described(NamedTuple):
+    """A checkpoint as far as it is known without its weights."""
+
+    config: Any
+    tokenizer: Any  # as the product uses it
+    notes: list[str]
+
+
+def described(checkpoint: str, new_head: str = "", source: str = "") -> Described:
+    """Configuration and tokenizer, checked; no weight is read."""
+    from transformers import AutoTokenizer
 
     source = source or resolve(checkpoint)
     if told := difference.about(source):
         return described(told["dense"], new_head)
-    _is_of_this_world(folders.config_of(Path(source)), checkpoint)
-    adapter = Path(source) / adapters.CONFIG
-    config = adapters.config(source, checkpoint) if adapter.is_file() else _loading(AutoConfig, "configuration", source, checkpoint)
-    if own := sorted({name.split("--")[-1].rpartition(".")[0] for name in (getattr(config, "auto_map", None) or {}).values()}):
-        raise PruneError(
-            f"{checkpoint} asks to run code of its own ({', '.join(own)}.py, by auto_map in its config.json), which PruneScope never does; "
-            f"if it is an ordinary {config.model_type}, take auto_map out of config.json."
-        )
+    written = folders.config_of(Path(source))
+    _is_of_this_world(written, checkpoint)
+    if why := foreign.reason(Path(source), written):
+        raise PruneError(f"{checkpoint} {why}.")
+    config, notes = _configuration(source, checkpoint)
+    _check_code(config, checkpoint)
     made = str((config.architectures or ["model without a head"])[0])
     _is_plausible(config, checkpoint)
-    check(config, checkpoint, "" if new_head else made, is_embedder=(Path(source) / "modules.json").is_file())
+    check(config, checkpoint, "" if new_head else made, _embedder(Path(source)))
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > ROOM * free:
         raise PruneError(
             f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
             f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
         )
-    if getattr(config, "reference_compile", False) is None:
-        config.reference_compile = False  # ModernBERT would compile itself where it can, other kernels on every machine
-    tokens = source if not adapter.is_file() or any(Path(source).glob("tokenizer*")) else adapters.base(source, checkpoint)
-    tokenizer = _loading(AutoTokenizer, "tokenizer", tokens, checkpoint)
+    with tokenizers.messages() as messages:
+        tokenizer = _loading(AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint)
     weights.check_files(Path(source), checkpoint)
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers 5 makes of a folder without one
         raise PruneError(f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained.")
     if len(tokenizer) > config.vocab_size:
         raise PruneError(f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding {config.vocab_size:,}; the "
                          "tokenizer is of another model: save the right one beside the weights.")  # fmt: skip
-    return config, tokenizer
+    said = [f"The tokenizer says: {message[:300].rstrip('.')}." for message in messages]
+    return Described(config, tokenizers.fitted(tokenizer, config), [*notes, *said])
+
+
+def tokenizer_source(source: str, checkpoint: str) -> str:
+    """Where the tokenizer lies: an adapter's folder may leave it to the base."""
+    folder = Path(source)
+    own = any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model"))
+    return source if own or not (folder / adapters.CONFIG).is_file() else adapters.base(source, checkpoint)
+
+
+def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
+    """(the configuration with what this machine can run, notes)."""
+    from transformers import AutoConfig
+
+    is_adapter = (Path(source) / adapters.CONFIG).is_file()
+    config = adapters.config(source, checkpoint) if is_adapter else _loading(AutoConfig, "configuration", source, checkpoint)
+    notes = []
+    wanted = getattr(config, "_attn_implementation", None)
+    if wanted not in (None, "eager", "sdpa"):
+        config._attn_implementation = "sdpa"
+        notes.append(f"Its config.json asks for the attention kernel {wanted!r}; PyTorch's own (sdpa) is used, with equal results.")
+    if getattr(config, "reference_compile", False) is None:
+        config.reference_compile = False  # ModernBERT would compile itself where it can, other kernels on every machine
+    if twice := {name for name in config.id2label.values() if list(config.id2label.values()).count(name) > 1}:
+        some = ", ".join(sorted(map(str, twice))[:4])
+        notes.append(f"Several labels of the model have the same name ({some}); they are shown with their number: "
+                     f"{', '.join(label_names(config)[:8])}.")  # fmt: skip
+    return config, notes
+
+
+def _check_code(config: Any, checkpoint: str) -> None:
+    if own := sorted({name.split("--")[-1].rpartition(".")[0] for name in (getattr(config, "auto_map", None) or {}).values()}):
+        raise PruneError(
+            f"{checkpoint} asks to run code of its own ({', '.join(own)}.py, by auto_map in its config.json), which PruneScope never does; "
+            f"if it is an ordinary {config.model_type}, take auto_map out of config.json."
+        )
 
 
 COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -166,8 +206,9 @@ def _are_numbers(model: Any, checkpoint: str) -> None:
 
 
 def label_names(config: Any) -> tuple[str, ...]:
-    """The model's labels, in their order."""
-    return tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    """The model's labels in their order; equal names get their number."""
+    names = [str(config.id2label[index]) for index in range(config.num_labels)]
+    return tuple(f"{name} ({index})" if names.count(name) > 1 else name for index, name in enumerate(names))
 
 
 def kind_of(config: Any) -> str:
@@ -175,8 +216,17 @@ def kind_of(config: Any) -> str:
     return kind_of_head((config.architectures or [""])[0], config)
 
 
-def check(config: Any, checkpoint: str, made: str = "", is_embedder: bool = False) -> None:
-    """Refuse what is no encoder that can be pruned; `made` names the model's class where it must have a head."""
+def _embedder(folder: Path) -> str:
+    """What a folder without a transformers head is, by the files beside it."""
+    if (folder / "model_head.pkl").is_file():
+        return "is a SetFit model, whose classifier is scikit-learn's (model_head.pkl) and not part of the encoder"
+    if (folder / "modules.json").is_file():
+        return "is a sentence-transformers folder: it embeds sentences and has no classifier"
+    return ""
+
+
+def check(config: Any, checkpoint: str, made: str = "", embedder: str = "") -> None:
+    """Refuse what is no encoder that can be pruned; `made` names the model's class if it must have a head."""
     if config.model_type not in FAMILIES:
         raise PruneError(f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: {', '.join(FAMILIES)}.")
     if getattr(config, "is_decoder", False):
@@ -186,20 +236,11 @@ def check(config: Any, checkpoint: str, made: str = "", is_embedder: bool = Fals
     if why := FAMILIES[config.model_type].refuses(config):
         raise PruneError(f"{checkpoint} {why}.")
     if made and not made.endswith(tuple(HEADS.values())):
-        what = "is a sentence-transformers folder: it embeds sentences and has no classifier" if is_embedder else (
-            f"holds a {made}, not a classifier, tagger, scorer or answer finder")  # fmt: skip
+        what = embedder or f"holds a {made}, not a classifier, tagger, scorer or answer finder"
         raise PruneError(
             f"{checkpoint} {what}; fine-tune it first: "
             f"python -m prune_core finetune --set checkpoint={checkpoint} --task … --validation … --out FOLDER"
         )
-
-
-def fitting(tokenizer: Any, family: str) -> Any:
-    """The tokenizer, giving only what that family takes (a BERT tokenizer may come with a DistilBERT)."""
-    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # said already: padding comes late because we sort first
-    if not FAMILIES[family].token_types:
-        tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    return tokenizer
 
 
 def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any) -> Any:

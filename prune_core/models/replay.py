@@ -222,7 +222,7 @@ def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
     """(hidden states of the real tokens, packed: (tokens, width); where they are) before block 0."""
     spec = layout(model)
     base: Any = getattr(model, spec.base)
-    kinds = {"token_type_ids": batch["token_type_ids"]} if spec.token_types and "token_type_ids" in batch else {}
+    kinds = {"token_type_ids": batch["token_type_ids"]} if "token_type_ids" in batch else {}
     hidden = base.embeddings(input_ids=batch["input_ids"], **kinds)
     narrow = attrgetter(spec.narrow)(base) if spec.narrow and _has(base, spec.narrow) else None
     padding = Padding.of(batch["attention_mask"])
@@ -266,12 +266,8 @@ def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padd
 
 
 def longest(model: Any) -> int:
-    """The most tokens a text may have; RoBERTa counts positions from behind its padding index."""
-    spec = layout(model)
-    if told := spec.longest(model.config):
-        return told
-    positions = getattr(model, spec.base).embeddings.position_embeddings
-    return positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
+    """The most tokens a text may have."""
+    return layout(model).longest(model.config)
 
 
 def sparsity_by_part(model: nn.Module) -> list[dict[str, Any]]:

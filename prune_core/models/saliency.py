@@ -38,6 +38,8 @@ class Words(NamedTuple):
 
 def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Words:
     """Words are what spaces part; a text that is too long ends where the model stops reading."""
+    if not tokenizer.is_fast:  # one written in Python does not say where tokens lie in the text
+        return _pieces(model, tokenizer, text, pair)
     encoded = tokenizer(text, pair, truncation=True, max_length=longest(model), return_offsets_mapping=True)
     spans = [[match.span() for match in re.finditer(r"\S+", each)] for each in (text, pair or "")]
     names: list[str] = []
@@ -52,6 +54,15 @@ def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Wor
     device = device_of(model)
     batch = {name: torch.tensor([encoded[name]], device=device) for name in tokenizer.model_input_names if name in encoded}
     return Words(batch, names, torch.tensor(owner, device=device))
+
+
+def _pieces(model: Any, tokenizer: Any, text: str, pair: str | None) -> Words:
+    """Each token as a word."""
+    device = device_of(model)
+    encoded = tokenizer(text, pair, truncation=True, max_length=longest(model))
+    batch = {name: torch.tensor([encoded[name]], device=device) for name in tokenizer.model_input_names if name in encoded}
+    names = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    return Words(batch, names, torch.arange(len(names), device=device))
 
 
 def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,27 +27,39 @@ SHOWN = 6
 
 def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, loading: Callable[..., Any]) -> tuple[Any, list[str]]:
     """(model, what there is to say); `loading` is from_pretrained with sentences for errors."""
-    from transformers.utils import logging
-
     folder, notes, options = Path(source), [], dict[str, Any]()
     if folder.is_dir():
         options["use_safetensors"] = any(folder.glob("*.safetensors"))
         names = keys(folder)
         if (prefix := _prefix(names)) and _is_wrapped(names, prefix, _expected(kind, config)):
-            renamed = {name.removeprefix(prefix): tensor for name, tensor in _tensors(folder).items()}
+            renamed = {_current(name.removeprefix(prefix)): tensor for name, tensor in _tensors(folder).items()}
             notes.append(f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped.")
             model = kind.from_config(config)
             left = model.load_state_dict(renamed, strict=False)
             return model, notes + _accounted({"missing_keys": left[0], "unexpected_keys": left[1]}, model, checkpoint, new_head)
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it warns of is accounted for below
-    try:
+    with silenced():
         model, said = loading(
             kind, "weights", config=config, weights_only=True, ignore_mismatched_sizes=new_head, output_loading_info=True, **options
         )
+    return model, notes + _accounted(said, model, checkpoint, new_head)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Without transformers' warnings about weights, which are accounted for here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
         logging.set_verbosity(before)
-    return model, notes + _accounted(said, model, checkpoint, new_head)
+
+
+def _current(name: str) -> str:
+    """A weight's name as it is today: layer norms of TensorFlow's BERT had gamma and beta."""
+    return re.sub(r"(LayerNorm|layer_norm|norm)\.(gamma|beta)$", lambda m: f"{m[1]}.{'weight' if m[2] == 'gamma' else 'bias'}", name)
 
 
 def check_files(folder: Path, checkpoint: str) -> None:
@@ -94,10 +107,19 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def is_wrapped(folder: Path, config: Any) -> bool:
+    """Whether a wrapper put its prefix before the names of a folder's weights."""
+    import transformers
+
+    names = keys(folder)
+    prefix = _prefix(names)
+    return bool(prefix) and _is_wrapped(names, prefix, _expected(getattr(transformers, config.architectures[0]), config))
+
+
 def _expected(kind: Any, config: Any) -> set[str]:
     """Names of the model's weights, without making any."""
     with torch.device("meta"):
-        return set(kind.from_config(config).state_dict())
+        return set((kind.from_config(config) if hasattr(kind, "from_config") else kind(config)).state_dict())
 
 
 def _prefix(names: Sequence[str]) -> str:
@@ -110,7 +132,7 @@ def _prefix(names: Sequence[str]) -> str:
 
 def _is_wrapped(names: Sequence[str], prefix: str, expected: set[str]) -> bool:
     """Whether the model knows the names without the prefix, and not with it, as a family's own may begin so."""
-    known = lambda found: len(expected & found) > len(expected) / 2  # noqa: E731
+    known = lambda found: len(expected & {_current(name) for name in found}) > len(expected) / 2  # noqa: E731
     return known({name.removeprefix(prefix) for name in names}) and not known(set(names))
 
 
@@ -127,10 +149,10 @@ def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[s
         (other, "has weights that its configuration has no place for"),
     ):
         if names:
-            raise PruneError(f"{checkpoint} {what}: {_listed(names)}. They would be {'random' if names is missing else 'left out'}; "
+            raise PruneError(f"{checkpoint} {what}: {listed(names)}. They would be {'random' if names is missing else 'left out'}; "
                              "save the whole model again with save_pretrained, or mend its config.json.")  # fmt: skip
     unused = sorted(name for name in said["unexpected_keys"] if name not in other)
-    return [f"Not used, as the model has no place for them: {_listed(unused)}."] if unused and not new_head else []
+    return [f"Not used, as the model has no place for them: {listed(unused)}."] if unused and not new_head else []
 
 
 def _read(name: str, model: Any) -> bool:
@@ -138,7 +160,8 @@ def _read(name: str, model: Any) -> bool:
     return "pooler" in name and name in dict(model.named_parameters())
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 

@@ -23,7 +23,7 @@ import torch
 from ..data.examples import Examples
 from ..data.metrics import entities
 from ..errors import Cancelled, PruneError
-from ..models import loading, replay
+from ..models import difference, loading, replay, verification
 from ..models.predict import predict
 from ..models.saliency import attention, saliency
 from .asking import STOPPED
@@ -42,7 +42,11 @@ class Shelf:
     def get(self, checkpoint: str) -> tuple[Any, Any]:
         """(model, tokenizer); PruneError where there is none."""
         if checkpoint not in self._kept:
-            self._kept[checkpoint] = loading.load(checkpoint)
+            model, tokenizer = loading.load(checkpoint)
+            if not difference.about(loading.resolve(checkpoint)):  # else its weights have been compared with their hash
+                examples = verification.sentences(replay.kind_of(model))
+                verification.check(checkpoint, model, tokenizer, examples, replay.longest(model))
+            self._kept[checkpoint] = model, tokenizer
         self._kept.move_to_end(checkpoint)
         size = lambda pair: sum(p.numel() * p.element_size() for p in pair[0].parameters())  # noqa: E731
         while len(self._kept) > 1 and sum(map(size, self._kept.values())) > MEMORY:

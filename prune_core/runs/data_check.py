@@ -110,7 +110,7 @@ class Data:
         if not longer:
             return []
         most = self.tokenizer.model_max_length
-        could = f"a length of {enough} would keep 95%" if enough <= most else f"the tokenizer allows {most}, and {enough} would keep 95%"
+        could = f"a length of {enough} would keep 95%" if enough <= most else f"the model takes at most {most}, and {enough} would keep 95%"
         return [
             f"{longer:,} of {looked:,} evaluation texts are longer than {min(self.experiment.max_length, most)} tokens and were cut there: "
             f"{lost:.1%} of all tokens are lost; {could}."
@@ -158,9 +158,9 @@ def understood(experiment: Experiment) -> dict[str, Any]:
 
     If the data cannot be used, `error` says why; `counts` are the label values in question, `rows` is true if rows are.
     """
-    config, tokenizer = loading.described(experiment.checkpoint)
+    config, tokenizer, notes = loading.described(experiment.checkpoint)
     kind, labels = loading.kind_of(config), loading.label_names(config)
-    found: dict[str, Any] = {"kind": kind, "labels": labels, "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]])]}
+    found: dict[str, Any] = {"kind": kind, "labels": labels, "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]]), *notes]}
     try:
         task = Data(experiment, labels, kind, tokenizer)()
     except PruneError as error:

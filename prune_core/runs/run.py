@@ -20,7 +20,7 @@ from ..errors import PruneError
 from ..measures.base import Pair
 from ..measures.copies import Copies
 from ..methods import steps
-from ..models import devices, difference, folders, loading, replay
+from ..models import devices, difference, folders, loading, replay, verification
 from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
@@ -116,6 +116,9 @@ class _Bench:
         check_measures(experiment, kind)
         data = Data(experiment, self.labels, kind, self.tokenizer)
         self.task, self.memo = _shared(frame, data)
+        if "verified" not in self.memo:
+            verification.check(experiment.checkpoint, self.dense, self.tokenizer, self.task.evaluation, experiment.max_length)
+            self.memo["verified"] = True
         self.elsewhere = DenseFacts(shared, frame + json.dumps(data.key), self.device).get if shared else None
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 

@@ -27,7 +27,7 @@ from ..data.tasks import Task
 from ..errors import PruneError
 from ..measures.attack import Attack
 from ..measures.base import Pair
-from ..models import devices, loading, replay
+from ..models import devices, loading, replay, verification
 from ..models.predict import predict
 from ..plugins import Options, Report, build, option, part_of
 from ..statistics import wilson
@@ -126,7 +126,8 @@ def _facts(candidate: Candidate) -> tuple[tuple[str, ...], dict[str, int], dict[
     model, tokenizer = loading.load(candidate.checkpoint)
     if replay.kind_of(model) != "classification":
         raise PruneError(f"{candidate.name} gives no labels; attacks, and so soups, are for classifiers.")
-    labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+    verification.check(candidate.checkpoint, model, tokenizer, verification.sentences("classification"), replay.longest(model))
+    labels = loading.label_names(model.config)
     return labels, tokenizer.get_vocab(), {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 

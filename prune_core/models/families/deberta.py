@@ -86,6 +86,5 @@ DEBERTA = Layout(
     context=lambda model, index: model.deberta.encoder,
     more_rows=(f"{_SELF}.pos_key_proj", f"{_SELF}.pos_query_proj"),
     also_read=_also_read,
-    longest=lambda config: config.max_position_embeddings,
     refuses=_refuses,
 )  # fmt: skip

@@ -53,6 +53,11 @@ def sentence_head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
     return model.classifier(hidden)
 
 
+def behind_padding(config: Any) -> int:
+    """Most tokens where positions are counted from behind the padding index, as in RoBERTa."""
+    return int(config.max_position_embeddings - (config.pad_token_id or 0) - 1)
+
+
 def read_by(path: str) -> Callable[[Any, Tensor], Tensor]:
     """A Linear that reads every token."""
     return lambda model, hidden: attrgetter(path)(model)(hidden)
@@ -70,7 +75,7 @@ class Layout:
     heads: str  # config key of the number of heads
     head: Callable[[Any, Tensor, Tensor], Tensor] = sentence_head  # hidden states (sentences, tokens, width), mask -> logits
     head_linears: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
-    token_types: bool = True  # whether it takes token_type_ids
+    token_types: bool = True  # whether its forward takes token_type_ids
     of_tokens: Callable[[Any, Tensor], Tensor] = read_by("classifier")  # a token classifier's logits
     token_linears: tuple[str, ...] = ("classifier",)
     of_ends: Callable[[Any, Tensor], Tensor] = read_by("qa_outputs")  # a span model's
@@ -86,5 +91,5 @@ class Layout:
     within: str = ""
     passes: Callable[[Any], int] = lambda config: 1  # how often in a row each block is passed
     narrow: str = ""  # a Linear between embeddings and blocks
-    longest: Callable[[Any], int | None] = lambda config: None  # tokens; None: as many as there are position embeddings
+    longest: Callable[[Any], int] = lambda config: int(config.max_position_embeddings)  # most tokens of a text
     refuses: Callable[[Any], str] = lambda config: ""  # what of a config is not supported

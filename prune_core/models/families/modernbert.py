@@ -78,5 +78,4 @@ MODERNBERT = Layout(
     scores=_scores,
     context=_reach,
     final_norm="final_norm",
-    longest=lambda config: config.max_position_embeddings,
 )

@@ -25,4 +25,5 @@ MPNET = Layout(
     token_types=False,
     scores=_scores,
     context=lambda model, index: model.mpnet.encoder,
+    longest=lambda config: config.max_position_embeddings - 2,  # its padding index is 1, whatever the config says
 )

@@ -4,6 +4,6 @@ two layers, positions counted from behind the padding. They differ in vocabulary
 from __future__ import annotations
 
 from .bert import BLOCK
-from .layout import Layout
+from .layout import Layout, behind_padding
 
-ROBERTA = Layout(base="roberta", blocks="roberta.encoder.layer", **BLOCK)
+ROBERTA = Layout(base="roberta", blocks="roberta.encoder.layer", longest=behind_padding, **BLOCK)

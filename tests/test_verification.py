@@ -1,0 +1,151 @@
+"""The check of every load against plain transformers: it passes for every family and task type, and notices what it is for."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+import prune_core as pc
+from prune_core import PruneError
+from prune_core.data.examples import KINDS, Examples
+from prune_core.models import families, loading, replay, tokenizers, verification, weights
+
+PAIRS = Examples(
+    ["a good film", "dull", "the long and clever story stays with you"], ["it is fine", "no joy here at all", "yes"], [0, 1, 0]
+)
+
+
+def saved(folder: Path, family: str = "bert", kind: str = "classification") -> str:
+    loading.save(tiny.model(family, kind=kind), tiny.tokenizer(family), folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_family_and_task_type_agrees_with_plain_transformers(kind: str, family: str, tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, family, kind)
+    model, tokenizer = loading.load(checkpoint)
+    if kind != "span":
+        verification.check(checkpoint, model, tokenizer, tiny.examples(kind=kind), 64)
+    verification.check(checkpoint, model, tokenizer, verification.sentences(kind), 64)
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-robust"])
+def test_the_bundled_checkpoints_agree(name: str) -> None:
+    model, tokenizer = loading.load(name)
+    verification.check(name, model, tokenizer, verification.sentences("classification"), 128)
+
+
+def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = saved(tmp_path)
+    state = {name: tensor for name, tensor in tiny.model().state_dict().items() if "pooler" not in name}
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(weights, "_accounted", lambda *_: [])  # as if nobody had counted the weights
+    model, tokenizer = loading.load(checkpoint)
+    with pytest.raises(PruneError, match=r"two loads give different weights in .*pooler\.dense"):
+        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+
+
+def test_padding_on_the_left_is_noticed(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    tokenizer.padding_side = "left"
+    with pytest.raises(PruneError, match="in a padded batch differ by"):
+        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+
+
+def test_missing_token_types_are_noticed(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    with pytest.raises(PruneError, match="in a padded batch differ by"):
+        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+
+
+def test_swapped_positions_are_noticed(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    model.bert.embeddings.position_ids = model.bert.embeddings.position_ids.flip(1)
+    with pytest.raises(PruneError, match="in a padded batch differ by"):
+        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reduced_precision_is_noticed(tmp_path: Path, dtype: torch.dtype) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    with pytest.raises(PruneError, match="different weights|differ by"):
+        verification.check(checkpoint, model.to(dtype), tokenizer, PAIRS, 64)
+
+
+def test_a_changed_weight_and_another_tokenizer_are_noticed(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    with torch.no_grad():
+        model.classifier.weight[0, 0] += 1
+    with pytest.raises(PruneError, match=r"different weights in classifier\.weight"):
+        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+    model, tokenizer = loading.load(checkpoint)
+    tokenizer.backend_tokenizer.normalizer = None
+    with pytest.raises(PruneError, match="otherwise than its tokenizer by itself"):
+        verification.check(checkpoint, model, tokenizer, Examples(["A GOOD Film"]), 64)
+
+
+def test_replayed_blocks_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    monkeypatch.setattr(replay.Block, "leave", lambda self, total, group: total)  # without norms
+    with pytest.raises(PruneError, match="replayed block by block differ by"):
+        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+
+
+def test_an_exported_file_is_held_to_its_own_tolerance(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path)
+    model, tokenizer = loading.load(checkpoint)
+    rough = loading.load(checkpoint)[0]
+    with torch.no_grad():
+        rough.classifier.bias += 1e-3
+    verification.check_outputs("rough", model, tokenizer, PAIRS, 64, own=rough, tolerance=1e-2)
+    with pytest.raises(PruneError, match="rough: the outputs"):
+        verification.check_outputs("rough", model, tokenizer, PAIRS, 64, own=rough)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_texts_are_cut_at_the_models_positions(family: str) -> None:
+    model, tokenizer = tiny.model(family), tiny.tokenizer(family)
+    tokenizer.model_max_length = 10**30
+    tokenizer.padding_side = "left"
+    own = tokenizers.fitted(tokenizer, model.config)
+    assert own.model_max_length == replay.longest(model) and own.padding_side == "right"
+    assert tokenizer.model_max_length == 10**30 and tokenizer.padding_side == "left", "the caller's stays as it is"
+    base = getattr(model, families.layout(model).base)
+    table = dict(base.named_modules()).get("embeddings.position_embeddings")
+    if table is not None and family != "modernbert":
+        assert replay.longest(model) == table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    longest = own("word " * 1000, truncation=True, return_tensors="pt")
+    model(**tokenizers.accepted(model, longest))  # and no further
+
+
+def test_accuracy_is_the_same_for_any_batch_size_with_padding_on_the_left() -> None:
+    model, tokenizer = loading.load("demo")
+    tokenizer.padding_side = "left"
+    rows = [("a fine film " * (i % 9 + 1), i % 2) for i in range(24)]
+    tables = [pc.compare(model, model, tokenizer, rows, batch_size=size).rows["prediction"] for size in (1, 24)]
+    one, other = (list(table["dense_probabilities"]) for table in tables)
+    torch.testing.assert_close(torch.tensor(one), torch.tensor(other), atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_in_training_mode_is_measured_without_dropout_and_keeps_its_mode() -> None:
+    model, tokenizer = loading.load("demo")
+    rows = [(f"a fine film number {i}", i % 2) for i in range(24)]
+    quiet = pc.compare(model, model, tokenizer, rows).rows["prediction"]
+    model.train()
+    model.bert.encoder.eval()
+    wrapped = torch.nn.DataParallel(model)
+    noisy = pc.compare(wrapped, torch.compile(model), tokenizer, rows).rows["prediction"]
+    assert noisy["dense_probabilities"].tolist() == quiet["dense_probabilities"].tolist()
+    assert model.training and not model.bert.encoder.training and model.classifier.training
+    pruned = pc.prune(wrapped, tokenizer, [text for text, _ in rows], method="magnitude", sparsity=0.5)
+    assert type(pruned) is type(model) and model.training
