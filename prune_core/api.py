@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from .analysis import takeaways
 from .analysis.compared import Model
 from .data import columns, metrics, reading, tables
 from .data.examples import Examples, Source
-from .data.tasks import Task
+from .data.tasks import Task, form
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .measures import MEASURES
@@ -29,7 +29,7 @@ from .models import loading, verification
 from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
 from .models.tokenizers import fitted
-from .plugins import Report, Rows, build, quiet
+from .plugins import Report, Rows, build, nearest, quiet
 from .runs.experiment import Experiment, ordered
 from .runs.run import run as stages_of
 
@@ -114,11 +114,12 @@ class Comparison:
 def compare(
     model: nn.Module, pruned: nn.Module, tokenizer: Any, data: Data, measures: Sequence[str] = ("accuracy",), *, seed: int = 0,
     batch_size: int = 32, max_length: int = 128, name: str = "Pruned", metric: str = "", report: Report = quiet,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None, reading: Mapping[str, str] | None = None,
 ) -> Comparison:  # fmt: skip
     """Measure both models on the same examples; `options` are the measures' own, by name, such as {"attack": {"examples": 20}}.
 
-    `data` is a table with the usual columns (text, label …), a file of one, or a list of (text, label) tuples.
+    `data` is a table with the usual columns (text, label …), a file of one, or a list of (text, label) tuples. `reading` says
+    how to read it, with the names of the command line's flags: {"label": "stars", "labels": "1=bad,5=good", "bad_rows": "skip"}.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
     model, pruned = _unwrapped(model), _unwrapped(pruned)
@@ -126,7 +127,7 @@ def compare(
     for measure in chosen:
         if kind not in measure.kinds:
             raise PruneError(f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out.")
-    sample, names = _examples(data, model), _names(model)
+    sample, names = _examples(data, model, reading), _names(model)
     task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric, sample.labels is not None))
     both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
     memo: dict[Any, Any] = {}
@@ -179,15 +180,22 @@ def _pair(text: Any) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-def _examples(data: Data, model: nn.Module) -> Examples:
-    """Checked examples of whatever kind of table."""
+def _source(where: str, options: Mapping[str, str] | None) -> Source:
+    known = [spec.name for spec in fields(Source) if spec.name not in ("task", "calibration", "metric", "config")]
+    if strange := [name for name in options or {} if name not in known]:
+        raise PruneError(f"reading has no {strange[0]!r}.{nearest(strange[0], known)} It has: {', '.join(known)}.")
+    return Source(where, **(options or {}))
+
+
+def _examples(data: Data, model: nn.Module, options: Mapping[str, str] | None = None) -> Examples:
+    """Checked examples of any kind of table."""
     if isinstance(data, Examples):
         return data
     kind, where = kind_of(model), str(data) if isinstance(data, (str, Path)) else "data"
-    source = Source(where)
+    source = _source(where, options)
     names: Mapping[str, list[str]] = {}
     if isinstance(data, (str, Path)):
-        found = tables.read(where)
+        found = tables.read(where, form(source), source.split, source.text)
         table, names = found.rows, found.names
     elif isinstance(data, pd.DataFrame):
         table = data.reset_index(drop=True).rename(columns=str)
