@@ -225,13 +225,16 @@ def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "", []
 
 
-def splits(path: str, form: Form = AS_FOUND) -> tuple[str, str]:
+def splits(path: str, form: Form = AS_FOUND, text: str = "") -> tuple[str, str]:
     """(training split, split to evaluate on) of a saved folder, or by a file's split column; empty unless it has both."""
     file = allowed(path)
     if (file / "dataset_dict.json").is_file():
         names = list(json.loads((file / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
     else:
-        names = splits_of(read(path, form).rows)[1]
+        try:
+            names = splits_of(read(path, form, text=text).rows)[1]
+        except PruneError:  # several tables, of which one is to be named: who reads it says so
+            names = []
     by_name = {name.lower(): name for name in reversed(names)}
     evaluated = next((by_name[part] for part in PARTS if part in by_name and part != "train"), "")
     return (by_name["train"], evaluated) if "train" in by_name and evaluated else ("", "")

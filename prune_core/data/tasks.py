@@ -101,7 +101,7 @@ def evaluation_examples(source: Source, labels: tuple[str, ...], kind: str = "cl
 
 def _with_labels(source: Source, labels: tuple[str, ...], kind: str, split: str, side: int) -> Examples:
     if is_file(source.task) and not source.split:
-        source = replace(source, split=tables.splits(source.task, form(source))[side])
+        source = replace(source, split=tables.splits(source.task, form(source), source.text)[side])
     found = _read(source, labels, kind, split).examples
     if found.labels is None:
         raise PruneError(f"{source.task}: no row has a label to learn; name the column with --label.")
@@ -160,7 +160,7 @@ def table_of(source: Source, split: str = "") -> Table:
     if source.task == "demo":
         return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
     if is_file(source.task):
-        return tables.read(source.task, form(source), source.split)
+        return tables.read(source.task, form(source), source.split, source.text)
     known = KNOWN.get(source.task)
     path, config = (known.path, known.config) if known else (source.task, source.config or None)
     table = hub.split(path, config, source.split or split, source.task, [*KNOWN])
@@ -217,7 +217,7 @@ def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tup
 
 def _parts_of_file(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tuple[Read, Read]:
     """Those of a file or saved data set."""
-    train, usual = tables.splits(source.task, form(source))
+    train, usual = tables.splits(source.task, form(source), source.text)
     evaluated = source.split or usual
     found = _read(replace(source, split=evaluated), labels, kind)
     if source.calibration:
