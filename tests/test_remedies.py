@@ -12,6 +12,8 @@ import tiny
 from prune_core import PruneError
 from prune_core.cli import run_commands
 from prune_core.cli.arguments import main, parser
+from prune_core.data import tasks
+from prune_core.data.examples import Source
 from prune_core.models import loading
 from prune_core.paths import ROOT
 from prune_core.runs.data_check import understood
@@ -186,7 +188,7 @@ ELSEWHERE = {  # messages whose advice another test follows, or no test can
 
 def test_no_message_with_a_flag_is_left_out() -> None:
     known = [case.fragment for case in CASES] + [fragment for fragment, *_ in COMMANDS]
-    known += ["no row has a label to learn"]  # tests/test_finetune.py
+    known += ["no row has a label to learn"]  # below
     missing = []
     for path in sorted((ROOT / "prune_core").rglob("*.py")):
         name = str(path.relative_to(ROOT))
@@ -199,3 +201,11 @@ def test_no_message_with_a_flag_is_left_out() -> None:
             if re.search(r"--[a-z]", text) and not any(fragment in text for fragment in known):
                 missing.append(f"{name}:{node.lineno}: {text[:100]}")
     assert not missing
+
+
+def test_fine_tuning_asks_for_a_label_column(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"))
+    with pytest.raises(PruneError, match="no row has a label to learn; name the column with --label"):
+        tasks.training_examples(Source(str(file), label="-"), ("glum", "merry"))
+    assert len(tasks.training_examples(Source(str(file), label="mood"), ("glum", "merry"))) == 12
