@@ -367,7 +367,7 @@ def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_wh
 
 def test_the_same_bytes_are_the_same_source(tmp_path):
     first = uploads.keep(tmp_path, "reviews.csv", b"text,label\n")
-    before = first.stat().st_mtime_ns  # part of an experiment's key
+    before = first.stat().st_mtime_ns
     assert uploads.keep(tmp_path, "../../renamed.csv", b"text,label\n") == first and first.stat().st_mtime_ns == before
     other = uploads.keep(tmp_path, "../../reviews.csv", b"text,label\na,1\n")
     assert other != first and other.parent.parent == tmp_path / "uploads"

@@ -48,8 +48,7 @@ class Drift(Measure):
         return "attack" if self.adversarial else ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables `drift` (a row per layer), `drift_map`, `drift_example` and, if enabled,
-        `drift_adversarial`.
+        """Tables `drift`, `drift_map`, `drift_example` and, if enabled, `drift_adversarial`.
 
         The column `example` is the index into the evaluation sample, as in every other table.
         """
