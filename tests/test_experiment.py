@@ -123,7 +123,7 @@ def test_a_copied_checkpoint_has_equal_hashes_whatever_lies_beside_its_weights(t
     assert content_hashes.of_checkpoint(str(copy)) == found
     names = {name for name, _ in found}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
-    (copy / "config.json").rename(copy / "adapter_config.json")
+    (copy / "tokenizer.json").rename(copy / "vocab.json")
     assert content_hashes.of_checkpoint(str(copy)) != found, "names are part of it"
 
 
@@ -136,6 +136,18 @@ def test_every_file_that_is_loaded_counts(tmp_path, name):
     content[-2] ^= 1
     (tmp_path / name).write_bytes(content)
     assert content_hashes.of_checkpoint(str(tmp_path)) != before
+
+
+def test_the_base_model_of_an_adapter_counts(tmp_path):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    tiny.model().save_pretrained(base)
+    adapter.mkdir()
+    for name in (str(base), "somebody/base-elsewhere"):
+        config = json.dumps({"base_model_name_or_path": name})
+        (adapter / "adapter_config.json").write_text(config)
+        found = [file for file, _ in content_hashes.of_checkpoint(str(adapter))]
+        assert found == ["adapter_config.json", "config.json", "model.safetensors"][: len(found)]
+        assert len(found) == (3 if name == str(base) else 1)
 
 
 def test_the_demo_counts_its_reviews_and_hub_names_count_nothing():

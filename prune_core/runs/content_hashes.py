@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..data.tasks import DEMO
 from ..errors import PruneError
-from ..models import folders, loading
+from ..models import adapters, folders, loading
 from ..paths import allowed
 
 # Files of a checkpoint folder that are not read when it is loaded. An unknown file counts: hashing
@@ -34,10 +34,16 @@ _hashes: dict[tuple[int, ...], str] = {}
 
 
 def of_checkpoint(checkpoint: str) -> list[list[str]]:
-    """[name, hash] of the files of a local checkpoint folder; empty for a model on the Hub."""
+    """[name, hash] of the files of a local checkpoint folder; empty for a model on the Hub.
+
+    The files of an adapter are followed by those of its base model, if that is local too.
+    """
     if checkpoint not in folders.BUNDLED and not Path(checkpoint).is_dir():
         return []
-    return _of_files(Path(loading.resolve(checkpoint)), ("*",), IGNORED)
+    used = [Path(loading.resolve(checkpoint))]
+    if (used[0] / adapters.CONFIG).is_file():
+        used.append(Path(adapters.base(str(used[0]), checkpoint)))
+    return [found for folder in used for found in _of_files(folder, ("*",), IGNORED)]
 
 
 def of_data(name: str) -> list[list[str]]:
