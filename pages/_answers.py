@@ -31,7 +31,9 @@ def browser(view: View) -> None:
     st.caption(f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 falls or rises.")
     place = st.selectbox("Question", range(len(some)), format_func=lambda i: some["text"].iloc[i], key="answer-question")
     row = some.iloc[place if place < len(some) else 0]
-    _read(view, rows[rows["example"] == row["example"]], row, model)
+    # models evaluated on different samples give one number to different questions
+    same = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
+    _read(view, same, row, model)
 
 
 def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:

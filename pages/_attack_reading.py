@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _attack_pool, _ui
+from pages import _attack_pool, _chosen, _ui
 from pages._frame import View
 from prune_core import formatting, plots
 from prune_core.analysis.compared import Model
@@ -20,7 +20,8 @@ def show(view: View, recipe: str) -> None:
     own = view.first_seed("attack_example").query("recipe == @recipe")
     st.markdown("#### Read the attacked examples")
     view.caption_seed("This section shows")
-    if view.examples and (here := own[own["example"].isin(view.examples)]).shape[0]:
+    here = own[own["example"].isin(view.examples)]
+    if len(here) and not _chosen.warn_if_ambiguous(view, own):
         own = here
         st.caption(f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}.")
     choices = [model for model in view.models if (own["job"] == model.job).any()]

@@ -21,12 +21,7 @@ def panel(view: View, model: Model) -> None:
     """One example read closely, or a group against the rest."""
     if not view.examples:
         return
-    rows = view.first_seed("prediction")
-    if len(rows) and rows[rows["example"].isin(view.examples)].groupby("example")["text"].nunique().gt(1).any():
-        st.warning(
-            "The models on view were judged on different samples, in which these numbers are different texts: choose models of one seed.",
-            icon=":material/warning:",
-        )
+    if warn_if_ambiguous(view, view.first_seed("prediction")):
         return
     with st.container(border=True, key="chosen-examples"):
         view.caption_seed("This section shows")
@@ -34,6 +29,18 @@ def panel(view: View, model: Model) -> None:
             _one(view, view.examples[0])
         else:
             _group(view, model, view.examples)
+
+
+def warn_if_ambiguous(view: View, rows: pd.DataFrame) -> bool:
+    """Whether the models on view number the selected examples differently; if so, say so."""
+    if not groups.is_ambiguous(rows, view.examples):
+        return False
+    st.warning(
+        "The models on view were evaluated on different samples, in which the selected example "
+        "numbers are different texts. Choose models with the same seed and evaluation size.",
+        icon=":material/warning:",
+    )
+    return True
 
 
 def _one(view: View, example: int) -> None:

@@ -1,4 +1,4 @@
-"""The map of one model's sentences in one block, and those that moved most."""
+"""Map of one model's sentence embeddings in one layer, and the examples that moved most."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pages import _frame, _ui
 from pages._frame import View
 from prune_core import plots
 from prune_core.analysis.compared import Model
+from prune_core.analysis.drift_samples import with_evaluation_indices
 
 KINDS = {"umap": "UMAP", "pca": "PCA"}
 
@@ -27,7 +28,7 @@ def projections(view: View, block: int) -> list[str]:
 
 def draw(view: View, model: Model, block: int, projection: str, small: bool = False) -> None:
     """The map, whose points can be clicked and drawn around."""
-    moved, texts = view.first_seed("drift_map"), view.first_seed("drift_example")
+    moved, texts = _tables(view)
     _ui.chart(
         f"Where did the sentences go in block {block + 1} of {model.label}?",
         f"{KINDS[projection]} fitted on the dense embeddings only; pruned embeddings are projected "
@@ -44,9 +45,15 @@ def draw(view: View, model: Model, block: int, projection: str, small: bool = Fa
     )
 
 
+def _tables(view: View) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`drift_map` and `drift_example`, with indices into the evaluation sample as `example`."""
+    moved, texts = view.first_seed("drift_map"), view.first_seed("drift_example")
+    return with_evaluation_indices(moved, view.jobs), with_evaluation_indices(texts, view.jobs)
+
+
 def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFrame:
     """The model's examples and how far each moved on the map, largest move first."""
-    moved, told = view.first_seed("drift_map"), view.first_seed("drift_example")
+    moved, told = _tables(view)
     here = (moved["job"] == model.job) & (moved["block"] == block) & (moved["projection"] == projection)
     texts = told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
     found = moved.loc[here, ["example", "move"]].merge(texts, on="example").sort_values("move", ascending=False)

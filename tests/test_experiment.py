@@ -1,11 +1,15 @@
 """Experiments as data, and how they run: stages, seeds, resuming, memory."""
 
-
+import hashlib
 import json
+import os
+import shutil
+import time
 
 import fakes
 import pandas as pd
 import pytest
+import tiny
 import torch
 
 from prune_core import Cancelled, PruneError
@@ -13,6 +17,7 @@ from prune_core.data.examples import Source
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
+from prune_core.runs import content_hashes
 from prune_core.runs.experiment import Experiment, stages
 from prune_core.runs.run import run
 from prune_core.versions import versions
@@ -62,6 +67,105 @@ def test_key_is_what_decides_the_rows(tmp_path):
     before = own.key()
     file.write_text("text,label\na,0\nb,1\n")
     assert own.key() != before
+
+
+def own_data(file):
+    return Experiment(source=Source(str(file)), measures=(fakes.Draw(),))
+
+
+def test_key_ignores_the_time_of_a_file(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na,0\n")
+    before = own_data(file).key()
+    os.utime(file, (1, 1))
+    assert own_data(file).key() == before
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["remembered", "just written"])
+def test_key_changes_with_a_byte_also_at_the_same_size_and_time(tmp_path, monkeypatch, settled):
+    if settled:
+        monkeypatch.setattr(content_hashes, "TICK", 0)  # remember the hash of a new file at once
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na,0\n")
+    os.utime(file, (1, 1))
+    before = own_data(file).key()
+    if settled:
+        time.sleep(0.05)  # longer than a tick of the file system's clock
+    file.write_text("text,label\nb,0\n")
+    os.utime(file, (1, 1))
+    assert own_data(file).key() != before
+    file.write_text("text,label\na,0\n")
+    assert own_data(file).key() == before
+
+
+def test_a_file_is_hashed_once(tmp_path, monkeypatch):
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *each: read.append(each) or digest(*each))
+    monkeypatch.setattr(content_hashes, "TICK", -(10**12))
+    monkeypatch.setattr(content_hashes, "_hashes", {})
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na,0\n")
+    assert content_hashes.of_data(str(file)) == content_hashes.of_data(str(file))
+    assert len(read) == 1
+
+
+def test_a_copied_checkpoint_has_equal_hashes_whatever_lies_beside_its_weights(tmp_path):
+    first, copy = tmp_path / "a", tmp_path / "b"
+    tiny.model().save_pretrained(first)
+    tiny.tokenizer().save_pretrained(first)
+    shutil.copytree(first, copy, copy_function=shutil.copyfile)  # with times of their own
+    (copy / "README.md").write_text("# Mine")
+    (copy / ".git").mkdir()
+    for name in ("training_args.bin", "optimizer.pt", "trainer_state.json", "rng_state_0.pth"):
+        (copy / name).write_bytes(b"0")
+    found = content_hashes.of_checkpoint(str(first))
+    assert content_hashes.of_checkpoint(str(copy)) == found
+    names = {name for name, _ in found}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
+    (copy / "tokenizer.json").rename(copy / "vocab.json")
+    assert content_hashes.of_checkpoint(str(copy)) != found, "names are part of it"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_every_file_that_is_loaded_counts(tmp_path, name):
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    before = content_hashes.of_checkpoint(str(tmp_path))
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    assert content_hashes.of_checkpoint(str(tmp_path)) != before
+
+
+def test_the_base_model_of_an_adapter_counts(tmp_path):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    tiny.model().save_pretrained(base)
+    adapter.mkdir()
+    for name in (str(base), "somebody/base-elsewhere"):
+        config = json.dumps({"base_model_name_or_path": name})
+        (adapter / "adapter_config.json").write_text(config)
+        found = [file for file, _ in content_hashes.of_checkpoint(str(adapter))]
+        assert found == ["adapter_config.json", "config.json", "model.safetensors"][: len(found)]
+        assert len(found) == (3 if name == str(base) else 1)
+
+
+def test_the_demo_counts_its_reviews_and_hub_names_count_nothing():
+    assert [name for name, _ in content_hashes.of_data("demo")] == ["reviews.csv"]
+    assert content_hashes.of_data("sst2") == content_hashes.of_data("") == []
+    assert content_hashes.of_checkpoint("distilbert/distilbert-base-uncased") == []
+
+
+def test_splits_of_a_saved_data_set_count_and_other_folders_are_not_read(tmp_path):
+    pytest.importorskip("datasets")
+    from datasets import Dataset, DatasetDict
+
+    rows = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
+    DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "data")
+    names = [name for name, _ in content_hashes.of_data(str(tmp_path / "data"))]
+    assert {"dataset_dict.json", "test/state.json", "train/state.json"} <= set(names)
+    assert any(name.startswith("test/data-") for name in names)
+    assert content_hashes.of_data(str(tmp_path)) == []
 
 
 def test_local_paths_become_absolute(tmp_path, monkeypatch):

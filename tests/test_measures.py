@@ -25,7 +25,7 @@ from prune_core.plugins import build, quiet
 from prune_core.statistics import mcnemar, paired_difference, wilson
 
 SMALL = {
-    "drift": {"neighbours": 3, "umap": False},
+    "drift": {"neighbours": 3, "umap": False, "sentences": 16},
     "cost": {"batch": 2, "length": 8, "repeats": 3},
     "forms": {"batch": 2, "length": 8, "repeats": 3},
     "doctor": {"sentences": 4},
@@ -67,11 +67,31 @@ def test_contract(name: str) -> None:
     tables = rows(name, report=lambda progress, _: seen.append(progress))
     assert next(iter(tables)) == name and seen == sorted(seen) and seen[-1] == 1.0
     assert_declared(tables)
+    assert_evaluation_indices(tables, tiny.examples(copies=2).texts)
     for table, frame in tables.items():
         assert len(frame)
         if table in COLUMNS:
             assert set(frame.columns) == set(COLUMNS[table].split())
     assert MEASURES[name].title and MEASURES[name].summary
+
+
+def assert_evaluation_indices(tables: dict[str, pd.DataFrame], texts: list[str]) -> None:
+    """The column `example` of every table is an index into the evaluation sample."""
+    numbered = {name: frame for name, frame in tables.items() if "example" in frame}
+    with_text = [frame for frame in numbered.values() if "text" in frame]
+    for frame in with_text:
+        assert frame["text"].tolist() == [texts[index] for index in frame["example"]]
+    known = {index for frame in with_text for index in frame["example"]}
+    for name, frame in numbered.items():
+        assert set(frame["example"]) <= known, f"{name} has examples without a text"
+
+
+def test_drift_samples_from_all_of_the_evaluation_set() -> None:
+    tables = rows("drift", sentences=8)
+    indices = tables["drift_example"]["example"].tolist()
+    assert len(indices) == 8 and indices == sorted(indices) and max(indices) > 7
+    for _, layer in tables["drift_map"].groupby("block"):
+        assert layer["example"].tolist() == indices
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if name != "cost"])
@@ -154,7 +174,7 @@ def test_distances_know_rotation_scale_and_noise() -> None:
 def test_umap_places_the_same_points_twice() -> None:
     one, two = (rows("drift", umap=True)["drift_map"] for _ in range(2))
     umap = one[one.projection == "umap"]
-    assert len(umap) == 24 and set(umap.block) == {1}
+    assert len(umap) == 16 and set(umap.block) == {1}
     assert np.array_equal(one[["x", "y"]], two[["x", "y"]])
 
 

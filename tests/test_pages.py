@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,9 +12,11 @@ import streamlit as st
 import test_seeds
 from streamlit.testing.v1 import AppTest
 
-from pages import _ui
+from pages import _drift_map, _ui
 from prune_core import PruneError
+from prune_core.analysis.compared import models_of
 from prune_core.data import uploads
+from prune_core.data.examples import sample_indices
 from prune_core.runs import background, jobs, pool, preview, robust_start, transfer
 from prune_core.runs.asking import STOPPED, Attack
 from prune_core.runs.job import Status
@@ -364,7 +367,7 @@ def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_wh
 
 def test_the_same_bytes_are_the_same_source(tmp_path):
     first = uploads.keep(tmp_path, "reviews.csv", b"text,label\n")
-    before = first.stat().st_mtime_ns  # part of an experiment's key
+    before = first.stat().st_mtime_ns
     assert uploads.keep(tmp_path, "../../renamed.csv", b"text,label\n") == first and first.stat().st_mtime_ns == before
     other = uploads.keep(tmp_path, "../../reviews.csv", b"text,label\na,1\n")
     assert other != first and other.parent.parent == tmp_path / "uploads"
@@ -868,7 +871,34 @@ def test_example_numbers_of_different_samples_are_not_read_as_one_example(store)
     rows = sample_rows.predictions("akr", 0.7, 80)
     store.add_rows(ids[-1], {"prediction": rows.assign(text=rows["text"] + " Another.")}, "accuracy", 4.0, {})
     at = opened("drift", examples="7")
-    assert "judged on different samples" in at.warning[0].value
+    assert "evaluated on different samples" in at.warning[0].value
+    attacks = sample_rows.attack("akr", 0.7)["attack_example"]
+    other = {"attack_example": attacks.assign(text=attacks["text"] + " Another.")}
+    store.add_rows(ids[-1], other, "attack", 4.0, {})
+    at = opened("attack", ask="read", examples="7")
+    assert "evaluated on different samples" in at.warning[0].value
+    assert not any("Only the chosen examples" in text.value for text in at.caption)
+
+
+def test_drift_tables_of_earlier_versions_are_numbered_as_the_evaluation_sample(store):
+    """Those tables numbered the drift sample: a click selected another example's predictions."""
+    [_, id] = sample_rows.fill(store, 80, runs=sample_rows.RUNS[:2])
+    indices = sample_indices(range(80), 12, seed=0)
+    drift, predictions = (store.rows(name, [id]) for name in ("drift_map", "prediction"))
+    texts = store.rows("drift_example", [id])
+    new = {
+        "drift_map": drift[drift["example"].isin(indices)],
+        "drift_example": texts[texts["example"].isin(indices)],
+    }
+    position = {index: place for place, index in enumerate(indices)}
+    old = {name: rows.assign(example=rows["example"].map(position)) for name, rows in new.items()}
+    assert old["drift_example"]["text"].tolist() != predictions["text"][:12].tolist()
+    (model,) = models_of([store.job(id)])
+    for tables in (new, old):
+        view = SimpleNamespace(first_seed=tables.get, jobs=[store.job(id)])
+        found = _drift_map.movers(view, model, 0, "pca")
+        assert sorted(found["example"]) == indices
+        assert found["text"].tolist() == predictions["text"][found["example"]].tolist()
 
 
 def test_a_group_is_set_against_the_rest_by_fishers_test():

@@ -37,6 +37,17 @@ def contrast(hits: pd.Series, chosen: pd.Series) -> Contrast | None:
     return Contrast(p, n, q, m, low, high, float(fisher_exact([[a, n - a], [b, m - b]]).pvalue))
 
 
+def is_ambiguous(rows: pd.DataFrame, examples: Collection[int]) -> bool:
+    """Whether one of these example numbers is a different text for different models.
+
+    Models evaluated on different samples (another seed or size) number different texts alike.
+    """
+    if rows.empty:
+        return False
+    chosen = rows[rows["example"].isin(list(examples))]
+    return bool(chosen.groupby("example")["text"].nunique().gt(1).any())
+
+
 def right(predictions: pd.DataFrame, examples: Collection[int]) -> Contrast | None:
     """Accuracy of one job's rows of `prediction`; None where there are no labels or answers are not right or wrong."""
     known = predictions.dropna(subset="label") if len(predictions) else predictions

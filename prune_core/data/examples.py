@@ -75,7 +75,13 @@ class Examples:
         return Examples([self.texts[i] for i in indices], pick(self.pairs), pick(self.labels), self.kind)
 
     def sample(self, size: int, seed: int, among: Collection[int] | None = None) -> Examples:
-        """`size` examples (0 = all), of these indices where they are given, drawn with the seed, in their first order."""
-        pool = list(range(len(self))) if among is None else sorted(among)
-        chosen = pool if size == 0 or size >= len(pool) else random.Random(seed).sample(pool, size)
-        return self.take(sorted(chosen))
+        """The examples at `sample_indices`, drawn from the indices `among` (default: all)."""
+        return self.take(sample_indices(range(len(self)) if among is None else among, size, seed))
+
+
+def sample_indices(pool: Collection[int], size: int, seed: int) -> list[int]:
+    """`size` indices of the pool (0 = all), drawn with the seed, in ascending order."""
+    ordered = sorted(pool)
+    if size == 0 or size >= len(ordered):
+        return ordered
+    return sorted(random.Random(seed).sample(ordered, size))

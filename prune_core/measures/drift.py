@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks.success_rates import successes
-from ..data.examples import Examples
+from ..data.examples import Examples, sample_indices
 from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
@@ -48,8 +48,12 @@ class Drift(Measure):
         return "attack" if self.adversarial else ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `drift` (a row a block), `drift_map`, `drift_example`, and `drift_adversarial` where it is asked for and any are."""
-        sample = pair.task.evaluation.sample(self.sentences, pair.seed)
+        """Tables `drift`, `drift_map`, `drift_example` and, if enabled, `drift_adversarial`.
+
+        The column `example` is the index into the evaluation sample, as in every other table.
+        """
+        indices = sample_indices(range(len(pair.task.evaluation)), self.sentences, pair.seed)
+        sample = pair.task.evaluation.take(indices)
         if len(sample) <= self.neighbours:
             raise PruneError(f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences.")
         embed = lambda model, texts, share: embeddings(model, pair, texts, self.pooling, share)  # noqa: E731
@@ -62,8 +66,10 @@ class Drift(Measure):
             tables["drift_adversarial"] = self._by_block(*both)
         report(0.65, "drawing the maps")
         said = [_shown(sample.kind, pair.task.label_names, side) for side in (sample.labels, was, now)]
-        examples = {"example": range(len(sample)), "text": sample.texts, **dict(zip(("label", "dense", "pruned"), said, strict=True))}
-        maps = self._maps(pair, dense.cpu().numpy(), pruned.cpu().numpy())
+        predictions = dict(zip(("label", "dense", "pruned"), said, strict=True))
+        examples = {"example": indices, "text": sample.texts, **predictions}
+        points = dense.cpu().numpy(), pruned.cpu().numpy()
+        maps = self._maps(pair, *points, examples=indices)
         report(1.0, "drift measured")
         return tables | {"drift_map": maps, "drift_example": pd.DataFrame(examples)}
 
@@ -76,21 +82,25 @@ class Drift(Measure):
     def _key(self) -> tuple[Any, ...]:
         return self.sentences, self.pooling
 
-    def _maps(self, pair: Pair, dense: np.ndarray, pruned: np.ndarray) -> pd.DataFrame:
-        """Points of PCA for every block, and of UMAP for the block asked for; inputs are (blocks, sentences, width)."""
+    def _maps(
+        self, pair: Pair, dense: np.ndarray, pruned: np.ndarray, *, examples: list[int]
+    ) -> pd.DataFrame:
+        """A PCA map of every layer and, if enabled, a UMAP map of one.
+
+        Embeddings are (layers, examples, width); `examples` are indices into the evaluation sample.
+        """
         if self.map_block > len(dense):
             raise PruneError(f"drift: map_block is {self.map_block}; the model has {len(dense)} blocks.")
         chosen = (self.map_block or len(dense)) - 1
-        frames = []
-        for block, (X, Y) in enumerate(zip(dense, pruned, strict=True)):
-            frames.append(_moves(block, "pca", *pca(X, Y)))
+        layers = enumerate(zip(dense, pruned, strict=True))
+        maps = [(block, "pca", pca(X, Y)) for block, (X, Y) in layers]
         if self.umap:
             key = ("umap", chosen, *self._key(), pair.seed)
             fitted = pair.of_dense(key, lambda: fit_umap(dense[chosen], pair.seed))
             before = np.asarray(fitted.embedding_)
             after = before if pair.is_dense else fitted.transform(pruned[chosen])
-            frames.append(_moves(chosen, "umap", before, after))
-        return pd.concat(frames, ignore_index=True)
+            maps.append((chosen, "umap", (before, after)))
+        return pd.concat([_moves(*each, examples=examples) for each in maps], ignore_index=True)
 
 
 def _shown(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> list[Any] | None:
@@ -190,7 +200,11 @@ def fit_umap(X: np.ndarray, seed: int) -> Any:
     return UMAP(n_neighbors=min(15, len(X) - 1), random_state=seed, n_jobs=1).fit(X)
 
 
-def _moves(block: int, projection: str, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
+def _moves(
+    block: int, projection: str, points: tuple[np.ndarray, np.ndarray], *, examples: list[int]
+) -> pd.DataFrame:
+    """Rows of `drift_map` for one map; `points` are (examples, 2), dense and pruned."""
+    before, after = points
     columns = {"x_dense": before[:, 0], "y_dense": before[:, 1], "x": after[:, 0], "y": after[:, 1]}
-    frame = pd.DataFrame({"block": block, "projection": projection, "example": range(len(before)), **columns})
+    frame = pd.DataFrame({"block": block, "projection": projection, "example": examples, **columns})
     return frame.assign(move=np.linalg.norm(after - before, axis=1))

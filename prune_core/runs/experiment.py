@@ -22,6 +22,7 @@ from ..measures.base import Measure
 from ..methods import METHODS
 from ..models import folders, loading
 from ..plugins import DISTILLED, TARGETED, THINNED, Method, Options, build, distilled, target_of, thinned
+from .content_hashes import of_checkpoint, of_data
 
 PRUNE = "prune"  # the stage before the measures, and its table
 SINCE = (("tf32", False), ("min_words", None))
@@ -128,8 +129,13 @@ class Experiment:
         if any(measure.name == "attack" for measure in self.measures):
             decides["attack"] = STOP_WORDS
         decides["source"] = {name: value for name, value in decides["source"].items() if value or name in SOURCE_BEFORE}
-        stamps = [_stamp(self.checkpoint, checkpoint=True), *(_stamp(path) for path in (self.source.task, self.source.calibration))]
-        return hashlib.sha256(json.dumps([decides, stamps], sort_keys=True).encode()).hexdigest()
+        content = json.dumps([decides, self.content()], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def content(self) -> list[list[list[str]]]:
+        """[name, SHA-256] of the local files of checkpoint, task and calibration data."""
+        data = (self.source.task, self.source.calibration)
+        return [of_checkpoint(self.checkpoint), *map(of_data, data)]
 
 
 def _plugin_dict(plugin: Options) -> dict[str, Any]:
@@ -141,17 +147,6 @@ def _absolute(name: str, folder: bool = False) -> str:
     path = os.path.expanduser(name)
     found = os.path.isdir(path) if folder else os.path.exists(path)
     return os.path.realpath(path) if name and name not in (*folders.BUNDLED, loading.MINILM) and found else name
-
-
-def _stamp(name: str, checkpoint: bool = False) -> list[Any]:
-    """Size and time of a local file or of a folder's files, so that a changed one gives another key."""
-    if not name:
-        return []  # Path("") would be the working directory
-    path = Path(name)
-    if name == "demo" or (checkpoint and (name in folders.BUNDLED or path.is_dir())):
-        path = Path(loading.resolve(name))
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def ordered(measures: Collection[Measure]) -> list[Measure]:

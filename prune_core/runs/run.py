@@ -25,9 +25,10 @@ from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
 from ..pruning.unitwise import UnitMethod
+from .content_hashes import of_checkpoint
 from .data_check import Data, check_measures
 from .dense_facts import DenseFacts
-from .experiment import PRUNE, Experiment, _stamp, estimates, stages
+from .experiment import PRUNE, Experiment, estimates, stages
 
 THREADS = torch.get_num_threads()
 
@@ -77,11 +78,12 @@ def attack(
 def preload() -> None:
     """Load what the demo needs ahead of the first job."""
     if (folders.BUNDLED["demo"] / "config.json").is_file():
-        _dense("demo", json.dumps(_stamp("demo", checkpoint=True)), str(devices.pick_device("auto")))
+        content = json.dumps(of_checkpoint("demo"))
+        _dense("demo", content, str(devices.pick_device("auto")))
 
 
 @lru_cache(maxsize=1)  # a sweep loads its dense model once
-def _dense(checkpoint: str, stamp: str, device: str) -> tuple[nn.Module, Any]:
+def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
     model, tokenizer = loading.load(checkpoint)
     return model.to(device), tokenizer
 
@@ -101,17 +103,20 @@ class _Bench:
         self.device = devices.pick_device(experiment.device)
         self.batch_size, self.chunk = batch_size, chunk
         self.peak_memory, self.weights = 0, ""
-        stamp = json.dumps(_stamp(experiment.checkpoint, checkpoint=True))
+        content = experiment.content()
         try:
-            self.dense, self.tokenizer = _dense(experiment.checkpoint, stamp, str(self.device))
+            self.dense, self.tokenizer = _dense(
+                experiment.checkpoint, json.dumps(content[0]), str(self.device)
+            )
         except torch.OutOfMemoryError:
             raise PruneError(f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu.") from None
         if experiment.method:
             refuse_shrunk(self.dense, experiment.checkpoint)
         self.labels = loading.label_names(self.dense.config)
-        stamps = [_stamp(path) for path in (experiment.source.task, experiment.source.calibration)]
-        frame = json.dumps([experiment.checkpoint, stamp, stamps, str(self.device), experiment.batch_size, experiment.max_length,
-                            experiment.tf32])  # fmt: skip
+        frame = json.dumps([
+            experiment.checkpoint, content, str(self.device), experiment.batch_size,
+            experiment.max_length, experiment.tf32,
+        ])  # fmt: skip
         kind = replay.kind_of(self.dense)
         check_measures(experiment, kind)
         data = Data(experiment, self.labels, kind, self.tokenizer)
