@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from .examples import Source
-from .label_pairs import parse_pairs, written
+from .label_pairs import as_flag, parse_pairs, written
 from .labels import find, fits, folded, is_generic
 
 PAIRS = (
@@ -117,8 +117,9 @@ def _indicators(
     if len(marks) < 2 and not found and not asked:
         return ()
     missing = [name for name in names if name not in found]
-    example = ",".join(f"{column}={label}" for column, label in zip(marks, missing, strict=False))
-    way = f"name them in the model's order with --label {','.join(marks)}" if is_generic(names) else f"say it with --labels '{example}'"
+    free_marks = [column for column in marks if column not in found]
+    way = f"name them in the model's order with --label {','.join(marks)}" if is_generic(names) and len(marks) == len(names) else (
+        f"say it with {as_flag(dict(zip(free_marks, missing, strict=False)))}" if free_marks else "add a column for each of the others")
     raise PruneError(f"{path}: no column is known for the model's label {', '.join(missing[:8])}; columns of 1 and 0 are "
                      f"{', '.join(marks[:12]) or 'none'}. If they are its labels, {way}; --label - uses no labels.")  # fmt: skip
 

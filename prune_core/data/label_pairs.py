@@ -7,17 +7,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from ..errors import PruneError
 
 
 def written(value: Any) -> str:
-    """A label value as text; "" for a missing one. Whole numbers have no decimals."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """A label value as text; "" for a missing one (None, NaN, NA). Whole numbers have no decimals."""
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace")
     if isinstance(value, float) and value == int(value):
         return str(int(value))
     text = str(value).strip()
-    return re.sub(r"^([-+]?\d+)\.0+$", r"\1", text)
+    return re.sub(r"^([-+]?\d+)\.0*$", r"\1", text)
 
 
 def parse_pairs(text: str) -> dict[str, str]:
@@ -33,6 +37,11 @@ def parse_pairs(text: str) -> dict[str, str]:
         pairs[written(_unquoted(found[1]))] = _unquoted(found[2])
         rest = rest[found.end() :]
     return pairs
+
+
+def as_flag(pairs: Mapping[str, str]) -> str:
+    """`--labels` with these pairs, as a shell takes it."""
+    return "--labels '" + format_pairs(pairs).replace("'", "'\"'\"'") + "'"
 
 
 def _unquoted(word: str) -> str:

@@ -6,30 +6,18 @@ Pure text matching: knows nothing of files or models, and never looks at what a 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import PruneError
-from .label_pairs import format_pairs, parse_pairs, written
+from .label_pairs import as_flag, parse_pairs, written
+from .spelling import CANONICAL, canonical, find, folded, is_generic
 
+UNSURE = "?"  # what a proposal leaves to the reader
+SHOWN = 12  # values in a proposal
 OUT = "leave out"  # what a value is mapped to if its rows are not used
 RARE = 0.05  # fraction of the rows whose values may be odd; the question is then about these values alone
-_SAME = (
-    {"negative", "neg", "bad", "negatif", "negativo", "negativ", "unfavorable"},
-    {"positive", "pos", "good", "positif", "positivo", "positiv", "favorable"},
-    {"neutral", "neu", "neutre", "neutro", "mixed"},
-    {"entailment", "entail", "entails", "entailed"},
-    {"contradiction", "contradict", "contradicts"},
-    {"notentailment", "nonentailment", "notentailed"},
-    {"equivalent", "paraphrase", "duplicate", "isduplicate"},
-    {"notequivalent", "notparaphrase", "notduplicate", "nonduplicate", "different"},
-    {"spam", "junk"},
-    {"acceptable", "grammatical"},
-    {"unacceptable", "ungrammatical"},
-)  # fmt: skip
-CANONICAL = {word: min(group, key=lambda w: (-len(w), w)) for group in _SAME for word in group}
 NO, YES = {"false", "no", "n", "f", "off"}, {"true", "yes", "y", "t", "on"}
 
 
@@ -47,51 +35,6 @@ class LabelMap(NamedTuple):
     labels: dict[str, int | None]
     counts: dict[str, int]
     notes: list[str]
-
-
-def folded(name: str) -> str:
-    """Without case, accents of Latin letters, and separators between letters: not_equivalent is Not Equivalent.
-
-    Signs that tell names apart stay: C++, A-, <5, 1-2, and the marks of other scripts (Hindi vowels, Japanese voicing).
-    """
-    letters = [_unaccented(character) for character in unicodedata.normalize("NFKC", name.strip()).casefold()]
-    return re.sub(r"[\s_\-/.,'’:&]+", lambda found: _joint(found), "".join(letters))
-
-
-def _unaccented(character: str) -> str:
-    base = unicodedata.normalize("NFD", character)
-    return base[0] if base[0].isascii() and base[0].isalpha() else character
-
-
-def _joint(found: re.Match[str]) -> str:
-    """What stays of separators: nothing between a letter and a letter or digit, else all of them."""
-    around = (found.string[found.start() - 1 : found.start()], found.string[found.end() : found.end() + 1])
-    kinds = [unicodedata.category(each)[0] if each else "" for each in around]
-    joins = all(kind and kind in "LMN" for kind in kinds) and set(kinds) != {"N"}
-    return "" if joins else found[0]
-
-
-def canonical(name: str) -> str:
-    """`folded`, with one word for those that mean the same."""
-    return CANONICAL.get(folded(name), folded(name))
-
-
-LEVELS: tuple[Callable[[str], str], ...] = (str, written, str.casefold, folded, canonical)  # from exact to loose
-
-
-def is_generic(names: Sequence[str]) -> bool:
-    """Whether a model's labels have no names of their own: LABEL_0, LABEL_1 …"""
-    return all(re.fullmatch(r"label\s*_?\s*\d+", name.strip(), re.IGNORECASE) for name in names)
-
-
-def find(name: str, names: Sequence[str]) -> int | None:
-    """The place of a name among others: exactly first, then by ever looser spelling, each level only if it merges none of
-    the names. None if there is no such name."""
-    for level in LEVELS:
-        spelled = [level(each) for each in names]
-        if len(set(spelled)) == len(names) and level(name) in spelled:
-            return spelled.index(level(name))
-    return None
 
 
 def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) -> LabelMap:
@@ -231,6 +174,8 @@ def _shifted(some: set[int], names: Sequence[str]) -> tuple[dict[int, int | None
     polarity = [canonical(name) for name in names] == [canonical(name) for name in ("negative", "neutral", "positive")]
     if size == 2 and some == {-1, 1} or size == 3 and some == {-1, 0, 1} and (polarity or is_generic(names)):
         return {number: index for index, number in enumerate(sorted(some))}, SHIFTED
+    if size > 2 and -1 in some and len(some) == size:  # hidden labels, or labels counted from -1
+        return {}, ""
     if some - {-1} <= set(range(size)) and not (polarity and some - {-1} == {0, 1}):
         return {number: None if number == -1 else number for number in some}, ""
     if 0 not in some and some - {-1} <= set(range(1, size + 1)):
@@ -241,13 +186,12 @@ def _shifted(some: set[int], names: Sequence[str]) -> tuple[dict[int, int | None
 
 
 def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], str]:
-    """True and false, and negative and positive for a model whose labels have no names: no is the first of two labels."""
+    """True and false, and negative and positive for a model whose labels have no names."""
     if len(names) != 2:
         return {}, ""
-    meant = [canonical(name) for name in names]
-    no = meant.index(canonical("negative")) if canonical("negative") in meant else 0
+    no = _denied(names)
     words = {value: folded(value) for value in values}
-    if all(word in NO | YES for word in words.values()):
+    if no is not None and all(word in NO | YES for word in words.values()):
         return {value: no if word in NO else 1 - no for value, word in words.items()}, ""
     usual = [("negative", "positive"), ("notequivalent", "equivalent"), ("unacceptable", "acceptable"), ("ham", "spam")]
     for first, second in [(canonical(a), canonical(b)) for a, b in usual]:
@@ -255,6 +199,22 @@ def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, in
             note = "The model's labels have no names; the usual order was taken."
             return {value: int(canonical(value) == second) for value in values}, note
     return {}, ""
+
+
+DENIALS = ("not", "non", "no", "un", "in", "non-", "not-")
+
+
+def _denied(names: Sequence[str]) -> int | None:
+    """Which of two labels says no: the one that denies the other (not_duplicate, non-toxic, unacceptable), negative, or ham;
+    the first of two without names. None if neither does."""
+    if is_generic(names):
+        return 0
+    short = [folded(name) for name in names]
+    for place, other in ((0, 1), (1, 0)):
+        denies = short[place] in [f"{denial}{short[other]}" for denial in DENIALS]
+        if denies or canonical(names[place]) in (canonical("negative"), "ham"):
+            return place
+    return None
 
 
 def _listed(counts: Mapping[str, int], most: int = 12) -> str:
@@ -266,28 +226,53 @@ def _question(
     unknown: Sequence[str], counts: Mapping[str, int], labels: Mapping[str, int | None], names: Sequence[str], place: str
 ) -> str:  # fmt: skip
     """What is not certain, both lists, and a flag to begin with: names that are free in their order, or to leave the rows out."""
-    free = [name for index, name in enumerate(names) if index not in labels.values()]
     rows, whole = sum(counts[value] for value in unknown), sum(counts.values())
-    take = len(unknown) <= len(free) and (rows > RARE * whole or len(counts) == len(names))
-    guess = {value: free[index] if take else _at_its_number(value, names, free) for index, value in enumerate(unknown[:12])}
+    proposed = _proposed(unknown, counts, labels, names)
+    unsure = UNSURE in proposed.values()
+    correct = f"replace each {UNSURE} by a label, or by {OUT!r}" if unsure else "correct it if it is wrong"
     return (
         f"{place}: it is not clear which label of the model {', '.join(map(repr, unknown[:6]))} means ({rows:,} of {whole:,} rows). "
         f"The file has {len(counts)} values ({_listed(counts)}), the model {len(names)} labels ({', '.join(names)}). Say it with "
-        f"--labels '{format_pairs(guess)}' or on the Prune page; correct the order if it is wrong."
+        f"{as_flag(proposed)} or on the Prune page; {correct}."
     )
 
 
-def _at_its_number(value: str, names: Sequence[str], free: Sequence[str]) -> str:
-    number = _number(value)
-    return names[number] if number is not None and 0 <= number < len(names) and names[number] in free else OUT
+def _proposed(
+    unknown: Sequence[str], counts: Mapping[str, int], labels: Mapping[str, int | None], names: Sequence[str]
+) -> dict[str, str]:  # fmt: skip
+    """A label for each value in question, where something speaks for it; UNSURE where nothing does."""
+    free = [name for index, name in enumerate(names) if index not in labels.values()]
+    rare = sum(counts[value] for value in unknown) <= RARE * sum(counts.values())
+    if scale := _on_a_scale(unknown, names):
+        return scale
+    if len(unknown) == len(free):
+        return dict(zip(unknown, free, strict=True))  # in their order
+    known = any(label is not None for label in labels.values())
+    return dict.fromkeys(unknown[:SHOWN], OUT if rare or known and not free else UNSURE)
+
+
+def _on_a_scale(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Ratings for a model of negative and positive: the lower half and the upper half, the middle neutral or left out."""
+    meant = [canonical(name) for name in names]
+    numbers = {value: number for value in values if (number := _number(value)) is not None}
+    ends = [canonical(name) for name in ("negative", "positive")]
+    if len(set(numbers.values())) < max(3, len(values)) or not set(ends) <= set(meant) or len(names) > 3:
+        return {}
+    neutral = next((name for name in names if canonical(name) == canonical("neutral")), OUT)
+    half = (min(numbers.values()) + max(numbers.values())) / 2
+    side = {-1: names[meant.index(ends[0])], 0: neutral, 1: names[meant.index(ends[1])]}
+    return {value: side[(number > half) - (number < half)] for value, number in numbers.items()}
 
 
 def _said(labels: Mapping[str, int | None], names: Sequence[str]) -> list[str]:
     """Notes on what is not plain to see."""
     notes = []
-    plain = all(label is None or value == str(label) or value == names[label] for value, label in labels.items())
-    if not plain:
-        pairs = ", ".join(f"{value} is {OUT if label is None else names[label]}" for value, label in list(labels.items())[:12])
+    plain = [value for value, label in labels.items() if label is not None and value in (str(label), names[label])]
+    if len(plain) < len(labels):
+        out = {"-1": "no label"}
+        pairs = ", ".join(
+            f"{value} is {out.get(value, OUT) if label is None else names[label]}" for value, label in list(labels.items())[:SHOWN]
+        )
         notes.append(f"Labels: {pairs}{' …' if len(labels) > 12 else ''}.")
     absent = [name for index, name in enumerate(names) if index not in labels.values()]
     if absent and any(label is not None for label in labels.values()):

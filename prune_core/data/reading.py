@@ -12,16 +12,15 @@ import pandas as pd
 from ..errors import PruneError
 from ..formatting import percent, plural
 from . import labels as names_of
+from .cells import NO, YES, answers, flags, listed, words_of
 from .columns import Columns
-from .examples import Answers, Examples, Source
+from .examples import Examples, Source
 from .label_pairs import written
 from .labels import LabelMap
 from .metrics import IGNORED
 
 MOST_DROPPED, MOST_ROWS = 0.05, 20  # more of the rows, or more rows, are left out only if the user agrees
 SHOWN = 3  # examples in a question
-YES = {"1", "true", "yes", "y", "t", "x", "✓", "✔", "☑"}
-NO = {"0", "false", "no", "n", "f"}
 
 
 class RowQuestion(PruneError):
@@ -147,15 +146,11 @@ def _shown(rows: pd.DataFrame, row: int, column: str | None) -> str:
 
 def _text(value: Any, kind: str) -> str:
     """A text; of `token` examples words, separated by single spaces."""
-    return str(value) if kind != "token" else " ".join(_words(value))
-
-
-def _words(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value) if value.startswith("[") and value.endswith("]") else value.split()
-        value = ["".join(piece) if isinstance(piece, tuple) else piece for piece in value]
-    # each label belongs to one word: an empty one, or one with a space in it, still takes one place
-    return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
+    if kind == "token":
+        return " ".join(words_of(value))
+    if isinstance(value, (Mapping, list, tuple, np.ndarray)):
+        raise PruneError(f"A text is {str(value)[:60]!r}, not a plain text; name the column of its text with --text, such as input.text.")
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _with_texts(table: pd.DataFrame, source: Source, chosen: Columns) -> tuple[pd.DataFrame, list[str]]:
@@ -195,42 +190,53 @@ def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]
 
 
 def _classes(table: _Table) -> Labels:
-    values, found = _matched(table, list(table.column))
+    if (place := _own_label(table)) is not None:
+        return _yes_or_no(table, place)
+    cells = list(table.column)
+    single = [listed(value) if _is_list(value) else [value] for value in cells]
+    if any(map(_is_list, cells)) and all(row is None or len(row) == 1 for row in single):
+        cells = [row[0] if row else None for row in single]
+    values, found = _matched(table, cells)
     empty = [row for row, value in enumerate(values) if not written(value)]
     return Labels([found.labels.get(written(value)) for value in values], found, empty)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray)) or (isinstance(value, str) and value.startswith("[") and value.endswith("]"))
+
+
+def _own_label(table: _Table) -> int | None:
+    """The label of a model with two whose name the column has, if it says yes or no to it: is_negative, spam."""
+    name = (table.chosen.label or "").removeprefix("is_").removeprefix("Is")
+    if len(table.names) != 2 or table.source.labels or not _are_marks(table.column):
+        return None
+    return names_of.find(name, table.names)
+
+
+def _yes_or_no(table: _Table, place: int) -> Labels:
+    marks = _indicators(table, [str(table.chosen.label)]).values
+    values = [None if mark is None else place if mark[0] else 1 - place for mark in marks]
+    empty = [row for row, value in enumerate(table.column) if not written(value)]
+    note = f"Column {table.chosen.label!r} says whether a text is {table.names[place]}; the others are {table.names[1 - place]}."
+    return Labels(values, None, empty, notes=[note])
 
 
 def _sets(table: _Table) -> Labels:
     """1 or 0 for every label, from lists of labels or text that lists them; lists of as many 1 and 0 as there are labels are
     indicators themselves."""
     names = table.names
-    rows = [[value] if names_of.find(written(value), names) is not None else _listed(value) for value in table.column]
-    if len(names) > 1 and all(row is None or _is_vector(row, len(names)) for row in rows):
-        return Labels([row if row is None else [int(written(value)) for value in row] for row in rows])
+    rows = [[value] if names_of.find(written(value), names) is not None else listed(value) for value in table.column]
+    plain = (str, type(None), float)
+    empty = [row for row, value in enumerate(table.column) if isinstance(value, plain) and not written(value)]
+    vectors = [row if row is None else flags(row, len(names)) for row in rows]
+    if len(names) > 1 and all(row is None or vector is not None for row, vector in zip(rows, vectors, strict=True)):
+        return Labels(vectors, None, empty)
     flat = [value for row in rows if row for value in row]
     named, found = _matched(table, flat)
     label_of = dict(zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True))
     sets = [None if row is None else {label_of[written(value)] for value in row} for row in rows]
-    return Labels([None if chosen is None else [int(label in chosen) for label in range(len(names))] for chosen in sets], found)
-
-
-def _is_vector(row: Sequence[Any], labels: int) -> bool:
-    return len(row) == labels and {written(value) for value in row} <= {"0", "1"}
-
-
-def _listed(value: Any) -> list[Any] | None:
-    """The labels of a cell, as a list or written as one ([0 0 1], ['a', 'b'], a|b); None for an empty cell or -1."""
-    if isinstance(value, (list, tuple, set, np.ndarray)):
-        return list(value)
-    text = written(value)
-    if not text or text == "-1":
-        return None
-    found = re.fullmatch(r"(?:(?:np\.)?(?:array|tensor)\()?[\[({](.*?)[\])}](?:,.*)?\)?", text, re.DOTALL)
-    if not found:
-        return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
-    if quoted := re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", found[1]):
-        return ["".join(pieces) for pieces in quoted]
-    return [piece for piece in re.split(r"[,\s]+" if "," not in found[1] else r"\s*,\s*", found[1].strip()) if piece]
+    values = [None if chosen is None else [int(label in chosen) for label in range(len(names))] for chosen in sets]
+    return Labels(values, found, empty)
 
 
 def _are_marks(column: pd.Series) -> bool:
@@ -263,8 +269,8 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
 
 def _tags(table: _Table) -> Labels:
     """A label for each word."""
-    words = [_words(value) for value in table.rows[table.chosen.text]]
-    rows = [_listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() or None for value in table.column]
+    words = [words_of(value) for value in table.rows[table.chosen.text]]
+    rows = [listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() or None for value in table.column]
     odd = [row for row, (labels, said) in enumerate(zip(rows, words, strict=True)) if labels is not None and len(labels) != len(said)]
     if odd and table.source.bad_rows != "skip":
         labels, said = rows[odd[0]], words[odd[0]]
@@ -282,8 +288,14 @@ def _tags(table: _Table) -> Labels:
 
 def _scores(table: _Table) -> Labels:
     """Numbers; a comma before decimals is read too. -1 is not scored where no other number is negative."""
-    text = table.column.map(lambda value: written(value).replace(",", "."))
+    text = table.column.map(written)
+    if grouped := [value for value in text if re.fullmatch(r"[-+]?\d{1,3},\d{3}", value)]:
+        small, large = grouped[0].replace(",", "."), grouped[0].replace(",", "")
+        raise PruneError(f"{table.place}: {grouped[0]!r} may be {small} or {large}; write scores with a decimal point and without "
+                         "separators of thousands.")  # fmt: skip
+    text = text.map(lambda value: value.replace(",", "."))
     numbers = pd.to_numeric(text, errors="coerce").to_numpy(float, copy=True)
+    numbers[np.isinf(numbers)] = np.nan
     odd = np.flatnonzero(np.isnan(numbers) & (text != "").to_numpy()).tolist()
     seen = numbers[~np.isnan(numbers)]
     if set(seen[seen < 0].tolist()) == {-1.0} and not 0 <= seen.max() <= 1:  # no score, but GLUE's mark of a hidden one
@@ -296,33 +308,21 @@ def _scores(table: _Table) -> Labels:
 
 def _answers(table: _Table) -> Labels:
     """Answers as SQuAD writes them ({text: [...], answer_start: [...]}), or as plain text that the context holds."""
-    found: list[Answers | None] = []
-    odd = []
     assert table.chosen.pair is not None, "a question has a context"
-    for row, (value, context) in enumerate(zip(table.column, map(str, table.rows[table.chosen.pair]), strict=True)):
-        if isinstance(value, Mapping):
-            if not {"text", "answer_start"} <= set(value):
-                keys = ", ".join(map(str, value))
-                raise PruneError(f"{table.place}, {table.line(row)}: an answer needs the keys text and answer_start; it has {keys}.")
-            found.append(Answers([str(text) for text in value["text"]], [int(start) for start in value["answer_start"]]))
-        elif not written(value):
-            found.append(Answers([], []))  # a question that the text does not answer
-        elif (start := context.find(written(value))) >= 0:
-            found.append(Answers([written(value)], [start]))
-        else:
-            found.append(None)
-            odd.append(row)
+    contexts = map(str, table.rows[table.chosen.pair])
+    found = [answers(value, context) for value, context in zip(table.column, contexts, strict=True)]
+    odd = [row for row, value in enumerate(found) if value is None]
     if odd and table.source.bad_rows != "skip":
         raise RowQuestion(f"{table.place}, {table.line(odd[0])}: the answer {str(table.column.iloc[odd[0]])[:60]!r} does not occur in its "
                           "context; copy it from there, or leave such rows out with --bad-rows skip.")  # fmt: skip
-    known = any(answers and answers.texts for answers in found)
+    known = any(value and value.texts for value in found)
     return Labels(found if known else [None] * len(found))
 
 
 def distinct(column: pd.Series, kind: str) -> list[str]:
     """The different label values of a column, in order; of lists, those in them."""
     if kind in ("multilabel", "token"):
-        rows = [value.split() if isinstance(value, str) and kind == "token" else _listed(value) for value in column]
+        rows = [value.split() if isinstance(value, str) and kind == "token" else listed(value) for value in column]
         values = {written(value) for row in rows if row for value in row}
     else:
         values = set(map(written, column))
