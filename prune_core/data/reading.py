@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import pandas as pd
 from ..errors import PruneError
 from ..formatting import percent, plural
 from . import labels as names_of
+from .cells import NO, YES, are_marks, is_empty, is_vector, listed, words_of
 from .columns import Columns
 from .examples import Answers, Examples, Source
 from .label_pairs import written
@@ -20,8 +20,6 @@ from .metrics import IGNORED
 
 MOST_DROPPED, MOST_ROWS = 0.05, 20  # more of the rows, or more rows, are left out only if the user agrees
 SHOWN = 3  # examples in a question
-YES = {"1", "true", "yes", "y", "t", "x", "✓", "✔", "☑"}
-NO = {"0", "false", "no", "n", "f"}
 
 
 class RowQuestion(PruneError):
@@ -102,7 +100,7 @@ def _labels(table: _Table, kind: str) -> Labels | None:
         return _indicators(table, table.chosen.indicators)
     if label is None or label not in table.rows:
         return None
-    if kind == "multilabel" and len(table.names) == 1 and _are_marks(table.column):
+    if kind == "multilabel" and len(table.names) == 1 and are_marks(table.column):
         return _indicators(table, [label])
     read = {"span": _answers, "regression": _scores, "classification": _classes, "multilabel": _sets, "token": _tags}[kind]
     return read(table)
@@ -147,31 +145,19 @@ def _shown(rows: pd.DataFrame, row: int, column: str | None) -> str:
 
 def _text(value: Any, kind: str) -> str:
     """A text; of `token` examples words, separated by single spaces."""
-    return str(value) if kind != "token" else " ".join(_words(value))
-
-
-def _words(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value) if value.startswith("[") and value.endswith("]") else value.split()
-        value = ["".join(piece) if isinstance(piece, tuple) else piece for piece in value]
-    # each label belongs to one word: an empty one, or one with a space in it, still takes one place
-    return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
+    return str(value) if kind != "token" else " ".join(words_of(value))
 
 
 def _with_texts(table: pd.DataFrame, source: Source, chosen: Columns) -> tuple[pd.DataFrame, list[str]]:
     empty = pd.Series(False, index=table.index)
     for column in filter(None, (chosen.text, chosen.pair)):
-        empty |= table[column].map(_is_empty).astype(bool)
+        empty |= table[column].map(is_empty).astype(bool)
     dropped = np.flatnonzero(empty.to_numpy())
     if len(dropped) == len(table):
         raise PruneError(f"{source.task}: no row has a text in column {chosen.text!r}; name another with --text.")
     if len(dropped):
         _may_drop(table, dropped.tolist(), source, f"no text in column {chosen.text!r}", "name another column with --text")
     return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(dropped) else []
-
-
-def _is_empty(value: Any) -> bool:
-    return len(value) == 0 if isinstance(value, (list, np.ndarray)) else not written(value)
 
 
 def _named(value: Any, classes: Sequence[str]) -> Any:
@@ -190,8 +176,11 @@ def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]
         if not classes or asked or len(classes) != len(names) or not names_of.is_generic(names):
             raise
     found = names_of.mapped(values, names, asked, table.place)
+    called = {value: written(_named(value, classes)) for value in found.counts}
+    labels = {called[value]: label for value, label in found.labels.items()}
+    counts = {called[value]: count for value, count in found.counts.items()}
     note = f"The model's labels have no names; {', '.join(classes[:8])} were taken for its numbers from 0."
-    return list(values), found._replace(notes=[*found.notes, note])
+    return by_name, LabelMap(labels, counts, [*found.notes, note])
 
 
 def _classes(table: _Table) -> Labels:
@@ -204,9 +193,9 @@ def _sets(table: _Table) -> Labels:
     """1 or 0 for every label, from lists of labels or text that lists them; lists of as many 1 and 0 as there are labels are
     indicators themselves."""
     names = table.names
-    rows = [[value] if names_of.find(written(value), names) is not None else _listed(value) for value in table.column]
-    if len(names) > 1 and all(row is None or _is_vector(row, len(names)) for row in rows):
-        return Labels([row if row is None else [int(written(value)) for value in row] for row in rows])
+    rows = [[value] if names_of.find(written(value), names) is not None else listed(value) for value in table.column]
+    if len(names) > 1 and all(row is None or is_vector(row, len(names)) for row in rows):
+        return _vectors(table, rows)
     flat = [value for row in rows if row for value in row]
     named, found = _matched(table, flat)
     label_of = dict(zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True))
@@ -214,27 +203,16 @@ def _sets(table: _Table) -> Labels:
     return Labels([None if chosen is None else [int(label in chosen) for label in range(len(names))] for chosen in sets], found)
 
 
-def _is_vector(row: Sequence[Any], labels: int) -> bool:
-    return len(row) == labels and {written(value) for value in row} <= {"0", "1"}
-
-
-def _listed(value: Any) -> list[Any] | None:
-    """The labels of a cell, as a list or written as one ([0 0 1], ['a', 'b'], a|b); None for an empty cell or -1."""
-    if isinstance(value, (list, tuple, set, np.ndarray)):
-        return list(value)
-    text = written(value)
-    if not text or text == "-1":
-        return None
-    found = re.fullmatch(r"(?:(?:np\.)?(?:array|tensor)\()?[\[({](.*?)[\])}](?:,.*)?\)?", text, re.DOTALL)
-    if not found:
-        return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
-    if quoted := re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", found[1]):
-        return ["".join(pieces) for pieces in quoted]
-    return [piece for piece in re.split(r"[,\s]+" if "," not in found[1] else r"\s*,\s*", found[1].strip()) if piece]
-
-
-def _are_marks(column: pd.Series) -> bool:
-    return {written(value).casefold() for value in column} <= YES | NO | {"", "-1"}
+def _vectors(table: _Table, rows: Sequence[Sequence[Any] | None]) -> Labels:
+    """1 or 0 for every label, from lists of them; `labels` may map places, counted from 0."""
+    names, asked = table.names, table.source.labels
+    found = names_of.mapped(range(len(names)), names, asked, table.place)._replace(counts={})
+    values: list[list[int] | None] = []
+    for row in rows:
+        holds = [place for place, cell in enumerate(row or ()) if written(cell) == "1"]
+        chosen = {found.labels[str(place)] for place in holds}
+        values.append(None if row is None else [int(label in chosen) for label in range(len(names))])
+    return Labels(values, found)
 
 
 def _indicators(table: _Table, own: Sequence[str]) -> Labels:
@@ -258,13 +236,14 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
     known = (is_yes | is_no).all(axis=1)
     if {"", *values} == {""}:
         known[:] = False
-    return Labels([row.astype(int).tolist() if whole else None for row, whole in zip(is_yes, known, strict=True)])
+    found = LabelMap({name: label for label, name in enumerate(own)}, {}, [])
+    return Labels([row.astype(int).tolist() if whole else None for row, whole in zip(is_yes, known, strict=True)], found)
 
 
 def _tags(table: _Table) -> Labels:
     """A label for each word."""
-    words = [_words(value) for value in table.rows[table.chosen.text]]
-    rows = [_listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() or None for value in table.column]
+    words = [words_of(value) for value in table.rows[table.chosen.text]]
+    rows = [listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() or None for value in table.column]
     odd = [row for row, (labels, said) in enumerate(zip(rows, words, strict=True)) if labels is not None and len(labels) != len(said)]
     if odd and table.source.bad_rows != "skip":
         labels, said = rows[odd[0]], words[odd[0]]
@@ -317,14 +296,3 @@ def _answers(table: _Table) -> Labels:
                           "context; copy it from there, or leave such rows out with --bad-rows skip.")  # fmt: skip
     known = any(answers and answers.texts for answers in found)
     return Labels(found if known else [None] * len(found))
-
-
-def distinct(column: pd.Series, kind: str) -> list[str]:
-    """The different label values of a column, in order; of lists, those in them."""
-    if kind in ("multilabel", "token"):
-        rows = [value.split() if isinstance(value, str) and kind == "token" else _listed(value) for value in column]
-        values = {written(value) for row in rows if row for value in row}
-    else:
-        values = set(map(written, column))
-    numbers = all(value.lstrip("-").isdigit() for value in values - {""})
-    return sorted(values - {""}, key=lambda value: (int(value) if numbers else 0, value))

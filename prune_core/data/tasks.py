@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import ASSETS
-from . import columns, hub, reading, tables
+from . import cells, columns, hub, reading, tables
 from .columns import Columns
 from .delimited import Form
 from .examples import KINDS, Examples, Source
@@ -34,8 +34,8 @@ class Task:
     evaluation: Examples
     metric: str = "accuracy"
     notes: tuple[str, ...] = ()  # what was understood, left out or is missing, a sentence each
-    meant: Mapping[str, int | None] | None = None  # label values -> the model's numbers
-    counts: Mapping[str, int] | None = None  # how often each value is there
+    meant: Mapping[str, int | None] | None = None  # label values, or label columns -> the model's numbers
+    counts: Mapping[str, int] | None = None  # how often each value is there; empty for label columns
 
     @property
     def kind(self) -> str:
@@ -134,7 +134,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     column = columns.choose(table.rows, source, source.task, kind).label if kind == "token" else _labelled(table.rows, source)
     if column and column in table.names:
         return tuple(table.names[column])
-    values = reading.distinct(table.rows[column], kind)
+    values = cells.distinct(table.rows[column], kind)
     if asked := parse_pairs(source.labels):
         named = {value: label for value in values if not left_out(label := asked.get(value, value))}
         if set(named.values()) == {*map(str, range(len(named)))} and not any(map(str.isdigit, named)):  # places, such as NEG=0,POS=1
