@@ -159,7 +159,7 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
                 with grid.cell():
                     picked[value] = st.selectbox(
                         f"{value} · {counts[value]:,} rows", options, options.index(start) if start in options else None,
-                        key=f"means-{_whose(plan)}-{value}", placeholder="which label?",
+                        key=f"means-{_whose(plan)}-{chosen}-{value}", placeholder="which label?",
                     )  # fmt: skip
         if st.button("Use these", key="use-labels", icon=":material/check:"):
             pairs = {value: label for value, label in picked.items() if label}
