@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..data.label_pairs import format_pairs
 from ..data.labels import OUT, find, is_generic
-from ..data.metrics import METRICS
+from ..data.metrics import METRICS, prediction_type
 from ..formatting import inline, percent
 from ..statistics import mcnemar
 
@@ -49,7 +49,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | 
     """
     names, meant = list(facts.get("label_names") or ()), facts.get("labels") or {}
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
-    kind, n = str(facts.get("kind")), len(rows)
+    kind, n = prediction_type(str(facts.get("kind")), str(facts.get("metric"))), len(rows)
     if kind not in METRIC or not 2 <= len(names) <= MOST or not n or not meant:
         return None
     units = _units(kind, rows, names)

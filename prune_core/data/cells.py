@@ -1,4 +1,4 @@
-"""Parse single cells of a table: words, lists, marks for yes and no. Knows nothing of tasks or models."""
+"""Parse cells of a table: words, lists, marks for yes and no. Knows nothing of models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ NO = {"0", "false", "no", "n", "f"}
 def words_of(value: Any) -> list[str]:
     """The words of a cell: a list, a list written as text, or a text split at spaces."""
     if isinstance(value, str):
-        value = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value) if value.startswith("[") and value.endswith("]") else value.split()
+        value = (
+            re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value)
+            if value.startswith("[") and value.endswith("]")
+            else value.split()
+        )
         value = ["".join(piece) if isinstance(piece, tuple) else piece for piece in value]
     # each label belongs to one word: an empty one, or one with a space in it, still takes one place
     return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
@@ -36,12 +40,18 @@ def listed(value: Any) -> list[Any] | None:
     text = written(value)
     if not text or text == "-1":
         return None
-    found = re.fullmatch(r"(?:(?:np\.)?(?:array|tensor)\()?[\[({](.*?)[\])}](?:,.*)?\)?", text, re.DOTALL)
+    found = re.fullmatch(
+        r"(?:(?:np\.)?(?:array|tensor)\()?[\[({](.*?)[\])}](?:,.*)?\)?", text, re.DOTALL
+    )
     if not found:
         return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
     if quoted := re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", found[1]):
         return ["".join(pieces) for pieces in quoted]
-    return [piece for piece in re.split(r"[,\s]+" if "," not in found[1] else r"\s*,\s*", found[1].strip()) if piece]
+    return [
+        piece
+        for piece in re.split(r"[,\s]+" if "," not in found[1] else r"\s*,\s*", found[1].strip())
+        if piece
+    ]
 
 
 def is_vector(row: Sequence[Any], labels: int) -> bool:
@@ -57,7 +67,10 @@ def are_marks(column: pd.Series) -> bool:
 def distinct(column: pd.Series, kind: str) -> list[str]:
     """The different label values of a column, in order; of lists, those in them."""
     if kind in ("multilabel", "token"):
-        rows = [value.split() if isinstance(value, str) and kind == "token" else listed(value) for value in column]
+        rows = [
+            value.split() if isinstance(value, str) and kind == "token" else listed(value)
+            for value in column
+        ]
         values = {written(value) for row in rows if row for value in row}
     else:
         values = set(map(written, column))

@@ -13,9 +13,9 @@ from ..formatting import percent, plural
 from . import labels as names_of
 from .cells import NO, YES, are_marks, is_empty, is_vector, listed, words_of
 from .columns import Columns
-from .examples import Answers, Examples, Source
+from .examples import BINARY, Answers, Examples, Source
 from .label_pairs import written
-from .labels import LabelMap
+from .labels import LabelMap, LabelQuestion
 from .metrics import IGNORED
 
 MOST_DROPPED, MOST_ROWS = 0.05, 20  # more of the rows, or more rows, are left out only if the user agrees
@@ -90,7 +90,9 @@ def examples(
     if kind == "classification" and right and len(set(right)) == 1:
         notes.append(f"Every label is {names[right[0]]!r}: accuracy says nothing of the other labels.")
     texts, pairs = ([_text(value, kind) for value in rows[name]] if name else None for name in (chosen.text, chosen.pair))
-    return Read(Examples(texts or [], pairs, right, kind), notes, labels and labels.found)
+    found = labels and labels.found
+    binary = kind == "regression" and right is not None and found is not None
+    return Read(Examples(texts or [], pairs, right, kind, binary), notes, found)
 
 
 def _labels(table: _Table, kind: str) -> Labels | None:
@@ -193,7 +195,8 @@ def _sets(table: _Table) -> Labels:
     """1 or 0 for every label, from lists of labels or text that lists them; lists of as many 1 and 0 as there are labels are
     indicators themselves."""
     names = table.names
-    rows = [[value] if names_of.find(written(value), names) is not None else listed(value) for value in table.column]
+    is_name = lambda value: names_of.find(written(value), names) is not None  # noqa: E731
+    rows = [[value] if is_name(value) else listed(value) for value in table.column]
     if len(names) > 1 and all(row is None or is_vector(row, len(names)) for row in rows):
         return _vectors(table, rows)
     flat = [value for row in rows if row for value in row]
@@ -211,7 +214,8 @@ def _vectors(table: _Table, rows: Sequence[Sequence[Any] | None]) -> Labels:
     for row in rows:
         holds = [place for place, cell in enumerate(row or ()) if written(cell) == "1"]
         chosen = {found.labels[str(place)] for place in holds}
-        values.append(None if row is None else [int(label in chosen) for label in range(len(names))])
+        indicators = [int(label in chosen) for label in range(len(names))]
+        values.append(None if row is None else indicators)
     return Labels(values, found)
 
 
@@ -237,7 +241,8 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
     if {"", *values} == {""}:
         known[:] = False
     found = LabelMap({name: label for label, name in enumerate(own)}, {}, [])
-    return Labels([row.astype(int).tolist() if whole else None for row, whole in zip(is_yes, known, strict=True)], found)
+    rows = zip(is_yes, known, strict=True)
+    return Labels([row.astype(int).tolist() if whole else None for row, whole in rows], found)
 
 
 def _tags(table: _Table) -> Labels:
@@ -261,6 +266,8 @@ def _tags(table: _Table) -> Labels:
 
 def _scores(table: _Table) -> Labels:
     """Numbers; a comma before decimals is read too. -1 is not scored where no other number is negative."""
+    if binary := _binary(table):
+        return binary
     text = table.column.map(lambda value: written(value).replace(",", "."))
     numbers = pd.to_numeric(text, errors="coerce").to_numpy(float, copy=True)
     odd = np.flatnonzero(np.isnan(numbers) & (text != "").to_numpy()).tolist()
@@ -271,6 +278,24 @@ def _scores(table: _Table) -> Labels:
         raise PruneError(f"{table.place}: every score is {numbers[~np.isnan(numbers)][0]}; a correlation needs different ones.")
     empty = np.flatnonzero((text == "").to_numpy()).tolist()
     return Labels([None if np.isnan(value) else float(value) for value in numbers], None, empty, odd)
+
+
+def _binary(table: _Table) -> Labels | None:
+    """Labels for a classifier with one output: 0 and 1, or two words for them; None for scores."""
+    values = {written(value) for value in table.column} - {""}
+    are_words = pd.to_numeric(pd.Series(sorted(values), dtype=str), errors="coerce").isna().all()
+    if not values or not (values == {"0", "1"} or table.source.labels or are_words):
+        return None
+    try:
+        labels = _classes(table._replace(names=BINARY))
+    except LabelQuestion:
+        if len(values) == 2 or table.source.labels:
+            raise
+        return None
+    known = {label for label in labels.values if label is not None}
+    if len(known) == 1:
+        raise PruneError(f"{table.place}: every label is {known.pop()}; a metric needs 0 and 1.")
+    return labels
 
 
 def _answers(table: _Table) -> Labels:
