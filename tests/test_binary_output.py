@@ -265,6 +265,41 @@ def test_from_a_file_to_the_pages(store: Store, capsys: pytest.CaptureFixture) -
                 assert not at.exception and not at.error, part
 
 
+@pytest.mark.parametrize("metric", ["f1", "average_precision", "spearman"])
+def test_every_metric_reaches_deploy_and_the_report(
+    metric: str, store: Store, tmp_path: Path
+) -> None:
+    run = ["run", "--checkpoint", tmp_path / "model", "--task", tmp_path / "data.jsonl"]
+    run += ["--device", "cpu", "--study", metric, "--measure", "accuracy", "--metric", metric]
+    assert main([*map(str, run)]) == 0
+    assert main([*map(str, run), "--method", "wanda"]) == 0
+    job = store.jobs(metric)[-1]
+    row = store.rows("accuracy", [job.id]).iloc[0]
+    rows = store.rows("prediction", [job.id])
+    score = np.array(rows["pruned_probabilities"].tolist())[:, 1]
+    wanted = {
+        "f1": sklearn.f1_score(rows["label"], rows["pruned"]),
+        "average_precision": sklearn.average_precision_score(rows["label"], score),
+        "spearman": rows["label"].corr(pd.Series(score), method="spearman"),
+    }
+    assert (
+        row["score"] == pytest.approx(wanted[metric]) and row["low"] <= row["score"] <= row["high"]
+    )
+    found = evidence.evidence(store, job)
+    verdict = deploy.check(found, policy.usual(found.kind, found.metric))[0]
+    assert verdict.value == pytest.approx(100 * (row["dense_score"] - row["score"]))
+    assert main(["report", "1", "3", str(job.id), "--out", str(tmp_path / "report.html")]) == 0
+
+
+def test_the_python_interface_compares_binary_classifiers() -> None:
+    from prune_core import compare, prune
+
+    dense, data = model(), list(zip(TEXTS, alternating(0, 1), strict=True))
+    pruned = prune(dense, tiny.tokenizer(), data, "wanda", sparsity=0.5)
+    found = compare(dense, pruned, tiny.tokenizer(), data)
+    assert set(found.rows["accuracy"]["metric"]) == {"binary_accuracy"}
+
+
 def test_swapped_labels_of_one_output_are_noticed(store: Store) -> None:
     job = store.jobs("one output")[0]
     rows = store.rows("prediction", [job.id])
