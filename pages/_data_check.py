@@ -12,7 +12,7 @@ import streamlit as st
 
 from pages._table import FILE, HUB
 from prune_core import PruneError
-from prune_core.data.examples import KINDS, Source
+from prune_core.data.examples import BINARY, KINDS, Source
 from prune_core.data.known import KNOWN
 from prune_core.data.label_pairs import format_pairs, parse_pairs
 from prune_core.data.labels import OUT
@@ -141,8 +141,10 @@ def _whose(plan: Mapping[str, Any]) -> str:
 def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str) -> None:
     """A line a label value: how often it is there, and which label of the model it is taken for, to be corrected."""
     counts, names = found.get("counts") or {}, list(found["labels"])
+    if found["kind"] == "regression":  # one output, but its labels are two
+        names = list(BINARY)
     values = [value for value in counts if value]
-    if not values or found["kind"] not in ("classification", "multilabel", "token"):
+    if not values:
         return
     if len(values) > MOST:
         st.caption(f"{len(values)} label values; correct them with --labels on the command line.")
@@ -159,7 +161,7 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
                 with grid.cell():
                     picked[value] = st.selectbox(
                         f"{value} · {counts[value]:,} rows", options, options.index(start) if start in options else None,
-                        key=f"means-{_whose(plan)}-{value}", placeholder="which label?",
+                        key=f"means-{_whose(plan)}-{chosen}-{value}", placeholder="which label?",
                     )  # fmt: skip
         if st.button("Use these", key="use-labels", icon=":material/check:"):
             pairs = {value: label for value, label in picked.items() if label}

@@ -1,4 +1,4 @@
-"""The warning that a study's labels may have been counted in another order than the model's, and one click to take that order."""
+"""Warning that a study's labels are matched to the wrong labels of the model, and its button."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _order(home: str, job: int, finished: float | None) -> Order | None:
 
 
 def of_study(store: Store, jobs: tuple[Job, ...]) -> None:
-    """Above a study's figures: how its data was read, and the warning of its dense model."""
+    """Show how a study's data was read, and warn if the dense model fits other labels better."""
     notes = list(dict.fromkeys(note for job in jobs for note in job.facts.get("notes") or ()))
     if notes:
         with st.expander(f"How the data was read ({plural(len(notes), 'note')})", icon=":material/notes:", key="data-notes"):
@@ -31,12 +31,12 @@ def of_study(store: Store, jobs: tuple[Job, ...]) -> None:
 
 
 def offer(store: Store, job: Job, key: str) -> None:
-    """What the dense model's answers speak for, and the button that takes it to the Prune page's form."""
+    """Warn if the dense model fits another mapping; the button fills in the Prune page with it."""
     order = _order(str(store.home), job.id, job.finished)
     if order is None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"label-order-{key}"):
         st.warning(order.sentence, icon=":material/swap_horiz:")
-        if st.button("Take that order", key=f"take-order-{key}", icon=":material/check:"):
+        if st.button("Use this mapping", key=f"take-order-{key}", icon=":material/check:"):
             _data_check.tell(job.experiment, order.labels)
             st.switch_page("pages/prune.py")

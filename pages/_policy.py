@@ -30,7 +30,8 @@ def form(kind: str, metric: str) -> Policy:
 
 def _limits(kind: str, metric: str) -> dict[str, float]:
     limits = {}
-    for name, each in ((name, each) for name, each in CRITERIA.items() if kind in each.kinds):
+    asked = {name: each for name, each in CRITERIA.items() if each.applies(kind, metric)}
+    for name, each in asked.items():
         switch, number = st.columns([5, 2], vertical_alignment="center")
         title, unit = policy.titled(name, metric), f"{each.unit}, {policy.side(name)}"
         on = switch.toggle(f"{title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)

@@ -17,7 +17,7 @@ from torch import nn
 from .analysis import takeaways
 from .analysis.compared import Model
 from .data import columns, metrics, reading, tables
-from .data.examples import Examples, Source
+from .data.examples import BINARY, Examples, Source
 from .data.tasks import Task, form
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
@@ -127,7 +127,8 @@ def compare(
     for measure in chosen:
         if kind not in measure.kinds:
             raise PruneError(f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out.")
-    sample, names = _examples(data, model, reading), _names(model)
+    sample = _examples(data, model, reading)
+    names = BINARY if sample.binary else _names(model)
     task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric, sample.labels is not None))
     both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
     memo: dict[Any, Any] = {}

@@ -146,7 +146,7 @@ def test_a_group_drawn_on_the_map_is_set_against_the_rest_and_lives_in_the_addre
 
 def take_the_order(page, home: Path) -> None:
     """The warning's one click: the same data in the order that the model's answers speak for, and no warning any more."""
-    page.get_by_role("button", name="Take that order").click()
+    page.get_by_role("button", name="Use this mapping").click()
     page.get_by_role("heading", name="Prune", exact=True).wait_for()
     page.get_by_text("0 is LABEL_2").wait_for()
     page.get_by_role("button", name="Queue").last.click()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import strangers
+from streamlit.testing.v1 import AppTest
 
 from prune_core.cli.arguments import main
 from prune_core.runs.store import Store
@@ -36,7 +37,7 @@ def test_from_a_folder_and_a_file_to_the_figures(who: str, known: dict, tmp_path
     said = capsys.readouterr().out
     for note in {
         "a German intent classifier": ("semicolon-separated, encoding Windows-1252", "checkpoint-120 was taken"),
-        "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names to go by"),
+        "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names"),
         "a star rater": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
         "a French tagger": ("a word a line",),
     }[who]:
@@ -57,6 +58,26 @@ def test_the_order_that_is_offered_is_the_right_one(known: dict, capsys: pytest.
     assert swapped < 0.3 and right > 0.7
     assert "Warning" not in capsys.readouterr().out
     assert Store().job(1).key != Store().job(2).key and Store().job(2).experiment["source"]["labels"] == labels
+
+
+def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    news = strangers.news(tmp_path)
+    both = ["run", "--checkpoint", news.folder, "--task", news.file]
+    both += ["--measure", "accuracy", "--device", "cpu"]
+    assert ran(*both) == 0
+    labels = "1=World,2=Sports,3=Business"
+    assert f"run again with --labels '{labels}'" in capsys.readouterr().out
+    at = AppTest.from_file("../app.py", default_timeout=60).run()
+    promised = next(each.value for each in at.warning if "With the labels as they" in each.value)
+    at.button(key="take-order-study").click().run()
+    assert not at.exception and list(at.session_state["labels-told"].values()) == [labels]
+    assert ran(*both, "--labels", labels) == 0
+    shifted, corrected = (Store().rows("accuracy", [id]).iloc[0]["score"] for id in (1, 2))
+    assert shifted < 0.2 and corrected > 0.8
+    assert f"{corrected:.1%}" in promised and f"{shifted:.1%}" in promised
+    assert "Warning" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

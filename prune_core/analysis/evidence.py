@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..attacks.success_rates import ATTACKED, joined
-from ..data.metrics import METRICS, Metric
+from ..data.metrics import METRICS, prediction_type, values_for
 from ..errors import PruneError
 from ..models import contention
 from ..runs.job import Job
@@ -27,7 +27,7 @@ from .policy import CRITERIA, Policy
 RESAMPLES = 1000
 WIDER = 1.15  # simulated bounds of a calibration error come out about a tenth too narrow
 ENOUGH = 59  # passes; with fewer the largest is no 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
-SHARES = ("accuracy", "exact_match", "subset_accuracy")
+SHARES = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
 
 
 class Figure(NamedTuple):
@@ -53,6 +53,11 @@ class Evidence:
     def kind(self) -> str:
         """What the model gives, a key of examples.KINDS."""
         return str(self.job.facts.get("kind", "classification"))
+
+    @property
+    def prediction_type(self) -> str:
+        """The task type of the stored predictions."""
+        return prediction_type(self.kind, str(self.job.facts.get("metric", "")))
 
     @property
     def names(self) -> list[str]:
@@ -113,7 +118,7 @@ def _difference(broken: int, fixed: int, n: int) -> Figure:
 
 
 def _accuracy(found: Evidence) -> Figure | str:
-    rows, metric = found.tables["prediction"], METRICS[found.metric]
+    rows = found.tables["prediction"]
     if not found.labelled:
         changed = _agreement(found)
         if isinstance(changed, str):
@@ -121,23 +126,26 @@ def _accuracy(found: Evidence) -> Figure | str:
         told = "no labels: accuracy falls at most by the percentage of changed predictions"
         return Figure(np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), told)
     if found.metric in SHARES:
-        was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
+        was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
         return _difference(int((was & ~now).sum()), int((~was & now).sum()), len(rows))
-    draws = _paired_figures(metric, rows)
+    draws = _paired_figures(found.metric, rows)
     row = found.tables["accuracy"].iloc[0]
     return _drawn(float(row["dense_score"] - row["score"]), draws[:, 0] - draws[:, 1], len(rows))
 
 
-def _paired_figures(metric: Metric, rows: pd.DataFrame) -> np.ndarray:
+def _paired_figures(name: str, rows: pd.DataFrame) -> np.ndarray:
     """(resamples, 2): the task's own figure of dense and pruned on examples drawn anew."""
-    right = list(rows["label"])
+    metric, right = METRICS[name], list(rows["label"])
     if metric.counts is not None and metric.of_counts is not None:
         of_counts, was, now = metric.of_counts, *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned"))
         return paired_draws(lambda _, drawn: of_counts(drawn.sum(0)), was, was, now, RESAMPLES, 0)
     if "dense_f1" in rows:  # spans: each answer's own
         was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
         return paired_draws(lambda _, drawn: float(drawn.mean()), was, was, now, RESAMPLES, 0)
-    was, now = (rows[side].to_numpy() for side in ("dense", "pruned"))
+    was, now = (
+        np.array(values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ()))))
+        for side in ("dense", "pruned")
+    )
     return paired_draws(metric.compute, np.array(right), was, now, RESAMPLES, 0)
 
 
@@ -153,9 +161,9 @@ def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> Figur
 
 
 def _agreement(found: Evidence) -> Figure | str:
-    if found.kind == "regression":
+    if found.prediction_type == "regression":
         return "scores are never the same to the last digit; leave agreement out"
-    same = slices.agreed(found.tables["prediction"], found.kind)
+    same = slices.agreed(found.tables["prediction"], found.prediction_type)
     return _share(int((~same).sum()), len(same))
 
 
@@ -206,10 +214,11 @@ def _attack_options(job: Job) -> dict[str, object] | None:
 def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:
     """What each slice lost, worst bound first; empty where answers are not right or wrong."""
     rows = found.tables["prediction"]
-    if rows.empty or found.kind == "regression" or not found.labelled:
+    if rows.empty or found.prediction_type == "regression" or not found.labelled:
         return pd.DataFrame()
-    inside = slices.members(rows, policy.slices, found.kind, found.names, found.job.experiment["source"])
-    was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
+    source = found.job.experiment["source"]
+    inside = slices.members(rows, policy.slices, found.prediction_type, found.names, source)
+    was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
     judged = slices.judged(inside, was, now, policy.alpha)
     return judged.sort_values("low", kind="stable", ignore_index=True) if len(judged) else judged
 
@@ -302,11 +311,11 @@ def flipped(found: Evidence) -> pd.DataFrame:
     Columns of `prediction`, and `what`: "broken", "fixed" or "changed".
     """
     rows = found.tables["prediction"]
-    if rows.empty or found.kind == "regression":
+    if rows.empty or found.prediction_type == "regression":
         return pd.DataFrame()
     if not found.labelled:
-        return rows[~slices.agreed(rows, found.kind)].assign(what="changed")
-    was, now = (slices.hits(rows, side, found.kind) for side in ("dense", "pruned"))
+        return rows[~slices.agreed(rows, found.prediction_type)].assign(what="changed")
+    was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
     what = np.where(was & ~now, "broken", np.where(~was & now, "fixed", ""))
     return rows.assign(what=what)[what != ""]
 

@@ -1,58 +1,193 @@
-"""Whether the labels were taken in another order than the model was trained with, read off the dense model's own answers.
+"""Detect evaluation labels that are mapped to the wrong labels of the model.
 
-Pure pandas; knows nothing of models or pages.
+The evidence is the predictions of the dense model. Knows nothing of models or pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..data.label_pairs import format_pairs
-from ..data.labels import is_generic
-from ..formatting import percent
-from ..statistics import wilson
+from ..data.labels import OUT, find, is_generic
+from ..data.metrics import METRICS, prediction_type
+from ..formatting import inline, percent
+from ..statistics import mcnemar
 
-MOST = 50  # labels among which an order is looked for
-LEAD = 0.2  # by how much another order must be better
-CHANCE = 1.1  # this one may be right by as many times chance, and no more
+MOST = 200  # labels; a mapping of more is too long to be read or typed
+SHOWN = 8  # pairs in the sentence
+GAIN = 0.2  # smallest cross-fitted gain in the metric; confused classes seldom gain as much
+P_VALUE = 0.001  # of the sign test
+Z = 3.3  # standard errors by which agreement must exceed chance: one-sided p = 0.0005
+KAPPA = 0.4  # smallest agreement after relabelling: "moderate" (Landis and Koch 1977)
+METRIC = {"classification": "accuracy", "multilabel": "micro_f1", "token": "entity_f1"}
 
 
 class Order(NamedTuple):
-    """Another order that the dense model's answers speak for."""
+    """A better mapping of the label values."""
 
-    labels: str  # as --labels takes it
+    labels: str  # the value of --labels
     sentence: str
 
 
+class _Units(NamedTuple):
+    """True labels: one for each example, for each word (token) or for each label that holds."""
+
+    example: np.ndarray  # (units,) row of the example
+    label: np.ndarray  # (units,)
+    predicted: np.ndarray  # (units, labels) bool: predictions for that example or word
+
+
 def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | None:
-    """The order of labels in which the dense model would do far better than chance, where in the one taken it does not."""
+    """Find the one-to-one relabelling with the best metric; None unless it is better by far.
+
+    The gain is estimated by cross-fitting: the relabelling is found on one half of the examples and
+    evaluated on the other. It must be at least GAIN and significant, and agreement then good.
+    """
     names, meant = list(facts.get("label_names") or ()), facts.get("labels") or {}
     rows = prediction[prediction["label"].notna()] if "label" in prediction else prediction
-    if facts.get("kind") != "classification" or not 2 <= len(names) <= MOST or not len(rows) or not meant:
+    kind, n = prediction_type(str(facts.get("kind")), str(facts.get("metric"))), len(rows)
+    if kind not in METRIC or not 2 <= len(names) <= MOST or not n or not meant:
         return None
-    counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, (rows["label"].astype(int), rows["dense"].astype(int)), 1)
-    n, now = len(rows), counts.trace() / len(rows)
-    chance = max(1 / len(names), counts.sum(1).max() / n if now > 1 / len(names) else 0.0)
-    if now > CHANCE * chance:
-        return None  # as nearly always: before a page pays for scipy
+    units = _units(kind, rows, names)
+    counts = _confusion(units, np.ones(n, bool))
+    if (counts.max(1) == counts.diagonal()).all():
+        return None  # the usual case, decided before a page imports scipy
+    half = _halves(units, n)
+    maps = np.array([_best(_confusion(units, half != side)) for side in (0, 1)])
+    same, best = np.arange(len(names)), _best(counts)
+    score = lambda each: _score(kind, rows, names, each)  # noqa: E731
+    if not _is_significant(units, maps[half[units.example], units.label], n):
+        return None
+    now, then = score([same] * n), score([best] * n)
+    if score(maps[half]) - now < GAIN:
+        return None
+    pairs = {
+        value: names[best[label]] for value, label in meant.items() if value and label is not None
+    }
+    sentence = _sentence(METRICS[METRIC[kind]].title, now, then, n, pairs=pairs)
+    why = "; the model's labels have no names." if is_generic(names) else "."
+    return Order(_flag(meant, best, names), sentence + why)
+
+
+def _units(kind: str, rows: pd.DataFrame, names: Sequence[str]) -> _Units:
+    true, predicted = list(rows["label"]), list(rows["dense"])
+    if kind == "multilabel":
+        example, label = np.nonzero(np.array(true, dtype=float))
+        return _Units(example, label, np.array(predicted, dtype=float)[example] > 0)
+    example = np.arange(len(true))
+    if kind == "token":
+        place = {name: index for index, name in reversed(list(enumerate(names)))}
+        example = np.repeat(example, [len(each) for each in true])
+        true, predicted = (
+            [place[tag] for tags in side for tag in tags] for side in (true, predicted)
+        )
+    return _Units(
+        example,
+        np.array(true, dtype=int),
+        np.eye(len(names), dtype=bool)[np.array(predicted, dtype=int)],
+    )
+
+
+def _confusion(units: _Units, chosen: np.ndarray) -> np.ndarray:
+    """(labels, labels) counts of true and predicted labels in the examples that are `chosen`."""
+    inside = chosen[units.example]
+    counts = np.zeros((units.predicted.shape[1],) * 2)
+    np.add.at(counts, units.label[inside], units.predicted[inside])
+    return counts
+
+
+def _halves(units: _Units, n: int) -> np.ndarray:
+    """(n,) 0 or 1: random halves of the examples, stratified by their first label; fixed seed."""
+    first = np.full(n, -1)
+    first[units.example[::-1]] = units.label[::-1]
+    order = np.random.default_rng(0).permutation(n)
+    half = np.empty(n, dtype=int)
+    half[order[np.argsort(first[order], kind="stable")]] = np.arange(n) % 2
+    return half
+
+
+def _best(counts: np.ndarray) -> np.ndarray:
+    """(labels,) the relabelling with most correct predictions.
+
+    Ties, such as labels without examples, take the shift that most examples have (0: no change), as
+    labels counted from 1 are shifted together.
+    """
     from scipy.optimize import linear_sum_assignment
 
-    taken = linear_sum_assignment(-counts)[1]
-    best = counts[np.arange(len(names)), taken].sum()
-    lowest, _ = wilson(int(best), n)
-    if best / n < now + LEAD or lowest <= max(chance, counts.sum(1).max() / n):
-        return None
-    pairs = {value: names[taken[label]] for value, label in meant.items() if value and label is not None}
-    return Order(format_pairs(pairs), _sentence(now, best / n, n, pairs, names))
+    size = len(counts)
+    same = np.arange(size)
+    best = linear_sum_assignment(-(counts + np.eye(size) / (size + 1)))[1]
+    shift = np.bincount((best - same) % size, counts[same, best], size).argmax()
+    return linear_sum_assignment(-(counts + np.roll(np.eye(size), shift, axis=1) / (size + 1)))[1]
 
 
-def _sentence(now: float, best: float, n: int, pairs: Mapping[str, str], names: Sequence[str]) -> str:
-    order = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:8])
-    why = "the model's labels have no names to go by" if is_generic(names) else "the labels may have been counted in another order"
-    return (f"With labels as they were taken the dense model is right on {percent(now)} of {n:,} examples, no better than "
-            f"chance; with {order} it would be right on {percent(best)}: {why}.")  # fmt: skip
+def _is_significant(units: _Units, relabelled: np.ndarray, n: int) -> bool:
+    """Whether relabelling corrects more examples than it breaks, and agreement is then good.
+
+    The first is an exact sign test over examples (McNemar's test for one label per example). Also a
+    bad model may gain accuracy by relabelling, if it predicts one label only or confuses labels
+    systematically, but its agreement beyond chance stays low.
+    """
+    same = np.arange(len(units.label))
+    after, before = (
+        units.predicted[same, label].astype(float) for label in (relabelled, units.label)
+    )
+    change = np.bincount(units.example, after - before, n)
+    corrected, broken = int((change > 0).sum()), int((change < 0).sum())
+    chance = units.predicted.mean(0)[relabelled]
+    beyond = np.bincount(units.example, after - chance, n)
+    kappa = beyond.sum() / max((1 - chance).sum(), 1e-9)
+    error = beyond.std(ddof=1) * np.sqrt(n) if n > 1 else np.inf  # of the sum over examples
+    is_unlikely = corrected > broken and mcnemar(broken, corrected) < P_VALUE
+    return bool(is_unlikely and kappa > KAPPA and beyond.sum() > Z * error)
+
+
+def _score(
+    kind: str, rows: pd.DataFrame, names: Sequence[str], maps: Iterable[np.ndarray]
+) -> float:
+    """Return the metric after relabelling each example by its map."""
+    place = {name: index for index, name in reversed(list(enumerate(names)))}
+    relabel: dict[str, Callable[[Any, np.ndarray], Any]] = {
+        "classification": lambda label, new: new[int(label)],
+        "multilabel": lambda label, new: np.asarray(label)[np.argsort(new)],
+        "token": lambda tags, new: [names[new[place[tag]]] for tag in tags],
+    }
+    true = [relabel[kind](label, new) for label, new in zip(rows["label"], maps, strict=True)]
+    return METRICS[METRIC[kind]].compute(true, list(rows["dense"]))
+
+
+def _flag(meant: Mapping[str, int | None], best: np.ndarray, names: Sequence[str]) -> str:
+    """Return the value of --labels, with a label's number if its name is not unique."""
+    spelled = [
+        name if find(name, names) == index else str(index) for index, name in enumerate(names)
+    ]
+    pairs = {
+        value: OUT if label is None else spelled[best[label]]
+        for value, label in meant.items()
+        if value
+    }
+    return format_pairs(
+        {value: label for value, label in pairs.items() if (value, label) != ("-1", OUT)}
+    )
+
+
+def _sentence(title: str, now: float, then: float, n: int, *, pairs: Mapping[str, str]) -> str:
+    mapping = ", ".join(f"{value} is {label}" for value, label in list(pairs.items())[:SHOWN])
+    if len(pairs) > SHOWN:
+        mapping += f" and {len(pairs) - SHOWN} more,"
+    if title == "Accuracy":
+        is_now, would_be = (
+            f"is correct on {percent(now)} of {n:,} examples",
+            f"be correct on {percent(then)}",
+        )
+    else:
+        is_now, would_be = (
+            f"reaches {percent(now)} {inline(title)} on {n:,} examples",
+            f"reach {percent(then)}",
+        )
+    matched = "With the labels as they were matched, the dense model"
+    return f"{matched} {is_now}; with {mapping} it would {would_be}"

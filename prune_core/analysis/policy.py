@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from ..data.examples import KINDS
-from ..data.metrics import METRICS
+from ..data.metrics import METRICS, prediction_type
 from ..errors import PruneError
 from ..plugins import nearest
 
@@ -33,6 +33,11 @@ class Criterion:
     measure: str = "accuracy"  # what has to be measured first
     asked: bool = True  # in a new policy
     kinds: tuple[str, ...] = tuple(KINDS)  # of heads that it can be asked of
+
+    def applies(self, kind: str, metric: str = "") -> bool:
+        """Whether it can be asked of models with that kind of head, evaluated by that metric."""
+        needs_hits = self.kinds == ANSWERS
+        return kind in self.kinds or (needs_hits and prediction_type(kind, metric) in ANSWERS)
 
 
 CRITERIA = {
@@ -117,9 +122,10 @@ class Policy:
         return "\n".join([*lines, some, f"confidence: {self.confidence:g}  # %, one-sided", ""])
 
 
-def usual(kind: str) -> Policy:
-    """What a new policy asks of a model with that kind of head."""
-    return Policy({name: each.usual for name, each in CRITERIA.items() if each.asked and kind in each.kinds})
+def usual(kind: str, metric: str = "") -> Policy:
+    """The limits of a new policy for models with that kind of head, evaluated by that metric."""
+    asked = {name: each for name, each in CRITERIA.items() if each.asked}
+    return Policy({name: each.usual for name, each in asked.items() if each.applies(kind, metric)})
 
 
 def parse(text: str, path: str) -> Policy:

@@ -43,7 +43,7 @@ ONE_SEED = (
 )
 WORST = {"other_load": "max"}  # one disturbed run makes the mean of the times unreliable
 RESAMPLES = 1000
-HITS = ("accuracy",)  # metrics for which every prediction is correct or incorrect
+HITS = ("accuracy", "binary_accuracy")  # metrics for which every prediction is correct or incorrect
 
 
 def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:

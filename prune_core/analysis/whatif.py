@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.metrics import METRICS
+from ..data.metrics import METRICS, THRESHOLD
 from ..runs.job import Job
 from .compared import Model
 
@@ -60,6 +60,7 @@ class Curves:
     dense: np.ndarray  # (examples, labels) log-odds or scores
     right: list[Any]  # of the examples; what the dense model says where they have no labels
     base: int  # job of a run, whose other options a new one takes over
+    threshold: float | None = None  # of the score, for a binary classifier with one output
 
     @property
     def most(self) -> float:
@@ -117,7 +118,8 @@ def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -
     )
     if any(len(block.sparsities) < 2 for block in blocks):
         return None
-    return Curves(blocks, kind, str(first.facts.get("metric", "accuracy")), dense, right, first.id)
+    metric, threshold = str(first.facts.get("metric", "accuracy")), first.facts.get("threshold")
+    return Curves(blocks, kind, metric, dense, right, first.id, threshold)
 
 
 def _dense(own: pd.DataFrame, kind: str) -> tuple[np.ndarray, list[Any]]:
@@ -170,7 +172,9 @@ def predict(curves: Curves, shares: Sequence[float]) -> Outcome:
 def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
     if not len(odds):
         return Outcome(error)
-    was, now = _said(curves.dense, curves.kind), _said(odds, curves.kind)
+    # metrics of binary classifiers with one output put the threshold at 0.5
+    shift = 0.0 if curves.threshold is None else THRESHOLD - curves.threshold
+    was, now = (_said(each + shift, curves.kind) for each in (curves.dense, odds))
     score = METRICS[curves.metric].compute(curves.right, now)
     same = [a == b for a, b in zip(was, now, strict=True)]
     agreement = METRICS["pearson"].compute(was, now) if curves.kind == "regression" else np.mean(same)

@@ -91,7 +91,8 @@ def check(options: argparse.Namespace) -> int:
 
     store = Store()
     found = evidence(store, store.job(options.id))
-    asked = policy.load(options.policy) if options.policy else policy.usual(found.kind)
+    own = options.policy
+    asked = policy.load(own) if own else policy.usual(found.kind, found.metric)
     judged = deploy.check(found, asked)
     print(verdicts(found, judged, asked))
     if options.json:

@@ -62,11 +62,14 @@ def headline(store: Store, job: Job) -> str:
     figures = [f"{f.inline(title)} {text}" for title, text, _ in _figures(store, job)[:4]]
     told = f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
     order = label_order(store, job) if not job.experiment.get("method") else None
-    return f"{told}\n  Warning: {order.sentence} If so, add labels: '{order.labels}'" if order else told
+    if order is None:
+        return told
+    quoted = order.labels.replace("'", "''")  # as YAML escapes them
+    return f"{told}\n  Warning: {order.sentence} To use this mapping, add labels: '{quoted}'"
 
 
 def label_order(store: Store, job: Job) -> Order | None:
-    """Another order of labels that the dense model's answers speak for."""
+    """Return a better mapping of the label values, if the dense model fits one."""
     from ..analysis.label_order import better_order
 
     return better_order(store.rows("prediction", [job.id]), job.facts) if "accuracy" in job.done else None
@@ -87,7 +90,9 @@ def summary(store: Store, job: Job) -> str:
     notes = [*(facts.get("notes") or ()), *_unable(store, job), *_disturbed(store, job)]
     lines += [f"  Note: {note}" for note in notes]
     if order := label_order(store, job):
-        lines.append(f"  Warning: {order.sentence} If so, run again with --labels '{order.labels}'")
+        quoted = order.labels.replace("'", "'\"'\"'")  # as a POSIX shell escapes them
+        advice = f"To use this mapping, run again with --labels '{quoted}'"
+        lines.append(f"  Warning: {order.sentence} {advice}")
     if job.error:
         lines.append(f"  {job.error}\n  Log: {store.folder(job.id) / 'log.txt'}")
     figures = _figures(store, job)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .examples import Answers
 from .label_pairs import written
@@ -98,3 +99,27 @@ def _place(text: str, start: Any, context: str) -> int:
     """The character at which an answer begins: where it is said to, if it stands there, else its first occurrence."""
     place = int(start) if str(start).lstrip("-").isdigit() else -1
     return place if place >= 0 and context[place : place + len(text)] == text else context.find(text)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell has no text."""
+    return len(value) == 0 if isinstance(value, (list, np.ndarray)) else not written(value)
+
+
+def are_marks(column: pd.Series) -> bool:
+    """Whether every cell of a column says yes or no, or has no label."""
+    return {written(value).casefold() for value in column} <= YES | NO | {"", "-1"}
+
+
+def distinct(column: pd.Series, kind: str) -> list[str]:
+    """The different label values of a column, in order; of lists, those in them."""
+    if kind in ("multilabel", "token"):
+        rows = [
+            value.split() if isinstance(value, str) and kind == "token" else listed(value)
+            for value in column
+        ]
+        values = {written(value) for row in rows if row for value in row}
+    else:
+        values = set(map(written, column))
+    numbers = all(value.lstrip("-").isdigit() for value in values - {""})
+    return sorted(values - {""}, key=lambda value: (int(value) if numbers else 0, value))

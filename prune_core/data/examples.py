@@ -18,6 +18,7 @@ KINDS = {
     "regression": "a score",
     "span": "an answer in a text",
 }  # what a model's head gives
+BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier with one output
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Examples:
     pairs: list[str] | None = None
     labels: list[Any] | None = None  # int, list of them (multilabel: 1 or 0 a label; token: one a word), float or Answers
     kind: str = "classification"
+    binary: bool = False  # of "regression": labels are 0 and 1, the output is thresholded
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -72,7 +74,8 @@ class Examples:
     def take(self, indices: Sequence[int]) -> Examples:
         """Those examples, in that order."""
         pick = lambda values: None if values is None else [values[i] for i in indices]  # noqa: E731
-        return Examples([self.texts[i] for i in indices], pick(self.pairs), pick(self.labels), self.kind)
+        texts, pairs, labels = [self.texts[i] for i in indices], pick(self.pairs), pick(self.labels)
+        return Examples(texts, pairs, labels, self.kind, self.binary)
 
     def sample(self, size: int, seed: int, among: Collection[int] | None = None) -> Examples:
         """The examples at `sample_indices`, drawn from the indices `among` (default: all)."""

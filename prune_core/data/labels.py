@@ -43,9 +43,13 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
     counts = Counter(map(written, values))
     ordered = dict(sorted(counts.items(), key=lambda item: (_number(item[0]) is None, _number(item[0]) or 0, item[0])))
     own = {value: _label(label, names, place) for value, label in parse_pairs(asked).items()}
-    if strange := [value for value in own if value not in counts]:
-        raise PruneError(f"{place}: labels names {strange[0]!r}, which does not occur there; the values are {_listed(ordered)}.")
     left = [value for value in ordered if value and value not in own]
+    strange = [value for value in own if value not in counts]
+    if strange and set(left) - {"-1"}:  # if all are mapped, it is no typo: a split may lack a value
+        raise PruneError(
+            f"{place}: labels names {strange[0]!r}, which does not occur there; "
+            f"the values are {_listed(ordered)}."
+        )
     found, notes = _understood(left, names, counts)
     labels: dict[str, int | None] = {value: own[value] if value in own else found.get(value) for value in ordered if value}
     hidden = [value for value in labels if labels[value] is None and value == "-1" and value not in own]

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import PruneError
 from .examples import Answers
 
+THRESHOLD = 0.5  # probability above which a binary classifier with one output predicts label 1
 IGNORED = -100  # a word that is not judged, as transformers writes it
 
 
@@ -30,6 +31,7 @@ class Metric:
     single: Callable[[Any, Any], float] | None = None  # one example's worth, where the figure is their mean
     counts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = None  # (examples, counts), of whose sums the figure is made
     of_counts: Callable[[np.ndarray], float] | None = None
+    ranks: bool = False  # computed on outputs or probabilities, not on thresholded predictions
     against_dense: bool = False  # for data without labels: what is right is what the dense model says
 
 
@@ -74,6 +76,13 @@ def _correlation(name: str) -> Callable[[Sequence[float], Sequence[float]], floa
 def _score(name: str, **options: Any) -> Callable[[Sequence[int], Sequence[int]], float]:
     """scikit-learn's; imported when first used, because pages want the titles only."""
     return lambda right, said: float(getattr(import_module("sklearn.metrics"), name)(right, said, **options))
+
+
+def _thresholded(name: str, **options: Any) -> Callable[[Sequence[float], Sequence[float]], float]:
+    """scikit-learn's, of predictions or probabilities of label 1."""
+    compute = _score(name, **options)
+    above = lambda values: (np.array(values) > THRESHOLD).astype(int).tolist()  # noqa: E731
+    return lambda right, said: compute(above(right), above(said))
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
@@ -140,8 +149,22 @@ METRICS = {
     "accuracy": Metric("Accuracy", "classification", _score("accuracy_score")),
     "f1": Metric("F1", "classification", _score("f1_score", zero_division=0.0), binary=True),
     "matthews": Metric("Matthews correlation", "classification", _score("matthews_corrcoef"), share=False),
-    "spearman": Metric("Spearman correlation", "regression", _correlation("spearmanr"), share=False),
-    "pearson": Metric("Pearson correlation", "regression", _correlation("pearsonr"), share=False),
+    "binary_accuracy": Metric("Accuracy", "regression", _thresholded("accuracy_score"), binary=True),
+    "binary_f1": Metric("F1", "regression", _thresholded("f1_score", zero_division=0.0), binary=True),
+    "binary_matthews": Metric(
+        "Matthews correlation", "regression", _thresholded("matthews_corrcoef"),
+        share=False, binary=True,
+    ),  # fmt: skip
+    "average_precision": Metric(
+        "Average precision", "regression", _score("average_precision_score"),
+        binary=True, ranks=True,
+    ),  # fmt: skip
+    "spearman": Metric(
+        "Spearman correlation", "regression", _correlation("spearmanr"), share=False, ranks=True
+    ),
+    "pearson": Metric(
+        "Pearson correlation", "regression", _correlation("pearsonr"), share=False, ranks=True
+    ),
     "answer_f1": Metric("F1", "span", _mean(answer_f1), single=answer_f1),
     "exact_match": Metric("Exact match", "span", _mean(exact_match), single=exact_match),
     "micro_f1": Metric("Micro F1", "multilabel", **_counted(_label_counts, _micro)),
@@ -164,9 +187,31 @@ def metrics_of(kind: str, classes: int, labelled: bool = True) -> list[str]:
     ]  # fmt: skip
 
 
+def values_for(
+    metric: str, said: Sequence[Any], probabilities: Sequence[Sequence[float]] = ()
+) -> list[Any]:
+    """Return what a metric compares with the labels: predictions, or probabilities of label 1.
+
+    Metrics that rank take the latter for a binary classifier with one output, which has two each.
+    """
+    if METRICS[metric].ranks and len(probabilities) and len(probabilities[0]) == 2:
+        return [each[1] for each in probabilities]
+    return list(said)
+
+
+def prediction_type(kind: str, metric: str) -> str:
+    """Return the task type of stored predictions.
+
+    Those of a binary classifier with one output are thresholded, as any classifier's.
+    """
+    is_binary = kind == "regression" and metric in METRICS and METRICS[metric].binary
+    return "classification" if is_binary else kind
+
+
 def metric_for(kind: str, classes: int, asked: str = "", labelled: bool = True) -> str:
     """The figure asked for, or the usual one; one that the head cannot be judged by is a sentence. Without labels, that against dense."""
     known = metrics_of(kind, classes, labelled)
+    asked = f"binary_{asked}" if f"binary_{asked}" in known else asked
     if not labelled:
         return known[0]
     if asked and asked not in known:

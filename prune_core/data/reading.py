@@ -10,21 +10,15 @@ import numpy as np
 import pandas as pd
 
 from ..errors import PruneError
-from ..formatting import percent, plural
+from ..formatting import plural
 from . import labels as names_of
-from .cells import NO, YES, answers, flags, listed, words_of
+from .cells import NO, YES, answers, are_marks, flags, is_empty, listed, words_of
 from .columns import Columns
-from .examples import Examples, Source
+from .dropped_rows import RowQuestion, line_of, may_drop
+from .examples import BINARY, Examples, Source
 from .label_pairs import written
-from .labels import LabelMap
+from .labels import LabelMap, LabelQuestion
 from .metrics import IGNORED
-
-MOST_DROPPED, MOST_ROWS = 0.05, 20  # more of the rows, or more rows, are left out only if the user agrees
-SHOWN = 3  # examples in a question
-
-
-class RowQuestion(PruneError):
-    """Rows cannot be used; `--bad-rows skip` leaves them out."""
 
 
 class Read(NamedTuple):
@@ -70,12 +64,6 @@ class _Table(NamedTuple):
         return line_of(self.rows, row)
 
 
-def line_of(rows: pd.DataFrame, row: int) -> str:
-    """The place of a row in its file, such as line 5."""
-    name = rows.index.name
-    return f"{name} {rows.index[row]}" if name else f"row {row + 1}"
-
-
 def examples(
     table: pd.DataFrame, source: Source, chosen: Columns, kind: str, names: Sequence[str] = (), classes: Sequence[str] = ()
 ) -> Read:  # fmt: skip
@@ -91,7 +79,9 @@ def examples(
     if kind == "classification" and right and len(set(right)) == 1:
         notes.append(f"Every label is {names[right[0]]!r}: accuracy says nothing of the other labels.")
     texts, pairs = ([_text(value, kind) for value in rows[name]] if name else None for name in (chosen.text, chosen.pair))
-    return Read(Examples(texts or [], pairs, right, kind), notes, labels and labels.found)
+    found = labels and labels.found
+    binary = kind == "regression" and right is not None and found is not None
+    return Read(Examples(texts or [], pairs, right, kind, binary), notes, found)
 
 
 def _labels(table: _Table, kind: str) -> Labels | None:
@@ -101,7 +91,7 @@ def _labels(table: _Table, kind: str) -> Labels | None:
         return _indicators(table, table.chosen.indicators)
     if label is None or label not in table.rows:
         return None
-    if kind == "multilabel" and len(table.names) == 1 and _are_marks(table.column):
+    if kind == "multilabel" and len(table.names) == 1 and are_marks(table.column):
         return _indicators(table, [label])
     read = {"span": _answers, "regression": _scores, "classification": _classes, "multilabel": _sets, "token": _tags}[kind]
     return read(table)
@@ -113,35 +103,15 @@ def _labelled(table: _Table, labels: Labels) -> tuple[pd.DataFrame, list[Any] | 
     kept = [index for index, label in enumerate(labels.values) if label is not None]
     if labels.odd:
         what = f"no number in column {table.chosen.label!r}"
-        _may_drop(table.rows, labels.odd, table.source, what, column=table.chosen.label, always=True)
+        may_drop(table.rows, labels.odd, table.source, what, column=table.chosen.label, always=True)
     if not kept:
         return table.rows, None, [*notes, "No row has a label: the pruned model is judged against the dense one."]
     if labels.empty:
-        _may_drop(table.rows, labels.empty, table.source, f"no label in column {table.chosen.label!r}", "fill it in or write -1 there")
+        may_drop(table.rows, labels.empty, table.source, f"no label in column {table.chosen.label!r}", "fill it in or write -1 there")
     if left := len(labels.values) - len(kept):
         what = "labels" if table.chosen.indicators else "a label"
         notes.append(f"{plural(left, 'row')} without {what} left out.")
     return table.rows.iloc[kept], [labels.values[index] for index in kept], notes
-
-
-def _may_drop(
-    rows: pd.DataFrame, dropped: Collection[int], source: Source, what: str, remedy: str = "correct it", *,
-    column: str | None = None, always: bool = False,
-) -> None:  # fmt: skip
-    """RowQuestion if these rows are more than may be left out unnoticed; `always`, however few."""
-    many = len(dropped) > min(MOST_ROWS, MOST_DROPPED * len(rows))
-    if source.bad_rows == "skip" or not (many or always):
-        return
-    shown = [f"{line_of(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]]
-    raise RowQuestion(
-        f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} ({percent(len(dropped) / len(rows))}) "
-        f"{'has' if len(dropped) == 1 else 'have'} {what}: {', '.join(shown)}. Use --bad-rows skip to leave them out, or {remedy}."
-    )
-
-
-def _shown(rows: pd.DataFrame, row: int, column: str | None) -> str:
-    cell = rows[column].iloc[row] if column else " | ".join(str(value) for value in rows.iloc[row])
-    return repr(str(cell)[:40])
 
 
 def _text(value: Any, kind: str) -> str:
@@ -156,17 +126,13 @@ def _text(value: Any, kind: str) -> str:
 def _with_texts(table: pd.DataFrame, source: Source, chosen: Columns) -> tuple[pd.DataFrame, list[str]]:
     empty = pd.Series(False, index=table.index)
     for column in filter(None, (chosen.text, chosen.pair)):
-        empty |= table[column].map(_is_empty).astype(bool)
+        empty |= table[column].map(is_empty).astype(bool)
     dropped = np.flatnonzero(empty.to_numpy())
     if len(dropped) == len(table):
         raise PruneError(f"{source.task}: no row has a text in column {chosen.text!r}; name another with --text.")
     if len(dropped):
-        _may_drop(table, dropped.tolist(), source, f"no text in column {chosen.text!r}", "name another column with --text")
+        may_drop(table, dropped.tolist(), source, f"no text in column {chosen.text!r}", "name another column with --text")
     return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(dropped) else []
-
-
-def _is_empty(value: Any) -> bool:
-    return len(value) == 0 if isinstance(value, (list, np.ndarray)) else not written(value)
 
 
 def _named(value: Any, classes: Sequence[str]) -> Any:
@@ -185,8 +151,11 @@ def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]
         if not classes or asked or len(classes) != len(names) or not names_of.is_generic(names):
             raise
     found = names_of.mapped(values, names, asked, table.place)
+    called = {value: written(_named(value, classes)) for value in found.counts}
+    labels = {called[value]: label for value, label in found.labels.items()}
+    counts = {called[value]: count for value, count in found.counts.items()}
     note = f"The model's labels have no names; {', '.join(classes[:8])} were taken for its numbers from 0."
-    return list(values), found._replace(notes=[*found.notes, note])
+    return by_name, LabelMap(labels, counts, [*found.notes, note])
 
 
 def _classes(table: _Table) -> Labels:
@@ -208,7 +177,7 @@ def _is_list(value: Any) -> bool:
 def _own_label(table: _Table) -> int | None:
     """The label of a model with two whose name the column has, if it says yes or no to it: is_negative, spam."""
     name = (table.chosen.label or "").removeprefix("is_").removeprefix("Is")
-    if len(table.names) != 2 or table.source.labels or not _are_marks(table.column):
+    if len(table.names) != 2 or table.source.labels or not are_marks(table.column):
         return None
     return names_of.find(name, table.names)
 
@@ -230,7 +199,7 @@ def _sets(table: _Table) -> Labels:
     empty = [row for row, value in enumerate(table.column) if isinstance(value, plain) and not written(value)]
     vectors = [row if row is None else flags(row, len(names)) for row in rows]
     if len(names) > 1 and all(row is None or vector is not None for row, vector in zip(rows, vectors, strict=True)):
-        return Labels(vectors, None, empty)
+        return _vectors(table, vectors)._replace(empty=empty)
     flat = [value for row in rows if row for value in row]
     named, found = _matched(table, flat)
     label_of = dict(zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True))
@@ -239,8 +208,17 @@ def _sets(table: _Table) -> Labels:
     return Labels(values, found, empty)
 
 
-def _are_marks(column: pd.Series) -> bool:
-    return {written(value).casefold() for value in column} <= YES | NO | {"", "-1"}
+def _vectors(table: _Table, rows: Sequence[Sequence[int] | None]) -> Labels:
+    """1 or 0 for every label, from lists of them; `labels` may map places, counted from 0."""
+    names, asked = table.names, table.source.labels
+    found = names_of.mapped(range(len(names)), names, asked, table.place)._replace(counts={})
+    values: list[list[int] | None] = []
+    for row in rows:
+        holds = [place for place, cell in enumerate(row or ()) if cell]
+        chosen = {found.labels[str(place)] for place in holds}
+        indicators = [int(label in chosen) for label in range(len(names))]
+        values.append(None if row is None else indicators)
+    return Labels(values, found)
 
 
 def _indicators(table: _Table, own: Sequence[str]) -> Labels:
@@ -264,7 +242,9 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
     known = (is_yes | is_no).all(axis=1)
     if {"", *values} == {""}:
         known[:] = False
-    return Labels([row.astype(int).tolist() if whole else None for row, whole in zip(is_yes, known, strict=True)])
+    found = LabelMap({name: label for label, name in enumerate(own)}, {}, [])
+    rows = zip(is_yes, known, strict=True)
+    return Labels([row.astype(int).tolist() if whole else None for row, whole in rows], found)
 
 
 def _tags(table: _Table) -> Labels:
@@ -288,6 +268,8 @@ def _tags(table: _Table) -> Labels:
 
 def _scores(table: _Table) -> Labels:
     """Numbers; a comma before decimals is read too. -1 is not scored where no other number is negative."""
+    if binary := _binary(table):
+        return binary
     text = table.column.map(written)
     if grouped := [value for value in text if re.fullmatch(r"[-+]?\d{1,3},\d{3}", value)]:
         small, large = grouped[0].replace(",", "."), grouped[0].replace(",", "")
@@ -306,6 +288,24 @@ def _scores(table: _Table) -> Labels:
     return Labels([None if np.isnan(value) else float(value) for value in numbers], None, empty, odd)
 
 
+def _binary(table: _Table) -> Labels | None:
+    """Labels for a classifier with one output: 0 and 1, or two words for them; None for scores."""
+    values = {written(value) for value in table.column} - {""}
+    are_words = pd.to_numeric(pd.Series(sorted(values), dtype=str), errors="coerce").isna().all()
+    if not values or not (values == {"0", "1"} or table.source.labels or are_words):
+        return None
+    try:
+        labels = _classes(table._replace(names=BINARY))
+    except LabelQuestion:
+        if len(values) == 2 or table.source.labels:
+            raise
+        return None
+    known = {label for label in labels.values if label is not None}
+    if len(known) == 1:
+        raise PruneError(f"{table.place}: every label is {known.pop()}; a metric needs 0 and 1.")
+    return labels
+
+
 def _answers(table: _Table) -> Labels:
     """Answers as SQuAD writes them ({text: [...], answer_start: [...]}), or as plain text that the context holds."""
     assert table.chosen.pair is not None, "a question has a context"
@@ -317,14 +317,3 @@ def _answers(table: _Table) -> Labels:
                           "context; copy it from there, or leave such rows out with --bad-rows skip.")  # fmt: skip
     known = any(value and value.texts for value in found)
     return Labels(found if known else [None] * len(found))
-
-
-def distinct(column: pd.Series, kind: str) -> list[str]:
-    """The different label values of a column, in order; of lists, those in them."""
-    if kind in ("multilabel", "token"):
-        rows = [value.split() if isinstance(value, str) and kind == "token" else listed(value) for value in column]
-        values = {written(value) for row in rows if row for value in row}
-    else:
-        values = set(map(written, column))
-    numbers = all(value.lstrip("-").isdigit() for value in values - {""})
-    return sorted(values - {""}, key=lambda value: (int(value) if numbers else 0, value))

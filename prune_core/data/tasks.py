@@ -10,10 +10,10 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import ASSETS
-from . import columns, hub, reading, tables
+from . import cells, columns, hub, reading, tables
 from .columns import Columns
 from .delimited import Form
-from .examples import KINDS, Examples, Source
+from .examples import BINARY, KINDS, Examples, Source
 from .known import KNOWN
 from .label_pairs import parse_pairs, written
 from .labels import left_out
@@ -26,7 +26,7 @@ DEMO = ASSETS / "demo" / "reviews.csv"
 
 @dataclass(frozen=True)
 class Task:
-    """Calibration and evaluation examples, labels as the model counts them, and the figure to judge by."""
+    """Calibration and evaluation examples, labels as the model counts them, and the metric."""
 
     name: str
     label_names: tuple[str, ...]
@@ -34,8 +34,8 @@ class Task:
     evaluation: Examples
     metric: str = "accuracy"
     notes: tuple[str, ...] = ()  # what was understood, left out or is missing, a sentence each
-    meant: Mapping[str, int | None] | None = None  # label values -> the model's numbers
-    counts: Mapping[str, int] | None = None  # how often each value is there
+    meant: Mapping[str, int | None] | None = None  # label value or column -> the model's label
+    counts: Mapping[str, int] | None = None  # of each value; empty for label columns
 
     @property
     def kind(self) -> str:
@@ -79,10 +79,12 @@ def load(
         found, told = _own_calibration(source, labels, kind, labelled)
         notes += told
     right = evaluation.examples.labels is not None
-    metric = metric_for(kind, len(labels), source.metric or own, right)
+    names = BINARY if evaluation.examples.binary else labels
+    metric = metric_for(kind, len(names), source.metric or own, right)
     meant = evaluation.labels
     return Task(
-        source.task, labels, found, evaluation.examples, metric, (*notes, *_shared(found, evaluation.examples, labels)),
+        source.task, names, found, evaluation.examples, metric,
+        (*notes, *_shared(found, evaluation.examples, labels)),
         meant and meant.labels, meant and meant.counts,
     )  # fmt: skip
 
@@ -134,7 +136,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     column = columns.choose(table.rows, source, source.task, kind).label if kind == "token" else _labelled(table.rows, source)
     if column and column in table.names:
         return tuple(table.names[column])
-    values = reading.distinct(table.rows[column], kind)
+    values = cells.distinct(table.rows[column], kind)
     if asked := parse_pairs(source.labels):
         named = {value: label for value in values if not left_out(label := asked.get(value, value))}
         if set(named.values()) == {*map(str, range(len(named)))} and not any(map(str.isdigit, named)):  # places, such as NEG=0,POS=1

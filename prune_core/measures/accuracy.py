@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from ..data.examples import Answers
-from ..data.metrics import METRICS, answer_f1, exact_match, judged, metrics_of
+from ..data.metrics import METRICS, answer_f1, exact_match, judged, metrics_of, values_for
 from ..models.predict import Predictions, predict
 from ..plugins import Report, Rows, option, part_of
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
@@ -40,7 +41,10 @@ class Accuracy(Measure):
         was, now = dense.said, pruned.said
         right: list[Any] = was if examples.labels is None else examples.labels  # without labels dense is what is right
         right, was, now = judged(examples.kind, names, right, was, now)
-        row = summary(pair.task.metric, len(names), right, was, now, self.resamples, pair.seed)
+        row = summary(
+            pair.task.metric, len(names), right, was, now, self.resamples, pair.seed,
+            probabilities=(dense.probabilities, pruned.probabilities),
+        )  # fmt: skip
         row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
         labels: list[Any] = [None] * len(examples) if examples.labels is None else right
         single = pd.DataFrame(
@@ -74,17 +78,22 @@ def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification"
 
 
 def summary(
-    metric: str, classes: int, right: list[Any], was: list[Any], now: list[Any], resamples: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+    metric: str, classes: int, right: list[Any], was: list[Any], now: list[Any],
+    resamples: int = 1000, seed: int = 0, *,
+    probabilities: Sequence[Sequence[Sequence[float]]] = ((), ()),
+) -> dict[str, Any]:  # fmt: skip
     """The one row of the accuracy table, from what is right and what both models said (examples each).
 
     `score` is the task's own figure; every other figure of that kind of task stands beside it under its own name.
     """
     kind, n = METRICS[metric].kind, len(right)
     row: dict[str, Any] = {"metric": metric, "n": n}
+    sides = list(zip((was, now), probabilities, strict=True))
     right = _right(right, METRICS[metric].against_dense, kind)
     for name in metrics_of(kind, classes, not METRICS[metric].against_dense):
-        row[f"dense_{name}"], row[name] = METRICS[name].compute(right, was), METRICS[name].compute(right, now)
+        dense, pruned = (values_for(name, *side) for side in sides)
+        row[f"dense_{name}"] = METRICS[name].compute(right, dense)
+        row[name] = METRICS[name].compute(right, pruned)
     row |= {"dense_score": row[f"dense_{metric}"], "score": row[metric]}
     row |= {
         "broken": None,
@@ -92,7 +101,7 @@ def summary(
         "p_value": None,
         "agreement": float(np.mean([a == b for a, b in zip(was, now, strict=True)])) if n else 0.0,
     }
-    if kind != "regression":
+    if kind != "regression" or classes == 2:
         before, after = _hits(kind, right, was), _hits(kind, right, now)
         broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
         row |= {"broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)}
@@ -102,6 +111,7 @@ def summary(
         intervals = (*wilson(int(before.sum()), n), *wilson(int(after.sum()), n), *paired_difference(broken, fixed, n))
         row |= dict(zip(_ENDS, intervals, strict=True))
     else:
+        was, now = (values_for(metric, *side) for side in sides)
         row |= dict(zip(_ENDS, _resampled(metric, right, was, now, resamples, seed), strict=True))
     return row
 
@@ -120,7 +130,11 @@ def _resampled(metric: str, right: list[Any], was: list[Any], now: list[Any], re
 
 
 _ENDS = ("dense_low", "dense_high", "low", "high", "difference", "difference_low", "difference_high")
-SHARES = ("accuracy", "exact_match", "subset_accuracy", "same_label", "same_labels", "same_answer")  # of examples, as `_hits` counts them
+# fractions of examples, as `_hits` counts them
+SHARES = (
+    *("accuracy", "binary_accuracy", "exact_match", "subset_accuracy"),
+    *("same_label", "same_labels", "same_answer"),
+)
 
 
 def _right(right: list[Any], against_dense: bool, kind: str) -> list[Any]:

@@ -16,7 +16,7 @@ from ..data.examples import Examples, sample_indices
 from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
-from ..models.predict import SHARES
+from ..models.predict import SHARES, threshold
 from ..models.replay import Padding, head, hidden_states
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair
@@ -139,6 +139,7 @@ def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, rep
         if sample.kind in SHARES:
             logits = head(model, *states[-1])
             said = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(sample.kind, (logits > 0).int())
+            said = (said > threshold(model.config)).int() if sample.binary else said
             for index, guess in zip(indices, said.tolist(), strict=True):
                 guesses[index] = guess
         done += len(indices)

@@ -115,7 +115,8 @@ def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
     dense, said = dense_predictions(pair, quiet), predicted(pair, own, quiet)
     right: list[Any] = dense.said if task.evaluation.labels is None else task.evaluation.labels
     right, was, now = judged(task.evaluation.kind, task.label_names, right, dense.said, said.said)
-    row = summary(task.metric, len(task.label_names), right, was, now, seed=pair.seed)
+    row = summary(task.metric, len(task.label_names), right, was, now, seed=pair.seed,
+                  probabilities=(dense.probabilities, said.probabilities))  # fmt: skip
     found = {"metric": task.metric, "n": row["n"]} | {key: row[key] for key in KEPT}
     return found | {"divergence": divergence(dense.probabilities, said.probabilities, task.evaluation.kind)}
 

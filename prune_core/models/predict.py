@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.examples import Examples
+from ..data.metrics import THRESHOLD
 from ..data.tokens import Features, batches, by_length, encode
 from ..errors import PruneError
 from ..plugins import Report, quiet
@@ -20,6 +21,24 @@ ANSWER_TOKENS = 30  # the official baselines' longest answer
 
 # what logits say: one of the labels, any number of them, or a score
 SHARES = {"classification": lambda logits: logits.softmax(-1), "multilabel": Tensor.sigmoid, "regression": lambda logits: logits}
+
+
+def threshold(config: Any) -> float:
+    """The output above which a binary classifier with one output predicts label 1.
+
+    There the probability of label 1 is 0.5. The output is a logit, unless the model was trained
+    with squared error on labels 0 and 1.
+    """
+    return THRESHOLD if config.problem_type == "regression" else 0.0
+
+
+def binary_note(config: Any) -> str:
+    """How a binary classifier with one output is evaluated, for the notes of a run."""
+    output = "the output" if threshold(config) else "the sigmoid of the output"
+    return (
+        "The model has one output and the labels are 0 and 1: it is evaluated as a binary "
+        f"classifier with threshold {THRESHOLD} on {output}."
+    )
 
 
 class Predictions(NamedTuple):
@@ -39,10 +58,20 @@ def predict(
         return tags(model, tokenizer, examples, batch_size, max_length, report)
     found = outputs(model, tokenizer, examples, batch_size, max_length, report)
     if examples.kind == "regression":
+        if examples.binary:
+            return _binary(found[:, 0], model.config)
         return Predictions(found[:, 0].tolist(), [[] for _ in found])
     if examples.kind == "multilabel":
         return Predictions((found > 0.5).astype(int).tolist(), found.tolist())
     return Predictions(found.argmax(-1).tolist(), found.tolist())
+
+
+def _binary(outputs: np.ndarray, config: Any) -> Predictions:
+    """Labels 0 or 1 and (1 - p, p) of a binary classifier with one output, (examples,)."""
+    cut = threshold(config)
+    wide = torch.from_numpy(outputs).double()  # in fp32 the sigmoid of large logits would tie
+    p = (wide if cut else wide.sigmoid()).tolist()
+    return Predictions((outputs > cut).astype(int).tolist(), [[1 - each, each] for each in p])
 
 
 def probabilities(

@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import Any
 
 from ..data import tasks, tokens
+from ..data.dropped_rows import RowQuestion
 from ..data.examples import KINDS
-from ..data.reading import RowQuestion
 from ..data.tasks import Task
 from ..errors import PruneError
 from ..measures.copies import refuse_copies
-from ..models import loading
+from ..models import loading, predict
 from . import memory
 from .child_process import ChildProcess
 from .experiment import Experiment
@@ -165,8 +165,10 @@ def understood(experiment: Experiment) -> dict[str, Any]:
         task = Data(experiment, labels, kind, tokenizer)()
     except PruneError as error:
         return found | {"error": str(error), "counts": getattr(error, "counts", None), "rows": isinstance(error, RowQuestion)}
+    binary = [predict.binary_note(config)] if task.evaluation.binary else []
     return found | {
-        "meant": task.meant, "counts": task.counts, "notes": [*found["notes"], *task.notes], "calibration": len(task.calibration),
+        "labels": task.label_names, "meant": task.meant, "counts": task.counts,
+        "notes": [*found["notes"], *task.notes, *binary], "calibration": len(task.calibration),
         "evaluation": len(task.evaluation), "labelled": task.evaluation.labels is not None, "metric": task.metric,
         "calibration_labelled": task.calibration.labels is not None,
         "sizes": _sizes(experiment, config, task, tokenizer),

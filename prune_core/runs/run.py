@@ -20,7 +20,7 @@ from ..errors import PruneError
 from ..measures.base import Pair
 from ..measures.copies import Copies
 from ..methods import steps
-from ..models import devices, difference, folders, loading, replay, verification
+from ..models import devices, difference, folders, loading, predict, replay, verification
 from ..models.devices import matrix_precision, seed_everything
 from ..models.shrink import refuse_shrunk
 from ..plugins import Method, Report, Rows, part_of
@@ -215,12 +215,15 @@ class _Bench:
             "kind": self.task.kind,
             "pairs": self.task.evaluation.pairs is not None,
             "metric": self.task.metric,
-            "label_names": list(self.labels),
+            "label_names": list(self.task.label_names),
             "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *self._reached()],
             "labels": self.task.meant,
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),
         }
+        if self.task.evaluation.binary:
+            facts["threshold"] = predict.threshold(self.dense.config)  # of the output
+            facts["notes"].append(predict.binary_note(self.dense.config))
         if self.weights:
             facts["weights"] = self.weights  # a hash, by which weights made again are known to be the same
         if self.device.type == "cuda":

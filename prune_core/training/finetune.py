@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.examples import Examples, Source
 from ..data.known import KNOWN
-from ..data.metrics import IGNORED, METRICS, judged, metric_for, metrics_of
+from ..data.metrics import IGNORED, METRICS, judged, metric_for, metrics_of, values_for
 from ..data.tasks import evaluation_examples, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
 from ..data.tokens import encode, padded, targets
@@ -81,9 +81,10 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
     """
     kind = kind_of(source) if recipe.kind == "auto" else recipe.kind
     labels = label_names(source, kind)
-    metric = metric_for(kind, len(labels), source.metric or (KNOWN[source.task].metric if source.task in KNOWN else ""))
     train = training_examples(source, labels, kind).sample(recipe.examples, recipe.seed)
     held_out = validation_examples(validation, labels, kind).sample(recipe.validation_size, recipe.seed)
+    own = KNOWN[source.task].metric if source.task in KNOWN else ""
+    metric = metric_for(kind, 2 if held_out.binary else len(labels), source.metric or own)
     card: dict[str, Any] = {"recipe": recipe.to_dict(), "train": asdict(source), "validation": asdict(validation), "examples": len(train),
             "validation_examples": len(held_out), "labels": [*labels], "metric": metric, "finished": False, "history": []}  # fmt: skip
     if _same_run(folder, card) and is_finished(folder):
@@ -91,6 +92,8 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
         return read_card(folder)
     torch.manual_seed(recipe.head_seed)
     model, tokenizer = loading.load(recipe.checkpoint, kind, labels, recipe.dropout)
+    if kind == "regression":
+        model.config.problem_type = kind  # trained with squared error: the output is no logit
     torch.manual_seed(recipe.seed)
     model.to(devices.pick_device(recipe.device))
     trainer = Trainer(recipe, model, tokenizer, train)
@@ -169,9 +172,13 @@ def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dic
     """Every figure of the task's kind, in eval mode."""
     model.eval()
     with mixed(recipe, devices.device_of(model)):
-        said = predict(model, tokenizer, examples, 64, recipe.max_length).said
-    right, said = judged(examples.kind, loading.label_names(model.config), examples.labels or [], said)
-    return {name: METRICS[name].compute(right, said) for name in metrics_of(examples.kind, model.config.num_labels)}
+        found = predict(model, tokenizer, examples, 64, recipe.max_length)
+    names = loading.label_names(model.config)
+    right, said = judged(examples.kind, names, examples.labels or [], found.said)
+    return {
+        name: METRICS[name].compute(right, values_for(name, said, found.probabilities))
+        for name in metrics_of(examples.kind, 2 if examples.binary else len(names))
+    }
 
 
 @contextmanager
