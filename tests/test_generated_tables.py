@@ -143,3 +143,36 @@ def test_null_bytes_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,label\na\0b,1\n\0,0\n" * 4)
     with pytest.raises(PruneError, match="encoding cannot be detected"):
         tables.read(str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Timestamp,Please describe your experience with us,Label", "Текст отзыва,Оценка", "用户对电影的评论内容,情感标签",
+        "text,label,label", ",text,label", "review,stars",
+    ],
+)  # fmt: skip
+def test_headers_in_any_language_are_no_rows(header: str, tmp_path: Path) -> None:
+    latin = "a long text that goes on and on until everybody has understood it"
+    texts = (latin, "фильм был скучный и слишком длинный для всех", "电影非常好看演员表演出色令人难忘这是今年最好的电影")
+    text = texts[0 if header.isascii() else 1 + (header[0] > "一")]
+    width = header.count(",") + 1
+    rows = "".join(",".join([f"12:0{i}" if width > 2 else ""][: width - 2] + [f"{text} {i}", str(i % 2)]) + "\n" for i in range(9))
+    (tmp_path / "rows.csv").write_text(f"{header}\n{rows}")
+    found = tables.read(str(tmp_path / "rows.csv"))
+    assert len(found.rows) == 9 and found.form.header == "yes" and found.rows.index[0] == 2
+
+
+@pytest.mark.parametrize("title", ["Quarterly report,", "# exported 2024, by me", "My reviews"])
+def test_lines_above_the_header_are_an_error_with_its_line(title: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"{title}\ntext,label\na fine film,1\na dull film,0\n")
+    with pytest.raises(PruneError, match=r"line 2: the names of the columns .*\(text, label\), below 1 other line; delete"):
+        tables.read(str(tmp_path / "rows.csv"))
+
+
+def test_a_carriage_return_inside_of_a_cell_and_prose_with_commas(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,label\na fine\rfilm,1\na dull film,0\n")
+    assert list(tables.read(str(tmp_path / "a.csv")).rows["text"]) == ["a fine\rfilm", "a dull film"]
+    (tmp_path / "a.txt").write_text("I liked it, truly I did\nIt was fine, all in all\nNot bad, but too long\n")
+    found = tables.read(str(tmp_path / "a.txt"))
+    assert list(found.rows["column 1"])[0] == "I liked it, truly I did" and found.description == "one text per line"

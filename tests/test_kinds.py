@@ -177,3 +177,62 @@ def test_from_a_file_to_the_figures(kind: str, tmp_path: Path, capsys: pytest.Ca
 def test_a_single_label_is_a_set_of_one() -> None:
     task = tasks.load(Source(), ("negative", "positive"), kind="multilabel")
     assert set(map(tuple, task.evaluation.labels)) == {(0, 1), (1, 0)} and task.metric == "micro_f1"
+
+
+VECTORS = ["[1 0]", "[True, False]", "[ True False]", "[1. 0.]", "{'a': 1, 'b': 0}", '{"a": true, "b": false}', "array([1, 0])",
+           "[np.int64(1), np.int64(0)]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", [*VECTORS, {"a": 1, "b": 0}, np.array([True, False]), "['a']", "a"])
+def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
+    table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
+    chosen = columns.choose(table, Source("a"), "a", "multilabel", ("a", "b"))
+    assert reading.examples(table, Source("a"), chosen, "multilabel", ("a", "b")).examples.labels == [[1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "meant"),
+    [
+        (["Y", "N"], ("yes", "no"), [0, 1]), ([True, False], ("yes", "no"), [0, 1]),
+        (["yes", "no"], ("duplicate", "not_duplicate"), [0, 1]), ([True, False], ("entailment", "not_entailment"), [0, 1]),
+        (["TRUE", "FALSE"], ("spam", "ham"), [0, 1]), (["yes", "no"], ("toxic", "non-toxic"), [0, 1]),
+        (["yes", "no"], ("unacceptable", "acceptable"), [1, 0]), ([["positive"], ["negative"]], ("negative", "positive"), [1, 0]),
+        (["['positive']", "['negative']"], ("negative", "positive"), [1, 0]),
+    ],
+)  # fmt: skip
+def test_yes_and_no_follow_the_names_of_the_labels(values: list, names: tuple, meant: list) -> None:
+    table = pd.DataFrame({"text": ["x", "y"], "label": values})
+    assert reading.examples(table, Source("a"), Columns("text", None, "label"), "classification", names).examples.labels == meant
+
+
+def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
+    table = pd.DataFrame({"text": ["x", "y"], "label": ["yes", "no"]})
+    with pytest.raises(PruneError, match="it is not clear"):
+        reading.examples(table, Source("a"), Columns("text", None, "label"), "classification", ("cat", "dog"))
+
+
+@pytest.mark.parametrize("name", ["is_negative", "negative"])
+def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
+    table = pd.DataFrame({"text": ["a long text here", "another long text"], name: [1, 0]})
+    read = reading.examples(table, Source("a"), Columns("text", None, name), "classification", ("negative", "positive"))
+    assert read.examples.labels == [0, 1] and "says whether a text is negative" in read.notes[0]
+
+
+def test_missing_values_of_every_kind_are_no_labels() -> None:
+    table = pd.DataFrame({"text": ["x"] * 40, "label": pd.array([0, 1] * 19 + [pd.NA, 1], dtype="Int64")})
+    read = reading.examples(table, Source("a"), Columns("text", None, "label"), "classification", ("a", "b"))
+    assert len(read.examples) == 39 and "1 row without a label left out." in read.notes
+
+
+def test_answers_in_every_shape_are_placed_in_their_context() -> None:
+    table = pd.DataFrame({"question": ["Who?"] * 6, "context": ["It is Bob."] * 6, "answers": [
+        {"text": ["Bob"], "answer_start": [6]}, {"text": "Bob", "answer_start": 9}, [{"text": "Bob", "answer_start": 6}], ["Bob"],
+        "{'text': array(['Bob'], dtype=object), 'answer_start': array([6])}", "Bob"]})  # fmt: skip
+    read = reading.examples(table, Source("a"), Columns("question", "context", "answers"), "span")
+    assert [(list(each.texts), list(each.starts)) for each in read.examples.labels] == [(["Bob"], [6])] * 6
+
+
+def test_scores_with_separators_of_thousands_are_refused() -> None:
+    table = pd.DataFrame({"text": ["x", "y"], "label": ["1,200", "950"]})
+    with pytest.raises(PruneError, match=r"'1,200' may be 1\.200 or 1200"):
+        reading.examples(table, Source("a"), Columns("text", None, "label"), "regression")

@@ -90,8 +90,8 @@ CASES = [
     Case("name another to evaluate on with --split", SPLITS, ("--split", "train"), 6),
     Case("name it with --label", "text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"),
          ("--label", "mood", "--labels", "glum=negative,merry=positive"), 12),
-    Case("name the column of its text with --text", json.dumps([{"text": [LONG, "x"], "body": f"{LONG} {i}", "label": i % 2} for i in range(12)]),
-         ("--text", "body"), 12, "rows.json"),
+    Case("name the column of its text with --text",
+         json.dumps([{"text": [LONG], "body": f"{LONG} {i}", "label": i % 2} for i in range(12)]), ("--text", "body"), 12, "rows.json"),
     Case("or a file with --calibration", "text,label\n" + rows(2), ("--calibration", "OTHER"), 2 + 12),
 ]  # fmt: skip
 

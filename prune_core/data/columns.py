@@ -8,30 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..errors import PruneError
+from .column_names import LABELS, PAIRS, TEXTS, USUAL
 from .examples import Source
 from .label_pairs import as_flag, parse_pairs, written
 from .labels import find, fits, folded, is_generic
 
-PAIRS = (
-    ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence"), ("text", "text_pair"),
-    ("text1", "text2"), ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("query", "passage"),
-    ("query", "document"), ("question", "context"),
-)  # fmt: skip
-TEXTS = (
-    "text", "sentence", "review", "content", "sentence1", "question1", "premise", "tweet", "message", "comment", "comment_text",
-    "utterance", "query",
-    "document", "body", "question", "texts", "sms", "review_text", "reviewtext", "headline", "description", "title", "satz",
-    "texte", "texto", "nachricht",
-)  # fmt: skip
-LABELS = (
-    "label", "labels", "sentiment", "class", "category", "target", "intent", "topic", "gold_label", "gold", "rating", "stars", "polarity",
-    "score",
-    "emotion", "annotation", "klasse", "etikett", "etiquette", "etiqueta", "kategorie", "absicht", "coarse_label", "is_duplicate", "y",
-)  # fmt: skip
-USUAL = {
-    "span": (("question",), ("context",), ("answers", "answer")),
-    "token": (("tokens", "words"), (), ("ner_tags", "tags", "labels", "ner", "pos_tags", "label")),
-}
 MARKS = {"", "-1", "0", "1", "0.0", "1.0", "true", "false", "yes", "no", "x"}  # what a column of indicators holds
 NONE = "-"  # a label column that is not to be used
 MOST_CLASSES = 0.5  # of as many rows as there are may be different values, in a column that looks like labels
@@ -85,7 +66,8 @@ def choose(table: pd.DataFrame, source: Source, path: str, kind: str, names: Seq
     if label is None and source.label != NONE and kind == "classification":
         label = _fitting(table, {text, pair}, names)
         guessed = guessed or label is not None
-    if guessed and not source.header and (len(text.split()) > 5 or label and find(label, names) is not None):
+    data = bool(label) and find(str(label), names) is not None and not _is_marked(table[str(label)])
+    if guessed and not source.header and (len(text.split()) > 5 or data):
         raise PruneError(f"{path}: its first row looks like data, not like names of columns ({text[:40]!r}, {label!r}); use --header no "
                          "if it is, else name the columns with --text and --label.")  # fmt: skip
     return Columns(text, pair, label, guessed)
@@ -124,10 +106,28 @@ def _indicators(
                      f"{', '.join(marks[:12]) or 'none'}. If they are its labels, {way}; --label - uses no labels.")  # fmt: skip
 
 
+def _is_marked(column: pd.Series) -> bool:
+    return {written(value).casefold() for value in column.head(2000)} <= MARKS
+
+
 def marked(table: pd.DataFrame) -> list[str]:
     """Columns of 1 and 0, of which a multi-label file has one for each label; [] if there is one alone."""
-    marks = [name for name in table if {written(value).casefold() for value in table[name].head(2000)} <= MARKS]
+    marks = [name for name in table if _is_marked(table[name])]
     return marks if len(marks) > 1 else []
+
+
+def remarks(table: pd.DataFrame, chosen: Columns, source: Source) -> list[str]:
+    """Notes on a choice that may not be what is wanted: nested fields, and other columns with longer texts."""
+    if source.text or chosen.text in ("tokens", "words"):
+        return []
+    notes = [f"Texts are in the nested field {chosen.text!r}."] if "." in chosen.text else []
+    own = table[chosen.text].head(200).map(_words).mean()
+    taken = {chosen.text, chosen.pair, chosen.label, *chosen.indicators}
+    longer = [name for name in table if name not in taken and table[name].head(200).map(_words).mean() > max(4, 1.5 * own)]
+    if longer:
+        notes.append(f"Texts are in column {chosen.text!r}, by its name; {', '.join(map(repr, longer[:3]))} "
+                     f"{'holds' if len(longer) == 1 else 'hold'} longer ones: name another with --text.")  # fmt: skip
+    return notes
 
 
 def _place(name: str, columns: Sequence[str], short: Sequence[str]) -> int | None:
@@ -154,15 +154,20 @@ def _named(table: pd.DataFrame, asked: str, path: str, flag: str) -> str | None:
         return asked
     close = [name for name in table if folded(name) in (folded(asked), f"column{folded(asked)}" if asked.isdigit() else "")]
     if len(close) != 1:
-        raise PruneError(f"{path}: there is no column {asked!r}; it has {', '.join(table.columns)}. Name one with {flag}.")
+        first = {str(cell).strip() for cell in table.iloc[0]} if len(table) else set()
+        hint = " If its first row names the columns, use --header yes." if asked in first else ""
+        raise PruneError(f"{path}: there is no column {asked!r}; it has {', '.join(table.columns)}. Name one with {flag}.{hint}")
     return close[0]
 
 
 def _usual(table: pd.DataFrame, names: Sequence[str], taken: set[str | None] = frozenset()) -> str | None:  # type: ignore[assignment]
+    """The first of these names that a column has; of nested fields the last part is the name, if no column has one."""
     free = [name for name in table if name not in taken]
-    by_part = {folded(name.rsplit(".", 1)[-1]): name for name in reversed(free)}  # of nested fields the last part is the name
-    by_name = by_part | {folded(name): name for name in reversed(free)}
-    return next((by_name[folded(name)] for name in names if folded(name) in by_name), None)
+    for part in (slice(None), slice(-1, None)):
+        known = {folded(".".join(name.split(".")[part])): name for name in reversed(free)}
+        if found := [known[folded(name)] for name in names if folded(name) in known]:
+            return found[0]
+    return None
 
 
 def _longest(table: pd.DataFrame, taken: set[str | None]) -> str | None:

@@ -16,7 +16,7 @@ import pandas as pd
 from ..errors import PruneError
 from ..formatting import plural
 from .encodings import decode
-from .header import has_header, is_name
+from .header import has_header, header_below, is_name, names_columns
 from .rows import Parsed, Row, parse
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
@@ -55,7 +55,7 @@ class Form:
     def description(self) -> str:
         """In words, without what is usual."""
         if self.separator == "none":
-            parts = []
+            parts = ["one text per line"]
         else:
             named = f"{SEPARATORS.get(self.separator, repr(self.separator))}-separated"
             parts = [named] if self.separator != "," else []
@@ -93,6 +93,11 @@ def read(
         raise PruneError(
             f"{path}, line {line}: a quote opens or closes inside of a cell; double quotes within quoted cells, or "
             "use --quotes no if quotes are text in this file."
+        )
+    if above := header_below([row.cells for row in rows[:20]]):
+        raise PruneError(
+            f"{path}, line {rows[above].line}: the names of the columns seem to stand there ({', '.join(rows[above].cells)[:80]}), below "
+            f"{plural(above, 'other line')}; delete what stands above them."
         )
     names, rows = _named(rows, form)
     rows, notes = _even(rows, names, path, form, text_column)
@@ -135,13 +140,19 @@ def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> 
         if not form.quotes and quotes == "yes" and separator == "\t" and _quotes_are_text(sample):
             quotes = "no"
         whole = parse(text, separator, quotes)
-        if not whole.is_table:
+        if not whole.is_table or (not form.separator and _is_prose(whole)):
             continue
         if not form.quotes and quotes == "yes" and re.search(r'["\\]', sample):
             for other in ("no", "backslash"):
                 _check_quotes(whole, parse(text, separator, other), other, path)
         return replace(form, separator=separator, quotes=quotes)
     return None
+
+
+def _is_prose(found: Parsed) -> bool:
+    """Whether a space follows each separator and nothing names columns: sentences that have a comma each."""
+    cells = [cell for row in found.rows for cell in row.cells[1:]]
+    return all(cell.startswith(" ") for cell in cells) and not names_columns(found.rows[0].cells)
 
 
 def _check_quotes(found: Parsed, other: Parsed, quotes: str, path: str) -> None:
@@ -249,6 +260,8 @@ def _uneven(bad: list[Row], rows: list[Row], names: list[str], path: str, form: 
     sign = SEPARATORS.get(form.separator, repr(form.separator))
     longer = all(len(row.cells) > len(names) for row in bad)
     ways = [f"quote texts that contain a {sign}" if longer else "complete these rows"]
+    if len(bad) == len(rows) and {len(row.cells) for row in bad} == {len(names) + 1}:
+        ways.append("add the name that the header lacks, if the first cells are row names")
     if longer and text:
         ways.append(f"use --bad-rows merge if the extra cells belong to column {text!r}")
     elif longer and form.bad_rows == "merge":

@@ -6,23 +6,44 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from .column_names import KNOWN
+from .spelling import folded
+
 ROWS = 2000  # rows that the first one is compared with
+ABOVE = 10  # lines above the header that are looked at
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row names the columns: not if it continues their pattern."""
+    first = rows[0] if rows else []
     if len(rows) < 2:
-        return bool(rows) and all(is_name(cell) for cell in rows[0])
-    first = rows[0]
+        return bool(rows) and all(map(is_name, first))
+    if names_columns(first):
+        return True
     rest = [row for row in rows[1:ROWS] if len(row) == len(first) and row != first]
     if not rest:
-        return all(is_name(cell) for cell in first)
+        return all(map(is_name, first))
     if len({cell.strip().lower() for cell in first}) < len(first):
         return False
-    return not any(_continues(cell, [row[place] for row in rest]) for place, cell in enumerate(first))
+    share = 0.75 if len(first) > 1 else 0.0  # of the usual length: a question may be a column's name, but not one line of many
+    return not any(_continues(cell, [row[place] for row in rest], share) for place, cell in enumerate(first))
 
 
-def _continues(cell: str, others: Sequence[str]) -> bool:
+def names_columns(row: Sequence[str]) -> bool:
+    """Whether a row has the usual names of a text and a label column, or is one usual name among names."""
+    cells = [cell.strip() for cell in row if cell.strip()]
+    usual = [cell for cell in cells if folded(cell) in {folded(name) for name in KNOWN}]
+    return len(cells) > 1 and len(usual) >= min(2, len(cells)) and not any(map(_is_number, cells))
+
+
+def header_below(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows stand above the one that names the columns; 0 if none do."""
+    if not rows or names_columns(rows[0]):
+        return 0
+    return next((place for place, row in enumerate(rows[1:ABOVE], start=1) if names_columns(row)), 0)
+
+
+def _continues(cell: str, others: Sequence[str], share: float) -> bool:
     """Whether a cell is like those below it: a number above numbers, one of a few values, a sentence above sentences."""
     if not cell.strip():
         return False
@@ -31,9 +52,11 @@ def _continues(cell: str, others: Sequence[str]) -> bool:
     counts = Counter(others)
     if len(counts) <= max(2, len(others) // 3) and counts[cell] > 0:
         return True
-    words = sorted(len(other.split()) for other in others)
-    if words[len(words) // 2] >= 4 or all(not other.isascii() for other in others):
-        return len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
+    words, lengths = (sorted(map(count, others)) for count in (lambda other: len(other.split()), len))
+    middle = len(others) // 2
+    if words[middle] >= 4 or all(not other.isascii() for other in others):
+        long = len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
+        return long and len(cell) >= share * lengths[middle]
     return False
 
 

@@ -53,7 +53,10 @@ def parse(text: str, separator: str, quotes: str) -> Parsed:
     escapes = _Escapes(text, separator) if quotes == "backslash" else None
     if escapes is not None and not escapes.found:
         return Parsed([], broken=1)  # nothing is escaped: this is another dialect
-    lines = io.StringIO(escapes.text if escapes else text)
+    lone = next(sign for sign in map(chr, range(0xF000, 0xF100)) if sign not in text) if re.search(r"\r(?!\n)", text) else ""
+    source = escapes.text if escapes else text
+    # the csv module takes a carriage return by itself for the end of a row
+    lines = io.StringIO(re.sub(r"\r(?!\n)", lone, source) if lone else source)
     if quotes == "no":
         reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
     else:
@@ -62,6 +65,7 @@ def parse(text: str, separator: str, quotes: str) -> Parsed:
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells) or len(cells) > 1:
+                cells = [cell.replace(lone, "\r") for cell in cells] if lone else cells
                 rows.append(Row(start, [*map(escapes.restored, cells)] if escapes else cells))
             start = reader.line_num + 1
     except csv.Error:

@@ -182,7 +182,7 @@ def _examples(table: Table, source: Source, labels: tuple[str, ...], kind: str) 
         chosen = columns.choose(table.rows, source, source.task, kind, labels)
     found = reading.examples(table.rows, source, chosen, kind, labels, table.names.get(chosen.label or "", ()))
     notes = [f"Read as: {table.description}."] if table.description else []
-    notes += table.notes
+    notes += [*table.notes, *columns.remarks(table.rows, chosen, source)]
     if chosen.guessed:
         labels_in = [repr(name) for name in (chosen.label, *chosen.indicators) if name]
         notes.append(f"Chosen by their cells: texts in column {chosen.text!r}, labels in {', '.join(labels_in[:8]) or 'none'}.")
