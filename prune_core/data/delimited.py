@@ -152,7 +152,7 @@ def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> 
 def _is_prose(found: Parsed) -> bool:
     """Whether a space follows each separator and nothing names columns: sentences that have a comma each."""
     cells = [cell for row in found.rows for cell in row.cells[1:]]
-    return all(cell.startswith(" ") for cell in cells) and not names_columns(found.rows[0].cells)
+    return bool(cells) and all(cell.startswith(" ") for cell in cells) and not names_columns(found.rows[0].cells)
 
 
 def _check_quotes(found: Parsed, other: Parsed, quotes: str, path: str) -> None:
@@ -173,7 +173,7 @@ def _uneven_dialect(sample: str, form: Form, path: str) -> Form | None:
         of_table = path.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
         tried = [
             (each, parsed) for each, parsed in tried
-            if parsed.width > 1 and 2 * parsed.conforming > len(parsed.rows) or of_table and _names_columns(first, each[0])
+            if parsed.width > 1 and 2 * parsed.conforming > len(parsed.rows) and not _is_prose(parsed) or of_table and _names_columns(first, each[0])
         ]  # fmt: skip
     if not tried:
         return None
