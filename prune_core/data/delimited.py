@@ -173,7 +173,8 @@ def _uneven_dialect(sample: str, form: Form, path: str) -> Form | None:
         of_table = path.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
         tried = [
             (each, parsed) for each, parsed in tried
-            if parsed.width > 1 and 2 * parsed.conforming > len(parsed.rows) and not _is_prose(parsed) or of_table and _names_columns(first, each[0])
+            if (parsed.width > 1 and 2 * parsed.conforming > len(parsed.rows) and not _is_prose(parsed))
+            or (of_table and _names_columns(first, each[0]))
         ]  # fmt: skip
     if not tried:
         return None
