@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages._flags import as_fields
 from pages._table import FILE, HUB
 from prune_core import PruneError
 from prune_core.data.examples import BINARY, KINDS, Source
@@ -100,7 +101,7 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     st.markdown(f"**{gives}{f' of {some}' if some else ''}.**")
     if "error" in found:
-        asked = found["error"].split(" Say it with --labels")[0].replace(folder, "")
+        asked = as_fields(found["error"].split(" Say it with --labels")[0].replace(folder, ""))
         if found.get("counts"):
             st.warning(f"{asked} Choose below.", icon=":material/help:")
         elif found.get("rows"):
@@ -112,7 +113,7 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
         against = "" if found["labelled"] else " There are no labels: models are judged against the dense one."
         st.markdown(f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} evaluate.{against}")
     for note in found["notes"]:
-        st.caption(f"· {note}")
+        st.caption(f"· {as_fields(note)}")
 
 
 def tell(experiment: Mapping[str, Any], labels: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _ui
+from pages._flags import as_fields
 from prune_core import PruneError
 from prune_core.data import columns, tables, uploads
 from prune_core.data.delimited import SEPARATORS, Form
@@ -61,9 +61,11 @@ def rows(path: str) -> dict[str, Any]:
     asked = {name: st.session_state.get(f"{name}-{path}", "") for name in (*HOW, "split")}
     text = st.session_state.get(f"text-{path}", "")
     there = Path(path).expanduser()
-    table = _ui.attempt(_read, path, tuple(asked.items()), text, there.stat().st_mtime if there.exists() else 0.0)
-    if table is None:
-        _how(path, Form(), "")
+    try:
+        table = _read(path, tuple(asked.items()), text, there.stat().st_mtime if there.exists() else 0.0)
+    except PruneError as error:
+        st.error(as_fields(str(error)))
+        _how(path, Form(), "", is_open=True)
         return {"task": ""}
     chosen = _columns(path, table.rows)
     if len({*chosen.values()} - {"", columns.NONE}) < len([name for name in chosen.values() if name not in ("", columns.NONE)]):
@@ -111,7 +113,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _how(path: str, form: Form, splits: str) -> None:
+def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
     """What was found of a text table, to be corrected; of what holds several tables, or splits by a column, which one."""
     kind = tables.suffix(path)
     several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
@@ -121,8 +123,9 @@ def _how(path: str, form: Form, splits: str) -> None:
             st.text_input("Split, sheet or key", key=f"split-{path}", placeholder="as found", help=help, **KEEP)
     if several or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
-    with st.expander("Read it differently", icon=":material/tune:", key="read-otherwise"):
-        places = st.columns(5)
+    with st.expander("Read it differently", expanded=is_open, icon=":material/tune:", key="read-otherwise"):
+        grid = st.grid(5, min_column_width=150, gap="small", key="how")
+        places = [grid.cell() for _ in HOW]
         signs = {
             "": f"as found ({SEPARATORS.get(form.separator, form.separator) or 'none'})",
             **{name: name for name in (*SEPARATORS.values(), "none")},

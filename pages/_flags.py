@@ -1,0 +1,29 @@
+"""Messages that name flags of the command line, with the names of the Prune page's fields in their place."""
+
+from __future__ import annotations
+
+import re
+
+FIELDS = {
+    "--bad-rows skip": "“Bad rows: leave them out”",
+    "--bad-rows merge": "“Bad rows: merge extra cells into the text”",
+    "--header yes": "“First row names columns: yes”",
+    "--header no": "“First row names columns: no”",
+    "--quotes yes": "“Quotes enclose cells: yes”",
+    "--quotes no": "“Quotes enclose cells: no”",
+    "--quotes backslash": "“Quotes enclose cells: yes, escaped by a backslash”",
+    "--label -": "“Label column: none”",
+    "--separator": "“Separator”",
+    "--encoding": "“Encoding”",
+    "--text-pair": "“Second text”",
+    "--text": "“Text column”",
+    "--label": "“Label column”",
+    "--split": "“Split, sheet or key”",
+    "--calibration": "“Calibrate on other sentences”",
+}
+
+
+def as_fields(message: str) -> str:
+    """The message as it reads on the page."""
+    pattern = "|".join(rf"{re.escape(flag)}(?![\w-])" for flag in FIELDS)
+    return re.sub(pattern, lambda found: FIELDS[found[0]], message)
