@@ -596,6 +596,37 @@ def test_a_mistake_in_the_data_makes_no_job_on_the_page(store, tmp_path):
     assert any("too few" in each.value for each in at.error) and not any(b.key == "queue-plan" for b in at.button) and not store.jobs()
 
 
+def test_rows_that_cannot_be_used_are_left_out_with_one_click(store, tmp_path):
+    file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
+    file.write_text("text,label\n" + "".join(f"{text} {i},{i % 2 if i < 12 else ''}\n" for i in range(16)))
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.text_input(key="path").set_value(str(file)).run()
+    at.session_state["data-check"].process.wait()
+    at.run()
+    [question] = [each.value for each in at.warning if "4 of 16 rows" in each.value]
+    assert "line 14" in question and "“Bad rows: leave them out”" in question and "--bad-rows" not in question
+    assert not any(button.key == "queue-plan" for button in at.button)
+    at.button(key="skip-rows").click().run()
+    at.session_state["data-check"].process.wait()
+    at.run()
+    at.button(key="queue-plan").click().run()
+    assert {job.experiment["source"]["bad_rows"] for job in store.jobs()} == {"skip"}
+
+
+def test_rows_of_another_length_are_shown_with_the_fields_that_help(store, tmp_path):
+    file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
+    file.write_text("text,label\n" + "".join(f"{text}{', sadly' * (i == 3)} {i},{i % 2}\n" for i in range(12)))
+    at = opened("prune")
+    at.selectbox(key="task").set_value("a file of your own").run()
+    at.text_input(key="path").set_value(str(file)).run()
+    assert "1 of 12 rows" in at.error[0].value and "“Bad rows: merge extra cells into the text”" in at.error[0].value
+    at.selectbox(key=f"bad_rows-{file}").set_value("merge").run()
+    at.session_state["data-check"].process.wait()
+    at.run()
+    assert not at.error and any("1 row with extra cells" in each.value for each in at.caption)
+
+
 def test_how_a_file_is_read_and_which_part_can_be_corrected(store, tmp_path):
     file, book = tmp_path / "own.csv", tmp_path / "book.xlsx"
     file.write_text("a;b\nA film, and one that I liked;1\nA film, and one that I left;0\n")
