@@ -12,7 +12,7 @@ BOMS = (  # that of UTF-32 begins with that of UTF-16
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
-LATIN = ("cp1252", "cp1250", "cp1254")  # told apart by the letters of LETTERS
+LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")  # told apart by the letters of LETTERS
 LETTERS = {  # beyond ASCII, of a language in each alphabet
     "cp1252": (
         "äöüß", "àâæçéèêëîïôœùûüÿ", "áéíñóúüªº", "áâãàçéêíóôõúüªº", "åäöæøé", "áéíóúýðþæö",
@@ -23,6 +23,7 @@ LETTERS = {  # beyond ASCII, of a language in each alphabet
         "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž",
     ),
     "cp1254": ("çğıi̇öşüâîû",),
+    "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äöüõšž"),
 }  # fmt: skip
 FITTING = 0.95  # fraction of the letters beyond ASCII that a language must have
 SYMBOL = r"[¹²³¿£¥¤¦¬±µ¶¼½¾¡¢§©«®°»¸¨¯]"
@@ -34,6 +35,7 @@ USED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
     "mac_roman",
     "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949", "gb18030", "gbk", "gb2312", "big5",
 }  # fmt: skip
+BEYOND = re.compile(r"[^\x00-\x7f]")
 JAPANESE = ("cp932", "shift_jis", "euc_jp")
 KANA = 0.3  # fraction of a Japanese text's letters beyond ASCII that are kana, at least
 
@@ -154,8 +156,9 @@ def _guessed(content: bytes, path: str) -> str:
         if "cp1252" in fitting or "cp1252" in candidates:
             candidates.insert(0, "cp1252")
     name = next((each for each in candidates if each in USED and _decodes(content, each)), "")
-    if name in ("cp1252", "latin_1", "iso8859_1"):
-        _check_windows(lines.decode(name, "replace"), path)
+    western = name in ("cp1252", "latin_1", "iso8859_1")
+    if western or latin and name:
+        _check_certain(lines.decode(name, "replace"), name, ODD if western else BEYOND, path)
     return name
 
 
@@ -177,11 +180,11 @@ def _fits(text: str, alphabets: Sequence[str]) -> bool:
     return bool(letters) and known >= FITTING * (len(letters) + odd)
 
 
-def _check_windows(text: str, path: str) -> None:
-    if found := ODD.search(text):
+def _check_certain(text: str, name: str, doubtful: re.Pattern[str], path: str) -> None:
+    if found := doubtful.search(text):
         start = max(text.rfind("\n", 0, found.start()) + 1, found.start() - 20)
         shown = text[start : found.end() + 20].split("\n")[0].strip()
         raise PruneError(
-            f"{path}: its encoding is not certain, as Windows-1252 it reads {shown!r}; name it with "
-            "--encoding, such as cp1250, cp1254 or cp1252, or save the file as UTF-8."
+            f"{path}: its encoding is not certain, as {name} it reads {shown!r}; name it with "
+            "--encoding, such as cp1252, cp1250 or cp1254, or save the file as UTF-8."
         )
