@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,9 +16,10 @@ from torch import nn
 
 from .analysis import takeaways
 from .analysis.compared import Model
-from .data import columns, metrics, reading, tables
-from .data.examples import BINARY, Examples, Source
-from .data.tasks import Task, form
+from .data import in_memory, metrics, tasks
+from .data.examples import BINARY, Examples
+from .data.reading import Read
+from .data.tasks import Task
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .measures import MEASURES
@@ -29,13 +30,14 @@ from .models import loading, verification
 from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
 from .models.tokenizers import fitted
-from .plugins import Report, Rows, build, nearest, quiet
+from .plugins import Report, Rows, build, quiet
 from .runs.experiment import Experiment, ordered
 from .runs.run import run as stages_of
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
-Data: TypeAlias = Examples | pd.DataFrame | Sequence[Any] | str | Path  # a table, its file, or (text, label) and (text, text, label) tuples
+# a table, its file, a dict of columns, a datasets.Dataset, or (text, label) and (text, text, label) tuples
+Data: TypeAlias = Examples | pd.DataFrame | Mapping[str, Any] | Sequence[Any] | str | Path
 
 
 def load(folder: str | Path) -> tuple[Any, Any]:
@@ -58,7 +60,7 @@ def prune(
     model = _unwrapped(model)
     tokenizer = _checked(model, tokenizer)
     right: Sequence[Any] = labels or [None] * len(texts)
-    sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model)
+    sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model).examples
     refuse_copies(chosen, kind_of(model))
     with evaluation_mode(model), matrix_precision(tf32=False):
         verification.check_outputs("The model", model, tokenizer, sample, max_length)
@@ -74,6 +76,7 @@ class Comparison:
 
     rows: Rows
     models: tuple[Model, Model]
+    notes: tuple[str, ...] = ()  # on how the data was read: rows left out, meanings of labels
 
     def figure(self, name: str, dark: bool = False) -> Any:
         """The measure's chart as a plotly figure, as the dashboard draws it."""
@@ -114,20 +117,22 @@ class Comparison:
 def compare(
     model: nn.Module, pruned: nn.Module, tokenizer: Any, data: Data, measures: Sequence[str] = ("accuracy",), *, seed: int = 0,
     batch_size: int = 32, max_length: int = 128, name: str = "Pruned", metric: str = "", report: Report = quiet,
-    options: Mapping[str, Mapping[str, Any]] | None = None, reading: Mapping[str, str] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None, reading: Mapping[str, Any] | None = None,
 ) -> Comparison:  # fmt: skip
     """Measure both models on the same examples; `options` are the measures' own, by name, such as {"attack": {"examples": 20}}.
 
-    `data` is a table with the usual columns (text, label …), a file of one, or a list of (text, label) tuples. `reading` says
-    how to read it, with the names of the command line's flags: {"label": "stars", "labels": "1=bad,5=good", "bad_rows": "skip"}.
+    `data` is a table with the usual columns (text, label …), a dict of them, a datasets.Dataset, a file of a table, or a list of
+    (text, label) tuples. `reading` says how to read it, with the names of the command line's flags: {"label": "stars",
+    "labels": {1: "bad", 5: "good"}, "bad_rows": "skip", "split": "test"}. What was left out or assumed is in `.notes`.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
     model, pruned = _unwrapped(model), _unwrapped(pruned)
+    _checked(pruned, tokenizer)
     tokenizer, kind = _checked(model, tokenizer), kind_of(model)
     for measure in chosen:
         if kind not in measure.kinds:
             raise PruneError(f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out.")
-    sample = _examples(data, model, reading)
+    sample, notes, _ = _examples(data, model, reading)
     names = BINARY if sample.binary else _names(model)
     task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric, sample.labels is not None))
     both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
@@ -144,7 +149,7 @@ def compare(
                 tables |= measure.measure(pair, report)
             for table, rows in tables.items():
                 found.setdefault(table, []).append(_identified(rows, own))
-    return Comparison({table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}, both)
+    return Comparison({table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}, both, tuple(notes))
 
 
 def run(experiment: Experiment, folder: str | Path | None = None, report: Report = quiet) -> Rows:
@@ -158,8 +163,23 @@ def run(experiment: Experiment, folder: str | Path | None = None, report: Report
 
 def _checked(model: Any, tokenizer: Any) -> Any:
     """A copy of the tokenizer as the model's family takes it; PruneError for a model that cannot be pruned."""
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    if not isinstance(model, PreTrainedModel):
+        raise PruneError(f"The model is a {type(model).__name__}, not a model of transformers. {_advice(model)}")
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise PruneError(
+            f"The tokenizer is a {type(tokenizer).__name__}, not a tokenizer of transformers. "
+            "Load both: model, tokenizer = pc.load(FOLDER)."
+        )
     loading.check(model.config, f"A {type(model).__name__}", type(model).__name__)
     return fitted(tokenizer, model.config)
+
+
+def _advice(model: Any) -> str:
+    if hasattr(model, "merge_and_unload"):
+        return "Merge the adapter first: model.merge_and_unload()."
+    return "Load one: model, tokenizer = pc.load(FOLDER)."
 
 
 def _unwrapped(model: Any) -> Any:
@@ -181,37 +201,12 @@ def _pair(text: Any) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-def _source(where: str, options: Mapping[str, str] | None) -> Source:
-    known = [spec.name for spec in fields(Source) if spec.name not in ("task", "calibration", "metric", "config")]
-    if strange := [name for name in options or {} if name not in known]:
-        raise PruneError(f"reading has no {strange[0]!r}.{nearest(strange[0], known)} It has: {', '.join(known)}.")
-    return Source(where, **(options or {}))
-
-
-def _examples(data: Data, model: nn.Module, options: Mapping[str, str] | None = None) -> Examples:
-    """Checked examples of any kind of table."""
+def _examples(data: Any, model: nn.Module, options: Mapping[str, Any] | None = None) -> Read:
+    """Checked examples of any kind of table, with notes on how they were read."""
     if isinstance(data, Examples):
-        return data
-    kind, where = kind_of(model), str(data) if isinstance(data, (str, Path)) else "data"
-    source = _source(where, options)
-    names: Mapping[str, list[str]] = {}
-    if isinstance(data, (str, Path)):
-        found = tables.read(where, form(source), source.split, source.text)
-        table, names = found.rows, found.names
-    elif isinstance(data, pd.DataFrame):
-        table = data.reset_index(drop=True).rename(columns=str)
-    else:
-        rows = [row if isinstance(row, Mapping) else dict(zip(_COLUMNS[len(row)], row, strict=True)) for row in map(_row, data)]
-        table = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    chosen = columns.choose(table, source, where, kind, _names(model))
-    return reading.examples(table, source, chosen, kind, _names(model), names.get(chosen.label or "", ())).examples
-
-
-_COLUMNS = {1: ("text",), 2: ("text", "label"), 3: ("text", "text_pair", "label")}
-
-
-def _row(row: Any) -> Any:
-    return (row,) if isinstance(row, str) else row
+        return Read(data, [])
+    table, source = in_memory.table(data, options)
+    return tasks.examples_of(table, source, _names(model), kind_of(model))
 
 
 def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Model:

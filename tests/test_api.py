@@ -87,11 +87,58 @@ def test_runs_an_experiment_and_writes_nothing_unless_asked(tmp_path, monkeypatc
         (lambda m, t: pc.compare(m, m, t, [("a", 1)], ["speed"]), "no 'speed'"),
         (lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("drift"), "no table 'drift'"),
         (lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("prediction"), "no chart of its own"),
+        (lambda m, t: pc.compare(m, m, t, [("a", "b", 1, 2)]), "row 1 is a tuple of 4; give a text"),
+        (lambda m, t: pc.compare(m, m, t, [("a", 1), 5]), "row 2 is a int; give a text"),
+        (lambda m, t: pc.compare(m, m, t, torch.ones(2)), "data is a Tensor; give a table"),
+        (lambda m, t: pc.compare(m, m, t, {"text": ["a"], "label": [1, 0]}), "data: .*equal length"),
+        (lambda m, t: pc.compare(m, m, t, 7), "data is a int; give a table"),
+        (lambda m, t: pc.compare(m, m, t, pd.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]])), "MultiIndex"),
+        (lambda m, t: pc.compare(m, m, t, [("a", 1)], reading={"text": 1.5}), "reading: text is 1.5; give a text"),
+        (lambda m, t: pc.compare("demo", m, t, [("a", 1)]), "The model is a str.*pc.load"),
+        (lambda m, t: pc.compare(m, (m, t), t, [("a", 1)]), "The model is a tuple.*pc.load"),
+        (lambda m, t: pc.prune(torch.nn.Linear(2, 2), t, ["a"]), "The model is a Linear, not a model of transformers"),
+        (lambda m, t: pc.prune(m, "demo", ["a"]), "The tokenizer is a str"),
     ],
 )
 def test_mistakes_are_sentences(dense, wrong, said):
     with pytest.raises(pc.PruneError, match=said):
         wrong(dense, tiny.tokenizer())
+
+
+def test_compare_says_how_the_data_was_read_and_evaluates_on_its_split(dense, tmp_path):
+    dense.config.id2label = {0: "negative", 1: "positive"}
+    rows = pd.DataFrame({"text": ["", *tiny.SENTENCES, *tiny.SENTENCES[:9]], "label": [0, *[0, 1] * 6, *[0, 1, 0] * 3]})
+    rows["split"] = ["train"] * 13 + ["test"] * 9
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    for data in (rows, tmp_path / "mine.csv", rows.to_dict("list")):
+        found = pc.compare(dense, dense, tiny.tokenizer(), data)
+        assert set(found.rows["accuracy"]["n"]) == {9} and "Evaluated on split 'test'" in " ".join(found.notes)
+        found = pc.compare(dense, dense, tiny.tokenizer(), data, reading={"split": "train", "bad_rows": "skip"})
+        assert set(found.rows["accuracy"]["n"]) == {12} and "1 row without a text left out." in found.notes
+
+
+def test_compare_takes_what_people_have_in_memory(dense):
+    import datasets
+    import numpy as np
+
+    dense.config.id2label = {0: "negative", 1: "positive"}
+    labels, names = [0, 1] * 6, ["positive", "negative"]
+    expected = pc.compare(dense, dense, tiny.tokenizer(), list(zip(tiny.SENTENCES, labels, strict=True))).rows["accuracy"]
+    made = datasets.Dataset.from_dict({"text": tiny.SENTENCES, "label": [1 - label for label in labels]})
+    made = made.cast_column("label", datasets.ClassLabel(names=names))
+    for data in (
+        {"text": tiny.SENTENCES, "label": labels},
+        {"text": tiny.SENTENCES, "label": torch.tensor(labels)},
+        list(zip(tiny.SENTENCES, torch.tensor(labels), strict=True)),
+        list(zip(tiny.SENTENCES, np.array(labels), strict=True)),
+        pd.DataFrame({"text": tiny.SENTENCES, "label": pd.array(labels, "Int64")}),
+        made,  # by the names of its classes
+        datasets.DatasetDict({"train": made.select(range(2)), "test": made}),
+    ):
+        pd.testing.assert_frame_equal(pc.compare(dense, dense, tiny.tokenizer(), data).rows["accuracy"], expected)
+    table = pd.DataFrame([[text, "ab"[label]] for text, label in zip(tiny.SENTENCES, labels, strict=True)])
+    reading = {"text": 0, "label": 1, "labels": {"a": "negative", "b": 1}}
+    pd.testing.assert_frame_equal(pc.compare(dense, dense, tiny.tokenizer(), table, reading=reading).rows["accuracy"], expected)
 
 
 def test_importing_is_cheap_and_names_are_found():

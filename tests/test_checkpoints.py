@@ -110,7 +110,9 @@ def edited(folder: Path, **changes) -> str:
         ({"vocab_size": 20_000}, "its tokenizer has 30,522 tokens, its embedding 20,000"),
         ({"num_hidden_layers": 3}, "lacks weights"),
         ({"num_hidden_layers": 1}, "no place for"),
-        ({"hidden_size": 64}, "cannot be read"),
+        ({"hidden_size": 64}, r"bert\.\S+ has the shape .32,. .* .64,. by its config.json .and \d+ more.; correct"),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, r"classifier\.\w+ .*shape .2,.* by its config.json .*; give config.json 2 labels"),
+        ({"architectures": None}, r'no architectures.*"architectures": \["BertForSequenceClassification"\].*BertForTokenClass'),
         ({"architectures": ["BertForMaskedLM"]}, "not a classifier"),
         ({"model_type": "gpt2"}, "is a gpt2 model"),
         ({"is_decoder": True}, "decoder"),
@@ -304,3 +306,53 @@ def test_pickles_of_whole_models_and_of_quantized_weights_are_recognised(dense, 
     int8 = saved(tmp_path / "int8", dense, torch.ao.quantization.quantize_dynamic(dense, {torch.nn.Linear}, torch.qint8).state_dict())
     with pytest.raises(PruneError, match="a quantized state dict"):
         loading.load(str(int8))
+
+
+def test_git_lfs_pointers_say_so(dense, tmp_path) -> None:
+    folder = saved(tmp_path, dense)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    (folder / "model.safetensors").write_bytes(pointer)
+    with pytest.raises(PruneError, match="model.safetensors holds only a Git LFS pointer; run `git lfs pull`"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize(("family", "kind"), [("bert", "span"), ("roberta", "classification"), ("distilbert", "classification")])
+def test_a_missing_class_is_known_by_the_weights_where_they_tell(family, kind, tmp_path) -> None:
+    model = tiny.model(family, kind=kind)
+    folder = saved(tmp_path, model)
+    edited(folder, architectures=None)
+    assert "names no architectures; by its weights it is" in same(folder, model)[0]
+    edited(folder, architectures=[type(model).__name__])
+    assert same(folder, model) == []
+
+
+def test_following_the_question_for_a_class_works(dense, tmp_path) -> None:
+    folder = saved(tmp_path, dense)
+    edited(folder, architectures=None)
+    with pytest.raises(PruneError, match="architectures"):
+        loading.load(str(folder))
+    edited(folder, architectures=["BertForSequenceClassification"])
+    assert same(folder, dense) == []
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module."])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
+def test_weights_in_a_trainers_dictionary_are_read(dense, tmp_path, prefix, key) -> None:
+    state = {prefix + name: tensor for name, tensor in dense.state_dict().items()}
+    same(saved(tmp_path, dense, {"epoch": 3, key: state}), dense)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_names_without_the_base_models_prefix_are_read(dense, tmp_path, prefix) -> None:
+    state = {name.removeprefix("bert."): tensor for name, tensor in dense.state_dict().items()}
+    folder = saved(tmp_path / "bin", dense, {prefix + name: tensor for name, tensor in state.items()})
+    assert same(folder, dense)
+    with pytest.raises(PruneError, match=r"lacks weights .*classifier"):
+        loading.load(str(saved(tmp_path / "bare", dense, {name: t for name, t in state.items() if "classifier" not in name})))
+
+
+def test_a_wrapped_model_of_other_sizes_is_a_sentence(dense, tmp_path) -> None:
+    folder = saved(tmp_path, dense, {f"module.{name}": tensor for name, tensor in dense.state_dict().items()})
+    edited(folder, id2label={"0": "a", "1": "b", "2": "c"})
+    with pytest.raises(PruneError, match=r"classifier\.\w+ .*shape .*by its config.json"):
+        loading.load(str(folder))

@@ -15,6 +15,7 @@ import torch
 from prune_core import PruneError
 from prune_core.data import tables, tasks, tokens
 from prune_core.data.delimited import Form
+from prune_core.data.encodings import decode
 from prune_core.data.examples import Source
 from prune_core.data.known import KNOWN
 
@@ -352,3 +353,118 @@ def test_another_ending_is_read_as_it_looks(tmp_path: Path, name: str) -> None:
     assert len(tables.read(str(tmp_path / "records.data")).rows) == 4
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps([LONG, i % 2]) + "\n" for i in range(4)))
     assert list(tables.read(str(tmp_path / "rows.jsonl")).rows) == ["column 1", "column 2"]
+
+
+def test_bytes_and_nullable_columns_of_parquet_are_text_and_none(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = [f"{LONG} é {i}".encode() for i in range(4)]
+    for kind in (pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())):
+        plain = pa.array(texts, pa.binary())
+        column = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+        words = pa.array([[b"a", b"b"]] * 4, pa.list_(pa.binary()))
+        pq.write_table(pa.table({"text": column, "words": words}), tmp_path / "a.parquet")
+        rows = tables.read(str(tmp_path / "a.parquet")).rows
+        assert rows["text"].tolist() == [text.decode() for text in texts]
+        assert list(rows["words"].iloc[0]) == ["a", "b"]
+    pq.write_table(pa.table({"text": ["a"], "thumb": [b"\xff\xd8"]}), tmp_path / "b.parquet")
+    with pytest.raises(PruneError, match="column 'thumb' holds bytes that are not UTF-8"):
+        tables.read(str(tmp_path / "b.parquet"))
+    nullable = pd.DataFrame({"text": pd.array(["a", None], "string"), "n": pd.array([1, None], "Int64")})
+    nullable.to_parquet(tmp_path / "c.parquet")
+    found = tables.read(str(tmp_path / "c.parquet")).rows
+    assert found["text"].tolist() == ["a", None] and found["n"].tolist() == [1, None]
+
+
+OLD = {
+    "cp1250": ("Zażółć gęślą jaźń, miłość", "Výborný film, příliš žluťoučký kůň", "Árvíztűrő tükörfúrógép"),
+    "cp1257": ("Labai geras filmas, žiūrėjau jį visą, ačiū",),
+    "cp1254": ("Bu film çok güzeldi, ağladım", "Işıklar söndü, yağmur yağıyor"),
+    "cp1252": ("C’était à l’hôtel, une soirée", "Þetta var mjög góð mynd", "¿Qué mañana?", "Schöne Grüße"),
+    "cp1251": ("Это очень хороший фильм",),
+    "cp932": ("この映画はとても面白かったです。",),
+    "gb18030": ("这部电影非常好看，我很喜欢。",),
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name in OLD for text in OLD[name]])
+def test_old_encodings_are_told_apart(encoding: str, text: str) -> None:
+    assert decode(f"text,label\n{text},1\n".encode(encoding), "", "a.csv")[0] == f"text,label\n{text},1\n"
+
+
+def test_a_few_wrong_bytes_are_named_and_rare_encodings_are_not_guessed() -> None:
+    good = "".join(f"café número {i}\n" for i in range(20)).encode()
+    with pytest.raises(PruneError, match=r"line 21: the byte 0xe9 is not UTF-8.*'caf. noir'.*--encoding, such as cp1252") as told:
+        decode(good + b"caf\xe9 noir\n" + good, "", "a.csv")
+    assert "\n" not in str(told.value)
+    with pytest.raises(PruneError, match="cut short: it ends inside a character"):
+        decode(good + "é".encode()[:1], "", "a.csv")
+    assert decode(good.decode().encode("utf-32"), "", "a.csv")[0] == good.decode()
+    with pytest.raises(PruneError, match="cannot be detected"):
+        decode("ภาพยนตร์เรื่องนี้ดีมาก\n".encode("tis_620"), "", "a.csv")
+    with pytest.raises(PruneError, match="not certain, as cp125. it reads 'K.*--encoding, such as cp1252"):
+        decode("text\nKöln ³u schön fa¹n größe und übel\n".encode("cp1252"), "", "a.csv")
+
+
+def test_content_counts_more_than_the_name(tmp_path: Path) -> None:
+    table = pd.DataFrame(RECORDS)
+    table.to_excel(tmp_path / "a.xlsx", index=False)
+    table.to_parquet(tmp_path / "a.parquet")
+    table.to_feather(tmp_path / "a.feather")
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    packed = {"gzip.csv": gzip.compress, "bzip.txt": bz2.compress, "xz.tsv": lzma.compress}
+    for name, pack in packed.items():
+        (tmp_path / name).write_bytes(pack((tmp_path / "plain.csv").read_bytes()))
+    for name in ("a.xlsx", "a.parquet", "a.feather"):
+        (tmp_path / f"{name[2:]}.csv").write_bytes((tmp_path / name).read_bytes())
+    for name in (*packed, "xlsx.csv", "parquet.csv", "feather.csv"):
+        assert tables.read(str(tmp_path / name)).rows["text"].tolist() == table["text"].tolist(), name
+    table.to_pickle(tmp_path / "pickle.csv")
+    with pytest.raises(PruneError, match="Python pickle.*to_parquet"):
+        tables.read(str(tmp_path / "pickle.csv"))
+    table.to_json(tmp_path / "split.json", orient="split")
+    assert tables.read(str(tmp_path / "split.json")).rows.to_dict("records") == RECORDS
+
+
+def test_the_sheet_with_most_rows_is_read(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as book:
+        pd.DataFrame({"Export of": ["reviews"]}).to_excel(book, sheet_name="Info", index=False)
+        pd.DataFrame(RECORDS).to_excel(book, sheet_name="Rows", index=False)
+    found = tables.read(str(tmp_path / "a.xlsx"))
+    assert len(found.rows) == 4 and found.description == "sheet 'Rows' of 2"
+
+
+GERMEVAL = "#\tn-tv.de\n1\tJohn\tB-PER\tO\n2\tsang\tO\tO\n\n#\tx\n1\tHallo\tO\tO\n2\tBonn\tB-LOC\tB-X\n"
+SENTENCES = [["John", "sang"], ["Hallo", "Bonn"]]
+KAGGLE = "Sentence #,Word,POS,Tag\nSentence: 1,John,NNP,B-PER\n,sang,VB,O\nSentence: 2,Hallo,UH,O\n,Bonn,NNP,B-LOC\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.conll", GERMEVAL, "word in cell 2 and tag in cell 3"),
+        ("a.txt", GERMEVAL, "word in cell 2"),
+        ("a.conll", "# id 1 domain=en\nJohn NNP x B-PER\nsang VB x O\n\n# id 2 domain=en\nHallo UH x O\nBonn N x B-LOC\n", "per line"),
+        ("a.tsv", "word\ttag\nJohn\tB-PER\nsang\tO\n\nHallo\tO\nBonn\tB-LOC\n", "one word per line"),
+        ("a.csv", KAGGLE, "grouped by column 'Sentence #'"),
+        ("a.csv", "sentence_id,words,labels\n0,John,B-PER\n0,sang,O\n1,Hallo,O\n1,Bonn,B-LOC\n", "column 'sentence_id'"),
+    ],
+)
+def test_one_word_per_line_or_row(tmp_path: Path, name: str, content: str, words: str) -> None:
+    (tmp_path / name).write_text(content)
+    found = tables.read(str(tmp_path / name))
+    assert found.rows["tokens"].tolist() == SENTENCES and words in found.description
+    assert found.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]] and found.rows.index.name == "line"
+    task = tasks.load(Source(str(tmp_path / name), calibration=str(tmp_path / name)), tiny.TAGS + ("B-LOC",), kind="token")
+    assert task.evaluation.labels == [[1, 0], [0, 3]]
+
+
+def test_hashtags_are_words_and_running_numbers_without_tags_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("#bonn B-LOC\nis O\n\n# O\nyes O\n")
+    assert tables.read(str(tmp_path / "a.conll")).rows["tokens"].tolist() == [["#bonn", "is"], ["#", "yes"]]
+    (tmp_path / "b.conll").write_text("1\tJohn\tNNP\n2\tsang\tVB\n\n1\tBonn\tNNP\n2\tis\tVB\n")
+    with pytest.raises(PruneError, match="running number.*write the word in the first cell and its tag in the last"):
+        tables.read(str(tmp_path / "b.conll"))
+    (tmp_path / "c.csv").write_text("sentence,word,label\nthe bank is closed,bank,1\na river bank,bank,0\n")
+    assert "tokens" not in tables.read(str(tmp_path / "c.csv")).rows

@@ -32,7 +32,7 @@ class Case(NamedTuple):
     """A file that raises a message, and the flags that the message proposes."""
 
     fragment: str  # of the message, as it stands in the source
-    content: str
+    content: str | bytes
     remedy: tuple[str, ...]
     examples: int  # calibration and evaluation together, with the remedy
     name: str = "rows.csv"
@@ -48,6 +48,8 @@ ASKED = [{"question": f"When was mill {i} built?", "context": "It was built in 1
 SCORES = "".join(f'"{LONG} {i}",{i / 3:.2f}\n' for i in range(12))
 MARKS = "".join(f'"{LONG} {i}",{i % 2},{i % 3 % 2}\n' for i in range(12))
 CHINESE = "text,label\n" + "".join(f"{'剧情拖沓毫无意义浪费时间' * 5}{chr(0x4E00 + i)},{i % 2}\n" for i in range(12))
+WRONG_BYTE = ("text,label\n" + rows(text=f"{PLAIN} café")).encode() + f"{PLAIN} café,1\n".encode("cp1252")
+UNCERTAIN = ("text,label\n" + "".join(f"Köln ³u schön fa¹n größe und übel {i},{i % 2}\n" for i in range(12))).encode("cp1252")
 CASES = [
     Case("use --quotes no if quotes", "text,label\n" + '"one, two",1\n"three, four",0\n' * 6 + '"a" film,1\n',
          ("--quotes", "no", "--bad-rows", "merge"), 13),
@@ -59,6 +61,8 @@ CASES = [
     Case("merge extra cells into with --text", "a,b\nWell, this is one,1\nWell, this is two,0\nNo, this is three,1\n",
          ("--bad-rows", "merge", "--text", "a"), 3, flags=("--bad-rows", "merge")),
     Case("name it with --encoding", "", ("--encoding", "utf-16-le"), 12),
+    Case("name the encoding of the whole file with --encoding", WRONG_BYTE, ("--encoding", "cp1252"), 13),
+    Case("name it with --encoding", UNCERTAIN, ("--encoding", "cp1252"), 12),
     Case("Name one with", "review one,review two,label\n" + "".join(f"{PLAIN} {i},{PLAIN} x{i},{i % 2}\n" for i in range(12)),
          ("--text", "review one", "--label", "label"), 12),
     Case("Name one with --text", json.dumps(ASKED).replace("context", "passage of text"),
@@ -121,7 +125,7 @@ def check(checkpoint: str, file: Path, flags: tuple[str, ...]) -> dict:
 def test_what_a_message_about_data_proposes_works(case: Case, checkpoints: dict, tmp_path: Path) -> None:
     file = tmp_path / case.name
     if case.content:
-        file.write_text(case.content)
+        file.write_bytes(case.content if isinstance(case.content, bytes) else case.content.encode())
     else:  # without a byte order mark, and with few bytes that are zero
         file.write_text(CHINESE, encoding="utf-16-le")
     (tmp_path / "other.csv").write_text("text,label\n" + rows())

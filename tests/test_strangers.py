@@ -39,7 +39,7 @@ def test_from_a_folder_and_a_file_to_the_figures(who: str, known: dict, tmp_path
         "a German intent classifier": ("semicolon-separated, encoding Windows-1252", "checkpoint-120 was taken"),
         "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names"),
         "a star rater": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
-        "a French tagger": ("a word a line",),
+        "a French tagger": ("one word per line",),
     }[who]:
         assert note in said
     assert ran("export", 2, tmp_path / "pruned") == 0 and ran("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0

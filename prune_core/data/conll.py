@@ -1,55 +1,154 @@
-"""Files with one word per line and its tag, as CoNLL's shared tasks have them."""
+"""Words with tags, one word per line or row: CoNLL files, and tables with a column of sentence ids."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 
 from ..errors import PruneError
+from .label_pairs import written
+
+SENTENCES = ("sentence #", "sentence id", "sent id", "sentence idx", "sentence")
+WORDS = ("word", "words", "token", "tokens")
+TAGS = ("tag", "tags", "label", "labels", "ner", "ner tag", "ner tags")
+Line = tuple[int, list[str]]  # number of a line and its cells
 
 
 def looks_conll(content: bytes) -> bool:
-    """A text file of short lines whose last cell is O, B-… or I-…, parted by blank ones."""
+    """A text file of short lines whose last cell is O, B-… or I-…, with blank lines between sentences.
+
+    The first line may name the columns.
+    """
     lines = content[:20_000].decode("utf-8", errors="replace").split("\n")[:-1]
-    tagged = [line.split() for line in lines if line.strip()]
+    tagged = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    tagged = tagged[_has_header(tagged) :]
     return bool(tagged) and any(not line.strip() for line in lines) and all(
         len(cells) > 1 and _is_tag(cells[-1]) for cells in tagged if cells[0] != "-DOCSTART-"
     )  # fmt: skip
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    return (
+        bool(rows)
+        and len(rows[0]) > 1
+        and _plain(rows[0][0]) in WORDS
+        and _plain(rows[0][-1]) in TAGS
+    )
 
 
 def _is_tag(cell: str) -> bool:
     return cell == "O" or cell[:2] in ("B-", "I-", "E-", "S-", "L-", "U-")
 
 
-def conll(text: str, path: str) -> pd.DataFrame:
-    """Sentences of a file with one word per line, its tag in the last cell: columns `tokens` and `ner_tags`, a list each.
+def conll(text: str, path: str) -> tuple[pd.DataFrame, str]:
+    """(sentences with columns `tokens` and `ner_tags`, a list each; description).
 
-    Cells are separated by tabs where there are any, else by spaces. PruneError for a line with another number of cells.
+    The word is the first cell and its tag the last. Where the first cell is a running number, the
+    word is the second cell and the tag the first cell of tags behind it. Cells are separated by tabs
+    where there are any, else by spaces. PruneError for a line with another number of cells.
     """
     lines = [line.strip("\r ") for line in text.split("\n")]
-    lines = [line if line.strip() else "" for line in lines]
     tabs = any("\t" in line for line in lines)
-    starts: list[int] = []
-    tokens: list[list[str]] = []
-    tags: list[list[str]] = []
-    width, is_open = 0, False
-    for number, line in enumerate(lines, start=1):
-        cells = line.strip("\t").split("\t") if tabs else re.split(r"[ \t]+", line)
-        if not line or cells[0] == "-DOCSTART-":
+    rows = [line.strip("\t").split("\t") if tabs else re.split(r"[ \t]+", line) for line in lines]
+    sentences = _sentences(rows, path)
+    word, tag = _places(sentences, path)
+    table = {
+        "tokens": [[cells[word] for _, cells in sentence] for sentence in sentences],
+        "ner_tags": [[cells[tag] for _, cells in sentence] for sentence in sentences],
+    }
+    where = f", word in cell {word + 1} and tag in cell {tag + 1}" if word else ""
+    return pd.DataFrame(
+        table, index=pd.Index([each[0][0] for each in sentences], name="line")
+    ), f"one word per line{where}"
+
+
+def _sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
+    """The lines of each sentence, without comments and a header."""
+    known = {cells[-1] for cells in rows if not cells[0].startswith("#")} - {""}
+    sentences: list[list[Line]] = []
+    width, is_open, is_first = 0, False, True
+    for number, cells in enumerate(rows, start=1):
+        if not any(cell.strip() for cell in cells) or cells[0] == "-DOCSTART-":
             is_open = False
             continue
-        if line.startswith("#") and len(cells) != width and (width or not _is_tag(cells[-1])):
-            continue  # a comment
-        width = width or len(cells)
+        if cells[0].startswith("#") and _is_comment(cells, width, known):
+            continue
+        if is_first and _has_header([cells]):
+            is_first = False
+            continue
+        width, is_first = width or len(cells), False
         if len(cells) != width or width < 2:
+            line = " ".join(cells)
             raise PruneError(f"{path}, line {number}: {line[:60]!r} has {len(cells)} cells, the first word has {max(2, width)}; "
                              "write a word and its tag on each line, in as many cells as on the others.")  # fmt: skip
         if not is_open:
-            starts.append(number)
-            tokens.append([])
-            tags.append([])
+            sentences.append([])
             is_open = True
-        tokens[-1].append(cells[0])
-        tags[-1].append(cells[-1])
-    return pd.DataFrame({"tokens": tokens, "ner_tags": tags}, index=pd.Index(starts, name="line"))
+        sentences[-1].append((number, cells))
+    return sentences
+
+
+def _is_comment(cells: Sequence[str], width: int, tags: set[str]) -> bool:
+    """Whether a line that begins with # is no word: its last cell is no tag, or its width differs."""
+    if cells[-1] not in tags and not _is_tag(cells[-1]):
+        return True
+    return bool(width) and len(cells) != width
+
+
+def _places(sentences: Sequence[Sequence[Line]], path: str) -> tuple[int, int]:
+    """(cell of the word, cell of its tag)."""
+    width = len(sentences[0][0][1]) if sentences else 2
+    firsts = [[cells[0] for _, cells in sentence] for sentence in sentences]
+    counted = [
+        [str(number) for number in range(start, start + len(first))]
+        for first in firsts
+        for start in (0, 1)
+    ]
+    if (
+        not firsts
+        or max(map(len, firsts)) < 2
+        or not all(first in counted[2 * i : 2 * i + 2] for i, first in enumerate(firsts))
+    ):
+        return 0, width - 1
+    every = [cells for sentence in sentences for _, cells in sentence]
+    tag = next(
+        (place for place in range(2, width) if all(_is_tag(cells[place]) for cells in every)), 0
+    )
+    if not tag:
+        raise PruneError(
+            f"{path}: the first cell of each line is a running number, and no cell behind the second "
+            "holds tags such as O and B-PER; write the word in the first cell and its tag in the last."
+        )
+    return 1, tag
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[\s_]+", " ", str(name).strip().lower())
+
+
+def grouped(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
+    """(sentences of a table with one word per row, column of sentence ids); None for another table.
+
+    Columns are `tokens` and `ner_tags`, a list each, also under their names in the table. Consecutive
+    rows with one id, or without any, are a sentence; its index is that of its first word.
+    """
+    named = {_plain(name): str(name) for name in reversed(list(rows))}
+    sentence, word, tag = (
+        next((named[name] for name in names if name in named), "")
+        for names in (SENTENCES, WORDS, TAGS)
+    )
+    if not (sentence and word and tag) or rows.empty:
+        return None
+    ids = rows[sentence].map(written).astype(object)
+    ids = ids.where(ids != "").ffill().fillna("")
+    runs = (ids != ids.shift()).cumsum()
+    words = rows[word].map(written)
+    if 2 * runs.iloc[-1] > len(rows) or words.str.contains(r"\S\s+\S").any():
+        return None  # a sentence per row
+    first = rows.index[~runs.duplicated()]
+    table = pd.DataFrame(index=pd.Index(first, name=rows.index.name))
+    for name, column in (("tokens", word), ("ner_tags", tag)):
+        table[name] = [list(group) for _, group in rows[column].groupby(runs.to_numpy())]
+    return table.assign(**{word: table["tokens"], tag: table["ner_tags"]}), sentence

@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import PruneError
-from .tables import Table, class_names, part_of
+from .arrow_tables import class_names
+from .tables import Table, part_of
 
 
 def split(path: str, config: str | None, asked: str, title: str, known: Sequence[str]) -> Table:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import re
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +20,10 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import allowed
-from . import columns, delimited
-from .conll import conll, looks_conll
+from . import arrow_tables, columns, delimited, json_tables
+from .conll import conll, grouped, looks_conll
 from .delimited import Form
-from .encodings import decode
+from .encodings import BOMS, decode
 
 TEXT = (".csv", ".tsv", ".txt", ".tab")
 JSON = (".json", ".jsonl", ".ndjson")
@@ -30,9 +33,26 @@ CONLL = (".conll", ".bio", ".iob", ".iob2")
 SUFFIXES = (*TEXT, *JSON, *COLUMNAR, *EXCEL, *CONLL)
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 UNPACKED, MOST_ROWS = 1_000_000_000, 5_000_000  # bytes and rows that a table may have
+MAGIC = {  # first bytes of files that may have any name -> their ending
+    rb"PAR1": ".parquet",
+    rb"ARROW1\0\0": ".arrow",
+    rb"\x1f\x8b": ".gz",
+    rb"BZh[1-9]1AY&SY": ".bz2",
+    rb"\xfd7zXZ\0": ".xz",
+    rb"PK\x03\x04": ".zip",
+    rb"\x80[\x02-\x05]": ".pkl",
+    rb"\xd0\xcf\x11\xe0": ".xls",
+}
+REFUSED = {
+    ".pkl": "is a Python pickle, which can run code when it is opened and is never read; save the "
+    "table with DataFrame.to_parquet or to_csv",
+    ".xls": "is a workbook of Excel 97 (.xls); save it as .xlsx or .csv",
+}
 PARTS = ("validation", "dev", "test", "train")  # of a file or folder that holds several: the first is evaluated on
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
-
+BROKEN = (  # what readers raise for a file of another kind or a damaged one
+    ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 AS_FOUND = Form()
 
@@ -73,11 +93,11 @@ def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Ta
             table = _read(file, path, form, part, text)
         except PruneError:
             raise
-        except (ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+        except BROKEN as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise PruneError(f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}.") from None
     if part != table.part:
-        table = table._replace(rows=_of_split(table.rows, part, path))
+        table = table._replace(rows=of_split(table.rows, part, path))
     if table.rows.empty:
         raise PruneError(f"{path} has no rows.")
     if len(table.rows) > MOST_ROWS:
@@ -97,46 +117,74 @@ def _read(file: Path, path: str, form: Form, part: str, text_column: str) -> Tab
             "save_to_disk."
         )
     if kind in EXCEL:
-        return _excel(content, path, part)
+        return _with_sentences(_excel(content, path, part))
     if kind in COLUMNAR:
-        return _columnar(content, kind, path)
+        if kind in arrow_tables.PARQUET:
+            _fits(arrow_tables.unpacked_size(content), path)
+        rows, names = arrow_tables.read(content, kind, path)
+        return Table(rows, names=names)
     if kind in JSON:
         text, _ = decode(content, form.encoding, path)
-        found, lines = _json(text, lines=kind != ".json")
+        found, lines = json_tables.parse(text, lines=kind != ".json")
         records, key = _under_key(found, path, part)
-        rows = _records(records)
+        rows = json_tables.records(records)
         if len(lines) == len(rows):
             rows.index = pd.Index(lines, name="line")
         return Table(rows, part=key)
-    if kind in CONLL or (kind == ".txt" and not form.separator and looks_conll(content)):
+    if kind in CONLL or (kind in TEXT and not form.separator and looks_conll(content)):
         text, encoding = decode(content, form.encoding, path)
-        return Table(conll(text, path), Form(encoding=encoding), "a word a line")
+        rows, description = conll(text, path)
+        return Table(rows, Form(encoding=encoding), description)
     tabs, named = kind in (".tsv", ".tab"), lambda names: columns.text_name(names, text_column)
     rows, form, notes = delimited.read(content, path, form, tabs, text_column=named)
-    return Table(rows, form, form.description, notes=notes)
+    return _with_sentences(Table(rows, form, form.description, notes=notes))
+
+
+def _with_sentences(table: Table) -> Table:
+    """The table, with the words of a sentence in one row where it has one word per row."""
+    if (found := grouped(table.rows)) is None:
+        return table
+    rows, column = found
+    how = f"one word per row, grouped by column {column!r}"
+    return table._replace(rows=rows, description=", ".join(filter(None, (table.description, how))))
 
 
 def _looks(content: bytes) -> str:
     """The ending that a file of another name should have had; "" where it is no text."""
     head = content[:10_000]
-    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if b"\0" in head and not head.startswith(tuple(mark for mark, _ in BOMS)):
         return ""
     return ".json" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[{")) else ".txt"
 
 
 def _content(file: Path, path: str) -> tuple[bytes, str]:
-    """(what is in the file, its ending), unpacked."""
-    import fsspec
+    """(what is in the file, its ending), unpacked; the first bytes count more than the name."""
+    with file.open("rb") as opened:
+        return _unpacked(_bounded(opened, path), file.suffix.lower(), path, suffix(path))
 
-    if file.suffix.lower() == ".zip":
-        with zipfile.ZipFile(file) as packed:
+
+def _unpacked(content: bytes, ending: str, path: str, inner: str) -> tuple[bytes, str]:
+    """`inner` is the ending of what is packed."""
+    from fsspec.compression import compr
+
+    kind = next((name for magic, name in MAGIC.items() if re.match(magic, content)), ending)
+    if kind in REFUSED:
+        raise PruneError(f"{path} {REFUSED[kind]}.")
+    if kind == ".zip" and (ending == ".zip" or zipfile.is_zipfile(io.BytesIO(content))):
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
             inside = [name for name in packed.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            if any(name.startswith("xl/") for name in inside):
+                return content, ".xlsx"
             if len(inside) != 1:
                 raise PruneError(f"{path} holds {len(inside)} files ({', '.join(inside[:5])}); unpack it and name one of them.")
             with packed.open(inside[0]) as opened:
-                return _bounded(opened, path), Path(inside[0]).suffix.lower()
-    with fsspec.open(str(file), "rb", compression="infer") as opened:
-        return _bounded(opened, path), suffix(path)
+                own = Path(inside[0]).suffix.lower()
+                return _unpacked(_bounded(opened, path), own, path, own)
+    if kind in (".gz", ".bz2", ".xz"):
+        name = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}[kind]
+        with compr[name](io.BytesIO(content), mode="rb") as opened:
+            return _unpacked(_bounded(opened, path), inner, path, inner)
+    return content, kind if kind in COLUMNAR else inner
 
 
 def _bounded(opened: Any, path: str) -> bytes:
@@ -159,43 +207,10 @@ def _excel(content: bytes, path: str, part: str) -> Table:
     part = _whose(sheets, part)
     if part and part not in sheets:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
-    name = part or next(sheet for sheet in [*[s for s, rows in sheets.items() if len(rows)], *sheets])
+    name = part or max(sheets, key=lambda sheet: len(sheets[sheet]))  # others may be titles
     rows = sheets[name]
     rows.index = pd.RangeIndex(2, len(rows) + 2, name="row")  # as Excel numbers them, below the header
     return Table(rows, description=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part)
-
-
-def _columnar(content: bytes, kind: str, path: str) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = pa.BufferReader(content)
-    if kind in (".parquet", ".pq"):
-        told = pq.read_metadata(buffer)
-        _fits(sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups)), path)
-        buffer.seek(0)
-        return _of_arrow(pq.read_table(buffer))
-    try:
-        return _of_arrow(pa.ipc.open_file(buffer).read_all())
-    except pa.ArrowInvalid:
-        return _of_arrow(pa.ipc.open_stream(pa.BufferReader(content)).read_all())
-
-
-def _of_arrow(table: Any) -> Table:
-    """`datasets` writes what numbered classes are called into the schema."""
-    written = (table.schema.metadata or {}).get(b"huggingface")
-    features = json.loads(written).get("info", {}).get("features", {}) if written else {}
-    names = {column: found for column, feature in features.items() if (found := class_names(feature))}
-    return Table(table.to_pandas(), names=names)
-
-
-def class_names(feature: Any) -> list[str]:
-    """Of a ClassLabel, or of a list of them, in the plain form that `datasets` writes."""
-    if isinstance(feature, list):
-        feature = feature[0] if feature else {}
-    if not isinstance(feature, Mapping):
-        return []
-    return list(feature["names"]) if feature.get("_type") == "ClassLabel" else class_names(feature.get("feature"))
 
 
 def _saved(folder: Path, path: str, part: str) -> Table:
@@ -212,7 +227,8 @@ def _saved(folder: Path, path: str, part: str) -> Table:
                          "save_to_disk.")  # fmt: skip
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     pieces = [pa.ipc.open_stream(pa.memory_map(str(folder / each["filename"]))).read_all() for each in state["_data_files"]]
-    return _of_arrow(pa.concat_tables(pieces))
+    rows, names = arrow_tables.converted(pa.concat_tables(pieces), path)
+    return Table(rows, names=names)
 
 
 def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
@@ -235,12 +251,17 @@ def splits(path: str, form: Form = AS_FOUND, text: str = "") -> tuple[str, str]:
             names = splits_of(read(path, form, text=text).rows)[1]
         except PruneError:  # several tables, of which one is to be named: who reads it says so
             names = []
+    return both_of(names)
+
+
+def both_of(names: Sequence[str]) -> tuple[str, str]:
+    """(training split, split to evaluate on) among these; empty unless both are there."""
     by_name = {name.lower(): name for name in reversed(names)}
     evaluated = next((by_name[part] for part in PARTS if part in by_name and part != "train"), "")
     return (by_name["train"], evaluated) if "train" in by_name and evaluated else ("", "")
 
 
-def _of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
+def of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
     """The rows of a split, by the column that says which each is of."""
     column, values = splits_of(rows)
     if not column:
@@ -260,28 +281,6 @@ def part_of(parts: Any, asked: str, path: str) -> str:
     return asked or next((name for name in PARTS if name in parts), next(iter(parts)))
 
 
-def _json(text: str, lines: bool) -> tuple[Any, list[int]]:
-    """(what the file holds, the line of each record; no lines where it is one document).
-
-    Only a newline ends a line: U+2028, U+2029 and U+0085 may stand inside of a string.
-    """
-    if not lines:
-        try:
-            return json.loads(text), []
-        except json.JSONDecodeError:
-            if not text.lstrip().startswith("{"):  # one record per line under the other suffix
-                raise
-    records, numbers = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is not JSON ({error.msg})") from None
-            numbers.append(number)
-    return records, numbers
-
-
 def _under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
     """(the list of records under a key, the key where it was asked for); what holds no such lists as it is."""
     keys = content if isinstance(content, Mapping) else {}
@@ -292,26 +291,3 @@ def _under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
     if len(lists) > 1 and not part and not set(lists) & set(PARTS):
         raise PruneError(f"{path} has records under {', '.join(lists)}; name one with --split.")
     return lists[part_of(lists, part, path)], part
-
-
-def _records(content: Any) -> pd.DataFrame:
-    """A list of records; or records by their keys; or columns; or SQuAD as it is published."""
-    if isinstance(content, Mapping):
-        by_key = all(isinstance(value, Mapping) and len(value) < len(content) for value in content.values())
-        return _records(list(content.values())) if by_key else pd.DataFrame(content)
-    if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
-        return pd.DataFrame(
-            {"question": ask["question"], "context": paragraph["context"],
-             "answers": {key: [answer[key] for answer in ask.get("answers", [])] for key in ("text", "answer_start")}}
-            for article in content for paragraph in article["paragraphs"] for ask in paragraph["qas"]
-        )  # fmt: skip
-    if not all(isinstance(record, Mapping) for record in content):
-        rows = [row if isinstance(row, list) else [row] for row in content]
-        return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")
-    flat = pd.json_normalize(list(content), sep=".")
-    # of nested fields only answers as SQuAD has them are of use whole; of others the parts stand under their dotted names
-    nested = dict.fromkeys(
-        key for record in content for key, value in record.items() if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value)
-    )
-    whole = pd.DataFrame({key: [record.get(key) for record in content] for key in nested}, index=flat.index)
-    return pd.concat([flat, whole], axis=1)

@@ -171,10 +171,11 @@ def table_of(source: Source, split: str = "") -> Table:
 
 def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -> Read:
     """A source's rows as examples, with notes on how they were read."""
-    return _examples(table_of(source, split), source, labels, kind)
+    return examples_of(table_of(source, split), source, labels, kind)
 
 
-def _examples(table: Table, source: Source, labels: tuple[str, ...], kind: str) -> Read:
+def examples_of(table: Table, source: Source, labels: tuple[str, ...], kind: str) -> Read:
+    """A table's rows as examples, with notes on how they were read."""
     named = any((source.text, source.text_pair, source.label))
     if source.task in KNOWN and not named:
         chosen = KNOWN[source.task].columns

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+STORED = ("*.safetensors", "*.bin", "*.h5", "*.msgpack", "*.pt", "*.ckpt", "tokenizer.json", "*.model", "vocab.*")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 EXPORTS = {  # what lies in a folder instead of weights -> what it is
     "*.onnx": "an ONNX export",
@@ -39,12 +40,22 @@ def reason(folder: Path, config: Mapping[str, Any]) -> str:
     """What the folder is, if it cannot be loaded, and what to give instead; "" if it may be a model."""
     if quantized := config.get("quantization_config"):
         return _of_quantization(quantized)
+    if pointers := [file.name for pattern in STORED for file in sorted(folder.glob(pattern)) if _is_pointer(file)]:
+        return (
+            f"was cloned without its large files: {', '.join(pointers[:3])} holds only a Git LFS pointer; "
+            "run `git lfs pull` in that folder"
+        )
     if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         return next(filter(None, map(_of_file, sorted(folder.glob("*.bin")))), "") or _of_names(folder)
     for pattern, what in EXPORTS.items():
         if files := sorted(folder.glob(pattern)):
             return _of_export(pattern, what, files[0].relative_to(folder))
     return ""
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(30).startswith(b"version https://git-lfs")
 
 
 def _of_quantization(quantized: Any) -> str:

@@ -118,6 +118,8 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
         raise PruneError(f"{checkpoint} {why}.")
     config, notes = _configuration(source, checkpoint)
     _check_code(config, checkpoint)
+    if not (config.architectures or new_head):
+        _ask_for_class(config, source, checkpoint)
     made = str((config.architectures or ["model without a head"])[0])
     _is_plausible(config, checkpoint)
     check(config, checkpoint, "" if new_head else made, _embedder(Path(source)))
@@ -153,6 +155,9 @@ def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     is_adapter = (Path(source) / adapters.CONFIG).is_file()
     config = adapters.config(source, checkpoint) if is_adapter else _loading(AutoConfig, "configuration", source, checkpoint)
     notes = []
+    if not config.architectures and (head := weights.head_of(Path(source))):
+        config.architectures = [_class_name(config, head)]
+        notes.append(f"Its config.json names no architectures; by its weights it is a {config.architectures[0]}.")
     wanted = getattr(config, "_attn_implementation", None)
     if wanted not in (None, "eager", "sdpa"):
         config._attn_implementation = "sdpa"
@@ -164,6 +169,28 @@ def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
         notes.append(f"Several labels of the model have the same name ({some}); they are shown with their number: "
                      f"{', '.join(label_names(config)[:8])}.")  # fmt: skip
     return config, notes
+
+
+def _class_name(config: Any, head: str) -> str:
+    """The class of that model type with that head; "" if there is none."""
+    from transformers.models.auto import modeling_auto
+
+    mappings = {
+        "ForSequenceClassification": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "ForTokenClassification": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        "ForQuestionAnswering": modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    }
+    return str(mappings[head].get(config.model_type, ""))
+
+
+def _ask_for_class(config: Any, source: str, checkpoint: str) -> None:
+    """Refuse a model whose head has weights, while neither these nor config.json say what it is."""
+    if any(name.endswith(("classifier.weight", "classifier.dense.weight")) for name in weights.keys(Path(source))):
+        texts, words = (_class_name(config, head) for head in ("ForSequenceClassification", "ForTokenClassification"))
+        raise PruneError(
+            f"{checkpoint}: its config.json has no architectures, so it is not known what its classifier is for; write "
+            f'"architectures": ["{texts}"] there if it classifies texts, ["{words}"] if it classifies words.'
+        )
 
 
 def _check_code(config: Any, checkpoint: str) -> None:
@@ -259,6 +286,8 @@ def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any)
             advice = "there is no such folder, and no such public model on the Hub"
         elif isinstance(error, SafetensorError | EOFError) or "PytorchStreamReader" in str(error):
             advice = f"the file with its {what} is broken or cut short; copy it again"
+        elif "mismatch" in str(error):
+            advice = "its config.json gives them other sizes than they have; copy the config.json that belongs to them"
         else:
             advice = f"the {what} there cannot be read; save it again with save_pretrained"
         raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({(str(error).splitlines() or [''])[0][:160]})") from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,25 +23,88 @@ HARMLESS = re.compile(  # what a checkpoint may have besides: buffers, heads of 
     r"^criterion"
 )
 SHOWN = 6
+NESTED = ("state_dict", "model_state_dict")  # where Lightning and training scripts put the weights
+HEADS = {  # part of a weight's name -> the head that alone has it
+    "qa_outputs.": "ForQuestionAnswering",
+    "classifier.out_proj.": "ForSequenceClassification",
+    "pre_classifier.": "ForSequenceClassification",
+}
 
 
 def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, loading: Callable[..., Any]) -> tuple[Any, list[str]]:
     """(model, what there is to say); `loading` is from_pretrained with sentences for errors."""
-    folder, notes, options = Path(source), [], dict[str, Any]()
+    folder, notes, options = Path(source), list[str](), dict[str, Any]()
     if folder.is_dir():
         options["use_safetensors"] = any(folder.glob("*.safetensors"))
-        names = keys(folder)
-        if (prefix := _prefix(names)) and _is_wrapped(names, prefix, _expected(kind, config)):
-            renamed = {_current(name.removeprefix(prefix)): tensor for name, tensor in _tensors(folder).items()}
-            notes.append(f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped.")
+        expected, found = _expected(kind, config), _shapes(folder)
+        renamed = _renamed(list(found), expected)
+        _check_shapes({renamed.get(name, name): shape for name, shape in found.items()}, expected, checkpoint, new_head)
+        if renamed or _is_nested(folder):
+            held = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
             model = kind.from_config(config)
-            left = model.load_state_dict(renamed, strict=False)
+            fitting = {name: tensor for name, tensor in held.items() if not _differs(name, tensor.shape, expected)}
+            left = model.load_state_dict(fitting, strict=False)
+            notes += _notes_of_names(renamed)
             return model, notes + _accounted({"missing_keys": left[0], "unexpected_keys": left[1]}, model, checkpoint, new_head)
     with silenced():
         model, said = loading(
             kind, "weights", config=config, weights_only=True, ignore_mismatched_sizes=new_head, output_loading_info=True, **options
         )
     return model, notes + _accounted(said, model, checkpoint, new_head)
+
+
+def _renamed(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:
+    """The model's names of a folder's weights, where they have a wrapper's prefix or lack the base model's.
+
+    Empty where transformers reads the names as they are: also a base model without a head.
+    """
+    current = {name: _current(name) for name in names}
+    if _covers(current.values(), expected):
+        return {}
+    prefix = _prefix(names)
+    bases = ["", *sorted({name.split(".")[0] + "." for name in expected})]
+    new = {}
+    for name, own in current.items():
+        inner = own.removeprefix(prefix)
+        new[name] = next((base + inner for base in bases if base + inner in expected), inner)
+    has_head = any(name in expected for name in current.values())
+    return new if (prefix or has_head) and _covers(new.values(), expected) else {}
+
+
+def _covers(names: Iterable[str], expected: Mapping[str, Any]) -> bool:
+    return len(set(expected) & set(names)) > len(expected) / 2
+
+
+def _notes_of_names(renamed: Mapping[str, str]) -> list[str]:
+    for old, new in renamed.items():
+        if old.endswith(f".{new}"):
+            return [f"The weights' names begin with {old.removesuffix(new)!r}, as a wrapped model's do; it was stripped."]
+    for old, new in renamed.items():
+        if old != new:
+            return [f"The weights' names lack the base model's prefix; {old} was read as {new}."]
+    return []
+
+
+def _differs(name: str, shape: Sequence[int], expected: Mapping[str, Sequence[int]]) -> bool:
+    return name in expected and tuple(shape) != tuple(expected[name])
+
+
+def _check_shapes(
+    found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]], checkpoint: str, new_head: bool
+) -> None:
+    """Refuse weights of another shape than config.json gives; a head's own are replaced for `new_head`."""
+    odd = [name for name, shape in found.items() if _differs(_current(name), shape, expected)]
+    odd = [name for name in odd if not (new_head and "layer" not in name and "embeddings" not in name)]
+    if not odd:
+        return
+    held, asked = tuple(found[odd[0]]), tuple(expected[_current(odd[0])])
+    more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+    labels = held[1:] == asked[1:] and held[0] != asked[0] and re.search(r"classifier|out_proj|qa_outputs", odd[0])
+    way = f"give config.json {held[0]} labels (id2label, label2id)" if labels else "correct the sizes in config.json"
+    raise PruneError(
+        f"{checkpoint}: {odd[0]} has the shape {held} in the weights, but {asked} by its "
+        f"config.json{more}; {way}, or copy the config.json that belongs to these weights."
+    )
 
 
 @contextmanager
@@ -91,11 +154,48 @@ def keys(folder: Path) -> list[str]:
         except SafetensorError:
             return []  # whoever loads it says so
     for file in sorted(folder.glob("pytorch_model*.bin")):
-        try:
-            return list(torch.load(file, map_location="meta", weights_only=True, mmap=True))
-        except (RuntimeError, EOFError, OSError, UnpicklingError):
-            return []  # whoever loads it says so
+        return list(_inner(_pickled(file, "meta")))
     return []
+
+
+def _pickled(file: Path, device: str) -> Mapping[str, Any]:
+    """What a .bin file holds; {} for a broken one, which whoever loads it says."""
+    try:
+        found = torch.load(file, map_location=device, weights_only=True, mmap=device == "meta")
+    except (RuntimeError, EOFError, OSError, UnpicklingError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _inner(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights in what a training framework saved: {"state_dict": {...}, "epoch": ...}."""
+    for key in NESTED:
+        if isinstance(state.get(key), Mapping):
+            return state[key]
+    return state
+
+
+def _is_nested(folder: Path) -> bool:
+    files = [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("pytorch_model*.bin"))
+    return any(isinstance(state.get(key), Mapping) for file in files for state in [_pickled(file, "meta")] for key in NESTED)
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a folder's weights by name; {} for broken files."""
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        try:
+            with safe_open(file, "pt") as opened:
+                found |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        except SafetensorError:
+            return {}  # whoever loads it says so
+    for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
+        state = _inner(_pickled(file, "meta"))
+        found |= {name: tuple(tensor.shape) for name, tensor in state.items() if hasattr(tensor, "shape")}
+    return found
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -103,23 +203,29 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 
     found: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")):
-        found |= load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        found |= load_file(file) if file.suffix == ".safetensors" else _inner(_pickled(file, "cpu"))
     return found
 
 
+def head_of(folder: Path) -> str:
+    """The end of the class name, such as ForQuestionAnswering, if the names of the weights leave no doubt; else ""."""
+    names = keys(folder)
+    return next((head for part, head in HEADS.items() if any(f".{part}" in f".{name}" for name in names)), "")
+
+
 def is_wrapped(folder: Path, config: Any) -> bool:
-    """Whether a wrapper put its prefix before the names of a folder's weights."""
+    """Whether transformers itself cannot read a folder's weights: by their names, or as they are nested."""
     import transformers
 
-    names = keys(folder)
-    prefix = _prefix(names)
-    return bool(prefix) and _is_wrapped(names, prefix, _expected(getattr(transformers, config.architectures[0]), config))
+    expected = _expected(getattr(transformers, config.architectures[0]), config)
+    return bool(_renamed(keys(folder), expected)) or _is_nested(folder)
 
 
-def _expected(kind: Any, config: Any) -> set[str]:
-    """Names of the model's weights, without making any."""
+def _expected(kind: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the model's weights, without making any."""
     with torch.device("meta"):
-        return set((kind.from_config(config) if hasattr(kind, "from_config") else kind(config)).state_dict())
+        model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _prefix(names: Sequence[str]) -> str:
@@ -128,12 +234,6 @@ def _prefix(names: Sequence[str]) -> str:
     while step := next((each for each in PREFIXES if names and all(name.startswith(prefix + each) for name in names)), ""):
         prefix += step
     return prefix
-
-
-def _is_wrapped(names: Sequence[str], prefix: str, expected: set[str]) -> bool:
-    """Whether the model knows the names without the prefix, and not with it, as a family's own may begin so."""
-    known = lambda found: len(expected & {_current(name) for name in found}) > len(expected) / 2  # noqa: E731
-    return known({name.removeprefix(prefix) for name in names}) and not known(set(names))
 
 
 def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:

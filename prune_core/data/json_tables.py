@@ -1,0 +1,67 @@
+"""JSON and JSON lines as tables: records, records by key, columns, pandas' "split" orientation, and SQuAD as published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def parse(text: str, lines: bool) -> tuple[Any, list[int]]:
+    """(what the file holds, the line of each record; no lines where it is one document).
+
+    Only a newline ends a line: U+2028, U+2029 and U+0085 may stand inside of a string.
+    """
+    if not lines:
+        try:
+            return json.loads(text), []
+        except json.JSONDecodeError:
+            if not text.lstrip().startswith("{"):  # one record per line under the other suffix
+                raise
+    records, numbers = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {number} is not JSON ({error.msg})") from None
+            numbers.append(number)
+    return records, numbers
+
+
+def records(content: Any) -> pd.DataFrame:
+    """A list of records; or records by their keys; or columns; or SQuAD as it is published."""
+    if isinstance(content, Mapping):
+        if (
+            {"columns", "data"}
+            <= set(content)
+            <= {"columns", "data", "index", "index_names", "column_names"}
+        ):  # orient="split"
+            return pd.DataFrame(content["data"], columns=content["columns"])
+        by_key = all(
+            isinstance(value, Mapping) and len(value) < len(content) for value in content.values()
+        )
+        return records(list(content.values())) if by_key else pd.DataFrame(content)
+    if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
+        return pd.DataFrame(
+            {"question": ask["question"], "context": paragraph["context"],
+             "answers": {key: [answer[key] for answer in ask.get("answers", [])] for key in ("text", "answer_start")}}
+            for article in content for paragraph in article["paragraphs"] for ask in paragraph["qas"]
+        )  # fmt: skip
+    if not all(isinstance(record, Mapping) for record in content):
+        rows = [row if isinstance(row, list) else [row] for row in content]
+        return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")
+    flat = pd.json_normalize(list(content), sep=".")
+    # of nested fields only answers as SQuAD has them are of use whole; of others the parts stand under their dotted names
+    nested = dict.fromkeys(
+        key
+        for record in content
+        for key, value in record.items()
+        if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value)
+    )
+    whole = pd.DataFrame(
+        {key: [record.get(key) for record in content] for key in nested}, index=flat.index
+    )
+    return pd.concat([flat, whole], axis=1)
