@@ -36,7 +36,7 @@ from .runs.run import run as stages_of
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
-# a table, its file, a dict of columns, a datasets.Dataset, or (text, label) and (text, text, label) tuples
+# a table, its file, a dict of columns, a datasets.Dataset, or tuples: (text, label), (text, text, label)
 Data: TypeAlias = Examples | pd.DataFrame | Mapping[str, Any] | Sequence[Any] | str | Path
 
 
@@ -60,7 +60,8 @@ def prune(
     model = _unwrapped(model)
     tokenizer = _checked(model, tokenizer)
     right: Sequence[Any] = labels or [None] * len(texts)
-    sample = _examples([(*_pair(text), label) for text, label in zip(texts, right, strict=True)], model).examples
+    rows = [(*_pair(text), label) for text, label in zip(texts, right, strict=True)]
+    sample = _examples(rows, model).examples
     refuse_copies(chosen, kind_of(model))
     with evaluation_mode(model), matrix_precision(tf32=False):
         verification.check_outputs("The model", model, tokenizer, sample, max_length)
@@ -121,9 +122,10 @@ def compare(
 ) -> Comparison:  # fmt: skip
     """Measure both models on the same examples; `options` are the measures' own, by name, such as {"attack": {"examples": 20}}.
 
-    `data` is a table with the usual columns (text, label …), a dict of them, a datasets.Dataset, a file of a table, or a list of
-    (text, label) tuples. `reading` says how to read it, with the names of the command line's flags: {"label": "stars",
-    "labels": {1: "bad", 5: "good"}, "bad_rows": "skip", "split": "test"}. What was left out or assumed is in `.notes`.
+    `data` is a table with the usual columns (text, label …), a dict of them, a datasets.Dataset, a
+    file of a table, or a list of (text, label) tuples. `reading` says how to read it, with the names
+    of the command line's flags: {"label": "stars", "labels": {1: "bad", 5: "good"}, "bad_rows": "skip",
+    "split": "test"}. What was left out or assumed is in `.notes`.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
     model, pruned = _unwrapped(model), _unwrapped(pruned)
@@ -149,7 +151,8 @@ def compare(
                 tables |= measure.measure(pair, report)
             for table, rows in tables.items():
                 found.setdefault(table, []).append(_identified(rows, own))
-    return Comparison({table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}, both, tuple(notes))
+    whole = {table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}
+    return Comparison(whole, both, tuple(notes))
 
 
 def run(experiment: Experiment, folder: str | Path | None = None, report: Report = quiet) -> Rows:
@@ -166,7 +169,8 @@ def _checked(model: Any, tokenizer: Any) -> Any:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     if not isinstance(model, PreTrainedModel):
-        raise PruneError(f"The model is a {type(model).__name__}, not a model of transformers. {_advice(model)}")
+        kind = type(model).__name__
+        raise PruneError(f"The model is a {kind}, not a model of transformers. {_advice(model)}")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise PruneError(
             f"The tokenizer is a {type(tokenizer).__name__}, not a tokenizer of transformers. "

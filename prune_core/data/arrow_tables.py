@@ -1,4 +1,4 @@
-"""Parquet and Arrow files as tables: bytes become text, missing values None, numbered classes keep their names."""
+"""Parquet and Arrow files as tables: bytes become text, pd.NA None, and class names are kept."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def _with_text(table: Any, path: str) -> Any:
             column = table.column(place).cast(wanted)
         except pa.ArrowInvalid:
             raise PruneError(
-                f"{path}: column {field.name!r} holds bytes that are not UTF-8 text; decode it, or leave it out, where the file is written."
+                f"{path}: column {field.name!r} holds bytes that are not UTF-8 text; decode it, or leave "
+                "it out, where the file is written."
             ) from None
         table = table.set_column(place, field.name, column)
     return table

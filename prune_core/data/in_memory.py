@@ -31,7 +31,8 @@ def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, S
         return _said(tables.read(source.task, form, split, source.text), split, source), source
     names: dict[str, list[str]] = {}
     split, note = source.split, list[str]()
-    if isinstance(data, Mapping) and data and all(map(_is_data_set, data.values())):  # a DatasetDict
+    is_several = isinstance(data, Mapping) and data and all(map(_is_data_set, data.values()))
+    if is_several:  # a DatasetDict
         name = tables.part_of(data, split, "data")
         data, split, note = data[name], "", [f"Evaluated on split {name!r}."]
     if not isinstance(data, pd.DataFrame) and _is_data_set(data):
@@ -42,7 +43,8 @@ def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, S
     found = Table(_plain(_frame(data)), names=names, notes=note)
     split = split or ("" if note else tables.both_of(tables.splits_of(found.rows)[1])[1])
     if split:
-        found = found._replace(rows=tables.of_split(found.rows, split, "data").reset_index(drop=True))
+        rows = tables.of_split(found.rows, split, "data").reset_index(drop=True)
+        found = found._replace(rows=rows)
     return _said(found, split, source), source
 
 
@@ -62,8 +64,8 @@ def _frame(data: Any) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         if data.columns.nlevels > 1:
             raise PruneError(
-                "data: its columns have several levels (a MultiIndex); name them with one level each, such as "
-                "data.columns = data.columns.get_level_values(0)."
+                "data: its columns have several levels (a MultiIndex); name them with one level each, "
+                "such as data.columns = data.columns.get_level_values(0)."
             )
         return data.reset_index(drop=True).rename(columns=str)
     if isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""JSON and JSON lines as tables: records, records by key, columns, pandas' "split" orientation, and SQuAD as published."""
+"""JSON and JSON lines as tables: records, records by key, columns, orient="split", and SQuAD."""
 
 from __future__ import annotations
 

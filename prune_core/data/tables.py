@@ -51,7 +51,8 @@ REFUSED = {
 PARTS = ("validation", "dev", "test", "train")  # of a file or folder that holds several: the first is evaluated on
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 BROKEN = (  # what readers raise for a file of another kind or a damaged one
-    ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
 )  # fmt: skip
 
 AS_FOUND = Form()

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-STORED = ("*.safetensors", "*.bin", "*.h5", "*.msgpack", "*.pt", "*.ckpt", "tokenizer.json", "*.model", "vocab.*")
+STORED = (  # what Git LFS usually holds
+    "*.safetensors", "*.bin", "*.h5", "*.msgpack", "*.pt", "*.ckpt", "tokenizer.json", "*.model", "vocab.*",
+)  # fmt: skip
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 EXPORTS = {  # what lies in a folder instead of weights -> what it is
     "*.onnx": "an ONNX export",
@@ -40,7 +42,8 @@ def reason(folder: Path, config: Mapping[str, Any]) -> str:
     """What the folder is, if it cannot be loaded, and what to give instead; "" if it may be a model."""
     if quantized := config.get("quantization_config"):
         return _of_quantization(quantized)
-    if pointers := [file.name for pattern in STORED for file in sorted(folder.glob(pattern)) if _is_pointer(file)]:
+    stored = [file for pattern in STORED for file in sorted(folder.glob(pattern)) if file.is_file()]
+    if pointers := [file.name for file in stored if _is_pointer(file)]:
         return (
             f"was cloned without its large files: {', '.join(pointers[:3])} holds only a Git LFS pointer; "
             "run `git lfs pull` in that folder"

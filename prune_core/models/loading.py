@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -157,7 +157,8 @@ def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     notes = []
     if not config.architectures and (head := weights.head_of(Path(source))):
         config.architectures = [_class_name(config, head)]
-        notes.append(f"Its config.json names no architectures; by its weights it is a {config.architectures[0]}.")
+        made = config.architectures[0]
+        notes.append(f"Its config.json names no architectures; by its weights it is a {made}.")
     wanted = getattr(config, "_attn_implementation", None)
     if wanted not in (None, "eager", "sdpa"):
         config._attn_implementation = "sdpa"
@@ -185,11 +186,14 @@ def _class_name(config: Any, head: str) -> str:
 
 def _ask_for_class(config: Any, source: str, checkpoint: str) -> None:
     """Refuse a model whose head has weights, while neither these nor config.json say what it is."""
-    if any(name.endswith(("classifier.weight", "classifier.dense.weight")) for name in weights.keys(Path(source))):
-        texts, words = (_class_name(config, head) for head in ("ForSequenceClassification", "ForTokenClassification"))
+    heads = ("classifier.weight", "classifier.dense.weight")
+    if any(name.endswith(heads) for name in weights.keys(Path(source))):
+        texts = _class_name(config, "ForSequenceClassification")
+        words = _class_name(config, "ForTokenClassification")
         raise PruneError(
-            f"{checkpoint}: its config.json has no architectures, so it is not known what its classifier is for; write "
-            f'"architectures": ["{texts}"] there if it classifies texts, ["{words}"] if it classifies words.'
+            f"{checkpoint}: its config.json has no architectures, so it is not known what its classifier "
+            f'is for; write "architectures": ["{texts}"] there if it classifies texts, ["{words}"] if it '
+            "classifies words."
         )
 
 
@@ -215,7 +219,12 @@ def _is_of_this_world(written: dict[str, Any], checkpoint: str) -> None:
 
 def _is_plausible(config: Any, checkpoint: str) -> None:
     """Some values would only be stumbled over in the middle of a run."""
-    wanted = {name: ("a whole number of at least 1", lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0) for name in COUNTS}
+    is_whole = lambda v: isinstance(v, int) and not isinstance(v, bool)  # noqa: E731
+    wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        name: ("a whole number of at least 1", lambda v: is_whole(v) and v > 0)
+        for name in (*COUNTS, "max_position_embeddings")
+    }
+    wanted["type_vocab_size"] = ("a whole number of at least 0", lambda v: is_whole(v) and v >= 0)
     wanted["id2label"] = ("names for 0, 1, 2 … up to the last label", lambda v: sorted(v) == list(range(len(v))))
     wanted["layer_norm_eps"] = ("a number of at least 0", lambda v: isinstance(v, float | int) and v >= 0)
     wanted["hidden_act"] = ("the name of an activation, such as gelu", lambda v: isinstance(v, str))
@@ -287,7 +296,7 @@ def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any)
         elif isinstance(error, SafetensorError | EOFError) or "PytorchStreamReader" in str(error):
             advice = f"the file with its {what} is broken or cut short; copy it again"
         elif "mismatch" in str(error):
-            advice = "its config.json gives them other sizes than they have; copy the config.json that belongs to them"
+            advice = "its config.json gives them other sizes; copy the config.json that belongs to them"
         else:
             advice = f"the {what} there cannot be read; save it again with save_pretrained"
         raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({(str(error).splitlines() or [''])[0][:160]})") from None

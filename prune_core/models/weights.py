@@ -23,6 +23,7 @@ HARMLESS = re.compile(  # what a checkpoint may have besides: buffers, heads of 
     r"^criterion"
 )
 SHOWN = 6
+Shapes = Mapping[str, Sequence[int]]
 NESTED = ("state_dict", "model_state_dict")  # where Lightning and training scripts put the weights
 HEADS = {  # part of a weight's name -> the head that alone has it
     "qa_outputs.": "ForQuestionAnswering",
@@ -36,13 +37,14 @@ def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, l
     folder, notes, options = Path(source), list[str](), dict[str, Any]()
     if folder.is_dir():
         options["use_safetensors"] = any(folder.glob("*.safetensors"))
-        expected, found = _expected(kind, config), _shapes(folder)
+        expected, found = _of_config(kind, config, checkpoint), _shapes(folder)
         renamed = _renamed(list(found), expected)
-        _check_shapes({renamed.get(name, name): shape for name, shape in found.items()}, expected, checkpoint, new_head)
+        shapes = {renamed.get(name, name): shape for name, shape in found.items()}
+        _check_shapes(shapes, expected, checkpoint, new_head)
         if renamed or _is_nested(folder):
             held = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
             model = kind.from_config(config)
-            fitting = {name: tensor for name, tensor in held.items() if not _differs(name, tensor.shape, expected)}
+            fitting = {name: each for name, each in held.items() if not _differs(name, each.shape, expected)}
             left = model.load_state_dict(fitting, strict=False)
             notes += _notes_of_names(renamed)
             return model, notes + _accounted({"missing_keys": left[0], "unexpected_keys": left[1]}, model, checkpoint, new_head)
@@ -54,7 +56,7 @@ def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, l
 
 
 def _renamed(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:
-    """The model's names of a folder's weights, where they have a wrapper's prefix or lack the base model's.
+    """The model's names of a folder's weights that have a wrapper's prefix or lack the base model's.
 
     Empty where transformers reads the names as they are: also a base model without a head.
     """
@@ -78,7 +80,8 @@ def _covers(names: Iterable[str], expected: Mapping[str, Any]) -> bool:
 def _notes_of_names(renamed: Mapping[str, str]) -> list[str]:
     for old, new in renamed.items():
         if old.endswith(f".{new}"):
-            return [f"The weights' names begin with {old.removesuffix(new)!r}, as a wrapped model's do; it was stripped."]
+            prefix = old.removesuffix(new)
+            return [f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped."]
     for old, new in renamed.items():
         if old != new:
             return [f"The weights' names lack the base model's prefix; {old} was read as {new}."]
@@ -90,17 +93,21 @@ def _differs(name: str, shape: Sequence[int], expected: Mapping[str, Sequence[in
 
 
 def _check_shapes(
-    found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]], checkpoint: str, new_head: bool
+    found: Shapes, expected: Shapes, checkpoint: str, new_head: bool
 ) -> None:
-    """Refuse weights of another shape than config.json gives; a head's own are replaced for `new_head`."""
+    """Refuse weights of another shape than by config.json; for `new_head` the head's are replaced."""
     odd = [name for name, shape in found.items() if _differs(_current(name), shape, expected)]
-    odd = [name for name in odd if not (new_head and "layer" not in name and "embeddings" not in name)]
+    if new_head:
+        odd = [name for name in odd if "layer" in name or "embeddings" in name]
     if not odd:
         return
     held, asked = tuple(found[odd[0]]), tuple(expected[_current(odd[0])])
     more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-    labels = held[1:] == asked[1:] and held[0] != asked[0] and re.search(r"classifier|out_proj|qa_outputs", odd[0])
-    way = f"give config.json {held[0]} labels (id2label, label2id)" if labels else "correct the sizes in config.json"
+    is_head = re.search(r"classifier|out_proj|qa_outputs", odd[0])
+    if is_head and held[1:] == asked[1:]:
+        way = f"give config.json {held[0]} labels (id2label, label2id)"
+    else:
+        way = "correct the sizes in config.json"
     raise PruneError(
         f"{checkpoint}: {odd[0]} has the shape {held} in the weights, but {asked} by its "
         f"config.json{more}; {way}, or copy the config.json that belongs to these weights."
@@ -176,8 +183,10 @@ def _inner(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_nested(folder: Path) -> bool:
-    files = [] if any(folder.glob("*.safetensors")) else sorted(folder.glob("pytorch_model*.bin"))
-    return any(isinstance(state.get(key), Mapping) for file in files for state in [_pickled(file, "meta")] for key in NESTED)
+    if any(folder.glob("*.safetensors")):
+        return False
+    states = [_pickled(file, "meta") for file in sorted(folder.glob("pytorch_model*.bin"))]
+    return any(isinstance(state.get(key), Mapping) for state in states for key in NESTED)
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -189,12 +198,13 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     for file in files:
         try:
             with safe_open(file, "pt") as opened:
-                found |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+                names = list(opened.keys())
+                found |= {name: tuple(opened.get_slice(name).get_shape()) for name in names}
         except SafetensorError:
             return {}  # whoever loads it says so
     for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
         state = _inner(_pickled(file, "meta"))
-        found |= {name: tuple(tensor.shape) for name, tensor in state.items() if hasattr(tensor, "shape")}
+        found |= {name: tuple(each.shape) for name, each in state.items() if hasattr(each, "shape")}
     return found
 
 
@@ -208,17 +218,29 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def head_of(folder: Path) -> str:
-    """The end of the class name, such as ForQuestionAnswering, if the names of the weights leave no doubt; else ""."""
-    names = keys(folder)
-    return next((head for part, head in HEADS.items() if any(f".{part}" in f".{name}" for name in names)), "")
+    """The end of the class name, such as ForQuestionAnswering, by the weights' names; "" if unclear."""
+    names = [f".{name}" for name in keys(folder)]
+    return next((HEADS[part] for part in HEADS if any(f".{part}" in name for name in names)), "")
 
 
 def is_wrapped(folder: Path, config: Any) -> bool:
-    """Whether transformers itself cannot read a folder's weights: by their names, or as they are nested."""
+    """Whether transformers itself cannot read a folder's weights, by their names or their nesting."""
     import transformers
 
     expected = _expected(getattr(transformers, config.architectures[0]), config)
     return bool(_renamed(keys(folder), expected)) or _is_nested(folder)
+
+
+def _of_config(kind: Any, config: Any, checkpoint: str) -> dict[str, tuple[int, ...]]:
+    """`_expected`; PruneError for sizes of which no model can be built."""
+    try:
+        return _expected(kind, config)
+    except Exception as error:  # transformers checks few of them, and each model raises its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise PruneError(
+            f"{checkpoint}: no model can be built with the values of its config.json ({reason}); "
+            "copy the config.json that belongs to the weights."
+        ) from None
 
 
 def _expected(kind: Any, config: Any) -> dict[str, tuple[int, ...]]:
