@@ -142,7 +142,9 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
 
 
 def tokenizer_source(source: str, checkpoint: str) -> str:
-    """Where the tokenizer lies: an adapter's folder may leave it to the base."""
+    """Where the tokenizer lies: a difference leaves it to its dense checkpoint, an adapter's folder may leave it to the base."""
+    if found := difference.about(source):
+        return tokenizer_source(resolve(found["dense"]), found["dense"])
     folder = Path(source)
     own = any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model"))
     return source if own or not (folder / adapters.CONFIG).is_file() else adapters.base(source, checkpoint)
