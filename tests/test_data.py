@@ -468,3 +468,12 @@ def test_hashtags_are_words_and_running_numbers_without_tags_are_refused(tmp_pat
         tables.read(str(tmp_path / "b.conll"))
     (tmp_path / "c.csv").write_text("sentence,word,label\nthe bank is closed,bank,1\na river bank,bank,0\n")
     assert "tokens" not in tables.read(str(tmp_path / "c.csv")).rows
+
+
+def test_titles_above_the_columns_of_a_sheet_are_an_error_with_the_row(tmp_path: Path) -> None:
+    rows = [["Reviews of 2024", None], ["text", "label"], *([f"{LONG} {i}", i % 2] for i in range(9))]
+    pd.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False, header=False)
+    with pytest.raises(PruneError, match=r"row 2: the names of the columns .* below 1 other row; delete"):
+        tables.read(str(tmp_path / "a.xlsx"))
+    pd.DataFrame(rows[1:]).to_excel(tmp_path / "a.xlsx", index=False, header=False)
+    assert len(tables.read(str(tmp_path / "a.xlsx")).rows) == 9

@@ -24,6 +24,7 @@ from . import arrow_tables, columns, delimited, json_tables
 from .conll import conll, grouped, looks_conll
 from .delimited import Form
 from .encodings import BOMS, decode
+from .header import header_below
 
 TEXT = (".csv", ".tsv", ".txt", ".tab")
 JSON = (".json", ".jsonl", ".ndjson")
@@ -210,6 +211,9 @@ def _excel(content: bytes, path: str, part: str) -> Table:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
     name = part or max(sheets, key=lambda sheet: len(sheets[sheet]))  # others may be titles
     rows = sheets[name]
+    if above := header_below([[str(cell) for cell in rows.columns], *rows.head(20).astype(str).to_numpy().tolist()]):
+        raise PruneError(f"{path}, sheet {name!r}, row {above + 1}: the names of the columns seem to stand there, below "
+                         f"{above} other row{'s' if above > 1 else ''}; delete what stands above them.")  # fmt: skip
     rows.index = pd.RangeIndex(2, len(rows) + 2, name="row")  # as Excel numbers them, below the header
     return Table(rows, description=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part)
 
