@@ -563,15 +563,20 @@ def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
     assert at.button(key="pool-remove").disabled, "nothing is chosen"
 
 
-def test_what_a_label_means_is_asked_in_a_table_and_kept(store, tmp_path):
-    file = tmp_path / "own.csv"
-    rows = [f"A sentence of mine that has more than nine words {i},{'meh' if i % 2 else 'fine'}\n" for i in range(12)]
-    file.write_text("text,label\n" + "".join(rows))
+def checked(file):
+    """The Prune page with a file whose data check is finished."""
     at = opened("prune")
     at.selectbox(key="task").set_value("a file of your own").run()
     at.text_input(key="path").set_value(str(file)).run()
     at.session_state["data-check"].process.wait()
-    at.run()
+    return at.run()
+
+
+def test_what_a_label_means_is_asked_in_a_table_and_kept(store, tmp_path):
+    file = tmp_path / "own.csv"
+    rows = [f"A sentence of mine that has more than nine words {i},{'meh' if i % 2 else 'fine'}\n" for i in range(12)]
+    file.write_text("text,label\n" + "".join(rows))
+    at = checked(file)
     assert "not clear which label" in " ".join(each.value for each in at.warning) and not any(b.key == "queue-plan" for b in at.button)
     for value, label in (("meh", "negative"), ("fine", "positive")):
         [box] = [each for each in at.selectbox if each.label.startswith(f"{value} ·")]
@@ -588,22 +593,14 @@ def test_what_a_label_means_is_asked_in_a_table_and_kept(store, tmp_path):
 def test_a_mistake_in_the_data_makes_no_job_on_the_page(store, tmp_path):
     file = tmp_path / "own.csv"
     file.write_text("text,label\nA film,0\n")
-    at = opened("prune")
-    at.selectbox(key="task").set_value("a file of your own").run()
-    at.text_input(key="path").set_value(str(file)).run()
-    at.session_state["data-check"].process.wait()
-    at.run()
+    at = checked(file)
     assert any("too few" in each.value for each in at.error) and not any(b.key == "queue-plan" for b in at.button) and not store.jobs()
 
 
 def test_rows_that_cannot_be_used_are_left_out_with_one_click(store, tmp_path):
     file, text = tmp_path / "own.csv", "A sentence of mine that has more than nine words"
     file.write_text("text,label\n" + "".join(f"{text} {i},{i % 2 if i < 12 else ''}\n" for i in range(16)))
-    at = opened("prune")
-    at.selectbox(key="task").set_value("a file of your own").run()
-    at.text_input(key="path").set_value(str(file)).run()
-    at.session_state["data-check"].process.wait()
-    at.run()
+    at = checked(file)
     [question] = [each.value for each in at.warning if "4 of 16 rows" in each.value]
     assert "line 14" in question and "“Bad rows: leave them out”" in question and "--bad-rows" not in question
     assert not any(button.key == "queue-plan" for button in at.button)

@@ -111,14 +111,16 @@ def _detected(text: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parse
     """The form with what was to be detected, and the rows: those of the first dialect in which every row has one width, else
     of the one that fits most rows."""
     found: Form | None = None
+    parsed: Parsed | None = None
     if form.separator != "none":
         sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1]
-        found = _even_dialect(text, sample, form, tabs, path) or _uneven_dialect(sample, form, path)
+        found, parsed = _even_dialect(text, sample, form, tabs, path) or (_uneven_dialect(sample, form, path), None)
     if found is None:
         found = replace(form, separator=",", quotes="yes") if _is_quoted(text) and not form.separator else form
     if found.separator == "":
         found = replace(found, separator="none")
-    parsed = _lines(text) if found.separator == "none" else parse(text, found.separator, found.quotes)
+    if parsed is None:
+        parsed = _lines(text) if found.separator == "none" else parse(text, found.separator, found.quotes)
     header = form.header or ("yes" if has_header([row.cells for row in parsed.rows]) else "no")
     return replace(found, quotes=found.quotes if found.separator != "none" else "no", header=header), parsed
 
@@ -130,22 +132,23 @@ def _dialects(form: Form, tabs: bool) -> Iterator[tuple[str, str]]:
             yield separator, quotes
 
 
-def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> Form | None:
-    """The first dialect in which every row has the same number of cells."""
+def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parsed] | None:
+    """The first dialect in which every row has the same number of cells, and its rows."""
+    is_whole = len(sample) == len(text)
     for separator, quotes in _dialects(form, tabs):
-        if not parse(sample, separator, quotes).is_table and (
-            quotes != "backslash" or len(sample) == len(text) or not parse(sample, separator, "yes").is_table
-        ):
+        whole = parse(sample, separator, quotes)
+        if not whole.is_table and (quotes != "backslash" or is_whole or not parse(sample, separator, "yes").is_table):
             continue
         if not form.quotes and quotes == "yes" and separator == "\t" and _quotes_are_text(sample):
-            quotes = "no"
-        whole = parse(text, separator, quotes)
+            quotes, whole = "no", parse(text, separator, "no")
+        elif not is_whole:
+            whole = parse(text, separator, quotes)
         if not whole.is_table or (not form.separator and _is_prose(whole)):
             continue
         if not form.quotes and quotes == "yes" and re.search(r'["\\]', sample):
             for other in ("no", "backslash"):
                 _check_quotes(whole, parse(text, separator, other), other, path)
-        return replace(form, separator=separator, quotes=quotes)
+        return replace(form, separator=separator, quotes=quotes), whole
     return None
 
 
