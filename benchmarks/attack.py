@@ -39,12 +39,20 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="demo")
     parser.add_argument("--task", default="demo")
     parser.add_argument("--examples", type=int, default=200)
-    parser.add_argument("--recipe", action="append", help=f"one recipe by name; {', '.join(THREE)} by default")
+    parser.add_argument(
+        "--recipe", action="append", help=f"one recipe by name; {', '.join(THREE)} by default"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--keep", type=Path, help="a JSON file of what is measured already, to go on with")
+    parser.add_argument(
+        "--keep", type=Path, help="a JSON file of what is measured already, to go on with"
+    )
     parser.add_argument("--ours", action="store_true", help="leave TextAttack's side out")
-    parser.add_argument("--neighbours", type=Path, help="a JSON file word -> neighbours to judge assets/neighbours.npz by")
+    parser.add_argument(
+        "--neighbours",
+        type=Path,
+        help="a JSON file word -> neighbours to judge assets/neighbours.npz by",
+    )
     options = parser.parse_args()
     if options.neighbours:
         judge(json.loads(options.neighbours.read_text()))
@@ -59,16 +67,26 @@ def compare(options: argparse.Namespace) -> None:
     device = devices.pick_device(options.device)
     model.to(device)
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    examples = load(Source(options.task), tuple(names)).evaluation.sample(options.examples, options.seed)
+    examples = load(Source(options.task), tuple(names)).evaluation.sample(
+        options.examples, options.seed
+    )
     where = f"{len(examples)} sentences, {devices.device_title(device)}, {torch.get_num_threads()} torch threads, seed {options.seed}"
     kept = Kept(options.keep, f"{options.checkpoint}, {options.task}, {where}")
-    print(f"| {where} | seconds | processor | queries | times faster | by processor | "
-          "same outcome, text and queries | outcomes changed |")  # fmt: skip
+    print(
+        f"| {where} | seconds | processor | queries | times faster | by processor | "
+        "same outcome, text and queries | outcomes changed |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name in options.recipe or THREE:
-        ours(name, model, tokenizer, examples.take([0]), options.seed, torch.float32)  # tables and encoders load off the clock
+        ours(
+            name, model, tokenizer, examples.take([0]), options.seed, torch.float32
+        )  # tables and encoders load off the clock
         ours(name, model, tokenizer, examples.take([0]), options.seed, torch.bfloat16)
-        found = {} if options.ours else {"TextAttack": theirs(name, model, tokenizer, examples, options.seed, kept)}
+        found = (
+            {}
+            if options.ours
+            else {"TextAttack": theirs(name, model, tokenizer, examples, options.seed, kept)}
+        )
         for system, dtype in OURS.items():
             if not kept.of(name, system):
                 kept.add(name, system, ours(name, model, tokenizer, examples, options.seed, dtype))
@@ -80,11 +98,16 @@ def compare(options: argparse.Namespace) -> None:
 def line(title: str, run: Row, reference: Row) -> str:
     """A row of the table, beside the reference's figures."""
     pairs = list(zip(run["rows"], reference["rows"], strict=True))
-    same, changed = sum(a == b for a, b in pairs), sum(a["outcome"] != b["outcome"] for a, b in pairs)
+    same, changed = (
+        sum(a == b for a, b in pairs),
+        sum(a["outcome"] != b["outcome"] for a, b in pairs),
+    )
     faster, leaner = (reference[clock] / run[clock] for clock in ("seconds", "processor"))
     queries = sum(row["queries"] for row in run["rows"])
-    return (f"| {title} | {run['seconds']:.1f} | {run['processor']:.1f} | {queries} | {faster:.1f} | {leaner:.1f} | "
-            f"{same} of {len(pairs)} | {changed / len(pairs):.1%} |")  # fmt: skip
+    return (
+        f"| {title} | {run['seconds']:.1f} | {run['processor']:.1f} | {queries} | {faster:.1f} | {leaner:.1f} | "
+        f"{same} of {len(pairs)} | {changed / len(pairs):.1%} |"
+    )
 
 
 class Kept:
@@ -96,7 +119,9 @@ class Kept:
         if path and path.is_file():
             self._known = json.loads(path.read_text())
             if self._known["setting"] != setting:
-                raise SystemExit(f"{path} is of another run ({self._known['setting']}); name another file with --keep.")
+                raise SystemExit(
+                    f"{path} is of another run ({self._known['setting']}); name another file with --keep."
+                )
 
     def of(self, recipe: str, system: str) -> list[Row]:
         """What is there."""
@@ -113,10 +138,21 @@ def timed(work: Any) -> Row:
     """rows, and wall and processor seconds; processor time is the fairer figure on a busy machine (with OMP_NUM_THREADS=1)."""
     wall, processor = time.perf_counter(), time.process_time()
     rows = work()
-    return {"rows": rows, "seconds": time.perf_counter() - wall, "processor": time.process_time() - processor}
+    return {
+        "rows": rows,
+        "seconds": time.perf_counter() - wall,
+        "processor": time.process_time() - processor,
+    }
 
 
-def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int, dtype: torch.dtype) -> Row:
+def ours(
+    name: str,
+    model: torch.nn.Module,
+    tokenizer: object,
+    examples: Examples,
+    seed: int,
+    dtype: torch.dtype,
+) -> Row:
     """All sentences in flight together."""
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
@@ -128,12 +164,17 @@ def ours(name: str, model: torch.nn.Module, tokenizer: object, examples: Example
         budget = Budget(queries=10**6, seconds=10**6)
         found = engine.run(name, victim, pulse, examples, range(len(examples)), budget, seed)
         outcomes = sorted(found, key=lambda outcome: outcome.example)
-        return [{"outcome": each.outcome, "text": each.perturbed, "queries": each.queries} for each in outcomes]
+        return [
+            {"outcome": each.outcome, "text": each.perturbed, "queries": each.queries}
+            for each in outcomes
+        ]
 
     return timed(work)
 
 
-def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int, kept: Kept) -> Row:
+def theirs(
+    name: str, model: torch.nn.Module, tokenizer: object, examples: Examples, seed: int, kept: Kept
+) -> Row:
     """One sentence after the other, those that are not kept yet."""
     import textattack
     from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
@@ -143,17 +184,33 @@ def theirs(name: str, model: torch.nn.Module, tokenizer: object, examples: Examp
     from prune_core.attacks.recipes import RECIPES
     from prune_core.attacks.sentences import Encoder
 
-    attack = RECIPES[name](HuggingFaceModelWrapper(model, tokenizer), Encoder(devices.device_of(model), lambda: None))
+    attack = RECIPES[name](
+        HuggingFaceModelWrapper(model, tokenizer), Encoder(devices.device_of(model), lambda: None)
+    )
 
     def work(index: int) -> list[Row]:
         assert examples.labels is not None, "attacks need labels"
         dataset = textattack.datasets.Dataset([(examples.texts[index], examples.labels[index])])
-        arguments = textattack.AttackArgs(num_examples=1, random_seed=example_seed(seed, index), disable_stdout=True, silent=True)
-        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):  # a progress bar and empty lines a sentence
+        arguments = textattack.AttackArgs(
+            num_examples=1, random_seed=example_seed(seed, index), disable_stdout=True, silent=True
+        )
+        with (
+            redirect_stderr(io.StringIO()),
+            redirect_stdout(io.StringIO()),
+        ):  # a progress bar and empty lines a sentence
             (result,) = textattack.Attacker(attack, dataset, arguments).attack_dataset()
-        skipped, succeeded = isinstance(result, SkippedAttackResult), isinstance(result, SuccessfulAttackResult)
+        skipped, succeeded = (
+            isinstance(result, SkippedAttackResult),
+            isinstance(result, SuccessfulAttackResult),
+        )
         outcome = "skipped" if skipped else "success" if succeeded else "failed"
-        return [{"outcome": outcome, "text": None if skipped else result.perturbed_text(), "queries": result.num_queries}]
+        return [
+            {
+                "outcome": outcome,
+                "text": None if skipped else result.perturbed_text(),
+                "queries": result.num_queries,
+            }
+        ]
 
     for index in range(len(kept.of(name, "TextAttack")), len(examples)):
         kept.add(name, "TextAttack", timed(lambda index=index: work(index)))
@@ -170,8 +227,10 @@ def judge(reference: dict[str, list[str]]) -> None:
     table = load_table()
     asked = {word: near for word, near in reference.items() if near}
     known = {word: near for word, near in asked.items() if word in table.index}
-    print(f"{TABLE.name}: {len(table.words)} words, {TABLE.stat().st_size / 1e6:.1f} MB; "
-          f"{len(known)} of the reference's {len(asked)} words with neighbours ({len(known) / len(asked):.0%})")  # fmt: skip
+    print(
+        f"{TABLE.name}: {len(table.words)} words, {TABLE.stat().st_size / 1e6:.1f} MB; "
+        f"{len(known)} of the reference's {len(asked)} words with neighbours ({len(known) / len(asked):.0%})"
+    )
     for most in (10, 50):
         whole, inside = [], []
         for word, near in known.items():
@@ -180,8 +239,10 @@ def judge(reference: dict[str, list[str]]) -> None:
             possible = set(near) & table.index.keys()
             if possible:
                 inside.append(len(found & possible) / len(possible))
-        print(f"overlap@{most}: {statistics.mean(whole):.1%} of the reference's neighbours; "
-              f"{statistics.mean(inside):.1%} of those in the vocabulary")  # fmt: skip
+        print(
+            f"overlap@{most}: {statistics.mean(whole):.1%} of the reference's neighbours; "
+            f"{statistics.mean(inside):.1%} of those in the vocabulary"
+        )
 
 
 if __name__ == "__main__":

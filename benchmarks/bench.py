@@ -45,7 +45,11 @@ class Bench:
     @classmethod
     def of_folder(cls, folder: Path, checkpoint: str, **others: Any) -> Bench:
         """A folder with train.parquet, and validation.parquet or test.parquet."""
-        evaluation = next(path for name in ("validation", "test") if (path := folder / f"{name}.parquet").is_file())
+        evaluation = next(
+            path
+            for name in ("validation", "test")
+            if (path := folder / f"{name}.parquet").is_file()
+        )
         return cls(str(evaluation), str(folder / "train.parquet"), checkpoint, **others)
 
     @cached_property
@@ -59,7 +63,9 @@ class Bench:
         """All calibration examples, and the evaluation sample."""
         model = self.loaded[0]
         source = Source(self.evaluation_file, calibration=self.calibration_file, metric=self.metric)
-        return tasks.load(source, tuple(model.config.id2label.values()), kind=replay.kind_of(model)).sampled(0, self.evaluation, 0)
+        return tasks.load(
+            source, tuple(model.config.id2label.values()), kind=replay.kind_of(model)
+        ).sampled(0, self.evaluation, 0)
 
     @cached_property
     def _dense(self) -> np.ndarray:
@@ -68,13 +74,24 @@ class Bench:
     def draw(self, sentences: int, seed: int) -> Examples:
         """A sample of calibration sentences, as an experiment draws it."""
         pool = self.task.calibration
-        return pool.sample(sentences, seed, tokens.long_enough(self.loaded[1], pool, tokens.LONG_ENOUGH))
+        return pool.sample(
+            sentences, seed, tokens.long_enough(self.loaded[1], pool, tokens.LONG_ENOUGH)
+        )
 
-    def pruned(self, method: str, settings: Mapping[str, Any], sample: Examples, seed: int = 0) -> tuple[Any, Rows, float]:
+    def pruned(
+        self, method: str, settings: Mapping[str, Any], sample: Examples, seed: int = 0
+    ) -> tuple[Any, Rows, float]:
         """(a pruned copy, the method's tables, seconds)."""
         model, tokenizer = self.loaded
         device = devices.device_of(model)
-        found = tokens.batches(tokenizer, sample, self.batch_size, self.max_length, device, labelled=sample.labels is not None)
+        found = tokens.batches(
+            tokenizer,
+            sample,
+            self.batch_size,
+            self.max_length,
+            device,
+            labelled=sample.labels is not None,
+        )
         batches = [batch for batch, _ in found]
         devices.seed_everything(seed)
         started = time.perf_counter()
@@ -95,21 +112,32 @@ class Bench:
             pruned, _, seconds = self.pruned(method, settings, sample)
         found = {
             "accuracy": self.score(pruned) / 100,
-            "divergence": divergence(self._dense, self._said(pruned)) if self.task.kind == "classification" else float("nan"),
+            "divergence": divergence(self._dense, self._said(pruned))
+            if self.task.kind == "classification"
+            else float("nan"),
             "seconds": seconds,
         }
         if not self.attack:
             return found
         rows = self.attacked(pruned, self.task, self.attack)
         held = rows["attack_example"].sort_values("example")["outcome"] == "failed"
-        return found | {"under_attack": float(rows["attack"]["under_attack"].iloc[0]), "held": held.tolist()}
+        return found | {
+            "under_attack": float(rows["attack"]["under_attack"].iloc[0]),
+            "held": held.tolist(),
+        }
 
-    def attacked(self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None) -> Rows:
+    def attacked(
+        self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None
+    ) -> Rows:
         """The attack's tables for that many of the task's evaluation sentences; what is done is kept in the folder."""
         devices.seed_everything(0)
-        attack = Attack(recipes=RECIPE, word_examples=sentences, time_budget=600, precision=self.precision)
+        attack = Attack(
+            recipes=RECIPE, word_examples=sentences, time_budget=600, precision=self.precision
+        )
         dense, tokenizer = self.loaded
-        return attack.measure(Pair(dense, model, tokenizer, task, max_length=self.max_length, folder=folder), quiet)
+        return attack.measure(
+            Pair(dense, model, tokenizer, task, max_length=self.max_length, folder=folder), quiet
+        )
 
     def _said(self, model: torch.nn.Module) -> np.ndarray:
         return probabilities(model, self.loaded[1], self.task.evaluation, 64, self.max_length)

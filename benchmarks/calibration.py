@@ -32,8 +32,15 @@ KINDS = ("clean", "attacked", "mix")
 def main() -> None:
     """Attack, prune and judge what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for attacked sentences and figures")
-    parser.add_argument("--task", type=Path, default=Path("../shared/data/sst2"), help="folder with train.parquet and validation or test")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for attacked sentences and figures"
+    )
+    parser.add_argument(
+        "--task",
+        type=Path,
+        default=Path("../shared/data/sst2"),
+        help="folder with train.parquet and validation or test",
+    )
     parser.add_argument("--checkpoint", default="../shared/models/sst2-minilm")
     parser.add_argument("--method", default="akr")
     parser.add_argument("--sparsities", nargs="*", type=float, default=[0.5, 0.7, 0.875])
@@ -47,7 +54,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench.of_folder(
-        options.task, options.checkpoint, max_length=options.max_length, attack=options.attack, precision="bf16"
+        options.task,
+        options.checkpoint,
+        max_length=options.max_length,
+        attack=options.attack,
+        precision="bf16",
     )
     flipped = attacked(bench, options)
     file = options.out / "figures.json"
@@ -58,18 +69,28 @@ def main() -> None:
             for kind in KINDS:
                 key = f"{kind} {sparsity:g} {draw}"
                 if key not in found:
-                    found[key] = bench.figures(options.method, {"sparsity": sparsity}, calibration(own, kind))
+                    found[key] = bench.figures(
+                        options.method, {"sparsity": sparsity}, calibration(own, kind)
+                    )
                     file.write_text(json.dumps(found, indent=1))
-                    print(key, f"accuracy {found[key]['accuracy']:.4f}, under attack {found[key]['under_attack']:.3f}", flush=True)
+                    print(
+                        key,
+                        f"accuracy {found[key]['accuracy']:.4f}, under attack {found[key]['under_attack']:.3f}",
+                        flush=True,
+                    )
     table(found, options)
 
 
 def attacked(bench: Bench, options: argparse.Namespace) -> pd.DataFrame:
     """Rows of `attack_example` of the training sentences that the attack flipped."""
     task = replace(bench.task, evaluation=bench.draw(options.pool, 0))
-    flipped = successes(bench.attacked(bench.loaded[0], task, options.pool, options.out)["attack_example"])
+    flipped = successes(
+        bench.attacked(bench.loaded[0], task, options.pool, options.out)["attack_example"]
+    )
     if len(flipped) < options.draws * options.sentences:
-        raise PruneError(f"The attack flipped {len(flipped)} of {options.pool} sentences; give a larger --pool or a smaller --sentences.")
+        raise PruneError(
+            f"The attack flipped {len(flipped)} of {options.pool} sentences; give a larger --pool or a smaller --sentences."
+        )
     return flipped
 
 
@@ -83,18 +104,32 @@ def calibration(flipped: pd.DataFrame, kind: str) -> Examples:
 
 def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     """A line for each sparsity and kind; differences from clean over sentences, each the mean of its draws."""
-    print(f"\n{'':18}{'accuracy':>10}{'KL to dense':>13}{'under attack':>14}   against clean (95% interval)")
+    print(
+        f"\n{'':18}{'accuracy':>10}{'KL to dense':>13}{'under attack':>14}   against clean (95% interval)"
+    )
     for sparsity in options.sparsities:
-        rows = {kind: [found[f"{kind} {sparsity:g} {draw}"] for draw in range(options.draws)] for kind in KINDS}
-        mean = {kind: {name: np.mean([row[name] for row in own]) for name in own[0] if name != "held"} for kind, own in rows.items()}
+        rows = {
+            kind: [found[f"{kind} {sparsity:g} {draw}"] for draw in range(options.draws)]
+            for kind in KINDS
+        }
+        mean = {
+            kind: {name: np.mean([row[name] for row in own]) for name in own[0] if name != "held"}
+            for kind, own in rows.items()
+        }
         held = {kind: np.mean([row["held"] for row in own], axis=0) for kind, own in rows.items()}
         for kind in KINDS:
             told, gap = "", held[kind] - held["clean"]
             if gap.any():
-                low, high = bootstrap((gap,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+                low, high = bootstrap(
+                    (gap,), np.mean, method="percentile", rng=np.random.default_rng(0)
+                ).confidence_interval
                 told = f"{points(gap.mean())} ({points(low)} to {points(high)})"
-            accuracy, under_attack = (percent(mean[kind][name]) for name in ("accuracy", "under_attack"))
-            print(f"{sparsity:<8.1%} {kind:9}{accuracy:>10}{mean[kind]['divergence']:13.3f}{under_attack:>14}   {told}")
+            accuracy, under_attack = (
+                percent(mean[kind][name]) for name in ("accuracy", "under_attack")
+            )
+            print(
+                f"{sparsity:<8.1%} {kind:9}{accuracy:>10}{mean[kind]['divergence']:13.3f}{under_attack:>14}   {told}"
+            )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,11 @@ DRAW = "([figure, width, color]) => Plotly.toImage({...figure, layout: {...figur
 def study_of(store: Store, name: str) -> published_comparison.Study:
     """The study's newest finished runs."""
     jobs = list({job.key: job for job in store.jobs(name) if job.done}.values())
-    return published_comparison.Study(jobs, models_of(jobs), {table: store.rows(table, [job.id for job in jobs]) for table in TABLES})
+    return published_comparison.Study(
+        jobs,
+        models_of(jobs),
+        {table: store.rows(table, [job.id for job in jobs]) for table in TABLES},
+    )
 
 
 def main() -> None:
@@ -54,13 +58,21 @@ def main() -> None:
     for metric, dark in product(dict.fromkeys(figures["metric"]), (False, True)):
         points = published_comparison.points(exhibit, figures, metric, study)
         figure = plots.beside(points, published.AXES[metric], exhibit.against, dark)
-        print(write_svg(figure, options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg", dark))
+        print(
+            write_svg(
+                figure,
+                options.folder / f"{exhibit.key}-{metric.replace('_', '-')}{'-dark' * dark}.svg",
+                dark,
+            )
+        )
 
 
 def write_svg(figure: go.Figure, file: Path, dark: bool, width: int = WIDTH) -> Path:
     """Draw the figure in a browser of its own."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page()
         page.add_script_tag(content=get_plotlyjs())
         address = page.evaluate(DRAW, [json.loads(figure.to_json()), width, PAPER[dark]])

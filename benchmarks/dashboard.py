@@ -22,12 +22,20 @@ from prune_core.paths import ROOT
 
 APP = ("-m", "streamlit", "run", "app.py", "--server.port")
 CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 @contextmanager
-def served(home: Path, app: Sequence[str] = APP, log: Path | None = None, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
+def served(
+    home: Path, app: Sequence[str] = APP, log: Path | None = None, **environment: str
+) -> Iterator[tuple[str, psutil.Process]]:
     """Start a dashboard without an access token; yield its address and process once it answers.
 
     `app` holds Python's arguments before the port. On exit the dashboard and the workers it started are ended.
@@ -37,8 +45,13 @@ def served(home: Path, app: Sequence[str] = APP, log: Path | None = None, **envi
         port = free.getsockname()[1]
     started = time.time()
     with (log or Path(os.devnull)).open("w") as out:
-        process = subprocess.Popen([sys.executable, *app, str(port)], cwd=ROOT, stdout=out, stderr=out,
-                                   env={**os.environ, "PRUNESCOPE_HOME": str(home), NO_TOKEN: "1", **environment})  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, *app, str(port)],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "PRUNESCOPE_HOME": str(home), NO_TOKEN: "1", **environment},
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         while not _healthy(address):
@@ -49,7 +62,9 @@ def served(home: Path, app: Sequence[str] = APP, log: Path | None = None, **envi
     finally:
         process.terminate()
         process.wait(timeout=30)
-        for lock in (home / "workers").glob("[0-9]*-*.lock"):  # a worker's lock bears its process number; it outlives the page by design
+        for lock in (home / "workers").glob(
+            "[0-9]*-*.lock"
+        ):  # a worker's lock bears its process number; it outlives the page by design
             _end(int(lock.name.split("-")[0]), started)
 
 

@@ -50,16 +50,25 @@ def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.
 
 
 REPLICAS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], str]] = {
-    "loud neurons": (loud_neurons, (2, 4), "output.dense"), "loud heads": (loud_heads, (1, 3, 5), "attention.output.dense"),
-}  # fmt: skip
+    "loud neurons": (loud_neurons, (2, 4), "output.dense"),
+    "loud heads": (loud_heads, (1, 3, 5), "attention.output.dense"),
+}
 
 
 def main() -> None:
     """Print the table."""
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     dense, tokenizer = loading.load("demo")
-    task = Data(Experiment(measures=(Accuracy(),)), loading.label_names(dense.config), replay.kind_of(dense), tokenizer)()
-    print("| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken | seconds |\n|" + "---|" * 9)
+    task = Data(
+        Experiment(measures=(Accuracy(),)),
+        loading.label_names(dense.config),
+        replay.kind_of(dense),
+        tokenizer,
+    )()
+    print(
+        "| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken | seconds |\n|"
+        + "---|" * 9
+    )
     for name, (break_it, blocks, part) in REPLICAS.items():
         broken = break_it(dense, blocks)
         for form in (INT8, STATIC):
@@ -67,10 +76,15 @@ def main() -> None:
             rows = Doctor(form=form).measure(Pair(dense, broken, tokenizer, task), quiet)
             whole, lost, repaired = 100 * rows["repair"]["score"]
             left = rows["doctor"].loc[rows["doctor"]["proposed"], "part"].tolist()
-            found = sum(f"encoder.layer.{block}.{part}" in each for each in left for block in blocks)
+            found = sum(
+                f"encoder.layer.{block}.{part}" in each for each in left for block in blocks
+            )
             back = f"{(repaired - lost) / (whole - lost):.0%}" if whole > lost else "–"
-            print(f"| {name} in {len(blocks)} blocks | {form} | {whole:.1f} | {lost:.1f} | {repaired:.1f} | {back} | {len(left)} "
-                  f"| {found} of {len(blocks)} | {time.perf_counter() - started:.0f} |", flush=True)  # fmt: skip
+            print(
+                f"| {name} in {len(blocks)} blocks | {form} | {whole:.1f} | {lost:.1f} | {repaired:.1f} | {back} | {len(left)} "
+                f"| {found} of {len(blocks)} | {time.perf_counter() - started:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

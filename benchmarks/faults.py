@@ -42,11 +42,25 @@ WAIT = 900.0  # seconds without any change after which a run is given up
 
 def experiments(count: int) -> list[Experiment]:
     """Quick ones, all different: three methods, and as many sparsities as it takes."""
-    measures = (build(MEASURES, "accuracy", {}), build(MEASURES, "reconstruction", {"sentences": 8}))
+    measures = (
+        build(MEASURES, "accuracy", {}),
+        build(MEASURES, "reconstruction", {"sentences": 8}),
+    )
     names = ("magnitude", "wanda", "akr")
-    methods = [build(METHODS, names[i % 3], {"sparsity": round(0.3 + 0.01 * i, 2)}) for i in range(count)]
-    same = {"measures": measures, "calibration": 32, "evaluation": 64, "device": "cpu", "study": "A night"}
-    return [Experiment(method=method, keep="none" if i % 2 else "difference", **same) for i, method in enumerate(methods)]
+    methods = [
+        build(METHODS, names[i % 3], {"sparsity": round(0.3 + 0.01 * i, 2)}) for i in range(count)
+    ]
+    same = {
+        "measures": measures,
+        "calibration": 32,
+        "evaluation": 64,
+        "device": "cpu",
+        "study": "A night",
+    }
+    return [
+        Experiment(method=method, keep="none" if i % 2 else "difference", **same)
+        for i, method in enumerate(methods)
+    ]
 
 
 class Server:
@@ -60,19 +74,26 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        path = os.pathsep.join(filter(None, (str(clock) if clock else "", str(ROOT), os.environ.get("PYTHONPATH", ""))))
+        path = os.pathsep.join(
+            filter(None, (str(clock) if clock else "", str(ROOT), os.environ.get("PYTHONPATH", "")))
+        )
         with (self.home.parent / "server.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "prune_core", "serve", "--port", str(port)], cwd=ROOT, stdout=log, stderr=log,
+                [sys.executable, "-m", "prune_core", "serve", "--port", str(port)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
                 env={**os.environ, "PRUNESCOPE_HOME": str(self.home), "PYTHONPATH": path},
-            )  # fmt: skip
+            )
 
     def stop(self, kindly: bool) -> None:
         if self.process is not None:
             children = psutil.Process(self.process.pid).children()
             self.process.send_signal(signal.SIGTERM if kindly else signal.SIGKILL)
             self.process.wait(60)
-            for child in children if not kindly else ():  # of a killed server, the dashboard stays until its machine or a person ends it
+            for child in (
+                children if not kindly else ()
+            ):  # of a killed server, the dashboard stays until its machine or a person ends it
                 if child.is_running() and "streamlit" in child.cmdline():
                     child.kill()
 
@@ -111,8 +132,9 @@ def without_faults(home: Path, plan: list[Experiment]) -> Store:
     return store
 
 
-def with_faults(home: Path, plan: list[Experiment], kills: int, restarts: int, disk: bool, dice: random.Random) -> tuple[Store,
-Counter[str]]:
+def with_faults(
+    home: Path, plan: list[Experiment], kills: int, restarts: int, disk: bool, dice: random.Random
+) -> tuple[Store, Counter[str]]:
     """The night; how often what happened."""
     store, server, happened = Store(home), Server(home), Counter[str]()
     server.start()
@@ -139,7 +161,9 @@ Counter[str]]:
             shifted = happened["server restarts"] == 1
             server.start(clock if shifted else None)
             if shifted and (found := worker(store)) is not None:
-                os.kill(found, signal.SIGKILL)  # so that the next one has the new clock, as the server has
+                os.kill(
+                    found, signal.SIGKILL
+                )  # so that the next one has the new clock, as the server has
                 happened["workers killed"] += 1
                 happened["clock set back by a day"] += 1
         else:
@@ -168,7 +192,9 @@ def judged(store: Store, clean: Store, plan: list[Experiment]) -> tuple[Counter[
     found, wrong = store.jobs(), list[str]()
     same = {job.key: job for job in clean.jobs()}
     if sorted(job.key for job in found) != sorted(each.key() for each in plan):
-        wrong.append(f"{len(plan)} jobs were asked for and {len(found)} are there, or one is there twice")
+        wrong.append(
+            f"{len(plan)} jobs were asked for and {len(found)} are there, or one is there twice"
+        )
     for job in found:
         if job.status == Status.FAILED and not job.error:
             wrong.append(f"job {job.id} failed without a reason")
@@ -182,7 +208,10 @@ def _equal(store: Store, job: Job, clean: Store, other: Job) -> bool:
         return False
     for table in store.tables(job.id):
         pair = ((store, job.id), (clean, other.id))
-        one, two = (each.rows(table, [id]).drop(columns=["job", "seconds"], errors="ignore") for each, id in pair)
+        one, two = (
+            each.rows(table, [id]).drop(columns=["job", "seconds"], errors="ignore")
+            for each, id in pair
+        )
         try:
             pd.testing.assert_frame_equal(one, two)
         except AssertionError:
@@ -205,12 +234,19 @@ def run(place: Path, count: int, kills: int, restarts: int, disk: bool, seed: in
         jobs.resume(store, job.id)
     wait(store)
     after, wrong_after = judged(store, clean, plan)
-    print(f"\n{count} jobs; {', '.join(f'{name}: {n}' for name, n in sorted(happened.items()))}; {time.monotonic() - started:.0f} s")
+    print(
+        f"\n{count} jobs; {', '.join(f'{name}: {n}' for name, n in sorted(happened.items()))}; {time.monotonic() - started:.0f} s"
+    )
     if not disk:
         print("The disk was not filled.")
-    print(f"in the morning: {dict(statuses)}; {sum('again' in job.facts for job in store.jobs())} were tried once more by themselves")
+    print(
+        f"in the morning: {dict(statuses)}; {sum('again' in job.facts for job in store.jobs())} were tried once more by themselves"
+    )
     print(f"after resuming what failed: {dict(after)}")
-    print("\n".join(wrong + wrong_after) or "None lost, none twice, and all finished rows are those of the run without faults.")
+    print(
+        "\n".join(wrong + wrong_after)
+        or "None lost, none twice, and all finished rows are those of the run without faults."
+    )
     for home in (clean.home, store.home):
         for lock in (home / "workers").glob("[0-9]*-*.lock"):
             if jobs.Lock(lock).is_held():
@@ -225,17 +261,43 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--restarts", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)  # of the second start, in which the disk is mounted
+    parser.add_argument(
+        "--place", type=Path, help=argparse.SUPPRESS
+    )  # of the second start, in which the disk is mounted
     options = parser.parse_args()
     if options.place is None:
         place = Path(tempfile.mkdtemp(prefix="faults-"))
         (place / "small").mkdir()
         mount = f"mount -t tmpfs -o size={DISK}m tmpfs {place / 'small'}"
-        if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode == 0:
+        if (
+            subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode
+            == 0
+        ):
             again = f'{mount} && exec "$@"'
-            return subprocess.run(["unshare", "-rm", "sh", "-c", again, "sh", sys.executable, "-m", "benchmarks.faults", *sys.argv[1:],
-                                   "--place", str(place)]).returncode  # fmt: skip
-    wrong = run(options.place or place, options.jobs, options.kills, options.restarts, disk=options.place is not None, seed=options.seed)
+            return subprocess.run(
+                [
+                    "unshare",
+                    "-rm",
+                    "sh",
+                    "-c",
+                    again,
+                    "sh",
+                    sys.executable,
+                    "-m",
+                    "benchmarks.faults",
+                    *sys.argv[1:],
+                    "--place",
+                    str(place),
+                ]
+            ).returncode
+    wrong = run(
+        options.place or place,
+        options.jobs,
+        options.kills,
+        options.restarts,
+        disk=options.place is not None,
+        seed=options.seed,
+    )
     return int(bool(wrong))
 
 

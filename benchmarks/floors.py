@@ -38,19 +38,37 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, model: nn.Module, batches: Sequence[Batch]) -> Sizes:
         """Of a model and a padded sample."""
-        lengths = [length for batch in batches for length in batch["attention_mask"].sum(1).tolist()]
-        shapes = [(linear.out_features, linear.in_features) for _, _, linear in replay.linears(model)]
-        return cls(sum(lengths), sum(n * n for n in lengths), shapes[0][1], shapes, len(replay.blocks(model)), len(lengths))
+        lengths = [
+            length for batch in batches for length in batch["attention_mask"].sum(1).tolist()
+        ]
+        shapes = [
+            (linear.out_features, linear.in_features) for _, _, linear in replay.linears(model)
+        ]
+        return cls(
+            sum(lengths),
+            sum(n * n for n in lengths),
+            shapes[0][1],
+            shapes,
+            len(replay.blocks(model)),
+            len(lengths),
+        )
 
     @property
     def inputs(self) -> list[int]:
         """Width of every distinct input: Q, K and V share theirs."""
-        return [columns for place, (_, columns) in enumerate(self.linears) if place % len(families.PARTS) not in (1, 2)]
+        return [
+            columns
+            for place, (_, columns) in enumerate(self.linears)
+            if place % len(families.PARTS) not in (1, 2)
+        ]
 
     @property
     def forward(self) -> float:
         """FLOPs of one pass through the encoder."""
-        return 2.0 * self.tokens * sum(r * c for r, c in self.linears) + 4.0 * self.squares * self.width * self.blocks
+        return (
+            2.0 * self.tokens * sum(r * c for r, c in self.linears)
+            + 4.0 * self.squares * self.width * self.blocks
+        )
 
 
 def flops(method: Method, model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
@@ -83,15 +101,20 @@ def _sweep(sizes: Sizes) -> float:
 
 def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
     G = method.fisher  # what outputs' errors are worth couples the rows of a matrix
-    product = sum(2.0 * r * c * c + (2.0 * r * r * c if G and r <= c else 0.0) for r, c in sizes.linears)  # of all weights with H and G
+    product = sum(
+        2.0 * r * c * c + (2.0 * r * r * c if G and r <= c else 0.0) for r, c in sizes.linears
+    )  # of all weights with H and G
     later = sizes.inputs[1:]  # the first group inherits nothing
-    onto_residual = [shape for place, shape in enumerate(sizes.linears) if place % len(families.PARTS) in (3, 5)]
+    onto_residual = [
+        shape for place, shape in enumerate(sizes.linears) if place % len(families.PARTS) in (3, 5)
+    ]
     found = {
         "forward of both paths": 2 * sizes.forward,
         "gram": _gram(sizes),
         "cross": sum(2.0 * sizes.tokens * d * d for d in later),
         # ε's own factorisation, its two triangular solves for d right-hand sides, and W times the result
-        "adapt": sum(1 / 3 * d**3 + 2.0 * d**3 for d in later) + sum(2.0 * r * c * c for r, c in sizes.linears),
+        "adapt": sum(1 / 3 * d**3 + 2.0 * d**3 for d in later)
+        + sum(2.0 * r * c * c for r, c in sizes.linears),
         "refit": (method.refit_steps + 1) * product,
     }
     if "carry" in method.needs:
@@ -104,10 +127,20 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
         found |= {"invert": _inverses(sizes), "sweep": _sweep(sizes)}
     if G:
         gradients = sum(2.0 * sizes.tokens * r * r for r, c in sizes.linears if r <= c)
-        found["fisher"] = min(1.0, GRADIENTS / sizes.sentences) * ((1 + PROBES) * sizes.forward + PROBES * gradients)
+        found["fisher"] = min(1.0, GRADIENTS / sizes.sentences) * (
+            (1 + PROBES) * sizes.forward + PROBES * gradients
+        )
     if method.allocation == "error":
-        curves = len(FACTORS) * (CURVE_STEPS + 2) * sum(2.0 * min(r, ROWS) * c * c for r, c in sizes.linears)
-        found["allocation"] = min(1.0, CURVES / sizes.sentences) * (sizes.forward + _gram(sizes)) + _inverses(sizes) / 2 + curves
+        curves = (
+            len(FACTORS)
+            * (CURVE_STEPS + 2)
+            * sum(2.0 * min(r, ROWS) * c * c for r, c in sizes.linears)
+        )
+        found["allocation"] = (
+            min(1.0, CURVES / sizes.sentences) * (sizes.forward + _gram(sizes))
+            + _inverses(sizes) / 2
+            + curves
+        )
     return found
 
 
@@ -115,17 +148,27 @@ def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
     """Gradients for masks need a forward and a backward pass that differentiates no weight, so two passes."""
     kept = 1 - method.sparsity
     tune = sum(
-        2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r) for r, c in sizes.linears[3::6] + sizes.linears[5::6]
+        2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r)
+        for r, c in sizes.linears[3::6] + sizes.linears[5::6]
     )
     if isinstance(method, Kwon):
-        return {"gradients": 2 * sizes.forward, "forward of both paths": (1 + kept) * sizes.forward, "tune": tune if method.tune else 0.0}
+        return {
+            "gradients": 2 * sizes.forward,
+            "forward of both paths": (1 + kept) * sizes.forward,
+            "tune": tune if method.tune else 0.0,
+        }
     sublayers = 2 * sizes.blocks
-    gradients = 2 * sizes.forward * sum(1 - place / sublayers for place in range(1, sublayers)) + sizes.forward
+    gradients = (
+        2 * sizes.forward * sum(1 - place / sublayers for place in range(1, sublayers))
+        + sizes.forward
+    )
     runs = 1 + len(TRIES) / PART if method.adapt else 1.0
     return {
-        "gradients": runs * gradients, "forward of both paths": runs * (1 + kept) * sizes.forward, "tune": runs * tune,
+        "gradients": runs * gradients,
+        "forward of both paths": runs * (1 + kept) * sizes.forward,
+        "tune": runs * tune,
         "trials judged": (2 + len(TRIES)) / PART * sizes.forward if method.adapt else 0.0,
-    }  # fmt: skip
+    }
 
 
 def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> float:
@@ -136,6 +179,8 @@ def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> f
         return weights
     paths = 1 if method.name in ("wanda", "sparsegpt") else 2
     states = FLOAT * sizes.tokens * sum(r + c for r, c in sizes.linears)
-    passes = paths + (sizes.blocks if isinstance(method, KPrune) else 2 * isinstance(method, Kwon))  # K-prune's begin at the target
+    passes = paths + (
+        sizes.blocks if isinstance(method, KPrune) else 2 * isinstance(method, Kwon)
+    )  # K-prune's begin at the target
     grams = 2.0 * FLOAT * sum(d * d for d in sizes.inputs) if method.name != "wanda" else 0.0
     return weights + passes * states + grams

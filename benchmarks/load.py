@@ -48,37 +48,61 @@ def main() -> int:
     parser.add_argument("--home", type=Path, default=default_home())
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--visits", type=int, default=400)
-    parser.add_argument("--think", type=float, default=8.0, help="seconds on the mean between an answer and the next click")
+    parser.add_argument(
+        "--think",
+        type=float,
+        default=8.0,
+        help="seconds on the mean between an answer and the next click",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = filled(options.home, Path(folder) / "store", 1)
         with served(home) as (address, server):
-            asyncio.run(_session(address, PAGES, 0.0, random.Random(9), []))  # what a server reads once, and the processes it keeps
+            asyncio.run(
+                _session(address, PAGES, 0.0, random.Random(9), [])
+            )  # what a server reads once, and the processes it keeps
             before = _held(server)
             job = _job(Store(home))
             levels: list[tuple[int, float]] = []
-            times = asyncio.run(_visits(address, options.sessions, options.visits, options.think, server, levels))
+            times = asyncio.run(
+                _visits(address, options.sessions, options.visits, options.think, server, levels)
+            )
             status = Store(home).job(job).status
             time.sleep(SETTLE)
-            asyncio.run(_session(address, PAGES[:1], 0.0, random.Random(9), []))  # at whose coming it lets the others go
+            asyncio.run(
+                _session(address, PAGES[:1], 0.0, random.Random(9), [])
+            )  # at whose coming it lets the others go
             return _told(times, levels, before, _held(server), status)
 
 
 def _job(store: Store) -> int:
     """An attack that outlasts the visits, in a worker of its own."""
-    long = Experiment(measures=(Attack(recipes="TextFooler (MiniLM)", word_examples=10_000),), study="Load", seed=7)
+    long = Experiment(
+        measures=(Attack(recipes="TextFooler (MiniLM)", word_examples=10_000),),
+        study="Load",
+        seed=7,
+    )
     return jobs.submit(store, long)[0]
 
 
 async def _visits(
-    address: str, sessions: int, visits: int, think: float, server: psutil.Process, levels: list[tuple[int, float]]
+    address: str,
+    sessions: int,
+    visits: int,
+    think: float,
+    server: psutil.Process,
+    levels: list[tuple[int, float]],
 ) -> list[float]:
     """Seconds of every visit; `levels` is filled with (visits so far, MB)."""
     times: list[float] = []
     people = []
     for number in range(sessions):
         dice = random.Random(number)
-        people.append(asyncio.create_task(_session(address, dice.choices(PAGES, k=visits // sessions), think, dice, times)))
+        people.append(
+            asyncio.create_task(
+                _session(address, dice.choices(PAGES, k=visits // sessions), think, dice, times)
+            )
+        )
     while not all(person.done() for person in people):
         await asyncio.sleep(1.0)
         if not levels or len(times) >= levels[-1][0] + visits // 20:
@@ -88,10 +112,14 @@ async def _visits(
     return times
 
 
-async def _session(address: str, pages: Sequence[str], think: float, dice: random.Random, times: list[float]) -> None:
+async def _session(
+    address: str, pages: Sequence[str], think: float, dice: random.Random, times: list[float]
+) -> None:
     """One person, and the pages they look at."""
     place = address.replace("http", "ws") + "/_stcore/stream"
-    async with websockets.connect(place, subprotocols=[websockets.Subprotocol("streamlit")], max_size=None, origin=address) as socket:  # type: ignore[arg-type]
+    async with websockets.connect(
+        place, subprotocols=[websockets.Subprotocol("streamlit")], max_size=None, origin=address
+    ) as socket:  # type: ignore[arg-type]
         for page in pages:
             await asyncio.sleep(dice.expovariate(1 / think) if think else 0.0)
             ask = BackMsg()
@@ -109,27 +137,45 @@ async def _whole(socket: websockets.ClientConnection) -> None:
         kind = message.WhichOneof("type")
         if kind == "delta" and message.delta.new_element.WhichOneof("type") == "exception":
             raise RuntimeError(message.delta.new_element.exception.message)
-        if kind == "script_finished" and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+        if (
+            kind == "script_finished"
+            and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+        ):
             return
 
 
 def _held(server: psutil.Process) -> dict[str, int]:
     children = [child for child in server.children(recursive=True) if child.is_running()]
-    return {"threads": server.num_threads(), "open files": server.num_fds(), "child processes": len(children)}
+    return {
+        "threads": server.num_threads(),
+        "open files": server.num_fds(),
+        "child processes": len(children),
+    }
 
 
 def _told(
-    times: list[float], levels: list[tuple[int, float]], before: dict[str, int], after: dict[str, int], status: str
-) -> int:  # fmt: skip
+    times: list[float],
+    levels: list[tuple[int, float]],
+    before: dict[str, int],
+    after: dict[str, int],
+    status: str,
+) -> int:
     """The table; 1 where a goal is missed."""
     p50, p95 = np.percentile(times, (50, 95))
     quarter = next(level for done, level in levels if done >= len(times) // 4)
     growth = levels[-1][1] / quarter - 1
     more = {name: after[name] - before[name] for name in after if after[name] > before[name]}
-    print(f"{len(times)} visits, a job {status} beside them, {os.cpu_count()} cores: median {p50:.2f} s, 95% within {p95:.2f} s "
-          f"(goal {GOAL:g}), longest {max(times):.2f} s")  # fmt: skip
-    print(f"memory {quarter:.0f} MB after a quarter, {levels[-1][1]:.0f} MB at the end: {growth:+.1%} (goal {LEVEL:.0%})")
-    print(f"before {before}, after {after}: " + (f"left behind {more}" if more else "nothing left behind"))
+    print(
+        f"{len(times)} visits, a job {status} beside them, {os.cpu_count()} cores: median {p50:.2f} s, 95% within {p95:.2f} s "
+        f"(goal {GOAL:g}), longest {max(times):.2f} s"
+    )
+    print(
+        f"memory {quarter:.0f} MB after a quarter, {levels[-1][1]:.0f} MB at the end: {growth:+.1%} (goal {LEVEL:.0%})"
+    )
+    print(
+        f"before {before}, after {after}: "
+        + (f"left behind {more}" if more else "nothing left behind")
+    )
     return int(p95 > GOAL or growth > LEVEL or bool(more) or status != Status.RUNNING)
 
 

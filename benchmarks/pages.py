@@ -46,20 +46,35 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = filled(options.home, Path(folder) / "store", options.studies)
-        print(f"{len(Store(home).jobs())} runs in {len(Store(home).studies())} studies, {os.cpu_count()} cores, server and browser on them")
+        print(
+            f"{len(Store(home).jobs())} runs in {len(Store(home).studies())} studies, {os.cpu_count()} cores, server and browser on them"
+        )
         with chromium() as browser:
             first = [cold(browser, home) for _ in range(options.repeats)]
-            print(f"first page after a start: painted {median(first):.2f} s (goal {GOALS['first']})")
+            print(
+                f"first page after a start: painted {median(first):.2f} s (goal {GOALS['first']})"
+            )
             with served(home) as (address, process):
                 times(browser, address, options.repeats)
-                memory(browser, address, process, options.visits, options.sessions, time.monotonic() + options.seconds)
+                memory(
+                    browser,
+                    address,
+                    process,
+                    options.visits,
+                    options.sessions,
+                    time.monotonic() + options.seconds,
+                )
 
 
 def filled(source: Path, home: Path, studies: int) -> Path:
     """A copy of the store with its newest study in it that many times."""
     if not Store(source).studies():
-        sys.exit(f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give --home.")
-    shutil.copytree(source, home, ignore=shutil.ignore_patterns("workers"))  # nor its worker's locks
+        sys.exit(
+            f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give --home."
+        )
+    shutil.copytree(
+        source, home, ignore=shutil.ignore_patterns("workers")
+    )  # nor its worker's locks
     store = Store(home)
     first = store.studies()[0]
     for number in range(2, studies + 1):
@@ -108,26 +123,43 @@ def changed(browser: Any, address: str, name: str) -> float | None:
         page.wait_for_timeout(500)
         started = time.perf_counter()
         choice.click()
-        page.wait_for_function("() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'running'")
+        page.wait_for_function(
+            "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'running'"
+        )
         page.wait_for_function(SETTLED)
         return time.perf_counter() - started
 
 
 def times(browser: Any, address: str, repeats: int) -> None:
     """A line a page."""
-    print(f"{'page':12}{'painted s':>12}{'settled s':>12}{'changed s':>12}   (medians of {repeats}; goals {GOALS})")
+    print(
+        f"{'page':12}{'painted s':>12}{'settled s':>12}{'changed s':>12}   (medians of {repeats}; goals {GOALS})"
+    )
     for name in PAGES:
         visit(browser, address, name)  # the first visit fills caches that all sessions share
-        painted, settled = zip(*(visit(browser, address, name) for _ in range(repeats)), strict=True)
-        clicks = [each for each in (changed(browser, address, name) for _ in range(repeats)) if each is not None]
+        painted, settled = zip(
+            *(visit(browser, address, name) for _ in range(repeats)), strict=True
+        )
+        clicks = [
+            each
+            for each in (changed(browser, address, name) for _ in range(repeats))
+            if each is not None
+        ]
         told = f"{median(clicks):12.2f}" if clicks else f"{'–':>12}"
-        print(f"{name or 'overview':12}{median(painted):12.2f}{median(settled):12.2f}{told}", flush=True)
+        print(
+            f"{name or 'overview':12}{median(painted):12.2f}{median(settled):12.2f}{told}",
+            flush=True,
+        )
 
 
-def memory(browser: Any, address: str, process: psutil.Process, visits: int, sessions: int, until: float) -> None:
+def memory(
+    browser: Any, address: str, process: psutil.Process, visits: int, sessions: int, until: float
+) -> None:
     """The server's resident memory while that many sessions visit pages in turn."""
     resident: Callable[[], float] = lambda: process.memory_info().rss / 1e6  # noqa: E731
-    contexts = [browser.new_context(viewport={"width": 1440, "height": 900}) for _ in range(sessions)]
+    contexts = [
+        browser.new_context(viewport={"width": 1440, "height": 900}) for _ in range(sessions)
+    ]
     tabs = [context.new_page() for context in contexts]
     warm, done = 0.0, 0
     for done in range(1, visits + 1):
@@ -140,7 +172,11 @@ def memory(browser: Any, address: str, process: psutil.Process, visits: int, ses
             break
     for context in contexts:
         context.close()
-    told = f"{resident() / warm - 1:+.0%} of {warm:.0f} MB when all were warm" if warm else "ended before all were warm"
+    told = (
+        f"{resident() / warm - 1:+.0%} of {warm:.0f} MB when all were warm"
+        if warm
+        else "ended before all were warm"
+    )
     print(f"{done} visits of {sessions} sessions: {resident():.0f} MB, {told}")
 
 

@@ -27,7 +27,11 @@ from prune_core.pruning.masks import WeightMethod
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="demo")
-    parser.add_argument("--train", default="../shared/data/sst2/train.parquet", help="file with the calibration sentences")
+    parser.add_argument(
+        "--train",
+        default="../shared/data/sst2/train.parquet",
+        help="file with the calibration sentences",
+    )
     parser.add_argument("--sentences", type=int, default=512)
     parser.add_argument("--sparsity", type=float, default=0.5)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -41,24 +45,47 @@ def main() -> None:
     setting = Setting(device)
     model = setting.shape("BERT-base") if options.bert_base else model.to(device)
     pool = tasks.training_examples(Source(options.train), ("negative", "positive"))
-    examples = pool.sample(options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.LONG_ENOUGH))
-    batches = [batch for batch, _ in tokens.batches(tokenizer, examples, options.batch_size, 128, device)]
+    examples = pool.sample(
+        options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.LONG_ENOUGH)
+    )
+    batches = [
+        batch for batch, _ in tokens.batches(tokenizer, examples, options.batch_size, 128, device)
+    ]
     count = sum(int(batch["attention_mask"].sum()) for batch in batches)
     rate = matrix_rate(setting, torch.float32)
-    print(f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} sentences, {count} tokens")
+    print(
+        f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} sentences, {count} tokens"
+    )
     print(f"{'method':20}{'seconds':>9}{'GFLOP':>9}{'floor s':>9}{'ratio':>7}")
     # AKR-plus is left out: how many rounds it needs is a choice, so there is no floor
-    weightwise = [name for name, kind in METHODS.items() if issubclass(kind, WeightMethod) and name != "akr_plus"]
-    runs = [(name, {}) for name in weightwise] + ([("akr", {"solver": "exact"})] if options.exact else [])
+    weightwise = [
+        name
+        for name, kind in METHODS.items()
+        if issubclass(kind, WeightMethod) and name != "akr_plus"
+    ]
+    runs = [(name, {}) for name in weightwise] + (
+        [("akr", {"solver": "exact"})] if options.exact else []
+    )
     for name, extra in runs:
         method = build(METHODS, name, {"sparsity": options.sparsity, **extra})
         copies = [copy.deepcopy(model) for _ in range(1 if extra else options.repeats)]
-        seconds = min(setting.seconds(lambda own=own, method=method: method.prune(own, batches, quiet)) for own in copies)
+        seconds = min(
+            setting.seconds(lambda own=own, method=method: method.prune(own, batches, quiet))
+            for own in copies
+        )
         work = sum(flops(method, model, batches).values())
         floor = work / rate
         title = name + "".join(f" {value}" for value in extra.values())
-        print(f"{title:20}{seconds:9.2f}{work / 1e9:9.0f}{floor:9.2f}{seconds / floor if floor else float('nan'):7.2f}")
-    print("AKR's FLOPs:", ", ".join(f"{what} {count / 1e9:.0f} G" for what, count in flops(METHODS["akr"](), model, batches).items()))
+        print(
+            f"{title:20}{seconds:9.2f}{work / 1e9:9.0f}{floor:9.2f}{seconds / floor if floor else float('nan'):7.2f}"
+        )
+    print(
+        "AKR's FLOPs:",
+        ", ".join(
+            f"{what} {count / 1e9:.0f} G"
+            for what, count in flops(METHODS["akr"](), model, batches).items()
+        ),
+    )
     if device.type == "cuda":
         print(f"peak memory {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB")
 

@@ -1,6 +1,6 @@
 """Accuracy after pruning, against the dense model: every method, sparsity and pattern, mean of several calibration draws.
 
-    python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512] [--seeds 3]
+python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -26,17 +26,27 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    bench = Bench(options.task, options.calibration, options.checkpoint, evaluation=0, device=options.device)
+    bench = Bench(
+        options.task, options.calibration, options.checkpoint, evaluation=0, device=options.device
+    )
     dense = bench.score(bench.loaded[0])
     examples = len(bench.task.evaluation)
-    print(f"dense {dense:.2f}% of {examples}; calibration {options.sentences} sentences; mean of {options.seeds} samples (each)")
+    print(
+        f"dense {dense:.2f}% of {examples}; calibration {options.sentences} sentences; mean of {options.seeds} samples (each)"
+    )
     for setting in SETTINGS:
         for name in options.methods:
             samples = [bench.draw(options.sentences, seed) for seed in range(options.seeds)]
-            found = [bench.score(bench.pruned(name, setting, sample, seed)[0]) for seed, sample in enumerate(samples)]
+            found = [
+                bench.score(bench.pruned(name, setting, sample, seed)[0])
+                for seed, sample in enumerate(samples)
+            ]
             mean = float(np.mean(found))
             label = build(METHODS, name, setting).label
-            print(f"{label:18}{mean:7.2f}{mean - dense:+7.2f}   ({', '.join(f'{value:.1f}' for value in found)})", flush=True)
+            print(
+                f"{label:18}{mean:7.2f}{mean - dense:+7.2f}   ({', '.join(f'{value:.1f}' for value in found)})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,10 @@ from prune_core.plugins import build, quiet
 from prune_core.runs.experiment import Experiment
 from prune_core.runs.memory import need
 
-BASE, LARGE = {"hidden_size": 768, "intermediate_size": 3072}, {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
+BASE, LARGE = (
+    {"hidden_size": 768, "intermediate_size": 3072},
+    {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16},
+)
 PAGES = ("app.py", "pages/compare.py")
 SIZES = {  # what grows: points, and the points of --quick
     "calibration sentences": ((64, 256, 1024), (16, 32, 64)),
@@ -49,30 +52,53 @@ def main() -> None:
     parser.add_argument("--method", default="akr", choices=tuple(METHODS))
     parser.add_argument("--only", default="", choices=("", *SIZES), help="one kind of growth")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--point", nargs=2, metavar=("WHAT", "SIZE"), help="one point, as JSON; what the benchmark starts itself with")
+    parser.add_argument(
+        "--point",
+        nargs=2,
+        metavar=("WHAT", "SIZE"),
+        help="one point, as JSON; what the benchmark starts itself with",
+    )
     options = parser.parse_args()
     if options.point:
         print(json.dumps(point(options.point[0], int(options.point[1]), options.method)))
         return
-    print("| what grows | sizes | seconds | own memory, MB | time grows with size to the power of | memory | estimated, MB |")
+    print(
+        "| what grows | sizes | seconds | own memory, MB | time grows with size to the power of | memory | estimated, MB |"
+    )
     print("|---|---|---|---|---|---|---|")
     for what in [options.only] if options.only else SIZES:
         sizes = SIZES[what][options.quick]
         found = [_apart(what, size, options.method) for size in sizes]
         seconds, memory = ([each[name] for each in found] for name in ("seconds", "bytes"))
-        cells = [", ".join(f"{value:,.0f}" for value in sizes), ", ".join(f"{value:.1f}" for value in seconds),
-                 ", ".join(f"{value / 1e6:,.0f}" for value in memory), f"{exponent(sizes, seconds):.2f}", f"{exponent(sizes, memory):.2f}",
-                 ", ".join(f"{each['estimate'] / 1e6:,.0f}" for each in found if "estimate" in each)]  # fmt: skip
+        cells = [
+            ", ".join(f"{value:,.0f}" for value in sizes),
+            ", ".join(f"{value:.1f}" for value in seconds),
+            ", ".join(f"{value / 1e6:,.0f}" for value in memory),
+            f"{exponent(sizes, seconds):.2f}",
+            f"{exponent(sizes, memory):.2f}",
+            ", ".join(f"{each['estimate'] / 1e6:,.0f}" for each in found if "estimate" in each),
+        ]
         print(f"| {what} | {' | '.join(cells)} |", flush=True)
 
 
 def exponent(sizes: tuple[int, ...], values: list[float]) -> float:
     """The slope of a straight line through the logarithms."""
-    return float(np.polyfit([log(size) for size in sizes], [log(max(value, 1e-9)) for value in values], 1)[0])
+    return float(
+        np.polyfit([log(size) for size in sizes], [log(max(value, 1e-9)) for value in values], 1)[0]
+    )
 
 
 def _apart(what: str, size: int, method: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.scale", "--point", what, str(size), "--method", method]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scale",
+        "--point",
+        what,
+        str(size),
+        "--method",
+        method,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{what}, {size}: {done.stderr.strip()[-500:]}")
@@ -87,7 +113,13 @@ def point(what: str, size: int, method: str) -> dict[str, float]:
         return _attack(size)
     if what == "calibration sentences, large":
         return _prune(size, 384, LARGE, 1, method)
-    return _prune(size if what == "calibration sentences" else 64, 128, BASE, size if what == "blocks" else 2, method)
+    return _prune(
+        size if what == "calibration sentences" else 64,
+        128,
+        BASE,
+        size if what == "blocks" else 2,
+        method,
+    )
 
 
 def watched(work: Callable[[], object]) -> dict[str, float]:
@@ -113,21 +145,36 @@ def _own() -> int:
     return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
-def _prune(sentences: int, length: int, width: dict[str, int], depth: int, method: str) -> dict[str, float]:
+def _prune(
+    sentences: int, length: int, width: dict[str, int], depth: int, method: str
+) -> dict[str, float]:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(num_hidden_layers=depth, **width)).eval()
     size = min(16, sentences)
     batches = [
-        {"input_ids": torch.randint(5, 30000, (size, length)), "attention_mask": torch.ones(size, length, dtype=torch.long)}
+        {
+            "input_ids": torch.randint(5, 30000, (size, length)),
+            "attention_mask": torch.ones(size, length, dtype=torch.long),
+        }
         for _ in range(sentences // size)
     ]
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     pruner = build(METHODS, method, {"sparsity": 0.5})
     asked = Experiment(method=pruner, calibration=sentences, batch_size=size, device="cpu")
-    estimate = need(asked, "cpu", width["hidden_size"], width["intermediate_size"], weights, sentences * length, length).total
-    return watched(lambda: pruner.prune(model, batches, quiet)) | {"estimate": estimate - weights}  # the dense model is there already
+    estimate = need(
+        asked,
+        "cpu",
+        width["hidden_size"],
+        width["intermediate_size"],
+        weights,
+        sentences * length,
+        length,
+    ).total
+    return watched(lambda: pruner.prune(model, batches, quiet)) | {
+        "estimate": estimate - weights
+    }  # the dense model is there already
 
 
 def _attack(examples: int) -> dict[str, float]:
@@ -172,16 +219,31 @@ def _study(models: int) -> None:
     from prune_core.measures import MEASURES
     from prune_core.runs.store import Store
 
-    store, measures = Store(), tuple(build(MEASURES, name, None) for name in ("accuracy", "reconstruction"))
+    store, measures = (
+        Store(),
+        tuple(build(MEASURES, name, None) for name in ("accuracy", "reconstruction")),
+    )
     dense, pruned = (
-        perform_here(store, Experiment(method=method, measures=measures, study="Scale", evaluation=200, keep="none"))
+        perform_here(
+            store,
+            Experiment(
+                method=method, measures=measures, study="Scale", evaluation=200, keep="none"
+            ),
+        )
         for method in (None, build(METHODS, "magnitude", {"sparsity": 0.5}))
     )
     for number in range(1, models):
         id = store.copy(pruned.id, "Scale")
-        method = {"name": "magnitude", "options": pruned.experiment["method"]["options"] | {"sparsity": number / (models + 1)}}
-        store.update(id, experiment=pruned.experiment | {"method": method}, label=f"Magnitude {number / (models + 1):.2%}",
-                     key=f"{pruned.key}{number}")  # fmt: skip
+        method = {
+            "name": "magnitude",
+            "options": pruned.experiment["method"]["options"] | {"sparsity": number / (models + 1)},
+        }
+        store.update(
+            id,
+            experiment=pruned.experiment | {"method": method},
+            label=f"Magnitude {number / (models + 1):.2%}",
+            key=f"{pruned.key}{number}",
+        )
     assert len(store.jobs("Scale")) == models + 1 and dense.status == "done"
 
 

@@ -43,10 +43,19 @@ def main() -> None:
     device = devices.pick_device(options.device)
     dense, tokenizer = loading.load(options.checkpoint)
     dense = Setting(device).shape("BERT-base") if options.bert_base else dense.to(device)
-    task = tasks.load(Source(options.task), tuple(dense.config.id2label.values()), kind=replay.kind_of(dense))
-    batches = [batch for batch, _ in tokens.batches(tokenizer, task.calibration, 32, 128, device, labelled=True)]
-    print(f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn")
-    print(f"{'':26}{'ms':>9}{'p95':>9}{'/s':>9}{'counted':>9}{'measured':>9}{'MB':>8}{'peak MB':>9}")
+    task = tasks.load(
+        Source(options.task), tuple(dense.config.id2label.values()), kind=replay.kind_of(dense)
+    )
+    batches = [
+        batch
+        for batch, _ in tokens.batches(tokenizer, task.calibration, 32, 128, device, labelled=True)
+    ]
+    print(
+        f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn"
+    )
+    print(
+        f"{'':26}{'ms':>9}{'p95':>9}{'/s':>9}{'counted':>9}{'measured':>9}{'MB':>8}{'peak MB':>9}"
+    )
     cost = Cost(batch=options.batch, length=options.length, repeats=options.repeats)
     for sparsity in options.sparsity:
         torch.manual_seed(0)
@@ -58,8 +67,11 @@ def main() -> None:
             small = load(folder)[0].to(device)
         rows = cost.measure(Pair(dense, small, tokenizer, task), quiet)["cost"]
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):
-            print(f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"
-                  f"{row.speedup_measured:9.2f}{row.bytes / 1e6:8.1f}{row.peak_memory / 1e6:9.1f}  {row.limit}", flush=True)  # fmt: skip
+            print(
+                f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"
+                f"{row.speedup_measured:9.2f}{row.bytes / 1e6:8.1f}{row.peak_memory / 1e6:9.1f}  {row.limit}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -35,25 +35,66 @@ RUNS: dict[str, dict[str, object]] = {
     "plain-1": {"learning_rate": 5e-5, "seed": 1},
     "plain-2": {"learning_rate": 3e-5, "seed": 2},
     "plain-3": {"learning_rate": 1e-4, "seed": 3},
-    "freelb-1": {"learning_rate": 5e-5, "seed": 1, "adversarial_step_size": 0.05, "adversarial_norm": 0.3},
-    "freelb-2": {"learning_rate": 1e-4, "seed": 2, "adversarial_step_size": 0.1, "adversarial_norm": 0.3},
-    "freelb-3": {"learning_rate": 5e-5, "seed": 3, "adversarial_step_size": 0.1, "adversarial_norm": 0.6},
-    "freelb-4": {"learning_rate": 1e-4, "seed": 4, "adversarial_step_size": 0.15, "adversarial_norm": 0.6},
-    "freelb-5": {"learning_rate": 1e-4, "seed": 5, "adversarial_step_size": 0.2, "adversarial_norm": 0.6},
+    "freelb-1": {
+        "learning_rate": 5e-5,
+        "seed": 1,
+        "adversarial_step_size": 0.05,
+        "adversarial_norm": 0.3,
+    },
+    "freelb-2": {
+        "learning_rate": 1e-4,
+        "seed": 2,
+        "adversarial_step_size": 0.1,
+        "adversarial_norm": 0.3,
+    },
+    "freelb-3": {
+        "learning_rate": 5e-5,
+        "seed": 3,
+        "adversarial_step_size": 0.1,
+        "adversarial_norm": 0.6,
+    },
+    "freelb-4": {
+        "learning_rate": 1e-4,
+        "seed": 4,
+        "adversarial_step_size": 0.15,
+        "adversarial_norm": 0.6,
+    },
+    "freelb-5": {
+        "learning_rate": 1e-4,
+        "seed": 5,
+        "adversarial_step_size": 0.2,
+        "adversarial_norm": 0.6,
+    },
 }
 
 
 def main() -> None:
     """Make what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for data, candidates, soups and measurements")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for data, candidates, soups and measurements",
+    )
     parser.add_argument("--train", default="../shared/data/sst2/train.parquet")
     parser.add_argument("--validation", default="../shared/data/sst2/validation.parquet")
-    parser.add_argument("--examples", type=int, default=20000, help="training sentences of each run, drawn with its seed")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=20000,
+        help="training sentences of each run, drawn with its seed",
+    )
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--sentences", type=int, default=200, help="validation sentences attacked for the table")
-    parser.add_argument("--choose", type=int, default=200, help="held-out sentences attacked to choose by")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads (0 = torch's own choice)")
+    parser.add_argument(
+        "--sentences", type=int, default=200, help="validation sentences attacked for the table"
+    )
+    parser.add_argument(
+        "--choose", type=int, default=200, help="held-out sentences attacked to choose by"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="torch threads (0 = torch's own choice)"
+    )
     parser.add_argument("--trial", action="store_true", help="time a few steps and attacks only")
     options = parser.parse_args()
     if options.threads:
@@ -73,9 +114,17 @@ def main() -> None:
         soups[f"soup {way}"] = soup.Candidate(f"soup {way}", str(options.out / way), {})
         print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)
     plan = soup.Plan(attack_examples=options.sentences, max_length=64)
-    judge = soup.Judge(plan, LABELS, training_examples(Source(options.validation), LABELS), options.out / "judged.json")
+    judge = soup.Judge(
+        plan,
+        LABELS,
+        training_examples(Source(options.validation), LABELS),
+        options.out / "judged.json",
+    )
     everyone = {**{candidate.name: candidate for candidate in candidates}, **soups}
-    found = {name: judge(*loading.load(candidate.checkpoint), progress) for name, candidate in everyone.items()}
+    found = {
+        name: judge(*loading.load(candidate.checkpoint), progress)
+        for name, candidate in everyone.items()
+    }
     progress.end()
     show(found)
 
@@ -85,7 +134,11 @@ def split(path: str, folder: Path) -> tuple[Source, Source]:
     files = [folder / name for name in ("train.parquet", "held-out.parquet")]
     if not all(file.is_file() for file in files):
         table = tables.read(path).rows.drop_duplicates("sentence")
-        chosen = table[table["sentence"].str.split().str.len() >= WORDS].sample(HELD_OUT, random_state=0).index
+        chosen = (
+            table[table["sentence"].str.split().str.len() >= WORDS]
+            .sample(HELD_OUT, random_state=0)
+            .index
+        )
         for file, part in zip(files, (table.drop(chosen), table.loc[chosen]), strict=True):
             part.to_parquet(file, index=False)
     meant = ",".join(f"{number}={name}" for number, name in enumerate(LABELS))
@@ -95,8 +148,17 @@ def split(path: str, folder: Path) -> tuple[Source, Source]:
 def recipe(changed: dict[str, object], options: argparse.Namespace) -> Recipe:
     """What all runs share, and what this one has of its own."""
     adversarial = "freelb" if "adversarial_norm" in changed else "none"
-    return Recipe(adversarial=adversarial, examples=options.examples, epochs=options.epochs, max_length=64, dropout=0.0, checks=2,
-                  mixed_precision=True, half=True, **changed)  # type: ignore[arg-type]  # fmt: skip
+    return Recipe(
+        adversarial=adversarial,
+        examples=options.examples,
+        epochs=options.epochs,
+        max_length=64,
+        dropout=0.0,
+        checks=2,
+        mixed_precision=True,
+        half=True,
+        **changed,
+    )  # type: ignore[arg-type]
 
 
 def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace) -> None:
@@ -105,15 +167,25 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
     for each in recipes.values():
         if each.adversarial not in per_step:
             model, tokenizer = loading.load(each.checkpoint, "classification", LABELS, each.dropout)
-            trainer = Trainer(each, model, tokenizer, training_examples(train, LABELS).sample(options.examples, 0))
+            trainer = Trainer(
+                each, model, tokenizer, training_examples(train, LABELS).sample(options.examples, 0)
+            )
             trainer.run(5, quiet)  # bf16 kernels are made at the first
             started = time.perf_counter()
             trainer.run(50, quiet)
             per_step[each.adversarial] = (time.perf_counter() - started) / 50
-            print(f"{each.adversarial}: {per_step[each.adversarial]:.2f} s a step, {trainer.steps} steps a run", flush=True)
+            print(
+                f"{each.adversarial}: {per_step[each.adversarial]:.2f} s a step, {trainer.steps} steps a run",
+                flush=True,
+            )
         whole += per_step[each.adversarial] * trainer.steps
     plan = soup.Plan(attack_examples=20, examples=20, precision="bf16", max_length=64)
-    judge = soup.Judge(plan, LABELS, training_examples(Source(options.validation), LABELS), options.out / "trial.json")
+    judge = soup.Judge(
+        plan,
+        LABELS,
+        training_examples(Source(options.validation), LABELS),
+        options.out / "trial.json",
+    )
     started = time.perf_counter()
     judge(*loading.load("demo"), quiet)
     attack = (time.perf_counter() - started) / 20
@@ -127,17 +199,23 @@ def show(found: dict[str, soup.Figures]) -> None:
     print(f"\n{'':20}{'accuracy':>10}{'under attack':>14}{'95% interval':>18}{'n':>6}")
     for name, row in found.items():
         interval = f"{percent(row['under_attack_low'])} to {percent(row['under_attack_high'])}"
-        print(f"{name:20}{percent(row['accuracy']):>10}{percent(row['under_attack']):>14}{interval:>18}{row['attack_n']:6}")
+        print(
+            f"{name:20}{percent(row['accuracy']):>10}{percent(row['under_attack']):>14}{interval:>18}{row['attack_n']:6}"
+        )
     plain = [name for name in found if name.startswith("plain")]
     for score, told in (("accuracy", "most accurate"), ("under_attack", "least hurt")):
         best = max(plain, key=lambda name: found[name][score])
         print(f"\nagainst {best}, the {told} plain run:")
         for name, row in found.items():
             if name.startswith("soup"):
-                versus = success_rates.under_attack(pd.DataFrame(found[best]["outcomes"]), pd.DataFrame(row["outcomes"]))
+                versus = success_rates.under_attack(
+                    pd.DataFrame(found[best]["outcomes"]), pd.DataFrame(row["outcomes"])
+                )
                 gap = row["accuracy"] - found[best]["accuracy"]
                 interval = f"{points(versus.low)} to {points(versus.high)}"
-                print(f"{name:20}accuracy {points(gap)}, under attack {points(versus.difference)} ({interval}; {p_value(versus.p_value)})")
+                print(
+                    f"{name:20}accuracy {points(gap)}, under attack {points(versus.difference)} ({interval}; {p_value(versus.p_value)})"
+                )
 
 
 if __name__ == "__main__":

@@ -28,11 +28,20 @@ def main() -> None:
     """A line for every method, sparsity and draw, and their means."""
     options = arguments()
     bench = Bench(
-        options.task, options.calibration, options.checkpoint, options.evaluation, options.max_length, options.metric, options.device,
+        options.task,
+        options.calibration,
+        options.checkpoint,
+        options.evaluation,
+        options.max_length,
+        options.metric,
+        options.device,
         options.batch_size,
-    )  # fmt: skip
+    )
     task = bench.task
-    length, many = (mean_length(bench.loaded[1], some, options) for some in (task.evaluation, bench.draw(1000, 0)))
+    length, many = (
+        mean_length(bench.loaded[1], some, options)
+        for some in (task.evaluation, bench.draw(1000, 0))
+    )
     size = max(1, round(options.tokens / many))
     print(
         f"{devices.device_title(devices.pick_device(options.device))}; {METRICS[task.metric].title} on {len(task.evaluation)} examples of "
@@ -44,12 +53,19 @@ def main() -> None:
         for name in options.methods:
             found = []
             for seed in range(options.seeds):
-                pruned, rows, spent = bench.pruned(name, {"sparsity": sparsity, "length": length}, bench.draw(size, seed), seed)
-                found.append((spent, bench.score(shrink(pruned)), 1 - rows["budget"]["realised"].iloc[0]))
+                pruned, rows, spent = bench.pruned(
+                    name, {"sparsity": sparsity, "length": length}, bench.draw(size, seed), seed
+                )
+                found.append(
+                    (spent, bench.score(shrink(pruned)), 1 - rows["budget"]["realised"].iloc[0])
+                )
             seconds, scores, removed = zip(*found, strict=True)
             mean = sum(scores) / len(scores)
             each = ", ".join(f"{value:.2f}" for value in scores)
-            print(f"{name:16}{sparsity:9.0%}{min(removed):10.2%}{min(seconds):9.1f}{mean:8.2f}   {each}", flush=True)
+            print(
+                f"{name:16}{sparsity:9.0%}{min(removed):10.2%}{min(seconds):9.1f}{mean:8.2f}   {each}",
+                flush=True,
+            )
 
 
 def arguments() -> argparse.Namespace:
@@ -60,7 +76,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calibration", default="../shared/data/sst2/train.parquet")
     parser.add_argument("--metric", default="", help="the task's usual one where none is named")
     parser.add_argument("--methods", nargs="*", default=UNITS, choices=UNITS)
-    parser.add_argument("--sparsities", nargs="*", type=float, default=[0.5, 0.6, 0.7, 0.8], help="shares of FLOPs to remove")
+    parser.add_argument(
+        "--sparsities",
+        nargs="*",
+        type=float,
+        default=[0.5, 0.6, 0.7, 0.8],
+        help="shares of FLOPs to remove",
+    )
     parser.add_argument("--tokens", type=int, default=20_000, help="size of the calibration sample")
     parser.add_argument("--evaluation", type=int, default=0, help="examples to judge by; 0 = all")
     parser.add_argument("--seeds", type=int, default=3)

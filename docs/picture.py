@@ -1,6 +1,6 @@
 """Makes the pictures of the dashboard from the demo study: the README's in assets/, those of the three walks in docs/walks/.
 
-    python -m docs.picture            # the demo's few minutes in a store of its own, then the pictures; needs chromium
+python -m docs.picture            # the demo's few minutes in a store of its own, then the pictures; needs chromium
 """
 
 from __future__ import annotations
@@ -21,11 +21,24 @@ def main() -> None:
     """Run the demo, serve it, and take a picture in each theme."""
     with tempfile.TemporaryDirectory() as home:
         environment = os.environ | {"PRUNESCOPE_HOME": os.environ.get("PRUNESCOPE_HOME", home)}
-        subprocess.run([sys.executable, "-m", "prune_core", "demo", "--wait"], cwd=ROOT, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "prune_core", "demo", "--wait"],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+        )
         with served(Path(environment["PRUNESCOPE_HOME"])) as (address, _):
             take(address)
-        walks = environment | {"WALK_STORE": environment["PRUNESCOPE_HOME"], "WALK_PICTURES": str(ROOT / "docs" / "walks")}
-        subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_walks.py"], cwd=ROOT, env=walks, check=True)
+        walks = environment | {
+            "WALK_STORE": environment["PRUNESCOPE_HOME"],
+            "WALK_PICTURES": str(ROOT / "docs" / "walks"),
+        }
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "tests/test_walks.py"],
+            cwd=ROOT,
+            env=walks,
+            check=True,
+        )
 
 
 def take(address: str) -> None:
@@ -34,7 +47,9 @@ def take(address: str) -> None:
         for theme, name in PICTURES.items():
             page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=theme)
             page.goto(address)
-            page.wait_for_function("document.querySelectorAll('.js-plotly-plot .trace').length > 3", timeout=60_000)
+            page.wait_for_function(
+                "document.querySelectorAll('.js-plotly-plot .trace').length > 3", timeout=60_000
+            )
             page.wait_for_timeout(2500)  # fonts, and charts that fit themselves to their places
             page.screenshot(path=ROOT / "assets" / name)
 

@@ -21,7 +21,9 @@ size = int(os.environ.get("EXAMPLE_SENTENCES", "200"))
 # %%
 model, tokenizer = pc.load("demo")
 reviews = pd.read_csv(ASSETS / "demo" / "reviews.csv")
-texts = reviews[reviews["split"] == "calibration"]["text"].tolist()[:size]  # no labels are needed to calibrate
+texts = reviews[reviews["split"] == "calibration"]["text"].tolist()[
+    :size
+]  # no labels are needed to calibrate
 judged = reviews[reviews["split"] == "evaluation"][["text", "label"]].head(size)
 
 # %% [markdown]
@@ -38,7 +40,9 @@ by_akr = pc.prune(model, tokenizer, texts, method="akr", sparsity=0.7)
 
 # %%
 for name, pruned in (("Magnitude", by_magnitude), ("AKR", by_akr)):
-    result = pc.compare(model, pruned, tokenizer, judged, measures=["accuracy", "reconstruction"], name=name)
+    result = pc.compare(
+        model, pruned, tokenizer, judged, measures=["accuracy", "reconstruction"], name=name
+    )
     print(result.takeaway)
 
 # %% [markdown]
@@ -46,6 +50,10 @@ for name, pruned in (("Magnitude", by_magnitude), ("AKR", by_akr)):
 # Tables are DataFrames, charts are plotly figures.
 
 # %%
-print(result.rows["reconstruction"].query("job == 1 and part == 'block'")[["block", "own", "inherited", "total"]])
+print(
+    result.rows["reconstruction"].query("job == 1 and part == 'block'")[
+        ["block", "own", "inherited", "total"]
+    ]
+)
 figure = result.figure("reconstruction")
 figure.write_html("reconstruction.html") if os.environ.get("EXAMPLE_WRITE") else figure

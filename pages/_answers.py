@@ -23,13 +23,27 @@ def browser(view: View) -> None:
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]
     picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
-    which = _ui.chosen(st.segmented_control, "answers", list(FILTERS), "broken", label="Questions", format_func=FILTERS.get)
+    which = _ui.chosen(
+        st.segmented_control,
+        "answers",
+        list(FILTERS),
+        "broken",
+        label="Questions",
+        format_func=FILTERS.get,
+    )
     some = picks[which]
     if some.empty:
         st.info(f"No question is {FILTERS[which]}: choose others.")
         return
-    st.caption(f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 falls or rises.")
-    place = st.selectbox("Question", range(len(some)), format_func=lambda i: some["text"].iloc[i], key="answer-question")
+    st.caption(
+        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 falls or rises."
+    )
+    place = st.selectbox(
+        "Question",
+        range(len(some)),
+        format_func=lambda i: some["text"].iloc[i],
+        key="answer-question",
+    )
     row = some.iloc[place if place < len(some) else 0]
     # models evaluated on different samples give one number to different questions
     same = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
@@ -38,12 +52,27 @@ def browser(view: View) -> None:
 
 def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
     dense = next((m for m in view.models if m.is_dense), None)
-    said = [("Dense", row["dense"], row["dense_f1"], palette.color(dense, view.dark) if dense else "#888888")]
+    said = [
+        (
+            "Dense",
+            row["dense"],
+            row["dense_f1"],
+            palette.color(dense, view.dark) if dense else "#888888",
+        )
+    ]
     for other in dict.fromkeys((model, *view.pruned)):
         for own in same[same["job"] == other.job].to_dict("records"):
-            said.append((other.label, own["pruned"], own["pruned_f1"], palette.color(other, view.dark)))
-    st.markdown(f"**{_ui.escape(row['text'])}**  \nAccepted: {_ui.escape(answer(row['label'], ()))}")
+            said.append(
+                (other.label, own["pruned"], own["pruned_f1"], palette.color(other, view.dark))
+            )
+    st.markdown(
+        f"**{_ui.escape(row['text'])}**  \nAccepted: {_ui.escape(answer(row['label'], ()))}"
+    )
     for label, text, f1, color in said:
-        st.markdown(f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 {percent(f1)}')
+        st.markdown(
+            f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 {percent(f1)}'
+        )
     st.html(_ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
-    st.caption("In the text: underlined in each model's colour where it found its answer (dense, and the chosen model).")
+    st.caption(
+        "In the text: underlined in each model's colour where it found its answer (dense, and the chosen model)."
+    )

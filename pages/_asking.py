@@ -9,7 +9,9 @@ import streamlit as st
 from prune_core.runs import asking
 
 
-@st.cache_resource(show_spinner=False, max_entries=1, on_release=lambda inspector: inspector.close())
+@st.cache_resource(
+    show_spinner=False, max_entries=1, on_release=lambda inspector: inspector.close()
+)
 def inspector(home: str) -> asking.Inspector:
     """The process that keeps the models loaded; started when the page is first opened."""
     # looked up here and not imported, as this file stays loaded while tests put another in its place

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -24,7 +26,10 @@ def show(view: View, own: pd.DataFrame) -> None:
         shown[name] = 100 * shown[name]
     test = "Bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
     test = f"{test}: could the examples that differ be this uneven by chance?"
-    number = lambda title, style, help: st.column_config.NumberColumn(title, format=style, help=help)  # noqa: E731
+
+    def number(title: str, style: str, help: str) -> Any:
+        return st.column_config.NumberColumn(title, format=style, help=help)
+
     _ui.table(
         shown[["run", "verdict", "n", "dense", "pruned", "difference", "low", "high", "p_value"]],
         "paired",
@@ -33,7 +38,9 @@ def show(view: View, own: pd.DataFrame) -> None:
             "verdict": st.column_config.TextColumn("In words", width="large"),
             "n": number("n", "%d", "Sentences that both models got right before the attack."),
             "dense": number("dense (%)", "%.1f", "Attack success on dense over those sentences."),
-            "pruned": number("pruned (%)", "%.1f", "Attack success on the pruned model over the same sentences."),
+            "pruned": number(
+                "pruned (%)", "%.1f", "Attack success on the pruned model over the same sentences."
+            ),
             "difference": number("difference (points)", "%+.1f", "Pruned minus dense."),
             "low": number("from", "%+.1f", "95% bootstrap interval of the difference, lower end."),
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),

@@ -23,11 +23,15 @@ def show(view: View, recipe: str) -> None:
     here = own[own["example"].isin(view.examples)]
     if len(here) and not _chosen.warn_if_ambiguous(view, own):
         own = here
-        st.caption(f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}.")
+        st.caption(
+            f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}."
+        )
     choices = [model for model in view.models if (own["job"] == model.job).any()]
     if choices:
         dense = _ui.dense_of(view.models, own)
-        _browse(view, own, dense, _ui.one_model(choices, "attack-model", "Model to read", view.dark))
+        _browse(
+            view, own, dense, _ui.one_model(choices, "attack-model", "Model to read", view.dark)
+        )
     _attack_pool.show(view.store)
 
 
@@ -35,9 +39,16 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
     """Filters and a list on the left, the chosen sentence on the right."""
     mine = own[own["job"] == model.job]
     base = own[own["job"] == dense.job] if dense else mine
-    both = mine[["example", "text", "outcome"]].merge(base[["example", "text", "outcome"]], on=["example", "text"], suffixes=("", "_dense"))
+    both = mine[["example", "text", "outcome"]].merge(
+        base[["example", "text", "outcome"]], on=["example", "text"], suffixes=("", "_dense")
+    )
     won, won_dense = both["outcome"] == "success", both["outcome_dense"] == "success"
-    masks = {"pruned only": won & ~won_dense, "dense only": ~won & won_dense, "both": won & won_dense, "neither": ~won & ~won_dense}
+    masks = {
+        "pruned only": won & ~won_dense,
+        "dense only": ~won & won_dense,
+        "both": won & won_dense,
+        "neither": ~won & ~won_dense,
+    }
     kinds = [kind for kind in masks if masks[kind].any()] if dense and dense != model else []
     left, right = st.columns([2, 3], gap="medium")
     with left:
@@ -53,7 +64,12 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
                 format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
             )
         listed = (both if kind == "all" else both[masks[kind]]).reset_index(drop=True)
-        shown = pd.DataFrame({"sentence": listed["text"], model.label: listed["outcome"].map(outcome_words(own["recipe"].iloc[0]))})
+        shown = pd.DataFrame(
+            {
+                "sentence": listed["text"],
+                model.label: listed["outcome"].map(outcome_words(own["recipe"].iloc[0])),
+            }
+        )
         picked = st.dataframe(
             shown,
             hide_index=True,
@@ -70,15 +86,23 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
     chosen = picked["selection"]["rows"] if picked else []
     row = listed.iloc[chosen[0] if chosen and chosen[0] < len(listed) else 0]
     with right:
-        _read(view, own[(own["example"] == row["example"]) & (own["text"] == row["text"])], [m for m in (dense, model) if m is not None])
+        _read(
+            view,
+            own[(own["example"] == row["example"]) & (own["text"] == row["text"])],
+            [m for m in (dense, model) if m is not None],
+        )
 
 
 def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
     """One sentence: what was changed for each model, and the probabilities of all models before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
-            st.markdown(f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {_told(row)}')
-            edited = isinstance(row["perturbed"], str)  # not where it was skipped, or stopped before its search ended
+            st.markdown(
+                f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {_told(row)}'
+            )
+            edited = isinstance(
+                row["perturbed"], str
+            )  # not where it was skipped, or stopped before its search ended
             for text, changed in (("text", "perturbed"), ("pair", "perturbed_pair")):
                 if isinstance(row.get(text), str):
                     st.html(_ui.marked_words(row[text], row[changed] if edited else row[text]))
@@ -87,9 +111,21 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
     states = []
     for model in view.models:
         for row in here[here["job"] == model.job].to_dict("records"):
-            states.append({"job": model.job, "state": "original", "probabilities": row["original_probabilities"]})
+            states.append(
+                {
+                    "job": model.job,
+                    "state": "original",
+                    "probabilities": row["original_probabilities"],
+                }
+            )
             if row["outcome"] in ("success", "failed") and isinstance(row["perturbed"], str):
-                states.append({"job": model.job, "state": "attacked", "probabilities": row["perturbed_probabilities"]})
+                states.append(
+                    {
+                        "job": model.job,
+                        "state": "attacked",
+                        "probabilities": row["perturbed_probabilities"],
+                    }
+                )
     states = [state for state in states if state["probabilities"] is not None]
     wanted = [state for state in states if state["job"] in {m.job for m in closely}]
     if st.toggle("All models on view", key="all-bars", persist_state="session") and states:
@@ -99,7 +135,9 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
         _ui.chart(
             "How sure was each model, before and after?",
             "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
-            plots.probability_bars(pd.DataFrame(wanted), view.models, view.label_names, view.dark, truth),
+            plots.probability_bars(
+                pd.DataFrame(wanted), view.models, view.label_names, view.dark, truth
+            ),
             "before-after",
             small=True,
         )
@@ -109,7 +147,9 @@ def _told(row: dict[str, Any]) -> str:
     """Outcome, effort, and how valid the text is where it was judged."""
     told = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
     if not formatting.missing(row["words_changed"]):
-        told.append(f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, {row['queries']:.0f} queries")
+        told.append(
+            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, {row['queries']:.0f} queries"
+        )
     if row["outcome"] == "success" and not formatting.missing(row.get("similarity")):
         told.append(f"similarity {row['similarity']:.2f}")
         if row["meaning"]:

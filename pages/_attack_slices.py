@@ -15,7 +15,14 @@ RATES = {"success_rate": "Attack success", "under_attack": "Accuracy under attac
 def show(view: View, recipe: str) -> None:
     """Small multiples, one panel per type of slice."""
     own = view.single("attack_example").query("recipe == @recipe")
-    rate = _ui.chosen(st.segmented_control, "rate", list(RATES), "success_rate", label="Show", format_func=RATES.get)
+    rate = _ui.chosen(
+        st.segmented_control,
+        "rate",
+        list(RATES),
+        "success_rate",
+        label="Show",
+        format_func=RATES.get,
+    )
     dense = _ui.dense_of(view.models, own)
     runs = success_rates.slices(own, dense.jobs if dense else (), view.label_names)
     order = list(dict.fromkeys(runs["slice"]))
@@ -38,5 +45,9 @@ def show(view: View, recipe: str) -> None:
         "model gives its answer on the original sentence, the same thirds for every model. Sentences alike stay together, so thirds can "
         "differ in size. A slice has few sentences: look whether intervals part before you believe a difference, and remember that among "
         "many slices one stands out by chance."
-        + ("" if dense else " Thirds by confidence appear when the dense model has been attacked and is on view.")
+        + (
+            ""
+            if dense
+            else " Thirds by confidence appear when the dense model has been attacked and is on view."
+        )
     )

@@ -22,7 +22,10 @@ def show(view: View, recipe: str) -> None:
     examples, rows = view.first_seed("attack_example"), view.first_seed(transfer.TABLE)
     models = [model for model in view.models if (examples["job"] == model.job).any()]
     if len(models) < 2 or success_rates.successes(examples).empty:
-        st.info("Texts need another model to be tried on: put a second attacked model on view in the sidebar.", icon=":material/info:")
+        st.info(
+            "Texts need another model to be tried on: put a second attacked model on view in the sidebar.",
+            icon=":material/info:",
+        )
         return
     view.caption_seed("This section shows", models)
     _ask(view, [model.job for model in models], transfer.lacking(examples, rows))
@@ -35,7 +38,9 @@ def show(view: View, recipe: str) -> None:
         f"Adversarial examples by {recipe} against the model on the left, evaluated on the model "
         "above: the fraction that succeeds there, of the n whose original it classifies correctly. "
         "Grey: the model that was attacked. Click a cell to read its examples.",
-        plots.transfer(made_on, {model.job: model.short for model in models}, models, "source", view.dark),
+        plots.transfer(
+            made_on, {model.job: model.short for model in models}, models, "source", view.dark
+        ),
         "transfer",
         selects=lambda marks: _ui.put("cell", marks[0]),
     )
@@ -47,11 +52,21 @@ def show(view: View, recipe: str) -> None:
             "Whose texts transfer?",
             "Adversarial examples by the attack on the left against any other model on view, "
             "evaluated on the model above.",
-            plots.transfer(made_by, {name: name.replace(" (", "<br>(") for name in recipes}, models, "recipe", view.dark),
+            plots.transfer(
+                made_by,
+                {name: name.replace(" (", "<br>(") for name in recipes},
+                models,
+                "recipe",
+                view.dark,
+            ),
             "transfer-recipes",
         )
     label = {model.job: model.label for model in models}
-    names = {"made_on": made_on["source"].map(label), "tried_on": made_on["job"].map(label), "recipe": recipe}
+    names = {
+        "made_on": made_on["source"].map(label),
+        "tried_on": made_on["job"].map(label),
+        "recipe": recipe,
+    }
     _ui.downloads(made_on.assign(**names), "attack-transfer")
     _ui.how_to_read(
         "A cell is $\\frac{\\text{texts that the model gets wrong}}{\\text{texts whose original it gets right}}$, without a new search: "
@@ -64,20 +79,38 @@ def show(view: View, recipe: str) -> None:
 def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
     """The texts of one cell, those that fool the model first."""
     names = {model.job: model.label for model in models}
-    cells = [f"{made}|{tried}" for made in names for tried in names if ((rows["source"] == made) & (rows["job"] == tried)).any()]
+    cells = [
+        f"{made}|{tried}"
+        for made in names
+        for tried in names
+        if ((rows["source"] == made) & (rows["job"] == tried)).any()
+    ]
     if not cells:
         return
     told = lambda cell: " → ".join(names[int(job)] for job in cell.split("|"))  # noqa: E731
     across = [cell for cell in cells if len(set(cell.split("|"))) == 2] or cells
-    cell = _ui.chosen(st.selectbox, "cell", cells, across[0], label="Texts made on → tried on", format_func=told)
+    cell = _ui.chosen(
+        st.selectbox, "cell", cells, across[0], label="Texts made on → tried on", format_func=told
+    )
     made, tried = map(int, cell.split("|"))
-    own = rows[(rows["source"] == made) & (rows["job"] == tried) & (rows["original"] == rows["truth"])]
+    own = rows[
+        (rows["source"] == made) & (rows["job"] == tried) & (rows["original"] == rows["truth"])
+    ]
     won = view.first_seed("attack_example").query("job == @made and outcome == 'success'")
     texts = won[["example", "recipe", "text", "perturbed"]]
-    shown = own.merge(texts, on=["example", "recipe"]).assign(fooled=lambda each: each["changed"] != each["truth"])
-    shown = shown.sort_values("fooled", ascending=False, kind="stable")[["fooled", "text", "perturbed", "truth", "changed"]]
+    shown = own.merge(texts, on=["example", "recipe"]).assign(
+        fooled=lambda each: each["changed"] != each["truth"]
+    )
+    shown = shown.sort_values("fooled", ascending=False, kind="stable")[
+        ["fooled", "text", "perturbed", "truth", "changed"]
+    ]
     wide = st.column_config.TextColumn(width="large")
-    columns = {"text": wide, "perturbed": st.column_config.TextColumn("changed to", width="large"), "truth": "right", "changed": "it says"}
+    columns = {
+        "text": wide,
+        "perturbed": st.column_config.TextColumn("changed to", width="large"),
+        "truth": "right",
+        "changed": "it says",
+    }
     _ui.table(shown, "transfer-texts", columns, height=min(330, 35 * len(shown) + 38))
 
 
@@ -85,10 +118,23 @@ def _ask(view: View, jobs: list[int], lacking: list[int]) -> None:
     key = f"transfer-{jobs}"
     asked = st.session_state.get(key)
     if lacking and (asked is None or asked.is_over):
-        told = "on the other models" if len(lacking) == len(jobs) else f"on {plural(len(lacking), 'model')} more"
-        st.caption(f"The saved texts have not been tried {told} yet. Predicting takes seconds a model; nothing is searched anew.")
-        if st.button("Try the texts on the other models", key="transfer-run", icon=":material/swap_horiz:", type="primary"):
-            st.session_state[key] = ChildProcess("prune_core", "transfer", *map(str, jobs), patience=PATIENCE)
+        told = (
+            "on the other models"
+            if len(lacking) == len(jobs)
+            else f"on {plural(len(lacking), 'model')} more"
+        )
+        st.caption(
+            f"The saved texts have not been tried {told} yet. Predicting takes seconds a model; nothing is searched anew."
+        )
+        if st.button(
+            "Try the texts on the other models",
+            key="transfer-run",
+            icon=":material/swap_horiz:",
+            type="primary",
+        ):
+            st.session_state[key] = ChildProcess(
+                "prune_core", "transfer", *map(str, jobs), patience=PATIENCE
+            )
             st.rerun()
     if asked:
         st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)

@@ -12,7 +12,9 @@ from prune_core.attacks import catalogue, success_rates
 from prune_core.attacks.requirements import WORDNET
 
 SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change
-LETTERS = [name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS]
+LETTERS = [
+    name for name, entry in catalogue.CATALOGUE.items() if entry.changes == catalogue.LETTERS
+]
 
 
 def show(view: View, recipe: str) -> None:
@@ -33,7 +35,9 @@ def show(view: View, recipe: str) -> None:
     own = own[own["job"].isin(examples["job"])]
     with st.container(horizontal=True, vertical_alignment="bottom", key="valid-rule"):
         help = "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 is the same."
-        least = st.slider("Similarity at least", 0.0, 1.0, SIMILARITY, 0.05, key="valid-similarity", help=help)
+        least = st.slider(
+            "Similarity at least", 0.0, 1.0, SIMILARITY, 0.05, key="valid-similarity", help=help
+        )
         most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
         help = "Off: misspelt texts are judged by the share of words changed and the flags alone; see How to read this."
         strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
@@ -70,11 +74,25 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
         return
     label = {job: model.label for model in view.models for job in model.jobs}
     flaws = flaws.loc[made.index]
-    told = made[["similarity", "grammar", "share_changed"]].join(flaws).assign(valid=~flaws.any(axis=1), run=made["job"].map(label))
-    found = told.groupby("run", sort=False).agg(
-        successes=("valid", "size"), valid=("valid", "sum"), unlike=("unlike", "sum"), meaning=("meaning", "sum"), many=("many", "sum"),
-        similarity=("similarity", "mean"), grammar=("grammar", "mean"), share_changed=("share_changed", "mean"),
-    ).reset_index()  # fmt: skip
+    told = (
+        made[["similarity", "grammar", "share_changed"]]
+        .join(flaws)
+        .assign(valid=~flaws.any(axis=1), run=made["job"].map(label))
+    )
+    found = (
+        told.groupby("run", sort=False)
+        .agg(
+            successes=("valid", "size"),
+            valid=("valid", "sum"),
+            unlike=("unlike", "sum"),
+            meaning=("meaning", "sum"),
+            many=("many", "sum"),
+            similarity=("similarity", "mean"),
+            grammar=("grammar", "mean"),
+            share_changed=("share_changed", "mean"),
+        )
+        .reset_index()
+    )
     st.markdown(f"##### Which checks do the texts of {own['recipe'].iloc[0]} fail?")
     if view.means():
         st.caption("Counts are totals over all seeds.")
@@ -88,7 +106,9 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
             "many": st.column_config.NumberColumn("too many words"),
             "similarity": st.column_config.NumberColumn("similarity (mean)", format="%.2f"),
             "grammar": st.column_config.NumberColumn("grammar errors added (mean)", format="%.1f"),
-            "share_changed": st.column_config.NumberColumn("words changed (mean, %)", format="%.0f"),
+            "share_changed": st.column_config.NumberColumn(
+                "words changed (mean, %)", format="%.0f"
+            ),
         },
         found,
     )

@@ -8,14 +8,24 @@ from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 def panel() -> None:
     """Two tables, folded away."""
-    with st.expander("The attacks, and what they need", icon=":material/info:", key="about-attacks"):
+    with st.expander(
+        "The attacks, and what they need", icon=":material/info:", key="about-attacks"
+    ):
         able = sum(not missing(entry) for entry in CATALOGUE.values())
-        others = "; ".join(f"{entry.name} when {entry.goal}" for entry in CATALOGUE.values() if entry.goal != Entry.goal)
+        others = "; ".join(
+            f"{entry.name} when {entry.goal}"
+            for entry in CATALOGUE.values()
+            if entry.goal != Entry.goal
+        )
         st.markdown(
             f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on the Prune page, among the options of the "
             "measure Attack success. An attack under its published name is TextAttack's own recipe; brackets say what is replaced. "
             f"An attack succeeds when {Entry.goal}; {others}."
-            + ("" if STOPWORDS.present else " Attacks that run without NLTK's stop words leave a list alone that holds them and some more.")
+            + (
+                ""
+                if STOPWORDS.present
+                else " Attacks that run without NLTK's stop words leave a list alone that holds them and some more."
+            )
         )
         attacks = [
             {
@@ -27,24 +37,40 @@ def panel() -> None:
                 "paper": entry.paper,
             }
             if not entry.cannot
-            else {"attack": entry.name, "can run": "no", "changes": entry.changes, "needs": f"It {entry.cannot}.", "paper": entry.paper}
+            else {
+                "attack": entry.name,
+                "can run": "no",
+                "changes": entry.changes,
+                "needs": f"It {entry.cannot}.",
+                "paper": entry.paper,
+            }
             for entry in CATALOGUE.values()
         ]
-        wide = dict.fromkeys(("needs", "replaced", "paper"), st.column_config.TextColumn(width="large"))
+        wide = dict.fromkeys(
+            ("needs", "replaced", "paper"), st.column_config.TextColumn(width="large")
+        )
         st.dataframe(
-            attacks, hide_index=True, width="stretch", height="content", key="catalogue", placeholder="–",
+            attacks,
+            hide_index=True,
+            width="stretch",
+            height="content",
+            key="catalogue",
+            placeholder="–",
             column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
-        )  # fmt: skip
+        )
         st.markdown("**What some of them need**, and how to get it with a network:")
         resources = [
             {
                 "resource": resource.name,
                 "here": "present" if resource.present else "missing",
                 "how to get it": resource.how,
-                "for": ", ".join(entry.name for entry in CATALOGUE.values() if resource in entry.needs),
+                "for": ", ".join(
+                    entry.name for entry in CATALOGUE.values() if resource in entry.needs
+                ),
             }
             for resource in RESOURCES
         ]
         st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
-        st.caption(f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be downloaded.")
-
+        st.caption(
+            f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be downloaded."
+        )

@@ -48,7 +48,10 @@ def _one(view: View, example: int) -> None:
     rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
     own = rows[rows["example"] == example] if len(rows) else rows
     if own.empty:
-        st.info("This example's predictions were not kept: add the measure Accuracy to the study.", icon=":material/info:")
+        st.info(
+            "This example's predictions were not kept: add the measure Accuracy to the study.",
+            icon=":material/info:",
+        )
         return
     first, names = own.iloc[0], view.label_names
     st.markdown(f"#### {_ui.escape(str(first['text']))}")
@@ -61,22 +64,42 @@ def _one(view: View, example: int) -> None:
         if mine.empty:
             continue
         row = mine.iloc[0]
-        line: dict[str, Any] = {"model": model.label, "says": formatting.answer(row["pruned"], names), "sure": _sure(row)}
-        tried = attacks[(attacks["job"] == model.job) & (attacks["example"] == example)] if len(attacks) else attacks
+        line: dict[str, Any] = {
+            "model": model.label,
+            "says": formatting.answer(row["pruned"], names),
+            "sure": _sure(row),
+        }
+        tried = (
+            attacks[(attacks["job"] == model.job) & (attacks["example"] == example)]
+            if len(attacks)
+            else attacks
+        )
         for each in tried.to_dict("records"):
-            line[each["recipe"]] = f"{each['outcome']}: {each['perturbed']}" if each["outcome"] == "success" else each["outcome"]
+            line[each["recipe"]] = (
+                f"{each['outcome']}: {each['perturbed']}"
+                if each["outcome"] == "success"
+                else each["outcome"]
+            )
         table.append(line)
     sure = st.column_config.ProgressColumn("sure", format="%.1f%%", min_value=0, max_value=100)
     _ui.table(pd.DataFrame(table), "chosen-example", {"sure": sure})
     if view.kind == "classification" and st.toggle("Which words decide?", key="chosen-words"):
-        models = _weights.kept(view, [model for model in view.models if (own["job"] == model.job).any()])
+        models = _weights.kept(
+            view, [model for model in view.models if (own["job"] == model.job).any()]
+        )
         if not models:
             return
         checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
         pair = first["pair"] if isinstance(first["pair"], str) else None
         asking = inspector(str(view.store.home))
-        _inspect_words.gradients(view, _inspect_words.Subject(asking, checkpoints, str(first["text"]), pair))
-    st.page_link("pages/inspect.py", label="Ask the models about a sentence of your own", icon=":material/search:")
+        _inspect_words.gradients(
+            view, _inspect_words.Subject(asking, checkpoints, str(first["text"]), pair)
+        )
+    st.page_link(
+        "pages/inspect.py",
+        label="Ask the models about a sentence of your own",
+        icon=":material/search:",
+    )
 
 
 def _sure(row: pd.Series) -> float | None:
@@ -89,7 +112,9 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
     rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
     mine = rows[rows["job"] == model.job] if len(rows) else rows
     tried = attacks[attacks["job"] == model.job] if len(attacks) else attacks
-    st.markdown(f"#### {formatting.plural(len(examples), 'example')} against the rest, on {model.label}")
+    st.markdown(
+        f"#### {formatting.plural(len(examples), 'example')} against the rest, on {model.label}"
+    )
     attacked = {f"success of {name}": each for name, each in groups.fooled(tried, examples).items()}
     found = {"accuracy": groups.right(mine, examples)} | attacked
     for name, each in found.items():
@@ -100,7 +125,13 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
     if len(mine):
         inside = mine[mine["example"].isin(list(examples))]
         shown = _ui.in_words(inside[["text", "label", "dense", "pruned"]], view.label_names)
-        _ui.table(shown, "chosen-group", {"text": st.column_config.TextColumn("text", width="large")}, inside, height=240)
+        _ui.table(
+            shown,
+            "chosen-group",
+            {"text": st.column_config.TextColumn("text", width="large")},
+            inside,
+            height=240,
+        )
 
 
 def _told(name: str, each: Contrast) -> str:

@@ -30,15 +30,23 @@ def of_plan(plan: Mapping[str, Any]) -> Experiment:
     """The experiment whose data is that of every model of the plan."""
     source = Source(**{name: str(plan.get(name, "")) for name in Source.__dataclass_fields__})
     return Experiment(
-        str(plan["checkpoint"]), source, measures=(MEASURES["accuracy"](),), calibration=plan["calibration_size"],
-        evaluation=plan["evaluation_size"], min_words=plan.get("min_words"), max_length=st.session_state.get("max_length", 128),
-    )  # fmt: skip
+        str(plan["checkpoint"]),
+        source,
+        measures=(MEASURES["accuracy"](),),
+        calibration=plan["calibration_size"],
+        evaluation=plan["evaluation_size"],
+        min_words=plan.get("min_words"),
+        max_length=st.session_state.get("max_length", 128),
+    )
 
 
 def _check(experiment: Experiment) -> DataCheck:
     """The process that checks it, the session's own; one that checked what is not asked any more is ended."""
-    stamps = [Path(path).stat().st_mtime for path in (experiment.checkpoint, experiment.source.task, experiment.source.calibration)
-              if path and Path(path).exists()]  # fmt: skip
+    stamps = [
+        Path(path).stat().st_mtime
+        for path in (experiment.checkpoint, experiment.source.task, experiment.source.calibration)
+        if path and Path(path).exists()
+    ]
     asked = [experiment.to_dict(), stamps]
     if st.session_state.get("data-asked") != asked:
         if before := st.session_state.get("data-check"):
@@ -65,7 +73,11 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
             return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
         _tell(found, str(plan["task"]))
         _label_table(plan, found, chosen)
-        if chosen and st.button("Forget what label values were told to mean", key="forget-labels", icon=":material/undo:"):
+        if chosen and st.button(
+            "Forget what label values were told to mean",
+            key="forget-labels",
+            icon=":material/undo:",
+        ):
             _remember(plan, "")
             st.rerun()
     return {"found": found, "kind": found["kind"], "labels": chosen}
@@ -106,12 +118,24 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
             st.warning(f"{asked} Choose below.", icon=":material/help:")
         elif found.get("rows"):
             st.warning(asked, icon=":material/help:")
-            st.button("Leave these rows out", key="skip-rows", icon=":material/filter_alt:", on_click=_skip_rows, args=(task,))
+            st.button(
+                "Leave these rows out",
+                key="skip-rows",
+                icon=":material/filter_alt:",
+                on_click=_skip_rows,
+                args=(task,),
+            )
         else:
             st.error(asked)
     else:
-        against = "" if found["labelled"] else " There are no labels: models are judged against the dense one."
-        st.markdown(f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} evaluate.{against}")
+        against = (
+            ""
+            if found["labelled"]
+            else " There are no labels: models are judged against the dense one."
+        )
+        st.markdown(
+            f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} evaluate.{against}"
+        )
     for note in found["notes"]:
         st.caption(f"· {as_fields(note)}")
 
@@ -126,13 +150,19 @@ def tell(experiment: Mapping[str, Any], labels: str) -> None:
         filled |= {f"{key}-{source['task']}": source[name] for key, name in columns if source[name]}
     elif source["task"] != "demo" and source["task"] not in KNOWN:
         filled |= {"task": HUB, "hub-id": source["task"]}
-        filled |= {f"hub-{name}": source.get(name, "") for name in ("config", "split", "text", "text_pair", "label")}
+        filled |= {
+            f"hub-{name}": source.get(name, "")
+            for name in ("config", "split", "text", "text_pair", "label")
+        }
     st.session_state.update(filled)
     _remember({**experiment, **source}, labels)
 
 
 def _remember(plan: Mapping[str, Any], labels: str) -> None:
-    st.session_state["labels-told"] = {**st.session_state.get("labels-told", {}), _whose(plan): labels}
+    st.session_state["labels-told"] = {
+        **st.session_state.get("labels-told", {}),
+        _whose(plan): labels,
+    }
 
 
 def _whose(plan: Mapping[str, Any]) -> str:
@@ -151,19 +181,31 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
         st.caption(f"{len(values)} label values; correct them with --labels on the command line.")
         return
     meant, told = found.get("meant") or {}, parse_pairs(chosen)
-    with st.expander("What the label values mean", expanded="error" in found, icon=":material/label:", key="label-values"):
+    with st.expander(
+        "What the label values mean",
+        expanded="error" in found,
+        icon=":material/label:",
+        key="label-values",
+    ):
         picked = {}
         with st.grid(4, min_column_width=180, gap="small") as grid:
             for value in values:
                 options = [*names, OUT]
                 start = told.get(value) or (
-                    names[meant[value]] if meant.get(value) is not None else OUT if value in meant else None
+                    names[meant[value]]
+                    if meant.get(value) is not None
+                    else OUT
+                    if value in meant
+                    else None
                 )
                 with grid.cell():
                     picked[value] = st.selectbox(
-                        f"{value} · {counts[value]:,} rows", options, options.index(start) if start in options else None,
-                        key=f"means-{_whose(plan)}-{chosen}-{value}", placeholder="which label?",
-                    )  # fmt: skip
+                        f"{value} · {counts[value]:,} rows",
+                        options,
+                        options.index(start) if start in options else None,
+                        key=f"means-{_whose(plan)}-{chosen}-{value}",
+                        placeholder="which label?",
+                    )
         if st.button("Use these", key="use-labels", icon=":material/check:"):
             pairs = {value: label for value, label in picked.items() if label}
             _remember(plan, format_pairs(pairs))

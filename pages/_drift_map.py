@@ -23,7 +23,11 @@ def mapped(view: View) -> list[Model]:
 def projections(view: View, block: int) -> list[str]:
     """The projections that block has been drawn in."""
     moved = view.first_seed("drift_map")
-    return [name for name in ("pca", "umap") if ((moved["block"] == block) & (moved["projection"] == name)).any()]
+    return [
+        name
+        for name in ("pca", "umap")
+        if ((moved["block"] == block) & (moved["projection"] == name)).any()
+    ]
 
 
 def draw(view: View, model: Model, block: int, projection: str, small: bool = False) -> None:
@@ -54,9 +58,17 @@ def _tables(view: View) -> tuple[pd.DataFrame, pd.DataFrame]:
 def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFrame:
     """The model's examples and how far each moved on the map, largest move first."""
     moved, told = _tables(view)
-    here = (moved["job"] == model.job) & (moved["block"] == block) & (moved["projection"] == projection)
+    here = (
+        (moved["job"] == model.job)
+        & (moved["block"] == block)
+        & (moved["projection"] == projection)
+    )
     texts = told.loc[told["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
-    found = moved.loc[here, ["example", "move"]].merge(texts, on="example").sort_values("move", ascending=False)
+    found = (
+        moved.loc[here, ["example", "move"]]
+        .merge(texts, on="example")
+        .sort_values("move", ascending=False)
+    )
     return found.assign(changed=plots.prediction_changed(found)).reset_index(drop=True)
 
 
@@ -67,14 +79,18 @@ def table(view: View, found: pd.DataFrame, key: str) -> None:
 
     def changed() -> None:
         rows = st.session_state[f"table-{key}"]["selection"]["rows"]
-        _frame.choose_examples(view.study, [int(found["example"].iloc[row]) for row in rows if row < len(found)])
+        _frame.choose_examples(
+            view.study, [int(found["example"].iloc[row]) for row in rows if row < len(found)]
+        )
 
     _ui.table(
         shown.head(50)[["text", "move", "label", "dense", "pruned", "changed"]],
         key,
         {
             "text": st.column_config.TextColumn("sentence", width="large"),
-            "move": st.column_config.ProgressColumn("move on the map", format="%.2f", min_value=0, max_value=top),
+            "move": st.column_config.ProgressColumn(
+                "move on the map", format="%.2f", min_value=0, max_value=top
+            ),
             "label": "true label",
             "dense": "dense says",
             "pruned": "pruned says",

@@ -28,21 +28,37 @@ def offer(view: View) -> None:
     view.caption_seed("The exported model is that of", [model])
     with st.container(horizontal=True, key="export-forms"):
         help = "Without its dead heads and neurons it is smaller and faster, and loads by prune_core.load(folder)."
-        cut = st.toggle("Cut out what is dead", value=True, key="export-cut", help=help) if model.structured else False
+        cut = (
+            st.toggle("Cut out what is dead", value=True, key="export-cut", help=help)
+            if model.structured
+            else False
+        )
         help = "One file for ONNX Runtime, any batch size and length; checked against the PyTorch logits."
         onnx = st.toggle("Write ONNX too", key="export-onnx", help=help)
         help = "Its weights in int8, a quarter of the size; what the quantisation doctor proposed stays in fp32."
         int8 = onnx and st.toggle("and in int8", key="export-int8", help=help)
-    name = re.sub(r"[^\w.]+", "-", f"{view.study} {model.label}{' cut' if cut else ''}").strip("-").lower()
+    name = (
+        re.sub(r"[^\w.]+", "-", f"{view.study} {model.label}{' cut' if cut else ''}")
+        .strip("-")
+        .lower()
+    )
     help = "A new folder on the machine that serves this page."
-    folder = st.text_input("Folder", str(view.store.home / "exports" / name), key=f"export-folder-{name}", help=help).strip()
+    folder = st.text_input(
+        "Folder", str(view.store.home / "exports" / name), key=f"export-folder-{name}", help=help
+    ).strip()
     if not view.store.has_weights(model.job):
-        st.caption(f"The weights of {model.label} are not kept; they are made again from the seed first, bit for bit.")
+        st.caption(
+            f"The weights of {model.label} are not kept; they are made again from the seed first, bit for bit."
+        )
     asked = st.session_state.get("export")
     not_now = bool(asked and not asked.is_over) or _ui.attempt(allowed, folder) is None
     if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=not_now):
-        wanted = [word for word, on in (("--shrink", cut), ("--onnx", onnx), ("--int8", int8)) if on]
-        st.session_state["export"] = ChildProcess("prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE)
+        wanted = [
+            word for word, on in (("--shrink", cut), ("--onnx", onnx), ("--int8", int8)) if on
+        ]
+        st.session_state["export"] = ChildProcess(
+            "prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE
+        )
         st.rerun()
     if asked:
         st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
@@ -50,7 +66,10 @@ def offer(view: View) -> None:
 
 def _progress(asked: ChildProcess, waiting: bool) -> None:
     if not asked.is_over:
-        st.info("Writing and checking; cutting takes seconds, ONNX about a minute.", icon=":material/hourglass_top:")
+        st.info(
+            "Writing and checking; cutting takes seconds, ONNX about a minute.",
+            icon=":material/hourglass_top:",
+        )
     elif waiting:
         st.rerun()
     elif said := _ui.attempt(asked.output):
@@ -67,11 +86,22 @@ def page(view: View) -> None:
             _report(view, "pdf", "Report as PDF", "The same, printed by Chromium.")
         ids = [job for model in view.models for job in model.jobs]
         st.download_button(
-            "All rows as Parquet", lambda: tables.zipped(view.store, ids), "prunescope-rows.zip", key="take-rows",
-            icon=":material/table_rows:", on_click="ignore", help="Every table of the models on view, a file each: read them with pandas.",
-        )  # fmt: skip
+            "All rows as Parquet",
+            lambda: tables.zipped(view.store, ids),
+            "prunescope-rows.zip",
+            key="take-rows",
+            icon=":material/table_rows:",
+            on_click="ignore",
+            help="Every table of the models on view, a file each: read them with pandas.",
+        )
         told = {"svg": "SVG, to print", "png": "PNG, to paste"}.__getitem__
-        st.selectbox("Charts are saved as", ["svg", "png"], format_func=told, key="image-format", persist_state="session")
+        st.selectbox(
+            "Charts are saved as",
+            ["svg", "png"],
+            format_func=told,
+            key="image-format",
+            persist_state="session",
+        )
 
 
 def _report(view: View, kind: str, title: str, help: str) -> None:
@@ -81,15 +111,25 @@ def _report(view: View, kind: str, title: str, help: str) -> None:
     if key in st.session_state:
         asked, path = st.session_state[key]
         if asked.is_over and _ui.attempt(asked.output) is not None:
-            st.download_button(f"Save the {kind.upper()}", path.read_bytes(), path.name, key=f"save-{kind}", icon=":material/download:",
-                               type="primary", on_click="ignore")  # fmt: skip
+            st.download_button(
+                f"Save the {kind.upper()}",
+                path.read_bytes(),
+                path.name,
+                key=f"save-{kind}",
+                icon=":material/download:",
+                type="primary",
+                on_click="ignore",
+            )
             return
         if not asked.is_over:
             st.fragment(_wait, run_every=1.0)(asked, title)
             return
     if st.button(title, key=f"make-{kind}", icon=":material/article:", help=help):
         path = Path(tempfile.mkdtemp()) / f"prunescope-report.{kind}"
-        st.session_state[key] = (ChildProcess("prune_core", "report", *ids, "--out", str(path), patience=PATIENCE), path)
+        st.session_state[key] = (
+            ChildProcess("prune_core", "report", *ids, "--out", str(path), patience=PATIENCE),
+            path,
+        )
         st.rerun()
 
 

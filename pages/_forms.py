@@ -26,16 +26,31 @@ def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str])
         return ", ".join(picked or spec["default"].split(", "))
     if spec.get("choices"):
         choices = list(spec["choices"])
-        return st.selectbox(label, choices, index=choices.index(spec["default"]), format_func=lambda c: str(c) or "none", **common)
+        return st.selectbox(
+            label,
+            choices,
+            index=choices.index(spec["default"]),
+            format_func=lambda c: str(c) or "none",
+            **common,
+        )
     if spec["type"] is bool:
         return st.toggle(label, value=spec["default"], **common)
     if spec["type"] is int:
         return st.number_input(
-            label, value=spec["default"], min_value=_whole(spec["low"]), max_value=_whole(spec["high"]), step=1, **common
+            label,
+            value=spec["default"],
+            min_value=_whole(spec["low"]),
+            max_value=_whole(spec["high"]),
+            step=1,
+            **common,
         )
     if spec["type"] is float:
         # limits are the plug-in's business: it answers with a sentence, and a widget's own limit would hide the value
-        step = 10.0 ** (floor(log10(abs(spec["default"]))) - (abs(spec["default"]) < 1)) if spec["default"] else 0.1
+        step = (
+            10.0 ** (floor(log10(abs(spec["default"]))) - (abs(spec["default"]) < 1))
+            if spec["default"]
+            else 0.1
+        )
         return st.number_input(label, value=spec["default"], step=step, format="%g", **common)
     return st.text_input(label, value=spec["default"], **common)
 
@@ -60,12 +75,22 @@ def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[s
         )
         with place, st.grid(2, min_column_width=150, gap="xsmall"):
             for spec in some:
-                values[spec["name"]] = option_widget(spec, f"option-{kind.name}-{spec['name']}", lacking)
-    return {spec["name"]: values[spec["name"]] for spec in specs if values[spec["name"]] != spec["default"]}
+                values[spec["name"]] = option_widget(
+                    spec, f"option-{kind.name}-{spec['name']}", lacking
+                )
+    return {
+        spec["name"]: values[spec["name"]]
+        for spec in specs
+        if values[spec["name"]] != spec["default"]
+    }
 
 
 def cards(
-    registry: Mapping[str, type[Options]], key: str, usual: tuple[str, ...], leave_out: tuple[str, ...] = (), more: tuple[str, ...] = ()
+    registry: Mapping[str, type[Options]],
+    key: str,
+    usual: tuple[str, ...],
+    leave_out: tuple[str, ...] = (),
+    more: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
     """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options. `more`: behind a switch."""
     chosen: dict[str, dict[str, Any]] = {}
@@ -76,11 +101,18 @@ def cards(
             if name in more and not shown:
                 continue
             with grid.cell():
-                on = st.toggle(f"**{kind.title}**", value=name in usual, key=f"use-{key}-{name}", persist_state="session")
+                on = st.toggle(
+                    f"**{kind.title}**",
+                    value=name in usual,
+                    key=f"use-{key}-{name}",
+                    persist_state="session",
+                )
                 st.markdown(f":small[{kind.summary}]")
                 notes = [
                     getattr(kind, "paper", ""),
-                    f"about {formatting.about(kind.estimate)} a model on the demo" if hasattr(kind, "estimate") else "",
+                    f"about {formatting.about(kind.estimate)} a model on the demo"
+                    if hasattr(kind, "estimate")
+                    else "",
                 ]
                 st.caption(" · ".join(filter(None, notes)))
                 specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]

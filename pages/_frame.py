@@ -108,12 +108,17 @@ class View:
     @property
     def label_names(self) -> list[str]:
         """The labels' names as the checkpoint gives them."""
-        return next((job.facts["label_names"] for job in self.jobs if "label_names" in job.facts), ["0", "1"])
+        return next(
+            (job.facts["label_names"] for job in self.jobs if "label_names" in job.facts),
+            ["0", "1"],
+        )
 
     @property
     def kind(self) -> str:
         """What the study's models answer with, a key of examples.KINDS."""
-        return next((job.facts["kind"] for job in self.jobs if "kind" in job.facts), "classification")
+        return next(
+            (job.facts["kind"] for job in self.jobs if "kind" in job.facts), "classification"
+        )
 
     @property
     def pairs(self) -> bool:
@@ -132,14 +137,18 @@ def _rows(home: str, table: str, stamped: tuple[tuple[int, float], ...]) -> pd.D
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _pooled(home: str, table: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]) -> pd.DataFrame:
+def _pooled(
+    home: str, table: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]
+) -> pd.DataFrame:
     # the hierarchical bootstrap takes too long for every rerun of a page
     predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
     return seeds.pooled(table, _rows(home, table, stamped), models, predictions)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _summary(home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]) -> pd.DataFrame:
+def _summary(
+    home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]
+) -> pd.DataFrame:
     # whoever flips through the sparsities comes back to the same few
     single = {name: _rows(home, name, stamped) for name in quantities.TABLES}
     several = any(model.runs for model in models)
@@ -162,12 +171,20 @@ def draw() -> None:
     if sentence := st.session_state.pop("said", ""):
         st.toast(sentence, icon=":material/inventory_2:", duration="long")
     store, dark = Store(), st.context.theme.type == "dark"
-    st.logo(str(_ui.ASSETS / ("logo-dark.svg" if dark else "logo.svg")), size="large", icon_image=str(_ui.ASSETS / "logo-icon.svg"))
+    st.logo(
+        str(_ui.ASSETS / ("logo-dark.svg" if dark else "logo.svg")),
+        size="large",
+        icon_image=str(_ui.ASSETS / "logo-icon.svg"),
+    )
     st.html(_ui.ASSETS / "style.css")
     _warm(str(store.home))
     studies = store.studies()
     with st.sidebar:
-        study = _ui.chosen(st.selectbox, "study", studies, studies[0], label="Study on view") if studies else ""
+        study = (
+            _ui.chosen(st.selectbox, "study", studies, studies[0], label="Study on view")
+            if studies
+            else ""
+        )
         found = _newest(store.jobs(study)) if study else []
         models = tuple(_choose_models(found, dark))
         st.session_state["view"] = View(store, study, tuple(found), models, dark, _examples(study))
@@ -185,12 +202,24 @@ def choose_examples(study: str, examples: Sequence[int]) -> None:
 
 def _examples(study: str) -> tuple[int, ...]:
     """Those chosen, with a way to let them go; of another study they mean nothing."""
-    of, some = st.session_state.setdefault("examples-chosen", (study, st.query_params.get("examples", "")))
-    found = tuple(int(each) for each in some.split(",") if each.isdigit())[:MOST_EXAMPLES] if of == study else ()
+    of, some = st.session_state.setdefault(
+        "examples-chosen", (study, st.query_params.get("examples", ""))
+    )
+    found = (
+        tuple(int(each) for each in some.split(",") if each.isdigit())[:MOST_EXAMPLES]
+        if of == study
+        else ()
+    )
     if found:
         st.query_params["examples"] = ",".join(map(str, found))
-        st.button(f"{formatting.plural(len(found), 'example')} chosen · let go", key="let-go", icon=":material/close:", width="stretch",
-                  on_click=choose_examples, args=(study, ()))  # fmt: skip
+        st.button(
+            f"{formatting.plural(len(found), 'example')} chosen · let go",
+            key="let-go",
+            icon=":material/close:",
+            width="stretch",
+            on_click=choose_examples,
+            args=(study, ()),
+        )
     elif "examples" in st.query_params:
         del st.query_params["examples"]
     return found
@@ -207,7 +236,9 @@ def _warm(home: str) -> bool:
 
 def _newest(found: list[Job]) -> list[Job]:
     """Of jobs with the same key only the newest: a run computed again replaces the old one."""
-    return list({job.key: job for job in found if job.status != Status.CANCELLED or job.done}.values())
+    return list(
+        {job.key: job for job in found if job.status != Status.CANCELLED or job.done}.values()
+    )
 
 
 def _choose_models(found: list[Job], dark: bool) -> list[Model]:
@@ -218,26 +249,53 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     together = seeds.merged(models, found)
     if len(together) < len(models):
         # a switch, and not a choice among models: what was chosen of the ones is not among the others
-        apart = _ui.chosen(st.segmented_control, "seeds", ["one", "apart"], "one", label="Seeds", format_func=SEEDS.get)
+        apart = _ui.chosen(
+            st.segmented_control,
+            "seeds",
+            ["one", "apart"],
+            "one",
+            label="Seeds",
+            format_func=SEEDS.get,
+        )
         models = models if apart == "apart" else together
         if apart != "apart":
             mean = seeds.means(models)
             st.caption(f"Values are the {mean}, unless a chart or table names a seed.")
     by_job = {model.job: model for model in models}
     draw: Any = st.pills if len(models) <= CHIPS else st.multiselect  # whose chips take no colour
-    dot = lambda model: f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""  # noqa: E731
+
+    def dot(model: Model) -> str:
+        return (
+            f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""
+        )
+
     # of several seeds one, and of several forms of a method the full one: the pages would be crowded
     first = [model.job for model in models if model.seed == models[0].seed and not model.form]
     picked = _ui.chosen(
-        draw, "models", list(by_job), first[:12], label="Models on view", multi=True,
+        draw,
+        "models",
+        list(by_job),
+        first[:12],
+        label="Models on view",
+        multi=True,
         format_func=lambda job: dot(by_job[job]) + by_job[job].label,
-    )  # fmt: skip
-    levels = list(dict.fromkeys(m.level for m in sorted(models, key=lambda m: (m.pattern != "", m.sparsity)) if not m.is_dense))
+    )
+    levels = list(
+        dict.fromkeys(
+            m.level
+            for m in sorted(models, key=lambda m: (m.pattern != "", m.sparsity))
+            if not m.is_dense
+        )
+    )
     level = "all"
     if len(levels) > 1:
         draw = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider
         level = _ui.chosen(draw, "sparsity", ["all", *levels], "all", label="Sparsity on view")
-    return [m for m in models if m.job in picked and (level in ("all", None) or m.is_dense or m.level == level)]
+    return [
+        m
+        for m in models
+        if m.job in picked and (level in ("all", None) or m.is_dense or m.level == level)
+    ]
 
 
 def _sample(found: list[Job]) -> None:
@@ -252,7 +310,9 @@ def _sample(found: list[Job]) -> None:
         else "sample not drawn yet"
     )
     seeds = sorted({job.experiment["seed"] for job in found})
-    st.caption(f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}")
+    st.caption(
+        f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}"
+    )
 
 
 def _state(found: Sequence[Job]) -> list[tuple[int, str, int]]:
@@ -270,8 +330,16 @@ def _queue(store: Store) -> None:
     st.markdown("**At work**" if running or waiting else ":gray[Nothing is running.]")
     for job in running:
         left = f" · {formatting.about(job.estimate_left)} left" if job.estimate_left else ""
-        st.progress(min(1.0, job.progress), text=f"{job.label}: {job.message or job.stage or 'starting'}{left}")
-        if st.button("Stopping …" if job.cancel else "Cancel this job", key=f"cancel-{job.id}", disabled=job.cancel, width="stretch"):
+        st.progress(
+            min(1.0, job.progress),
+            text=f"{job.label}: {job.message or job.stage or 'starting'}{left}",
+        )
+        if st.button(
+            "Stopping …" if job.cancel else "Cancel this job",
+            key=f"cancel-{job.id}",
+            disabled=job.cancel,
+            width="stretch",
+        ):
             _ui.attempt(jobs.cancel, store, job.id)
     if waiting:
         left = formatting.about(jobs.seconds_left(found))
@@ -279,7 +347,9 @@ def _queue(store: Store) -> None:
         if st.button("Cancel all waiting jobs", key="cancel-waiting", width="stretch"):
             for job in waiting:
                 _ui.attempt(jobs.cancel, store, job.id)
-    device = next((job.facts["device_title"] for job in reversed(found) if "device_title" in job.facts), "")
+    device = next(
+        (job.facts["device_title"] for job in reversed(found) if "device_title" in job.facts), ""
+    )
     st.caption(" · ".join(filter(None, (device, _memory()))))
 
 
@@ -298,14 +368,24 @@ def stopped(found: Sequence[Job]) -> None:
     latest = {job.key: job for job in found}.values()
     for job in latest:
         if job.status == Status.FAILED:
-            with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"failed-{job.id}"):
+            with st.container(
+                border=True, horizontal=True, vertical_alignment="center", key=f"failed-{job.id}"
+            ):
                 # a traceback's last line is what a person can read; the whole is in the job's log
-                st.error(f"**{job.label} failed.** {job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}")
+                st.error(
+                    f"**{job.label} failed.** {job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}"
+                )
                 _resume_button([job], "Resume" if job.done else "Try again", f"resume-{job.id}")
     if cancelled := [job for job in latest if job.status == Status.CANCELLED]:
-        with st.container(border=True, horizontal=True, vertical_alignment="center", key="cancelled"):
-            st.markdown(f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are kept.")
-            _resume_button(cancelled, f"Resume {formatting.plural(len(cancelled), 'run')}", "resume-cancelled")
+        with st.container(
+            border=True, horizontal=True, vertical_alignment="center", key="cancelled"
+        ):
+            st.markdown(
+                f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are kept."
+            )
+            _resume_button(
+                cancelled, f"Resume {formatting.plural(len(cancelled), 'run')}", "resume-cancelled"
+            )
 
 
 def _resume_button(some: Sequence[Job], label: str, key: str) -> None:

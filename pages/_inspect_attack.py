@@ -47,7 +47,10 @@ def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: P
     """The choices and the button; below, the last attack, which goes on while the reader looks elsewhere."""
     if view.kind != "classification":
         gives = f"give {KINDS[view.kind]}"
-        st.info(f"The attacks here try to flip a label, and these models {gives}: there is no label to flip.", icon=":material/info:")
+        st.info(
+            f"The attacks here try to flip a label, and these models {gives}: there is no label to flip.",
+            icon=":material/info:",
+        )
         return
     _choices(subject, predicted)
     attempt: Attempt | None = st.session_state.get(KEPT)
@@ -63,14 +66,31 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
     recipes = [name for name, entry in catalogue.CATALOGUE.items() if not catalogue.missing(entry)]
     first = next(iter(predicted)).label
     with st.container(horizontal=True, vertical_alignment="bottom", key="attack-choices"):
-        recipe = _ui.chosen(st.selectbox, "inspect-recipe", recipes, recipes[0], label="Attack", width=240)
+        recipe = _ui.chosen(
+            st.selectbox, "inspect-recipe", recipes, recipes[0], label="Attack", width=240
+        )
         title = lambda label: label or f"as {first} says ({dense['said'][0]})"  # noqa: E731
-        said = _ui.chosen(st.selectbox, "inspect-right", ["", *names], "", label="Right label", format_func=title, width=260)
-        if st.button(f"Attack {plural(len(predicted), 'model')}", key="attack", type="primary", icon=":material/bolt:"):
+        said = _ui.chosen(
+            st.selectbox,
+            "inspect-right",
+            ["", *names],
+            "",
+            label="Right label",
+            format_func=title,
+            width=260,
+        )
+        if st.button(
+            f"Attack {plural(len(predicted), 'model')}",
+            key="attack",
+            type="primary",
+            icon=":material/bolt:",
+        ):
             if running := st.session_state.get(KEPT):
                 running.attack.cancel()
             label = names.index(said or dense["said"][0])
-            attack = subject.asking.attack(list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label)
+            attack = subject.asking.attack(
+                list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label
+            )
             st.session_state[KEPT] = Attempt(attack, recipe, subject, label, names)
     entry = catalogue.CATALOGUE[recipe]
     st.caption(
@@ -86,7 +106,11 @@ def _watch(view: View, attempt: Attempt, paste: Paste) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="attack-running"):
         over = sum("outcome" in told for _, told in attempt.told())
         begun = any(told for _, told in attempt.told())
-        state = f"over on {over} of {plural(len(attempt.attack.models), 'model')}" if begun else "Waiting for the first answers …"
+        state = (
+            f"over on {over} of {plural(len(attempt.attack.models), 'model')}"
+            if begun
+            else "Waiting for the first answers …"
+        )
         st.markdown(f":material/hourglass_top: {state}")
         st.button("Stop", key="attack-stop", icon=":material/stop:", on_click=attempt.attack.cancel)
     _result(view, attempt, paste)
@@ -98,8 +122,20 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         st.info(attempt.attack.error)
     if not any("steps" in told for _, told in attempt.told()):
         return
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="right", key="attack-axis"):
-        by = _ui.chosen(st.segmented_control, "attack-by", list(plots.AXES), "queries", label="Across", format_func=plots.AXES.get)
+    with st.container(
+        horizontal=True,
+        vertical_alignment="bottom",
+        horizontal_alignment="right",
+        key="attack-axis",
+    ):
+        by = _ui.chosen(
+            st.segmented_control,
+            "attack-by",
+            list(plots.AXES),
+            "queries",
+            label="Across",
+            format_func=plots.AXES.get,
+        )
     two = len(attempt.names) == 2
     _ui.chart(
         "How fast does each model give way?",
@@ -117,12 +153,16 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
     steps = told.get("steps", [])
     ended = verdict(told, attempt.recipe, attempt.attack.is_over)
-    st.markdown(f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {ended}')
+    st.markdown(
+        f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {ended}'
+    )
     lines = []
     for place, step in enumerate(steps):
         marked = _ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
         what = f"change {place} · {_queries(step)}" if place else "original"
-        lines.append(f'<div class="step">{what} · {_ui.escape(attempt.right)} {percent(step["probability"])}</div>{marked}')
+        lines.append(
+            f'<div class="step">{what} · {_ui.escape(attempt.right)} {percent(step["probability"])}</div>{marked}'
+        )
     st.html("".join(lines) or "<p>–</p>")
     if len(steps) > 1 and attempt.attack.is_over:
         st.button(
@@ -157,26 +197,51 @@ def _queries(told: dict) -> str:
 
 def _transfer(attempt: Attempt) -> None:
     """Every text that turned its model wrong, put to all models."""
-    won = {model.label: told["perturbed"] for model, told in attempt.told() if told.get("outcome") == "success"}
+    won = {
+        model.label: told["perturbed"]
+        for model, told in attempt.told()
+        if told.get("outcome") == "success"
+    }
     if not won:
         return
     st.markdown("#### Does a text found on one model fool the others?")
     subject = attempt.subject
     pairs = None if subject.pair is None else [subject.pair] * len(won)
-    found = _ui.attempt(subject.asking.predict, list(subject.checkpoints.values()), list(won.values()), pairs)
+    found = _ui.attempt(
+        subject.asking.predict, list(subject.checkpoints.values()), list(won.values()), pairs
+    )
     if found is None:
         return
     rows, plain = [], []
     for place, (label, text) in enumerate(won.items()):
         chances = {
-            model.label: (answer["probabilities"][place][attempt.label], answer["said"][place] != attempt.right)
+            model.label: (
+                answer["probabilities"][place][attempt.label],
+                answer["said"][place] != attempt.right,
+            )
             for model, answer in zip(subject.checkpoints, found, strict=True)
             if "error" not in answer
         }
         fooled = sum(wrong for _, wrong in chances.values())
-        cells = {name: f"{'✗ wrong' if wrong else 'right'} · {percent(chance)}" for name, (chance, wrong) in chances.items()}
-        rows.append({"found on": label, "fools": f"{fooled} of {len(chances)}", **cells, "text": text})
-        plain.append({"found_on": label, "text": text, **{name: chance for name, (chance, _) in chances.items()}})
-    wide = {"found on": st.column_config.TextColumn("Found on", pinned=True), "text": st.column_config.TextColumn("Text", width="large")}
+        cells = {
+            name: f"{'✗ wrong' if wrong else 'right'} · {percent(chance)}"
+            for name, (chance, wrong) in chances.items()
+        }
+        rows.append(
+            {"found on": label, "fools": f"{fooled} of {len(chances)}", **cells, "text": text}
+        )
+        plain.append(
+            {
+                "found_on": label,
+                "text": text,
+                **{name: chance for name, (chance, _) in chances.items()},
+            }
+        )
+    wide = {
+        "found on": st.column_config.TextColumn("Found on", pinned=True),
+        "text": st.column_config.TextColumn("Text", width="large"),
+    }
     _ui.table(pd.DataFrame(rows), "transfer-text", wide, pd.DataFrame(plain))
-    st.caption(f"Cells: what the model on top says of that text, with its probability of “{attempt.right}”. Of one sentence, so no rate.")
+    st.caption(
+        f"Cells: what the model on top says of that text, with its probability of “{attempt.right}”. Of one sentence, so no rate."
+    )

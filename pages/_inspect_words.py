@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -33,18 +34,45 @@ class Subject:
 def gradients(view: View, subject: Subject) -> None:
     """The words of the text, coloured by what the prediction owes to each."""
     if view.kind in ("span", "token"):
-        why = "an answer has two ends" if view.kind == "span" else "every word has a label of its own"
-        st.info(f"Saliency explains one figure, and {why}; for these models look at Attention.", icon=":material/info:")
+        why = (
+            "an answer has two ends" if view.kind == "span" else "every word has a label of its own"
+        )
+        st.info(
+            f"Saliency explains one figure, and {why}; for these models look at Attention.",
+            icon=":material/info:",
+        )
         return
     models = _two(view, subject)
-    account = _ui.chosen(st.segmented_control, "saliency", list(ACCOUNTS), "product", label="Saliency by", format_func=ACCOUNTS.get)
-    found = _asked(models, subject.asking.saliency, [subject.checkpoints[model] for model in models], subject.text, subject.pair)
+    account = _ui.chosen(
+        st.segmented_control,
+        "saliency",
+        list(ACCOUNTS),
+        "product",
+        label="Saliency by",
+        format_func=ACCOUNTS.get,
+    )
+    found = _asked(
+        models,
+        subject.asking.saliency,
+        [subject.checkpoints[model] for model in models],
+        subject.text,
+        subject.pair,
+    )
     if not found:
         return
     st.markdown("#### Which words does the prediction hang on?")
-    said = lambda told: f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit {told['logit']:.2f}"  # noqa: E731
+
+    def said(told: dict[str, Any]) -> str:
+        return f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit {told['logit']:.2f}"
+
     words = next(iter(found.values()))["words"]
-    _lines([(model, told[account], said(told)) for model, told in found.items()], words, account == "product", ".3f", view.dark)
+    _lines(
+        [(model, told[account], said(told)) for model, told in found.items()],
+        words,
+        account == "product",
+        ".3f",
+        view.dark,
+    )
     if len(found) == 2:
         first, second = (pd.Series(told[account]) for told in found.values())
         st.caption(
@@ -59,42 +87,71 @@ def gradients(view: View, subject: Subject) -> None:
         "replaced, nor why the model is right or wrong; logits of two models are scaled differently, so compare patterns first and sizes "
         "second. [CLS] and [SEP] are marks that the model itself puts around a text."
     )
-    _table(found, {ACCOUNTS[name]: [told[name] for told in found.values()] for name in ACCOUNTS}, "saliency")
+    _table(
+        found,
+        {ACCOUNTS[name]: [told[name] for told in found.values()] for name in ACCOUNTS},
+        "saliency",
+    )
 
 
 def attention(view: View, subject: Subject) -> None:
     """What [CLS] attends to, as coloured words, and the whole map of a head or of the mean."""
     models = _two(view, subject)
     checkpoints = [subject.checkpoints[model] for model in models]
-    shape = _asked(models, subject.asking.attention, checkpoints, subject.text, subject.pair, None, None)
+    shape = _asked(
+        models, subject.asking.attention, checkpoints, subject.text, subject.pair, None, None
+    )
     if not shape:
         return
     known = next(iter(shape.values()))
     with st.container(horizontal=True, vertical_alignment="bottom", key="attention-choices"):
         blocks, heads = list(range(1, known["blocks"] + 1)), [MEAN, *range(1, known["of"] + 1)]
-        block = _ui.chosen(st.selectbox, "attention-block", blocks, blocks[-1], label="Block", width=110) - 1
+        block = (
+            _ui.chosen(
+                st.selectbox, "attention-block", blocks, blocks[-1], label="Block", width=110
+            )
+            - 1
+        )
         title = lambda head: "mean over the heads left" if head == MEAN else f"head {head}"  # noqa: E731
-        head = _ui.chosen(st.selectbox, "attention-head", heads, MEAN, label="Head", format_func=title, width=230)
+        head = _ui.chosen(
+            st.selectbox, "attention-head", heads, MEAN, label="Head", format_func=title, width=230
+        )
     head = None if head == MEAN else head - 1
-    found = _asked(models, subject.asking.attention, checkpoints, subject.text, subject.pair, block, head)
+    found = _asked(
+        models, subject.asking.attention, checkpoints, subject.text, subject.pair, block, head
+    )
     there = {model: told for model, told in found.items() if told["weights"]}
     for model, told in found.items():
         gone = sorted(set(range(told["of"])) - set(told["heads"]))
         if not told["heads"]:
-            st.info(f"{model.label}: all {told['of']} heads of block {block + 1} are gone: pruning has removed them, and no word attends.")
+            st.info(
+                f"{model.label}: all {told['of']} heads of block {block + 1} are gone: pruning has removed them, and no word attends."
+            )
         elif model not in there and head is not None:
-            st.info(f"{model.label}: head {head + 1} of block {block + 1} is gone: pruning has removed it. Left: {_listed(told['heads'])}.")
+            st.info(
+                f"{model.label}: head {head + 1} of block {block + 1} is gone: pruning has removed it. Left: {_listed(told['heads'])}."
+            )
         elif gone:
-            st.caption(f"{model.label}: {len(gone)} of {told['of']} heads of block {block + 1} are gone ({_listed(gone)}).")
+            st.caption(
+                f"{model.label}: {len(gone)} of {told['of']} heads of block {block + 1} are gone ({_listed(gone)})."
+            )
     if not there:
         return
     words = next(iter(there.values()))["words"]
     st.markdown(f"#### What does {words[0]} attend to?")
-    _lines([(model, told["weights"][0], "") for model, told in there.items()], words, False, ".1%", view.dark)
+    _lines(
+        [(model, told["weights"][0], "") for model, told in there.items()],
+        words,
+        False,
+        ".1%",
+        view.dark,
+    )
     _ui.chart(
         "And every other word?",
         "A row is a word, its cells are the shares of its attention that go to each word; every row adds up to 100%.",
-        plots.attention_maps([(model, told["weights"]) for model, told in there.items()], words, view.dark),
+        plots.attention_maps(
+            [(model, told["weights"]) for model, told in there.items()], words, view.dark
+        ),
         "attention",
     )
     _ui.how_to_read(
@@ -102,7 +159,11 @@ def attention(view: View, subject: Subject) -> None:
         f"of several pieces gets their sum. The prediction is read off {words[0]} after the last block. High attention does *not* say that "
         "a word decided the prediction: what is mixed may be small, and later blocks mix again; many heads park their attention on [SEP]."
     )
-    _table(there, {f"attention of {words[0]}": [told["weights"][0] for told in there.values()]}, "attention")
+    _table(
+        there,
+        {f"attention of {words[0]}": [told["weights"][0] for told in there.values()]},
+        "attention",
+    )
 
 
 def _two(view: View, subject: Subject) -> list[Model]:
@@ -110,7 +171,10 @@ def _two(view: View, subject: Subject) -> list[Model]:
     models = list(subject.checkpoints)
     if len(models) < 2:
         return models
-    return [models[0], _ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", view.dark)]
+    return [
+        models[0],
+        _ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", view.dark),
+    ]
 
 
 def _asked(models: list[Model], ask: object, *question: object) -> dict[Model, dict]:
@@ -119,18 +183,28 @@ def _asked(models: list[Model], ask: object, *question: object) -> dict[Model, d
     for model, told in zip(models, found, strict=bool(found)):
         if "error" in told:
             st.error(f"{model.label}: {told['error']}")
-    return {model: told for model, told in zip(models, found, strict=bool(found)) if "error" not in told}
+    return {
+        model: told for model, told in zip(models, found, strict=bool(found)) if "error" not in told
+    }
 
 
 def _listed(heads: Sequence[int]) -> str:
     return ", ".join(str(head + 1) for head in heads)
 
 
-def _lines(told: Sequence[tuple[Model, Sequence[float], str]], words: Sequence[str], signed: bool, style: str, dark: bool) -> None:
+def _lines(
+    told: Sequence[tuple[Model, Sequence[float], str]],
+    words: Sequence[str],
+    signed: bool,
+    style: str,
+    dark: bool,
+) -> None:
     """A line of coloured words a model, all on one scale, and the scale."""
     top = max((abs(value) for _, values, _ in told for value in values), default=0.0) or 1.0
     for model, values, note in told:
-        st.markdown(f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{" · " * bool(note)}{_ui.escape(note)}')
+        st.markdown(
+            f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{" · " * bool(note)}{_ui.escape(note)}'
+        )
         spans = [
             f'<span title="{_ui.escape(word)}: {value:{style}}" style="background:{(color := _color(value / top, dark))};'
             f'color:{readable_on(color)}">{_ui.escape(word)}</span>'
@@ -141,7 +215,9 @@ def _lines(told: Sequence[tuple[Model, Sequence[float], str]], words: Sequence[s
     bar = ",".join(_color(stop, dark) for stop in stops)
     ends = (f"−{top:{style}}" if signed else format(0.0, style), format(top, style))
     ramp = f'<i style="background:linear-gradient(90deg,{bar})"></i>'
-    st.html(f'<div class="scale">{ends[0]}{ramp}{ends[1]} · point at a word to read its figure</div>')
+    st.html(
+        f'<div class="scale">{ends[0]}{ramp}{ends[1]} · point at a word to read its figure</div>'
+    )
 
 
 def _color(share: float, dark: bool) -> str:

@@ -23,9 +23,15 @@ def of_study(store: Store, jobs: tuple[Job, ...]) -> None:
     """Show how a study's data was read, and warn if the dense model fits other labels better."""
     notes = list(dict.fromkeys(note for job in jobs for note in job.facts.get("notes") or ()))
     if notes:
-        with st.expander(f"How the data was read ({plural(len(notes), 'note')})", icon=":material/notes:", key="data-notes"):
+        with st.expander(
+            f"How the data was read ({plural(len(notes), 'note')})",
+            icon=":material/notes:",
+            key="data-notes",
+        ):
             st.markdown("\n".join(f"- {note}" for note in notes))
-    dense = next((job for job in jobs if not job.experiment.get("method") and "accuracy" in job.done), None)
+    dense = next(
+        (job for job in jobs if not job.experiment.get("method") and "accuracy" in job.done), None
+    )
     if dense is not None:
         offer(store, dense, "study")
 
@@ -35,7 +41,9 @@ def offer(store: Store, job: Job, key: str) -> None:
     order = _order(str(store.home), job.id, job.finished)
     if order is None:
         return
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"label-order-{key}"):
+    with st.container(
+        border=True, horizontal=True, vertical_alignment="center", key=f"label-order-{key}"
+    ):
         st.warning(order.sentence, icon=":material/swap_horiz:")
         if st.button("Use this mapping", key=f"take-order-{key}", icon=":material/check:"):
             _data_check.tell(job.experiment, order.labels)

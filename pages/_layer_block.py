@@ -27,7 +27,10 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
     with st.container(horizontal=True, key="block-choices"):
         model = _ui.one_model(models, "layer-model", "One model closely", view.dark)
         blocks = int(rows["block"].max()) + 1
-        block = _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block") - 1
+        block = (
+            _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block")
+            - 1
+        )
     left, right = st.columns(2, gap="medium")
     with left:
         _ui.chart(
@@ -38,7 +41,9 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
             small=True,
         )
     if model not in _drift_map.mapped(view):
-        st.caption("Measure Drift too, and this part shows where the block put each sentence, and which examples it hurts.")
+        st.caption(
+            "Measure Drift too, and this part shows where the block put each sentence, and which examples it hurts."
+        )
         return
     projection = _drift_map.projections(view, block)[-1]
     with right:

@@ -15,7 +15,13 @@ from prune_core.analysis.quantities import TABLES, available
 from prune_core.runs.asking import Inspector, Told
 from prune_core.statistics import paired_bounds
 
-METHODS = {"magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR", "columns": "Whole inputs"}
+METHODS = {
+    "magnitude": "Magnitude",
+    "wanda": "Wanda",
+    "sparsegpt": "SparseGPT",
+    "akr": "AKR",
+    "columns": "Whole inputs",
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,31 @@ class Step:
 
 def _removed(place: Any = None) -> float:
     slider = (place or st.columns(2)[0]).slider
-    return slider("Share of the weights to remove", 0, 90, 50, 5, format="%d%%", key="lesson-removed", persist_state="session") / 100
+    return (
+        slider(
+            "Share of the weights to remove",
+            0,
+            90,
+            50,
+            5,
+            format="%d%%",
+            key="lesson-removed",
+            persist_state="session",
+        )
+        / 100
+    )
 
 
 def _matrix(told: Told, title: str, key: str, dark: bool) -> None:
     gone = sum(value == 0 for row in told["pruned"] for value in row) / 48
     seen = f"{formatting.percent(gone)} of the weights are zero; the outputs are off by {formatting.percent(told['total'])} of their size."
-    _ui.chart(title, seen, plots.matrix(told["pruned"], told["weight"], told["sizes"], dark), key, small=True)
+    _ui.chart(
+        title,
+        seen,
+        plots.matrix(told["pruned"], told["weight"], told["sizes"], dark),
+        key,
+        small=True,
+    )
 
 
 def worth(view: View, asking: Inspector) -> None:
@@ -48,7 +72,13 @@ def worth(view: View, asking: Inspector) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         whole = plots.matrix(told["weight"], None, told["sizes"], view.dark)
-        _ui.chart("The layer", "Six outputs, eight inputs: every number is a weight.", whole, "lesson-before", small=True)
+        _ui.chart(
+            "The layer",
+            "Six outputs, eight inputs: every number is a weight.",
+            whole,
+            "lesson-before",
+            small=True,
+        )
     with right:
         _matrix(told, "Without its smallest weights", "lesson-magnitude", view.dark)
 
@@ -58,7 +88,9 @@ def activations(view: View, asking: Inspector) -> None:
     removed = _removed()
     for column, method in zip(st.columns(2, gap="medium"), ("magnitude", "wanda"), strict=True):
         with column:
-            _matrix(asking.small_layer(method, removed), METHODS[method], f"lesson-{method}", view.dark)
+            _matrix(
+                asking.small_layer(method, removed), METHODS[method], f"lesson-{method}", view.dark
+            )
 
 
 def piles_up(view: View, asking: Inspector) -> None:
@@ -66,18 +98,40 @@ def piles_up(view: View, asking: Inspector) -> None:
     rows = view.rows("reconstruction")
     models = [model for model in view.pruned if (rows["job"] == model.job).any()]
     model = _ui.one_model(models, "lesson-depth", "Model", view.dark)
-    _ui.chart("How wrong is each block's output?", "Relative error of the hidden states, from the first block to the last.",
-              plots.by_depth(rows, [model], dark=view.dark, height=320), "lesson-by-depth", small=True)  # fmt: skip
+    _ui.chart(
+        "How wrong is each block's output?",
+        "Relative error of the hidden states, from the first block to the last.",
+        plots.by_depth(rows, [model], dark=view.dark, height=320),
+        "lesson-by-depth",
+        small=True,
+    )
 
 
 def corrects(view: View, asking: Inspector) -> None:
     """SparseGPT beside AKR where the inputs are wrong already."""
     left, right = st.columns(2, gap="medium")
     removed = _removed(left)
-    wrong = right.slider("How wrong the inputs are", 0, 60, 30, 10, format="%d%%", key="lesson-wrong", persist_state="session") / 100
+    wrong = (
+        right.slider(
+            "How wrong the inputs are",
+            0,
+            60,
+            30,
+            10,
+            format="%d%%",
+            key="lesson-wrong",
+            persist_state="session",
+        )
+        / 100
+    )
     for column, method in zip(st.columns(2, gap="medium"), ("sparsegpt", "akr"), strict=True):
         with column:
-            _matrix(asking.small_layer(method, removed, wrong), METHODS[method], f"lesson-{method}", view.dark)
+            _matrix(
+                asking.small_layer(method, removed, wrong),
+                METHODS[method],
+                f"lesson-{method}",
+                view.dark,
+            )
     st.caption("Underlined: a weight that the method changed besides removing others.")
 
 
@@ -86,8 +140,13 @@ def where(view: View, asking: Inspector) -> None:
     rows = view.rows("reconstruction")
     models = [model for model in view.pruned if (rows["job"] == model.job).any()]
     model = _ui.one_model(models, "lesson-where", "Model", view.dark)
-    _ui.chart("Which matrices lose most by their own pruning?", "Block by part: the relative error that each matrix's own pruning makes.",
-              plots.heat_maps(rows, [model], "own", view.dark), "lesson-heat", small=True)  # fmt: skip
+    _ui.chart(
+        "Which matrices lose most by their own pruning?",
+        "Block by part: the relative error that each matrix's own pruning makes.",
+        plots.heat_maps(rows, [model], "own", view.dark),
+        "lesson-heat",
+        small=True,
+    )
 
 
 def whole(view: View, asking: Inspector) -> None:
@@ -102,7 +161,9 @@ def whole(view: View, asking: Inspector) -> None:
 def attack(view: View, asking: Inspector) -> None:
     """Adversarial examples of the study to browse."""
     rows = view.first_seed("attack_example")
-    won = rows[(rows["outcome"] == "success") & rows["perturbed"].map(lambda text: isinstance(text, str))]
+    won = rows[
+        (rows["outcome"] == "success") & rows["perturbed"].map(lambda text: isinstance(text, str))
+    ]
     if won.empty:
         st.info("No attack has succeeded on the models on view.")
         return
@@ -110,18 +171,41 @@ def attack(view: View, asking: Inspector) -> None:
     row, names = won.iloc[place - 1], view.label_names
     labels = {model.job: model.label for model in view.models}
     st.html(_ui.marked_words(row["text"], row["perturbed"]))
-    said = [formatting.answer(row[name], names) for name in ("original_prediction", "perturbed_prediction")]
-    st.markdown(f"**{labels.get(row['job'], 'The model')}** said **{said[0]}** before and says **{said[1]}** now, after "
-                f"{row['queries']:.0f} questions by {row['recipe']}.")  # fmt: skip
+    said = [
+        formatting.answer(row[name], names)
+        for name in ("original_prediction", "perturbed_prediction")
+    ]
+    st.markdown(
+        f"**{labels.get(row['job'], 'The model')}** said **{said[0]}** before and says **{said[1]}** now, after "
+        f"{row['queries']:.0f} questions by {row['recipe']}."
+    )
     view.caption_seed("This step shows")
 
 
 def robust(view: View, asking: Inspector) -> None:
     """What an average leaves of its parts' errors."""
-    alike = st.slider("How alike the fine-tunes' errors are", 0, 100, 40, 10, format="%d%%", key="lesson-alike", persist_state="session")
-    _ui.chart("What does averaging leave?", "Squared error of the average of k fine-tunes, a share of one fine-tune's.",
-              plots.averaged(alike / 100, view.dark), "lesson-average", small=True)  # fmt: skip
-    st.page_link("pages/soup.py", label="Make a robust start, and see how its average moved", icon=":material/soup_kitchen:")
+    alike = st.slider(
+        "How alike the fine-tunes' errors are",
+        0,
+        100,
+        40,
+        10,
+        format="%d%%",
+        key="lesson-alike",
+        persist_state="session",
+    )
+    _ui.chart(
+        "What does averaging leave?",
+        "Squared error of the average of k fine-tunes, a share of one fine-tune's.",
+        plots.averaged(alike / 100, view.dark),
+        "lesson-average",
+        small=True,
+    )
+    st.page_link(
+        "pages/soup.py",
+        label="Make a robust start, and see how its average moved",
+        icon=":material/soup_kitchen:",
+    )
 
 
 def trade(view: View, asking: Inspector) -> None:
@@ -130,10 +214,22 @@ def trade(view: View, asking: Inspector) -> None:
     found = available(tables)
     keys = [key for key in found if key != "accuracy"]
     start = next((key for key in keys if key.startswith("under_attack")), keys[0])
-    y = _ui.chosen(st.selectbox, "lesson-y", keys, start, label="Upwards", format_func=lambda key: found[key].title)
+    y = _ui.chosen(
+        st.selectbox,
+        "lesson-y",
+        keys,
+        start,
+        label="Upwards",
+        format_func=lambda key: found[key].title,
+    )
     rows = view.summary()
-    _ui.chart("Which model would you take?", "One point a model with its 95% intervals; the others are beaten in both by one on the line.",
-              plots.scatter(rows, view.models, found["accuracy"], found[y], view.dark, 360), "lesson-trade", small=True)  # fmt: skip
+    _ui.chart(
+        "Which model would you take?",
+        "One point a model with its 95% intervals; the others are beaten in both by one on the line.",
+        plots.scatter(rows, view.models, found["accuracy"], found[y], view.dark, 360),
+        "lesson-trade",
+        small=True,
+    )
 
 
 def ship(view: View, asking: Inspector) -> None:
@@ -144,19 +240,27 @@ def ship(view: View, asking: Inspector) -> None:
     limit = right.slider("Limit (points)", 0.5, 5.0, 2.0, 0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
     low, high = paired_bounds(broken, fixed, n, 0.05)
-    verdict = "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "inconclusive"
+    verdict = (
+        "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "inconclusive"
+    )
     seen = f"{broken} examples newly broken and {fixed} newly fixed of {n:,}; the bar ends at the one-sided 95% bounds."
     figure = plots.margin(broken, fixed, n, limit / 100, view.dark)
     _ui.chart(f"May it ship? {verdict.capitalize()}.", seen, figure, "lesson-ship", small=True)
     if view.pruned:
-        st.page_link("pages/deploy.py", label="The same question about a model on view", icon=":material/rocket_launch:")
+        st.page_link(
+            "pages/deploy.py",
+            label="The same question about a model on view",
+            icon=":material/rocket_launch:",
+        )
 
 
 def ready(view: View, step: Step) -> bool:
     """Whether the study on view has what the step looks at."""
     tables = [view.single(name) for name in step.needs] if view.pruned else []
     pruned = [model.job for model in view.pruned]
-    return len(tables) == len(step.needs) and all(len(rows) and rows["job"].isin(pruned).any() for rows in tables)
+    return len(tables) == len(step.needs) and all(
+        len(rows) and rows["job"].isin(pruned).any() for rows in tables
+    )
 
 
 STEPS = (
@@ -255,4 +359,4 @@ STEPS = (
         "often unproven.",
         ship,
     ),
-)  # fmt: skip
+)

@@ -27,10 +27,16 @@ def section(view: _frame.View) -> None:
     structured = any(model.structured for model in study.models)
     start = "kprune-curves" if structured else "akr-table-1"
     name = lambda key: f"{known[key].source}: {known[key].title}"  # noqa: E731
-    exhibit = known[_ui.chosen(st.selectbox, "exhibit", list(known), start, label="Published figures", format_func=name)]
+    exhibit = known[
+        _ui.chosen(
+            st.selectbox, "exhibit", list(known), start, label="Published figures", format_func=name
+        )
+    ]
     figures = _narrowed(exhibit, study)
     metrics = list(dict.fromkeys(figures["metric"]))
-    drawn = {metric: published_comparison.points(exhibit, figures, metric, study) for metric in metrics}
+    drawn = {
+        metric: published_comparison.points(exhibit, figures, metric, study) for metric in metrics
+    }
     st.caption(_legend(exhibit, drawn))
     columns = min(2, len(metrics))
     with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
@@ -55,9 +61,17 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
     for column, label in LABELS.items():
         options = list(dict.fromkeys(figures[column]))
         if len(options) > 1 and column != exhibit.across:
-            start = next((name for name in (published_comparison.task_of(study), "sst2") if name in options), options[0])
+            start = next(
+                (name for name in (published_comparison.task_of(study), "sst2") if name in options),
+                options[0],
+            )
             pick = _ui.chosen(
-                st.segmented_control, f"{exhibit.key}-{column}", options, start, label=label, format_func=lambda key: TASKS.get(key, key)
+                st.segmented_control,
+                f"{exhibit.key}-{column}",
+                options,
+                start,
+                label=label,
+                format_func=lambda key: TASKS.get(key, key),
             )
             figures = figures[figures[column] == pick]
     return figures
@@ -66,14 +80,22 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
 def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
     parts = [f"Hollow marks and names in italics: {exhibit.source}."]
     if exhibit.digitised:
-        parts.append("They were read off a plot, with an error of about half a point, which their bars show.")
+        parts.append(
+            "They were read off a plot, with an error of about half a point, which their bars show."
+        )
     if any(points["own"].any() for points in drawn.values()):
-        parts.append("Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval).")
-        parts.append(f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full one.")
+        parts.append(
+            "Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval)."
+        )
+        parts.append(
+            f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full one."
+        )
     else:
         parts.append("This study has no figures to draw here.")
     if exhibit.across == "layer":
-        parts.append("Dashed: on adversarial sentences, the study's on those that turned each pruned model's own answer.")
+        parts.append(
+            "Dashed: on adversarial sentences, the study's on those that turned each pruned model's own answer."
+        )
     return " ".join([*parts, exhibit.note])
 
 
@@ -81,9 +103,17 @@ def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, heig
     axis = published.AXES[metric]
     figure = plots.beside(points, axis, exhibit.against, dark, height)
     sample = published_comparison.sample(points)
-    _ui.chart(axis.title, f"This study: {sample}." if sample else "The paper's figures alone.", figure, f"beside-{metric}", small=True)
+    _ui.chart(
+        axis.title,
+        f"This study: {sample}." if sample else "The paper's figures alone.",
+        figure,
+        f"beside-{metric}",
+        small=True,
+    )
 
 
 def _differences(found: list[str]) -> None:
-    st.markdown("##### What differs in set-up" if found else "Nothing that is on record differs in set-up.")
+    st.markdown(
+        "##### What differs in set-up" if found else "Nothing that is on record differs in set-up."
+    )
     st.markdown("\n".join(f"- {sentence}" for sentence in found))

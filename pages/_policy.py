@@ -18,14 +18,29 @@ def form(kind: str, metric: str) -> Policy:
     cannot be."""
     st.markdown("#### Limits")
     rows = st.container()
-    with st.expander("Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"):
+    with st.expander(
+        "Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"
+    ):
         _read_file()
         help = "length, label, keyword:WORD for texts with a word, column:NAME for a column of your file; separated by commas"
-        slices = st.text_input("Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP)
-        confidence = st.number_input("Confidence (%)", 51.0, 99.9, policy.CONFIDENCE, 1.0, format="%g", key="policy-confidence", **KEEP)
+        slices = st.text_input(
+            "Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP
+        )
+        confidence = st.number_input(
+            "Confidence (%)",
+            51.0,
+            99.9,
+            policy.CONFIDENCE,
+            1.0,
+            format="%g",
+            key="policy-confidence",
+            **KEEP,
+        )
     with rows:
         limits = _limits(kind, metric)
-    return Policy(limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence)
+    return Policy(
+        limits, tuple(filter(None, (each.strip() for each in slices.split(",")))), confidence
+    )
 
 
 def _limits(kind: str, metric: str) -> dict[str, float]:
@@ -34,12 +49,24 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
     for name, each in asked.items():
         switch, number = st.columns([5, 2], vertical_alignment="center")
         title, unit = policy.titled(name, metric), f"{each.unit}, {policy.side(name)}"
-        on = switch.toggle(f"{title} :small[:gray[{unit}]]", each.asked, key=f"asked-{name}", help=each.help, **KEEP)
+        on = switch.toggle(
+            f"{title} :small[:gray[{unit}]]",
+            each.asked,
+            key=f"asked-{name}",
+            help=each.help,
+            **KEEP,
+        )
         # its limits are the policy's business: it answers with a sentence
         limit = number.number_input(
-            f"{title} ({unit})", value=each.usual, step=5.0 if each.usual >= 50 else 0.5, format="%g", key=f"limit-{name}",
-            label_visibility="collapsed", disabled=not on, **KEEP,
-        )  # fmt: skip
+            f"{title} ({unit})",
+            value=each.usual,
+            step=5.0 if each.usual >= 50 else 0.5,
+            format="%g",
+            key=f"limit-{name}",
+            label_visibility="collapsed",
+            disabled=not on,
+            **KEEP,
+        )
         if on:
             limits[name] = float(limit)
     return limits
@@ -57,6 +84,12 @@ def _read_file() -> None:
         return
     if file.file_id == st.session_state.get("policy-seen"):
         return
-    told = {f"asked-{name}": name in found.limits for name in CRITERIA} | {f"limit-{name}": float(x) for name, x in found.limits.items()}
-    more = {"policy-slices": ", ".join(found.slices), "policy-confidence": float(found.confidence), "policy-seen": file.file_id}
+    told = {f"asked-{name}": name in found.limits for name in CRITERIA} | {
+        f"limit-{name}": float(x) for name, x in found.limits.items()
+    }
+    more = {
+        "policy-slices": ", ".join(found.slices),
+        "policy-confidence": float(found.confidence),
+        "policy-seen": file.file_id,
+    }
     st.session_state.update(told | more)

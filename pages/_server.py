@@ -105,9 +105,14 @@ class TokenGate(Gate):
         if not admitted:
             name = _cookie_name(request)
             response.set_cookie(
-                name, cookie_value(self.token, name), max_age=YEAR, path="/", httponly=True,
-                samesite="strict", secure=request.url.scheme == "https",
-            )  # fmt: skip
+                name,
+                cookie_value(self.token, name),
+                max_age=YEAR,
+                path="/",
+                httponly=True,
+                samesite="strict",
+                secure=request.url.scheme == "https",
+            )
         return response
 
 
@@ -152,9 +157,12 @@ async def announce(_: Any) -> AsyncIterator[None]:
     """Print the address once the port is bound."""
     token = access_token(default_home()) if Access.from_environment().needs_token else ""
     url = dashboard_url(
-        st.get_option("server.address") or "", st.get_option("server.port"), token=token,
-        base=st.get_option("server.baseUrlPath"), tls=bool(st.get_option("server.sslCertFile")),
-    )  # fmt: skip
+        st.get_option("server.address") or "",
+        st.get_option("server.port"),
+        token=token,
+        base=st.get_option("server.baseUrlPath"),
+        tls=bool(st.get_option("server.sslCertFile")),
+    )
     print(f"\n  Open PruneScope in your browser: {url}\n", file=sys.stderr, flush=True)
     yield
 

@@ -23,17 +23,30 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     )
     asked = "smallest"
     if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
-        asked = _ui.chosen(st.segmented_control, "smallest-way", list(WAYS), asked, label="Wanted", format_func=WAYS.get)
+        asked = _ui.chosen(
+            st.segmented_control,
+            "smallest-way",
+            list(WAYS),
+            asked,
+            label="Wanted",
+            format_func=WAYS.get,
+        )
     command = ["shrink-to", "--job", str(job.id), *(["--fastest"] if asked == "fastest" else [])]
-    limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[:8]  # an answer is to the limits that were asked about
+    limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[
+        :8
+    ]  # an answer is to the limits that were asked about
     folder = home / asked / f"job-{job.id}-{limits}"
     state = background.state(folder)
     running = state is not None and state.status == "running"
-    if not running and st.button(f"Find the {asked}", key=f"find-{asked}", type="primary", icon=":material/compress:"):
+    if not running and st.button(
+        f"Find the {asked}", key=f"find-{asked}", type="primary", icon=":material/compress:"
+    ):
         _ui.attempt(_begin, folder, command, policy)
         st.rerun()
     st.fragment(_watch, run_every=1.0 if running else None)(folder)
-    st.caption("The same from the command line, which ends with 0 where a share holds the limits and with 1 where none does:")
+    st.caption(
+        "The same from the command line, which ends with 0 where a share holds the limits and with 1 where none does:"
+    )
     st.code(f"python -m prune_core {' '.join(command)} --policy policy.yaml", language="bash")
 
 
@@ -49,8 +62,14 @@ def _watch(folder: Path) -> None:
     if state is None:
         return
     log = folder / background.LOG
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()] if log.is_file() else []
-    tries = [line for line in lines if line.startswith("- ")]  # the others are progress, warnings, and the answer at the end
+    lines = (
+        [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if log.is_file()
+        else []
+    )
+    tries = [
+        line for line in lines if line.startswith("- ")
+    ]  # the others are progress, warnings, and the answer at the end
     if state.status == "running":
         st.session_state["smallest-working"] = True
         st.progress(min(1.0, state.progress), text=state.told)
@@ -59,7 +78,10 @@ def _watch(folder: Path) -> None:
     elif st.session_state.pop("smallest-working", False):
         st.rerun()  # the whole page: there is a study more
     elif state.status == "stopped":
-        st.info("The search was stopped. Begun again, it reads what it has measured.", icon=":material/info:")
+        st.info(
+            "The search was stopped. Begun again, it reads what it has measured.",
+            icon=":material/info:",
+        )
     elif lines:
         answer = lines[-1].removeprefix("prune_core: ")
         show, icon = (st.success, "flag") if state.status == "done" else (st.info, "info")

@@ -19,7 +19,11 @@ from prune_core.runs.preview import Peek
 from prune_core.runs.store import Store
 
 KEEP: dict[str, Any] = {"persist_state": "session"}
-TITLES = {"demo": "Demo film reviews", FILE: "A file of your own (csv, json, parquet, Excel, …)", HUB: "A data set of the Hub, by its id"}
+TITLES = {
+    "demo": "Demo film reviews",
+    FILE: "A file of your own (csv, json, parquet, Excel, …)",
+    HUB: "A data set of the Hub, by its id",
+}
 TITLES |= {name: known.title for name, known in KNOWN.items()}
 CALIBRATIONS = {
     "data": "Sentences of the data",
@@ -40,7 +44,9 @@ def what(store: Store) -> dict[str, Any]:
     left, right = st.columns(2, gap="medium")
     with left:
         plan: dict[str, Any] = {"checkpoint": _checkpoint(store)}
-        task = st.selectbox("Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP)
+        task = st.selectbox(
+            "Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP
+        )
         plan["task"] = _table.file(store, "") if task == FILE else task
         plan |= _hub_id() if task == HUB else {}
         plan["bad_rows"] = st.session_state.get(f"bad_rows-{plan['task']}", "")
@@ -71,7 +77,9 @@ def _checkpoint(store: Store) -> str:
         "CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa v2/v3 or ModernBERT."
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    named = left.text_input("Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP).strip()
+    named = left.text_input(
+        "Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP
+    ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
     offered = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
 
@@ -79,7 +87,15 @@ def _checkpoint(store: Store) -> str:
         if found := st.session_state["checkpoint-found"]:
             st.session_state["checkpoint"] = found
 
-    right.selectbox("or one found here", offered, None, key="checkpoint-found", on_change=take, placeholder="choose", help=FOUND)
+    right.selectbox(
+        "or one found here",
+        offered,
+        None,
+        key="checkpoint-found",
+        on_change=take,
+        placeholder="choose",
+        help=FOUND,
+    )
     return named or "demo"
 
 
@@ -93,30 +109,55 @@ def _hub_id() -> dict[str, Any]:
     places = st.columns(3)
     found = {
         "task": places[0].text_input("Id", key="hub-id", placeholder="owner/name", **KEEP).strip(),
-        "config": places[1].text_input("Configuration", key="hub-config", placeholder="the only one", **KEEP).strip(),
-        "split": places[2].text_input("Split to evaluate on", key="hub-split", placeholder="validation or test", **KEEP).strip(),
+        "config": places[1]
+        .text_input("Configuration", key="hub-config", placeholder="the only one", **KEEP)
+        .strip(),
+        "split": places[2]
+        .text_input(
+            "Split to evaluate on", key="hub-split", placeholder="validation or test", **KEEP
+        )
+        .strip(),
     }
     places = st.columns(3)
-    for place, name, title in zip(places, ("text", "text_pair", "label"), ("Text column", "Second text", "Label column"), strict=True):
-        found[name] = place.text_input(title, key=f"hub-{name}", placeholder="by its name", **KEEP).strip()
+    for place, name, title in zip(
+        places,
+        ("text", "text_pair", "label"),
+        ("Text column", "Second text", "Label column"),
+        strict=True,
+    ):
+        found[name] = place.text_input(
+            title, key=f"hub-{name}", placeholder="by its name", **KEEP
+        ).strip()
     return found
 
 
 def _sizes() -> dict[str, Any]:
     places = st.columns(3)
     help = "Shown to the methods that look at activations; labels are not used."
-    calibration = places[0].number_input("Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP)
+    calibration = places[0].number_input(
+        "Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP
+    )
     help = "Sentences that every model is measured on."
-    evaluation = places[1].number_input("Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP)
+    evaluation = places[1].number_input(
+        "Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP
+    )
     help = "Least length of a calibration text, in tokens of the model. Empty: nine where enough of them have as many, else any."
-    least = places[2].number_input("Least tokens", 0, 512, None, 1, key="min_words", help=help, placeholder="auto", **KEEP)
+    least = places[2].number_input(
+        "Least tokens", 0, 512, None, 1, key="min_words", help=help, placeholder="auto", **KEEP
+    )
     return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": least}
 
 
 def _calibration(store: Store) -> str | None:
     """ "" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
     with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
-        kind = st.radio("Calibrate on", list(CALIBRATIONS), format_func=CALIBRATIONS.__getitem__, key="calibrate-on", **KEEP)
+        kind = st.radio(
+            "Calibrate on",
+            list(CALIBRATIONS),
+            format_func=CALIBRATIONS.__getitem__,
+            key="calibrate-on",
+            **KEEP,
+        )
         if kind.startswith("attacked"):
             return _attacked(store, "+clean" if kind == "attacked+clean" else "")
         if kind == "data":
@@ -131,16 +172,25 @@ def _calibration(store: Store) -> str | None:
 
 def _attacked(store: Store, clean: str) -> str | None:
     """job:ID of a job whose attacks flipped sentences."""
-    known = {job.id: f"job {job.id}: {job.label}, study {job.study}" for job in store.jobs() if "attack" in job.done}
+    known = {
+        job.id: f"job {job.id}: {job.label}, study {job.study}"
+        for job in store.jobs()
+        if "attack" in job.done
+    }
     if not known:
-        st.info("No study has attacked a model yet: run one with the measure Attack success first.", icon=":material/info:")
+        st.info(
+            "No study has attacked a model yet: run one with the measure Attack success first.",
+            icon=":material/info:",
+        )
         return None
     return f"job:{st.selectbox('Attacks of', list(known), format_func=known.__getitem__, key='attacked-job', **KEEP)}{clean}"
 
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     """What changes in the plan: a job's attacked sentences become a file; a warning where the plan evaluates on the same sentences."""
-    source = examples.Source(**{name: str(plan.get(name, "")) for name in examples.Source.__dataclass_fields__})
+    source = examples.Source(
+        **{name: str(plan.get(name, "")) for name in examples.Source.__dataclass_fields__}
+    )
     if adversarial_calibration.leaks(store, source):
         st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
     found = _ui.attempt(adversarial_calibration.resolved, store, source)
@@ -179,7 +229,9 @@ def _hub_rows(task: str, config: str, split: str) -> None:
 
 def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     """What the dense model reaches on this data, where a study has measured it."""
-    wanted = _data_check.of_plan(plan)  # an experiment of the same data, which writes paths as stored ones do
+    wanted = _data_check.of_plan(
+        plan
+    )  # an experiment of the same data, which writes paths as stored ones do
     known = [
         job
         for job in store.jobs()
@@ -189,7 +241,9 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
         and examples.Source(**job.experiment["source"]) == wanted.source
     ]
     if not known:
-        st.caption("The dense model has not been measured on this data yet; the study does that first.")
+        st.caption(
+            "The dense model has not been measured on this data yet; the study does that first."
+        )
         return
     row = store.rows("accuracy", [known[-1].id]).iloc[0]
     figure, _ = headline(row["metric"])

@@ -23,20 +23,33 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
     """The scatter of chosen quantities, above it the limits."""
     keys = list(quantities)
     title = lambda key: quantities[key].title  # noqa: E731
-    attacked = next((key for key in keys if key.startswith("under_attack")), "error" if "error" in keys else keys[-1])
+    attacked = next(
+        (key for key in keys if key.startswith("under_attack")),
+        "error" if "error" in keys else keys[-1],
+    )
     if view.pruned:
         _within(view, rows, quantities, attacked)
     first, second, third = st.columns(3)
     with first:
         usual = "accuracy" if "accuracy" in keys else keys[0]
-        x = quantities[_ui.chosen(st.selectbox, "x", keys, usual, label="Across", format_func=title)]
+        x = quantities[
+            _ui.chosen(st.selectbox, "x", keys, usual, label="Across", format_func=title)
+        ]
     with second:
-        y = quantities[_ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)]
+        y = quantities[
+            _ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)
+        ]
     with third:
         none = "one size"
         named = lambda key: none if key == none else title(key)  # noqa: E731
-        size = _ui.chosen(st.selectbox, "size", [none, *keys], none, label="Size of the marks", format_func=named)
-    sized = "" if size == none else f" Larger marks: more of {formatting.inline(quantities[size].title)}."
+        size = _ui.chosen(
+            st.selectbox, "size", [none, *keys], none, label="Size of the marks", format_func=named
+        )
+    sized = (
+        ""
+        if size == none
+        else f" Larger marks: more of {formatting.inline(quantities[size].title)}."
+    )
     _ui.chart(
         f"Which models give the best trade between {formatting.inline(x.title)} and {formatting.inline(y.title)}?",
         "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front), the "
@@ -46,7 +59,9 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
     )
 
 
-def _within(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], attacked: str) -> None:
+def _within(
+    view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], attacked: str
+) -> None:
     """A slider a limit, and the best model within all of them."""
     by_job = rows.set_index("job")
     dense = by_job.loc[by_job["method"] == "dense"].head(1)
@@ -57,29 +72,63 @@ def _within(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], 
     if "accuracy" in quantities:
         figure = formatting.inline(quantities["accuracy"].title)
         lost = against["accuracy"] - by_job["accuracy"]
-        asked.append(("accuracy", f"{quantities['accuracy'].title} lost, at most (points)", f"{figure} lost", "points", POINTS, 2, lost))
+        asked.append(
+            (
+                "accuracy",
+                f"{quantities['accuracy'].title} lost, at most (points)",
+                f"{figure} lost",
+                "points",
+                POINTS,
+                2,
+                lost,
+            )
+        )
     if attacked.startswith("under_attack"):
         name = quantities[attacked].title.removeprefix("Accuracy under ")
         lost = against[attacked] - by_job[attacked]
         words = f"accuracy under {name} lost"
-        asked.append(("attacked", f"Lost under {name}, at most (points)", words, "points", POINTS, 5, lost))
+        asked.append(
+            ("attacked", f"Lost under {name}, at most (points)", words, "points", POINTS, 5, lost)
+        )
     if "speedup" in quantities:
-        asked.append(("faster", "Faster, at least (times)", "speed", "times", TIMES, ANY, by_job["speedup"]))
-    left = by_job["nonzeros"] / against["nonzeros"] if "nonzeros" in quantities else 1 - by_job["asked"]
+        asked.append(
+            ("faster", "Faster, at least (times)", "speed", "times", TIMES, ANY, by_job["speedup"])
+        )
+    left = (
+        by_job["nonzeros"] / against["nonzeros"]
+        if "nonzeros" in quantities
+        else 1 - by_job["asked"]
+    )
     if "nonzeros" in quantities:
-        asked.append(("left", "Weights left, at most (%)", "of the weights left", "percent", PERCENT, ANY, left))
+        asked.append(
+            (
+                "left",
+                "Weights left, at most (%)",
+                "of the weights left",
+                "percent",
+                PERCENT,
+                ANY,
+                left,
+            )
+        )
     if not asked:
         return
     limits, found = [], pd.DataFrame({"left": left})
     with st.container(gap="xsmall", key="limits"):
-        for place, (name, title, words, unit, options, usual, values) in zip(st.columns(len(asked)), asked, strict=True):
+        for place, (name, title, words, unit, options, usual, values) in zip(
+            st.columns(len(asked)), asked, strict=True
+        ):
             with place:
                 value = _ui.chosen(st.select_slider, f"limit-{name}", options, usual, label=title)
             if value != ANY:
-                limits.append(tradeoff.Limit(words, value if unit == "times" else value / 100, unit))
+                limits.append(
+                    tradeoff.Limit(words, value if unit == "times" else value / 100, unit)
+                )
                 found[words] = values
         if not limits:
-            st.markdown(":gray[Move a slider, and the best model within your limits is named here.]")
+            st.markdown(
+                ":gray[Move a slider, and the best model within your limits is named here.]"
+            )
             return
         help = "By the measured values, of the whole model, embeddings too; whether it holds beyond these sentences is tested on Deploy."
         st.markdown(tradeoff.told(tradeoff.choose(view.pruned, found, limits)), help=help)

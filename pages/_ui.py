@@ -25,19 +25,46 @@ CHART = {
 }
 
 
-def chosen(draw: Callable[..., Any], name: str, options: Sequence[Any], default: Any, *, multi: bool = False, **keywords: Any) -> Any:
+def chosen(
+    draw: Callable[..., Any],
+    name: str,
+    options: Sequence[Any],
+    default: Any,
+    *,
+    multi: bool = False,
+    **keywords: Any,
+) -> Any:
     """A widget over `options` whose choice lives in the URL and survives leaving the page; keys and defaults are handled here.
 
     Streamlit drops a widget's value when its page is left, so the choice is kept beside it, under a key of its own.
     """
     kept = st.session_state.setdefault("kept", {})
     by_text = {str(option): option for option in options}
-    valid = (lambda value: [v for v in value if v in options]) if multi else (lambda value: value if value in options else None)
+    valid = (
+        (lambda value: [v for v in value if v in options])
+        if multi
+        else (lambda value: value if value in options else None)
+    )
     key, scope, begun = f"choice-{name}", f"options-{name}", f"start-{name}"
-    if key not in st.session_state or st.session_state.get(scope) != list(options):  # first drawn, or other options (another study)
+    if key not in st.session_state or st.session_state.get(scope) != list(
+        options
+    ):  # first drawn, or other options (another study)
         linked = st.query_params.get(name)
-        told = None if linked is None else [by_text[t] for t in linked.split(",") if t in by_text] if multi else by_text.get(linked)
-        start = next((v for v in (told, valid(kept.get(name, [] if multi else None))) if v not in (None, [])), default)
+        told = (
+            None
+            if linked is None
+            else [by_text[t] for t in linked.split(",") if t in by_text]
+            if multi
+            else by_text.get(linked)
+        )
+        start = next(
+            (
+                v
+                for v in (told, valid(kept.get(name, [] if multi else None)))
+                if v not in (None, [])
+            ),
+            default,
+        )
         if multi and st.session_state.get(scope):
             # models that appear while a study runs join the view; those taken off it stay off
             start = [v for v in options if v in start or v not in st.session_state[scope]]
@@ -108,9 +135,14 @@ def escape(text: str) -> str:
 
 
 def chart(
-    question: str, looking_at: str, figure: Any, key: str, small: bool = False, selects: Callable[[list[Any]], None] | None = None,
+    question: str,
+    looking_at: str,
+    figure: Any,
+    key: str,
+    small: bool = False,
+    selects: Callable[[list[Any]], None] | None = None,
     lasso: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """A chart under the question it answers and one sentence on what the reader looks at.
 
     `selects` gets the custom data of the marks that the reader clicks (or, with `lasso`, draws around), each time that changes.
@@ -118,14 +150,33 @@ def chart(
     name = {"format": st.session_state.get("image-format", "svg"), "scale": 2, "filename": key}
     # the key's beginning is what style.css knows small charts by
     with st.container(gap="xsmall", key=f"{'small' if small else 'large'}-{key}"):
-        with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key=f"head-{key}"):
-            st.markdown(f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]", width="stretch")
+        with st.container(
+            horizontal=True, vertical_alignment="top", gap="xsmall", key=f"head-{key}"
+        ):
+            st.markdown(
+                f"{'#####' if small else '####'} {question}\n:small[:gray[{looking_at}]]",
+                width="stretch",
+            )
             st.download_button(
-                "", lambda: csv(plots.data_of(figure)), f"{key}.csv", key=f"csv-{key}", icon=":material/table_view:",
-                type="tertiary", on_click="ignore", help="The chart's figures as CSV; the camera above the chart saves it as an image.",
-            )  # fmt: skip
-        config = {**CHART, "toImageButtonOptions": name} | ({"modeBarButtonsToRemove": ["autoScale2d"]} if lasso else {})
-        common: Any = {"width": "stretch", "theme": None, "key": f"chart-{key}", "config": config, "alt": question}
+                "",
+                lambda: csv(plots.data_of(figure)),
+                f"{key}.csv",
+                key=f"csv-{key}",
+                icon=":material/table_view:",
+                type="tertiary",
+                on_click="ignore",
+                help="The chart's figures as CSV; the camera above the chart saves it as an image.",
+            )
+        config = {**CHART, "toImageButtonOptions": name} | (
+            {"modeBarButtonsToRemove": ["autoScale2d"]} if lasso else {}
+        )
+        common: Any = {
+            "width": "stretch",
+            "theme": None,
+            "key": f"chart-{key}",
+            "config": config,
+            "alt": question,
+        }
         if selects is None:
             st.plotly_chart(figure, **common)
             return
@@ -143,7 +194,14 @@ def chart(
 def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
     """Parts of a page of which one is drawn, and computed: key -> (title, what draws it)."""
     titles = {key: title for key, (title, _) in views.items()}
-    which = chosen(st.segmented_control, name, list(views), next(iter(views)), label="Look closer", format_func=lambda key: titles[key])
+    which = chosen(
+        st.segmented_control,
+        name,
+        list(views),
+        next(iter(views)),
+        label="Look closer",
+        format_func=lambda key: titles[key],
+    )
     views[which][1]()
 
 
@@ -163,7 +221,14 @@ def table(
 ) -> Any:
     """A sortable table; `plain` (default: the table itself) is what the two buttons below download."""
     shown = st.dataframe(
-        frame, width="stretch", hide_index=True, placeholder="–", column_config=columns or {}, key=f"table-{key}", height=height, **keywords
+        frame,
+        width="stretch",
+        hide_index=True,
+        placeholder="–",
+        column_config=columns or {},
+        key=f"table-{key}",
+        height=height,
+        **keywords,
     )
     downloads(frame if plain is None else plain, key)
     return shown
@@ -171,7 +236,14 @@ def table(
 
 def csv(frame: pd.DataFrame) -> str:
     """As a spreadsheet may open it: a text that it would take for a formula gets an apostrophe in front."""
-    safe = lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell  # noqa: E731
+
+    def safe(cell: Any) -> Any:
+        return (
+            f"'{cell}"
+            if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+            else cell
+        )
+
     return frame.rename(columns=safe).map(safe).to_csv(index=False)
 
 
@@ -195,26 +267,51 @@ def downloads(frame: pd.DataFrame, key: str) -> None:
 
 def in_words(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The rows with what is right and what was said as a reader calls it."""
-    return rows.assign(**{column: rows[column].map(lambda value: answer(value, names)) for column in ("label", "dense", "pruned")})
+    return rows.assign(
+        **{
+            column: rows[column].map(lambda value: answer(value, names))
+            for column in ("label", "dense", "pruned")
+        }
+    )
 
 
 def marked_words(text: str, perturbed: str) -> str:
     """The sentence with struck and inserted words marked."""
-    marks = {changed_words.KEPT: "{}", changed_words.STRUCK: "<del>{}</del>", changed_words.INSERTED: "<ins>{}</ins>"}
-    told = (marks[kind].format(escape(words)) for kind, words in changed_words.pieces(text, perturbed))
+    marks = {
+        changed_words.KEPT: "{}",
+        changed_words.STRUCK: "<del>{}</del>",
+        changed_words.INSERTED: "<ins>{}</ins>",
+    }
+    told = (
+        marks[kind].format(escape(words)) for kind, words in changed_words.pieces(text, perturbed)
+    )
     return '<p class="sentence">' + " ".join(told) + "</p>"
 
 
 def underlined(text: str, found: Sequence[tuple[str, str]]) -> str:
     """The text with each (answer, colour) underlined where it first stands; answers may overlap."""
     places = [(text.find(answer), len(answer), color) for answer, color in found if answer]
-    edges = sorted({0, len(text), *(start + shift for start, size, _ in places if start >= 0 for shift in (0, size))})
+    edges = sorted(
+        {
+            0,
+            len(text),
+            *(start + shift for start, size, _ in places if start >= 0 for shift in (0, size)),
+        }
+    )
     out = []
     for left, right in zip(edges, edges[1:], strict=False):
-        colors = [color for start, size, color in places if start >= 0 and start <= left and right <= start + size]
+        colors = [
+            color
+            for start, size, color in places
+            if start >= 0 and start <= left and right <= start + size
+        ]
         line = ", ".join(f"inset 0 -{3 * (i + 1)}px 0 {color}" for i, color in enumerate(colors))
         piece = escape(text[left:right])
-        out.append(f'<span style="box-shadow: {line}; padding-bottom: {3 * len(colors)}px">{piece}</span>' if colors else piece)
+        out.append(
+            f'<span style="box-shadow: {line}; padding-bottom: {3 * len(colors)}px">{piece}</span>'
+            if colors
+            else piece
+        )
     return '<p class="sentence">' + "".join(out) + "</p>"
 
 
@@ -227,7 +324,11 @@ def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
         mark = f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: 3px">{inside}</span> <small>{escape(kind)}</small>'
         out += [escape(" ".join(words[end:first])), mark]
         end = last + 1
-    return '<p class="sentence">' + " ".join(filter(None, [*out, escape(" ".join(words[end:]))])) + "</p>"
+    return (
+        '<p class="sentence">'
+        + " ".join(filter(None, [*out, escape(" ".join(words[end:]))]))
+        + "</p>"
+    )
 
 
 def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = "primary") -> None:
@@ -240,8 +341,12 @@ def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = 
 def offer(store: Store, key: str) -> None:
     """What an empty page can be filled with: the demo, or the reader's own checkpoint."""
     demo_button(store, key)
-    st.caption("Nine models of bundled film reviews: first charts within 30 s, everything within about 4 min on two cores; no download.")
-    st.page_link("pages/prune.py", label="or prune a checkpoint of your own", icon=":material/content_cut:")
+    st.caption(
+        "Nine models of bundled film reviews: first charts within 30 s, everything within about 4 min on two cores; no download."
+    )
+    st.page_link(
+        "pages/prune.py", label="or prune a checkpoint of your own", icon=":material/content_cut:"
+    )
 
 
 def _submit_demo(store: Store) -> None:
@@ -260,7 +365,10 @@ def empty(store: Store, title: str, promise: str, key: str, waiting: bool = Fals
     with st.container(border=True, key=f"empty-{key}"):
         st.markdown(promise)
         if waiting:
-            st.info("The study is at work; this page fills in by itself as stages finish.", icon=":material/hourglass_top:")
+            st.info(
+                "The study is at work; this page fills in by itself as stages finish.",
+                icon=":material/hourglass_top:",
+            )
         else:
             offer(store, f"demo-{key}")
     st.stop()
@@ -270,19 +378,28 @@ def stop_without(pruned: Sequence[Model], waiting: bool) -> None:
     """End the script where only the dense model is on view: there is nothing to compare it with."""
     if not pruned:
         st.info(
-            "The pruned models are still to come." if waiting else "Only the dense model is on view: choose a pruned model in the sidebar."
+            "The pruned models are still to come."
+            if waiting
+            else "Only the dense model is on view: choose a pruned model in the sidebar."
         )
         st.stop()
 
 
-def one_model(models: Sequence[Model], name: str, label: str, dark: bool, default: Model | None = None) -> Model:
+def one_model(
+    models: Sequence[Model], name: str, label: str, dark: bool, default: Model | None = None
+) -> Model:
     """One of several models, by its chip."""
     by_job = {model.job: model for model in models}
-    chip = lambda job: f':color[●]{{foreground="{palette.color(by_job[job], dark)}"}} {by_job[job].label}'  # noqa: E731
+
+    def chip(job: int) -> str:
+        return f':color[●]{{foreground="{palette.color(by_job[job], dark)}"}} {by_job[job].label}'
+
     start = (default or models[-1]).job
     return by_job[chosen(st.pills, name, list(by_job), start, label=label, format_func=chip)]
 
 
 def dense_of(models: Sequence[Model], rows: pd.DataFrame) -> Model | None:
     """The dense model on view, where it has rows among these."""
-    return next((model for model in models if model.is_dense and (rows["job"] == model.job).any()), None)
+    return next(
+        (model for model in models if model.is_dense and (rows["job"] == model.job).any()), None
+    )

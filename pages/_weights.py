@@ -17,7 +17,9 @@ PATIENCE = 3600.0  # seconds
 
 def kept(view: View, models: Sequence[Model]) -> list[Model]:
     """Those whose weights are there; for the others, a button."""
-    lacking = [model for model in models if not model.is_dense and not view.store.has_weights(model.job)]
+    lacking = [
+        model for model in models if not model.is_dense and not view.store.has_weights(model.job)
+    ]
     there = [model for model in models if model not in lacking]
     lacking = [model for model in lacking if "prune" in view.job(model).done]
     asked = st.session_state.get("remake")
@@ -31,9 +33,17 @@ def kept(view: View, models: Sequence[Model]) -> list[Model]:
 def _offer(view: View, lacking: Sequence[Model]) -> None:
     seconds = sum(view.job(model).seconds.get("prune", 0.0) for model in lacking)
     with st.container(horizontal=True, vertical_alignment="center", key="remake-offer"):
-        st.markdown(f":gray[Without kept weights: {', '.join(_ui.escape(model.label) for model in lacking)}.]")
-        if st.button(f"Make them again, about {formatting.about(seconds + 5)}", key="remake", icon=":material/refresh:"):
-            st.session_state["remake"] = ChildProcess("prune_core", "remake", *(str(model.job) for model in lacking), patience=PATIENCE)
+        st.markdown(
+            f":gray[Without kept weights: {', '.join(_ui.escape(model.label) for model in lacking)}.]"
+        )
+        if st.button(
+            f"Make them again, about {formatting.about(seconds + 5)}",
+            key="remake",
+            icon=":material/refresh:",
+        ):
+            st.session_state["remake"] = ChildProcess(
+                "prune_core", "remake", *(str(model.job) for model in lacking), patience=PATIENCE
+            )
             st.rerun()
 
 

@@ -3,7 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _attack_paired, _attack_reading, _attack_slices, _attack_transfer, _attack_validity, _attacks, _frame, _ui
+from pages import (
+    _attack_paired,
+    _attack_reading,
+    _attack_slices,
+    _attack_transfer,
+    _attack_validity,
+    _attacks,
+    _frame,
+    _ui,
+)
 from pages._frame import View
 from prune_core import plots
 from prune_core.analysis import takeaways
@@ -63,9 +72,17 @@ def budgets(view: View, own: pd.DataFrame) -> None:
 def figures() -> None:
     """The rows behind the page."""
     label = {model.job: model.label for model in view.models}
-    shares = {"accuracy": "accuracy", "under_attack": "under attack", "success_rate": "success rate", "words_changed": "words changed"}
+    shares = {
+        "accuracy": "accuracy",
+        "under_attack": "under attack",
+        "success_rate": "success rate",
+        "words_changed": "words changed",
+    }
     shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
-    bars = {key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100) for key, title in shares.items()}
+    bars = {
+        key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100)
+        for key, title in shares.items()
+    }
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
     counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
@@ -82,7 +99,12 @@ def figures() -> None:
 def read(marks: list[str]) -> None:
     """Turn to the sentences behind a dot that was clicked, "job|recipe"."""
     job, name = marks[0].split("|")
-    for choice, value in (("attack-model", int(job)), ("recipe", name), ("ask", "read"), ("turned", "all")):
+    for choice, value in (
+        ("attack-model", int(job)),
+        ("recipe", name),
+        ("ask", "read"),
+        ("turned", "all"),
+    ):
         _ui.put(choice, value)
 
 
@@ -104,7 +126,9 @@ for sentence in unable.values():
     st.info(sentence, icon=":material/info:")
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
-    recipe = _ui.chosen(st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below")
+    recipe = _ui.chosen(
+        st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below"
+    )
 own = examples[examples["recipe"] == recipe]
 
 
@@ -118,7 +142,12 @@ def chance() -> None:
         "all sentences. Recipes follow different rules on what may be changed: compare models within a recipe, not recipes with each "
         "other."
     )
-    options = {m.label: each["options"] for m in view.models for each in view.job(m).experiment["measures"] if each["name"] == "attack"}
+    options = {
+        m.label: each["options"]
+        for m in view.models
+        for each in view.job(m).experiment["measures"]
+        if each["name"] == "attack"
+    }
     st.caption(takeaways.attack_settings(options))
     _attacks.panel()
 

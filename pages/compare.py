@@ -31,7 +31,15 @@ def against_sparsity() -> None:
     usual: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
     usual[1:1] = [key for key in keys if key.startswith("success")][:2]
     st.markdown("#### How does each figure change with sparsity?")
-    chosen = _ui.chosen(st.pills, "panels", keys, usual[:6], label="Quantities", multi=True, format_func=lambda key: quantities[key].title)
+    chosen = _ui.chosen(
+        st.pills,
+        "panels",
+        keys,
+        usual[:6],
+        label="Quantities",
+        multi=True,
+        format_func=lambda key: quantities[key].title,
+    )
     with st.grid(3, min_column_width=290, gap="xsmall", key="panels") as grid:
         for key in chosen:
             quantity = quantities[key]
@@ -39,7 +47,9 @@ def against_sparsity() -> None:
                 _ui.chart(
                     quantity.title,
                     quantity.gloss,
-                    plots.against_sparsity(rows, view.models, quantity, view.dark, 270, compact=True),
+                    plots.against_sparsity(
+                        rows, view.models, quantity, view.dark, 270, compact=True
+                    ),
                     f"compare-{key.replace(':', '-')}",
                     small=True,
                 )
@@ -47,18 +57,27 @@ def against_sparsity() -> None:
 
 def budgets() -> None:
     """For structured models: what accuracy costs in counted work and in measured time."""
-    if not any(model.structured for model in view.pruned) or not {"accuracy", "work", "latency"} <= set(quantities):
+    if not any(model.structured for model in view.pruned) or not {
+        "accuracy",
+        "work",
+        "latency",
+    } <= set(quantities):
         return
     figure = quantities["accuracy"].title
     st.markdown(f"#### What does {figure} cost in work, and in time?")
     with st.grid(2, min_column_width=380, gap="small", key="budgets") as grid:
-        for key, told in (("work", "Counted multiply-adds of a sentence"), ("latency", "Measured median time of a batch")):
+        for key, told in (
+            ("work", "Counted multiply-adds of a sentence"),
+            ("latency", "Measured median time of a batch"),
+        ):
             with grid.cell():
                 _ui.chart(
                     f"{figure} against {formatting.inline(quantities[key].title)}",
                     f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
                     "marks: single weights set to zero, which ordinary kernels still multiply.",
-                    plots.scatter(rows, view.models, quantities[key], quantities["accuracy"], view.dark),
+                    plots.scatter(
+                        rows, view.models, quantities[key], quantities["accuracy"], view.dark
+                    ),
                     f"budget-{key}",
                     small=True,
                 )
@@ -83,12 +102,18 @@ def savings() -> None:
 
 def parts() -> None:
     """Where a method was run in several forms: what each of its parts contributes, over all runs of the study."""
-    options = {job.id: job.experiment["method"]["options"] for job in view.jobs if job.experiment["method"] and job.done}
+    options = {
+        job.id: job.experiment["method"]["options"]
+        for job in view.jobs
+        if job.experiment["method"] and job.done
+    }
     if "accuracy" not in quantities or len(options) < 2:
         return
     whole = replace(view, models=tuple(models_of([job for job in view.jobs if job.id in options])))
     judged = summary({"accuracy": whole.rows("accuracy")}, whole.models, [quantities["accuracy"]])
-    for (method, family), own in ablation.contributions(judged, options).groupby(["method", "family"], sort=False):
+    for (method, family), own in ablation.contributions(judged, options).groupby(
+        ["method", "family"], sort=False
+    ):
         _ui.chart(
             f"What does each part of {family} contribute?",
             f"One bar per changed option and sparsity: the difference in {formatting.inline(quantities['accuracy'].title)} from the full "
@@ -101,15 +126,22 @@ def parts() -> None:
 
 def all_runs() -> None:
     """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
-    shown, columns = rows[["label"]].copy(), {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")}
+    shown, columns = (
+        rows[["label"]].copy(),
+        {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")},
+    )
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
         if quantity.tick == ".0%":
-            columns[key] = st.column_config.ProgressColumn(quantity.title, help=quantity.gloss, format="%.1f%%", min_value=0, max_value=100)
+            columns[key] = st.column_config.ProgressColumn(
+                quantity.title, help=quantity.gloss, format="%.1f%%", min_value=0, max_value=100
+            )
             values = values * 100
         else:
             style = "%+.1f" if key == "difference" else "%.1f" if quantity.scale != 1 else "%.3f"
-            columns[key] = st.column_config.NumberColumn(quantity.axis, help=quantity.gloss, format=style)
+            columns[key] = st.column_config.NumberColumn(
+                quantity.axis, help=quantity.gloss, format=style
+            )
         shown[key] = values
     took = {job.id: sum(job.seconds.values()) for job in view.jobs}
     mean = {m.job: sum(took[job] for job in m.jobs) / len(m.jobs) for m in view.models}

@@ -27,45 +27,71 @@ if not view.models:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def checked(home: str, job: int, stamp: float, policy: Policy) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
+def checked(
+    home: str, job: int, stamp: float, policy: Policy
+) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
     """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of all stages of the study, changes with any
     rows: the dense model's attacks are read too."""
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
     verdicts = deploy.check(found, policy)
-    return verdicts, deploy.sentence(verdicts, policy), evidence.slice_table(found, policy), evidence.flipped(found)
+    return (
+        verdicts,
+        deploy.sentence(verdicts, policy),
+        evidence.slice_table(found, policy),
+        evidence.flipped(found),
+    )
 
 
 def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy) -> None:
     """One row per test; below it why a test has no result, and a button that times both models again."""
     rows = [
         {
-            "test": each.title, "answer": each.answer, "measured": each.value, "limit": each.asked, "excluded": each.excluded,
-            "n": each.n, "needs": each.needs,
+            "test": each.title,
+            "answer": each.answer,
+            "measured": each.value,
+            "limit": each.asked,
+            "excluded": each.excluded,
+            "n": each.n,
+            "needs": each.needs,
         }
         for each in verdicts
-    ]  # fmt: skip
+    ]
     number = st.column_config.NumberColumn
     help = f"Values that the sample rules out with {policy.confidence:g}% confidence: the tightest limit it could show to be met."
     columns: dict[str, Any] = {
-        "test": st.column_config.TextColumn("Test", width=290), "answer": "Result",
-        "measured": number("Measured", format="%.2f"), "limit": "Limit",
+        "test": st.column_config.TextColumn("Test", width=290),
+        "answer": "Result",
+        "measured": number("Measured", format="%.2f"),
+        "limit": "Limit",
         "excluded": st.column_config.TextColumn("Ruled out", help=help),
-        "needs": number("n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"),
-    }  # fmt: skip
+        "needs": number(
+            "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
+        ),
+    }
     _ui.table(pd.DataFrame(rows), "verdicts", columns)
     for told in dict.fromkeys(each.told for each in verdicts if each.told and not each.needs):
         names = ", ".join(each.title for each in verdicts if each.told == told)
         st.info(f"**{_ui.escape(names)}**: {_ui.escape(told)}.", icon=":material/info:")
-    timed = [each for each in verdicts if CRITERIA[each.criterion].measure == "cost" and each.answer == deploy.INCONCLUSIVE]
-    if timed and job.status == Status.DONE and st.button("Measure cost again", key="remeasure", icon=":material/timer:"):
+    timed = [
+        each
+        for each in verdicts
+        if CRITERIA[each.criterion].measure == "cost" and each.answer == deploy.INCONCLUSIVE
+    ]
+    if (
+        timed
+        and job.status == Status.DONE
+        and st.button("Measure cost again", key="remeasure", icon=":material/timer:")
+    ):
         _ui.attempt(_remeasure, store, job)
         st.rerun()
 
 
 def _remeasure(store: Store, job: Job) -> None:
     jobs.remeasure(store, job.id, ["cost"], {"cost": {"repeats": evidence.passes(job)}})
-    _ui.say(f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle.")
+    _ui.say(
+        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle."
+    )
 
 
 def flips(found: pd.DataFrame, names: list[str]) -> None:
@@ -75,11 +101,24 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         return
     kinds = list(dict.fromkeys(found["what"]))
     counts = found["what"].value_counts()
-    kind = _ui.chosen(st.segmented_control, "flips", kinds, kinds[0], label="Examples", format_func=lambda each: f"{each} · {counts[each]}")
+    kind = _ui.chosen(
+        st.segmented_control,
+        "flips",
+        kinds,
+        kinds[0],
+        label="Examples",
+        format_func=lambda each: f"{each} · {counts[each]}",
+    )
     own = found[found["what"] == kind]
     shown = _ui.in_words(own[["text", "label", "dense", "pruned"]], names)
     shown.insert(1, "pair", own["pair"]) if own["pair"].notna().any() else None
-    _ui.table(shown, f"{kind}-examples", {"text": st.column_config.TextColumn("Text", width="large")}, own, height=320)
+    _ui.table(
+        shown,
+        f"{kind}-examples",
+        {"text": st.column_config.TextColumn("Text", width="large")},
+        own,
+        height=320,
+    )
 
 
 def slice_view(found: pd.DataFrame) -> None:
@@ -89,22 +128,44 @@ def slice_view(found: pd.DataFrame) -> None:
         return
     share = st.column_config.ProgressColumn
     columns: dict[str, Any] = {
-        "slice": "Slice", "dense": share("Dense", format="%.1f%%", min_value=0, max_value=100),
+        "slice": "Slice",
+        "dense": share("Dense", format="%.1f%%", min_value=0, max_value=100),
         "pruned": share("Pruned", format="%.1f%%", min_value=0, max_value=100),
         "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
-        "low": st.column_config.NumberColumn("At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"),
-        "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.3f", help="McNemar's exact test, corrected for all slices"),
-    }  # fmt: skip
-    scaled = found.assign(**{name: 100 * found[name] for name in ("dense", "pruned", "difference", "low")})
-    _ui.table(scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]], "slices", columns, found)
+        "low": st.column_config.NumberColumn(
+            "At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"
+        ),
+        "p_holm": st.column_config.NumberColumn(
+            "p (Holm)", format="%.3f", help="McNemar's exact test, corrected for all slices"
+        ),
+    }
+    scaled = found.assign(
+        **{name: 100 * found[name] for name in ("dense", "pruned", "difference", "low")}
+    )
+    _ui.table(
+        scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]],
+        "slices",
+        columns,
+        found,
+    )
 
 
 def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
-    st.code(f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: inconclusive", language="bash")
+    st.code(
+        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: inconclusive",
+        language="bash",
+    )
     st.code(policy.as_yaml(), language="yaml")
-    st.download_button("policy.yaml", policy.as_yaml(), "policy.yaml", key="policy-download", icon=":material/download:", on_click="ignore")
+    st.download_button(
+        "policy.yaml",
+        policy.as_yaml(),
+        "policy.yaml",
+        key="policy-download",
+        icon=":material/download:",
+        on_click="ignore",
+    )
 
 
 st.title("Deploy", anchor=False)
@@ -123,7 +184,7 @@ job = view.job(model)
 try:
     verdicts, told, found_slices, found_flips = checked(
         str(view.store.home), job.id, sum(sum(each.seconds.values()) for each in view.jobs), policy
-    )  # fmt: skip
+    )
 except PruneError as error:
     st.error(str(error))
     st.stop()

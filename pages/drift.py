@@ -32,7 +32,14 @@ def by_block() -> None:
     """Likeness of the embeddings block by block."""
     pooling = poolings[0]
     if len(poolings) > 1:
-        pooling = _ui.chosen(st.segmented_control, "pooling", poolings, poolings[0], label="Sentence embedding", format_func=TITLES.get)
+        pooling = _ui.chosen(
+            st.segmented_control,
+            "pooling",
+            poolings,
+            poolings[0],
+            label="Sentence embedding",
+            format_func=TITLES.get,
+        )
     with st.grid(2, min_column_width=330, key="similarities") as grid:
         for what in plots.SIMILARITIES:
             with grid.cell():
@@ -62,12 +69,22 @@ def on_the_map() -> None:
     """One model's map in one block, what is chosen on it, and the sentences that moved most."""
     model = _ui.one_model(mapped, "drift-model", "Model on the map", view.dark)
     with st.container(horizontal=True, key="map-choices"):
-        block = _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block") - 1
+        block = (
+            _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block")
+            - 1
+        )
         names = _drift_map.projections(view, block)
         projection = names[0]
         if len(names) > 1:
             kinds = _drift_map.KINDS
-            projection = _ui.chosen(st.segmented_control, "projection", names, names[0], label="Projection", format_func=kinds.get)
+            projection = _ui.chosen(
+                st.segmented_control,
+                "projection",
+                names,
+                names[0],
+                label="Projection",
+                format_func=kinds.get,
+            )
     _drift_map.draw(view, model, block, projection)
     _chosen.panel(view, model)
     st.markdown("#### Which examples moved most?")
@@ -76,4 +93,10 @@ def on_the_map() -> None:
 
 
 mapped = _drift_map.mapped(view)
-_ui.parts({**({"map": ("Sentence by sentence", on_the_map)} if mapped else {}), "blocks": ("Block by block", by_block)}, "drift-part")
+_ui.parts(
+    {
+        **({"map": ("Sentence by sentence", on_the_map)} if mapped else {}),
+        "blocks": ("Block by block", by_block),
+    },
+    "drift-part",
+)

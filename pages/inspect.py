@@ -48,12 +48,23 @@ if not view.models:
 def form() -> tuple[str, str | None, str]:
     """The text, the second one where the study's examples have two, and the original of the one that may be changed, or ""."""
     typed = {}
-    helps = {FIELDS[0][0]: "Anything you like; a model knows most about texts like those it was fine-tuned on."}
+    helps = {
+        FIELDS[0][
+            0
+        ]: "Anything you like; a model knows most about texts like those it was fine-tuned on."
+    }
     with st.form("sentence-form", border=False):
         for (title, _), start in zip(FIELDS, starts(), strict=True):
             height = 105 if title == FIELDS[0][0] else 130
             beside = st.columns(2) if title == CHANGED else [st.container()]
-            typed[title] = beside[0].text_area(title, start, key=_key(title), height=height, persist_state="session", help=helps.get(title))
+            typed[title] = beside[0].text_area(
+                title,
+                start,
+                key=_key(title),
+                height=height,
+                persist_state="session",
+                help=helps.get(title),
+            )
             if title == CHANGED:
                 typed[ORIGINAL] = beside[1].text_area(
                     "Its original, to compare with (optional)",
@@ -62,7 +73,9 @@ def form() -> tuple[str, str | None, str]:
                     persist_state="session",
                     help="Paste an adversarial text on the left and the text it was made from here: the predictions for both are shown.",
                 )
-        st.form_submit_button("Ask the models", key="predict", type="primary", icon=":material/search:")
+        st.form_submit_button(
+            "Ask the models", key="predict", type="primary", icon=":material/search:"
+        )
     text, *pair = (typed[title].strip() for title, _ in FIELDS)
     return text, pair[0] if pair else None, typed[ORIGINAL].strip()
 
@@ -71,7 +84,10 @@ def starts() -> list[str]:
     """What stands in the fields at first: the study's first example, as a model knows most of its own field and language."""
     if task() == "demo":
         return [start for _, start in FIELDS]
-    found = (_first_example(str(view.store.home), model.job, view.job(model).done) for model in view.models)
+    found = (
+        _first_example(str(view.store.home), model.job, view.job(model).done)
+        for model in view.models
+    )
     return next(filter(None, found), [start for _, start in FIELDS])[: len(FIELDS)]
 
 
@@ -104,7 +120,9 @@ def verdict(told: dict[Model, dict]) -> str:
     said = {model: formatting.answer(answer["said"][0], ()) for model, answer in told.items()}
     kinds = set(said.values())
     if len(kinds) == 1:
-        everyone = {1: "The model says", 2: "Both models say"}.get(len(said), f"All {len(said)} models say")
+        everyone = {1: "The model says", 2: "Both models say"}.get(
+            len(said), f"All {len(said)} models say"
+        )
         return f"{everyone} {kinds.pop()}."
     first = next(iter(said))  # the dense one where it is on view
     others = [model.label for model in said if said[model] != said[first]]
@@ -114,7 +132,10 @@ def verdict(told: dict[Model, dict]) -> str:
 
 def compared(told: dict[Model, dict], original: str, text: str) -> str:
     """What the change did, in one sentence."""
-    now, before = ({model: formatting.answer(answer["said"][place], ()) for model, answer in told.items()} for place in (0, 1))
+    now, before = (
+        {model: formatting.answer(answer["said"][place], ()) for model, answer in told.items()}
+        for place in (0, 1)
+    )
     turned = [model.label for model in told if now[model] != before[model]]
     if original == text:
         return "The two texts are the same."
@@ -127,8 +148,17 @@ def predictions(told: dict[Model, dict]) -> None:
     """Labels: a bar a model and text, and the probabilities as a table."""
     names = next(iter(told.values()))["labels"]
     states = ("changed", "original") if len(next(iter(told.values()))["said"]) == 2 else ("",)
-    rows = [(model, state, answer["probabilities"][states.index(state)]) for model, answer in told.items() for state in reversed(states)]
-    table = pd.DataFrame([{"job": model.job, "state": state, "probabilities": values} for model, state, values in rows])
+    rows = [
+        (model, state, answer["probabilities"][states.index(state)])
+        for model, answer in told.items()
+        for state in reversed(states)
+    ]
+    table = pd.DataFrame(
+        [
+            {"job": model.job, "state": state, "probabilities": values}
+            for model, state, values in rows
+        ]
+    )
     looking_at = (
         "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
         if len(names) == 2 and view.kind == "classification"
@@ -137,36 +167,65 @@ def predictions(told: dict[Model, dict]) -> None:
     _ui.chart(
         "What does each model make of it?",
         looking_at + " Pale: the original." * (len(states) == 2),
-        plots.probability_bars(table, list(told), names, view.dark, exclusive=view.kind == "classification"),
+        plots.probability_bars(
+            table, list(told), names, view.dark, exclusive=view.kind == "classification"
+        ),
         "inspect",
     )
-    outputs = "sigmoid of each output, as labels hold independently" if view.kind == "multilabel" else (
-        "softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")  # fmt: skip
+    outputs = (
+        "sigmoid of each output, as labels hold independently"
+        if view.kind == "multilabel"
+        else ("softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")
+    )
     _ui.how_to_read(
         f"Probabilities are the {outputs}; they say how sure a model is of "
         "itself, not how often it is right. A bar that crosses the middle is a changed prediction; a shorter bar on the same side is "
         "lost confidence."
     )
     shown = [
-        {"model": model.label, "text": state or "text", **{name: 100 * p for name, p in zip(names, values, strict=True)}}
+        {
+            "model": model.label,
+            "text": state or "text",
+            **{name: 100 * p for name, p in zip(names, values, strict=True)},
+        }
         for model, state, values in rows
     ]
-    bars = {name: st.column_config.ProgressColumn(f"{name} (probability)", format="%.1f%%", min_value=0, max_value=100) for name in names}
-    _ui.table(pd.DataFrame(shown), "predictions", {"model": "Model", "text": "Text" if len(states) == 2 else None, **bars})
+    bars = {
+        name: st.column_config.ProgressColumn(
+            f"{name} (probability)", format="%.1f%%", min_value=0, max_value=100
+        )
+        for name in names
+    }
+    _ui.table(
+        pd.DataFrame(shown),
+        "predictions",
+        {"model": "Model", "text": "Text" if len(states) == 2 else None, **bars},
+    )
 
 
 def scores(told: dict[Model, dict]) -> None:
     """Scores: one figure a model, and how far it is from the dense model's; that of the original beside it."""
-    dense = next((answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan"))
+    dense = next(
+        (answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan")
+    )
     rows = [
-        {"model": model.label, "score": said[0], "difference": said[0] - dense, "original": said[-1] if said[1:] else None}
+        {
+            "model": model.label,
+            "score": said[0],
+            "difference": said[0] - dense,
+            "original": said[-1] if said[1:] else None,
+        }
         for model, said in ((model, answer["said"]) for model, answer in told.items())
     ]
     columns = {
         "model": "Model",
         "score": st.column_config.NumberColumn("Score", format="%.2f"),
-        "difference": st.column_config.NumberColumn("Difference from dense", format="%+.2f") if dense == dense else None,
-        "original": st.column_config.NumberColumn("Score of the original", format="%.2f") if rows[0]["original"] is not None else None,
+        "difference": st.column_config.NumberColumn("Difference from dense", format="%+.2f")
+        if dense == dense
+        else None,
+        "original": st.column_config.NumberColumn("Score of the original", format="%.2f")
+        if rows[0]["original"] is not None
+        else None,
     }
     _ui.table(pd.DataFrame(rows), "predictions", columns)
 
@@ -178,22 +237,37 @@ def answers(told: dict[Model, dict], text: str) -> None:
             f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: '
             f"{_ui.escape(formatting.answer(answer['said'][0], ()))} "
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
-            + "".join(f" · in the original: {_ui.escape(formatting.answer(said, ()))}" for said in answer["said"][1:])
+            + "".join(
+                f" · in the original: {_ui.escape(formatting.answer(said, ()))}"
+                for said in answer["said"][1:]
+            )
         )
     model = _ui.one_model(list(told), "inspect-model", "In the text", view.dark)
     marked = dict.fromkeys([next(iter(told)), model])
-    st.html(_ui.underlined(text, [(told[each]["said"][0], palette.color(each, view.dark)) for each in marked]))
+    st.html(
+        _ui.underlined(
+            text, [(told[each]["said"][0], palette.color(each, view.dark)) for each in marked]
+        )
+    )
     st.caption(f"Underlined in each model's colour: {' and '.join(each.label for each in marked)}.")
 
 
 def entities(told: dict[Model, dict], text: str) -> None:
     """Entities in the text: the dense model's, and below them one other model's."""
     models = list(told)
-    beside = _ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", view.dark) if models[1:] else None
+    beside = (
+        _ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", view.dark)
+        if models[1:]
+        else None
+    )
     for model in filter(None, (models[0], beside)):
-        st.markdown(f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: {_ui.escape(told[model]["said"][0])}')
+        st.markdown(
+            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: {_ui.escape(told[model]["said"][0])}'
+        )
         st.html(_ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
-    shown = pd.DataFrame({"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}})
+    shown = pd.DataFrame(
+        {"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}}
+    )
     with st.expander("Labels, word by word", icon=":material/table:"):
         _ui.table(shown, "tags", {})
 
@@ -210,7 +284,11 @@ checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models
 texts: list[str] = [text]
 pairs: list[Any] | None = None if pair is None else [pair]
 if original:
-    texts, pairs = ([text] * 2, [pair, original]) if view.kind == "span" else ([text, original], pairs and pairs * 2)
+    texts, pairs = (
+        ([text] * 2, [pair, original])
+        if view.kind == "span"
+        else ([text, original], pairs and pairs * 2)
+    )
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
     found = _ui.attempt(asking.predict, [checkpoints[model] for model in models], texts, pairs)
 if found is None:

@@ -30,7 +30,14 @@ cut = [model for model in view.pruned if len(units) and (units["job"] == model.j
 def by_depth() -> None:
     """The total error of every model, block by block."""
     names = ["block", *(part for part in plots.PART_TITLES if part != "block")]
-    part: str = _ui.chosen(st.segmented_control, "part", names, "block", label="Output of", format_func=plots.PART_TITLES.get)
+    part: str = _ui.chosen(
+        st.segmented_control,
+        "part",
+        names,
+        "block",
+        label="Output of",
+        format_func=plots.PART_TITLES.get,
+    )
     _ui.chart(
         "How does the error grow with depth?",
         "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
@@ -50,10 +57,24 @@ def by_depth() -> None:
 
 def by_matrix() -> None:
     """Every matrix of every model on one scale."""
-    shades = {"total": "total error", "own": "own error", "inherited": "inherited error", "sparsity": "realised sparsity"}
-    column = _ui.chosen(st.segmented_control, "shade", list(shades), "total", label="Colour shows", format_func=shades.get)
+    shades = {
+        "total": "total error",
+        "own": "own error",
+        "inherited": "inherited error",
+        "sparsity": "realised sparsity",
+    }
+    column = _ui.chosen(
+        st.segmented_control,
+        "shade",
+        list(shades),
+        "total",
+        label="Colour shows",
+        format_func=shades.get,
+    )
     _ui.chart(
-        f"Which matrices have the largest {shades[column]}?" if column != "sparsity" else "How sparse is each matrix?",
+        f"Which matrices have the largest {shades[column]}?"
+        if column != "sparsity"
+        else "How sparse is each matrix?",
         "Block by part, one map a model, all on one scale; depth runs downwards. Click a cell to see its block closely.",
         plots.heat_maps(rows, pruned, column, view.dark),
         "heat",
@@ -106,9 +127,13 @@ def heads_and_neurons() -> None:
 def figures() -> None:
     """The rows behind the page."""
     names = {model.job: model.label for model in view.models}
-    dense = {model.job for model in view.models if model.is_dense}  # its errors are zero by definition
+    dense = {
+        model.job for model in view.models if model.is_dense
+    }  # its errors are zero by definition
     own = rows[~rows["job"].isin(dense)]
-    shown = own.assign(run=own["job"].map(names), block=own["block"] + 1, part=own["part"].map(plots.PART_TITLES))
+    shown = own.assign(
+        run=own["job"].map(names), block=own["block"] + 1, part=own["part"].map(plots.PART_TITLES)
+    )
     written = {
         **dict.fromkeys(("own", "inherited", "total"), formatting.error),
         "cosine": formatting.plain,
@@ -116,7 +141,9 @@ def figures() -> None:
     }
     columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
     _ui.table(
-        shown[columns].rename(columns={"sparsity": "realised sparsity"}).style.format(written, na_rep="–"),
+        shown[columns]
+        .rename(columns={"sparsity": "realised sparsity"})
+        .style.format(written, na_rep="–"),
         "reconstruction",
         None,
         own,
@@ -133,5 +160,11 @@ VIEWS = {
     "whatif": ("What if", lambda: _whatif.show(view)),
     "figures": ("All figures", figures),
 }
-there = {"block": bool(pruned), "matrices": bool(pruned), "own": bool(pruned), "units": bool(cut), "whatif": bool(pruned)}
+there = {
+    "block": bool(pruned),
+    "matrices": bool(pruned),
+    "own": bool(pruned),
+    "units": bool(cut),
+    "whatif": bool(pruned),
+}
 _ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")

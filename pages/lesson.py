@@ -27,7 +27,16 @@ if presenting:
     st.html(PRESENTING)
 else:
     st.title("Lesson", anchor=False)
-number = int(_ui.chosen(st.segmented_control, "step", list(range(1, len(STEPS) + 1)), 1, label="Step", label_visibility="collapsed"))
+number = int(
+    _ui.chosen(
+        st.segmented_control,
+        "step",
+        list(range(1, len(STEPS) + 1)),
+        1,
+        label="Step",
+        label_visibility="collapsed",
+    )
+)
 step = STEPS[number - 1]
 st.header(f"{number} · {step.title}", anchor=False)
 told, beside = st.columns([3, 2], gap="large", vertical_alignment="center")
@@ -35,7 +44,9 @@ told.markdown(step.text)
 beside.latex(step.equation)
 if not _lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
-        st.markdown("This step looks at a study with pruned models and these figures, such as the demo; the one on view has none.")
+        st.markdown(
+            "This step looks at a study with pruned models and these figures, such as the demo; the one on view has none."
+        )
         if view.waiting:
             st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")
         else:
@@ -49,12 +60,33 @@ else:
 with st.expander(step.question, icon=":material/help:", key=f"answer-{number}"):
     st.markdown(step.answer)
 with st.container(horizontal=True, vertical_alignment="center", key="lesson-turn"):
-    st.button("Back", key="lesson-back", icon=":material/arrow_back:", disabled=number == 1, on_click=turn, args=(number - 1,),
-              shortcut="Left")  # fmt: skip
-    st.button("Next", key="lesson-next", icon=":material/arrow_forward:", type="primary", disabled=number == len(STEPS), on_click=turn,
-              args=(number + 1,), shortcut="Right")  # fmt: skip
-    if st.button("Leave the presenter's view" if presenting else "Present", key="lesson-present", icon=":material/present_to_all:",
-                 type="tertiary", shortcut="P", help="Large type, one step a screen; the arrow keys turn, P leaves."):  # fmt: skip
+    st.button(
+        "Back",
+        key="lesson-back",
+        icon=":material/arrow_back:",
+        disabled=number == 1,
+        on_click=turn,
+        args=(number - 1,),
+        shortcut="Left",
+    )
+    st.button(
+        "Next",
+        key="lesson-next",
+        icon=":material/arrow_forward:",
+        type="primary",
+        disabled=number == len(STEPS),
+        on_click=turn,
+        args=(number + 1,),
+        shortcut="Right",
+    )
+    if st.button(
+        "Leave the presenter's view" if presenting else "Present",
+        key="lesson-present",
+        icon=":material/present_to_all:",
+        type="tertiary",
+        shortcut="P",
+        help="Large type, one step a screen; the arrow keys turn, P leaves.",
+    ):
         if presenting:
             del st.query_params["present"]
         else:

@@ -40,8 +40,14 @@ def introduction() -> None:
                 ":material/layers: Layers",
                 "Which block and which matrix loses most, and how much of it was inherited from the blocks before.",
             ),
-            (":material/moving: Drift", "A map on which every sentence can be followed from its dense to its pruned embedding."),
-            (":material/shield: Attack", "TextAttack on every model over the same sentences, with the changed words marked."),
+            (
+                ":material/moving: Drift",
+                "A map on which every sentence can be followed from its dense to its pruned embedding.",
+            ),
+            (
+                ":material/shield: Attack",
+                "TextAttack on every model over the same sentences, with the changed words marked.",
+            ),
         ):
             with grid.cell():
                 st.markdown(f"**{title}**\n\n{text}")
@@ -61,7 +67,9 @@ def multiples() -> None:
                 _ui.chart(
                     quantity.title,
                     quantity.gloss,
-                    plots.against_sparsity(table, view.models, quantity, view.dark, 320, compact=True),
+                    plots.against_sparsity(
+                        table, view.models, quantity, view.dark, 320, compact=True
+                    ),
                     f"overview-{quantity.key.split(':')[0]}",
                     small=True,
                 )
@@ -76,7 +84,10 @@ def closer() -> None:
     said = {
         "layers": (":material/layers:", takeaways.layers(view.rows("reconstruction"), view.models)),
         "drift": (":material/moving:", takeaways.drift(view.rows("drift"), view.models)),
-        "attack": (":material/shield:", takeaways.attack(view.rows("attack"), view.outcomes(), view.models)),
+        "attack": (
+            ":material/shield:",
+            takeaways.attack(view.rows("attack"), view.outcomes(), view.models),
+        ),
         "compare": (":material/scatter_plot:", takeaways.cost(view.rows("cost"), view.models)),
     }
     found = {page: told for page, told in said.items() if told[1]}
@@ -96,7 +107,11 @@ def queue() -> None:
     working = [job for job in view.store.jobs() if job.status in _frame.ACTIVE]
     if working:
         studies = dict.fromkeys(job.study for job in working)
-        names = {model.job: model.label for study in studies for model in models_of(view.store.jobs(study))}
+        names = {
+            model.job: model.label
+            for study in studies
+            for model in models_of(view.store.jobs(study))
+        }
         st.markdown("#### The queue")
         rows = [
             {
@@ -111,9 +126,12 @@ def queue() -> None:
             for job in working
         ]
         columns: dict[str, Any] = {
-            "progress": st.column_config.ProgressColumn("progress", format="%.0f%%", min_value=0, max_value=100, width="small"),
-            "job": st.column_config.NumberColumn(width=50), "now": st.column_config.TextColumn(width="large"),
-        }  # fmt: skip
+            "progress": st.column_config.ProgressColumn(
+                "progress", format="%.0f%%", min_value=0, max_value=100, width="small"
+            ),
+            "job": st.column_config.NumberColumn(width=50),
+            "now": st.column_config.TextColumn(width="large"),
+        }
         st.dataframe(
             rows,
             hide_index=True,
@@ -151,11 +169,22 @@ def recent() -> None:
             figure = _sparkline(str(view.store.home), name, stamp, view.dark)
             with grid.cell():
                 st.markdown(f"**{name}**")
-                st.caption(f"{done} of {formatting.plural(len(jobs), 'run')} done · accuracy against sparsity")
+                st.caption(
+                    f"{done} of {formatting.plural(len(jobs), 'run')} done · accuracy against sparsity"
+                )
                 if figure is not None:
-                    st.plotly_chart(figure, theme=None, key=f"spark-{place}", config={"staticPlot": True}, alt=f"Accuracy in {name}")
+                    st.plotly_chart(
+                        figure,
+                        theme=None,
+                        key=f"spark-{place}",
+                        config={"staticPlot": True},
+                        alt=f"Accuracy in {name}",
+                    )
                 if st.button(
-                    "On view" if name == view.study else "Show", key=f"show-{place}", disabled=name == view.study, width="stretch"
+                    "On view" if name == view.study else "Show",
+                    key=f"show-{place}",
+                    disabled=name == view.study,
+                    width="stretch",
                 ):
                     _ui.put("study", name)
                     st.rerun()
@@ -177,7 +206,10 @@ if view.models:
         + (f" A mark with a dot in it starts from {' or '.join(starts)} instead." if starts else "")
     )
 elif view.waiting:
-    st.info("The first figures come in a few seconds; this page fills in by itself.", icon=":material/hourglass_top:")
+    st.info(
+        "The first figures come in a few seconds; this page fills in by itself.",
+        icon=":material/hourglass_top:",
+    )
     with st.grid(3, min_column_width=290, key="skeletons") as grid:
         for _ in range(3):
             with grid.cell():
@@ -188,4 +220,6 @@ if view.models:
 recent()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
     _ui.demo_button(view.store, "demo-again", "secondary")
-    st.caption("Nine models on the bundled film reviews, about 4 min on two cores; what is there already is not computed again.")
+    st.caption(
+        "Nine models on the bundled film reviews, about 4 min on two cores; what is there already is not computed again."
+    )

@@ -24,7 +24,9 @@ KEEP: dict[str, Any] = {"persist_state": "session"}
 
 def how() -> dict[str, Any]:
     """Methods, and the sparsities, patterns and seeds each of them is run at."""
-    chosen = _forms.cards(METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"), BASELINES)
+    chosen = _forms.cards(
+        METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"), BASELINES
+    )
     places = st.columns(3, gap="medium")
     usual = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
     sparsities = places[0].multiselect(
@@ -46,7 +48,13 @@ def how() -> dict[str, Any]:
         **KEEP,
     )
     seeds = places[2].multiselect(
-        "Seeds", [0, 1, 2, 3, 4], [0], accept_new_options=True, key="seeds", help="Each seed draws other samples.", **KEEP
+        "Seeds",
+        [0, 1, 2, 3, 4],
+        [0],
+        accept_new_options=True,
+        key="seeds",
+        help="Each seed draws other samples.",
+        **KEEP,
     )
     return {
         "methods": [{name: options} for name, options in chosen.items()],
@@ -78,18 +86,37 @@ def expert() -> dict[str, Any]:
         places = st.columns(3)
         return {
             "device": places[0].selectbox(
-                "Device", ["auto", "cpu", "cuda", "mps"], key="device", help="auto takes CUDA, then MPS, then the CPU.", **KEEP
+                "Device",
+                ["auto", "cpu", "cuda", "mps"],
+                key="device",
+                help="auto takes CUDA, then MPS, then the CPU.",
+                **KEEP,
             ),
             "batch_size": places[1].number_input(
-                "Batch size", 1, 4096, 32, key="batch_size", help="Halved by itself when memory runs out.", **KEEP
+                "Batch size",
+                1,
+                4096,
+                32,
+                key="batch_size",
+                help="Halved by itself when memory runs out.",
+                **KEEP,
             ),
-            "max_length": places[2].number_input("Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP),
+            "max_length": places[2].number_input(
+                "Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP
+            ),
             "keep": places[0].selectbox(
-                "Keep pruned weights", list(experiment.KEEP), key="keep", format_func=lambda name: str(experiment.KEEP[name]),
-                help="Whatever you choose, they can be made again from the seed when you want them.", **KEEP,
+                "Keep pruned weights",
+                list(experiment.KEEP),
+                key="keep",
+                format_func=lambda name: str(experiment.KEEP[name]),
+                help="Whatever you choose, they can be made again from the seed when you want them.",
+                **KEEP,
             ),
             "tf32": st.checkbox(
-                "TF32 on CUDA", key="tf32", help="Matrix products round to 10 bits: faster, and figures move a little.", **KEEP
+                "TF32 on CUDA",
+                key="tf32",
+                help="Matrix products round to 10 bits: faster, and figures move a little.",
+                **KEEP,
             ),
         }
 
@@ -98,7 +125,9 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     """The measures that can look at models of this kind; what is left out is said."""
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
-        st.caption(f"{', '.join(left_out)} is made for models that choose one label and is not offered: this one gives {KINDS[kind]}.")
+        st.caption(
+            f"{', '.join(left_out)} is made for models that choose one label and is not offered: this one gives {KINDS[kind]}."
+        )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
@@ -136,7 +165,9 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
     """Queue them all and turn to the study."""
     reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
     if reused:
-        _ui.say(f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results are taken as they are.")
+        _ui.say(
+            f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results are taken as they are."
+        )
     _ui.put("study", plan[0].study)
     st.switch_page("pages/overview.py")
 
@@ -145,10 +176,14 @@ def published() -> None:
     """The bundled studies, which repeat a paper's experiments."""
     with st.expander("Repeat a paper's experiments", icon=":material/menu_book:", key="published"):
         known = bundled()
-        name = st.selectbox("Study", list(known), format_func=lambda name: known[name], key="bundled", **KEEP)
+        name = st.selectbox(
+            "Study", list(known), format_func=lambda name: known[name], key="bundled", **KEEP
+        )
         plan = load(Path(name))
         tasks = ", ".join(dict.fromkeys(each.source.task for each in plan))
-        st.caption(f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the paper's figures.")
+        st.caption(
+            f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the paper's figures."
+        )
         if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
             submit(plan, again=False)
 
@@ -167,16 +202,32 @@ try:
     st.markdown("#### 3 · What to measure")
     checked, task = source.pop("found"), str(source["task"])
     kind = source.pop("kind") or (KNOWN[task].kind if task in KNOWN else "classification")
-    measures = _forms.cards(fitting_measures(kind), "measure", tuple(name for name, measure in MEASURES.items() if measure.usual))
+    measures = _forms.cards(
+        fitting_measures(kind),
+        "measure",
+        tuple(name for name, measure in MEASURES.items() if measure.usual),
+    )
     running = expert()
     st.markdown("#### The plan")
     places = st.columns([2, 1], vertical_alignment="bottom")
     study = places[0].text_input(
-        "Study", "My study", key="study-name", help="Runs of one study are compared with each other; an existing name adds to it.", **KEEP
+        "Study",
+        "My study",
+        key="study-name",
+        help="Runs of one study are compared with each other; an existing name adds to it.",
+        **KEEP,
     )
-    again = places[1].toggle("Compute again what is there", key="again", help="Otherwise finished runs are taken as they are.")
+    again = places[1].toggle(
+        "Compute again what is there",
+        key="again",
+        help="Otherwise finished runs are taken as they are.",
+    )
     sweep = Sweep(
-        study=study.strip() or "My study", measures=[{name: options} for name, options in measures.items()], **source, **methods, **running
+        study=study.strip() or "My study",
+        measures=[{name: options} for name, options in measures.items()],
+        **source,
+        **methods,
+        **running,
     )
     if not source["task"]:
         raise PruneError("Step 1 has no data to read yet: give a file there, or choose other data.")

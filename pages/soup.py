@@ -24,7 +24,10 @@ SCORE = {"greedy-attack": "accuracy under attack", "greedy-accuracy": "accuracy"
 def found(home: Path) -> dict[str, Path]:
     """The soups one or two folders below this one by their paths, the newest first."""
     files = [file for pattern in ("*/soup.json", "*/*/soup.json") for file in home.glob(pattern)]
-    return {str(file.parent.relative_to(home)): file for file in sorted(files, key=lambda file: -file.stat().st_mtime)}
+    return {
+        str(file.parent.relative_to(home)): file
+        for file in sorted(files, key=lambda file: -file.stat().st_mtime)
+    }
 
 
 def candidates(record: dict[str, Any]) -> None:
@@ -47,8 +50,14 @@ def candidates(record: dict[str, Any]) -> None:
         for key, title in (("accuracy", "Accuracy"), ("under_attack", "Under attack"))
     }
     words = {key: key.replace("_", " ").capitalize() for key in ("name", *differ)}
-    st.markdown("#### How was each candidate made?\n:small[:gray[Only the options in which they differ; “used” ones are in the average.]]")
-    _ui.table(pd.DataFrame(rows), "soup-candidates", {**words, **shares, "used": st.column_config.CheckboxColumn("Used")})
+    st.markdown(
+        "#### How was each candidate made?\n:small[:gray[Only the options in which they differ; “used” ones are in the average.]]"
+    )
+    _ui.table(
+        pd.DataFrame(rows),
+        "soup-candidates",
+        {**words, **shares, "used": st.column_config.CheckboxColumn("Used")},
+    )
 
 
 def value(recipe: dict[str, Any], key: str) -> str:
@@ -60,32 +69,57 @@ def value(recipe: dict[str, Any], key: str) -> str:
 def make(home: Path) -> None:
     """The bundled example by one button, or a robust start of one's own by a form."""
     with st.container(horizontal=True, vertical_alignment="center", key="soup-example"):
-        if st.button("Make the example", key="make-example", type="primary", icon=":material/play_arrow:") and begun(
-            robust_start.begin_example, home
-        ):
+        if st.button(
+            "Make the example", key="make-example", type="primary", icon=":material/play_arrow:"
+        ) and begun(robust_start.begin_example, home):
             st.rerun()
         st.markdown(
             ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their attack, their averages, the choice: within "
             "10 minutes on two cores.]"
         )
-    with st.expander("With my own encoder and data", icon=":material/tune:"), st.form("make-own", border=False):
+    with (
+        st.expander("With my own encoder and data", icon=":material/tune:"),
+        st.form("make-own", border=False),
+    ):
         left, right = st.columns(2)
         name = left.text_input("Name", "my robust start", key="own-name")
         help = "minilm (bundled), a folder or a Hub id"
-        checkpoint = right.text_input("Encoder to start from", "minilm", key="own-checkpoint", help=help)
-        task = left.text_input("Training data", "sst2", key="own-task", help="A file, a known task, or a data set of the Hub")
-        validation = right.text_input("Data to choose by", "sst2", key="own-validation", help="Apart from the training data")
+        checkpoint = right.text_input(
+            "Encoder to start from", "minilm", key="own-checkpoint", help=help
+        )
+        task = left.text_input(
+            "Training data",
+            "sst2",
+            key="own-task",
+            help="A file, a known task, or a data set of the Hub",
+        )
+        validation = right.text_input(
+            "Data to choose by", "sst2", key="own-validation", help="Apart from the training data"
+        )
         places = st.columns(4)
         plain = places[0].number_input("Plain fine-tunes", 0, 20, 2, key="own-plain")
-        freelb = places[1].number_input("FreeLB fine-tunes", 0, 20, 2, key="own-freelb", help="Against small changes of the embeddings")
-        examples = places[2].number_input("Training examples each", 0, 10_000_000, 20_000, key="own-examples", help="0 takes all")
+        freelb = places[1].number_input(
+            "FreeLB fine-tunes",
+            0,
+            20,
+            2,
+            key="own-freelb",
+            help="Against small changes of the embeddings",
+        )
+        examples = places[2].number_input(
+            "Training examples each", 0, 10_000_000, 20_000, key="own-examples", help="0 takes all"
+        )
         epochs = places[3].number_input("Epochs", 1, 100, 1, key="own-epochs")
-        wish = robust_start.Wish(checkpoint.strip(), task.strip(), validation.strip(), plain, freelb, examples, epochs)
+        wish = robust_start.Wish(
+            checkpoint.strip(), task.strip(), validation.strip(), plain, freelb, examples, epochs
+        )
         st.caption(
             f"About {formatting.about(robust_start.Wish('', '', '', 2, 2, 20_000).seconds())} for the usual numbers on two cores with a "
             "model of the demo's size; a FreeLB fine-tune takes three times a plain one's. A stopped one goes on where it was."
         )
-        if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(robust_start.begin, home, name, wish):
+        if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(
+            robust_start.begin, home, name, wish
+        ):
             st.rerun()
 
 
@@ -108,7 +142,14 @@ def at_work(home: Path) -> None:
                     _ui.attempt(background.stop, home / name)
             else:
                 failed = state.status == "failed"
-                st.markdown(f"**{name}** " + (f"failed: {_ui.escape(state.told)}" if failed else "was stopped; what is finished is kept."))
+                st.markdown(
+                    f"**{name}** "
+                    + (
+                        f"failed: {_ui.escape(state.told)}"
+                        if failed
+                        else "was stopped; what is finished is kept."
+                    )
+                )
                 if st.button("Go on", key=f"resume-{name}", icon=":material/refresh:"):
                     _ui.attempt(background.resume, home / name)
                     st.rerun()
@@ -127,13 +168,17 @@ home = view.store.home / "soups"
 running = any(state.status == "running" for state in robust_start.at_work(home).values())
 st.fragment(at_work, run_every=1.0 if running else None)(home)
 with st.expander("Soups elsewhere", icon=":material/folder_open:"):
-    folder = st.text_input("Folder with soups", str(home), key="soup-folder", persist_state="session")
+    folder = st.text_input(
+        "Folder with soups", str(home), key="soup-folder", persist_state="session"
+    )
 place = _ui.attempt(allowed, folder)
 soups = found(place) if place else {}
 if not soups:
     with st.container(border=True, key="empty-soup"):
-        st.markdown("**Which start do attacks hurt least?** This page shows what each fine-tune keeps under attack, and how their average "
-                    "moved.")  # fmt: skip
+        st.markdown(
+            "**Which start do attacks hurt least?** This page shows what each fine-tune keeps under attack, and how their average "
+            "moved."
+        )
         if not running:
             make(home)
     st.stop()
@@ -162,7 +207,9 @@ _ui.how_to_read(
     + "These are the sentences by which the average was chosen, so its figures flatter it a little; measure the kept one on others."
 )
 candidates(record)
-st.caption(f"Its checkpoint: `{soups[chosen].parent}`. Fine-tunes that are there already go in by `prune_core soup --checkpoint FOLDER`.")
+st.caption(
+    f"Its checkpoint: `{soups[chosen].parent}`. Fine-tunes that are there already go in by `prune_core soup --checkpoint FOLDER`."
+)
 if not running:
     st.markdown("#### Make another")
     make(home)

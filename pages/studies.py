@@ -31,24 +31,44 @@ def listed(found: list[Study]) -> Study | None:
     """The table; the study whose row is chosen."""
     rows = [
         {
-            "study": each.name, "tags": list(each.tags), "runs": told(each), "data": last_names(each.tasks),
-            "checkpoint": last_names(each.checkpoints), "changed": pd.Timestamp(each.changed, unit="s"), "size": each.bytes / 1e6,
+            "study": each.name,
+            "tags": list(each.tags),
+            "runs": told(each),
+            "data": last_names(each.tasks),
+            "checkpoint": last_names(each.checkpoints),
+            "changed": pd.Timestamp(each.changed, unit="s"),
+            "size": each.bytes / 1e6,
         }
         for each in found
-    ]  # fmt: skip
+    ]
     columns: dict[str, Any] = {
-        "study": st.column_config.TextColumn("Study", pinned=True), "tags": st.column_config.ListColumn("Tags"), "runs": "Runs",
-        "data": "Data", "checkpoint": "Checkpoint", "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
-        "size": st.column_config.NumberColumn("On disk", format="%.1f MB", help="What deleting it would free"),
-    }  # fmt: skip
+        "study": st.column_config.TextColumn("Study", pinned=True),
+        "tags": st.column_config.ListColumn("Tags"),
+        "runs": "Runs",
+        "data": "Data",
+        "checkpoint": "Checkpoint",
+        "changed": st.column_config.DatetimeColumn("Last change", format="D MMM YYYY, HH:mm"),
+        "size": st.column_config.NumberColumn(
+            "On disk", format="%.1f MB", help="What deleting it would free"
+        ),
+    }
     picked = st.dataframe(
-        pd.DataFrame(rows), width="stretch", hide_index=True, column_config=columns, on_select="rerun", selection_mode="single-row",
+        pd.DataFrame(rows),
+        width="stretch",
+        hide_index=True,
+        column_config=columns,
+        on_select="rerun",
+        selection_mode="single-row",
         key=f"studies-{len(found)}",
-    )  # fmt: skip
+    )
     chosen = picked["selection"]["rows"]
     if chosen and chosen[0] < len(found):
         return found[chosen[0]]
-    return found[0] if len(found) == 1 else next((each for each in found if each.name == view.study), None)
+    return (
+        found[0]
+        if len(found) == 1
+        else next((each for each in found if each.name == view.study), None)
+    )
 
 
 def attempt_and_say(sentence: str, action: Any, *arguments: Any) -> None:
@@ -68,21 +88,55 @@ def rename(store: Store, study: Study, name: str) -> None:
 def manage(study: Study) -> None:
     """What can be done with one."""
     st.markdown(f"#### {study.name}")
-    st.caption(f"{formatting.plural(study.runs, 'run')}: {', '.join(study.labels[:12])}{' …' if len(study.labels) > 12 else ''}")
+    st.caption(
+        f"{formatting.plural(study.runs, 'run')}: {', '.join(study.labels[:12])}{' …' if len(study.labels) > 12 else ''}"
+    )
     left, middle, right = st.columns(3, gap="medium")
     with left:
         name = st.text_input("Name", study.name, key=f"rename-{study.name}")
-        if st.button("Rename", key="study-rename", icon=":material/edit:", disabled=name.strip() == study.name):
+        if st.button(
+            "Rename",
+            key="study-rename",
+            icon=":material/edit:",
+            disabled=name.strip() == study.name,
+        ):
             attempt_and_say(f"{study.name} is now called {name.strip()}.", rename, study, name)
-        if st.button("Copy under this name", key="study-clone", icon=":material/content_copy:", disabled=name.strip() == study.name):
-            attempt_and_say(f"{name.strip()} has the finished runs of {study.name}.", studies.clone, study.name, name)
+        if st.button(
+            "Copy under this name",
+            key="study-clone",
+            icon=":material/content_copy:",
+            disabled=name.strip() == study.name,
+        ):
+            attempt_and_say(
+                f"{name.strip()} has the finished runs of {study.name}.",
+                studies.clone,
+                study.name,
+                name,
+            )
     with middle:
-        tags = st.multiselect("Tags", study.tags, study.tags, accept_new_options=True, key=f"tags-{study.name}", placeholder="add one")
-        if st.button("Keep these tags", key="study-tag", icon=":material/sell:", disabled=set(tags) == set(study.tags)):
+        tags = st.multiselect(
+            "Tags",
+            study.tags,
+            study.tags,
+            accept_new_options=True,
+            key=f"tags-{study.name}",
+            placeholder="add one",
+        )
+        if st.button(
+            "Keep these tags",
+            key="study-tag",
+            icon=":material/sell:",
+            disabled=set(tags) == set(study.tags),
+        ):
             attempt_and_say("Tags are kept.", studies.tag, study.name, tags)
     with right:
         st.markdown(f"**On disk** {formatting.size(study.bytes)}")
-        if st.button("Put it on view", key="study-show", icon=":material/visibility:", disabled=study.name == view.study):
+        if st.button(
+            "Put it on view",
+            key="study-show",
+            icon=":material/visibility:",
+            disabled=study.name == view.study,
+        ):
             _ui.put("study", study.name)
             st.rerun()
         if st.button("Free its weights …", key="study-free", icon=":material/delete_sweep:"):
@@ -105,7 +159,9 @@ def confirm(study: Study, what: str) -> None:
             f"({formatting.size(study.bytes)}). Texts kept in the pool, and copies of its runs in other studies, stay."
         )
     action = studies.drop_checkpoints if what == "free" else studies.delete
-    sentence = f"The weights of {study.name} are gone." if what == "free" else f"{study.name} is deleted."
+    sentence = (
+        f"The weights of {study.name} are gone." if what == "free" else f"{study.name} is deleted."
+    )
 
     def act() -> None:
         try:
@@ -116,9 +172,9 @@ def confirm(study: Study, what: str) -> None:
 
     yes, no = st.columns(2)
     title = "Free them" if what == "free" else "Delete it"
-    if yes.button(title, key="confirm-yes", type="primary", width="stretch", on_click=act) or no.button(
-        "Keep everything", key="confirm-no", width="stretch"
-    ):
+    if yes.button(
+        title, key="confirm-yes", type="primary", width="stretch", on_click=act
+    ) or no.button("Keep everything", key="confirm-no", width="stretch"):
         st.rerun()
 
 
@@ -138,7 +194,12 @@ def closely(study: Study) -> None:
 
 found = studies.overview(view.store)
 if not found:
-    _ui.empty(view.store, "Studies", "**Every study you have made**, to search, tag, rename and delete, with its space.", "studies")
+    _ui.empty(
+        view.store,
+        "Studies",
+        "**Every study you have made**, to search, tag, rename and delete, with its space.",
+        "studies",
+    )
 whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found)
 last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))
 _ui.opening(
@@ -146,7 +207,12 @@ _ui.opening(
     f"{len(found)} {'study' if len(found) == 1 else 'studies'} with {formatting.plural(runs, 'run')} on this disk: "
     f"{formatting.size(whole)}; last changed on {last}.",
 )
-words = st.text_input("Search", key="study-search", placeholder="a name, tag, method, checkpoint or data set", persist_state="session")
+words = st.text_input(
+    "Search",
+    key="study-search",
+    placeholder="a name, tag, method, checkpoint or data set",
+    persist_state="session",
+)
 shown = [each for each in found if each.matches(words)]
 if not shown:
     st.info("No study has all of these words.", icon=":material/search_off:")

@@ -46,9 +46,18 @@ def load(folder: str | Path) -> tuple[Any, Any]:
 
 
 def prune(
-    model: nn.Module, tokenizer: Any, texts: Sequence[Any], method: str = "akr", *, labels: Sequence[int] | None = None, seed: int = 0,
-    batch_size: int = 32, max_length: int = 128, report: Report = quiet, **options: Any,
-) -> nn.Module:  # fmt: skip
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Sequence[Any],
+    method: str = "akr",
+    *,
+    labels: Sequence[int] | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    max_length: int = 128,
+    report: Report = quiet,
+    **options: Any,
+) -> nn.Module:
     """A pruned copy of a Hugging Face encoder with a head, on the model's own device; the model itself stays as it is.
 
     `texts` are calibration sentences, or pairs of them; Kwon et al. want their `labels` too. `options` are the method's own,
@@ -66,7 +75,11 @@ def prune(
     with evaluation_mode(model), matrix_precision(tf32=False):
         verification.check_outputs("The model", model, tokenizer, sample, max_length)
         seed_everything(seed)
-        found = [*batches(tokenizer, sample, batch_size, max_length, device_of(model), labels is not None)]
+        found = [
+            *batches(
+                tokenizer, sample, batch_size, max_length, device_of(model), labels is not None
+            )
+        ]
         copier = Copies(model, tokenizer, sample, found, seed, max_length)
         return steps.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
 
@@ -84,16 +97,22 @@ class Comparison:
         from . import plots
 
         if name not in self.rows:
-            raise PruneError(f"There is no table {name!r} in this comparison; it has {', '.join(self.rows)}.")
+            raise PruneError(
+                f"There is no table {name!r} in this comparison; it has {', '.join(self.rows)}."
+            )
         drawn = {
             "reconstruction": lambda rows: plots.by_depth(rows, self.models, dark=dark),
-            "drift": lambda rows: plots.by_block(rows, self.models, plots.SIMILARITIES[0], rows["pooling"].iloc[0], dark),
+            "drift": lambda rows: plots.by_block(
+                rows, self.models, plots.SIMILARITIES[0], rows["pooling"].iloc[0], dark
+            ),
             "attack": lambda rows: plots.success(rows, self.models, dark),
             "cost": lambda rows: plots.saved(rows, self.models, dark),
             "accuracy": lambda rows: self._accuracy(dark),
         }
         if name not in drawn:
-            raise PruneError(f"The table {name!r} has no chart of its own; choose {', '.join(key for key in drawn if key in self.rows)}.")
+            raise PruneError(
+                f"The table {name!r} has no chart of its own; choose {', '.join(key for key in drawn if key in self.rows)}."
+            )
         return drawn[name](self.rows[name])
 
     def _accuracy(self, dark: bool) -> Any:
@@ -101,7 +120,9 @@ class Comparison:
         from .analysis.quantities import available, summary
 
         quantity = available({"accuracy": self.rows["accuracy"]})["accuracy"]
-        return plots.against_sparsity(summary(self.rows, self.models, [quantity]), self.models, quantity, dark)
+        return plots.against_sparsity(
+            summary(self.rows, self.models, [quantity]), self.models, quantity, dark
+        )
 
     @property
     def takeaway(self) -> str:
@@ -109,17 +130,35 @@ class Comparison:
         return " ".join(filter(None, self._sentences()))
 
     def _sentences(self) -> Iterator[str]:
-        told = {"accuracy": takeaways.accuracy, "reconstruction": takeaways.layers, "drift": takeaways.drift, "cost": takeaways.cost}
-        yield from (say(self.rows[name], self.models) for name, say in told.items() if name in self.rows)
+        told = {
+            "accuracy": takeaways.accuracy,
+            "reconstruction": takeaways.layers,
+            "drift": takeaways.drift,
+            "cost": takeaways.cost,
+        }
+        yield from (
+            say(self.rows[name], self.models) for name, say in told.items() if name in self.rows
+        )
         if "attack" in self.rows:
             yield takeaways.attack(self.rows["attack"], self.rows["attack_example"], self.models)
 
 
 def compare(
-    model: nn.Module, pruned: nn.Module, tokenizer: Any, data: Data, measures: Sequence[str] = ("accuracy",), *, seed: int = 0,
-    batch_size: int = 32, max_length: int = 128, name: str = "Pruned", metric: str = "", report: Report = quiet,
-    options: Mapping[str, Mapping[str, Any]] | None = None, reading: Mapping[str, Any] | None = None,
-) -> Comparison:  # fmt: skip
+    model: nn.Module,
+    pruned: nn.Module,
+    tokenizer: Any,
+    data: Data,
+    measures: Sequence[str] = ("accuracy",),
+    *,
+    seed: int = 0,
+    batch_size: int = 32,
+    max_length: int = 128,
+    name: str = "Pruned",
+    metric: str = "",
+    report: Report = quiet,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Comparison:
     """Measure both models on the same examples; `options` are the measures' own, by name, such as {"attack": {"examples": 20}}.
 
     `data` is a table with the usual columns (text, label …), a dict of them, a datasets.Dataset, a
@@ -133,20 +172,45 @@ def compare(
     tokenizer, kind = _checked(model, tokenizer), kind_of(model)
     for measure in chosen:
         if kind not in measure.kinds:
-            raise PruneError(f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out.")
+            raise PruneError(
+                f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out."
+            )
     sample, notes, _ = _examples(data, model, reading)
     names = BINARY if sample.binary else _names(model)
-    task = Task("data", names, sample, sample, metrics.metric_for(kind, len(names), metric, sample.labels is not None))
+    task = Task(
+        "data",
+        names,
+        sample,
+        sample,
+        metrics.metric_for(kind, len(names), metric, sample.labels is not None),
+    )
     both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
     memo: dict[Any, Any] = {}
     found: dict[str, list[pd.DataFrame]] = {}
-    with tempfile.TemporaryDirectory() as folder, evaluation_mode(model, pruned), matrix_precision(tf32=False):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        evaluation_mode(model, pruned),
+        matrix_precision(tf32=False),
+    ):
         for own, other in zip(both, (model, pruned), strict=True):
-            verification.check_outputs(f"The model {own.label!r}", other, tokenizer, sample, max_length)
+            verification.check_outputs(
+                f"The model {own.label!r}", other, tokenizer, sample, max_length
+            )
             tables: Rows = {}
             for measure in ordered(chosen):
                 seed_everything(seed)
-                pair = Pair(model, other, tokenizer, task, seed, batch_size, max_length, memo, Path(folder) / str(own.job), tables)
+                pair = Pair(
+                    model,
+                    other,
+                    tokenizer,
+                    task,
+                    seed,
+                    batch_size,
+                    max_length,
+                    memo,
+                    Path(folder) / str(own.job),
+                    tables,
+                )
                 pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
                 tables |= measure.measure(pair, report)
             for table, rows in tables.items():
@@ -161,7 +225,11 @@ def run(experiment: Experiment, folder: str | Path | None = None, report: Report
         place = Path(folder) if folder else Path(scratch)
         place.mkdir(parents=True, exist_ok=True)
         experiment = replace(experiment, keep="full" if folder else "none")
-        return {name: rows for stage in stages_of(experiment, place, report) for name, rows in stage.rows.items()}
+        return {
+            name: rows
+            for stage in stages_of(experiment, place, report)
+            for name, rows in stage.rows.items()
+        }
 
 
 def _checked(model: Any, tokenizer: Any) -> Any:
@@ -223,6 +291,12 @@ def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Model:
 
 def _identified(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
     """With the columns in front by which charts know whose rows they are."""
-    known = {"job": model.job, "label": model.label, "method": model.method, "sparsity": model.sparsity, "seed": model.seed}
+    known = {
+        "job": model.job,
+        "label": model.label,
+        "method": model.method,
+        "sparsity": model.sparsity,
+        "seed": model.seed,
+    }
     own = {name: value for name, value in known.items() if name not in rows}
     return pd.concat([pd.DataFrame(own, index=rows.index), rows], axis=1)

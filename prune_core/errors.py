@@ -8,7 +8,9 @@ from importlib.util import find_spec
 def require(package: str, extra: str) -> None:
     """Refuse to go on without an optional package; the sentence says how to install it."""
     if find_spec(package) is None:
-        raise PruneError(f"{package} is not installed, and this needs it: pip install 'prunescope[{extra}]'.")
+        raise PruneError(
+            f"{package} is not installed, and this needs it: pip install 'prunescope[{extra}]'."
+        )
 
 
 class PruneError(Exception):

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 MISSING = "–"
-NAMES = ("Matthews", "Spearman", "Pearson", "DeepWordBug", "Kullback–Leibler")  # keep their capital inside a sentence
+NAMES = (
+    "Matthews",
+    "Spearman",
+    "Pearson",
+    "DeepWordBug",
+    "Kullback–Leibler",
+)  # keep their capital inside a sentence
 
 
 def missing(value: object) -> bool:
@@ -102,7 +108,9 @@ def p_value(value: float) -> str:
     """p = 0.031, or p < 0.001."""
     if missing(value):
         return f"p {MISSING}"
-    return "p < 0.001" if value < 1e-3 else f"p = {value:.2g}" if value < 0.1 else f"p = {value:.2f}"
+    return (
+        "p < 0.001" if value < 1e-3 else f"p = {value:.2g}" if value < 0.1 else f"p = {value:.2f}"
+    )
 
 
 def answer(value: Any, names: Sequence[str]) -> str:
@@ -114,7 +122,11 @@ def answer(value: Any, names: Sequence[str]) -> str:
     if value is None or missing(value):
         return MISSING
     number = float(value)
-    return names[int(number)] if len(names) > 1 and number.is_integer() and number < len(names) else f"{number:.2f}"
+    return (
+        names[int(number)]
+        if len(names) > 1 and number.is_integer() and number < len(names)
+        else f"{number:.2f}"
+    )
 
 
 def inline(title: str) -> str:

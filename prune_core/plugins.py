@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-Batch = dict[str, "Tensor"]  # what the tokenizer gives: (sentences, tokens) each, attention_mask included
-Report = Callable[[float, str], None]  # progress 0..1 and one line; raises Cancelled when the user asked for it
+Batch = dict[
+    str, "Tensor"
+]  # what the tokenizer gives: (sentences, tokens) each, attention_mask included
+Report = Callable[
+    [float, str], None
+]  # progress 0..1 and one line; raises Cancelled when the user asked for it
 Rows = dict[str, "pd.DataFrame"]  # tables by name; a measure's own name first, "prune" for a method
 
 
@@ -48,7 +52,15 @@ def option(
 
     With `several` its text is one or more of the choices, joined by commas.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "several": several, "unit": unit, "expert": expert}
+    metadata = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "several": several,
+        "unit": unit,
+        "expert": expert,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -57,7 +69,11 @@ def preset(kind: type[Options], name: str, default: Any) -> Any:
     return field(default=default, metadata=kind.__dataclass_fields__[name].metadata)
 
 
-TARGETS = ("speedup", "latency_ms", "bytes")  # options of a unit method that stand in the place of a share
+TARGETS = (
+    "speedup",
+    "latency_ms",
+    "bytes",
+)  # options of a unit method that stand in the place of a share
 TARGETED = (*TARGETS, "at_batch", "at_length")  # and where a time is measured
 
 
@@ -66,7 +82,9 @@ def target_of(options: Mapping[str, Any]) -> str:
     said = {"speedup": "{:g} times faster", "latency_ms": "{:g} ms"}
     if size := options.get("bytes"):
         return f"{size / 1e6:.3g} MB"
-    return next((text.format(options[name]) for name, text in said.items() if options.get(name)), "")
+    return next(
+        (text.format(options[name]) for name, text in said.items() if options.get(name)), ""
+    )
 
 
 DISTILLED = ("distil", "distil_attacked")  # options of tuning afterwards
@@ -78,7 +96,12 @@ def distilled(options: Mapping[str, Any]) -> str:
     return f"distilled {options['distil']:g} min{with_copies}" if options.get("distil") else ""
 
 
-THINNING = {"magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR"}  # what may follow a unit method
+THINNING = {
+    "magnitude": "Magnitude",
+    "wanda": "Wanda",
+    "sparsegpt": "SparseGPT",
+    "akr": "AKR",
+}  # what may follow a unit method
 THINNED = ("then", "then_sparsity", "then_pattern")  # its options that say so
 
 
@@ -108,18 +131,31 @@ class Options:
         try:
             value = _convert(kind, value)
         except (TypeError, ValueError):
-            raise PruneError(f"{self.name}: {key} is {value!r}; it must be {_kind_words(kind)}.") from None
+            raise PruneError(
+                f"{self.name}: {key} is {value!r}; it must be {_kind_words(kind)}."
+            ) from None
         if meta.get("several"):
             value = ", ".join(dict.fromkeys(part.strip() for part in value.split(",")))
         if meta.get("choices") is not None:
             for part in value.split(", ") if meta.get("several") else [value]:
                 if part not in meta["choices"]:
-                    which, allowed = ("some" if meta.get("several") else "one"), ", ".join(map(str, meta["choices"]))
-                    raise PruneError(f"{self.name}: {key} is {part!r}; choose {which} of {allowed}.")
+                    which, allowed = (
+                        ("some" if meta.get("several") else "one"),
+                        ", ".join(map(str, meta["choices"])),
+                    )
+                    raise PruneError(
+                        f"{self.name}: {key} is {part!r}; choose {which} of {allowed}."
+                    )
         low, high = meta.get("low"), meta.get("high")
         # `not (low <= value)` also refuses NaN
         if low is not None and not low <= value or high is not None and not value <= high:
-            bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"between {low} and {high}"
+            bounds = (
+                f"at least {low}"
+                if high is None
+                else f"at most {high}"
+                if low is None
+                else f"between {low} and {high}"
+            )
             raise PruneError(f"{self.name}: {key} is {value}; it must be {bounds}.")
         return value
 
@@ -131,7 +167,16 @@ class Options:
 def _convert(kind: type, value: Any) -> Any:
     """The value as the field's type, from a form, a flag (text) or JSON."""
     if kind is bool:
-        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
         if str(value).lower() not in words:
             raise ValueError
         return words[str(value).lower()]
@@ -154,13 +199,19 @@ class Method(Options):
     labelled: ClassVar[bool] = False  # whether calibration sentences need labels
     sparsity: float = option(0.5, "Share of the encoder's weights to remove", low=0.0, high=0.99)
     distil: float = option(
-        0.0, "Minutes at most of tuning afterwards: what is left learns from the dense model on the calibration sentences; 0 = none",
-        low=0.0, high=600.0, unit="min", expert=True,
-    )  # fmt: skip
+        0.0,
+        "Minutes at most of tuning afterwards: what is left learns from the dense model on the calibration sentences; 0 = none",
+        low=0.0,
+        high=600.0,
+        unit="min",
+        expert=True,
+    )
     distil_attacked: bool = option(
-        False, "Tune on attacked copies too: of sentences that DeepWordBug changes until the pruned model errs, "
-        "the dense model's answer to the sentence as it was is learnt", expert=True,
-    )  # fmt: skip
+        False,
+        "Tune on attacked copies too: of sentences that DeepWordBug changes until the pruned model errs, "
+        "the dense model's answer to the sentence as it was is learnt",
+        expert=True,
+    )
 
     @property
     def label(self) -> str:
@@ -175,15 +226,21 @@ class Method(Options):
 Plugin = TypeVar("Plugin", bound=Options)
 
 
-def build(registry: Mapping[str, type[Plugin]], name: str, options: Mapping[str, Any] | None = None) -> Plugin:
+def build(
+    registry: Mapping[str, type[Plugin]], name: str, options: Mapping[str, Any] | None = None
+) -> Plugin:
     """The plug-in of that name with these options; a wrong name or option is a sentence with the nearest right one."""
     if name not in registry:
-        raise PruneError(f"There is no {name!r}.{nearest(name, registry)} Available: {', '.join(registry)}.")
+        raise PruneError(
+            f"There is no {name!r}.{nearest(name, registry)} Available: {', '.join(registry)}."
+        )
     kind, options = registry[name], dict(options or {})
     known = [spec.name for spec in fields(kind)]
     for key in options:
         if key not in known:
-            raise PruneError(f"{name} has no option {key!r}.{nearest(key, known)} It has: {', '.join(known) or 'none'}.")
+            raise PruneError(
+                f"{name} has no option {key!r}.{nearest(key, known)} It has: {', '.join(known) or 'none'}."
+            )
     return kind(**options)
 
 

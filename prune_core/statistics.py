@@ -38,7 +38,9 @@ def paired_difference(broken: int, fixed: int, n: int) -> tuple[float, float, fl
     return (fixed - broken) / n, max(-1.0, middle - half), min(1.0, middle + half)
 
 
-@lru_cache(maxsize=4096)  # scipy takes a fifth of a millisecond each time, and slices and resamples ask for the same ones
+@lru_cache(
+    maxsize=4096
+)  # scipy takes a fifth of a millisecond each time, and slices and resamples ask for the same ones
 def share_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
     """One-sided bounds of a share, each wrong with at most probability `alpha` (Clopper and Pearson 1934, exact)."""
     from scipy.stats import beta
@@ -74,9 +76,17 @@ def _paired_low(broken: int, fixed: int, n: int, alpha: float) -> float:
         b = -fixed - broken + (2 * n - fixed + broken) * difference
         c = -broken * difference * (1 - difference)
         q = (sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
-        return float((fixed - broken - n * difference) - z * sqrt(max(0.0, n * (2 * q + difference * (1 - difference)))))
+        return float(
+            (fixed - broken - n * difference)
+            - z * sqrt(max(0.0, n * (2 * q + difference * (1 - difference))))
+        )
 
-    return min(wald, float(brentq(beyond, -1.0 + 1e-12, seen)) if beyond(seen) < 0 < beyond(-1.0 + 1e-12) else wald)
+    return min(
+        wald,
+        float(brentq(beyond, -1.0 + 1e-12, seen))
+        if beyond(seen) < 0 < beyond(-1.0 + 1e-12)
+        else wald,
+    )
 
 
 def quantile_bounds(values: np.ndarray, quantile: float, alpha: float) -> tuple[float, float]:
@@ -95,7 +105,12 @@ def _ranks(n: int, quantile: float, alpha: float) -> tuple[int, int]:
 
 
 def bootstrap(
-    figure: Callable[[Any, Any], float], right: np.ndarray, was: np.ndarray, now: np.ndarray, resamples: int, seed: int
+    figure: Callable[[Any, Any], float],
+    right: np.ndarray,
+    was: np.ndarray,
+    now: np.ndarray,
+    resamples: int,
+    seed: int,
 ) -> tuple[float, ...]:
     """95% percentile intervals of a figure of two models on the same examples, drawn together so that they are paired.
 
@@ -109,7 +124,12 @@ def bootstrap(
 
 
 def paired_draws(
-    figure: Callable[[Any, Any], float], right: np.ndarray, was: np.ndarray, now: np.ndarray, resamples: int, seed: int
+    figure: Callable[[Any, Any], float],
+    right: np.ndarray,
+    was: np.ndarray,
+    now: np.ndarray,
+    resamples: int,
+    seed: int,
 ) -> np.ndarray:
     """(resamples, 2): the figure of both models on examples drawn anew, the same for both."""
     dice = np.random.default_rng(seed)
@@ -120,7 +140,9 @@ def paired_draws(
     return draws
 
 
-def nested_bootstrap(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> tuple[float, float, float]:
+def nested_bootstrap(
+    groups: Sequence[np.ndarray], resamples: int, seed: int = 0
+) -> tuple[float, float, float]:
     """(low, high, p) of the mean over groups of the groups' means, 95%: groups are drawn anew, then values in each."""
     draws = nested_draws(groups, resamples, seed)
     low, high = np.quantile(draws, (0.025, 0.975))
@@ -130,7 +152,13 @@ def nested_bootstrap(groups: Sequence[np.ndarray], resamples: int, seed: int = 0
 def nested_draws(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> np.ndarray:
     """(resamples,) the mean over groups drawn anew of the means of their values drawn anew."""
     dice, k = np.random.default_rng(seed), len(groups)
-    means = np.stack([group[dice.integers(len(group), size=(resamples, len(group)))].mean(1) for group in groups], axis=1)
+    means = np.stack(
+        [
+            group[dice.integers(len(group), size=(resamples, len(group)))].mean(1)
+            for group in groups
+        ],
+        axis=1,
+    )
     return (dice.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
 
 

@@ -20,7 +20,11 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = ""
-    return found | {"prunescope": __version__, "commit": _commit(), "machine": f"{platform.system()} {platform.machine()}"}
+    return found | {
+        "prunescope": __version__,
+        "commit": _commit(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _commit() -> str:
@@ -29,6 +33,8 @@ def _commit() -> str:
         return ""  # an environment may lie in a repository of another project
     try:
         describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            describe, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

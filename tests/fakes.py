@@ -57,7 +57,10 @@ class Tokenizer:
 
     def pad(self, encoded, return_tensors):
         longest = max(map(len, encoded["input_ids"]))
-        return {key: torch.tensor([row + [0] * (longest - len(row)) for row in rows]) for key, rows in encoded.items()}
+        return {
+            key: torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+            for key, rows in encoded.items()
+        }
 
 
 def load(checkpoint, labels=None):
@@ -86,7 +89,19 @@ class Halve(Method):
         report(0.5, f"{len(batches)} batches")
         with torch.no_grad():
             model.linear.weight.mul_(0.5).add_(torch.randn(4, 4))
-        return {"prune": pd.DataFrame([{"block": 0, "part": "query", "sparsity": self.sparsity, "damping": 0.0, "seconds": 0.0}])}
+        return {
+            "prune": pd.DataFrame(
+                [
+                    {
+                        "block": 0,
+                        "part": "query",
+                        "sparsity": self.sparsity,
+                        "damping": 0.0,
+                        "seconds": 0.0,
+                    }
+                ]
+            )
+        }
 
 
 @dataclass(frozen=True)
@@ -102,12 +117,24 @@ class Draw(Measure):
         note("draw")
         if self.fails == "user":
             raise PruneError("draw: something you can mend.")
-        if self.fails == "bug" or (self.fails == "once" and Path(os.environ[CALLS]).read_text().split().count("draw") == 1):
+        if self.fails == "bug" or (
+            self.fails == "once" and Path(os.environ[CALLS]).read_text().split().count("draw") == 1
+        ):
             raise ValueError("a bug")
-        dense = pair.of_dense("draw", lambda: note("dense") or pair.dense.linear.weight.sum().item(), plain=True)
+        dense = pair.of_dense(
+            "draw", lambda: note("dense") or pair.dense.linear.weight.sum().item(), plain=True
+        )
         weight = pair.pruned.linear.weight.sum().item()
-        numbers = {"python": random.random(), "numpy": np.random.rand(), "torch": torch.rand(()).item()}
-        return {"draw": pd.DataFrame([{"weight": weight, "dense": dense, "n": len(pair.task.evaluation), **numbers}])}
+        numbers = {
+            "python": random.random(),
+            "numpy": np.random.rand(),
+            "torch": torch.rand(()).item(),
+        }
+        return {
+            "draw": pd.DataFrame(
+                [{"weight": weight, "dense": dense, "n": len(pair.task.evaluation), **numbers}]
+            )
+        }
 
 
 @dataclass(frozen=True)
@@ -169,7 +196,11 @@ def remove() -> None:
 
 
 def experiment(*measures: Measure, method: Method | None = Halve(), **options) -> Experiment:
-    return Experiment(method=method, measures=measures or (Draw(),), **{"calibration": 8, "study": "s", "device": "cpu", **options})
+    return Experiment(
+        method=method,
+        measures=measures or (Draw(),),
+        **{"calibration": 8, "study": "s", "device": "cpu", **options},
+    )
 
 
 if __name__ == "__main__":

@@ -9,10 +9,33 @@ import pandas as pd
 
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 BLOCKS = 6
-RUNS = (("dense", 0.0), ("magnitude", 0.5), ("magnitude", 0.7), ("sparsegpt", 0.5), ("sparsegpt", 0.7), ("akr", 0.5), ("akr", 0.7))
-TITLES = {"dense": "Dense", "magnitude": "Magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "akr": "AKR"}
-ACCURACY = {("dense", 0.0): 0.92, ("magnitude", 0.5): 0.862, ("magnitude", 0.7): 0.77, ("sparsegpt", 0.5): 0.905,
-            ("sparsegpt", 0.7): 0.845, ("akr", 0.5): 0.917, ("akr", 0.7): 0.893, ("akr", 0.3): 0.919, ("akr", 0.6): 0.905}  # fmt: skip
+RUNS = (
+    ("dense", 0.0),
+    ("magnitude", 0.5),
+    ("magnitude", 0.7),
+    ("sparsegpt", 0.5),
+    ("sparsegpt", 0.7),
+    ("akr", 0.5),
+    ("akr", 0.7),
+)
+TITLES = {
+    "dense": "Dense",
+    "magnitude": "Magnitude",
+    "wanda": "Wanda",
+    "sparsegpt": "SparseGPT",
+    "akr": "AKR",
+}
+ACCURACY = {
+    ("dense", 0.0): 0.92,
+    ("magnitude", 0.5): 0.862,
+    ("magnitude", 0.7): 0.77,
+    ("sparsegpt", 0.5): 0.905,
+    ("sparsegpt", 0.7): 0.845,
+    ("akr", 0.5): 0.917,
+    ("akr", 0.7): 0.893,
+    ("akr", 0.3): 0.919,
+    ("akr", 0.6): 0.905,
+}
 HARM = {"dense": 0.0, "magnitude": 1.0, "wanda": 0.8, "sparsegpt": 0.6, "akr": 0.35}
 TEXTS = (
     "A film that asks little of its audience and gives back even less.",
@@ -50,12 +73,19 @@ def predictions(method: str, sparsity: float, n: int) -> pd.DataFrame:
     sure = 0.55 + 0.44 * shared.random(n)
     return pd.DataFrame(
         [
-            {"example": i, "text": TEXTS[i % len(TEXTS)], "pair": None, "label": int(labels[i]), "dense": int(dense[i]),
-             "pruned": int(pruned[i]), "dense_probabilities": probabilities(sure[i], dense[i]),
-             "pruned_probabilities": probabilities(0.5 + (sure[i] - 0.5) * 0.8, pruned[i])}
+            {
+                "example": i,
+                "text": TEXTS[i % len(TEXTS)],
+                "pair": None,
+                "label": int(labels[i]),
+                "dense": int(dense[i]),
+                "pruned": int(pruned[i]),
+                "dense_probabilities": probabilities(sure[i], dense[i]),
+                "pruned_probabilities": probabilities(0.5 + (sure[i] - 0.5) * 0.8, pruned[i]),
+            }
             for i in range(n)
         ]
-    )  # fmt: skip
+    )
 
 
 def hash_of(method: str, sparsity: float) -> int:
@@ -70,14 +100,33 @@ def accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     spread = 1.96 * math.sqrt(max(broken + fixed - (fixed - broken) ** 2 / n, 0)) / n
     dense_low, dense_high = wilson(was.mean(), n)
     low, high = wilson(now.mean(), n)
-    tail = sum(math.comb(broken + fixed, k) for k in range(min(broken, fixed) + 1)) / 2 ** (broken + fixed)
+    tail = sum(math.comb(broken + fixed, k) for k in range(min(broken, fixed) + 1)) / 2 ** (
+        broken + fixed
+    )
     return pd.DataFrame(
-        [{"metric": "accuracy", "n": n, "score": now.mean(), "dense_score": was.mean(), "dense_accuracy": was.mean(),
-          "dense_low": dense_low, "dense_high": dense_high, "accuracy": now.mean(), "low": low,
-          "high": high, "difference": difference, "difference_low": difference - spread, "difference_high": difference + spread,
-          "agreement": (rows["dense"] == rows["pruned"]).mean(),
-          "divergence": 0.4 * (rows["dense"] != rows["pruned"]).mean(), "broken": broken, "fixed": fixed, "p_value": min(1.0, 2 * tail)}]
-    )  # fmt: skip
+        [
+            {
+                "metric": "accuracy",
+                "n": n,
+                "score": now.mean(),
+                "dense_score": was.mean(),
+                "dense_accuracy": was.mean(),
+                "dense_low": dense_low,
+                "dense_high": dense_high,
+                "accuracy": now.mean(),
+                "low": low,
+                "high": high,
+                "difference": difference,
+                "difference_low": difference - spread,
+                "difference_high": difference + spread,
+                "agreement": (rows["dense"] == rows["pruned"]).mean(),
+                "divergence": 0.4 * (rows["dense"] != rows["pruned"]).mean(),
+                "broken": broken,
+                "fixed": fixed,
+                "p_value": min(1.0, 2 * tail),
+            }
+        ]
+    )
 
 
 def harm(method: str, sparsity: float) -> float:
@@ -90,38 +139,83 @@ def reconstruction(method: str, sparsity: float) -> pd.DataFrame:
         for place, part in enumerate(PARTS):
             own = bad * (0.16 + 0.03 * (place % 3) + 0.02 * block)
             inherited = bad * 0.09 * block * (1.15 if place < 3 else 0.9)
-            out.append({"block": block, "part": part, "own": own, "inherited": inherited, "total": math.hypot(own, inherited),
-                        "cosine": np.nan, "sparsity": sparsity})  # fmt: skip
+            out.append(
+                {
+                    "block": block,
+                    "part": part,
+                    "own": own,
+                    "inherited": inherited,
+                    "total": math.hypot(own, inherited),
+                    "cosine": np.nan,
+                    "sparsity": sparsity,
+                }
+            )
         total = bad * (0.12 + 0.075 * block)
-        out.append({"block": block, "part": "block", "own": np.nan, "inherited": np.nan, "total": total, "cosine": 1 - total**2 / 2,
-                    "sparsity": np.nan})  # fmt: skip
+        out.append(
+            {
+                "block": block,
+                "part": "block",
+                "own": np.nan,
+                "inherited": np.nan,
+                "total": total,
+                "cosine": 1 - total**2 / 2,
+                "sparsity": np.nan,
+            }
+        )
     return pd.DataFrame(out)
 
 
 def sensitivity(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
     """Blocks whose errors are independent, and whose moves of the log-odds add up, to what the predictions say."""
     errors = [harm(method, sparsity) * (0.1 + 0.02 * block) for block in range(BLOCKS)]
-    rows = [{"block": block, "weights": 1_769_472, "sparsity": sparsity, "error": error, "together": math.hypot(*errors)}
-            for block, error in enumerate(errors)]  # fmt: skip
+    rows = [
+        {
+            "block": block,
+            "weights": 1_769_472,
+            "sparsity": sparsity,
+            "error": error,
+            "together": math.hypot(*errors),
+        }
+        for block, error in enumerate(errors)
+    ]
     shown = predictions(method, sparsity, n)
-    odds = [np.log(np.array(shown[column].tolist())) for column in ("dense_probabilities", "pruned_probabilities")]
+    odds = [
+        np.log(np.array(shown[column].tolist()))
+        for column in ("dense_probabilities", "pruned_probabilities")
+    ]
     mixed = [odds[0] + (odds[1] - odds[0]) / BLOCKS for _ in range(BLOCKS)]
     shares = [np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in mixed]
-    examples = {"right": shown["label"], "said_dense": shown["dense_probabilities"], "said_pruned": shown["pruned_probabilities"],
-                "said_blocks": np.stack(shares, 1).tolist()}  # fmt: skip
+    examples = {
+        "right": shown["label"],
+        "said_dense": shown["dense_probabilities"],
+        "said_pruned": shown["pruned_probabilities"],
+        "said_blocks": np.stack(shares, 1).tolist(),
+    }
     return {"sensitivity": pd.DataFrame(rows), "sensitivity_example": pd.DataFrame(examples)}
 
 
 def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
-    bad, shared, own = harm(method, sparsity), np.random.default_rng(1), np.random.default_rng(hash_of(method, sparsity))
+    bad, shared, own = (
+        harm(method, sparsity),
+        np.random.default_rng(1),
+        np.random.default_rng(hash_of(method, sparsity)),
+    )
     by_block = pd.DataFrame(
         [
-            {"block": b, "pooling": pooling, "cka": 1 - bad * 0.03 * (b + 1), "cosine": 1 - bad * 0.04 * (b + 1),
-             "procrustes": bad * 0.06 * (b + 1), "overlap": 1 - bad * 0.09 * (b + 1), "k": 10, "n": n}
+            {
+                "block": b,
+                "pooling": pooling,
+                "cka": 1 - bad * 0.03 * (b + 1),
+                "cosine": 1 - bad * 0.04 * (b + 1),
+                "procrustes": bad * 0.06 * (b + 1),
+                "overlap": 1 - bad * 0.09 * (b + 1),
+                "k": 10,
+                "n": n,
+            }
             for b in range(BLOCKS)
             for pooling in ("cls", "mean")
         ]
-    )  # fmt: skip
+    )
     examples = predictions(method, sparsity, n)[["example", "text", "label", "dense", "pruned"]]
     maps = []
     for block in range(BLOCKS):
@@ -129,20 +223,48 @@ def drift(method: str, sparsity: float, n: int) -> dict[str, pd.DataFrame]:
             side = np.where(examples["dense"] == 1, 1.0, -1.0) * (0.4 + 0.5 * block)
             dense = np.stack([side + shared.normal(0, 0.8, n), shared.normal(0, 1.1, n)], 1)
             moved = dense * (1 - 0.12 * bad) + own.normal(0, 0.05 + 0.35 * bad, (n, 2))
-            maps.append(pd.DataFrame({"block": block, "projection": projection, "example": range(n), "x_dense": dense[:, 0],
-                                      "y_dense": dense[:, 1], "x": moved[:, 0], "y": moved[:, 1],
-                                      "move": np.linalg.norm(moved - dense, axis=1)}))  # fmt: skip
-    return {"drift": by_block, "drift_map": pd.concat(maps, ignore_index=True), "drift_example": examples}
+            maps.append(
+                pd.DataFrame(
+                    {
+                        "block": block,
+                        "projection": projection,
+                        "example": range(n),
+                        "x_dense": dense[:, 0],
+                        "y_dense": dense[:, 1],
+                        "x": moved[:, 0],
+                        "y": moved[:, 1],
+                        "move": np.linalg.norm(moved - dense, axis=1),
+                    }
+                )
+            )
+    return {
+        "drift": by_block,
+        "drift_map": pd.concat(maps, ignore_index=True),
+        "drift_example": examples,
+    }
 
 
 def cost(method: str, sparsity: float) -> pd.DataFrame:
     prunable, all_weights = 10_616_832, 22_713_986
     rows = [
-        {"model": model, "parameters": all_weights, "nonzeros": all_weights - round(share * prunable), "sparsity": share, "macs": 3.1e8,
-         "bytes": 90_900_000, "batch": 32, "length": 32, "latency_p50": 0.094, "latency_p95": 0.101,
-         "throughput": 341.0, "speedup_measured": 1.0, "device": "cpu", "note": "Unstructured zeros bring no speed-up on ordinary kernels."}
+        {
+            "model": model,
+            "parameters": all_weights,
+            "nonzeros": all_weights - round(share * prunable),
+            "sparsity": share,
+            "macs": 3.1e8,
+            "bytes": 90_900_000,
+            "batch": 32,
+            "length": 32,
+            "latency_p50": 0.094,
+            "latency_p95": 0.101,
+            "throughput": 341.0,
+            "speedup_measured": 1.0,
+            "device": "cpu",
+            "note": "Unstructured zeros bring no speed-up on ordinary kernels.",
+        }
         for model, share in (("dense", 0.0), ("pruned", sparsity))
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -152,37 +274,95 @@ def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
     for recipe, n, strength in (("DeepWordBug", 40, 0.62), ("TextFooler (MiniLM)", 20, 0.78)):
         generator = np.random.default_rng(5)
         rows = [
-            _attacked(recipe, i, generator.random(), generator.random(), generator.random(), clean, strength + 0.3 * bad) for i in range(n)
+            _attacked(
+                recipe,
+                i,
+                generator.random(),
+                generator.random(),
+                generator.random(),
+                clean,
+                strength + 0.3 * bad,
+            )
+            for i in range(n)
         ]
         examples += rows
         outcome = pd.Series([row["outcome"] for row in rows]).value_counts()
-        succeeded, failed, skipped = (int(outcome.get(name, 0)) for name in ("success", "failed", "skipped"))
+        succeeded, failed, skipped = (
+            int(outcome.get(name, 0)) for name in ("success", "failed", "skipped")
+        )
         attacked = succeeded + failed
         right, still, rate = attacked / n, failed / n, succeeded / attacked
-        (low, high), (under_low, under_high), (rate_low, rate_high) = wilson(right, n), wilson(still, n), wilson(rate, attacked)
-        summary.append({"recipe": recipe, "n": n, "accuracy": right, "accuracy_low": low, "accuracy_high": high, "under_attack": still,
-                        "under_attack_low": under_low, "under_attack_high": under_high, "success_rate": rate, "success_low": rate_low,
-                        "success_high": rate_high, "attacked": attacked, "succeeded": succeeded, "failed": failed, "skipped": skipped,
-                        "errored": 0, "words_changed": 0.17, "queries": 31.4, "seconds": 6.2})  # fmt: skip
+        (low, high), (under_low, under_high), (rate_low, rate_high) = (
+            wilson(right, n),
+            wilson(still, n),
+            wilson(rate, attacked),
+        )
+        summary.append(
+            {
+                "recipe": recipe,
+                "n": n,
+                "accuracy": right,
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "under_attack": still,
+                "under_attack_low": under_low,
+                "under_attack_high": under_high,
+                "success_rate": rate,
+                "success_low": rate_low,
+                "success_high": rate_high,
+                "attacked": attacked,
+                "succeeded": succeeded,
+                "failed": failed,
+                "skipped": skipped,
+                "errored": 0,
+                "words_changed": 0.17,
+                "queries": 31.4,
+                "seconds": 6.2,
+            }
+        )
     return {"attack": pd.DataFrame(summary), "attack_example": pd.DataFrame(examples)}
 
 
-def _attacked(recipe: str, i: int, right: float, luck: float, effort: float, clean: float, strength: float) -> dict[str, object]:
+def _attacked(
+    recipe: str, i: int, right: float, luck: float, effort: float, clean: float, strength: float
+) -> dict[str, object]:
     text, truth = TEXTS[i % len(TEXTS)], i % 2
     outcome = "skipped" if right > clean else "success" if luck < strength else "failed"
     words = text.split()
-    changed = [] if outcome == "skipped" else [k for k in (1, 3, 5)[: 1 + int(3 * effort)] if k < len(words)]
+    changed = (
+        []
+        if outcome == "skipped"
+        else [k for k in (1, 3, 5)[: 1 + int(3 * effort)] if k < len(words)]
+    )
     for k in changed:
-        words[k] = words[k][:-2] + words[k][-2:][::-1] if recipe == "DeepWordBug" else {"film": "movie"}.get(words[k], "rather")
+        words[k] = (
+            words[k][:-2] + words[k][-2:][::-1]
+            if recipe == "DeepWordBug"
+            else {"film": "movie"}.get(words[k], "rather")
+        )
     original = truth if outcome != "skipped" else 1 - truth
     perturbed = 1 - original if outcome == "success" else original
-    return {"recipe": recipe, "example": i, "outcome": outcome, "text": text, "perturbed": " ".join(words), "label": truth,
-            "original_prediction": original, "perturbed_prediction": perturbed,
-            "original_probabilities": probabilities(0.99 - 0.4 * luck, original),
-            "perturbed_probabilities": probabilities(0.61, perturbed), "words_changed": len(changed),
-            "share_changed": len(changed) / len(words), "queries": 10 + int(90 * effort), "seconds": 0.2, "note": "", "pair": None,
-            "similarity": 0.95 - 0.3 * effort if outcome == "success" else np.nan, "grammar": np.nan,
-            "meaning": "“not” is gone" if outcome == "success" and luck < 0.1 else ""}  # fmt: skip
+    return {
+        "recipe": recipe,
+        "example": i,
+        "outcome": outcome,
+        "text": text,
+        "perturbed": " ".join(words),
+        "label": truth,
+        "original_prediction": original,
+        "perturbed_prediction": perturbed,
+        "original_probabilities": probabilities(0.99 - 0.4 * luck, original),
+        "perturbed_probabilities": probabilities(0.61, perturbed),
+        "words_changed": len(changed),
+        "share_changed": len(changed) / len(words),
+        "queries": 10 + int(90 * effort),
+        "seconds": 0.2,
+        "note": "",
+        "pair": None,
+        "similarity": 0.95 - 0.3 * effort if outcome == "success" else np.nan,
+        "grammar": np.nan,
+        "meaning": "“not” is gone" if outcome == "success" and luck < 0.1 else "",
+    }
 
 
 def transfer(job: int, made: pd.DataFrame) -> pd.DataFrame:
@@ -193,22 +373,40 @@ def transfer(job: int, made: pd.DataFrame) -> pd.DataFrame:
     fooled = (made["job"] == job) | (dice.random(len(made)) < 0.9 / (1 + (made["job"] - job).abs()))
     original = np.where((dice.random(len(made)) < 0.1) & (made["job"] != job), wrong, right)
     changed = np.where(fooled, wrong, right)
-    return pd.DataFrame({"recipe": made["recipe"], "source": made["job"], "example": made["example"], "truth": right,
-                         "original": original, "changed": changed})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "recipe": made["recipe"],
+            "source": made["job"],
+            "example": made["example"],
+            "truth": right,
+            "original": original,
+            "changed": changed,
+        }
+    )
 
 
 def prune(sparsity: float) -> pd.DataFrame:
     return pd.DataFrame(
-        [{"block": b, "part": part, "sparsity": sparsity, "damping": 0.01, "seconds": 0.1} for b in range(BLOCKS) for part in PARTS]
+        [
+            {"block": b, "part": part, "sparsity": sparsity, "damping": 0.01, "seconds": 0.1}
+            for b in range(BLOCKS)
+            for part in PARTS
+        ]
     )
 
 
 def tables(method: str, sparsity: float, n: int = 80) -> dict[str, pd.DataFrame]:
     """Every table of one run."""
     rows = predictions(method, sparsity, n)
-    out = {"accuracy": accuracy(rows), "prediction": rows, "reconstruction": reconstruction(method, sparsity),
-           **sensitivity(method, sparsity, n), **drift(method, sparsity, n),
-           "cost": cost(method, sparsity), **attack(method, sparsity)}  # fmt: skip
+    out = {
+        "accuracy": accuracy(rows),
+        "prediction": rows,
+        "reconstruction": reconstruction(method, sparsity),
+        **sensitivity(method, sparsity, n),
+        **drift(method, sparsity, n),
+        "cost": cost(method, sparsity),
+        **attack(method, sparsity),
+    }
     return out if method == "dense" else {"prune": prune(sparsity), **out}
 
 
@@ -217,21 +415,52 @@ def study(n: int = 80, runs: tuple[tuple[str, float], ...] = RUNS) -> dict[str, 
     parts: dict[str, list[pd.DataFrame]] = {}
     for job, (method, sparsity) in enumerate(runs, start=1):
         for name, rows in tables(method, sparsity, n).items():
-            parts.setdefault(name, []).append(rows.assign(job=job, **({} if "label" in rows else {"label": label(method, sparsity)})))
+            parts.setdefault(name, []).append(
+                rows.assign(
+                    job=job, **({} if "label" in rows else {"label": label(method, sparsity)})
+                )
+            )
     found = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
     made = found["attack_example"]
-    return found | {"transfer": pd.concat([transfer(job, made).assign(job=job) for job in made["job"].unique()], ignore_index=True)}
+    return found | {
+        "transfer": pd.concat(
+            [transfer(job, made).assign(job=job) for job in made["job"].unique()], ignore_index=True
+        )
+    }
 
 
-def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, float], ...] = RUNS, task: str = "demo") -> list[int]:
+def fill(
+    store,
+    n: int = 80,
+    study_name: str = "Demo",
+    runs: tuple[tuple[str, float], ...] = RUNS,
+    task: str = "demo",
+) -> list[int]:
     """The study in a store, every run done."""
     out = []
     for method, sparsity in runs:
-        options = {"sparsity": sparsity, "pattern": ""} | ({"allocation": "uniform"} if method in ("sparsegpt", "akr") else {})
-        plan = {"checkpoint": "demo", "source": {"task": task, "text": "", "text_pair": "", "label": "", "calibration": ""},
-                "method": None if method == "dense" else {"name": method, "options": options},
-                "measures": [], "calibration": 256, "evaluation": 0, "seed": 0, "device": "auto", "study": study_name}  # fmt: skip
-        id = store.submit(plan, label(method, sparsity), f"{study_name}-{method}-{sparsity}", study_name, "auto", worker="sample")
+        options = {"sparsity": sparsity, "pattern": ""} | (
+            {"allocation": "uniform"} if method in ("sparsegpt", "akr") else {}
+        )
+        plan = {
+            "checkpoint": "demo",
+            "source": {"task": task, "text": "", "text_pair": "", "label": "", "calibration": ""},
+            "method": None if method == "dense" else {"name": method, "options": options},
+            "measures": [],
+            "calibration": 256,
+            "evaluation": 0,
+            "seed": 0,
+            "device": "auto",
+            "study": study_name,
+        }
+        id = store.submit(
+            plan,
+            label(method, sparsity),
+            f"{study_name}-{method}-{sparsity}",
+            study_name,
+            "auto",
+            worker="sample",
+        )
         facts = {
             "device": "cpu",
             "device_title": "CPU, 2 cores",
@@ -240,9 +469,15 @@ def fill(store, n: int = 80, study_name: str = "Demo", runs: tuple[tuple[str, fl
             "evaluation_n": n,
         }
         made = tables(method, sparsity, n)
-        stages = {"prune": ["prune"], "accuracy": ["accuracy", "prediction"], "reconstruction": ["reconstruction"],
-                  "sensitivity": ["sensitivity", "sensitivity_example"],
-                  "drift": ["drift", "drift_map", "drift_example"], "cost": ["cost"], "attack": ["attack", "attack_example"]}  # fmt: skip
+        stages = {
+            "prune": ["prune"],
+            "accuracy": ["accuracy", "prediction"],
+            "reconstruction": ["reconstruction"],
+            "sensitivity": ["sensitivity", "sensitivity_example"],
+            "drift": ["drift", "drift_map", "drift_example"],
+            "cost": ["cost"],
+            "attack": ["attack", "attack_example"],
+        }
         for stage, names in stages.items():
             if names[0] in made:
                 store.add_rows(id, {name: made[name] for name in names}, stage, 3.0, facts)
@@ -259,15 +494,23 @@ def soup() -> dict:
 
     def row(accuracy: float, under: float, **more: object) -> dict:
         shares = {"accuracy": (accuracy, 0.02), "under_attack": (under, 0.05)}
-        bounds = {f"{key}{end}": value + sign * half for key, (value, half) in shares.items()
-                  for end, sign in (("", 0), ("_low", -1), ("_high", 1))}  # fmt: skip
+        bounds = {
+            f"{key}{end}": value + sign * half
+            for key, (value, half) in shares.items()
+            for end, sign in (("", 0), ("_low", -1), ("_high", 1))
+        }
         return {**more, **bounds, "n": 500, "attack_n": 200}
 
     freelb = {"epochs": 1, "adversarial": "freelb"}
     return {
         "plan": {"way": "greedy-attack", "attack": "TextFooler (MiniLM)", "allowed_loss": 0.015},
         "candidates": [
-            row(0.91, 0.10, name="plain", recipe={"epochs": 1, "adversarial": "none", "adversarial_norm": 0.6}),
+            row(
+                0.91,
+                0.10,
+                name="plain",
+                recipe={"epochs": 1, "adversarial": "none", "adversarial_norm": 0.6},
+            ),
             row(0.90, 0.25, name="strong", recipe=freelb | {"adversarial_norm": 0.6}),
             row(0.905, 0.20, name="weak", recipe=freelb | {"adversarial_norm": 0.3}),
         ],
@@ -278,5 +521,13 @@ def soup() -> dict:
         ],
         "ingredients": ["strong", "weak"],
         "most_accurate": "plain",
-        "versus": {"n": 200, "dense": 0.10, "pruned": 0.28, "difference": 0.18, "low": 0.12, "high": 0.24, "p_value": 1e-5},
+        "versus": {
+            "n": 200,
+            "dense": 0.10,
+            "pruned": 0.28,
+            "difference": 0.18,
+            "low": 0.12,
+            "high": 0.24,
+            "p_value": 1e-5,
+        },
     }

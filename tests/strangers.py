@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 import tiny
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 INTENTS = ("termin_vereinbaren", "rechnung_bezahlen", "kündigung", "öffnungszeiten")
@@ -18,7 +26,16 @@ GERMAN = {
     "kündigung": "Hiermit kündige ich meinen Vertrag zum {} und bitte um Bestätigung",
     "öffnungszeiten": "Haben Sie am {} geöffnet",
 }
-DAYS = ("Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "ersten März", "zweiten Mai")
+DAYS = (
+    "Montag",
+    "Dienstag",
+    "Mittwoch",
+    "Donnerstag",
+    "Freitag",
+    "Samstag",
+    "ersten März",
+    "zweiten Mai",
+)
 NLI = ("entailment", "neutral", "contradiction")
 FRENCH = (
     ("Marie", "B-PER"),
@@ -41,13 +58,22 @@ class Stranger(NamedTuple):
     told: tuple[str, ...] = ()
 
 
-def tokenizer(texts: list[str], special: dict[str, str], byte_level: bool = False, whole_words: bool = False) -> PreTrainedTokenizerFast:
+def tokenizer(
+    texts: list[str], special: dict[str, str], byte_level: bool = False, whole_words: bool = False
+) -> PreTrainedTokenizerFast:
     """A small vocabulary of one's own: SentencePiece-like, GPT-like over bytes, or of words, which is the same each time."""
     names = list(dict.fromkeys(special.values()))
     if byte_level:
         made = Tokenizer(models.BPE())
-        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        trainer: Any = trainers.BpeTrainer(vocab_size=600, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        made.pre_tokenizer, made.decoder = (
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            decoders.ByteLevel(),
+        )
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=600,
+            special_tokens=names,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )
     elif whole_words:
         made = Tokenizer(models.WordLevel(unk_token=special["unk_token"]))
         made.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -55,21 +81,48 @@ def tokenizer(texts: list[str], special: dict[str, str], byte_level: bool = Fals
     else:
         made = Tokenizer(models.Unigram())
         made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=names, unk_token=special["unk_token"])
+        trainer = trainers.UnigramTrainer(
+            vocab_size=300, special_tokens=names, unk_token=special["unk_token"]
+        )
     made.train_from_iterator(texts, trainer)
     first, last = special["cls_token"], special["sep_token"]
-    pair = f"{first} $A {last} {last} $B {last}" if first == "<s>" else f"{first} $A {last} $B:1 {last}:1"
+    pair = (
+        f"{first} $A {last} {last} $B {last}"
+        if first == "<s>"
+        else f"{first} $A {last} $B:1 {last}:1"
+    )
     made.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", pair=pair, special_tokens=[(name, made.token_to_id(name)) for name in (first, last)]
+        single=f"{first} $A {last}",
+        pair=pair,
+        special_tokens=[(name, made.token_to_id(name)) for name in (first, last)],
     )
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=128, **special)
 
 
-ROBERTA = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-BERT = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+ROBERTA = {
+    "cls_token": "<s>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+BERT = {
+    "cls_token": "[CLS]",
+    "pad_token": "[PAD]",
+    "sep_token": "[SEP]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 
 
-def save(folder: Path, family: str, kind: str, words: PreTrainedTokenizerFast, labels: tuple[str, ...], **more: Any) -> Any:
+def save(
+    folder: Path,
+    family: str,
+    kind: str,
+    words: PreTrainedTokenizerFast,
+    labels: tuple[str, ...],
+    **more: Any,
+) -> Any:
     """A random model of that family with these labels, in a folder of save_pretrained; the model."""
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
@@ -79,7 +132,11 @@ def save(folder: Path, family: str, kind: str, words: PreTrainedTokenizerFast, l
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
-    made = (AutoModelForTokenClassification if kind == "token" else AutoModelForSequenceClassification).from_config(config).eval()
+    made = (
+        (AutoModelForTokenClassification if kind == "token" else AutoModelForSequenceClassification)
+        .from_config(config)
+        .eval()
+    )
     words.save_pretrained(folder)
     made.save_pretrained(folder)
     return made
@@ -92,7 +149,13 @@ def intents(home: Path) -> Stranger:
     file = home / "Anfragen.csv"
     lines = ["Satz;Absicht", *(f"{text};{name.replace('_', ' ').title()}" for text, name in rows)]
     file.write_bytes("\r\n".join(lines).encode("cp1252"))
-    save(home / "absicht" / "checkpoint-120", "xlm-roberta", "", tokenizer([text for text, _ in rows], ROBERTA), INTENTS)
+    save(
+        home / "absicht" / "checkpoint-120",
+        "xlm-roberta",
+        "",
+        tokenizer([text for text, _ in rows], ROBERTA),
+        INTENTS,
+    )
     return Stranger(home / "absicht", file, "classification")
 
 
@@ -117,17 +180,33 @@ def entailment(home: Path) -> Stranger:
     """Pairs whose labels are numbers in another order than the model's, which has no names for them; it knows its task."""
     dice, rows = random.Random(0), []
     for i in range(60):
-        subject, place = dice.choice(("A man", "A woman", "A child", "A dog")), dice.choice(("park", "street", "house", "garden"))
-        second = {0: f"{subject} sleeps", 1: f"The {place} is large", 2: f"Nobody sleeps in the {place}"}[i % 3]
+        subject, place = (
+            dice.choice(("A man", "A woman", "A child", "A dog")),
+            dice.choice(("park", "street", "house", "garden")),
+        )
+        second = {
+            0: f"{subject} sleeps",
+            1: f"The {place} is large",
+            2: f"Nobody sleeps in the {place}",
+        }[i % 3]
         rows.append((f"{subject} sleeps in the {place}", second, i % 3))
     file = home / "pairs.tsv"
-    file.write_text("premise\thypothesis\tlabel\n" + "".join(f"{one}\t{other}\t{label}\n" for one, other, label in rows))
+    file.write_text(
+        "premise\thypothesis\tlabel\n"
+        + "".join(f"{one}\t{other}\t{label}\n" for one, other, label in rows)
+    )
     words = tokenizer([text for row in rows for text in row[:2]], BERT, whole_words=True)
     folder = home / "nli"
-    model = save(folder, "deberta-v2", "", words, ("LABEL_0", "LABEL_1", "LABEL_2"), type_vocab_size=0)
-    batch = words([row[0] for row in rows], [row[1] for row in rows], padding=True, return_tensors="pt")
+    model = save(
+        folder, "deberta-v2", "", words, ("LABEL_0", "LABEL_1", "LABEL_2"), type_vocab_size=0
+    )
+    batch = words(
+        [row[0] for row in rows], [row[1] for row in rows], padding=True, return_tensors="pt"
+    )
     batch.pop("token_type_ids", None)
-    right = torch.tensor([{0: 2, 1: 0, 2: 1}[label] for _, _, label in rows])  # the model's own order
+    right = torch.tensor(
+        [{0: 2, 1: 0, 2: 1}[label] for _, _, label in rows]
+    )  # the model's own order
     learn(model, batch, right)
     model.save_pretrained(folder)
     return Stranger(folder, file, "classification")
@@ -152,17 +231,37 @@ def sentiment(home: Path) -> Stranger:
     """Tweets of a few words in JSON lines, nested, with stars for labels; a model saved from torch.compile."""
     import json
 
-    rows = [{"tweet": {"text": f"{word} {thing} {i}"}, "user": {"stars": stars}} for i in range(8) for word, thing, stars in (
-        ("great", "phone", "5 stars"), ("awful", "battery", "1 star"), ("okay", "screen", "3 stars"))]  # fmt: skip
+    rows = [
+        {"tweet": {"text": f"{word} {thing} {i}"}, "user": {"stars": stars}}
+        for i in range(8)
+        for word, thing, stars in (
+            ("great", "phone", "5 stars"),
+            ("awful", "battery", "1 star"),
+            ("okay", "screen", "3 stars"),
+        )
+    ]
     file = home / "tweets.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = tokenizer([row["tweet"]["text"] for row in rows], BERT, byte_level=True)
     folder = home / "stars"
     names = tuple(f"{n} star{'s' * (n > 1)}" for n in range(1, 6))
-    model = save(folder, "modernbert", "", words, names, cls_token_id=words.cls_token_id, sep_token_id=words.sep_token_id)
+    model = save(
+        folder,
+        "modernbert",
+        "",
+        words,
+        names,
+        cls_token_id=words.cls_token_id,
+        sep_token_id=words.sep_token_id,
+    )
     (folder / "model.safetensors").unlink()
-    torch.save({f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()}, folder / "pytorch_model.bin")
-    return Stranger(folder, file, "classification", ("--text", "tweet.text", "--label", "user.stars"))
+    torch.save(
+        {f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()},
+        folder / "pytorch_model.bin",
+    )
+    return Stranger(
+        folder, file, "classification", ("--text", "tweet.text", "--label", "user.stars")
+    )
 
 
 def entities(home: Path) -> Stranger:
@@ -172,7 +271,9 @@ def entities(home: Path) -> Stranger:
     file = home / "noms.conll.gz"
     text = "\n".join("\n".join(f"{word} {tag}" for word, tag in FRENCH) + "\n" for _ in range(12))
     file.write_bytes(gzip.compress(text.encode()))
-    words = tokenizer([" ".join(word for word, _ in FRENCH), "Paul Martin travaille à Paris ."], ROBERTA)
+    words = tokenizer(
+        [" ".join(word for word, _ in FRENCH), "Paul Martin travaille à Paris ."], ROBERTA
+    )
     save(home / "noms", "camembert", "token", words, ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))
     return Stranger(home / "noms", file, "token")
 

@@ -12,7 +12,12 @@ from prune_core.analysis.quantities import headline
 from prune_core.runs.store import Store
 
 FULL = {"solver": "blocked", "bias": True, "recollect": True}
-FORMS = {1: FULL, 2: FULL | {"bias": False}, 3: FULL | {"solver": "admm"}, 4: FULL | {"recollect": False}}
+FORMS = {
+    1: FULL,
+    2: FULL | {"bias": False},
+    3: FULL | {"solver": "admm"},
+    4: FULL | {"recollect": False},
+}
 GAINS = {1: 0.0, 2: -0.02, 3: 0.03, 4: -0.01}
 
 
@@ -25,14 +30,28 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
                 job = len(plans)
                 plans[job] = options | {"sparsity": asked, "pattern": ""}
                 accuracy = 0.8 + 0.01 * seed + GAINS[form] * (1 + seed)
-                rows.append({"job": job, "method": "akr", "family": "AKR", "asked": asked, "pattern": "", "seed": seed,
-                             "accuracy": accuracy, "accuracy_n": 872})  # fmt: skip
+                rows.append(
+                    {
+                        "job": job,
+                        "method": "akr",
+                        "family": "AKR",
+                        "asked": asked,
+                        "pattern": "",
+                        "seed": seed,
+                        "accuracy": accuracy,
+                        "accuracy_n": 872,
+                    }
+                )
     return pd.DataFrame(rows), plans
 
 
 def test_each_changed_option_is_compared_with_the_full_form_on_its_own_seed() -> None:
     found = ablation.contributions(*runs()).set_index(["part", "asked"])
-    assert set(found.index.get_level_values("part")) == {"without bias", "solver admm", "without recollect"} and len(found) == 6
+    assert (
+        set(found.index.get_level_values("part"))
+        == {"without bias", "solver admm", "without recollect"}
+        and len(found) == 6
+    )
     row = found.loc[("without bias", 0.7)]
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-0.03, -0.04, -0.02))
     assert row["seeds"] == 2 and row["n"] == 872
@@ -44,10 +63,29 @@ def test_labels_say_what_options_change(tmp_path: Path) -> None:
         made = {"method": {"name": "akr", "options": options | {"sparsity": 0.5}}, "seed": 0}
         store.submit(made, "AKR 50%", str(options), "s", "cpu", worker="nobody")
     full, changed, again = models_of(store.jobs("s"))
-    assert (changed.label, changed.form, changed.family) == ("AKR 50% · without bias", "without bias", "AKR")
-    assert (full.form, again.form) == ("", "") and full.label != again.label and full.label.startswith("AKR 50% · job ")
-    table = pd.DataFrame([{"job": m.job, "label": m.label, "method": "akr", "pattern": "", "asked": 0.5, "accuracy": a}
-                          for m, a in ((full, 0.8), (changed, 0.1), (again, 0.9))])  # fmt: skip
+    assert (changed.label, changed.form, changed.family) == (
+        "AKR 50% · without bias",
+        "without bias",
+        "AKR",
+    )
+    assert (
+        (full.form, again.form) == ("", "")
+        and full.label != again.label
+        and full.label.startswith("AKR 50% · job ")
+    )
+    table = pd.DataFrame(
+        [
+            {
+                "job": m.job,
+                "label": m.label,
+                "method": "akr",
+                "pattern": "",
+                "asked": 0.5,
+                "accuracy": a,
+            }
+            for m, a in ((full, 0.8), (changed, 0.1), (again, 0.9))
+        ]
+    )
     line = plots.against_sparsity(table, [full, changed, again], headline("accuracy")[0]).data[0]
     assert list(line.y) == pytest.approx([0.85])
 
@@ -63,12 +101,17 @@ def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
     figure = plots.parts(ablation.contributions(*runs()), dark)
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
-    assert "−3.0 points" in figure.data[0].customdata[0] and "2 seeds, n = 872" in figure.data[0].customdata[0]
+    assert (
+        "−3.0 points" in figure.data[0].customdata[0]
+        and "2 seeds, n = 872" in figure.data[0].customdata[0]
+    )
 
 
 def test_runs_from_before_an_option_of_tuning_was_there_are_of_the_same_form():
     before, now = FULL, FULL | {"distil": 0.0, "distil_attacked": False}
-    tuned, attacked = (FULL | {"distil": 5.0, "distil_attacked": copies} for copies in (False, True))
+    tuned, attacked = (
+        FULL | {"distil": 5.0, "distil_attacked": copies} for copies in (False, True)
+    )
     assert ablation.forms({1: before, 2: now}) == {1: "", 2: ""}
     said = ablation.forms({1: before, 2: now, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}})
     assert said[1] == said[2] and said[3] == said[5] and len({said[1], said[3], said[4]}) == 3

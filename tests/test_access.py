@@ -27,9 +27,14 @@ LOGIN = '[auth]\nserver_metadata_url = "{}"\n'
 GOOGLE = "https://accounts.google.com/.well-known/openid-configuration"
 TOKEN = "a-token-that-nobody-can-guess-0123456789"
 SETTINGS = (
-    access.ALLOW, access.GROUPS_CLAIM, access.CONTACT, access.USER_HEADER, access.SECRET_FILE,
-    access.SECRET_HEADER, access.NO_TOKEN,
-)  # fmt: skip
+    access.ALLOW,
+    access.GROUPS_CLAIM,
+    access.CONTACT,
+    access.USER_HEADER,
+    access.SECRET_FILE,
+    access.SECRET_HEADER,
+    access.NO_TOKEN,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,22 +62,39 @@ def set_up_login(tmp_path, url=GOOGLE):
 # -- allow-list ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("entry", "address"), [
-    ("ada@lab.org", "ada@lab.org"), ("ada@lab.org", "Ada@LAB.org"), ("Ada@Lab.Org", "ada@lab.org"),
-    ("@lab.org", "ada@lab.org"), ("@LAB.org", "bob@Lab.ORG"), ("anyone", "eve@evil.org"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("entry", "address"),
+    [
+        ("ada@lab.org", "ada@lab.org"),
+        ("ada@lab.org", "Ada@LAB.org"),
+        ("Ada@Lab.Org", "ada@lab.org"),
+        ("@lab.org", "ada@lab.org"),
+        ("@LAB.org", "bob@Lab.ORG"),
+        ("anyone", "eve@evil.org"),
+    ],
+)
 def test_listed_addresses_and_domains_are_admitted(entry, address):
     assert AllowList((entry,)).admits({"email": address})
 
 
-@pytest.mark.parametrize(("entry", "address"), [
-    ("@lab.org", "ada@evil-lab.org"), ("@lab.org", "ada@lab.org.evil.com"),
-    ("@lab.org", "ada@sub.lab.org"), ("@lab.org", "eve@evil.com@lab.org"),
-    ("@lab.org", "lab.org"), ("@lab.org", "@lab.orgx"), ("@lab.org", ""), ("@lab.org", None),
-    ("@kiwi.org", "eve@\u212aiwi.org"), ("ada@lab.org", "bada@lab.org"),
-    ("ada@lab.org", "ada@lab.org "),
-    ("group:ml-team", "group:ml-team"), ("group:ml-team", "ml-team"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("entry", "address"),
+    [
+        ("@lab.org", "ada@evil-lab.org"),
+        ("@lab.org", "ada@lab.org.evil.com"),
+        ("@lab.org", "ada@sub.lab.org"),
+        ("@lab.org", "eve@evil.com@lab.org"),
+        ("@lab.org", "lab.org"),
+        ("@lab.org", "@lab.orgx"),
+        ("@lab.org", ""),
+        ("@lab.org", None),
+        ("@kiwi.org", "eve@\u212aiwi.org"),
+        ("ada@lab.org", "bada@lab.org"),
+        ("ada@lab.org", "ada@lab.org "),
+        ("group:ml-team", "group:ml-team"),
+        ("group:ml-team", "ml-team"),
+    ],
+)
 def test_similar_addresses_and_domains_are_refused(entry, address):
     assert not AllowList((entry,)).admits({"email": address})
 
@@ -136,12 +158,15 @@ def test_a_multi_tenant_microsoft_login_is_refused(tenant, tmp_path, capsys):
     Access.from_environment().check()
 
 
-@pytest.mark.parametrize(("flags", "message"), [
-    (["--allow", "@lab.org"], "set up a login"),
-    (["--allow", "group:ml", "--user-header", "X-User"], "group:ml needs a login"),
-    (["--proxy-secret-file", "FILE"], "--user-header"),
-    (["--proxy-secret-file", "none", "--user-header", "X-User"], "no such file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--allow", "@lab.org"], "set up a login"),
+        (["--allow", "group:ml", "--user-header", "X-User"], "group:ml needs a login"),
+        (["--proxy-secret-file", "FILE"], "--user-header"),
+        (["--proxy-secret-file", "none", "--user-header", "X-User"], "no such file"),
+    ],
+)
 def test_contradicting_flags_are_refused(flags, message, capsys):
     assert message in refusal(capsys, *flags)
 
@@ -218,10 +243,14 @@ def test_show_token_prints_the_address_of_a_store_that_has_one(home, capsys):
     assert capsys.readouterr().out == f"http://127.0.0.1:8777/?token={token}\n"
 
 
-@pytest.mark.parametrize(("address", "url"), [
-    ("127.0.0.1", "http://127.0.0.1:80/"), ("::1", "http://[::1]:80/"),
-    ("0.0.0.0", "http://localhost:80/"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80/"),
+        ("::1", "http://[::1]:80/"),
+        ("0.0.0.0", "http://localhost:80/"),
+    ],
+)
 def test_the_printed_address_can_be_opened(address, url):
     assert access.dashboard_url(address, 80) == url
 
@@ -395,13 +424,19 @@ def proxied(monkeypatch, secret="", **settings):
     return client(_server.ProxyGate(streamlit, Access.from_environment(), secret))
 
 
-@pytest.mark.parametrize("headers", [
-    {}, {"X-User": ""}, {"X-User": "ada@lab.org"},
-    {"X-User": "ada@lab.org", "X-Proxy-Secret": "wrong"},
-    {"X-User": "ada@lab.org", "X-Proxy-Secret": ""}, {"X-Proxy-Secret": "right"},
-    {"X-User": "ada@lab.org", "X-Proxy-Secret": "righ"},
-    {"X-User": "ada@lab.org", "X-Other": "right"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-User": ""},
+        {"X-User": "ada@lab.org"},
+        {"X-User": "ada@lab.org", "X-Proxy-Secret": "wrong"},
+        {"X-User": "ada@lab.org", "X-Proxy-Secret": ""},
+        {"X-Proxy-Secret": "right"},
+        {"X-User": "ada@lab.org", "X-Proxy-Secret": "righ"},
+        {"X-User": "ada@lab.org", "X-Other": "right"},
+    ],
+)
 def test_without_secret_and_user_every_request_is_refused_alike(headers, monkeypatch):
     browser = proxied(monkeypatch, "right", CONTACT="ops@lab.org")
     response = browser.get("/compare", headers=headers)

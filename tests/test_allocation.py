@@ -13,7 +13,9 @@ def exponential(rate: float, kept: list[float]) -> list[float]:
 
 def test_equal_matrices_get_equal_shares() -> None:
     kept = kept_shares(0.8)
-    assert by_error([exponential(3, kept)] * 3, kept, [100, 100, 100], 0.8) == pytest.approx([0.8] * 3)
+    assert by_error([exponential(3, kept)] * 3, kept, [100, 100, 100], 0.8) == pytest.approx(
+        [0.8] * 3
+    )
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.875, 0.95])
@@ -22,13 +24,20 @@ def test_the_total_is_as_asked_whatever_the_curves_and_sizes(sparsity: float) ->
     kept, sizes = kept_shares(sparsity), [100, 400, 400, 50]
     curves = [sorted(torch.rand(len(kept), generator=dice).tolist(), reverse=True) for _ in sizes]
     found = by_error(curves, kept, sizes, sparsity)
-    assert sum(share * n for share, n in zip(found, sizes, strict=True)) == pytest.approx(sparsity * sum(sizes))
+    assert sum(share * n for share, n in zip(found, sizes, strict=True)) == pytest.approx(
+        sparsity * sum(sizes)
+    )
     assert all(0 <= share <= 1 - min(kept) + 1e-9 for share in found)
 
 
 def test_a_matrix_whose_error_hardly_grows_gives_more() -> None:
     kept = kept_shares(0.8)
-    steep, flat = by_error([exponential(8, kept), [0.01 * error for error in exponential(8, kept)]], kept, [100, 100], 0.8)
+    steep, flat = by_error(
+        [exponential(8, kept), [0.01 * error for error in exponential(8, kept)]],
+        kept,
+        [100, 100],
+        0.8,
+    )
     assert steep < 0.8 < flat
 
 
@@ -41,7 +50,13 @@ def test_a_curve_falls_to_zero_where_everything_is_kept() -> None:
 
 def test_where_outputs_have_a_worth_a_curve_is_in_its_unit() -> None:
     dice = torch.Generator().manual_seed(0)
-    x, weight, kept = torch.randn(200, 16, generator=dice), torch.randn(8, 16, generator=dice), [0.25, 0.5]
+    x, weight, kept = (
+        torch.randn(200, 16, generator=dice),
+        torch.randn(8, 16, generator=dice),
+        [0.25, 0.5],
+    )
     H = x.T @ x
     whole = float(((weight @ H) * weight).sum())
-    assert curve(weight, H, kept, torch.full((8,), 3.0)) == pytest.approx([3 * whole * share for share in curve(weight, H, kept)])
+    assert curve(weight, H, kept, torch.full((8,), 3.0)) == pytest.approx(
+        [3 * whole * share for share in curve(weight, H, kept)]
+    )

@@ -21,18 +21,35 @@ def dense():
 
 def test_prunes_a_copy_and_leaves_the_model_alone(dense):
     before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
-    pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm")
-    again = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm")
+    pruned = pc.prune(
+        dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm"
+    )
+    again = pc.prune(
+        dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm"
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
-    assert all(torch.equal(one, other) for one, other in zip(pruned.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(pruned.parameters(), again.parameters(), strict=True)
+    )
     weight = pruned.bert.encoder.layer[0].output.dense.weight
     assert float((weight == 0).float().mean()) == pytest.approx(0.7, abs=0.02)
 
 
 @pytest.mark.parametrize("family", ["roberta", "distilbert"])
 def test_pairs_labels_and_other_families(family):
-    model, pairs = tiny.model(family), list(zip(tiny.SENTENCES, reversed(tiny.SENTENCES), strict=True))
-    pruned = pc.prune(model, tiny.tokenizer(family), pairs, method="kwon", sparsity=0.5, labels=[i % 2 for i in range(len(pairs))])
+    model, pairs = (
+        tiny.model(family),
+        list(zip(tiny.SENTENCES, reversed(tiny.SENTENCES), strict=True)),
+    )
+    pruned = pc.prune(
+        model,
+        tiny.tokenizer(family),
+        pairs,
+        method="kwon",
+        sparsity=0.5,
+        labels=[i % 2 for i in range(len(pairs))],
+    )
     data = [(*pair, i % 2) for i, pair in enumerate(pairs)]
     rows = pc.compare(model, pruned, tiny.tokenizer(family), data).rows
     assert rows["accuracy"]["n"].tolist() == [12, 12] and rows["prediction"]["pair"].notna().all()
@@ -43,11 +60,17 @@ def test_compare_takes_tables_files_and_tuples_and_says_what_came_out(dense, kin
     table = pd.DataFrame({"text": tiny.SENTENCES, "label": ["negative", "positive"] * 6})
     dense.config.id2label = {0: "negative", 1: "positive"}
     table.to_csv(tmp_path / "mine.csv", index=False)
-    data = {"tuples": list(table.itertuples(index=False, name=None)), "table": table, "file": tmp_path / "mine.csv"}[kind]
+    data = {
+        "tuples": list(table.itertuples(index=False, name=None)),
+        "table": table,
+        "file": tmp_path / "mine.csv",
+    }[kind]
     pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="magnitude", sparsity=0.5)
     measures = ["accuracy", "reconstruction", "drift", "cost"]
     options = {"drift": {"umap": False, "neighbours": 3}, "cost": {"repeats": 3, "length": 16}}
-    result = pc.compare(dense, pruned, tiny.tokenizer(), data, measures, name="Half", options=options)
+    result = pc.compare(
+        dense, pruned, tiny.tokenizer(), data, measures, name="Half", options=options
+    )
     for name in measures:
         assert set(result.rows[name]["job"]) == {0, 1} or name == "cost"
         assert len(result.figure(name).data)
@@ -85,18 +108,41 @@ def test_runs_an_experiment_and_writes_nothing_unless_asked(tmp_path, monkeypatc
         (lambda m, t: pc.prune(m.bert, t, ["a"]), "not a classifier"),
         (lambda m, t: pc.compare(m, m, t, [("a", 7)]), "label of the model '7' means"),
         (lambda m, t: pc.compare(m, m, t, [("a", 1)], ["speed"]), "no 'speed'"),
-        (lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("drift"), "no table 'drift'"),
-        (lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("prediction"), "no chart of its own"),
-        (lambda m, t: pc.compare(m, m, t, [("a", "b", 1, 2)]), "row 1 is a tuple of 4; give a text"),
+        (
+            lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("drift"),
+            "no table 'drift'",
+        ),
+        (
+            lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("prediction"),
+            "no chart of its own",
+        ),
+        (
+            lambda m, t: pc.compare(m, m, t, [("a", "b", 1, 2)]),
+            "row 1 is a tuple of 4; give a text",
+        ),
         (lambda m, t: pc.compare(m, m, t, [("a", 1), 5]), "row 2 is a int; give a text"),
         (lambda m, t: pc.compare(m, m, t, torch.ones(2)), "data is a Tensor; give a table"),
-        (lambda m, t: pc.compare(m, m, t, {"text": ["a"], "label": [1, 0]}), "data: .*equal length"),
+        (
+            lambda m, t: pc.compare(m, m, t, {"text": ["a"], "label": [1, 0]}),
+            "data: .*equal length",
+        ),
         (lambda m, t: pc.compare(m, m, t, 7), "data is a int; give a table"),
-        (lambda m, t: pc.compare(m, m, t, pd.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]])), "MultiIndex"),
-        (lambda m, t: pc.compare(m, m, t, [("a", 1)], reading={"text": 1.5}), "reading: text is 1.5; give a text"),
+        (
+            lambda m, t: pc.compare(
+                m, m, t, pd.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]])
+            ),
+            "MultiIndex",
+        ),
+        (
+            lambda m, t: pc.compare(m, m, t, [("a", 1)], reading={"text": 1.5}),
+            "reading: text is 1.5; give a text",
+        ),
         (lambda m, t: pc.compare("demo", m, t, [("a", 1)]), "The model is a str.*pc.load"),
         (lambda m, t: pc.compare(m, (m, t), t, [("a", 1)]), "The model is a tuple.*pc.load"),
-        (lambda m, t: pc.prune(torch.nn.Linear(2, 2), t, ["a"]), "The model is a Linear, not a model of transformers"),
+        (
+            lambda m, t: pc.prune(torch.nn.Linear(2, 2), t, ["a"]),
+            "The model is a Linear, not a model of transformers",
+        ),
         (lambda m, t: pc.prune(m, "demo", ["a"]), "The tokenizer is a str"),
     ],
 )
@@ -107,14 +153,26 @@ def test_mistakes_are_sentences(dense, wrong, said):
 
 def test_compare_says_how_the_data_was_read_and_evaluates_on_its_split(dense, tmp_path):
     dense.config.id2label = {0: "negative", 1: "positive"}
-    rows = pd.DataFrame({"text": ["", *tiny.SENTENCES, *tiny.SENTENCES[:9]], "label": [0, *[0, 1] * 6, *[0, 1, 0] * 3]})
+    rows = pd.DataFrame(
+        {
+            "text": ["", *tiny.SENTENCES, *tiny.SENTENCES[:9]],
+            "label": [0, *[0, 1] * 6, *[0, 1, 0] * 3],
+        }
+    )
     rows["split"] = ["train"] * 13 + ["test"] * 9
     rows.to_csv(tmp_path / "mine.csv", index=False)
     for data in (rows, tmp_path / "mine.csv", rows.to_dict("list")):
         found = pc.compare(dense, dense, tiny.tokenizer(), data)
-        assert set(found.rows["accuracy"]["n"]) == {9} and "Evaluated on split 'test'" in " ".join(found.notes)
-        found = pc.compare(dense, dense, tiny.tokenizer(), data, reading={"split": "train", "bad_rows": "skip"})
-        assert set(found.rows["accuracy"]["n"]) == {12} and "1 row without a text left out." in found.notes
+        assert set(found.rows["accuracy"]["n"]) == {9} and "Evaluated on split 'test'" in " ".join(
+            found.notes
+        )
+        found = pc.compare(
+            dense, dense, tiny.tokenizer(), data, reading={"split": "train", "bad_rows": "skip"}
+        )
+        assert (
+            set(found.rows["accuracy"]["n"]) == {12}
+            and "1 row without a text left out." in found.notes
+        )
 
 
 def test_compare_takes_what_people_have_in_memory(dense):
@@ -123,8 +181,12 @@ def test_compare_takes_what_people_have_in_memory(dense):
 
     dense.config.id2label = {0: "negative", 1: "positive"}
     labels, names = [0, 1] * 6, ["positive", "negative"]
-    expected = pc.compare(dense, dense, tiny.tokenizer(), list(zip(tiny.SENTENCES, labels, strict=True))).rows["accuracy"]
-    made = datasets.Dataset.from_dict({"text": tiny.SENTENCES, "label": [1 - label for label in labels]})
+    expected = pc.compare(
+        dense, dense, tiny.tokenizer(), list(zip(tiny.SENTENCES, labels, strict=True))
+    ).rows["accuracy"]
+    made = datasets.Dataset.from_dict(
+        {"text": tiny.SENTENCES, "label": [1 - label for label in labels]}
+    )
     made = made.cast_column("label", datasets.ClassLabel(names=names))
     for data in (
         {"text": tiny.SENTENCES, "label": labels},
@@ -135,10 +197,17 @@ def test_compare_takes_what_people_have_in_memory(dense):
         made,  # by the names of its classes
         datasets.DatasetDict({"train": made.select(range(2)), "test": made}),
     ):
-        pd.testing.assert_frame_equal(pc.compare(dense, dense, tiny.tokenizer(), data).rows["accuracy"], expected)
-    table = pd.DataFrame([[text, "ab"[label]] for text, label in zip(tiny.SENTENCES, labels, strict=True)])
+        pd.testing.assert_frame_equal(
+            pc.compare(dense, dense, tiny.tokenizer(), data).rows["accuracy"], expected
+        )
+    table = pd.DataFrame(
+        [[text, "ab"[label]] for text, label in zip(tiny.SENTENCES, labels, strict=True)]
+    )
     reading = {"text": 0, "label": 1, "labels": {"a": "negative", "b": 1}}
-    pd.testing.assert_frame_equal(pc.compare(dense, dense, tiny.tokenizer(), table, reading=reading).rows["accuracy"], expected)
+    pd.testing.assert_frame_equal(
+        pc.compare(dense, dense, tiny.tokenizer(), table, reading=reading).rows["accuracy"],
+        expected,
+    )
 
 
 def test_importing_is_cheap_and_names_are_found():
@@ -149,8 +218,16 @@ def test_importing_is_cheap_and_names_are_found():
 
 
 def test_the_example_runs(tmp_path):
-    environment = os.environ | {"EXAMPLE_SENTENCES": "12", "EXAMPLE_WRITE": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "EXAMPLE_SENTENCES": "12",
+        "EXAMPLE_WRITE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, str(ROOT / "examples" / "prune_in_memory.py")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "AKR" in done.stdout and "inherited" in done.stdout and (tmp_path / "reconstruction.html").is_file()
+    assert (
+        "AKR" in done.stdout
+        and "inherited" in done.stdout
+        and (tmp_path / "reconstruction.html").is_file()
+    )

@@ -51,8 +51,15 @@ def attacked():
 
 def measured(examples, folder=None, report=quiet, model=None, batch_size=32, **options):
     model = model or tiny.model()
-    pair = replace(tiny.pair(model, model), task=Task("tiny", ("no", "yes"), examples, examples), folder=folder, batch_size=batch_size)
-    found = Attack(**{"recipes": "DeepWordBug", "examples": 12, **options}).measure(pair, report)["attack_example"]
+    pair = replace(
+        tiny.pair(model, model),
+        task=Task("tiny", ("no", "yes"), examples, examples),
+        folder=folder,
+        batch_size=batch_size,
+    )
+    found = Attack(**{"recipes": "DeepWordBug", "examples": 12, **options}).measure(pair, report)[
+        "attack_example"
+    ]
     return found.drop(columns="seconds").to_dict("records")
 
 
@@ -62,7 +69,10 @@ def run(recipe, model, examples, budget=Budget(queries=60, seconds=60)):  # noqa
 
     pulse = Pulse(quiet)
     victim = Victim(model, tiny.tokenizer(), pulse.beat, max_length=64)
-    return sorted(engine.run(recipe, victim, pulse, examples, range(len(examples)), budget, 0), key=lambda row: row.example)
+    return sorted(
+        engine.run(recipe, victim, pulse, examples, range(len(examples)), budget, 0),
+        key=lambda row: row.example,
+    )
 
 
 @pytest.fixture
@@ -80,11 +90,15 @@ def same(some, others):
     rounded = ("original_probabilities", "perturbed_probabilities")
     for a, b in zip(some, others, strict=True):
         assert all(a[key] == pytest.approx(b[key], abs=1e-5) for key in rounded)
-        assert {**a, **dict.fromkeys(rounded)} == pytest.approx({**b, **dict.fromkeys(rounded)}, nan_ok=True)
+        assert {**a, **dict.fromkeys(rounded)} == pytest.approx(
+            {**b, **dict.fromkeys(rounded)}, nan_ok=True
+        )
 
 
 def test_a_killed_run_goes_on_with_what_is_left(attacked, tmp_path, monkeypatch, searched):
-    monkeypatch.setattr("prune_core.attacks.budget._BEAT", 0)  # the attacks here are over too soon to be noticed
+    monkeypatch.setattr(
+        "prune_core.attacks.budget._BEAT", 0
+    )  # the attacks here are over too soon to be noticed
     whole = measured(attacked)
 
     def kill(progress, message):
@@ -128,7 +142,12 @@ def test_out_of_memory_goes_on_with_half_the_batch(attacked, tmp_path, searched)
 
 
 def test_words_never_to_touch(attacked):
-    words = {word.strip(".,").lower() for row in measured(attacked) for word in row["text"].split() if word not in row["perturbed"].split()}
+    words = {
+        word.strip(".,").lower()
+        for row in measured(attacked)
+        for word in row["text"].split()
+        if word not in row["perturbed"].split()
+    }
     assert len(words) > 3  # these an attack changes where it may
     for row in measured(attacked, never=", ".join(sorted(words)).upper()):
         new = row["perturbed"].lower()
@@ -140,16 +159,25 @@ def test_least_similarity_to_the_original(attacked):
 
     def similarity(rows):
         tried = [row for row in rows if row["perturbed"] != row["text"]]
-        one, two = (encode([row[key] for row in tried], torch.device("cpu")) for key in ("text", "perturbed"))
+        one, two = (
+            encode([row[key] for row in tried], torch.device("cpu"))
+            for key in ("text", "perturbed")
+        )
         return (one * two).sum(-1).tolist()
 
     free, held = (similarity(measured(attacked, similarity=least)) for least in (0.0, 0.85))
     assert min(free) < 0.85 <= min(held) and len(held) < 12
 
 
-@pytest.mark.parametrize(("column", "changes"), [("first", (True, False)), ("second", (False, True)), ("both", (True, True))])
+@pytest.mark.parametrize(
+    ("column", "changes"),
+    [("first", (True, False)), ("second", (False, True)), ("both", (True, True))],
+)
 def test_the_chosen_sentence_of_a_pair_changes(column, changes):
-    texts, pairs = [tiny.SENTENCES[1], tiny.SENTENCES[4]] * 2, [tiny.SENTENCES[4], tiny.SENTENCES[5]] * 2
+    texts, pairs = (
+        [tiny.SENTENCES[1], tiny.SENTENCES[4]] * 2,
+        [tiny.SENTENCES[4], tiny.SENTENCES[5]] * 2,
+    )
     rows = measured(Examples(texts, pairs, [0, 0, 1, 1]), column=column, similarity=0.2)
     rows = [row for row in rows if row["outcome"] != "skipped"]
     assert len(rows) == 2 and not any(row["outcome"] == "error" for row in rows)
@@ -174,25 +202,42 @@ def test_a_broken_model_ends_in_rows_with_a_sentence(recipe, attacked):
 
     rows = run(recipe, Wrapped(crash), attacked)
     assert [row.outcome == "error" for row in rows] == ["plot" in text for text in attacked.texts]
-    assert "ValueError: no plots, please" in next(row.note for row in rows if row.outcome == "error")
+    assert "ValueError: no plots, please" in next(
+        row.note for row in rows if row.outcome == "error"
+    )
     rows = run(recipe, Wrapped(lambda self, ids, logits: logits * float("nan")), attacked)
     assert {(row.outcome, "not a number" in row.note) for row in rows} == {("error", True)}
-    rows = run(recipe, Wrapped(lambda self, ids, logits: logits * 0 + torch.tensor([0.0, 9.0])), attacked)
-    held = {"failed", "success"} if recipe == "Input reduction" else {"failed"}  # which wants the same answer
-    assert all(row.outcome in (held if label else {"skipped"}) for row, label in zip(rows, attacked.labels, strict=True))
-    rows = run(recipe, Wrapped(lambda self, ids, logits: logits[:, :1]), replace(attacked, labels=[0] * 3))
+    rows = run(
+        recipe, Wrapped(lambda self, ids, logits: logits * 0 + torch.tensor([0.0, 9.0])), attacked
+    )
+    held = (
+        {"failed", "success"} if recipe == "Input reduction" else {"failed"}
+    )  # which wants the same answer
+    assert all(
+        row.outcome in (held if label else {"skipped"})
+        for row, label in zip(rows, attacked.labels, strict=True)
+    )
+    rows = run(
+        recipe, Wrapped(lambda self, ids, logits: logits[:, :1]), replace(attacked, labels=[0] * 3)
+    )
     assert {row.outcome for row in rows} <= held
 
 
 def test_settings_are_told_and_a_difference_among_models_is_said():
     plain = Attack().to_dict()
-    strict = Attack(query_budget=90, similarity=0.8, never="good, bad", max_changed=0.2, precision="bf16").to_dict()
+    strict = Attack(
+        query_budget=90, similarity=0.8, never="good, bad", max_changed=0.2, precision="bf16"
+    ).to_dict()
     assert takeaways.attack_settings({}) == ""
     one = "An attack may ask the model 500 times and take 30 s on a sentence and change any share of its words; the model computes in fp32."
     assert takeaways.attack_settings({"Dense": plain, "AKR 70%": plain}) == one
     told = takeaways.attack_settings({"Dense": plain, "AKR 70%": strict})
     assert "different settings" in told and f"Dense: {one}" in told
-    assert "AKR 70%: An attack may ask the model 90 times" in told and "20.0% of its words" in told and "0.8" in told
+    assert (
+        "AKR 70%: An attack may ask the model 90 times" in told
+        and "20.0% of its words" in told
+        and "0.8" in told
+    )
     assert "not the words good, bad" in told and "bf16" in told
 
 
@@ -202,17 +247,38 @@ def test_where_nothing_could_be_attacked_the_page_says_so():
     assert "no sentence of the dense model to attack" in told and "3 ended in an error" in told
 
 
-@pytest.mark.parametrize("script", ["English", "中文电影非常精彩", "هذا الفيلم كان ممتعا", "यह फिल्म अच्छी थी", "😀🎬", "", "\ud800 lone"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "English",
+        "中文电影非常精彩",
+        "هذا الفيلم كان ممتعا",
+        "यह फिल्म अच्छी थी",
+        "😀🎬",
+        "",
+        "\ud800 lone",
+    ],
+)
 @pytest.mark.parametrize("recipe", NAMES)
 def test_any_text_ends_in_a_row(recipe, script):
     texts = [script, " ".join([script, *random.Random(0).choices(tiny.SENTENCES[2].split(), k=20)])]
     rows = run(recipe, tiny.model(), Examples(texts * 2, labels=[0, 0, 1, 1]))
     if "\ud800" in script:  # no text at all: half of a character
-        assert {row.outcome for row in rows} <= {"error", "skipped"} and all(row.note for row in rows)
+        assert {row.outcome for row in rows} <= {"error", "skipped"} and all(
+            row.note for row in rows
+        )
     else:
-        refused = {row.outcome for row in rows if "English lists" in row.note}  # a word attack of a text in another script
-        assert {row.outcome for row in rows if "English lists" not in row.note} <= {"success", "failed", "skipped"}
-        assert refused <= {"error"} and (not refused or (CATALOGUE[recipe].changes == WORDS and not script.isascii()))
+        refused = {
+            row.outcome for row in rows if "English lists" in row.note
+        }  # a word attack of a text in another script
+        assert {row.outcome for row in rows if "English lists" not in row.note} <= {
+            "success",
+            "failed",
+            "skipped",
+        }
+        assert refused <= {"error"} and (
+            not refused or (CATALOGUE[recipe].changes == WORDS and not script.isascii())
+        )
 
 
 def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
@@ -235,10 +301,15 @@ def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
             return "stopped"
 
     long = ["abc", "def", "ghi", "jkl"]
-    assert list(flight.fly([flight.Search(work(long), Clock(nothing), 0)], 4)) == [[text.upper() for text in long]]
+    assert list(flight.fly([flight.Search(work(long), Clock(nothing), 0)], 4)) == [
+        [text.upper() for text in long]
+    ]
     assert rounds == [long]
     rounds.clear()
-    searches = [flight.Search(work(long), Clock(nothing), 0), flight.Search(work(["x"]), Clock(nothing), 1)]
+    searches = [
+        flight.Search(work(long), Clock(nothing), 0),
+        flight.Search(work(["x"]), Clock(nothing), 1),
+    ]
     assert sorted(flight.fly(searches, 4), key=len) == [["X"], [text.upper() for text in long]]
     assert rounds == [["abc", "def", "x"], ["ghi", "jkl"]]
     assert list(flight.fly([flight.Search(stopped, Clock(nothing, 0.0), 0)], 4)) == ["stopped"]
@@ -249,5 +320,7 @@ def test_large_searches_leave_room():
 
     together = []
     answer = lambda texts: together.append(len(texts)) or texts  # noqa: E731
-    searches = [Search(lambda: ask(answer, ["a"]), Clock(nothing), 0, size) for size in (2.0, 2.0, 1.0, 9.0)]
+    searches = [
+        Search(lambda: ask(answer, ["a"]), Clock(nothing), 0, size) for size in (2.0, 2.0, 1.0, 9.0)
+    ]
     assert len(list(fly(searches, 3))) == 4 and together == [2, 2]

@@ -9,9 +9,13 @@ from prune_core.runs import adversarial_calibration
 from prune_core.runs.store import Store
 
 ROWS = pd.DataFrame(
-    {"outcome": ["success", "failed", "success", "skipped"], "text": ["a", "b", "c", "d"], "perturbed": ["A", "B", "C", None],
-     "label": [0, 1, 1, 0]}
-)  # fmt: skip
+    {
+        "outcome": ["success", "failed", "success", "skipped"],
+        "text": ["a", "b", "c", "d"],
+        "perturbed": ["A", "B", "C", None],
+        "label": [0, 1, 1, 0],
+    }
+)
 
 
 @pytest.fixture
@@ -19,23 +23,43 @@ def store(tmp_path) -> Store:
     """Job 1 has attacked the file train.csv, job 2 has attacked nothing."""
     store = Store(tmp_path)
     for key in ("one", "two"):
-        plan = {"source": {"task": "train.csv"}, "method": None, "seed": 0, "measures": [], "checkpoint": "demo"}
+        plan = {
+            "source": {"task": "train.csv"},
+            "method": None,
+            "seed": 0,
+            "measures": [],
+            "checkpoint": "demo",
+        }
         store.submit(plan, "Dense", key, "S", "cpu")
-    store.add_rows(1, {"attack": pd.DataFrame([{"recipe": "X"}]), "attack_example": ROWS}, "attack", 1.0, {})
+    store.add_rows(
+        1, {"attack": pd.DataFrame([{"recipe": "X"}]), "attack_example": ROWS}, "attack", 1.0, {}
+    )
     return store
 
 
-def test_the_texts_that_flipped_the_model_become_a_file_with_the_columns_of_the_source(store: Store) -> None:
-    found = adversarial_calibration.resolved(store, Source("mine.csv", text="review", label="stars", calibration="job:1"))
+def test_the_texts_that_flipped_the_model_become_a_file_with_the_columns_of_the_source(
+    store: Store,
+) -> None:
+    found = adversarial_calibration.resolved(
+        store, Source("mine.csv", text="review", label="stars", calibration="job:1")
+    )
     assert pd.read_csv(found.calibration).to_dict("list") == {"review": ["A", "C"], "stars": [0, 1]}
     both = adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean"))
-    assert pd.read_csv(both.calibration).to_dict("list") == {"text": ["A", "C", "a", "c"], "label": [0, 1, 0, 1]}
-    assert adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean")) == both
+    assert pd.read_csv(both.calibration).to_dict("list") == {
+        "text": ["A", "C", "a", "c"],
+        "label": [0, 1, 0, 1],
+    }
+    assert (
+        adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean"))
+        == both
+    )
 
 
 def test_other_sources_stay_as_they_are_and_jobs_without_attacks_are_refused(store: Store) -> None:
     source = Source("mine.csv", calibration="own.csv")
-    assert adversarial_calibration.resolved(store, source) == source and not adversarial_calibration.leaks(store, source)
+    assert adversarial_calibration.resolved(
+        store, source
+    ) == source and not adversarial_calibration.leaks(store, source)
     with pytest.raises(PruneError, match="choose a job with the measure attack"):
         adversarial_calibration.resolved(store, Source(calibration="job:2"))
 

@@ -28,7 +28,9 @@ NAMED = [
     "Michael Johnson spent 12 days in New York and he didn't like it.",
     "There is no film by Will Reading that I'd see 3 times in China.",
 ]
-NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]  # PWWS where there is a WordNet
+NAMES = [
+    name for name, entry in CATALOGUE.items() if not missing(entry)
+]  # PWWS where there is a WordNet
 SEED = 3
 WIDE = Budget(queries=10**6, seconds=10**6)
 ODD = {
@@ -82,16 +84,22 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
 
     model, tokenizer, examples = victim
     wrapper = HuggingFaceModelWrapper(model, tokenizer)
-    wrapper.get_grad = Victim(model, tokenizer, nothing).get_grad  # its own leaves dropout on, which no two runs agree on
+    wrapper.get_grad = Victim(
+        model, tokenizer, nothing
+    ).get_grad  # its own leaves dropout on, which no two runs agree on
     reference = RECIPES[recipe](wrapper, Encoder(torch.device("cpu"), nothing))
-    budget = Budget(queries=300, seconds=10**6) if recipe == "LEAP" else WIDE  # a swarm asks many thousand times
+    budget = (
+        Budget(queries=300, seconds=10**6) if recipe == "LEAP" else WIDE
+    )  # a swarm asks many thousand times
     reference.goal_function.query_budget = budget.queries
     ours = attack(victim, recipe, budget=budget)
     for index, outcome in enumerate(ours):
         seed_everything(example_seed(SEED, index))
         result = reference.attack(examples.texts[index], examples.labels[index])
         skipped = isinstance(result, SkippedAttackResult)
-        assert outcome.outcome == ("skipped" if skipped else "success" if reached(result) else "failed")
+        assert outcome.outcome == (
+            "skipped" if skipped else "success" if reached(result) else "failed"
+        )
         assert outcome.queries == result.num_queries
         if outcome.outcome != "skipped":
             assert outcome.perturbed == result.perturbed_text()
@@ -114,7 +122,10 @@ def test_our_text_edits_as_textattacks_does(name):
                 assert a.text == b.text and a.words == b.words
                 for key in ("modified_indices", "newly_modified_indices"):
                     assert a.attack_attrs[key] == b.attack_attrs[key]
-                assert a.attack_attrs["original_index_map"].tolist() == b.attack_attrs["original_index_map"].tolist()
+                assert (
+                    a.attack_attrs["original_index_map"].tolist()
+                    == b.attack_attrs["original_index_map"].tolist()
+                )
                 if again or not a.words:
                     break
                 a, b = (text.replace_word_at_index(0, "first one") for text in (a, b))
@@ -122,19 +133,32 @@ def test_our_text_edits_as_textattacks_does(name):
 
 @pytest.mark.parametrize("recipe", NAMES)
 def test_odd_texts_end_in_rows(victim, recipe):
-    texts = [*ODD.values(), "this <SPLIT> is <SPLIT> odd", " ".join(random.Random(0).choices(tiny.SENTENCES[2].split(), k=2000))]
+    texts = [
+        *ODD.values(),
+        "this <SPLIT> is <SPLIT> odd",
+        " ".join(random.Random(0).choices(tiny.SENTENCES[2].split(), k=2000)),
+    ]
     started = time.perf_counter()
-    rows = attack(victim, recipe, Examples(texts, labels=[0] * len(texts)), Budget(queries=40, seconds=5))
-    assert [row.note for row in rows if row.outcome == "error" and "English lists" not in row.note] == []
+    rows = attack(
+        victim, recipe, Examples(texts, labels=[0] * len(texts)), Budget(queries=40, seconds=5)
+    )
+    assert [
+        row.note for row in rows if row.outcome == "error" and "English lists" not in row.note
+    ] == []
     assert time.perf_counter() - started < 30
 
 
 def test_sentence_pairs_change_only_the_text(victim):
     examples = Examples(tiny.SENTENCES[:3], pairs=tiny.SENTENCES[3:6], labels=[0, 0, 0])
-    both = attack(victim, examples=examples) + attack(victim, examples=Examples(examples.texts, examples.pairs, [1, 1, 1]))
+    both = attack(victim, examples=examples) + attack(
+        victim, examples=Examples(examples.texts, examples.pairs, [1, 1, 1])
+    )
     tried = [row for row in both if row.outcome in ("success", "failed")]
     assert len(tried) == 3 and not any(row.outcome == "error" for row in both)
-    assert all("\n" not in row.perturbed and len(row.perturbed.split()) == len(row.text.split()) for row in tried)
+    assert all(
+        "\n" not in row.perturbed and len(row.perturbed.split()) == len(row.text.split())
+        for row in tried
+    )
 
 
 def test_budgets_are_kept(victim):
@@ -142,10 +166,19 @@ def test_budgets_are_kept(victim):
     assert all(row.queries <= 5 for row in few)
     assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
     late = attack(victim, budget=Budget(seconds=1e-9))
-    notes = {"failed": "Stopped by the time budget of 1e-09 s.", "skipped": "Already wrong before the attack."}
-    assert {row.outcome for row in late} == set(notes) and all(row.note == notes[row.outcome] for row in late)
+    notes = {
+        "failed": "Stopped by the time budget of 1e-09 s.",
+        "skipped": "Already wrong before the attack.",
+    }
+    assert {row.outcome for row in late} == set(notes) and all(
+        row.note == notes[row.outcome] for row in late
+    )
     gentle = attack(victim, budget=Budget(share=0.1))
-    assert all(row.words_changed <= max(1, -(-len(row.text.split()) // 10)) for row in gentle if row.words_changed is not None)
+    assert all(
+        row.words_changed <= max(1, -(-len(row.text.split()) // 10))
+        for row in gentle
+        if row.words_changed is not None
+    )
 
 
 def test_an_example_that_raises_is_a_row_and_the_run_goes_on(victim):
@@ -168,7 +201,10 @@ def test_an_example_that_raises_is_a_row_and_the_run_goes_on(victim):
 
 @pytest.mark.parametrize("recipe", NAMES)
 def test_outcomes_are_the_same_however_many_are_attacked_at_once(victim, recipe):
-    one, *others = ([vars(row) | {"seconds": 0} for row in attack(victim, recipe, most=most)] for most in (1, 3, 100))
+    one, *others = (
+        [vars(row) | {"seconds": 0} for row in attack(victim, recipe, most=most)]
+        for most in (1, 3, 100)
+    )
     rounded = ("original_probabilities", "perturbed_probabilities")  # other batches round otherwise
     for other in others:
         for a, b in zip(one, other, strict=True):
@@ -190,7 +226,9 @@ def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
         random.seed(times)
         return [random.random() + 2 * times for _ in range(times)]
 
-    searches = [Search(lambda times=times: work(times), Clock(nothing), times) for times in (2, 1, 3)]
+    searches = [
+        Search(lambda times=times: work(times), Clock(nothing), times) for times in (2, 1, 3)
+    ]
     assert sorted(fly(searches, 2), key=len) == [alone(1), alone(2), alone(3)]
     # the third starts as soon as the second has ended
     assert rounds == [[2, 0, 1, 0], [2, 1, 3, 0], [3, 1], [3, 2]]
@@ -202,14 +240,18 @@ def test_an_error_of_torch_in_a_search_can_be_caught():
     def work() -> str:
         ask(list, [1])
         with pytest.raises(RuntimeError):
-            torch.nn.functional.cosine_similarity(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long))
+            torch.nn.functional.cosine_similarity(
+                torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)
+            )
         return ask(list, ["caught"])[0]
 
     assert list(fly([Search(work, Clock(nothing), 0) for _ in range(4)], 4)) == ["caught"] * 4
 
 
 def test_cancel_passes_through_a_search(victim, monkeypatch):
-    monkeypatch.setattr("prune_core.attacks.budget._BEAT", 0)  # the attacks here are over too soon to be noticed
+    monkeypatch.setattr(
+        "prune_core.attacks.budget._BEAT", 0
+    )  # the attacks here are over too soon to be noticed
     calls = []
 
     def report(progress, message):
@@ -266,7 +308,9 @@ def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path
 def test_half_precision_is_an_option_that_leaves_the_model_alone(victim):
     model = tiny.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    single = Attack(recipes="DeepWordBug", examples=4, precision="bf16").measure(tiny.pair(model, model), quiet)["attack_example"]
+    single = Attack(recipes="DeepWordBug", examples=4, precision="bf16").measure(
+        tiny.pair(model, model), quiet
+    )["attack_example"]
     assert len(single) == 4 and (single.outcome != "error").all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -279,8 +323,15 @@ def test_summary_counts():
     rows = [Row("success", 0.2), Row("success", 0.4), Row("failed"), Row("skipped"), Row("error")]
     got = summary(rows)
     assert (got["n"], got["attacked"], got["succeeded"], got["errored"]) == (5, 3, 2, 1)
-    assert got["accuracy"] == 0.75 and got["under_attack"] == 0.25 and got["success_rate"] == pytest.approx(2 / 3)
-    assert got["words_changed"] == pytest.approx(0.3) and got["success_low"] < 2 / 3 < got["success_high"]
+    assert (
+        got["accuracy"] == 0.75
+        and got["under_attack"] == 0.25
+        and got["success_rate"] == pytest.approx(2 / 3)
+    )
+    assert (
+        got["words_changed"] == pytest.approx(0.3)
+        and got["success_low"] < 2 / 3 < got["success_high"]
+    )
     nothing = summary([Row("skipped")])
     assert nothing["success_rate"] is None and nothing["attacked"] == 0
 
@@ -294,11 +345,25 @@ def test_import_offline_prepares_private_files(tmp_path):
         "import nltk, os\n"
         "print(len(nltk.corpus.stopwords.words('english')), 'TA_CACHE_DIR' in os.environ)\n"
     )
-    environment = {**os.environ, "PRUNESCOPE_HOME": str(tmp_path), "HOME": str(tmp_path), "NLTK_DATA": str(tmp_path / "none")}
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    environment = {
+        **os.environ,
+        "PRUNESCOPE_HOME": str(tmp_path),
+        "HOME": str(tmp_path),
+        "NLTK_DATA": str(tmp_path / "none"),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(len(resources.stopwords())), "False"]
-    assert (tmp_path / "attacks" / "nltk_data" / "corpora" / "stopwords" / "english").stat().st_mode & 0o077 == 0
+    assert (
+        tmp_path / "attacks" / "nltk_data" / "corpora" / "stopwords" / "english"
+    ).stat().st_mode & 0o077 == 0
 
 
 def test_stop_words_are_function_words():
@@ -309,7 +374,10 @@ def test_stop_words_are_function_words():
 
 def test_neighbour_table_keeps_antonyms_out():
     table = neighbours.load()
-    near = {word: [other for other, _ in table.of(word)] for word in ("happy", "movie", "good", "bad", "boring")}
+    near = {
+        word: [other for other, _ in table.of(word)]
+        for word in ("happy", "movie", "good", "bad", "boring")
+    }
     assert "glad" in near["happy"] and "film" in near["movie"][:5] and "dull" in near["boring"]
     assert "bad" not in near["good"] and "good" not in near["bad"]
     assert neighbours.TABLE.stat().st_size <= 8e6 and len(table.words) == 20_000
@@ -344,12 +412,19 @@ def test_outcomes_are_those_of_nltks_own_list(tmp_path):
     shutil.copytree(SHARED, tmp_path / "nltk")
     for path in [tmp_path / "nltk", *(tmp_path / "nltk").rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)
-    assert (SHARED / "corpora" / "stopwords" / "english").read_text().split() == resources.stopwords()
+    assert (
+        SHARED / "corpora" / "stopwords" / "english"
+    ).read_text().split() == resources.stopwords()
     said = []
     for own in ({}, {"NLTK_DATA": str(tmp_path / "nltk")}):
         paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-        done = subprocess.run([sys.executable, "-c", OUTCOMES], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths, **own},
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", OUTCOMES],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": paths, **own},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         said.append(done.stdout)
     assert said[0] == said[1] and "success" in said[0]

@@ -141,8 +141,15 @@ def test_metrics_are_scikit_learns(problem_type: str | None, tmp_path: Path) -> 
     labels, predictions = np.array(alternating(0, 1)), (scores > 0.5).astype(int)
     assert found.said == predictions.tolist() and 0 < predictions.mean() < 1
     assert np.allclose(np.array(found.probabilities)[:, 1], scores, atol=1e-5)
-    row = summary("binary_accuracy", 2, examples.labels, found.said, found.said, 100,
-                  probabilities=(found.probabilities, found.probabilities))  # fmt: skip
+    row = summary(
+        "binary_accuracy",
+        2,
+        examples.labels,
+        found.said,
+        found.said,
+        100,
+        probabilities=(found.probabilities, found.probabilities),
+    )
     assert row["score"] == row["binary_accuracy"] == sklearn.accuracy_score(labels, predictions)
     assert row["binary_f1"] == sklearn.f1_score(labels, predictions)
     assert row["binary_matthews"] == sklearn.matthews_corrcoef(labels, predictions)

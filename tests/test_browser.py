@@ -15,15 +15,23 @@ from prune_core.runs.store import Store
 GOOD = ("lovely", "superb", "funny")
 PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one
 
-pytest.importorskip("playwright.sync_api", reason="the browser walk needs playwright: pip install -r requirements-test.txt")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser walk needs chromium: apt-get install chromium")
+pytest.importorskip(
+    "playwright.sync_api",
+    reason="the browser walk needs playwright: pip install -r requirements-test.txt",
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="the browser walk needs chromium: apt-get install chromium"
+)
 
 
 @pytest.fixture
 def server(home):
     """The dashboard on a free port with a store of its own; it and its workers end with the test."""
     # one thread: on matrices this small more of them only wait for each other
-    with served(home, ["tests/tiny_app.py"], home.parent / "server.log", OMP_NUM_THREADS="1") as (address, _):
+    with served(home, ["tests/tiny_app.py"], home.parent / "server.log", OMP_NUM_THREADS="1") as (
+        address,
+        _,
+    ):
         yield address
 
 
@@ -31,7 +39,16 @@ REVIEWS = "\n".join(
     ["review,stars"]
     + [
         f"The {noun} in this film is {word} from the first scene to the very last one,{int(word in GOOD)}"
-        for noun in ("acting", "plot", "music", "dialogue", "pacing", "ending", "camera work", "cast")
+        for noun in (
+            "acting",
+            "plot",
+            "music",
+            "dialogue",
+            "pacing",
+            "ending",
+            "camera work",
+            "cast",
+        )
         for word in (*GOOD, "dull", "dreadful", "clumsy")
     ]
 )
@@ -44,14 +61,21 @@ def opened(server, name: str, height: int = 900):
         page = browser.new_page(viewport={"width": 1440, "height": height})
         page.set_default_timeout(PATIENCE)
         abroad: list[str] = []
-        page.on("request", lambda request: abroad.append(request.url) if request.url.startswith("http") else None)
+        page.on(
+            "request",
+            lambda request: abroad.append(request.url) if request.url.startswith("http") else None,
+        )
         page.goto(f"{server}/{name.lower()}")
         try:
             page.get_by_role("heading", name=name, exact=True).wait_for()
             yield page
-            assert not [url for url in abroad if not url.startswith(server)], "pages ask nobody but their own server"
+            assert not [url for url in abroad if not url.startswith(server)], (
+                "pages ask nobody but their own server"
+            )
         except BaseException:
-            print(page.locator("body").inner_text())  # what a person would have seen, for the report of the failure
+            print(
+                page.locator("body").inner_text()
+            )  # what a person would have seen, for the report of the failure
             raise
 
 
@@ -71,12 +95,16 @@ def test_the_first_page_has_an_address_by_its_name(server, home):
 
 
 def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
-    with opened(server, "Layers") as page:  # a link is the first request: Streamlit must not take pages/ for an app of its own
+    with opened(
+        server, "Layers"
+    ) as page:  # a link is the first request: Streamlit must not take pages/ for an app of its own
         page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()
         page.get_by_role("heading", name="What does pruning cost?").wait_for()
         page.get_by_role("button", name="Run the demo study").click()
         page.get_by_text("At work").wait_for()
-        wait_for_charts(page, 2)  # accuracy and reconstruction error, while the rest is still at work
+        wait_for_charts(
+            page, 2
+        )  # accuracy and reconstruction error, while the rest is still at work
         wait_until_done(page, home, 3)
         for name, charts in (("Compare", 5), ("Layers", 1), ("Drift", 1), ("Inspect", 1)):
             turn_to(page, name)
@@ -86,7 +114,9 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
         turn_to(page, "Studies")
         page.get_by_test_id("stDataFrame").first.hover()
         page.get_by_role("button", name="Search").first.wait_for()
-        assert not page.get_by_role("button", name="Download as CSV").count()  # it would write formulas as they are
+        assert not page.get_by_role(
+            "button", name="Download as CSV"
+        ).count()  # it would write formulas as they are
         prune_with_a_file(page)
         wait_until_done(page, home, 6)
         turn_to(page, "Attack")
@@ -104,12 +134,19 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
         fill(page, "checkpoint", str(stranger.folder))
         pick(page, "task", "A file of your own")
         upload(page, str(stranger.file))
-        for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-drift", "use-measure-cost"):
+        for name in (
+            "use-method-sparsegpt",
+            "use-method-akr",
+            "use-measure-drift",
+            "use-measure-cost",
+        ):
             page.locator(f".st-key-{name} label").first.click()
         if stranger.kind == "classification":
             page.locator(".st-key-use-measure-attack label").first.click()
         page.get_by_text("examples calibrate").wait_for()
-        assert problems(page) == 0, page.locator("[data-testid=stAlertContentError]").all_inner_texts()
+        assert problems(page) == 0, page.locator(
+            "[data-testid=stAlertContentError]"
+        ).all_inner_texts()
         page.get_by_role("button", name="Queue 3 runs").click()
         page.get_by_role("heading", name="Overview", exact=True).wait_for()
         wait_until_done(page, home, 3)
@@ -117,7 +154,9 @@ def test_a_strangers_folder_and_file_reach_compare(server, home, tmp_path, who):
         wait_for_charts(page, 2)
         assert problems(page) == 0
         metric = Store(home).rows("accuracy", [1]).iloc[0]["metric"]
-        assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), "labels are found on the page too"
+        assert metric == ("entity_f1" if stranger.kind == "token" else "accuracy"), (
+            "labels are found on the page too"
+        )
         if who == "an NLI model with swapped labels":
             take_the_order(page, home)
 
@@ -153,12 +192,17 @@ def take_the_order(page, home: Path) -> None:
     page.get_by_role("heading", name="Overview", exact=True).wait_for()
     wait_until_done(page, home, len(Store(home).jobs()))
     job = next(job for job in reversed(Store(home).jobs()) if not job.experiment["method"])
-    assert job.experiment["source"]["labels"] and Store(home).rows("accuracy", [job.id]).iloc[0]["score"] > 0.7
+    assert (
+        job.experiment["source"]["labels"]
+        and Store(home).rows("accuracy", [job.id]).iloc[0]["score"] > 0.7
+    )
 
 
 def settle(page) -> None:
     """Until the page's script is over."""
-    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
+    page.wait_for_function(
+        "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
+    )
 
 
 def upload(page, file) -> None:
@@ -182,10 +226,21 @@ def prune_with_a_file(page) -> None:
     pick(page, "task", "A file of your own")
     upload(page, {"name": "films.csv", "mimeType": "text/csv", "buffer": REVIEWS.encode()})
     page.get_by_text("The first five of 48 rows.").wait_for()
-    for name in ("use-method-sparsegpt", "use-method-akr", "use-measure-reconstruction", "use-measure-drift", "use-measure-cost"):
+    for name in (
+        "use-method-sparsegpt",
+        "use-method-akr",
+        "use-measure-reconstruction",
+        "use-measure-drift",
+        "use-measure-cost",
+    ):
         page.locator(f".st-key-{name} label").first.click()
     page.locator(".st-key-fold-measure-attack summary").first.click()
-    for key, number in (("calibration", 8), ("evaluation", 12), ("option-attack-examples", 4), ("option-attack-word_examples", 2)):
+    for key, number in (
+        ("calibration", 8),
+        ("evaluation", 12),
+        ("option-attack-examples", 4),
+        ("option-attack-word_examples", 2),
+    ):
         page.locator(f".st-key-{key} input").fill(str(number))
         page.keyboard.press("Enter")
     page.get_by_role("button", name="Queue 3 runs").click()

@@ -16,9 +16,26 @@ from prune_core.attacks.catalogue import CATALOGUE, FEW_WORDS, missing
 from prune_core.models.devices import seed_everything
 
 PROMISED = {
-    "TextFooler", "TextBugger", "BERT-Attack", "BAE", "PWWS", "DeepWordBug", "Pruthi", "A2T", "CLARE", "IGA", "Alzantot genetic",
-    "Faster genetic", "PSO", "Kuleshov", "Checklist", "Input reduction", "HotFlip", "BadCharacters", "LEAP",
-}  # fmt: skip
+    "TextFooler",
+    "TextBugger",
+    "BERT-Attack",
+    "BAE",
+    "PWWS",
+    "DeepWordBug",
+    "Pruthi",
+    "A2T",
+    "CLARE",
+    "IGA",
+    "Alzantot genetic",
+    "Faster genetic",
+    "PSO",
+    "Kuleshov",
+    "Checklist",
+    "Input reduction",
+    "HotFlip",
+    "BadCharacters",
+    "LEAP",
+}
 USE = requirements.USE.what
 
 
@@ -32,28 +49,49 @@ def test_every_promised_attack_is_listed_and_can_be_built_or_says_why_not():
         lacking = [resource for resource in entry.needs if not resource.present]
         assert bool(missing(entry)) == bool(entry.cannot or lacking)
         assert all(resource.name in missing(entry) for resource in lacking)
-    assert len({resource.key for resource in requirements.RESOURCES}) == len(requirements.RESOURCES), "fetch finds each by its key"
+    assert len({resource.key for resource in requirements.RESOURCES}) == len(
+        requirements.RESOURCES
+    ), "fetch finds each by its key"
 
 
 def test_without_a_network_and_without_downloads_these_still_run(monkeypatch, tmp_path):
-    monkeypatch.setattr("prune_core.attacks.requirements.LOOK", dict.fromkeys(requirements.LOOK, lambda _: False))
+    monkeypatch.setattr(
+        "prune_core.attacks.requirements.LOOK", dict.fromkeys(requirements.LOOK, lambda _: False)
+    )
     able = {name for name, entry in CATALOGUE.items() if not missing(entry)}
     assert able == {
-        "DeepWordBug", "Pruthi", "Checklist (word lists)", "Input reduction", "TextFooler (MiniLM)", "TextBugger (MiniLM)", "A2T (MiniLM)"
-    }  # fmt: skip
+        "DeepWordBug",
+        "Pruthi",
+        "Checklist (word lists)",
+        "Input reduction",
+        "TextFooler (MiniLM)",
+        "TextBugger (MiniLM)",
+        "A2T (MiniLM)",
+    }
 
 
 @pytest.mark.parametrize("resource", requirements.RESOURCES, ids=lambda resource: resource.name)
 def test_a_resource_is_present_when_its_files_are(resource, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("NLTK_DATA", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "TA_CACHE_DIR", "FLAIR_CACHE_ROOT", "PRUNESCOPE_HOME"):
+    for name in (
+        "NLTK_DATA",
+        "XDG_CACHE_HOME",
+        "HF_HOME",
+        "HF_HUB_CACHE",
+        "TA_CACHE_DIR",
+        "FLAIR_CACHE_ROOT",
+        "PRUNESCOPE_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tf"))
     monkeypatch.setattr("prune_core.attacks.requirements.WORDNET_FILES", tmp_path / "wordnet")
     monkeypatch.setattr("prune_core.attacks.requirements._PREFIXES", ())
     installed: set[str] = set()
     spec = SimpleNamespace(origin=tmp_path / "textattack" / "__init__.py")
-    monkeypatch.setattr("prune_core.attacks.requirements.find_spec", lambda name: spec if name in installed else None)
+    monkeypatch.setattr(
+        "prune_core.attacks.requirements.find_spec",
+        lambda name: spec if name in installed else None,
+    )
     assert not resource.present
     hub = f"models--{resource.what.replace('/', '--')}/snapshots/1"
     files = {
@@ -88,11 +126,22 @@ def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
     from prune_core.data.examples import Examples
 
     examples = Examples(texts, labels=victim(texts).argmax(-1).tolist())
-    found = engine.run(recipe, victim, Pulse(lambda *_: None), examples, range(len(texts)), Budget(queries, 1e6), 3, most)
+    found = engine.run(
+        recipe,
+        victim,
+        Pulse(lambda *_: None),
+        examples,
+        range(len(texts)),
+        Budget(queries, 1e6),
+        3,
+        most,
+    )
     return sorted(found, key=lambda outcome: outcome.example)
 
 
-def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(victim, monkeypatch, tmp_path):
+def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(
+    victim, monkeypatch, tmp_path
+):
     """IGA needs one download: word vectors, here a few random ones in the files that TextAttack reads."""
     from textattack.attack_recipes import IGAWang2019
     from textattack.attack_results import SuccessfulAttackResult
@@ -106,7 +155,9 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(vic
     np.save(folder / "paragram.npy", dice.normal(0, 0.1, (len(words), 8)).astype(np.float32))
     near = np.stack([np.concatenate(([i], dice.choice(len(words), 50))) for i in range(len(words))])
     np.save(folder / "nn.npy", near)
-    (folder / "wordlist.pickle").write_bytes(pickle.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "wordlist.pickle").write_bytes(
+        pickle.dumps({word: i for i, word in enumerate(words)})
+    )
     for name in ("mse_dist.p", "cos_sim.p"):
         (folder / name).write_bytes(pickle.dumps({i: {} for i in range(len(words))}))
     monkeypatch.setattr("prune_core.attacks.requirements.textattack_folder", lambda: tmp_path)
@@ -120,8 +171,14 @@ def test_the_genetic_original_runs_on_its_word_vectors_as_textattack_runs_it(vic
     for index, (one, other) in enumerate(zip(together, alone, strict=True)):
         seed_everything(example_seed(3, index))
         result = reference.attack(one.text, one.label)
-        assert (one.perturbed, one.queries) == (other.perturbed, other.queries) == (result.perturbed_text(), result.num_queries)
-        assert one.outcome == ("success" if isinstance(result, SuccessfulAttackResult) else "failed"), one.note
+        assert (
+            (one.perturbed, one.queries)
+            == (other.perturbed, other.queries)
+            == (result.perturbed_text(), result.num_queries)
+        )
+        assert one.outcome == (
+            "success" if isinstance(result, SuccessfulAttackResult) else "failed"
+        ), one.note
     assert "success" in {outcome.outcome for outcome in together}
 
 
@@ -131,22 +188,39 @@ def test_the_masked_model_originals_run_and_load_their_models_once(victim, monke
 
     loads = []
     torch.manual_seed(0)
-    masked = BertForMaskedLM(BertConfig(vocab_size=30522, **{**tiny.WIDE, "max_position_embeddings": 512})).eval()
+    masked = BertForMaskedLM(
+        BertConfig(vocab_size=30522, **{**tiny.WIDE, "max_position_embeddings": 512})
+    ).eval()
     swap = "textattack.transformations.word_swaps.word_swap_masked_lm"
 
     def encoder(texts):
-        letters = [np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256) for text in texts]
+        letters = [
+            np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256) for text in texts
+        ]
         return SimpleNamespace(numpy=lambda: np.stack(letters).astype(np.float32))
 
-    monkeypatch.setattr(f"{swap}.AutoModelForMaskedLM", SimpleNamespace(from_pretrained=lambda name: loads.append(name) or masked))
-    monkeypatch.setattr(f"{swap}.AutoTokenizer", SimpleNamespace(from_pretrained=lambda *_, **__: victim.tokenizer))
-    monkeypatch.setitem(sys.modules, "tensorflow_hub", SimpleNamespace(load=lambda url: loads.append(url) or encoder))
-    monkeypatch.setattr("textattack.constraints.semantics.sentence_encoders.universal_sentence_encoder.universal_sentence_encoder.hub",
-                        sys.modules["tensorflow_hub"])  # fmt: skip
+    monkeypatch.setattr(
+        f"{swap}.AutoModelForMaskedLM",
+        SimpleNamespace(from_pretrained=lambda name: loads.append(name) or masked),
+    )
+    monkeypatch.setattr(
+        f"{swap}.AutoTokenizer", SimpleNamespace(from_pretrained=lambda *_, **__: victim.tokenizer)
+    )
+    monkeypatch.setitem(
+        sys.modules,
+        "tensorflow_hub",
+        SimpleNamespace(load=lambda url: loads.append(url) or encoder),
+    )
+    monkeypatch.setattr(
+        "textattack.constraints.semantics.sentence_encoders.universal_sentence_encoder.universal_sentence_encoder.hub",
+        sys.modules["tensorflow_hub"],
+    )
     monkeypatch.setattr("nltk.pos_tag", lambda words, **_: [(word, "NOUN") for word in words])
     for recipe in ("BAE", "BERT-Attack"):
         found = outcomes(victim, recipe, 64, queries=60)
-        assert {outcome.outcome for outcome in found} <= {"success", "failed"}, [outcome.note for outcome in found]
+        assert {outcome.outcome for outcome in found} <= {"success", "failed"}, [
+            outcome.note for outcome in found
+        ]
     assert loads == ["bert-base-uncased", USE] * 2
 
 
@@ -156,8 +230,14 @@ def test_input_reduction_keeps_the_answer_and_counts_what_is_left(victim):
     found = outcomes(victim, "Input reduction", 64, queries=500, texts=[*tiny.SENTENCES, "Bad."])
     for outcome in found:
         assert outcome.perturbed_prediction == outcome.original_prediction == outcome.label
-        left = [word for word in outcome.perturbed.replace(",", " ").replace(".", " ").split() if word.lower() not in stopwords()]
-        assert (outcome.outcome == "success") == (outcome.words_changed > 0 and len(left) <= FEW_WORDS), outcome.perturbed
+        left = [
+            word
+            for word in outcome.perturbed.replace(",", " ").replace(".", " ").split()
+            if word.lower() not in stopwords()
+        ]
+        assert (outcome.outcome == "success") == (
+            outcome.words_changed > 0 and len(left) <= FEW_WORDS
+        ), outcome.perturbed
     assert {outcome.outcome for outcome in found} == {"success", "failed"}
 
 
@@ -173,6 +253,12 @@ def test_names_and_places_come_from_lists_and_ordinary_words_stay(victim):
 
     text = "Will Christopher leave New York for Reading in 12 days?"
     names, places = changed(ListedNames(), text), changed(ListedPlaces(), text)
-    assert len(names) == 3 and all(new.startswith("Will ") and new.endswith(" leave New York for Reading in 12 days?") for new in names)
-    assert len(places) == 3 and all(new.startswith("Will Christopher leave ") and "York" not in new and "Reading" in new for new in places)
+    assert len(names) == 3 and all(
+        new.startswith("Will ") and new.endswith(" leave New York for Reading in 12 days?")
+        for new in names
+    )
+    assert len(places) == 3 and all(
+        new.startswith("Will Christopher leave ") and "York" not in new and "Reading" in new
+        for new in places
+    )
     assert changed(Numbers(), "5² is " + "9" * 25) == [] and len(changed(Numbers(), text)) == 3

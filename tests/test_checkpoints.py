@@ -35,7 +35,9 @@ def same(folder: Path | str, model: torch.nn.Module) -> list[str]:
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
 def test_prefixes_of_wrapped_models_are_stripped_and_said(dense, tmp_path, prefix) -> None:
-    folder = saved(tmp_path, dense, {prefix + name: tensor for name, tensor in dense.state_dict().items()})
+    folder = saved(
+        tmp_path, dense, {prefix + name: tensor for name, tensor in dense.state_dict().items()}
+    )
     assert any(repr(prefix) in note for note in same(folder, dense)) == bool(prefix)
 
 
@@ -45,7 +47,10 @@ def test_a_prefix_is_stripped_of_safetensors_too_and_not_of_a_family_that_has_it
     modern = tiny.model("modernbert")  # whose own names begin with "model."
     assert same(saved(tmp_path / "own", modern), modern) == []
     folder = saved(tmp_path / "wrapped", modern)
-    save_file({f"module.{name}": tensor.clone() for name, tensor in modern.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {f"module.{name}": tensor.clone() for name, tensor in modern.state_dict().items()},
+        folder / "model.safetensors",
+    )
     assert "'module.'" in same(folder, modern)[0]
 
 
@@ -56,10 +61,22 @@ def test_a_prefix_is_stripped_of_safetensors_too_and_not_of_a_family_that_has_it
             lambda state: {k: v for k, v in state.items() if ".layer.1." not in k},
             r"lacks weights .*bert\.encoder\.layer\.1\..* and \d+ more",
         ),
-        (lambda state: {k: v for k, v in state.items() if "classifier" not in k}, "lacks weights .*classifier.bias, classifier.weight"),
-        (lambda state: {k: v for k, v in state.items() if "pooler" not in k}, "lacks weights .*pooler"),
-        (lambda state: state | {f"bert.encoder.layer.2.{i}": torch.ones(1) for i in range(9)}, "has no place for: bert.encoder.layer.2.0"),
-        (lambda state: {k: v for k, v in state.items() if "word_embeddings" not in k}, "lacks weights .*word_embeddings"),
+        (
+            lambda state: {k: v for k, v in state.items() if "classifier" not in k},
+            "lacks weights .*classifier.bias, classifier.weight",
+        ),
+        (
+            lambda state: {k: v for k, v in state.items() if "pooler" not in k},
+            "lacks weights .*pooler",
+        ),
+        (
+            lambda state: state | {f"bert.encoder.layer.2.{i}": torch.ones(1) for i in range(9)},
+            "has no place for: bert.encoder.layer.2.0",
+        ),
+        (
+            lambda state: {k: v for k, v in state.items() if "word_embeddings" not in k},
+            "lacks weights .*word_embeddings",
+        ),
     ],
 )
 def test_no_weight_is_random_in_silence(dense, tmp_path, change, words) -> None:
@@ -68,8 +85,14 @@ def test_no_weight_is_random_in_silence(dense, tmp_path, change, words) -> None:
 
 
 def test_harmless_extras_are_listed(dense, tmp_path) -> None:
-    extras = {"bert.embeddings.position_ids": torch.arange(130)[None], "cls.predictions.bias": torch.ones(4)}
-    assert "cls.predictions.bias" in same(saved(tmp_path, dense, dense.state_dict() | extras), dense)[0]
+    extras = {
+        "bert.embeddings.position_ids": torch.arange(130)[None],
+        "cls.predictions.bias": torch.ones(4),
+    }
+    assert (
+        "cls.predictions.bias"
+        in same(saved(tmp_path, dense, dense.state_dict() | extras), dense)[0]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -110,9 +133,18 @@ def edited(folder: Path, **changes) -> str:
         ({"vocab_size": 20_000}, "its tokenizer has 30,522 tokens, its embedding 20,000"),
         ({"num_hidden_layers": 3}, "lacks weights"),
         ({"num_hidden_layers": 1}, "no place for"),
-        ({"hidden_size": 64}, r"bert\.\S+ has the shape .32,. .* .64,. by its config.json .and \d+ more.; correct"),
-        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, r"classifier\.\w+ .*shape .2,.* by its config.json .*; give config.json 2 labels"),
-        ({"architectures": None}, r'no architectures.*"architectures": \["BertForSequenceClassification"\].*BertForTokenClass'),
+        (
+            {"hidden_size": 64},
+            r"bert\.\S+ has the shape .32,. .* .64,. by its config.json .and \d+ more.; correct",
+        ),
+        (
+            {"id2label": {"0": "a", "1": "b", "2": "c"}},
+            r"classifier\.\w+ .*shape .2,.* by its config.json .*; give config.json 2 labels",
+        ),
+        (
+            {"architectures": None},
+            r'no architectures.*"architectures": \["BertForSequenceClassification"\].*BertForTokenClass',
+        ),
         ({"architectures": ["BertForMaskedLM"]}, "not a classifier"),
         ({"model_type": "gpt2"}, "is a gpt2 model"),
         ({"is_decoder": True}, "decoder"),
@@ -136,7 +168,9 @@ def test_a_trainers_output_and_an_outer_folder(dense, tmp_path) -> None:
     for step in (500, 1500):
         saved(tmp_path / f"checkpoint-{step}", dense if step == 500 else tiny.model(seed=1))
     assert "checkpoint-1500 was taken, the last one" in same(tmp_path, tiny.model(seed=1))[0]
-    (tmp_path / "checkpoint-1500" / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": "/elsewhere/checkpoint-500"}))
+    (tmp_path / "checkpoint-1500" / "trainer_state.json").write_text(
+        json.dumps({"best_model_checkpoint": "/elsewhere/checkpoint-500"})
+    )
     assert "checkpoint-500 was taken, the best one" in same(tmp_path, dense)[0]
     saved(tmp_path / "outer" / "files" / "model", dense)
     assert "found in files/model" in same(tmp_path / "outer", dense)[0]
@@ -152,7 +186,10 @@ def test_a_sentence_transformers_folder_says_what_it_lacks(dense, tmp_path) -> N
     dense.bert.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     (tmp_path / "modules.json").write_text("[]")
-    with pytest.raises(PruneError, match="sentence-transformers folder: it embeds sentences and has no classifier; fine-tune it first"):
+    with pytest.raises(
+        PruneError,
+        match="sentence-transformers folder: it embeds sentences and has no classifier; fine-tune it first",
+    ):
         loading.load(str(tmp_path))
 
 
@@ -173,7 +210,9 @@ def test_an_adapter_is_merged(dense, tmp_path) -> None:
     merged, _ = loading.load(str(tmp_path / "adapter"))
     with torch.no_grad():
         torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-5, rtol=1e-4)
-    assert "merged into" in merged.notes[0] and not any("lora" in name for name in merged.state_dict())
+    assert "merged into" in merged.notes[0] and not any(
+        "lora" in name for name in merged.state_dict()
+    )
 
 
 def test_checkpoints_are_found_to_be_offered(dense, tmp_path, monkeypatch) -> None:
@@ -201,7 +240,9 @@ def adapter(folder: Path, base: Path, **config: object) -> Path:
 
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
-    wrapped = get_peft_model(model, LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["query"], **config))
+    wrapped = get_peft_model(
+        model, LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["query"], **config)
+    )
     wrapped.peft_config["default"].base_model_name_or_path = str(base)
     wrapped.save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
@@ -220,17 +261,28 @@ def test_adapters_with_their_base_must_hold_every_weight(dense, tmp_path) -> Non
     for name, tensor in loading.load(str(old))[0].state_dict().items():
         torch.testing.assert_close(tensor, expected[name], atol=0, rtol=0)
     weights_of = load_file(good / "adapter_model.safetensors")
-    for lost, words in (("classifier", "no weights of the head"), ("layer.1.", "the adapter lacks .*layer.1.*lora_A")):
+    for lost, words in (
+        ("classifier", "no weights of the head"),
+        ("layer.1.", "the adapter lacks .*layer.1.*lora_A"),
+    ):
         broken = adapter(tmp_path / lost.strip("."), base)
         left = {name: tensor for name, tensor in weights_of.items() if lost not in name}
         save_file(left, broken / "adapter_model.safetensors")
         with pytest.raises(PruneError, match=words):
             loading.load(str(broken))
-    dense.bert.save_pretrained(tmp_path / "bare")  # a base without a head; its pooler is not saved either
-    state = {name: tensor for name, tensor in load_file(tmp_path / "bare" / "model.safetensors").items() if "pooler" not in name}
+    dense.bert.save_pretrained(
+        tmp_path / "bare"
+    )  # a base without a head; its pooler is not saved either
+    state = {
+        name: tensor
+        for name, tensor in load_file(tmp_path / "bare" / "model.safetensors").items()
+        if "pooler" not in name
+    }
     save_file(state, tmp_path / "bare" / "model.safetensors", metadata={"format": "pt"})
     lacking = adapter(tmp_path / "random", tmp_path / "bare")
-    with pytest.raises(PruneError, match=r"neither the adapter nor its base .* holds .*pooler\.dense"):
+    with pytest.raises(
+        PruneError, match=r"neither the adapter nor its base .* holds .*pooler\.dense"
+    ):
         loading.load(str(lacking))
     whole = adapter(tmp_path / "whole", tmp_path / "bare", modules_to_save=["classifier", "pooler"])
     assert loading.load(str(whole))[0].notes  # what the message advises
@@ -247,16 +299,23 @@ def test_old_names_of_layer_norms_are_read_under_a_prefix_too(dense, tmp_path) -
 def test_an_attention_kernel_that_is_not_here_falls_back_with_a_note(dense, tmp_path) -> None:
     folder = saved(tmp_path, dense)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "_attn_implementation": "flash_attention_2"}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "_attn_implementation": "flash_attention_2"})
+    )
     assert "'flash_attention_2'" in same(folder, dense)[0]
 
 
 def test_equal_label_names_are_told_apart(dense, tmp_path) -> None:
     folder = saved(tmp_path, dense)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "id2label": {"0": "other", "1": "other"}}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "id2label": {"0": "other", "1": "other"}})
+    )
     model, _ = loading.load(str(folder))
-    assert loading.label_names(model.config) == ("other (0)", "other (1)") and "other (0), other (1)" in model.notes[0]
+    assert (
+        loading.label_names(model.config) == ("other (0)", "other (1)")
+        and "other (0), other (1)" in model.notes[0]
+    )
 
 
 class Pickled(torch.nn.Module):
@@ -266,15 +325,31 @@ class Pickled(torch.nn.Module):
 FOREIGN = {
     "onnx": ({"model.onnx": b"x"}, {}, "an ONNX export .*checkpoint that it was exported from"),
     "onnx in a folder": ({"onnx/model_quantized.onnx": b"x"}, {}, "an ONNX export"),
-    "openvino": ({"openvino_model.xml": b"<net/>", "openvino_model.bin": b"x"}, {}, "an OpenVINO export"),
+    "openvino": (
+        {"openvino_model.xml": b"<net/>", "openvino_model.bin": b"x"},
+        {},
+        "an OpenVINO export",
+    ),
     "gguf": ({"model-q8_0.gguf": b"GGUF"}, {}, "a GGUF file"),
     "tensorflow": ({"tf_model.h5": b"x"}, {}, "TensorFlow weights .*from_tf=True"),
     "flax": ({"flax_model.msgpack": b"x"}, {}, "Flax weights .*from_flax=True"),
     "lightning": ({"epoch=3.ckpt": b"x"}, {}, r"model\.save_pretrained\(FOLDER\)"),
     "torch.save": ({"best.pt": b"x"}, {}, "a file of torch.save"),
-    "8 bits": ({}, {"quantization_config": {"load_in_8bit": True, "quant_method": "bitsandbytes"}}, r"to 8 bits \(bitsandbytes\)"),
-    "4 bits": ({}, {"quantization_config": {"bits": 4, "quant_method": "gptq"}}, r"to 4 bits \(gptq\)"),
-    "setfit": ({"model_head.pkl": b"x", "modules.json": b"[]"}, {"architectures": ["BertModel"]}, "a SetFit model.*prune_core finetune"),
+    "8 bits": (
+        {},
+        {"quantization_config": {"load_in_8bit": True, "quant_method": "bitsandbytes"}},
+        r"to 8 bits \(bitsandbytes\)",
+    ),
+    "4 bits": (
+        {},
+        {"quantization_config": {"bits": 4, "quant_method": "gptq"}},
+        r"to 4 bits \(gptq\)",
+    ),
+    "setfit": (
+        {"model_head.pkl": b"x", "modules.json": b"[]"},
+        {"architectures": ["BertModel"]},
+        "a SetFit model.*prune_core finetune",
+    ),
 }
 
 
@@ -303,7 +378,11 @@ def test_pickles_of_whole_models_and_of_quantized_weights_are_recognised(dense, 
     torch.save(dense, whole / "pytorch_model.bin")
     with pytest.raises(PruneError, match=r"a whole pickled model .*torch\.nn\.modules"):
         loading.load(str(whole))
-    int8 = saved(tmp_path / "int8", dense, torch.ao.quantization.quantize_dynamic(dense, {torch.nn.Linear}, torch.qint8).state_dict())
+    int8 = saved(
+        tmp_path / "int8",
+        dense,
+        torch.ao.quantization.quantize_dynamic(dense, {torch.nn.Linear}, torch.qint8).state_dict(),
+    )
     with pytest.raises(PruneError, match="a quantized state dict"):
         loading.load(str(int8))
 
@@ -312,11 +391,16 @@ def test_git_lfs_pointers_say_so(dense, tmp_path) -> None:
     folder = saved(tmp_path, dense)
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
     (folder / "model.safetensors").write_bytes(pointer)
-    with pytest.raises(PruneError, match="model.safetensors holds only a Git LFS pointer; run `git lfs pull`"):
+    with pytest.raises(
+        PruneError, match="model.safetensors holds only a Git LFS pointer; run `git lfs pull`"
+    ):
         loading.load(str(folder))
 
 
-@pytest.mark.parametrize(("family", "kind"), [("bert", "span"), ("roberta", "classification"), ("distilbert", "classification")])
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("bert", "span"), ("roberta", "classification"), ("distilbert", "classification")],
+)
 def test_a_missing_class_is_known_by_the_weights_where_they_tell(family, kind, tmp_path) -> None:
     model = tiny.model(family, kind=kind)
     folder = saved(tmp_path, model)
@@ -345,14 +429,26 @@ def test_weights_in_a_trainers_dictionary_are_read(dense, tmp_path, prefix, key)
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_names_without_the_base_models_prefix_are_read(dense, tmp_path, prefix) -> None:
     state = {name.removeprefix("bert."): tensor for name, tensor in dense.state_dict().items()}
-    folder = saved(tmp_path / "bin", dense, {prefix + name: tensor for name, tensor in state.items()})
+    folder = saved(
+        tmp_path / "bin", dense, {prefix + name: tensor for name, tensor in state.items()}
+    )
     assert same(folder, dense)
     with pytest.raises(PruneError, match=r"lacks weights .*classifier"):
-        loading.load(str(saved(tmp_path / "bare", dense, {name: t for name, t in state.items() if "classifier" not in name})))
+        loading.load(
+            str(
+                saved(
+                    tmp_path / "bare",
+                    dense,
+                    {name: t for name, t in state.items() if "classifier" not in name},
+                )
+            )
+        )
 
 
 def test_a_wrapped_model_of_other_sizes_is_a_sentence(dense, tmp_path) -> None:
-    folder = saved(tmp_path, dense, {f"module.{name}": tensor for name, tensor in dense.state_dict().items()})
+    folder = saved(
+        tmp_path, dense, {f"module.{name}": tensor for name, tensor in dense.state_dict().items()}
+    )
     edited(folder, id2label={"0": "a", "1": "b", "2": "c"})
     with pytest.raises(PruneError, match=r"classifier\.\w+ .*shape .*by its config.json"):
         loading.load(str(folder))

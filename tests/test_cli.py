@@ -18,7 +18,9 @@ from prune_core.runs import jobs
 from prune_core.runs.job import Status
 from prune_core.runs.store import Store
 
-CSV = "text,label,extra\n" + "".join(f'"a film about number {i} that nobody needed to see",{i % 2},x\n' for i in range(40))
+CSV = "text,label,extra\n" + "".join(
+    f'"a film about number {i} that nobody needed to see",{i % 2},x\n' for i in range(40)
+)
 
 
 @pytest.fixture
@@ -42,7 +44,11 @@ def run(*arguments):
 
 
 def test_lists(capsys):
-    for command, words in (("methods", ["akr", "sparsity", "2:4"]), ("measures", ["accuracy", "attack"]), ("tasks", ["demo", "sst2"])):
+    for command, words in (
+        ("methods", ["akr", "sparsity", "2:4"]),
+        ("measures", ["accuracy", "attack"]),
+        ("tasks", ["demo", "sst2"]),
+    ):
         assert run(command) == 0
         said = capsys.readouterr().out
         assert all(word in said for word in words)
@@ -50,21 +56,49 @@ def test_lists(capsys):
 
 def test_methods_are_listed_without_transformers():
     code = (
-        "import sys; from prune_core.cli.arguments import main; main(['methods']); main(['jobs']); sys.exit('transformers' in sys.modules)"
+        "import sys; from prune_core.cli.arguments import main; main(['methods']); main(['jobs']); "
+        "sys.exit('transformers' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert run.returncode == 0
 
 
 def test_jobs_are_listed_without_torch():
     code = "import sys; from prune_core.cli.arguments import main; main(['jobs']); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+    )
 
 
 def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
     (tmp_path / "mine.csv").write_text(CSV)
-    asked = ["run", "--checkpoint", checkpoint, "--task", tmp_path / "mine.csv", "--text", "text", "--label", "label", "--method", "akr",
-             "--sparsity", 0.5, "--calibration-size", 8, "--measure", "accuracy", "--measure", "reconstruction", "--seed", 1,
-             "--set", "reconstruction.sentences=6", "--set", "bias=false"]  # fmt: skip
+    asked = [
+        "run",
+        "--checkpoint",
+        checkpoint,
+        "--task",
+        tmp_path / "mine.csv",
+        "--text",
+        "text",
+        "--label",
+        "label",
+        "--method",
+        "akr",
+        "--sparsity",
+        0.5,
+        "--calibration-size",
+        8,
+        "--measure",
+        "accuracy",
+        "--measure",
+        "reconstruction",
+        "--seed",
+        1,
+        "--set",
+        "reconstruction.sentences=6",
+        "--set",
+        "bias=false",
+    ]
     assert run(*asked, "--json", tmp_path / "one.json", "--out", tmp_path / "pruned") == 0
     said = capsys.readouterr()
     assert "AKR 50%" in said.out and "Accuracy" in said.out and "prune:" in said.err
@@ -81,7 +115,10 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
     assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
     model, _ = loading.load(str(tmp_path / "pruned"))
     assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in replay.sparsity_by_part(model))
-    assert run("export", 1, tmp_path / "again") == 0 and (tmp_path / "again" / "model.safetensors").is_file()
+    assert (
+        run("export", 1, tmp_path / "again") == 0
+        and (tmp_path / "again" / "model.safetensors").is_file()
+    )
     assert run("export", 1, tmp_path / "again") == 2
     assert run("show", 1) == 0 and "AKR 50%" in capsys.readouterr().out
 
@@ -128,9 +165,22 @@ def test_ctrl_c_cancels_the_job(fake, capsys, monkeypatch):
 
 
 def test_a_run_in_progress_can_be_cancelled_from_elsewhere(tmp_path):
-    started = subprocess.Popen([sys.executable, fakes.__file__, "run", "--measure", "nap", "--set", "nap.seconds=60", "--set",
-                                "nap.reports=no"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                               stderr=subprocess.PIPE)  # fmt: skip
+    started = subprocess.Popen(
+        [
+            sys.executable,
+            fakes.__file__,
+            "run",
+            "--measure",
+            "nap",
+            "--set",
+            "nap.seconds=60",
+            "--set",
+            "nap.reports=no",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    )
     store = Store()
     while not any(job.stage == "nap" for job in store.jobs()):
         assert started.poll() is None
@@ -140,14 +190,20 @@ def test_a_run_in_progress_can_be_cancelled_from_elsewhere(tmp_path):
 
 def test_sweep_is_a_grid_and_computes_nothing_twice(fake, tmp_path, capsys):
     file = tmp_path / "mine.yaml"
-    file.write_text("methods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\ncalibration_size: 8\ndevice: cpu\n")
+    file.write_text(
+        "methods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\ncalibration_size: 8\ndevice: cpu\n"
+    )
     assert run("sweep", file) == 0
     made = Store().jobs("mine")
     assert [job.label for job in made[:3]] == ["Dense", "Halve 50%", "Halve 70%"] and len(made) == 6
     assert run("sweep", file) == 0 and len(Store().jobs()) == 6
     assert run("sweep", file, "--again") == 0 and len(Store().jobs()) == 12
-    file.write_text("measures: [draw]\ncalibration_size: 8\nmethods: [halve]\nsweeps: [{sparsities: [0.5]}, {sparsities: [0.7]}]\n")
-    assert run("sweep", file, "--plan") == 0 and capsys.readouterr().out.strip().endswith("3 experiments, none of them run.")
+    file.write_text(
+        "measures: [draw]\ncalibration_size: 8\nmethods: [halve]\nsweeps: [{sparsities: [0.5]}, {sparsities: [0.7]}]\n"
+    )
+    assert run("sweep", file, "--plan") == 0 and capsys.readouterr().out.strip().endswith(
+        "3 experiments, none of them run."
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +225,9 @@ def test_mistakes_in_a_sweep(fake, tmp_path, capsys, text, said):
 
 
 def test_a_sweep_goes_on_when_one_experiment_fails(fake, tmp_path, capsys):
-    (tmp_path / "a.yaml").write_text("methods: [halve]\nseeds: [0, 1]\nmeasures: [{draw: {fails: user}}]\n")
+    (tmp_path / "a.yaml").write_text(
+        "methods: [halve]\nseeds: [0, 1]\nmeasures: [{draw: {fails: user}}]\n"
+    )
     assert run("sweep", tmp_path / "a.yaml") == 2
     assert "4 of 4 experiments failed" in capsys.readouterr().err
 
@@ -194,10 +252,18 @@ def test_report_is_one_file_with_figures_and_charts(tmp_path, capsys):
     ids = sample_rows.fill(Store())
     assert run("report", *ids, "--out", tmp_path / "report.html") == 0
     text = (tmp_path / "report.html").read_text()
-    assert "AKR 70%" in text and "Attack success" in text and "Error by depth" in text and text.count("plotly-graph-div") >= 5
+    assert (
+        "AKR 70%" in text
+        and "Attack success" in text
+        and "Error by depth" in text
+        and text.count("plotly-graph-div") >= 5
+    )
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", text), "nothing is fetched"
 
 
 def test_report_of_a_job_without_rows(fake, capsys, tmp_path):
     assert run("demo") == 0
-    assert run("report", 1, "--out", tmp_path / "x.html") == 2 and "Nothing to report" in capsys.readouterr().err
+    assert (
+        run("report", 1, "--out", tmp_path / "x.html") == 2
+        and "Nothing to report" in capsys.readouterr().err
+    )

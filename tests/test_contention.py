@@ -29,15 +29,26 @@ def measured(monkeypatch, threads, cores, seconds, busy, own):
         (2, 2, 10.0, 20.0, 19.6, 0.04),  # idle daemons
         (1, 16, 10.0, 20.0, 10.0, 0.0),  # a neighbor on one of 15 spare cores
         (1, 2, 10.0, 20.0, 6.0, 0.4),  # two neighbors, of which only one finds a spare core
-        (16, 16, 10.0, 160.0, 120.0, 1.0),  # never more than a core: a pass waits for its slowest thread
+        (
+            16,
+            16,
+            10.0,
+            160.0,
+            120.0,
+            1.0,
+        ),  # never more than a core: a pass waits for its slowest thread
         (4, 2, 10.0, 20.0, 20.0, 0.0),  # more threads than cores
         (2, 2, 10.0, 19.9, 20.0, 0.0),  # rounding
         (2, 2, 0.1, 0.2, 0.1, np.nan),  # too short
         (2, 2, 10.0, 0.0, 20.0, np.nan),  # a system that reports no processor times
     ],
 )
-def test_the_load_is_what_does_not_fit_on_spare_cores(monkeypatch, threads, cores, seconds, busy, own, load):
-    assert measured(monkeypatch, threads, cores, seconds, busy, own) == pytest.approx(load, abs=1e-9, nan_ok=True)
+def test_the_load_is_what_does_not_fit_on_spare_cores(
+    monkeypatch, threads, cores, seconds, busy, own, load
+):
+    assert measured(monkeypatch, threads, cores, seconds, busy, own) == pytest.approx(
+        load, abs=1e-9, nan_ok=True
+    )
 
 
 def test_without_psutil_the_load_is_unknown(monkeypatch):
@@ -46,7 +57,10 @@ def test_without_psutil_the_load_is_unknown(monkeypatch):
 
 
 def test_a_busy_process_on_every_core_is_noticed():
-    spin = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(contention._cores() + 1)]
+    spin = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(contention._cores() + 1)
+    ]
     try:
         time.sleep(0.5)  # they start
         watch, end = Contention(contention._cores()), time.perf_counter() + 1.5
@@ -60,20 +74,40 @@ def test_a_busy_process_on_every_core_is_noticed():
 
 
 def test_a_clause_only_above_the_threshold():
-    assert [contention.disturbance(load) for load in (None, np.nan, 0.0, contention.DISTURBED)] == [""] * 4
-    assert contention.disturbance(1.0) == "other processes took a core or more from the timed passes"
-    assert contention.disturbance(0.553) == "other processes took 55% of a core from the timed passes"
+    assert [contention.disturbance(load) for load in (None, np.nan, 0.0, contention.DISTURBED)] == [
+        ""
+    ] * 4
+    assert (
+        contention.disturbance(1.0) == "other processes took a core or more from the timed passes"
+    )
+    assert (
+        contention.disturbance(0.553) == "other processes took 55% of a core from the timed passes"
+    )
 
 
 def test_disturbed_models_are_named_and_older_tables_are_not():
-    models = [Model(1, "Dense", "dense", 0.0), Model(2, "AKR 50%", "akr", 0.5), Model(3, "AKR 70%", "akr", 0.7)]
-    rows = pd.DataFrame({"job": [1, 2, 2, 3, 3], "model": ["dense", *["dense", "pruned"] * 2], "other_load": [0.0, 0.1, 0.1, 0.4, 0.4]})
+    models = [
+        Model(1, "Dense", "dense", 0.0),
+        Model(2, "AKR 50%", "akr", 0.5),
+        Model(3, "AKR 70%", "akr", 0.7),
+    ]
+    rows = pd.DataFrame(
+        {
+            "job": [1, 2, 2, 3, 3],
+            "model": ["dense", *["dense", "pruned"] * 2],
+            "other_load": [0.0, 0.1, 0.1, 0.4, 0.4],
+        }
+    )
     assert takeaways.disturbed(rows, models) == (
         "The times of AKR at 70% are unreliable: other processes took 40% of a core from the timed passes. On an idle machine, measure "
         "again (python -m prune_core remeasure 3 cost)."
     )
     several = takeaways.disturbed(rows.assign(other_load=[0.0, 0.4, 0.4, 0.6, 0.6]), models)
-    assert several.startswith("The times of AKR at 70% and 1 other model are unreliable: other processes took 60% of a core")
+    assert several.startswith(
+        "The times of AKR at 70% and 1 other model are unreliable: other processes took 60% of a core"
+    )
     old = rows.drop(columns="other_load")
     assert takeaways.disturbed(old, models) == evidence.disturbance(old) == ""
-    assert "other_load" in quantities.available({"cost": rows}) and "other_load" not in quantities.available({"cost": old})
+    assert "other_load" in quantities.available(
+        {"cost": rows}
+    ) and "other_load" not in quantities.available({"cost": old})

@@ -45,11 +45,16 @@ def test_every_format_gives_the_same_examples(tmp_path: Path, name: str) -> None
     both = sorted(task.calibration.texts + task.evaluation.texts)
     assert both == sorted(row["text"] for row in reviews())
     assert not set(task.calibration.texts) & set(task.evaluation.texts)
-    assert all(int(text[-1]) % 2 == label for text, label in zip(task.evaluation.texts, task.evaluation.labels, strict=True))
+    assert all(
+        int(text[-1]) % 2 == label
+        for text, label in zip(task.evaluation.texts, task.evaluation.labels, strict=True)
+    )
 
 
 def test_columns_are_chosen_and_words_are_labels_too(tmp_path: Path) -> None:
-    rows = [{"a": LONG, "b": f"second {i}", "mood": ("Positive", "negative")[i % 2]} for i in range(9)]
+    rows = [
+        {"a": LONG, "b": f"second {i}", "mood": ("Positive", "negative")[i % 2]} for i in range(9)
+    ]
     path = written(tmp_path, rows)
     task = tasks.load(Source(path, text="a", text_pair="b", label="mood"), LABELS)
     assert task.evaluation.pairs and task.evaluation.pairs[0].startswith("second")
@@ -66,15 +71,27 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "source", "words"),
     [
-        ([{"text": " ", "label": i % 2} for i in range(4)], {}, "no row has a text in column 'text'"),
+        (
+            [{"text": " ", "label": i % 2} for i in range(4)],
+            {},
+            "no row has a text in column 'text'",
+        ),
         (
             [{"text": LONG, "label": i} for i in (0, 1, 7)],
             {},
             r"'0', '1', '7' means.*The file has 3 values .*the model 2 labels \\(negative, positive\\)",
         ),
-        ([{"text": LONG, "label": name} for name in ("good", "meh")], {}, "label of the model 'meh' means.*--labels 'meh=negative'"),
+        (
+            [{"text": LONG, "label": name} for name in ("good", "meh")],
+            {},
+            "label of the model 'meh' means.*--labels 'meh=negative'",
+        ),
         ([{"text": LONG, "label": 0.5}, {"text": LONG, "label": 1}], {}, "'0.5'"),
-        (reviews(), {"text": "review"}, "no column 'review'; it has text, label. Name one with --text"),
+        (
+            reviews(),
+            {"text": "review"},
+            "no column 'review'; it has text, label. Name one with --text",
+        ),
         (reviews(), {"label": "stars"}, "no column 'stars'.*--label"),
         ([{"x": LONG, "y": LONG, "label": 0}], {}, "no column is known to hold a text"),
         (reviews(2), {}, "2 rows are too few"),
@@ -83,33 +100,61 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
         (reviews(), {"labels": "nonsense"}, "write value=label"),
     ],
 )
-def test_a_mistake_in_the_rows_is_a_sentence(tmp_path: Path, rows: list[dict], source: dict, words: str) -> None:
+def test_a_mistake_in_the_rows_is_a_sentence(
+    tmp_path: Path, rows: list[dict], source: dict, words: str
+) -> None:
     with pytest.raises(PruneError, match=words.replace("\\\\", "\\")):
         tasks.load(Source(written(tmp_path, rows), **source), LABELS)
 
 
 def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
-    rows = [*reviews(40), {"text": " ", "label": 1}, {"text": LONG, "label": None}, {"text": LONG, "label": -1}, {"text": "NA", "label": 1},
-            {"text": "null", "label": 0}]  # fmt: skip
+    rows = [
+        *reviews(40),
+        {"text": " ", "label": 1},
+        {"text": LONG, "label": None},
+        {"text": LONG, "label": -1},
+        {"text": "NA", "label": 1},
+        {"text": "null", "label": 0},
+    ]
     task = tasks.load(Source(written(tmp_path, rows)), LABELS)
     texts = task.calibration.texts + task.evaluation.texts
     assert len(texts) == 42 and {"NA", "null"} <= set(texts)
     assert {"1 row without a text left out.", "2 rows without a label left out."} <= set(task.notes)
 
 
-@pytest.mark.parametrize("columns", [{"text": LONG}, {"text": LONG, "label": -1}, {"text": LONG, "label": None}])
+@pytest.mark.parametrize(
+    "columns", [{"text": LONG}, {"text": LONG, "label": -1}, {"text": LONG, "label": None}]
+)
 def test_no_labels_is_a_normal_case(tmp_path: Path, columns: dict) -> None:
     task = tasks.load(Source(written(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
-    assert task.evaluation.labels is None and task.metric == "same_label" and any("against the dense" in note for note in task.notes)
+    assert (
+        task.evaluation.labels is None
+        and task.metric == "same_label"
+        and any("against the dense" in note for note in task.notes)
+    )
 
 
-TABLE = [("a film that is fine, they said", "0"), ('a "fine" film; really', "1"), ("caf\u00e9 noir, a film to see", "0"), ("NA", "1"),
-         ("nothing much happens in it", "0"), ("it is far too long", "1")]  # fmt: skip
+TABLE = [
+    ("a film that is fine, they said", "0"),
+    ('a "fine" film; really', "1"),
+    ("caf\u00e9 noir, a film to see", "0"),
+    ("NA", "1"),
+    ("nothing much happens in it", "0"),
+    ("it is far too long", "1"),
+]
 
 
 def cells(separator: str, quote: bool = True) -> str:
-    guard = lambda cell: '"' + cell.replace('"', '""') + '"' if quote and (separator in cell or '"' in cell) else cell  # noqa: E731
-    return "".join(f"{guard(text)}{separator}{label}\n" for text, label in [("sentence", "label"), *TABLE])
+    def guard(cell):
+        return (
+            '"' + cell.replace('"', '""') + '"'
+            if quote and (separator in cell or '"' in cell)
+            else cell
+        )
+
+    return "".join(
+        f"{guard(text)}{separator}{label}\n" for text, label in [("sentence", "label"), *TABLE]
+    )
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
@@ -119,7 +164,9 @@ def test_separators_and_encodings_are_found(tmp_path: Path, separator: str, enco
     file.write_bytes(cells(separator).replace("\n", "\r\n").encode(encoding))
     found = tables.read(str(file))
     assert list(found.rows.itertuples(index=False, name=None)) == TABLE
-    assert ("Windows-1252" in found.description) == (encoding == "cp1252") and ("separated" in found.description) == (separator != ",")
+    assert ("Windows-1252" in found.description) == (encoding == "cp1252") and (
+        "separated" in found.description
+    ) == (separator != ",")
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zip"])
@@ -129,16 +176,25 @@ def test_packed_files_are_unpacked(tmp_path: Path, ending: str) -> None:
         with zipfile.ZipFile(file, "w") as packed:
             packed.writestr("a.tsv", content)
     else:
-        file.write_bytes({"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[ending](content))
+        file.write_bytes(
+            {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[ending](content)
+        )
     assert list(tables.read(str(file)).rows["sentence"]) == [text for text, _ in TABLE]
 
 
 def test_quotes_may_be_text(tmp_path: Path) -> None:
     """As in GLUE's own files, where a cell that begins with a quote does not end with one."""
     file = tmp_path / "a.tsv"
-    file.write_text('sentence\tlabel\n"a fine film\t1\nnot a "fine" film\t0\n"fine" is the word\t1\n"who knows"\t0\n')
+    file.write_text(
+        'sentence\tlabel\n"a fine film\t1\nnot a "fine" film\t0\n"fine" is the word\t1\n"who knows"\t0\n'
+    )
     found = tables.read(str(file))
-    assert list(found.rows["sentence"]) == ['"a fine film', 'not a "fine" film', '"fine" is the word', '"who knows"']
+    assert list(found.rows["sentence"]) == [
+        '"a fine film',
+        'not a "fine" film',
+        '"fine" is the word',
+        '"who knows"',
+    ]
     assert found.form.quotes == "no" and len(found.rows) == 4
 
 
@@ -147,13 +203,19 @@ def test_quotes_may_be_text(tmp_path: Path) -> None:
     [
         ("text,label\na fine film to see,1\na dull one indeed,0\n", "yes", 2),
         ("1,Film one,a fine film to see\n2,Film two,a dull one indeed\n", "no", 3),
-        ("a fine film to see\tpositive\na dull one indeed\tnegative\nno film at all\tpositive\n", "no", 2),
+        (
+            "a fine film to see\tpositive\na dull one indeed\tnegative\nno film at all\tpositive\n",
+            "no",
+            2,
+        ),
         ("id,sentence\n1,fine\n2,dull\n", "yes", 2),
         ("a fine film, to see\na dull one indeed\nnot much, really, of a film\n", "no", 1),
         ("sentence\na fine film to see\na dull one indeed\n", "yes", 1),
     ],
 )
-def test_a_header_that_is_missing_is_noticed(tmp_path: Path, content: str, header: str, width: int) -> None:
+def test_a_header_that_is_missing_is_noticed(
+    tmp_path: Path, content: str, header: str, width: int
+) -> None:
     file = tmp_path / "a.txt"
     file.write_text(content)
     found = tables.read(str(file))
@@ -164,7 +226,10 @@ def test_a_header_that_is_missing_is_noticed(tmp_path: Path, content: str, heade
 def test_what_is_found_can_be_told_otherwise(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes("a;b\ncaf\xe9;1\n".encode("cp1252"))
-    assert list(tables.read(str(file), Form(";", "cp1252", "no")).rows["column 1"]) == ["a", "caf\xe9"]
+    assert list(tables.read(str(file), Form(";", "cp1252", "no")).rows["column 1"]) == [
+        "a",
+        "caf\xe9",
+    ]
     assert list(tables.read(str(file), Form("none", "cp437")).rows.iloc[:, 0]) != []
     with pytest.raises(PruneError, match="is not utf-8"):
         tables.read(str(file), Form(encoding="utf-8"))
@@ -173,31 +238,58 @@ def test_what_is_found_can_be_told_otherwise(tmp_path: Path) -> None:
 
 
 RECORDS = [{"text": LONG, "label": i % 2} for i in range(4)]
-SQUAD = {"data": [{"paragraphs": [{"context": "The mill was built in 1902.", "qas": [
-    {"question": "When?", "answers": [{"text": "1902", "answer_start": 22}]},
-    {"question": "Who?", "is_impossible": True, "answers": []}]}]}]}  # fmt: skip
+SQUAD = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": "The mill was built in 1902.",
+                    "qas": [
+                        {"question": "When?", "answers": [{"text": "1902", "answer_start": 22}]},
+                        {"question": "Who?", "is_impossible": True, "answers": []},
+                    ],
+                }
+            ]
+        }
+    ]
+}
 
 
 @pytest.mark.parametrize(
     "content",
-    [RECORDS, {"data": RECORDS}, {"version": 1, "rows": RECORDS}, {"train": RECORDS[:1], "test": RECORDS},
-     {"text": [LONG] * 4, "label": [0, 1, 0, 1]}, {f"id {i}": record for i, record in enumerate(RECORDS)}],
-)  # fmt: skip
+    [
+        RECORDS,
+        {"data": RECORDS},
+        {"version": 1, "rows": RECORDS},
+        {"train": RECORDS[:1], "test": RECORDS},
+        {"text": [LONG] * 4, "label": [0, 1, 0, 1]},
+        {f"id {i}": record for i, record in enumerate(RECORDS)},
+    ],
+)
 def test_json_of_every_shape(tmp_path: Path, content: object) -> None:
     (tmp_path / "a.json").write_text(json.dumps(content))
-    assert tables.read(str(tmp_path / "a.json")).rows[["text", "label"]].to_dict("records") == RECORDS
+    assert (
+        tables.read(str(tmp_path / "a.json")).rows[["text", "label"]].to_dict("records") == RECORDS
+    )
 
 
 def test_json_lines_nested_fields_and_squad(tmp_path: Path) -> None:
     (tmp_path / "lines.json").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     assert len(tables.read(str(tmp_path / "lines.json")).rows) == 4
     (tmp_path / "nested.jsonl").write_text(
-        "".join(json.dumps({"input": {"text": LONG}, "gold": {"label": i % 2}}) + "\n" for i in range(9))
+        "".join(
+            json.dumps({"input": {"text": LONG}, "gold": {"label": i % 2}}) + "\n" for i in range(9)
+        )
     )
-    assert tasks.load(Source(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS).evaluation.labels
+    assert tasks.load(
+        Source(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS
+    ).evaluation.labels
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
     found = tables.read(str(tmp_path / "squad.json")).rows
-    assert list(found["question"]) == ["When?", "Who?"] and found["answers"].iloc[0] == {"text": ["1902"], "answer_start": [22]}
+    assert list(found["question"]) == ["When?", "Who?"] and found["answers"].iloc[0] == {
+        "text": ["1902"],
+        "answer_start": [22],
+    }
     assert found["answers"].iloc[1]["text"] == []
 
 
@@ -206,15 +298,22 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
 
     pd.DataFrame(RECORDS).to_excel(tmp_path / "a.xlsx", index=False)
     assert list(tables.read(str(tmp_path / "a.xlsx")).rows["label"]) == ["0", "1", "0", "1"]
-    data = Dataset.from_list(RECORDS * 3).cast_column("label", ClassLabel(names=["positive", "negative"]))
+    data = Dataset.from_list(RECORDS * 3).cast_column(
+        "label", ClassLabel(names=["positive", "negative"])
+    )
     data.save_to_disk(tmp_path / "one")
-    DatasetDict({"train": data, "validation": data.select(range(6))}).save_to_disk(tmp_path / "both")
+    DatasetDict({"train": data, "validation": data.select(range(6))}).save_to_disk(
+        tmp_path / "both"
+    )
     data.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.arrow").write_bytes(next((tmp_path / "one").glob("*.arrow")).read_bytes())
     for name, rows in (("one", 12), ("both", 18), ("a.parquet", 12), ("a.arrow", 12)):
         task = tasks.load(Source(str(tmp_path / name)), LABELS)
         assert len(task.calibration) + len(task.evaluation) == rows
-        assert task.meant == {"negative": 0, "positive": 1}  # by name: the data counts them the other way round
+        assert task.meant == {
+            "negative": 0,
+            "positive": 1,
+        }  # by name: the data counts them the other way round
     assert len(tasks.load(Source(str(tmp_path / "both"), split="train"), LABELS).evaluation) == 8
 
 
@@ -222,21 +321,33 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
 def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     rows = pd.DataFrame(RECORDS * 6).assign(Split=["train"] * 12 + ["test"] * 12)
     path = str(tmp_path / name)
-    write = {".csv": lambda: rows.to_csv(path, index=False), ".parquet": lambda: rows.to_parquet(path)}
+    write = {
+        ".csv": lambda: rows.to_csv(path, index=False),
+        ".parquet": lambda: rows.to_parquet(path),
+    }
     write.get(name[1:], lambda: rows.to_json(path, orient="records", lines=name.endswith("l")))()
     asked = tables.read(path, part="test").rows
     assert len(asked) == 12 and set(asked["Split"]) == {"test"}
     task = tasks.load(Source(path), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 12)
     assert "Split 'train' calibrates and 'test' evaluates" in " ".join(task.notes)
-    assert len(tasks.training_examples(Source(path), LABELS)) == len(tasks.evaluation_examples(Source(path), LABELS)) == 12
+    assert (
+        len(tasks.training_examples(Source(path), LABELS))
+        == len(tasks.evaluation_examples(Source(path), LABELS))
+        == 12
+    )
     assert tasks.load(Source(path, split="test"), LABELS).evaluation == task.evaluation
-    assert len(tasks.load(Source(path, split="train"), LABELS).evaluation) == 8  # a third calibrates
+    assert (
+        len(tasks.load(Source(path, split="train"), LABELS).evaluation) == 8
+    )  # a third calibrates
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
     rows.to_excel(tmp_path / "a.xlsx", index=False)
     (tmp_path / "key.json").write_text(json.dumps({"rows": rows.to_dict("records")}))
-    for alone in ("a.xlsx", "key.json"):  # one sheet, one key: what the note advises works there too
+    for alone in (
+        "a.xlsx",
+        "key.json",
+    ):  # one sheet, one key: what the note advises works there too
         assert len(tables.read(str(tmp_path / alone), part="test").rows) == 12
     rows.drop(columns="Split").to_csv(tmp_path / "plain.csv", index=False)
     (tmp_path / "lists.json").write_text('[["good", 1], ["bad", 0]]')
@@ -250,18 +361,30 @@ def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> No
 
     from prune_core.data import hub
 
-    made = datasets.Dataset.from_list(RECORDS * 3).cast_column("label", datasets.ClassLabel(names=["positive", "negative"]))
+    made = datasets.Dataset.from_list(RECORDS * 3).cast_column(
+        "label", datasets.ClassLabel(names=["positive", "negative"])
+    )
     hub._splits.cache_clear()
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda path, config: ["train", "test"])
-    monkeypatch.setattr(datasets, "load_dataset", lambda path, config, split: made if split == "train" else made.select(range(6)))
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda path, config, split: made if split == "train" else made.select(range(6)),
+    )
     task = tasks.load(Source("someone/reviews", config="en"), LABELS)
-    assert (len(task.calibration), len(task.evaluation)) == (12, 6) and "split 'test'" in " ".join(task.notes)
-    assert len(tasks.load(Source("someone/reviews", split="train"), LABELS).evaluation) == 8  # a third calibrates: train cannot be both
+    assert (len(task.calibration), len(task.evaluation)) == (12, 6) and "split 'test'" in " ".join(
+        task.notes
+    )
+    assert (
+        len(tasks.load(Source("someone/reviews", split="train"), LABELS).evaluation) == 8
+    )  # a third calibrates: train cannot be both
     hub._splits.cache_clear()
 
 
 def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
-    empty, broken, odd, two = (tmp_path / name for name in ("empty.csv", "broken.jsonl", "notes.docx", "two.zip"))
+    empty, broken, odd, two = (
+        tmp_path / name for name in ("empty.csv", "broken.jsonl", "notes.docx", "two.zip")
+    )
     empty.write_text("")
     broken.write_text(json.dumps({"text": "a"}) + "\n{oops\n")
     odd.write_bytes(b"PK\x03\x04\x00\x00")
@@ -270,9 +393,16 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
         packed.writestr("b.csv", "b")
     (tmp_path / "not.xlsx").write_bytes(b"no")
     (tmp_path / "not.parquet").write_bytes(b"no")
-    for path, words in ((empty, "empty"), (broken, "line 2 is not JSON"), (odd, "no kind of table known here"), (two, "holds 2 files"),
-                        (tmp_path / "not.xlsx", "cannot be read as .xlsx"), (tmp_path / "not.parquet", "cannot be read as .parquet"),
-                        (tmp_path, "a folder without a data set"), (tmp_path / "gone.csv", "no such file")):  # fmt: skip
+    for path, words in (
+        (empty, "empty"),
+        (broken, "line 2 is not JSON"),
+        (odd, "no kind of table known here"),
+        (two, "holds 2 files"),
+        (tmp_path / "not.xlsx", "cannot be read as .xlsx"),
+        (tmp_path / "not.parquet", "cannot be read as .parquet"),
+        (tmp_path, "a folder without a data set"),
+        (tmp_path / "gone.csv", "no such file"),
+    ):
         with pytest.raises(PruneError, match=words):
             tables.read(str(path))
 
@@ -282,8 +412,13 @@ def test_random_bytes_are_a_table_or_a_sentence(tmp_path: Path) -> None:
 
     dice = random.Random(0)
     for count in range(40):
-        file = tmp_path / f"{count}{dice.choice(['.csv', '.tsv', '.txt', '.json', '.jsonl', '.conll', '.parquet', '.arrow', '.gz'])}"
-        file.write_bytes(bytes(dice.choice(b'a",;\t\n{}[]:\xe9\xff\x00 -1') for _ in range(dice.randint(1, 300))))
+        file = (
+            tmp_path
+            / f"{count}{dice.choice(['.csv', '.tsv', '.txt', '.json', '.jsonl', '.conll', '.parquet', '.arrow', '.gz'])}"
+        )
+        file.write_bytes(
+            bytes(dice.choice(b'a",;\t\n{}[]:\xe9\xff\x00 -1') for _ in range(dice.randint(1, 300)))
+        )
         try:
             assert len(tables.read(str(file)).rows)
         except PruneError as error:
@@ -291,8 +426,12 @@ def test_random_bytes_are_a_table_or_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_model_with_other_labels_is_asked_about(tmp_path: Path) -> None:
-    rows = [{"text": LONG, "label": name} for name in ("World", "Sports", "Business", "Sci/Tech") * 3]
-    with pytest.raises(PruneError, match=r"The file has 4 .*World.* the model 2 labels \(negative, positive\)"):
+    rows = [
+        {"text": LONG, "label": name} for name in ("World", "Sports", "Business", "Sci/Tech") * 3
+    ]
+    with pytest.raises(
+        PruneError, match=r"The file has 4 .*World.* the model 2 labels \(negative, positive\)"
+    ):
         tasks.load(Source(written(tmp_path, rows)), LABELS)
 
 
@@ -314,7 +453,9 @@ def test_samples_are_seeded_and_keep_their_order() -> None:
     pool = tasks.load(Source(), LABELS).evaluation
     one, again, other = (pool.sample(20, seed) for seed in (1, 1, 2))
     assert one == again != other and len(one) == 20
-    assert [pool.texts.index(text) for text in one.texts] == sorted(pool.texts.index(text) for text in one.texts)
+    assert [pool.texts.index(text) for text in one.texts] == sorted(
+        pool.texts.index(text) for text in one.texts
+    )
 
 
 def test_batches_hold_every_example_once_with_little_padding() -> None:
@@ -322,7 +463,9 @@ def test_batches_hold_every_example_once_with_little_padding() -> None:
     assert sorted(index for _, indices in found for index in indices) == list(range(36))
     padding = sum(int((batch["attention_mask"] == 0).sum()) for batch, _ in found)
     assert padding < 0.1 * sum(batch["attention_mask"].numel() for batch, _ in found)
-    cut = next(iter(tokens.batches(tiny.tokenizer(), tiny.examples(), 12, 6, torch.device("cpu"))))[0]
+    cut = next(iter(tokens.batches(tiny.tokenizer(), tiny.examples(), 12, 6, torch.device("cpu"))))[
+        0
+    ]
     assert cut["input_ids"].shape == (12, 6)
 
 
@@ -351,7 +494,9 @@ def test_another_ending_is_read_as_it_looks(tmp_path: Path, name: str) -> None:
     assert list(tables.read(str(tmp_path / name)).rows["sentence"]) == [text for text, _ in TABLE]
     (tmp_path / "records.data").write_text(json.dumps(RECORDS))
     assert len(tables.read(str(tmp_path / "records.data")).rows) == 4
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps([LONG, i % 2]) + "\n" for i in range(4)))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps([LONG, i % 2]) + "\n" for i in range(4))
+    )
     assert list(tables.read(str(tmp_path / "rows.jsonl")).rows) == ["column 1", "column 2"]
 
 
@@ -371,17 +516,28 @@ def test_bytes_and_nullable_columns_of_parquet_are_text_and_none(tmp_path: Path)
     pq.write_table(pa.table({"text": ["a"], "thumb": [b"\xff\xd8"]}), tmp_path / "b.parquet")
     with pytest.raises(PruneError, match="column 'thumb' holds bytes that are not UTF-8"):
         tables.read(str(tmp_path / "b.parquet"))
-    nullable = pd.DataFrame({"text": pd.array(["a", None], "string"), "n": pd.array([1, None], "Int64")})
+    nullable = pd.DataFrame(
+        {"text": pd.array(["a", None], "string"), "n": pd.array([1, None], "Int64")}
+    )
     nullable.to_parquet(tmp_path / "c.parquet")
     found = tables.read(str(tmp_path / "c.parquet")).rows
     assert found["text"].tolist() == ["a", None] and found["n"].tolist() == [1, None]
 
 
 OLD = {
-    "cp1250": ("Zażółć gęślą jaźń, miłość", "Výborný film, příliš žluťoučký kůň", "Árvíztűrő tükörfúrógép"),
+    "cp1250": (
+        "Zażółć gęślą jaźń, miłość",
+        "Výborný film, příliš žluťoučký kůň",
+        "Árvíztűrő tükörfúrógép",
+    ),
     "cp1257": ("Labai geras filmas, žiūrėjau jį visą, ačiū",),
     "cp1254": ("Bu film çok güzeldi, ağladım", "Işıklar söndü, yağmur yağıyor"),
-    "cp1252": ("C’était à l’hôtel, une soirée", "Þetta var mjög góð mynd", "¿Qué mañana?", "Schöne Grüße"),
+    "cp1252": (
+        "C’était à l’hôtel, une soirée",
+        "Þetta var mjög góð mynd",
+        "¿Qué mañana?",
+        "Schöne Grüße",
+    ),
     "cp1251": ("Это очень хороший фильм",),
     "cp932": ("この映画はとても面白かったです。",),
     "gb18030": ("这部电影非常好看，我很喜欢。",),
@@ -390,12 +546,18 @@ OLD = {
 
 @pytest.mark.parametrize(("encoding", "text"), [(name, text) for name in OLD for text in OLD[name]])
 def test_old_encodings_are_told_apart(encoding: str, text: str) -> None:
-    assert decode(f"text,label\n{text},1\n".encode(encoding), "", "a.csv")[0] == f"text,label\n{text},1\n"
+    assert (
+        decode(f"text,label\n{text},1\n".encode(encoding), "", "a.csv")[0]
+        == f"text,label\n{text},1\n"
+    )
 
 
 def test_a_few_wrong_bytes_are_named_and_rare_encodings_are_not_guessed() -> None:
     good = "".join(f"café número {i}\n" for i in range(20)).encode()
-    with pytest.raises(PruneError, match=r"line 21: the byte 0xe9 is not UTF-8.*'caf. noir'.*--encoding, such as cp1252") as told:
+    with pytest.raises(
+        PruneError,
+        match=r"line 21: the byte 0xe9 is not UTF-8.*'caf. noir'.*--encoding, such as cp1252",
+    ) as told:
         decode(good + b"caf\xe9 noir\n" + good, "", "a.csv")
     assert "\n" not in str(told.value)
     with pytest.raises(PruneError, match="cut short: it ends inside a character"):
@@ -403,7 +565,9 @@ def test_a_few_wrong_bytes_are_named_and_rare_encodings_are_not_guessed() -> Non
     assert decode(good.decode().encode("utf-32"), "", "a.csv")[0] == good.decode()
     with pytest.raises(PruneError, match="cannot be detected"):
         decode("ภาพยนตร์เรื่องนี้ดีมาก\n".encode("tis_620"), "", "a.csv")
-    with pytest.raises(PruneError, match="not certain, as cp125. it reads 'K.*--encoding, such as cp1252"):
+    with pytest.raises(
+        PruneError, match="not certain, as cp125. it reads 'K.*--encoding, such as cp1252"
+    ):
         decode("text\nKöln ³u schön fa¹n größe und übel\n".encode("cp1252"), "", "a.csv")
 
 
@@ -419,7 +583,9 @@ def test_content_counts_more_than_the_name(tmp_path: Path) -> None:
     for name in ("a.xlsx", "a.parquet", "a.feather"):
         (tmp_path / f"{name[2:]}.csv").write_bytes((tmp_path / name).read_bytes())
     for name in (*packed, "xlsx.csv", "parquet.csv", "feather.csv"):
-        assert tables.read(str(tmp_path / name)).rows["text"].tolist() == table["text"].tolist(), name
+        assert tables.read(str(tmp_path / name)).rows["text"].tolist() == table["text"].tolist(), (
+            name
+        )
     table.to_pickle(tmp_path / "pickle.csv")
     with pytest.raises(PruneError, match="Python pickle.*to_parquet"):
         tables.read(str(tmp_path / "pickle.csv"))
@@ -435,7 +601,9 @@ def test_the_sheet_with_most_rows_is_read(tmp_path: Path) -> None:
     assert len(found.rows) == 4 and found.description == "sheet 'Rows' of 2"
 
 
-GERMEVAL = "#\tn-tv.de\n1\tJohn\tB-PER\tO\n2\tsang\tO\tO\n\n#\tx\n1\tHallo\tO\tO\n2\tBonn\tB-LOC\tB-X\n"
+GERMEVAL = (
+    "#\tn-tv.de\n1\tJohn\tB-PER\tO\n2\tsang\tO\tO\n\n#\tx\n1\tHallo\tO\tO\n2\tBonn\tB-LOC\tB-X\n"
+)
 SENTENCES = [["John", "sang"], ["Hallo", "Bonn"]]
 KAGGLE = "Sentence #,Word,POS,Tag\nSentence: 1,John,NNP,B-PER\n,sang,VB,O\nSentence: 2,Hallo,UH,O\n,Bonn,NNP,B-LOC\n"
 
@@ -445,35 +613,67 @@ KAGGLE = "Sentence #,Word,POS,Tag\nSentence: 1,John,NNP,B-PER\n,sang,VB,O\nSente
     [
         ("a.conll", GERMEVAL, "word in cell 2 and tag in cell 3"),
         ("a.txt", GERMEVAL, "word in cell 2"),
-        ("a.conll", "# id 1 domain=en\nJohn NNP x B-PER\nsang VB x O\n\n# id 2 domain=en\nHallo UH x O\nBonn N x B-LOC\n", "per line"),
-        ("a.tsv", "word\ttag\nJohn\tB-PER\nsang\tO\n\nHallo\tO\nBonn\tB-LOC\n", "one word per line"),
+        (
+            "a.conll",
+            "# id 1 domain=en\nJohn NNP x B-PER\nsang VB x O\n\n# id 2 domain=en\nHallo UH x O\nBonn N x B-LOC\n",
+            "per line",
+        ),
+        (
+            "a.tsv",
+            "word\ttag\nJohn\tB-PER\nsang\tO\n\nHallo\tO\nBonn\tB-LOC\n",
+            "one word per line",
+        ),
         ("a.csv", KAGGLE, "grouped by column 'Sentence #'"),
-        ("a.csv", "sentence_id,words,labels\n0,John,B-PER\n0,sang,O\n1,Hallo,O\n1,Bonn,B-LOC\n", "column 'sentence_id'"),
+        (
+            "a.csv",
+            "sentence_id,words,labels\n0,John,B-PER\n0,sang,O\n1,Hallo,O\n1,Bonn,B-LOC\n",
+            "column 'sentence_id'",
+        ),
     ],
 )
 def test_one_word_per_line_or_row(tmp_path: Path, name: str, content: str, words: str) -> None:
     (tmp_path / name).write_text(content)
     found = tables.read(str(tmp_path / name))
     assert found.rows["tokens"].tolist() == SENTENCES and words in found.description
-    assert found.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]] and found.rows.index.name == "line"
-    task = tasks.load(Source(str(tmp_path / name), calibration=str(tmp_path / name)), tiny.TAGS + ("B-LOC",), kind="token")
+    assert (
+        found.rows["ner_tags"].tolist() == [["B-PER", "O"], ["O", "B-LOC"]]
+        and found.rows.index.name == "line"
+    )
+    task = tasks.load(
+        Source(str(tmp_path / name), calibration=str(tmp_path / name)),
+        tiny.TAGS + ("B-LOC",),
+        kind="token",
+    )
     assert task.evaluation.labels == [[1, 0], [0, 3]]
 
 
 def test_hashtags_are_words_and_running_numbers_without_tags_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("#bonn B-LOC\nis O\n\n# O\nyes O\n")
-    assert tables.read(str(tmp_path / "a.conll")).rows["tokens"].tolist() == [["#bonn", "is"], ["#", "yes"]]
+    assert tables.read(str(tmp_path / "a.conll")).rows["tokens"].tolist() == [
+        ["#bonn", "is"],
+        ["#", "yes"],
+    ]
     (tmp_path / "b.conll").write_text("1\tJohn\tNNP\n2\tsang\tVB\n\n1\tBonn\tNNP\n2\tis\tVB\n")
-    with pytest.raises(PruneError, match="running number.*write the word in the first cell and its tag in the last"):
+    with pytest.raises(
+        PruneError, match="running number.*write the word in the first cell and its tag in the last"
+    ):
         tables.read(str(tmp_path / "b.conll"))
-    (tmp_path / "c.csv").write_text("sentence,word,label\nthe bank is closed,bank,1\na river bank,bank,0\n")
+    (tmp_path / "c.csv").write_text(
+        "sentence,word,label\nthe bank is closed,bank,1\na river bank,bank,0\n"
+    )
     assert "tokens" not in tables.read(str(tmp_path / "c.csv")).rows
 
 
 def test_titles_above_the_columns_of_a_sheet_are_an_error_with_the_row(tmp_path: Path) -> None:
-    rows = [["Reviews of 2024", None], ["text", "label"], *([f"{LONG} {i}", i % 2] for i in range(9))]
+    rows = [
+        ["Reviews of 2024", None],
+        ["text", "label"],
+        *([f"{LONG} {i}", i % 2] for i in range(9)),
+    ]
     pd.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False, header=False)
-    with pytest.raises(PruneError, match=r"row 2: the names of the columns .* below 1 other row; delete"):
+    with pytest.raises(
+        PruneError, match=r"row 2: the names of the columns .* below 1 other row; delete"
+    ):
         tables.read(str(tmp_path / "a.xlsx"))
     pd.DataFrame(rows[1:]).to_excel(tmp_path / "a.xlsx", index=False, header=False)
     assert len(tables.read(str(tmp_path / "a.xlsx")).rows) == 9

@@ -43,13 +43,19 @@ def test_every_method_comes_back_bit_for_bit_and_takes_less(name, dense, tmp_pat
     assert bits(through(model, dense, tmp_path)) == bits(model)
     encoder = sum(tensor.nbytes for key, tensor in model.state_dict().items() if ".layer." in key)
     taken = sum(tensor.nbytes for tensor in load_file(tmp_path / difference.FILE).values())
-    assert taken < 0.45 * encoder  # 0.3 for values, 0.03 for masks, and biases and the head that were fitted
+    assert (
+        taken < 0.45 * encoder
+    )  # 0.3 for values, 0.03 for masks, and biases and the head that were fitted
 
 
 def test_signed_zeros_nans_and_dense_changes_come_back_too(dense, tmp_path) -> None:
     model = loading.load(str(dense))[0]
     with torch.no_grad():
-        first, second, third = [weight for name, weight in model.named_parameters() if "query.weight" in name or "key.weight" in name][:3]
+        first, second, third = [
+            weight
+            for name, weight in model.named_parameters()
+            if "query.weight" in name or "key.weight" in name
+        ][:3]
         first[0, :3] = torch.tensor([-0.0, float("nan"), float("inf")])
         second[1] = 0.0
         third.add_(1)
@@ -75,14 +81,30 @@ def run(*arguments: object) -> int:
 
 @pytest.mark.parametrize("keep", ["difference", "full", "none"])
 def test_weights_that_were_let_go_are_made_again_bit_for_bit(keep, dense, tmp_path, capsys) -> None:
-    asked = ("--checkpoint", dense, "--method", "akr", "--sparsity", 0.5, "--calibration-size", 8, "--evaluation-size", 20)
+    asked = (
+        "--checkpoint",
+        dense,
+        "--method",
+        "akr",
+        "--sparsity",
+        0.5,
+        "--calibration-size",
+        8,
+        "--evaluation-size",
+        20,
+    )
     assert run("run", *asked, "--measure", "accuracy", "--keep", keep) == 0
     store, folder = Store(), Store().folder(1) / "checkpoint"
-    assert store.has_weights(1) == (keep != "none") and (folder / "model.safetensors").is_file() == (keep == "full")
+    assert store.has_weights(1) == (keep != "none") and (
+        folder / "model.safetensors"
+    ).is_file() == (keep == "full")
     first = bits(loading.load(str(folder))[0]) if keep != "none" else None
     studies.drop_checkpoints(store, "Command line")
     assert not store.has_weights(1)
-    assert run("export", 1, tmp_path / "out") == 0 and "bit for bit as they were" in capsys.readouterr().out
+    assert (
+        run("export", 1, tmp_path / "out") == 0
+        and "bit for bit as they were" in capsys.readouterr().out
+    )
     assert store.has_weights(1)
     assert run("remake", 1) == 0 and "bit for bit" in capsys.readouterr().out
     assert first is None or bits(loading.load(str(tmp_path / "out"))[0]) == first
@@ -100,13 +122,44 @@ def test_an_export_has_a_card_that_the_hub_reads(who, tmp_path, capsys) -> None:
     from huggingface_hub import ModelCard
 
     stranger = strangers.ALL[who](tmp_path)
-    asked = ("--checkpoint", stranger.folder, "--task", stranger.file, *stranger.told, "--calibration-size", 8)
-    assert run("run", *asked, "--method", "wanda", "--measure", "accuracy", "--measure", "reconstruction") == 0, capsys.readouterr().err
+    asked = (
+        "--checkpoint",
+        stranger.folder,
+        "--task",
+        stranger.file,
+        *stranger.told,
+        "--calibration-size",
+        8,
+    )
+    assert (
+        run(
+            "run",
+            *asked,
+            "--method",
+            "wanda",
+            "--measure",
+            "accuracy",
+            "--measure",
+            "reconstruction",
+        )
+        == 0
+    ), capsys.readouterr().err
     assert run("export", 1, tmp_path / "out") == 0
     card, row = ModelCard.load(tmp_path / "out" / "README.md"), Store().records(1)["accuracy"][0]
-    assert card.data.tags == ["prunescope"] and card.data.base_model is None  # a folder here is no name there
-    assert card.data.eval_results[0].metric_value == row["score"] and "Wanda 50%" in card.text and "| 95" not in card.text
-    assert json.loads((tmp_path / "out" / "prunescope.json").read_text())["experiment"]["method"]["name"] == "wanda"
+    assert (
+        card.data.tags == ["prunescope"] and card.data.base_model is None
+    )  # a folder here is no name there
+    assert (
+        card.data.eval_results[0].metric_value == row["score"]
+        and "Wanda 50%" in card.text
+        and "| 95" not in card.text
+    )
+    assert (
+        json.loads((tmp_path / "out" / "prunescope.json").read_text())["experiment"]["method"][
+            "name"
+        ]
+        == "wanda"
+    )
 
 
 def test_a_kept_difference_is_a_checkpoint_like_any_other(dense, tmp_path, capsys) -> None:
@@ -120,8 +173,23 @@ def test_a_kept_difference_is_a_checkpoint_like_any_other(dense, tmp_path, capsy
         loading.load(str(kept), new_head="classification")
 
 
-def test_a_card_says_where_its_weights_are_not_those_that_were_measured(dense, tmp_path, capsys) -> None:
-    assert run("run", "--checkpoint", dense, "--method", "wanda", "--calibration-size", 8, "--keep", "none") == 0
+def test_a_card_says_where_its_weights_are_not_those_that_were_measured(
+    dense, tmp_path, capsys
+) -> None:
+    assert (
+        run(
+            "run",
+            "--checkpoint",
+            dense,
+            "--method",
+            "wanda",
+            "--calibration-size",
+            8,
+            "--keep",
+            "none",
+        )
+        == 0
+    )
     store = Store()
     store.update(1, facts=store.job(1).facts | {"weights": "of another machine"})
     assert run("export", 1, tmp_path / "out") == 0

@@ -30,7 +30,9 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
     before = copy.deepcopy(dense.state_dict())
     model, rows = steps.prune(chosen, dense, tiny.calibration(family), quiet)
     assert_declared(rows)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), "the dense model is as it was"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), (
+        "the dense model is as it was"
+    )
     return dense, model, rows
 
 
@@ -39,17 +41,33 @@ def few_passes(monkeypatch):
     monkeypatch.setattr(distil, "PATIENCE", 2)
 
 
-@pytest.mark.parametrize("family, kind", [*((family, "classification") for family in FAMILIES), ("bert", "span"), ("bert", "token"),
-                                          ("bert", "regression"), ("bert", "multilabel")])  # fmt: skip
+@pytest.mark.parametrize(
+    "family, kind",
+    [
+        *((family, "classification") for family in FAMILIES),
+        ("bert", "span"),
+        ("bert", "token"),
+        ("bert", "regression"),
+        ("bert", "multilabel"),
+    ],
+)
 def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
     dense, model, rows = tuned(family, kind)
-    plain, _ = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, tiny.calibration(family), quiet)
-    for (_, _, one), (_, _, other) in zip(replay.linears(plain), replay.linears(model), strict=True):
+    plain, _ = steps.prune(
+        build(METHODS, "magnitude", {"sparsity": 0.6}), dense, tiny.calibration(family), quiet
+    )
+    for (_, _, one), (_, _, other) in zip(
+        replay.linears(plain), replay.linears(model), strict=True
+    ):
         assert torch.equal(one.weight == 0, other.weight == 0)
     found = rows["distil"]
-    assert found["held"].min() < found["held"].iloc[0] and not any(own.grad is not None for own in model.parameters())
+    assert found["held"].min() < found["held"].iloc[0] and not any(
+        own.grad is not None for own in model.parameters()
+    )
     _, held = distil.parted(tiny.calibration(family))
-    assert distil._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), "the best look is what is kept"
+    assert distil._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), (
+        "the best look is what is kept"
+    )
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -66,7 +84,9 @@ def test_a_pattern_and_dead_units_survive():
     dense, model, _ = tuned(method="unit_magnitude")
     assert all(dead_units(model))
     batch = tiny.calibration()[0]
-    torch.testing.assert_close(shrink(model)(**batch).logits, model(**batch).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        shrink(model)(**batch).logits, model(**batch).logits, rtol=0, atol=1e-5
+    )
 
 
 def test_too_few_sentences_are_a_sentence():
@@ -77,14 +97,26 @@ def test_too_few_sentences_are_a_sentence():
 
 def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
-    plain, other = (Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, "distil": minutes})) for minutes in (0, 3))
-    assert plain.key() != other.key() and other.label == "AKR 90% · distilled 3 min" and plain.label == "AKR 90%"
+    plain, other = (
+        Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, "distil": minutes}))
+        for minutes in (0, 3)
+    )
+    assert (
+        plain.key() != other.key()
+        and other.label == "AKR 90% · distilled 3 min"
+        and plain.label == "AKR 90%"
+    )
     assert plain.key() == Experiment(method=build(METHODS, "akr", {"sparsity": 0.9})).key()
-    assert estimates(other)["prune"] == estimates(plain)["prune"] + 180, "the plan counts the minutes"
+    assert estimates(other)["prune"] == estimates(plain)["prune"] + 180, (
+        "the plan counts the minutes"
+    )
     store = Store()
     for each in (plain, other):
         jobs.submit(store, replace(each, study="S"))
-    assert [model.label for model in models_of(store.jobs("S"))] == ["AKR 90%", "AKR 90% · distilled 3 min"]
+    assert [model.label for model in models_of(store.jobs("S"))] == [
+        "AKR 90%",
+        "AKR 90% · distilled 3 min",
+    ]
 
 
 def copied(batches):
@@ -98,10 +130,18 @@ def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
     batches = tiny.calibration()
     learn, held = distil.parted(batches, copied(batches))
     with_copies = [lesson for lesson in learn if lesson.copies is not None]
-    assert len(with_copies) == 1 and with_copies[0].of.tolist() == [0, 2] and not any(lesson.copies for lesson in held)
-    eighth = 7 - len(batches[0]["input_ids"])  # of the second batch, and the first sentence held apart
+    assert (
+        len(with_copies) == 1
+        and with_copies[0].of.tolist() == [0, 2]
+        and not any(lesson.copies for lesson in held)
+    )
+    eighth = 7 - len(
+        batches[0]["input_ids"]
+    )  # of the second batch, and the first sentence held apart
     copy_of_it = {name: values[[eighth]] for name, values in batches[1].items()}
-    learn, held = distil.parted(batches, [None, (copy_of_it, torch.tensor([eighth])), *[None] * (len(batches) - 2)])
+    learn, held = distil.parted(
+        batches, [None, (copy_of_it, torch.tensor([eighth])), *[None] * (len(batches) - 2)]
+    )
     assert not any(lesson.copies for lesson in learn)
     assert torch.equal(held[0].batch["input_ids"][held[0].of], held[0].copies["input_ids"])
 
@@ -110,24 +150,42 @@ def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
     dense, batches = tiny.model(), tiny.calibration()
     other = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet)[0]
     with torch.no_grad():
-        lesson = next(lesson for lesson in distil.parted(batches, copied(batches))[0] if lesson.copies is not None)
+        lesson = next(
+            lesson
+            for lesson in distil.parted(batches, copied(batches))[0]
+            if lesson.copies is not None
+        )
         plain = distil._loss(other, dense, distil.Lesson(lesson.batch))
         said = other(**lesson.copies).logits.log_softmax(-1)
         right = dense(**lesson.batch).logits.log_softmax(-1)[lesson.of]
         expected = plain + (said.exp() * (said - right)).sum() / len(lesson.batch["input_ids"])
-        torch.testing.assert_close(distil._loss(other, dense, lesson), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            distil._loss(other, dense, lesson), expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_tuning():
-    asked = [Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, **more})) for more in
-             ({"distil": 3}, {"distil": 3, "distil_attacked": True}, {}, {"distil_attacked": True})]  # fmt: skip
+    asked = [
+        Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, **more}))
+        for more in (
+            {"distil": 3},
+            {"distil": 3, "distil_attacked": True},
+            {},
+            {"distil_attacked": True},
+        )
+    ]
     assert asked[1].label == "AKR 90% · distilled 3 min on attacked copies too"
     tuned, attacked, plain, idle = (each.key() for each in asked)
     assert len({tuned, attacked, plain}) == 3 and idle == plain
 
 
-@pytest.mark.parametrize("options, kind, said", [({}, "classification", "how many minutes"),
-                                                 ({"distil": 1}, "regression", "cannot be attacked")])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, kind, said",
+    [
+        ({}, "classification", "how many minutes"),
+        ({"distil": 1}, "regression", "cannot be attacked"),
+    ],
+)
 def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(options, kind, said):
     with pytest.raises(PruneError, match=said):
         refuse_copies(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
@@ -136,15 +194,21 @@ def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(opti
 def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda package: None)
     with pytest.raises(PruneError, match="textattack is not installed"):
-        refuse_copies(build(METHODS, "akr", {"distil": 1, "distil_attacked": True}), "classification")
+        refuse_copies(
+            build(METHODS, "akr", {"distil": 1, "distil_attacked": True}), "classification"
+        )
 
 
 @pytest.mark.attacks
 def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
     dense, tokenizer = loading.load("demo")
-    sample = tasks.load(Source(), loading.label_names(dense.config), 0, "classification").calibration.sample(24, 0)
+    sample = tasks.load(
+        Source(), loading.label_names(dense.config), 0, "classification"
+    ).calibration.sample(24, 0)
     found = [*batches(tokenizer, sample, 8, 64, torch.device("cpu"))]
-    pruned, _ = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, [batch for batch, _ in found], quiet)
+    pruned, _ = steps.prune(
+        build(METHODS, "magnitude", {"sparsity": 0.6}), dense, [batch for batch, _ in found], quiet
+    )
     made = Copies(dense, tokenizer, sample, found, 0, 64)(pruned, quiet)
     flips = 0
     with torch.no_grad():
@@ -153,7 +217,10 @@ def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
                 continue
             copies, rows = copy_of
             right = dense(**batch).logits.argmax(-1)[rows]
-            assert (pruned(**{name: values[rows] for name, values in batch.items()}).logits.argmax(-1) == right).all()
+            assert (
+                pruned(**{name: values[rows] for name, values in batch.items()}).logits.argmax(-1)
+                == right
+            ).all()
             assert (pruned(**copies).logits.argmax(-1) != right).all()
             flips += len(rows)
     assert flips

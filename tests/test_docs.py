@@ -39,7 +39,10 @@ def test_every_link_leads_somewhere(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=ids)
 def test_every_file_that_is_named_is_there(path):
-    named = re.findall(r"`((?:prune_core|pages|tests|benchmarks|assets|examples|docs|\.ci)/[\w./-]*)`", path.read_text())
+    named = re.findall(
+        r"`((?:prune_core|pages|tests|benchmarks|assets|examples|docs|\.ci)/[\w./-]*)`",
+        path.read_text(),
+    )
     for name in named:
         assert (ROOT / name).exists(), name
 
@@ -57,7 +60,10 @@ def test_every_command_is_understood(path):
                 check(words)
     for module, rest in re.findall(r"python -m (benchmarks\.\w+)([^\n`|]*)", text):
         place = ROOT / module.replace(".", "/")
-        source = "".join(file.read_text() for file in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]))
+        source = "".join(
+            file.read_text()
+            for file in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
+        )
         for option in re.findall(r"--[\w-]+", rest):
             assert f'"{option}"' in source, f"{module} has no {option}"
     for target in re.findall(r"^make (\w+)", text, re.M):
@@ -68,7 +74,9 @@ def check(words: list[str]) -> None:
     known = parser()
     try:
         known.parse_args(words)
-    except SystemExit:  # a command that is only named lacks what it needs: its name must still be one
+    except (
+        SystemExit
+    ):  # a command that is only named lacks what it needs: its name must still be one
         if any(word.startswith("--") for word in words):
             pytest.fail(f"not understood: {' '.join(words)}")
         choices = next(action.choices for action in known._actions if action.choices)

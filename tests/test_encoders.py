@@ -19,7 +19,9 @@ def test_replay_equals_forward(family: str) -> None:
             expected = model(**batch, output_hidden_states=True)
             states = list(replay.hidden_states(model, batch))
             logits = replay.head(model, *states[-1])
-        final = len(states) - 1 if replay.layout(model).final_norm else len(states)  # transformers shows the last ones behind that norm
+        final = (
+            len(states) - 1 if replay.layout(model).final_norm else len(states)
+        )  # transformers shows the last ones behind that norm
         for (hidden, padding), truth in zip(states[:final], expected.hidden_states, strict=False):
             torch.testing.assert_close(hidden, padding.pack(truth), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(logits, expected.logits, atol=1e-5, rtol=1e-4)
@@ -40,7 +42,11 @@ def test_padding_changes_no_statistic(family: str) -> None:
                 for earlier in range(group):
                     path.advance(replay.blocks(model)[0], earlier)
             one, two = (collect("gram", path, None) for path in (plain, padded))
-            assert one.tokens == two.tokens == sum(int(batch["attention_mask"].sum()) for batch in narrow)
+            assert (
+                one.tokens
+                == two.tokens
+                == sum(int(batch["attention_mask"].sum()) for batch in narrow)
+            )
             torch.testing.assert_close(one.gram, two.gram, atol=1e-4, rtol=1e-4)
 
 
@@ -56,7 +62,11 @@ def test_a_saved_model_loads_again(family: str, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
-    [("./nowhere", "no such folder"), ("someone/no-such-model", "Hub"), (loading.MINILM, "fine-tune it first")],
+    [
+        ("./nowhere", "no such folder"),
+        ("someone/no-such-model", "Hub"),
+        (loading.MINILM, "fine-tune it first"),
+    ],
 )
 def test_a_wrong_checkpoint_is_a_sentence(checkpoint: str, words: str) -> None:
     with pytest.raises(PruneError, match=words):
@@ -64,7 +74,9 @@ def test_a_wrong_checkpoint_is_a_sentence(checkpoint: str, words: str) -> None:
 
 
 def test_a_decoder_is_refused(tmp_path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2ForSequenceClassification"]}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gpt2", "architectures": ["GPT2ForSequenceClassification"]})
+    )
     with pytest.raises(PruneError, match="gpt2 model; PruneScope prunes encoders"):
         loading.load(str(tmp_path))
 

@@ -44,7 +44,9 @@ def rows(asked, folder, done=()):
 @pytest.mark.parametrize("name", [None, *METHODS])
 def test_survives_json(name):
     method = build(METHODS, name, {"sparsity": 0.7}) if name else None
-    asked = Experiment(method=method, measures=tuple(kind() for kind in MEASURES.values()), seed=3, study="a")
+    asked = Experiment(
+        method=method, measures=tuple(kind() for kind in MEASURES.values()), seed=3, study="a"
+    )
     again = Experiment.from_dict(json.loads(json.dumps(asked.to_dict())))
     assert again == asked and again.key() == asked.key() and again.label == asked.label
 
@@ -203,7 +205,10 @@ def test_stages_put_slow_measures_last():
 
 
 def test_a_measure_that_reads_another_follows_it_and_needs_it():
-    drift, attack = (build(MEASURES, name, options) for name, options in (("drift", {"adversarial": True}), ("attack", {})))
+    drift, attack = (
+        build(MEASURES, name, options)
+        for name, options in (("drift", {"adversarial": True}), ("attack", {}))
+    )
     assert stages(Experiment(measures=(drift, attack))) == ["attack", "drift"]
     assert stages(Experiment(measures=(MEASURES["drift"](), attack))) == ["drift", "attack"]
     with pytest.raises(PruneError, match="add the measure attack"):
@@ -264,7 +269,9 @@ def test_out_of_memory_halves_the_batch_and_says_so(tmp_path):
 def test_tf32_is_off_unless_asked_for_and_then_decides_the_rows(tmp_path, monkeypatch):
     torch.set_float32_matmul_precision("high")  # what another library may have left behind
     seen = []
-    monkeypatch.setattr(fakes.Draw, "measure", lambda *_: seen.append(torch.get_float32_matmul_precision()) or {})
+    monkeypatch.setattr(
+        fakes.Draw, "measure", lambda *_: seen.append(torch.get_float32_matmul_precision()) or {}
+    )
     plain, fast = fakes.experiment(), fakes.experiment(tf32=True)
     for asked in (plain, fast):
         list(run(asked, tmp_path / str(asked.tf32), quiet))
@@ -275,10 +282,20 @@ def test_tf32_is_off_unless_asked_for_and_then_decides_the_rows(tmp_path, monkey
 
 def test_facts_and_progress(tmp_path):
     seen = []
-    done = list(run(fakes.experiment(fakes.Nap(seconds=0.3)), tmp_path, lambda progress, _: seen.append(progress)))
+    done = list(
+        run(
+            fakes.experiment(fakes.Nap(seconds=0.3)),
+            tmp_path,
+            lambda progress, _: seen.append(progress),
+        )
+    )
     assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
     facts = done[-1].facts
-    assert facts["device"] == "cpu" and facts["dtype"] == "float32" and facts["label_names"] == ["negative", "positive"]
+    assert (
+        facts["device"] == "cpu"
+        and facts["dtype"] == "float32"
+        and facts["label_names"] == ["negative", "positive"]
+    )
     assert facts["calibration_n"] == 8 and facts["evaluation_n"] > 100
     assert all(stage.seconds >= 0 for stage in done)
 
@@ -293,4 +310,12 @@ def test_cancelled_stops_between_reports(tmp_path):
 
 
 def test_versions_name_what_rows_depend_on():
-    assert {"python", "torch", "transformers", "textattack", "numpy", "prunescope", "commit"} <= set(versions())
+    assert {
+        "python",
+        "torch",
+        "transformers",
+        "textattack",
+        "numpy",
+        "prunescope",
+        "commit",
+    } <= set(versions())

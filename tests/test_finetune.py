@@ -30,16 +30,25 @@ def backbone(tmp_path: Path) -> str:
 def reviews(tmp_path: Path) -> Source:
     """Three classes that a single word gives away."""
     words = ("bad", "fair", "good")
-    rows = [{"text": f"{'one more ' * (i % 5)}{words[i % 3]} film", "label": words[i % 3]} for i in range(90)]
+    rows = [
+        {"text": f"{'one more ' * (i % 5)}{words[i % 3]} film", "label": words[i % 3]}
+        for i in range(90)
+    ]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     return Source(str(tmp_path / "train.csv"))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.8])
-def test_it_learns_and_the_checkpoint_loads(tmp_path: Path, backbone: str, reviews: Source, average: float) -> None:
-    recipe = Recipe(checkpoint=backbone, epochs=8, batch_size=8, learning_rate=3e-3, average=average, half=True)
+def test_it_learns_and_the_checkpoint_loads(
+    tmp_path: Path, backbone: str, reviews: Source, average: float
+) -> None:
+    recipe = Recipe(
+        checkpoint=backbone, epochs=8, batch_size=8, learning_rate=3e-3, average=average, half=True
+    )
     seen: list[float] = []
-    card = finetune(recipe, reviews, reviews, tmp_path / "out", lambda progress, _: seen.append(progress))
+    card = finetune(
+        recipe, reviews, reviews, tmp_path / "out", lambda progress, _: seen.append(progress)
+    )
     assert card["accuracy"] == max(each["accuracy"] for each in card["history"]) > 0.9
     assert seen == sorted(seen) and seen[-1] == 1.0
     model, _ = loading.load(str(tmp_path / "out"))
@@ -47,7 +56,9 @@ def test_it_learns_and_the_checkpoint_loads(tmp_path: Path, backbone: str, revie
     assert json.loads((tmp_path / "out" / "finetune.json").read_text()) == card
 
 
-def test_a_new_heads_labels_bear_the_names_that_are_said(tmp_path: Path, backbone: str, reviews: Source) -> None:
+def test_a_new_heads_labels_bear_the_names_that_are_said(
+    tmp_path: Path, backbone: str, reviews: Source
+) -> None:
     rows = pd.read_csv(reviews.task)
     rows["label"] = rows["label"].map({"bad": 0, "fair": 1, "good": 2})
     rows.to_csv(tmp_path / "train.csv", index=False)
@@ -61,7 +72,9 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(tmp_path: Path, backbon
 
 def test_numbers_alone_give_a_new_head_no_names(reviews: Source) -> None:
     rows = pd.read_csv(reviews.task)
-    rows.assign(label=(rows["label"] == "good").astype(int)).to_csv(reviews.task, index=False)  # a pair's "same", a text's "spam": unknown
+    rows.assign(label=(rows["label"] == "good").astype(int)).to_csv(
+        reviews.task, index=False
+    )  # a pair's "same", a text's "spam": unknown
     assert label_names(reviews, "classification") == ("label 0", "label 1")
     assert load(reviews, ("label 0", "label 1")).meant == {"0": 0, "1": 1}
 
@@ -69,10 +82,16 @@ def test_numbers_alone_give_a_new_head_no_names(reviews: Source) -> None:
 def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: Source) -> None:
     said = replace(reviews, labels="good=0,bad=1,fair=2")
     names = label_names(said, "classification")
-    assert names == ("good", "bad", "fair") and load(said, names).meant == {"bad": 1, "fair": 2, "good": 0}
+    assert names == ("good", "bad", "fair") and load(said, names).meant == {
+        "bad": 1,
+        "fair": 2,
+        "good": 0,
+    }
 
 
-def test_the_demo_sentences_are_not_for_training(tmp_path: Path, backbone: str, reviews: Source) -> None:
+def test_the_demo_sentences_are_not_for_training(
+    tmp_path: Path, backbone: str, reviews: Source
+) -> None:
     with pytest.raises(PruneError, match="fine-tune on a known task or your own file"):
         finetune(Recipe(checkpoint=backbone), Source("demo"), reviews, tmp_path / "out", quiet)
 
@@ -92,41 +111,78 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("average", [0.0, 0.8])
-def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(tmp_path: Path, backbone: str, reviews: Source, average: float) -> None:
-    recipe = Recipe(checkpoint=backbone, epochs=2, checks=2, batch_size=8, learning_rate=2e-3, average=average, adversarial="freelb")
+def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
+    tmp_path: Path, backbone: str, reviews: Source, average: float
+) -> None:
+    recipe = Recipe(
+        checkpoint=backbone,
+        epochs=2,
+        checks=2,
+        batch_size=8,
+        learning_rate=2e-3,
+        average=average,
+        adversarial="freelb",
+    )
     whole = finetune(recipe, reviews, reviews, tmp_path / "whole", quiet)
     with pytest.raises(Cancelled):
         finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=0.6))
     card = json.loads((tmp_path / "parts" / "finetune.json").read_text())
-    assert not card["finished"] and len(card["history"]) == 2 and (tmp_path / "parts" / "README.md").is_file()
+    assert (
+        not card["finished"]
+        and len(card["history"]) == 2
+        and (tmp_path / "parts" / "README.md").is_file()
+    )
     seen: list[float] = []
-    resumed = finetune(recipe, reviews, reviews, tmp_path / "parts", lambda progress, _: seen.append(progress))
+    resumed = finetune(
+        recipe, reviews, reviews, tmp_path / "parts", lambda progress, _: seen.append(progress)
+    )
     assert min(seen) > 0.5 and not (tmp_path / "parts" / STATE).exists()
     for one, other in zip(whole["history"], resumed["history"], strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=1.0)) == resumed, "a finished one is not made again"
+    assert finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=1.0)) == resumed, (
+        "a finished one is not made again"
+    )
 
 
 def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: Source) -> None:
     finetune(Recipe(checkpoint=backbone, epochs=1), reviews, reviews, tmp_path / "out", quiet)
-    with pytest.raises(PruneError, match=r"holds a fine-tune with learning_rate 5e-05, not 0\.001; give another folder"):
-        finetune(Recipe(checkpoint=backbone, epochs=1, learning_rate=1e-3), reviews, reviews, tmp_path / "out", quiet)
+    with pytest.raises(
+        PruneError,
+        match=r"holds a fine-tune with learning_rate 5e-05, not 0\.001; give another folder",
+    ):
+        finetune(
+            Recipe(checkpoint=backbone, epochs=1, learning_rate=1e-3),
+            reviews,
+            reviews,
+            tmp_path / "out",
+            quiet,
+        )
 
 
 def test_a_change_starts_within_the_ball_and_spares_the_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
     change = freelb.start(mask, 9, norm=0.6)
     assert not change[1, 1:].any() and change[1, 0].all() and (freelb.lengths(change) <= 0.6).all()
-    assert change[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < change[1].abs().max() <= 0.6 / 3  # 36 entries, 9 entries
+    assert (
+        change[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < change[1].abs().max() <= 0.6 / 3
+    )  # 36 entries, 9 entries
 
 
 def test_a_step_follows_each_sentences_gradient_and_ends_in_the_ball() -> None:
-    change, gradient = torch.zeros(3, 1, 2), torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]])
-    torch.testing.assert_close(freelb.ascended(change, gradient, 0.5, 1.0), torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]))
+    change, gradient = (
+        torch.zeros(3, 1, 2),
+        torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]]),
+    )
+    torch.testing.assert_close(
+        freelb.ascended(change, gradient, 0.5, 1.0),
+        torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]),
+    )
     change[0, 0] = torch.tensor([0.6, 0.8])  # on the ball's edge already
-    torch.testing.assert_close(freelb.ascended(change, gradient, 0.5, 1.0)[0], torch.tensor([[0.6, 0.8]]))
+    torch.testing.assert_close(
+        freelb.ascended(change, gradient, 0.5, 1.0)[0], torch.tensor([[0.6, 0.8]])
+    )
     assert not freelb.ascended(change, gradient, 0.5, 0.0).any()
 
 
@@ -136,12 +192,17 @@ def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> N
     right = torch.arange(len(batch["input_ids"])) % 2
     loss = lambda: F.cross_entropy(model(**batch).logits, right)  # noqa: E731
     loss().backward()
-    plain = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    plain = {
+        name: weight.grad.clone()
+        for name, weight in model.named_parameters()
+        if weight.grad is not None
+    }
     for steps, norm, same in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
         model.zero_grad()
         total = freelb.gradients(model, batch["attention_mask"], loss, steps, 0.1, norm)
         close = all(
-            torch.allclose(weight, dict(model.named_parameters())[name].grad, rtol=1e-3, atol=1e-6) for name, weight in plain.items()
+            torch.allclose(weight, dict(model.named_parameters())[name].grad, rtol=1e-3, atol=1e-6)
+            for name, weight in plain.items()
         )
         assert close == same and (abs(total - loss().item()) < 1e-5) == same
 

@@ -30,7 +30,12 @@ def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -
     middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     passes = []
     for output in seen:
-        J = torch.stack([torch.autograd.grad(logits[:, c].sum(), output, retain_graph=True)[0] for c in range(logits.shape[1])])
+        J = torch.stack(
+            [
+                torch.autograd.grad(logits[:, c].sum(), output, retain_graph=True)[0]
+                for c in range(logits.shape[1])
+            ]
+        )
         passes.append(torch.einsum("cto,tcd,dtq->toq", J, middle, J))
     return torch.cat(passes).mean(0)
 
@@ -42,7 +47,9 @@ def test_the_fisher_is_that_of_the_predictions(family: str) -> None:
     for part in ("attention_output", "ffn_in"):
         whole = by_hand(model, batch, part)
         found = first.outputs[part]
-        expected = shrunk(whole if found.dim() == 2 else whole.diagonal())  # of many outputs the diagonal alone
+        expected = shrunk(
+            whole if found.dim() == 2 else whole.diagonal()
+        )  # of many outputs the diagonal alone
         assert (found - expected).norm() < 0.1 * expected.norm()
         assert (found.dim() == 2) == (part == "attention_output")
         assert torch.equal(first.worth(part), found if found.dim() == 1 else found.diagonal())
@@ -53,13 +60,22 @@ def test_every_kind_of_head_has_one(kind: str) -> None:
     found = fisher(tiny.model(kind=kind), tiny.calibration())
     assert len(found) == 2
     for block in found:
-        assert all((gram if gram.dim() == 1 else torch.linalg.eigvalsh(gram)).min() > 0 for gram in block.outputs.values())
+        assert all(
+            (gram if gram.dim() == 1 else torch.linalg.eigvalsh(gram)).min() > 0
+            for gram in block.outputs.values()
+        )
 
 
 def test_of_some_parts_it_is_what_it_is_of_all() -> None:
     model, some = tiny.model(), ("attention_output", "ffn_out")
-    for whole, part in zip(fisher(model, tiny.calibration()), fisher(model, tiny.calibration(), parts=some), strict=True):
-        assert tuple(part.outputs) == some and all(torch.equal(whole.outputs[name], part.outputs[name]) for name in some)
+    for whole, part in zip(
+        fisher(model, tiny.calibration()),
+        fisher(model, tiny.calibration(), parts=some),
+        strict=True,
+    ):
+        assert tuple(part.outputs) == some and all(
+            torch.equal(whole.outputs[name], part.outputs[name]) for name in some
+        )
 
 
 def test_nothing_asked_for_is_nothing_weighed() -> None:
@@ -74,7 +90,9 @@ def test_with_the_fisher_predictions_stay_nearer_to_the_dense_models(solver: str
     said = {}
     for weighed in (True, False):
         after = copy.deepcopy(model)
-        AKRPlus(sparsity=0.8, solver=solver, fisher=weighed, refit_head=False).prune(after, tiny.calibration("roberta"), quiet)
+        AKRPlus(sparsity=0.8, solver=solver, fisher=weighed, refit_head=False).prune(
+            after, tiny.calibration("roberta"), quiet
+        )
         said[weighed] = probabilities(after, tiny.tokenizer("roberta"), sentences, 32, 64)
     dense = probabilities(model, tiny.tokenizer("roberta"), sentences, 32, 64)
     assert divergence(dense, said[True]) < divergence(dense, said[False])

@@ -14,17 +14,43 @@ from prune_core.data import tables
 from prune_core.data.delimited import Form
 
 MANY = settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 SEPARATORS = [",", "\t", ";", "|"]
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"]
 LETTERS = st.characters(
-    exclude_categories=("Cs", "Cc", "Co"), exclude_characters="\ufeff\ufffe\uffff", min_codepoint=32, max_codepoint=0x2FFF
+    exclude_categories=("Cs", "Cc", "Co"),
+    exclude_characters="\ufeff\ufffe\uffff",
+    min_codepoint=32,
+    max_codepoint=0x2FFF,
 )
 WORDS = st.text(LETTERS, min_size=1, max_size=12)
-SIGNS = st.sampled_from(['"', '""', "'", ",", ";", "\t", "|", "\\", "\\n", "NA", "null", "\u2028", "\u0085", " ", "C:\\new"])
+SIGNS = st.sampled_from(
+    [
+        '"',
+        '""',
+        "'",
+        ",",
+        ";",
+        "\t",
+        "|",
+        "\\",
+        "\\n",
+        "NA",
+        "null",
+        "\u2028",
+        "\u0085",
+        " ",
+        "C:\\new",
+    ]
+)
 TEXTS = st.lists(st.one_of(WORDS, SIGNS, st.just("\n")), min_size=1, max_size=6).map(" ".join)
-ROWS = st.lists(st.tuples(TEXTS, st.sampled_from(["positive", "negative"])), min_size=5, max_size=12)
+ROWS = st.lists(
+    st.tuples(TEXTS, st.sampled_from(["positive", "negative"])), min_size=5, max_size=12
+)
 
 
 def written(rows, separator, style):
@@ -43,7 +69,9 @@ def written(rows, separator, style):
 
 
 def escaped(cell, separator, style):
-    if style == "spark":  # quotes around all that holds a quote or separator; a backslash before quotes and backslashes
+    if (
+        style == "spark"
+    ):  # quotes around all that holds a quote or separator; a backslash before quotes and backslashes
         special = any(sign in cell for sign in ('"', separator, "\n", "\r"))
         return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"' if special else cell
     if style == "mysql":  # no quotes; a backslash before separators, line ends and backslashes
@@ -78,7 +106,9 @@ def test_tables_are_read_as_written_or_refused(rows, separator, encoding, style,
     except PruneError as error:
         assert len(str(error)) > 30 and "\n" not in str(error)
         ambiguous = "encoding" in str(error) or "can be read in two ways" in str(error)
-        assert style in ("careless", "spark", "mysql") or ambiguous, "a well-formed file must be read"
+        assert style in ("careless", "spark", "mysql") or ambiguous, (
+            "a well-formed file must be read"
+        )
         return
     read = [*map(tuple, found.rows.itertuples(index=False, name=None))]
     wanted = [tuple("" if cell == "\\N" else cell for cell in row) for row in lines[1:]]
@@ -99,7 +129,9 @@ RAGGED = {
 
 
 @pytest.mark.parametrize("name", RAGGED)
-def test_rows_of_another_length_are_a_question_and_each_remedy_works(name: str, tmp_path: Path) -> None:
+def test_rows_of_another_length_are_a_question_and_each_remedy_works(
+    name: str, tmp_path: Path
+) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(RAGGED[name])
     with pytest.raises(PruneError, match=r"rows do(es)? not have .*line \d+ has \d") as asked:
@@ -108,7 +140,10 @@ def test_rows_of_another_length_are_a_question_and_each_remedy_works(name: str, 
     if "--bad-rows merge" in str(asked.value):
         merged = tables.read(str(file), Form(bad_rows="merge"))
         assert len(merged.rows) == count and set(merged.rows["label"]) == {"0", "1"}
-        assert any("Well, this" in text for text in merged.rows["text"]) and "merged" in merged.notes[0]
+        assert (
+            any("Well, this" in text for text in merged.rows["text"])
+            and "merged" in merged.notes[0]
+        )
     if "--bad-rows skip" in str(asked.value):
         skipped = tables.read(str(file), Form(bad_rows="skip"))
         assert len(skipped.rows) == count - 1 and "1 row left out" in skipped.notes[0]
@@ -118,9 +153,15 @@ def test_rows_of_another_length_are_a_question_and_each_remedy_works(name: str, 
 
 def test_backslashes_escape_only_where_the_writer_escaped(tmp_path: Path) -> None:
     file = tmp_path / "spark.csv"
-    file.write_text('text,label\n"he said \\"great\\", then left",1\n"C:\\new \\"folder\\"",0\nplain C:\\temp,1\n')
+    file.write_text(
+        'text,label\n"he said \\"great\\", then left",1\n"C:\\new \\"folder\\"",0\nplain C:\\temp,1\n'
+    )
     found = tables.read(str(file))
-    assert list(found.rows["text"]) == ['he said "great", then left', 'C:\\new "folder"', "plain C:\\temp"]
+    assert list(found.rows["text"]) == [
+        'he said "great", then left',
+        'C:\\new "folder"',
+        "plain C:\\temp",
+    ]
     assert found.form.quotes == "backslash" and "escaped by a backslash" in found.description
 
 
@@ -134,7 +175,10 @@ def test_a_repeated_header_is_left_out_and_said(tmp_path: Path) -> None:
 
 def test_excels_separator_line_and_old_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"sep=;\r\ntext;label\r\na fine, film;1\r\na dull film;0\r\n")
-    assert list(tables.read(str(tmp_path / "a.csv")).rows["text"]) == ["a fine, film", "a dull film"]
+    assert list(tables.read(str(tmp_path / "a.csv")).rows["text"]) == [
+        "a fine, film",
+        "a dull film",
+    ]
     (tmp_path / "mac.csv").write_bytes(b"text,label\ra fine film,1\ra dull film,0\r")
     assert len(tables.read(str(tmp_path / "mac.csv")).rows) == 2
 
@@ -148,16 +192,28 @@ def test_null_bytes_are_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        "Timestamp,Please describe your experience with us,Label", "Текст отзыва,Оценка", "用户对电影的评论内容,情感标签",
-        "text,label,label", ",text,label", "review,stars",
+        "Timestamp,Please describe your experience with us,Label",
+        "Текст отзыва,Оценка",
+        "用户对电影的评论内容,情感标签",
+        "text,label,label",
+        ",text,label",
+        "review,stars",
     ],
-)  # fmt: skip
+)
 def test_headers_in_any_language_are_no_rows(header: str, tmp_path: Path) -> None:
     latin = "a long text that goes on and on until everybody has understood it"
-    texts = (latin, "фильм был скучный и слишком длинный для всех", "电影非常好看演员表演出色令人难忘这是今年最好的电影")
+    texts = (
+        latin,
+        "фильм был скучный и слишком длинный для всех",
+        "电影非常好看演员表演出色令人难忘这是今年最好的电影",
+    )
     text = texts[0 if header.isascii() else 1 + (header[0] > "一")]
     width = header.count(",") + 1
-    rows = "".join(",".join([f"12:0{i}" if width > 2 else ""][: width - 2] + [f"{text} {i}", str(i % 2)]) + "\n" for i in range(9))
+    rows = "".join(
+        ",".join([f"12:0{i}" if width > 2 else ""][: width - 2] + [f"{text} {i}", str(i % 2)])
+        + "\n"
+        for i in range(9)
+    )
     (tmp_path / "rows.csv").write_text(f"{header}\n{rows}")
     found = tables.read(str(tmp_path / "rows.csv"))
     assert len(found.rows) == 9 and found.form.header == "yes" and found.rows.index[0] == 2
@@ -166,13 +222,24 @@ def test_headers_in_any_language_are_no_rows(header: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("title", ["Quarterly report,", "# exported 2024, by me", "My reviews"])
 def test_lines_above_the_header_are_an_error_with_its_line(title: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(f"{title}\ntext,label\na fine film,1\na dull film,0\n")
-    with pytest.raises(PruneError, match=r"line 2: the names of the columns .*\(text, label\), below 1 other line; delete"):
+    with pytest.raises(
+        PruneError,
+        match=r"line 2: the names of the columns .*\(text, label\), below 1 other line; delete",
+    ):
         tables.read(str(tmp_path / "rows.csv"))
 
 
 def test_a_carriage_return_inside_of_a_cell_and_prose_with_commas(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,label\na fine\rfilm,1\na dull film,0\n")
-    assert list(tables.read(str(tmp_path / "a.csv")).rows["text"]) == ["a fine\rfilm", "a dull film"]
-    (tmp_path / "a.txt").write_text("I liked it, truly I did\nIt was fine, all in all\nNot bad, but too long\n")
+    assert list(tables.read(str(tmp_path / "a.csv")).rows["text"]) == [
+        "a fine\rfilm",
+        "a dull film",
+    ]
+    (tmp_path / "a.txt").write_text(
+        "I liked it, truly I did\nIt was fine, all in all\nNot bad, but too long\n"
+    )
     found = tables.read(str(tmp_path / "a.txt"))
-    assert list(found.rows["column 1"])[0] == "I liked it, truly I did" and found.description == "one text per line"
+    assert (
+        list(found.rows["column 1"])[0] == "I liked it, truly I did"
+        and found.description == "one text per line"
+    )

@@ -40,9 +40,12 @@ def hub(tmp_path):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
         def answer(self, body):
             name = Path(self.path.split("?")[0]).name
-            stops, _, how = next(part for part in self.path.split("/") if "-" in part).rpartition("-")
+            stops, _, how = next(part for part in self.path.split("/") if "-" in part).rpartition(
+                "-"
+            )
             file, how = tmp_path / "model" / name, how if stops == name else "whole"
             if how == "hang":
                 over.wait(30)
@@ -55,7 +58,11 @@ def hub(tmp_path):
                 return
             content = file.read_bytes()
             self.send_response(200)
-            for header, value in (("ETag", f'"{name}"'), ("X-Repo-Commit", COMMIT), ("Content-Length", str(len(content)))):
+            for header, value in (
+                ("ETag", f'"{name}"'),
+                ("X-Repo-Commit", COMMIT),
+                ("Content-Length", str(len(content))),
+            ):
                 self.send_header(header, value)
             self.end_headers()
             if body:
@@ -81,13 +88,29 @@ def hub(tmp_path):
 
 
 def test_one_that_answers_is_read_and_one_that_stops_is_a_sentence(hub, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub}", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-                    "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+    environment = {
+        name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")
+    }
+    environment |= {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub}",
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+        "HF_HUB_ETAG_TIMEOUT": "1",
+        "HF_HUB_DISABLE_XET": "1",
+    }
     command = [sys.executable, "-c", SAY, "all-whole", *CASES]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
     first, *said = done.stdout.splitlines()
-    assert done.returncode == 0 and first == "READ" and len(said) == len(CASES), (done.stdout, done.stderr)
+    assert done.returncode == 0 and first == "READ" and len(said) == len(CASES), (
+        done.stdout,
+        done.stderr,
+    )
     for case, words in zip(CASES, said, strict=True):
-        advice = "the Hub cannot be reached" if case.startswith("config") else "the Hub stopped answering"
+        advice = (
+            "the Hub cannot be reached"
+            if case.startswith("config")
+            else "the Hub stopped answering"
+        )
         assert words.startswith(f"lab/{case}: ") and advice in words, words

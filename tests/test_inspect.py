@@ -26,9 +26,11 @@ def folder(tmp_path_factory) -> Path:
     """Tiny checkpoints by name."""
     home = tmp_path_factory.mktemp("checkpoints")
     for name, made in {
-        "model": tiny.model(), "other": tiny.model(seed=1),
-        "regression": tiny.model(kind="regression"), "span": tiny.model(kind="span"),
-    }.items():  # fmt: skip
+        "model": tiny.model(),
+        "other": tiny.model(seed=1),
+        "regression": tiny.model(kind="regression"),
+        "span": tiny.model(kind="span"),
+    }.items():
         loading.save(made, tiny.tokenizer(), home / name)
     return home
 
@@ -55,14 +57,27 @@ def serve(questions, answers) -> None:
 
 
 def told(folder: Path, *names: str, ask: str = "predict", **question) -> list[dict]:
-    question |= {} if ask != "predict" else {"texts": question.get("texts", [TEXT]), "pairs": question.get("pairs")}
-    [answer] = asked({"ask": ask, "checkpoints": [str(folder / name) for name in names], **question})
+    question |= (
+        {}
+        if ask != "predict"
+        else {"texts": question.get("texts", [TEXT]), "pairs": question.get("pairs")}
+    )
+    [answer] = asked(
+        {"ask": ask, "checkpoints": [str(folder / name) for name in names], **question}
+    )
     return answer["told"]
 
 
 def attacking(folder: Path, label: int, *names: str, text: str = tiny.SENTENCES[0]) -> dict:
     checkpoints = [str(folder / name) for name in names]
-    return {"ask": "attack", "checkpoints": checkpoints, "recipe": "DeepWordBug", "text": text, "pair": None, "label": label}
+    return {
+        "ask": "attack",
+        "checkpoints": checkpoints,
+        "recipe": "DeepWordBug",
+        "text": text,
+        "pair": None,
+        "label": label,
+    }
 
 
 def over(*ids: int):
@@ -94,7 +109,9 @@ def test_scores_and_answers_of_models_that_give_them(folder):
 def test_words_are_what_spaces_part(family):
     read = saliency.words(tiny.model(family), tiny.tokenizer(family), TEXT, PAIR)
     assert read.names == ["[CLS]", *TEXT.split(), "[SEP]", *PAIR.split(), "[SEP]"]
-    assert len(read.owner) > len(read.names), "the comma, the full stops and the long word are pieces of their own"
+    assert len(read.owner) > len(read.names), (
+        "the comma, the full stops and the long word are pieces of their own"
+    )
     assert read.summed(torch.ones(1, len(read.owner))).sum() == len(read.owner)
 
 
@@ -111,11 +128,15 @@ def test_gradient_times_input_is_the_slope_of_the_logit_as_the_words_embedding_g
     def slopes(moves: torch.Tensor) -> torch.Tensor:
         """Of the logit, along each move of the embeddings."""
         many = {name: tensor.expand(2 * len(moves), -1) for name, tensor in rest.items()}
-        logits = model(inputs_embeds=torch.cat([x + 1e-5 * moves, x - 1e-5 * moves]), **many).logits[:, label]
+        logits = model(
+            inputs_embeds=torch.cat([x + 1e-5 * moves, x - 1e-5 * moves]), **many
+        ).logits[:, label]
         return (logits[: len(moves)] - logits[len(moves) :]) / 2e-5
 
     assert found["logit"] == pytest.approx(model(**read.batch).logits.max().item())
-    own = torch.stack([(read.owner == word).double()[:, None] * x[0] for word in range(len(read.names))])
+    own = torch.stack(
+        [(read.owner == word).double()[:, None] * x[0] for word in range(len(read.names))]
+    )
     # on transformers 5 a difference of two of ModernBERT's logits carries the rounding of single precision
     near = {"rel": 1e-4, "abs": 1e-6} if family != "modernbert" else {"rel": 2e-2, "abs": 2e-4}
     assert found["product"] == pytest.approx(slopes(own).tolist(), **near)
@@ -135,10 +156,16 @@ def test_attention_is_hugging_faces(family):
     read = saliency.words(model, tokenizer, TEXT, PAIR)
     for block, weights in enumerate(model(**read.batch, output_attentions=True).attentions):
         x, mask = list(replay.hidden_states(model, read.batch))[block]
-        assert torch.allclose([block for _, block in replay.passed(model)][block].attention_weights(x, mask), weights, atol=1e-5)
+        assert torch.allclose(
+            [block for _, block in replay.passed(model)][block].attention_weights(x, mask),
+            weights,
+            atol=1e-5,
+        )
         for head in (None, 2):
             found = saliency.attention(model, tokenizer, TEXT, PAIR, block, head)
-            assert [sum(row) for row in found["weights"]] == pytest.approx([1.0] * len(read.names), abs=1e-3)
+            assert [sum(row) for row in found["weights"]] == pytest.approx(
+                [1.0] * len(read.names), abs=1e-3
+            )
             first = weights[0].mean(0)[0] if head is None else weights[0, head, 0]
             assert found["weights"][0] == pytest.approx(read.summed(first).tolist(), abs=1e-4)
 
@@ -147,18 +174,31 @@ def test_a_dead_head_is_gone_and_counts_in_no_mean():
     model, tokenizer = tiny.model(), tiny.tokenizer()
     width = [block for _, block in replay.passed(model)][0].head_width
     with torch.no_grad():
-        [block for _, block in replay.passed(model)][1].linears["attention_output"].weight[:, width : 2 * width] = 0
+        [block for _, block in replay.passed(model)][1].linears["attention_output"].weight[
+            :, width : 2 * width
+        ] = 0
     for each in (model, shrink.shrink(model)):
         found = [saliency.attention(each, tokenizer, TEXT, None, 1, head) for head in (None, 1, 2)]
         assert all(answer["heads"] == [0, 2, 3] and answer["of"] == 4 for answer in found)
         assert found[0]["weights"] and found[1]["weights"] is None and found[2]["weights"]
-        kept = [saliency.attention(model, tokenizer, TEXT, None, 1, head)["weights"] for head in (0, 2, 3)]
-        assert torch.allclose(torch.tensor(found[0]["weights"]), torch.tensor(kept).mean(0), atol=1e-4)
+        kept = [
+            saliency.attention(model, tokenizer, TEXT, None, 1, head)["weights"]
+            for head in (0, 2, 3)
+        ]
+        assert torch.allclose(
+            torch.tensor(found[0]["weights"]), torch.tensor(kept).mean(0), atol=1e-4
+        )
 
 
 def test_saliency_of_labels_and_scores_but_not_of_answers(folder):
-    label, score, refused = told(folder, "model", "regression", "span", ask="saliency", text=TEXT, pair=PAIR)
-    assert label["label"].startswith("LABEL") and score["label"] == "score" and len(score["norm"]) == len(score["words"])
+    label, score, refused = told(
+        folder, "model", "regression", "span", ask="saliency", text=TEXT, pair=PAIR
+    )
+    assert (
+        label["label"].startswith("LABEL")
+        and score["label"] == "score"
+        and len(score["norm"]) == len(score["words"])
+    )
     assert "two ends" in refused["error"]
 
 
@@ -182,7 +222,15 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
             model, tokenizer = SHELF.get(str(folder / name))
             pulse = Pulse(lambda *_: None)
             victim = Victim(model, tokenizer, pulse.beat, max_length=replay.longest(model))
-            [outcome] = engine.run(recipe, victim, pulse, Examples([tiny.SENTENCES[2]], labels=[label]), [0], Budget(), 0)
+            [outcome] = engine.run(
+                recipe,
+                victim,
+                pulse,
+                Examples([tiny.SENTENCES[2]], labels=[label]),
+                [0],
+                Budget(),
+                0,
+            )
             [found] = shown.models
             assert {key: found[key] for key in ("outcome", "perturbed", "queries")} == {
                 key: getattr(outcome, key) for key in ("outcome", "perturbed", "queries")
@@ -190,19 +238,33 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
             steps = found["steps"]
             assert steps[0]["text"] == tiny.SENTENCES[2] and steps[0]["queries"] == 1
             assert steps[-1]["text"] == (outcome.perturbed or tiny.SENTENCES[2])
-            assert steps[-1]["probability"] == pytest.approx((outcome.perturbed_probabilities or outcome.original_probabilities)[label])
+            assert steps[-1]["probability"] == pytest.approx(
+                (outcome.perturbed_probabilities or outcome.original_probabilities)[label]
+            )
             asked_by = [step["queries"] for step in steps]
             assert asked_by == sorted(set(asked_by)) and asked_by[-1] <= found["queries"]
-            changed = [len(set(a["text"].split()) ^ set(b["text"].split())) for a, b in zip(steps, steps[1:], strict=False)]
-            assert all(1 <= words <= 2 for words in changed), "one word gives way to another at each step"
+            changed = [
+                len(set(a["text"].split()) ^ set(b["text"].split()))
+                for a, b in zip(steps, steps[1:], strict=False)
+            ]
+            assert all(1 <= words <= 2 for words in changed), (
+                "one word gives way to another at each step"
+            )
             turned += outcome.outcome == "success"
     assert turned
 
 
 @pytest.mark.attacks
 def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder, monkeypatch):
-    first = attacking(folder, 0, "model", "other", text=" ".join(tiny.SENTENCES)) | {"recipe": "TextFooler (MiniLM)"}
-    predict = {"ask": "predict", "checkpoints": [str(folder / "model")], "texts": [TEXT], "pairs": None}
+    first = attacking(folder, 0, "model", "other", text=" ".join(tiny.SENTENCES)) | {
+        "recipe": "TextFooler (MiniLM)"
+    }
+    predict = {
+        "ask": "predict",
+        "checkpoints": [str(folder / "model")],
+        "texts": [TEXT],
+        "pairs": None,
+    }
     second = attacking(folder, 1, "model")
     answers = io.StringIO()
     said = lambda: [json.loads(line) for line in answers.getvalue().splitlines()]  # noqa: E731
@@ -219,7 +281,13 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
 
     def input():
         yield json.dumps({"id": 0, **first})
-        for id, question in ((1, predict), (2, second), (3, second), (2, {"ask": "cancel"}), (0, {"ask": "cancel"})):
+        for id, question in (
+            (1, predict),
+            (2, second),
+            (3, second),
+            (2, {"ask": "cancel"}),
+            (0, {"ask": "cancel"}),
+        ):
             yield json.dumps({"id": id, **question})
         asked_all.set()
         while not over(3)(said()):
@@ -234,13 +302,19 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
 
 @pytest.mark.attacks
 def test_an_attack_ends_with_its_input_and_with_a_checkpoint_that_is_not_there(folder):
-    assert asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == asking.STOPPED
+    assert (
+        asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == asking.STOPPED
+    )
     [line] = asked(attacking(folder, 0, "missing"), until=over(0))
     assert "missing" in line["error"]
 
 
-def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(asking, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"])
+def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        asking, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
+    )
     inspector = asking.Inspector(tmp_path / "inspect.log")
     with pytest.raises(PruneError, match="no memory left"):
         inspector.predict(["demo"], [TEXT])
@@ -258,7 +332,9 @@ def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
 @pytest.mark.attacks
 def test_the_whole_process_attacks_answers_meanwhile_and_is_stopped(folder, tmp_path):
     inspector = asking.Inspector(tmp_path / "inspect.log")
-    attack = inspector.attack([str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0)
+    attack = inspector.attack(
+        [str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0
+    )
     while not attack.models[0].get("steps"):
         assert not attack.is_over, attack.error
         time.sleep(0.05)

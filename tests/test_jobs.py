@@ -28,7 +28,9 @@ def patch():
 def store(patch, tmp_path_factory):
     """One store and, most of the time, one worker for all tests here: starting one costs seconds."""
     folder = tmp_path_factory.mktemp("queue")
-    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", "")))))
+    patch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    )
     patch.setenv(fakes.CALLS, str(folder / "calls"))
     patch.setattr(jobs, "COMMAND", [sys.executable, str(Path(fakes.__file__)), "worker"])
     fakes.install(patch.setattr)
@@ -49,11 +51,17 @@ def calls(store):
 
 def workers(store):
     """Process ids of the living workers."""
-    locks = [jobs.Lock(path) for path in (store.home / "workers").glob("*.lock") if not path.name.startswith("device-")]
+    locks = [
+        jobs.Lock(path)
+        for path in (store.home / "workers").glob("*.lock")
+        if not path.name.startswith("device-")
+    ]
     return [int(lock.path.name.split("-")[0]) for lock in locks if lock.is_held()]
 
 
-def wait(store, id, until=lambda job: job.status not in (Status.QUEUED, Status.RUNNING), seconds=120.0):
+def wait(
+    store, id, until=lambda job: job.status not in (Status.QUEUED, Status.RUNNING), seconds=120.0
+):
     """The job once that holds."""
     deadline = time.monotonic() + seconds
     while not until(job := store.job(id)):
@@ -72,12 +80,16 @@ def submit(store, *measures, study, **options):
 
 def test_runs_in_order_one_at_a_time_quick_stages_first(store, calls):
     naps = [fakes.Nap(seconds=0.2)]
-    first, second = (submit(store, fakes.Draw(), *naps, study="order", seed=seed) for seed in (0, 1))
+    first, second = (
+        submit(store, fakes.Draw(), *naps, study="order", seed=seed) for seed in (0, 1)
+    )
     one, two = wait(store, first), wait(store, second)
     assert (one.status, two.status) == (Status.DONE, Status.DONE), (one.error, two.error)
     assert calls() == ["prune", "draw", "prune", "draw", "nap", "nap"]
     assert one.done == ("prune", "draw", "nap") and one.finished <= two.finished
-    assert one.versions["torch"] and one.facts["device"] == "cpu" and set(one.seconds) == set(one.done)
+    assert (
+        one.versions["torch"] and one.facts["device"] == "cpu" and set(one.seconds) == set(one.done)
+    )
     assert len(workers(store)) == 1
 
 
@@ -87,7 +99,9 @@ def test_same_rows_as_in_a_process_of_its_own(store, calls):
     mine = Store(store.home.parent / "other")
     asked = fakes.experiment(study="rows", seed=7)
     name, _life = worker.new_worker(mine)
-    own = mine.submit(asked.to_dict(), asked.label, asked.key(), asked.study, asked.device, worker=name)
+    own = mine.submit(
+        asked.to_dict(), asked.label, asked.key(), asked.study, asked.device, worker=name
+    )
     assert worker.perform(mine, mine.job(own), lambda: pytest.fail("gave up")).status == Status.DONE
     assert mine.records(own) == store.records(id)
 
@@ -129,7 +143,9 @@ def test_cancel_of_a_waiting_job_is_immediate(store, calls):
 
 
 def test_a_failure_says_what_to_do_or_what_broke_and_the_queue_goes_on(store, calls):
-    user, bug, good = (submit(store, fakes.Draw(fails=fails), study="fails") for fails in ("user", "bug", ""))
+    user, bug, good = (
+        submit(store, fakes.Draw(fails=fails), study="fails") for fails in ("user", "bug", "")
+    )
     assert wait(store, user).error == "draw: something you can mend."
     assert wait(store, bug).error == "ValueError: a bug"
     assert "Traceback" in (store.folder(bug) / "log.txt").read_text()
@@ -189,7 +205,9 @@ def test_a_device_that_is_not_there(store, monkeypatch):
         submit(store, study="device", device="cuda:9")
     alone = Store(store.home.parent / "device")
     monkeypatch.setenv("PRUNESCOPE_HOME", str(alone.home))
-    id = alone.submit(fakes.experiment(device="cuda:9").to_dict(), "a", "k", "s", "cuda:9")  # from another machine
+    id = alone.submit(
+        fakes.experiment(device="cuda:9").to_dict(), "a", "k", "s", "cuda:9"
+    )  # from another machine
     worker.work("cuda:9")
     assert alone.job(id).status == Status.FAILED and "no device 'cuda:9'" in alone.job(id).error
 
@@ -211,7 +229,9 @@ def test_several_gpus_share_the_queue(store, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.current_device", lambda: getattr(own, "index", 0))
-    monkeypatch.setattr("torch.cuda.set_device", lambda name: setattr(own, "index", int(name.split(":")[1])))
+    monkeypatch.setattr(
+        "torch.cuda.set_device", lambda name: setattr(own, "index", int(name.split(":")[1]))
+    )
     monkeypatch.setattr(worker, "preload", lambda: None)
     monkeypatch.setattr(worker, "_output_to_log", lambda store, id: nullcontext(lambda: None))
     threads = []
@@ -228,7 +248,11 @@ def test_several_gpus_share_the_queue(store, monkeypatch):
     monkeypatch.setattr(worker, "ensure_worker", start)
     monkeypatch.setattr(worker, "perform", perform)
     jobs_for = [("auto", 4), ("cuda", 2), ("cuda:1", 2)]
-    asked = [(alone.submit({}, "a", f"{name} {i}", "s", name), name) for name, count in jobs_for for i in range(count)]
+    asked = [
+        (alone.submit({}, "a", f"{name} {i}", "s", name), name)
+        for name, count in jobs_for
+        for i in range(count)
+    ]
     start("auto", alone)
     while any(thread.is_alive() for thread in threads):
         time.sleep(0.05)

@@ -31,9 +31,14 @@ def test_entities_are_seqevals() -> None:
     seqeval = pytest.importorskip("seqeval.metrics")
     dice = random.Random(0)
     for _ in range(300):
-        right, said = ([[dice.choice(TAGS) for _ in range(size)] for size in (1, 5, 12)] for _ in range(2))
+        right, said = (
+            [[dice.choice(TAGS) for _ in range(size)] for size in (1, 5, 12)] for _ in range(2)
+        )
         ours = metrics.METRICS["entity_f1"].compute(right, said)
-        assert ours == pytest.approx(seqeval.f1_score(right, said, zero_division=0), abs=1e-9), (right, said)
+        assert ours == pytest.approx(seqeval.f1_score(right, said, zero_division=0), abs=1e-9), (
+            right,
+            said,
+        )
 
 
 def test_the_labels_f1_is_scikit_learns() -> None:
@@ -44,8 +49,12 @@ def test_the_labels_f1_is_scikit_learns() -> None:
         right, said = (dice.integers(2, size=(9, 4)) for _ in range(2))
         for name, average in (("micro_f1", "micro"), ("macro_f1", "macro")):
             expected = f1_score(right, said, average=average, zero_division=0)
-            assert metrics.METRICS[name].compute(right.tolist(), said.tolist()) == pytest.approx(expected)
-        assert metrics.METRICS["subset_accuracy"].compute(right.tolist(), said.tolist()) == pytest.approx(accuracy_score(right, said))
+            assert metrics.METRICS[name].compute(right.tolist(), said.tolist()) == pytest.approx(
+                expected
+            )
+        assert metrics.METRICS["subset_accuracy"].compute(
+            right.tolist(), said.tolist()
+        ) == pytest.approx(accuracy_score(right, said))
 
 
 @pytest.mark.parametrize(
@@ -73,16 +82,29 @@ CONLL = "-DOCSTART- -X- O\n\nAda NNP B-PER\nBrook NNP I-PER\nwrites VB O\n\nRain
 def test_words_and_their_labels(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(CONLL)
     found = tables.read(str(tmp_path / "a.txt")).rows
-    assert found.to_dict("list") == {"tokens": [["Ada", "Brook", "writes"], ["Rain"]], "ner_tags": [["B-PER", "I-PER", "O"], ["O"]]}
-    read = reading.examples(found, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples
+    assert found.to_dict("list") == {
+        "tokens": [["Ada", "Brook", "writes"], ["Rain"]],
+        "ner_tags": [["B-PER", "I-PER", "O"], ["O"]],
+    }
+    read = reading.examples(
+        found, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+    ).examples
     assert read.texts == ["Ada Brook writes", "Rain"] and read.labels == [[1, 2, 0], [0]]
     numbers = pd.DataFrame({"tokens": [["Ada", "B."]], "ner_tags": [[1, -100]]})
-    assert reading.examples(numbers, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples.labels == [[1, -100]]
-    listed = pd.DataFrame({"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]})  # as a CSV keeps lists
-    assert reading.examples(listed, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS).examples.labels == [[1, 2]]
+    assert reading.examples(
+        numbers, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+    ).examples.labels == [[1, -100]]
+    listed = pd.DataFrame(
+        {"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]}
+    )  # as a CSV keeps lists
+    assert reading.examples(
+        listed, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+    ).examples.labels == [[1, 2]]
     with pytest.raises(PruneError, match="row 1: 1 label for 2 words"):
         uneven = pd.DataFrame({"tokens": [["a", "b"]], "ner_tags": [["O"]]})
-        reading.examples(uneven, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS)
+        reading.examples(
+            uneven, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+        )
 
 
 def test_a_words_first_token_carries_its_label() -> None:
@@ -97,16 +119,24 @@ def test_a_words_first_token_carries_its_label() -> None:
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_head_replays_and_predicts(kind: str, family: str) -> None:
-    model, tokenizer, sample = tiny.model(family, kind=kind), tiny.tokenizer(family), tiny.examples(kind=kind)
+    model, tokenizer, sample = (
+        tiny.model(family, kind=kind),
+        tiny.tokenizer(family),
+        tiny.examples(kind=kind),
+    )
     for batch in tiny.calibration(family):
         with torch.no_grad():
             expected = model(**batch).logits
             *_, (hidden, padding) = replay.hidden_states(model, batch)
             found = replay.head(model, hidden, padding)
-        torch.testing.assert_close(found, padding.pack(expected) if kind == "token" else expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            found, padding.pack(expected) if kind == "token" else expected, atol=1e-5, rtol=1e-4
+        )
     said = predict.predict(model, tokenizer, sample)
     alone = predict.predict(model, tokenizer, sample.take([3]), batch_size=1)
-    assert said.said[3] == alone.said[0] and len(said.said) == len(sample)  # padding changes nothing
+    assert said.said[3] == alone.said[0] and len(said.said) == len(
+        sample
+    )  # padding changes nothing
     if kind == "token":
         assert [len(row) for row in said.said] == [len(text.split(" ")) for text in sample.texts]
 
@@ -133,8 +163,12 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
     options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16}}
     for name, measure in MEASURES.items():
         # the two that write files take seconds: whole and cut
-        if kind in measure.kinds and (name not in ("forms", "doctor") or method in ("magnitude", "unit_magnitude")):
-            tables = build(MEASURES, name, options.get(name, {})).measure(pair(dense, pruned, kind), quiet)
+        if kind in measure.kinds and (
+            name not in ("forms", "doctor") or method in ("magnitude", "unit_magnitude")
+        ):
+            tables = build(MEASURES, name, options.get(name, {})).measure(
+                pair(dense, pruned, kind), quiet
+            )
             assert all(len(rows) for rows in tables.values()), name
             assert json.loads(tables[name].to_json(orient="records"))
     assert kind not in MEASURES["attack"].kinds
@@ -144,14 +178,20 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_dense_model_against_itself(kind: str, labelled: bool) -> None:
     model = tiny.model(kind=kind)
-    row = build(MEASURES, "accuracy").measure(pair(model, model, kind, labelled), quiet)["accuracy"].iloc[0]
+    row = (
+        build(MEASURES, "accuracy")
+        .measure(pair(model, model, kind, labelled), quiet)["accuracy"]
+        .iloc[0]
+    )
     assert row["agreement"] == 1 and row["broken"] == row["fixed"] == 0 and row["difference"] == 0
     assert labelled or row["score"] in (0.0, 1.0)  # F1 of no entities is 0
     assert 0 <= row["low"] <= row["score"] <= row["high"] <= 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_from_a_file_to_the_figures(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_from_a_file_to_the_figures(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = tmp_path / "model"
     model = tiny.model(kind=kind)
     if kind == "multilabel":
@@ -159,16 +199,39 @@ def test_from_a_file_to_the_figures(kind: str, tmp_path: Path, capsys: pytest.Ca
     loading.save(model, tiny.tokenizer(), folder)
     if kind == "token":
         file = tmp_path / "words.conll"
-        file.write_text("".join("Ada B-PER\nBrook I-PER\nbuilt O\nthe O\nmill O\n\n" for _ in range(12)))
+        file.write_text(
+            "".join("Ada B-PER\nBrook I-PER\nbuilt O\nthe O\nmill O\n\n" for _ in range(12))
+        )
     else:
         file = tmp_path / "sets.jsonl"
-        file.write_text("".join(json.dumps({"text": text, "labels": ["a", "b"][: i % 3]}) + "\n" for i, text in enumerate(tiny.SENTENCES)))
+        file.write_text(
+            "".join(
+                json.dumps({"text": text, "labels": ["a", "b"][: i % 3]}) + "\n"
+                for i, text in enumerate(tiny.SENTENCES)
+            )
+        )
     out = tmp_path / "out.json"
-    run = ["run", "--checkpoint", folder, "--task", file, "--method", "akr", "--measure", "accuracy", "--device", "cpu", "--json", out]
+    run = [
+        "run",
+        "--checkpoint",
+        folder,
+        "--task",
+        file,
+        "--method",
+        "akr",
+        "--measure",
+        "accuracy",
+        "--device",
+        "cpu",
+        "--json",
+        out,
+    ]
     assert main([str(each) for each in run]) == 0, capsys.readouterr().err
     found = json.loads(out.read_text())
     assert (
-        found["facts"]["kind"] == kind and found["rows"]["accuracy"][0]["metric"] == {"token": "entity_f1", "multilabel": "micro_f1"}[kind]
+        found["facts"]["kind"] == kind
+        and found["rows"]["accuracy"][0]["metric"]
+        == {"token": "entity_f1", "multilabel": "micro_f1"}[kind]
     )
     assert main([*map(str, run[:-2]), "--measure", "attack"]) == 2
     assert "cannot be measured on a model that gives" in capsys.readouterr().err
@@ -179,57 +242,99 @@ def test_a_single_label_is_a_set_of_one() -> None:
     assert set(map(tuple, task.evaluation.labels)) == {(0, 1), (1, 0)} and task.metric == "micro_f1"
 
 
-VECTORS = ["[1 0]", "[True, False]", "[ True False]", "[1. 0.]", "{'a': 1, 'b': 0}", '{"a": true, "b": false}', "array([1, 0])",
-           "[np.int64(1), np.int64(0)]"]  # fmt: skip
+VECTORS = [
+    "[1 0]",
+    "[True, False]",
+    "[ True False]",
+    "[1. 0.]",
+    "{'a': 1, 'b': 0}",
+    '{"a": true, "b": false}',
+    "array([1, 0])",
+    "[np.int64(1), np.int64(0)]",
+]
 
 
-@pytest.mark.parametrize("cell", [*VECTORS, {"a": 1, "b": 0}, np.array([True, False]), "['a']", "a"])
+@pytest.mark.parametrize(
+    "cell", [*VECTORS, {"a": 1, "b": 0}, np.array([True, False]), "['a']", "a"]
+)
 def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
     chosen = columns.choose(table, Source("a"), "a", "multilabel", ("a", "b"))
-    assert reading.examples(table, Source("a"), chosen, "multilabel", ("a", "b")).examples.labels == [[1, 0], [1, 0]]
+    assert reading.examples(
+        table, Source("a"), chosen, "multilabel", ("a", "b")
+    ).examples.labels == [[1, 0], [1, 0]]
 
 
 @pytest.mark.parametrize(
     ("values", "names", "meant"),
     [
-        (["Y", "N"], ("yes", "no"), [0, 1]), ([True, False], ("yes", "no"), [0, 1]),
-        (["yes", "no"], ("duplicate", "not_duplicate"), [0, 1]), ([True, False], ("entailment", "not_entailment"), [0, 1]),
-        (["TRUE", "FALSE"], ("spam", "ham"), [0, 1]), (["yes", "no"], ("toxic", "non-toxic"), [0, 1]),
-        (["yes", "no"], ("unacceptable", "acceptable"), [1, 0]), ([["positive"], ["negative"]], ("negative", "positive"), [1, 0]),
+        (["Y", "N"], ("yes", "no"), [0, 1]),
+        ([True, False], ("yes", "no"), [0, 1]),
+        (["yes", "no"], ("duplicate", "not_duplicate"), [0, 1]),
+        ([True, False], ("entailment", "not_entailment"), [0, 1]),
+        (["TRUE", "FALSE"], ("spam", "ham"), [0, 1]),
+        (["yes", "no"], ("toxic", "non-toxic"), [0, 1]),
+        (["yes", "no"], ("unacceptable", "acceptable"), [1, 0]),
+        ([["positive"], ["negative"]], ("negative", "positive"), [1, 0]),
         (["['positive']", "['negative']"], ("negative", "positive"), [1, 0]),
     ],
-)  # fmt: skip
+)
 def test_yes_and_no_follow_the_names_of_the_labels(values: list, names: tuple, meant: list) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": values})
-    assert reading.examples(table, Source("a"), Columns("text", None, "label"), "classification", names).examples.labels == meant
+    assert (
+        reading.examples(
+            table, Source("a"), Columns("text", None, "label"), "classification", names
+        ).examples.labels
+        == meant
+    )
 
 
 def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["yes", "no"]})
     with pytest.raises(PruneError, match="it is not clear"):
-        reading.examples(table, Source("a"), Columns("text", None, "label"), "classification", ("cat", "dog"))
+        reading.examples(
+            table, Source("a"), Columns("text", None, "label"), "classification", ("cat", "dog")
+        )
 
 
 @pytest.mark.parametrize("name", ["is_negative", "negative"])
 def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
     table = pd.DataFrame({"text": ["a long text here", "another long text"], name: [1, 0]})
-    read = reading.examples(table, Source("a"), Columns("text", None, name), "classification", ("negative", "positive"))
+    read = reading.examples(
+        table, Source("a"), Columns("text", None, name), "classification", ("negative", "positive")
+    )
     assert read.examples.labels == [0, 1] and "says whether a text is negative" in read.notes[0]
 
 
 def test_missing_values_of_every_kind_are_no_labels() -> None:
-    table = pd.DataFrame({"text": ["x"] * 40, "label": pd.array([0, 1] * 19 + [pd.NA, 1], dtype="Int64")})
-    read = reading.examples(table, Source("a"), Columns("text", None, "label"), "classification", ("a", "b"))
+    table = pd.DataFrame(
+        {"text": ["x"] * 40, "label": pd.array([0, 1] * 19 + [pd.NA, 1], dtype="Int64")}
+    )
+    read = reading.examples(
+        table, Source("a"), Columns("text", None, "label"), "classification", ("a", "b")
+    )
     assert len(read.examples) == 39 and "1 row without a label left out." in read.notes
 
 
 def test_answers_in_every_shape_are_placed_in_their_context() -> None:
-    table = pd.DataFrame({"question": ["Who?"] * 6, "context": ["It is Bob."] * 6, "answers": [
-        {"text": ["Bob"], "answer_start": [6]}, {"text": "Bob", "answer_start": 9}, [{"text": "Bob", "answer_start": 6}], ["Bob"],
-        "{'text': array(['Bob'], dtype=object), 'answer_start': array([6])}", "Bob"]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "question": ["Who?"] * 6,
+            "context": ["It is Bob."] * 6,
+            "answers": [
+                {"text": ["Bob"], "answer_start": [6]},
+                {"text": "Bob", "answer_start": 9},
+                [{"text": "Bob", "answer_start": 6}],
+                ["Bob"],
+                "{'text': array(['Bob'], dtype=object), 'answer_start': array([6])}",
+                "Bob",
+            ],
+        }
+    )
     read = reading.examples(table, Source("a"), Columns("question", "context", "answers"), "span")
-    assert [(list(each.texts), list(each.starts)) for each in read.examples.labels] == [(["Bob"], [6])] * 6
+    assert [(list(each.texts), list(each.starts)) for each in read.examples.labels] == [
+        (["Bob"], [6])
+    ] * 6
 
 
 def test_scores_with_separators_of_thousands_are_refused() -> None:

@@ -8,7 +8,10 @@ from prune_core import PruneError
 from prune_core.data import label_pairs, labels
 
 POLAR, GENERIC = ("negative", "positive"), ("LABEL_0", "LABEL_1")
-NLI, STARS = ("entailment", "neutral", "contradiction"), tuple(f"{n} star{'s' * (n > 1)}" for n in range(1, 6))
+NLI, STARS = (
+    ("entailment", "neutral", "contradiction"),
+    tuple(f"{n} star{'s' * (n > 1)}" for n in range(1, 6)),
+)
 NEWS, THREE = ("World", "Sports", "Business", "Sci/Tech"), ("Negative", "Neutral", "Positive")
 
 
@@ -49,7 +52,9 @@ def test_values_find_their_labels(values: list, names: tuple, meant: list) -> No
     found = labels.mapped(values, names, "", "a file")
     assert [found.labels[label_pairs.written(value)] for value in values] == meant
     plain = all(
-        label_pairs.written(value) == "-1" if label is None else label_pairs.written(value) in (str(label), names[label])
+        label_pairs.written(value) == "-1"
+        if label is None
+        else label_pairs.written(value) in (str(label), names[label])
         for value, label in zip(values, meant, strict=True)
     )
     assert plain or found.notes, "what is not plain to see is said"
@@ -79,34 +84,59 @@ def test_the_question_names_a_line_that_works() -> None:
     with pytest.raises(PruneError) as asked:
         labels.mapped(["World", "Sports", "Tech, and science"], ("a", "b", "c"), "", "a file")
     line = str(asked.value).split("--labels '")[1].split("'")[0]
-    assert labels.mapped(["World", "Sports", "Tech, and science"], ("a", "b", "c"), line, "a file").labels == {
-        "Sports": 0, "Tech, and science": 1, "World": 2,
-    }  # fmt: skip
+    assert labels.mapped(
+        ["World", "Sports", "Tech, and science"], ("a", "b", "c"), line, "a file"
+    ).labels == {
+        "Sports": 0,
+        "Tech, and science": 1,
+        "World": 2,
+    }
 
 
 def test_what_is_told_wins_and_survives_as_text() -> None:
     told = {"NEG": "positive", "POS": "negative", "?": "leave out", "a=b, c": "positive"}
     assert label_pairs.parse_pairs(label_pairs.format_pairs(told)) == told
-    found = labels.mapped(["NEG", "POS", "?", "a=b, c"], POLAR, label_pairs.format_pairs(told), "a file")
+    found = labels.mapped(
+        ["NEG", "POS", "?", "a=b, c"], POLAR, label_pairs.format_pairs(told), "a file"
+    )
     assert found.labels == {"NEG": 1, "POS": 0, "?": None, "a=b, c": 1}
     assert "NEG is positive" in " ".join(found.notes) and "? is leave out" in " ".join(found.notes)
 
 
 def test_more_labels_than_the_data_has_are_said() -> None:
-    assert "none of the rows is Neutral" in " ".join(labels.mapped(["pos", "neg"], THREE, "", "a file").notes)
+    assert "none of the rows is Neutral" in " ".join(
+        labels.mapped(["pos", "neg"], THREE, "", "a file").notes
+    )
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        ("C", "C#", "C++", "Java"), ("A", "A+", "A-"), ("<5", ">5", "5"), ("1-2", "12", "1"), ("1.5", "15"),
-        ("कि", "की"), ("ดี", "ดู"), ("か", "が"), ("ano", "año"), ("bán", "bạn", "ban"), ("US", "us"), ("a b", "ab"),
-        ("out", "leave out", "in"), ("0", "1", "LABEL_0"), ("R&D", "RD"),
-        ('say "no"', "a, b", "x=y"), ("Ｃ", "C"), ("e\u0301", "e"), ("ﬁne", "fine"),
+        ("C", "C#", "C++", "Java"),
+        ("A", "A+", "A-"),
+        ("<5", ">5", "5"),
+        ("1-2", "12", "1"),
+        ("1.5", "15"),
+        ("कि", "की"),
+        ("ดี", "ดู"),
+        ("か", "が"),
+        ("ano", "año"),
+        ("bán", "bạn", "ban"),
+        ("US", "us"),
+        ("a b", "ab"),
+        ("out", "leave out", "in"),
+        ("0", "1", "LABEL_0"),
+        ("R&D", "RD"),
+        ('say "no"', "a, b", "x=y"),
+        ("Ｃ", "C"),
+        ("e\u0301", "e"),
+        ("ﬁne", "fine"),
     ],
-)  # fmt: skip
+)
 def test_different_names_are_never_merged(names: tuple) -> None:
-    assert labels.mapped(names, names, "", "a file").labels == {name: place for place, name in enumerate(names)}
+    assert labels.mapped(names, names, "", "a file").labels == {
+        name: place for place, name in enumerate(names)
+    }
     flag = label_pairs.format_pairs({name: names[place - 1] for place, name in enumerate(names)})
     turned = labels.mapped(names, names, flag, "a file").labels
     assert turned == {name: (place - 1) % len(names) for place, name in enumerate(names)}
@@ -115,34 +145,59 @@ def test_different_names_are_never_merged(names: tuple) -> None:
 @pytest.mark.parametrize(
     ("values", "names"),
     [
-        (["कि", "x"], ("की", "x")), (["が", "x"], ("か", "x")), (["C", "C#"], ("C++", "Java")), (["A-"], ("A", "B")),
+        (["कि", "x"], ("की", "x")),
+        (["が", "x"], ("か", "x")),
+        (["C", "C#"], ("C++", "Java")),
+        (["A-"], ("A", "B")),
         (["12"], ("1-2", "3-4")),
     ],
-)  # fmt: skip
+)
 def test_a_name_that_is_another_one_is_a_question(values: list, names: tuple) -> None:
     with pytest.raises(labels.LabelQuestion):
         labels.mapped(values, names, "", "a file")
 
 
 def test_one_odd_value_among_many_is_a_question_about_that_value() -> None:
-    with pytest.raises(labels.LabelQuestion, match=r"means \(1 of 1,001 rows\).*--labels 'label=leave out'") as asked:
+    with pytest.raises(
+        labels.LabelQuestion, match=r"means \(1 of 1,001 rows\).*--labels 'label=leave out'"
+    ) as asked:
         labels.mapped([0, 1] * 500 + ["label"], POLAR, "", "a file")
     flag = str(asked.value).split("--labels '")[1].split("'")[0]
-    assert labels.mapped([0, 1] * 500 + ["label"], POLAR, flag, "a file").labels == {"0": 0, "1": 1, "label": None}
+    assert labels.mapped([0, 1] * 500 + ["label"], POLAR, flag, "a file").labels == {
+        "0": 0,
+        "1": 1,
+        "label": None,
+    }
     assert labels.fits([0, 1] * 500 + ["label"], POLAR) and not labels.fits(["x", "y"], POLAR)
 
 
-NAMES = st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8).filter(lambda n: n.strip() == n),
-                 min_size=2, max_size=6, unique=True)  # fmt: skip
+NAMES = st.lists(
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8).filter(
+        lambda n: n.strip() == n
+    ),
+    min_size=2,
+    max_size=6,
+    unique=True,
+)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(names=NAMES, extra=st.text(min_size=1, max_size=8).filter(lambda n: n.strip() == n and "\n" not in n), data=st.data())
+@given(
+    names=NAMES,
+    extra=st.text(min_size=1, max_size=8).filter(lambda n: n.strip() == n and "\n" not in n),
+    data=st.data(),
+)
 def test_what_is_proposed_gives_what_it_says(names: list, extra: str, data: st.DataObject) -> None:
     """Exact names are right; what is asked has a flag, which works and moves no value that was certain."""
-    values = data.draw(st.permutations(names)) + data.draw(st.lists(st.sampled_from(names), max_size=5))
+    values = data.draw(st.permutations(names)) + data.draw(
+        st.lists(st.sampled_from(names), max_size=5)
+    )
     exact = {label_pairs.written(name): place for place, name in enumerate(names)}
-    if len(exact) == len(names) and "-1" not in exact and not all(labels._number(name) is not None for name in names):
+    if (
+        len(exact) == len(names)
+        and "-1" not in exact
+        and not all(labels._number(name) is not None for name in names)
+    ):
         assert labels.mapped(values, names, "", "a file").labels == exact
     try:
         found = labels.mapped([*values, extra], names, "", "a file").labels

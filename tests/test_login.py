@@ -35,21 +35,40 @@ class Provider(BaseHTTPRequestHandler):
             query = dict(parse_qsl(asked.query))
             Provider.nonce = query["nonce"]
             self.send_response(302)
-            self.send_header("Location", f"{query['redirect_uri']}?{urlencode({'code': '1', 'state': query['state']})}")
+            self.send_header(
+                "Location",
+                f"{query['redirect_uri']}?{urlencode({'code': '1', 'state': query['state']})}",
+            )
             self.end_headers()
         elif asked.path == "/jwks":
             self.answer({"keys": [self.key.as_dict(private=False)]})
         else:
-            self.answer({"issuer": base, "authorization_endpoint": f"{base}/auth", "token_endpoint": f"{base}/token",
-                         "jwks_uri": f"{base}/jwks", "id_token_signing_alg_values_supported": ["RS256"]})  # fmt: skip
+            self.answer(
+                {
+                    "issuer": base,
+                    "authorization_endpoint": f"{base}/auth",
+                    "token_endpoint": f"{base}/token",
+                    "jwks_uri": f"{base}/jwks",
+                    "id_token_signing_alg_values_supported": ["RS256"],
+                }
+            )
 
     def do_POST(self):
         """A token for the code."""
         now = int(time.time())
-        claims = {"iss": f"http://{self.headers['Host']}", "aud": "prunescope", "sub": "1", "iat": now,
-                  "exp": now + 600, "nonce": self.nonce, **Provider.claims}  # fmt: skip
+        claims = {
+            "iss": f"http://{self.headers['Host']}",
+            "aud": "prunescope",
+            "sub": "1",
+            "iat": now,
+            "exp": now + 600,
+            "nonce": self.nonce,
+            **Provider.claims,
+        }
         token = jwt.encode({"alg": "RS256", "kid": "1"}, claims, self.key)
-        self.answer({"access_token": "1", "token_type": "Bearer", "id_token": token, "expires_in": 600})
+        self.answer(
+            {"access_token": "1", "token_type": "Bearer", "id_token": token, "expires_in": 600}
+        )
 
     def answer(self, what):
         """As JSON."""
@@ -73,7 +92,9 @@ def provider():
     server.shutdown()
 
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="this test needs chromium: apt-get install chromium")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="this test needs chromium: apt-get install chromium"
+)
 
 
 @contextmanager
@@ -82,9 +103,17 @@ def login_page(provider, tmp_path, **claims):
     Provider.claims = claims
     (tmp_path / ".streamlit").mkdir()
     secrets = tmp_path / ".streamlit" / "secrets.toml"
-    secrets.write_text("[auth]\n")  # redirect_uri needs the port, which is known once the server runs
+    secrets.write_text(
+        "[auth]\n"
+    )  # redirect_uri needs the port, which is known once the server runs
     settings = {access.ALLOW: "@lab.example;group:ml-team", access.CONTACT: "ops@lab.example"}
-    with served(tmp_path / "home", APP, tmp_path / "log", HOME=str(tmp_path), **settings) as (address, _), chromium() as browser:
+    with (
+        served(tmp_path / "home", APP, tmp_path / "log", HOME=str(tmp_path), **settings) as (
+            address,
+            _,
+        ),
+        chromium() as browser,
+    ):
         secrets.write_text(
             f'[auth]\nredirect_uri = "{address}/oauth2callback"\ncookie_secret = "a long random text of the test"\n'
             f'client_id = "prunescope"\nclient_secret = "1"\nserver_metadata_url = "{provider}/.well-known/openid-configuration"\n'
@@ -112,7 +141,9 @@ def test_pages_are_for_those_who_log_in_and_what_they_do_bears_their_name(provid
 
 @needs_chromium
 def test_a_group_of_the_id_token_admits(provider, tmp_path):
-    with login_page(provider, tmp_path, email="bob@elsewhere.example", groups=["staff", "ml-team"]) as page:
+    with login_page(
+        provider, tmp_path, email="bob@elsewhere.example", groups=["staff", "ml-team"]
+    ) as page:
         page.get_by_role("button", name="Run the demo study").wait_for()
 
 
@@ -121,7 +152,11 @@ def test_who_is_not_on_the_allow_list_is_refused_and_can_log_out(provider, tmp_p
     with login_page(provider, tmp_path, email="eve@evil-lab.example", groups=["staff"]) as page:
         body = page.inner_text("body")
         assert "You are logged in as eve@evil-lab.example" in body and "ask ops@lab.example" in body
-        assert "Run the demo study" not in body and "Compare" not in body and not page.get_by_text("Nothing is running").count()
+        assert (
+            "Run the demo study" not in body
+            and "Compare" not in body
+            and not page.get_by_text("Nothing is running").count()
+        )
         page.goto(page.url + "studies")
         page.get_by_text("You are logged in as").wait_for()
         Provider.claims = {"email": "ada@lab.example"}
@@ -129,7 +164,9 @@ def test_who_is_not_on_the_allow_list_is_refused_and_can_log_out(provider, tmp_p
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("button", name="Run the demo study").wait_for()
     events = Store(tmp_path / "home").events(50)
-    assert set(zip(events["who"], events["what"], strict=True)) == {("eve@evil-lab.example", "refused")}
+    assert set(zip(events["who"], events["what"], strict=True)) == {
+        ("eve@evil-lab.example", "refused")
+    }
 
 
 @needs_chromium
@@ -155,7 +192,10 @@ def follow(link, context):
     """Click a link on a page of another site (localhost, not 127.0.0.1), which sends no SameSite=Strict cookie."""
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
-    page.route("http://localhost:1/", lambda route: route.fulfill(body=f'<a href="{link}">link</a>', content_type="text/html"))
+    page.route(
+        "http://localhost:1/",
+        lambda route: route.fulfill(body=f'<a href="{link}">link</a>', content_type="text/html"),
+    )
     page.goto("http://localhost:1/")
     page.get_by_text("link").click()
     page.get_by_role("button", name="Run the demo study").wait_for()
@@ -166,7 +206,9 @@ async def seen(address, **headers):
     """Kinds of elements on the Studies page, and what its warnings say, for who comes with these headers."""
     place = address.replace("http", "ws") + "/_stcore/stream"
     found = []
-    async with websockets.connect(place, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers) as socket:
+    async with websockets.connect(
+        place, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers
+    ) as socket:
         ask = BackMsg()
         ask.rerun_script.page_name = "studies"
         await socket.send(ask.SerializeToString())
@@ -174,22 +216,37 @@ async def seen(address, **headers):
             message = ForwardMsg.FromString(content)
             if message.WhichOneof("type") == "delta":
                 element = message.delta.new_element
-                found.append(element.alert.body if element.WhichOneof("type") == "alert" else element.WhichOneof("type"))
-            if message.WhichOneof("type") == "script_finished" and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+                found.append(
+                    element.alert.body
+                    if element.WhichOneof("type") == "alert"
+                    else element.WhichOneof("type")
+                )
+            if (
+                message.WhichOneof("type") == "script_finished"
+                and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
+            ):
                 return found
 
 
 def test_a_proxy_names_the_user_and_others_see_nothing(tmp_path):
-    with served(tmp_path / "home", APP, tmp_path / "log", **{access.USER_HEADER: "X-Forwarded-User"}) as (address, _):
+    with served(
+        tmp_path / "home", APP, tmp_path / "log", **{access.USER_HEADER: "X-Forwarded-User"}
+    ) as (address, _):
         with pytest.raises(websockets.InvalidStatus, match="403"):
             asyncio.run(asyncio.wait_for(seen(address), 120))
-        assert "heading" in asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "bob@lab.example"}), 120))
+        assert "heading" in asyncio.run(
+            asyncio.wait_for(seen(address, **{"X-Forwarded-User": "bob@lab.example"}), 120)
+        )
 
 
 def test_an_allow_list_limits_whom_the_proxy_names(tmp_path):
     settings = {access.USER_HEADER: "X-Forwarded-User", access.ALLOW: "@lab.example"}
     with served(tmp_path / "home", APP, tmp_path / "log", **settings) as (address, _):
-        found = asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "eve@evil.example"}), 120))
+        found = asyncio.run(
+            asyncio.wait_for(seen(address, **{"X-Forwarded-User": "eve@evil.example"}), 120)
+        )
         assert any("eve@evil.example" in each and "not on the allow-list" in each for each in found)
-        assert "heading" in asyncio.run(asyncio.wait_for(seen(address, **{"X-Forwarded-User": "Bob@Lab.example"}), 120))
+        assert "heading" in asyncio.run(
+            asyncio.wait_for(seen(address, **{"X-Forwarded-User": "Bob@Lab.example"}), 120)
+        )
     assert list(Store(tmp_path / "home").events()["who"]) == ["eve@evil.example"]

@@ -17,14 +17,21 @@ from prune_core.paths import ROOT
 from prune_core.runs import jobs, study
 from prune_core.runs.store import Store
 
-FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def test_the_corpus(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     counts = malformed.run(tmp_path)
     assert sum(counts.values()) >= 350
-    assert not sum(count for (_, became), count in counts.items() if became == "traceback"), capsys.readouterr().out
+    assert not sum(count for (_, became), count in counts.items() if became == "traceback"), (
+        capsys.readouterr().out
+    )
     assert all(counts[kind, "sentence"] for kind in dict.fromkeys(kind for kind, _ in counts))
 
 
@@ -37,30 +44,77 @@ def ends_well(attempt):
 
 
 @FEW
-@given(content=st.binary(max_size=300), suffix=st.sampled_from([".csv", ".tsv", ".txt", ".json", ".jsonl", ".conll", ".parquet", ".xlsx",
-    ".zip", ".gz", ""]))
+@given(
+    content=st.binary(max_size=300),
+    suffix=st.sampled_from(
+        [
+            ".csv",
+            ".tsv",
+            ".txt",
+            ".json",
+            ".jsonl",
+            ".conll",
+            ".parquet",
+            ".xlsx",
+            ".zip",
+            ".gz",
+            "",
+        ]
+    ),
+)
 def test_bytes_as_a_data_file(content, suffix, tmp_path):
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(content)
     ends_well(lambda: tasks.load(Source(str(file)), malformed.LABELS))
 
 
-CELLS = st.one_of(st.text(max_size=20), st.none(), st.floats(), st.integers(), st.booleans(), st.lists(st.text(max_size=3), max_size=3))
+CELLS = st.one_of(
+    st.text(max_size=20),
+    st.none(),
+    st.floats(),
+    st.integers(),
+    st.booleans(),
+    st.lists(st.text(max_size=3), max_size=3),
+)
 
 
 @FEW
-@given(rows=st.lists(st.dictionaries(st.sampled_from(["text", "label", "sentence1", "sentence2", "x"]), CELLS, max_size=4), max_size=8))
+@given(
+    rows=st.lists(
+        st.dictionaries(
+            st.sampled_from(["text", "label", "sentence1", "sentence2", "x"]), CELLS, max_size=4
+        ),
+        max_size=8,
+    )
+)
 def test_rows_of_any_cells(rows, tmp_path):
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
     ends_well(lambda: tasks.load(Source(str(file)), malformed.LABELS))
 
 
-WORDS = st.sampled_from(["study", "checkpoint", "task", "methods", "sparsities", "seeds", "measures", "sweeps", "starts", "keep",
-    "evaluation_size"])
-PLAIN = st.recursive(st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=8), st.booleans()),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-                     max_leaves=6)  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        "study",
+        "checkpoint",
+        "task",
+        "methods",
+        "sparsities",
+        "seeds",
+        "measures",
+        "sweeps",
+        "starts",
+        "keep",
+        "evaluation_size",
+    ]
+)
+PLAIN = st.recursive(
+    st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=8), st.booleans()),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 @FEW
@@ -72,19 +126,31 @@ def test_studies_of_any_shape(plan, tmp_path):
 
 
 @FEW
-@given(limits=st.dictionaries(st.sampled_from([*policy.CRITERIA, "slices", "confidence", "x"]), PLAIN, max_size=4))
+@given(
+    limits=st.dictionaries(
+        st.sampled_from([*policy.CRITERIA, "slices", "confidence", "x"]), PLAIN, max_size=4
+    )
+)
 def test_policies_of_any_shape(limits):
     ends_well(lambda: policy.parse(json.dumps(limits), "policy.yaml"))
 
 
 ADDRESSES = [
-    {"study": "none such"}, {"study": "<script>alert(1)</script>"}, {"models": "x,y,-1,999999999999999999999"}, {"models": ","},
-    {"sparsity": "NaN"}, {"examples": "1,2,x,-5,99999999999999999999"}, {"seeds": "none"}, {"measure": "../../etc/passwd"},
+    {"study": "none such"},
+    {"study": "<script>alert(1)</script>"},
+    {"models": "x,y,-1,999999999999999999999"},
+    {"models": ","},
+    {"sparsity": "NaN"},
+    {"examples": "1,2,x,-5,99999999999999999999"},
+    {"seeds": "none"},
+    {"measure": "../../etc/passwd"},
     {"open": "x" * 5000},
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("page", ["overview", "compare", "layers", "drift", "attack", "deploy", "inspect", "studies"])
+@pytest.mark.parametrize(
+    "page", ["overview", "compare", "layers", "drift", "attack", "deploy", "inspect", "studies"]
+)
 def test_addresses_that_lead_nowhere_show_the_page_all_the_same(page, tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)

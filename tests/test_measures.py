@@ -58,7 +58,9 @@ def rows(name: str, sparsity: float | None = 0.6, report=quiet, **options):
     if sparsity is not None:
         pruned = copy.deepcopy(dense)
         build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], quiet)
-    return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(tiny.pair(dense, pruned, copies=2), report)
+    return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(
+        tiny.pair(dense, pruned, copies=2), report
+    )
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -98,8 +100,12 @@ def test_drift_samples_from_all_of_the_evaluation_set() -> None:
 def test_same_seed_same_rows(name: str) -> None:
     one, two = rows(name), rows(name)
     for table in one:
-        for column in one[table].columns.difference(["seconds", "latency_p50", "speedup", "other_load"]):
-            assert one[table][column].astype(str).tolist() == two[table][column].astype(str).tolist(), (table, column)
+        for column in one[table].columns.difference(
+            ["seconds", "latency_p50", "speedup", "other_load"]
+        ):
+            assert (
+                one[table][column].astype(str).tolist() == two[table][column].astype(str).tolist()
+            ), (table, column)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -120,13 +126,18 @@ def test_dense_against_itself_lost_nothing() -> None:
     assert np.allclose(reconstruction.cosine.dropna(), 1)
     tables = rows("drift", None)
     assert np.allclose(tables["drift"].cka, 1) and (tables["drift"].overlap == 1).all()
-    assert np.allclose(tables["drift"].procrustes, 0, atol=1e-4) and (tables["drift_map"].move == 0).all()
+    assert (
+        np.allclose(tables["drift"].procrustes, 0, atol=1e-4)
+        and (tables["drift_map"].move == 0).all()
+    )
 
 
 def test_own_and_inherited_error_know_their_places() -> None:
     table = rows("reconstruction")["reconstruction"].set_index(["block", "part"])
     first = table.loc[(0, "query")]
-    assert first.inherited == 0 and first.own == first.total > 0  # nothing lies below the first Linear
+    assert (
+        first.inherited == 0 and first.own == first.total > 0
+    )  # nothing lies below the first Linear
     assert table.loc[(1, "query")].inherited > 0
     assert abs(table.loc[(0, "value")].sparsity - 0.6) < 0.01
 
@@ -137,7 +148,9 @@ def test_reconstruction_is_the_norm_it_says() -> None:
         pruned.bert.encoder.layer[0].attention.self.query.weight.zero_()
         pruned.bert.encoder.layer[0].attention.self.query.bias.zero_()
         dense.bert.encoder.layer[0].attention.self.query.bias.zero_()
-    table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), quiet)["reconstruction"]
+    table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), quiet)[
+        "reconstruction"
+    ]
     query = table[(table.block == 0) & (table.part == "query")].iloc[0]
     assert query.own == pytest.approx(1) and query.total == pytest.approx(1)
 
@@ -151,14 +164,26 @@ def test_sensitivity_exchanges_one_block_at_a_time() -> None:
     found, said = tables["sensitivity"], tables["sensitivity_example"]
     whole = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
     assert np.allclose(said.said_dense.tolist(), whole, atol=1e-5)
-    assert np.allclose(said.said_pruned.tolist(), predict(pruned, pair.tokenizer, pair.task.evaluation).probabilities, atol=1e-5)
+    assert np.allclose(
+        said.said_pruned.tolist(),
+        predict(pruned, pair.tokenizer, pair.task.evaluation).probabilities,
+        atol=1e-5,
+    )
     for index in range(2):
         mixed = copy.deepcopy(dense)
         mixed.bert.encoder.layer[index] = pruned.bert.encoder.layer[index]
         alone = predict(mixed, pair.tokenizer, pair.task.evaluation).probabilities
-        assert np.allclose([each[index] for each in said.said_blocks], alone, atol=1e-5) and not np.allclose(alone, whole, atol=1e-5)
-    assert np.allclose(found.sparsity, 0.6, atol=0.01) and (found.error > 0).all() and (found.together > found.error).all()
-    assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(axis=None), "dense costs nothing"
+        assert np.allclose(
+            [each[index] for each in said.said_blocks], alone, atol=1e-5
+        ) and not np.allclose(alone, whole, atol=1e-5)
+    assert (
+        np.allclose(found.sparsity, 0.6, atol=0.01)
+        and (found.error > 0).all()
+        and (found.together > found.error).all()
+    )
+    assert (rows("sensitivity", None)["sensitivity"][["error", "together", "sparsity"]] == 0).all(
+        axis=None
+    ), "dense costs nothing"
 
 
 def test_distances_know_rotation_scale_and_noise() -> None:
@@ -166,7 +191,11 @@ def test_distances_know_rotation_scale_and_noise() -> None:
     X = torch.randn(60, 8, generator=dice)
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=dice))[0]
     turned = distances(X, 3 * X @ rotation, 5)
-    assert turned["cka"] == pytest.approx(1, abs=1e-4) and turned["procrustes"] < 1e-3 and turned["overlap"] == 1
+    assert (
+        turned["cka"] == pytest.approx(1, abs=1e-4)
+        and turned["procrustes"] < 1e-3
+        and turned["overlap"] == 1
+    )
     other = distances(X, torch.randn(60, 8, generator=dice), 5)
     assert other["cka"] < 0.5 and other["procrustes"] > 0.5 and other["overlap"] < 0.4
 
@@ -186,31 +215,62 @@ def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
 def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     dense, pruned = tiny.model(), tiny.model()
     build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], quiet)
-    row = lambda example, outcome, text: {"example": example, "outcome": outcome, "perturbed": text, "perturbed_pair": None}  # noqa: E731
-    won = [row(place, "success", f"changed {text}") for place, text in enumerate(tiny.SENTENCES[:3])]
+
+    def row(example, outcome, text):
+        return {
+            "example": example,
+            "outcome": outcome,
+            "perturbed": text,
+            "perturbed_pair": None,
+        }
+
+    won = [
+        row(place, "success", f"changed {text}") for place, text in enumerate(tiny.SENTENCES[:3])
+    ]
     lost = [row(5, outcome, "not this one") for outcome in ("failed", "skipped", "error")]
-    pair = replace(tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])})
+    pair = replace(
+        tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])}
+    )
     assert adversarial(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
     tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(pair, quiet)
     assert_declared(tables)
     found = tables["drift_adversarial"]
-    assert set(found.columns) == set(COLUMNS["drift"].split()) and (found.n == 3).all() and (found.k == 2).all()
+    assert (
+        set(found.columns) == set(COLUMNS["drift"].split())
+        and (found.n == 3).all()
+        and (found.k == 2).all()
+    )
     assert (found.cosine != tables["drift"].cosine).all()
     none = replace(pair, rows={"attack_example": pd.DataFrame(lost)})
-    assert "drift_adversarial" not in build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(none, quiet)
+    assert "drift_adversarial" not in build(
+        MEASURES, "drift", {**SMALL["drift"], "adversarial": True}
+    ).measure(none, quiet)
 
 
 def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
     pair = tiny.pair(tiny.model(), tiny.model())
     examples = replace(pair.task.evaluation, pairs=list(pair.task.evaluation.texts))
-    rows = pd.DataFrame({"example": [0, 0], "outcome": "success", "perturbed": "the same", "perturbed_pair": ["one", "other"]})
-    found = adversarial(replace(pair, task=replace(pair.task, evaluation=examples), rows={"attack_example": rows}))
+    rows = pd.DataFrame(
+        {
+            "example": [0, 0],
+            "outcome": "success",
+            "perturbed": "the same",
+            "perturbed_pair": ["one", "other"],
+        }
+    )
+    found = adversarial(
+        replace(pair, task=replace(pair.task, evaluation=examples), rows={"attack_example": rows})
+    )
     assert found.texts == ["the same"] * 2 and found.pairs == ["one", "other"]
 
 
 def test_divergence_is_the_mean_over_examples_of_p_log_p_over_q() -> None:
-    assert divergence([[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]) == pytest.approx(0.5 * np.log(4 / 3) / 2)
-    assert np.isnan(divergence([[0.5, 0.5]], [[np.nan, np.nan]])), "a broken model is not one that agrees"
+    assert divergence([[0.5, 0.5], [1.0, 0.0]], [[0.25, 0.75], [1.0, 0.0]]) == pytest.approx(
+        0.5 * np.log(4 / 3) / 2
+    )
+    assert np.isnan(divergence([[0.5, 0.5]], [[np.nan, np.nan]])), (
+        "a broken model is not one that agrees"
+    )
 
 
 def test_accuracy_counts_what_broke() -> None:
@@ -232,17 +292,27 @@ def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
     from prune_core.models.forms import FORMS
 
     found = rows("forms", files=", ".join(FORMS))["forms"].set_index(["model", "form"])
-    assert list(found.index) == [(model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMS)]
+    assert list(found.index) == [
+        (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMS)
+    ]
     for model in ("dense", "pruned"):
         own = found.loc[model]
         assert own.loc["ONNX fp32", "agreement"] == own.loc["PyTorch fp32", "agreement"]
-        assert own.loc["ONNX fp32", "divergence"] == pytest.approx(own.loc["PyTorch fp32", "divergence"], abs=1e-6)
-        assert own.loc["ONNX int8", "divergence"] != own.loc["ONNX fp32", "divergence"]  # it was rounded
+        assert own.loc["ONNX fp32", "divergence"] == pytest.approx(
+            own.loc["PyTorch fp32", "divergence"], abs=1e-6
+        )
+        assert (
+            own.loc["ONNX int8", "divergence"] != own.loc["ONNX fp32", "divergence"]
+        )  # it was rounded
         assert own.loc["ONNX int8", "bytes"] < own.loc["ONNX fp32", "bytes"]
         for form in ("ONNX int8 static", "OpenVINO int8", "PyTorch bf16"):
             assert 0 < own.loc[form, "bytes"] < own.loc["ONNX fp32", "bytes"]
-        assert own.loc["OpenVINO fp32", "divergence"] == pytest.approx(own.loc["PyTorch fp32", "divergence"], abs=1e-6)
-    assert found.loc[("dense", "PyTorch fp32"), ["agreement", "divergence", "speedup"]].tolist() == [1, 0, 1]
+        assert own.loc["OpenVINO fp32", "divergence"] == pytest.approx(
+            own.loc["PyTorch fp32", "divergence"], abs=1e-6
+        )
+    assert found.loc[
+        ("dense", "PyTorch fp32"), ["agreement", "divergence", "speedup"]
+    ].tolist() == [1, 0, 1]
 
 
 @pytest.mark.attacks
@@ -252,9 +322,19 @@ def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None
     dense = tiny.model()
     pair = tiny.pair(dense, dense, copies=2)
     session = FORMS[ONNX](Source(dense, pair.tokenizer, tmp_path, []))
-    attack = build(MEASURES, "attack", {"examples": 4, "recipes": "DeepWordBug", "query_budget": 60, "precision": "fp32"})
-    one, two = (attack.measure(replace(pair, pruned=own, memo={}), quiet)["attack_example"] for own in (dense, session))
-    assert one["outcome"].tolist() == two["outcome"].tolist() and one["perturbed"].tolist() == two["perturbed"].tolist()
+    attack = build(
+        MEASURES,
+        "attack",
+        {"examples": 4, "recipes": "DeepWordBug", "query_budget": 60, "precision": "fp32"},
+    )
+    one, two = (
+        attack.measure(replace(pair, pruned=own, memo={}), quiet)["attack_example"]
+        for own in (dense, session)
+    )
+    assert (
+        one["outcome"].tolist() == two["outcome"].tolist()
+        and one["perturbed"].tolist() == two["perturbed"].tolist()
+    )
     assert rows("forms", attacked=3)["forms"]["attacked"].tolist() == [3] * 6
 
 
@@ -272,8 +352,12 @@ import openvino.tools.ovc.telemetry_utils as told
 assert told.tm.__name__ == "openvino.tools.ovc.telemetry_stub", told.tm
 """
     folder, root = Path(tiny.__file__).parent, Path(tiny.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": f"{folder}:{root}"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{folder}:{root}"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -291,10 +375,18 @@ def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
     found = build(MEASURES, "doctor", {"form": form, "sentences": 12}).measure(pair, quiet)
     part = "attention.output.dense" if broken is loud_heads else "output.dense"
     proposed = found["doctor"].loc[found["doctor"]["proposed"], "part"].tolist()
-    assert set(proposed) >= {f"bert.encoder.layer.{block}.{part}" for block in blocks} and len(proposed) <= 5
+    assert (
+        set(proposed) >= {f"bert.encoder.layer.{block}.{part}" for block in blocks}
+        and len(proposed) <= 5
+    )
     fp32, int8, repaired = found["repair"].to_dict("records")
-    assert fp32["own_divergence"] == 0 and repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
-    assert repaired["divergence"] < int8["divergence"] and int8["bytes"] < repaired["bytes"] < fp32["bytes"]
+    assert (
+        fp32["own_divergence"] == 0 and repaired["own_divergence"] <= 0.1 * int8["own_divergence"]
+    )
+    assert (
+        repaired["divergence"] < int8["divergence"]
+        and int8["bytes"] < repaired["bytes"] < fp32["bytes"]
+    )
 
 
 def test_the_grid_of_latencies_is_declared() -> None:
@@ -308,6 +400,12 @@ def test_cost_counts_by_hand() -> None:
     dense, pruned = table.loc["dense"], table.loc["pruned"]
     per_block = 4 * 32 * 32 + 2 * 32 * 64
     assert dense.macs == 2 * (per_block * 8 + 2 * 8 * 8 * 32) + 32 * 32 + 32 * 2
-    assert dense.sparsity == 0 and abs(pruned.sparsity - 0.6) < 0.01 and pruned.nonzeros < dense.nonzeros
-    assert pruned.parameters == dense.parameters == sum(p.numel() for p in tiny.model().parameters())
+    assert (
+        dense.sparsity == 0
+        and abs(pruned.sparsity - 0.6) < 0.01
+        and pruned.nonzeros < dense.nonzeros
+    )
+    assert (
+        pruned.parameters == dense.parameters == sum(p.numel() for p in tiny.model().parameters())
+    )
     assert "no speed-up" in pruned.note and 0 < pruned.latency_p50 <= pruned.latency_p95

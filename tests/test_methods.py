@@ -20,13 +20,18 @@ from prune_core.pruning.moments import Stats, adaptive_weight, fitted_bias
 from prune_core.pruning.unitwise import UnitMethod
 
 FAMILIES = list(families.FAMILIES)
-UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]  # test_structured.py has more of these
+UNITS = [
+    name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)
+]  # test_structured.py has more of these
 WEIGHTS = [name for name in METHODS if name not in UNITS]
 
 
 def calibration(family: str = "bert") -> list[dict[str, torch.Tensor]]:
     """The tiny sentences with labels, which some methods need."""
-    return [batch | {"labels": torch.arange(len(batch["input_ids"])) % 2} for batch in tiny.calibration(family)]
+    return [
+        batch | {"labels": torch.arange(len(batch["input_ids"])) % 2}
+        for batch in tiny.calibration(family)
+    ]
 
 
 def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
@@ -43,7 +48,9 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_reaches_the_sparsity_asked_for_and_stays_finite(name: str, family: str, sparsity: float) -> None:
+def test_reaches_the_sparsity_asked_for_and_stays_finite(
+    name: str, family: str, sparsity: float
+) -> None:
     model = pruned(name, tiny.model(family), sparsity=sparsity)
     found = [row["sparsity"] for row in replay.sparsity_by_part(model)]
     if name == "akr_plus":  # which shares the total out among the matrices
@@ -69,7 +76,9 @@ def test_touches_nothing_else_and_leaves_no_trace(name: str) -> None:
     after = pruned(name, model, **options)
     linears = [linear for _, _, linear in replay.linears(after)]
     # with a whole unit goes its bias
-    allowed = {id(linear.weight) for linear in linears} | ({id(linear.bias) for linear in linears} if name in UNITS else set())
+    allowed = {id(linear.weight) for linear in linears} | (
+        {id(linear.bias) for linear in linears} if name in UNITS else set()
+    )
     for (key, old), new in zip(model.named_parameters(), after.parameters(), strict=True):
         assert old.shape == new.shape
         if id(new) not in allowed:
@@ -86,16 +95,23 @@ def test_same_data_same_weights(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_sparsity_zero_changes_nothing(name: str) -> None:
     model = tiny.model()
-    for old, new in zip(model.parameters(), pruned(name, model, sparsity=0.0).parameters(), strict=True):
+    for old, new in zip(
+        model.parameters(), pruned(name, model, sparsity=0.0).parameters(), strict=True
+    ):
         torch.testing.assert_close(old, new, atol=5e-3, rtol=5e-3)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_reports_rise_to_one_and_a_cancelling_report_stops_it(name: str) -> None:
     seen: list[float] = []
-    rows = build(METHODS, name).prune(tiny.model(), calibration(), lambda progress, _: seen.append(progress))["prune"]
+    rows = build(METHODS, name).prune(
+        tiny.model(), calibration(), lambda progress, _: seen.append(progress)
+    )["prune"]
     assert seen == sorted(seen) and seen[-1] == 1.0
-    assert list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"] and len(rows) == 12
+    assert (
+        list(rows.columns) == ["block", "part", "sparsity", "damping", "seconds"]
+        and len(rows) == 12
+    )
 
     def stop(progress: float, message: str) -> None:
         raise Cancelled
@@ -141,13 +157,17 @@ def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
     after = pruned("akr", model, sparsity=0.0, solver=solver)
     with torch.no_grad():
         for batch in tiny.calibration():
-            torch.testing.assert_close(after(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                after(**batch).logits, model(**batch).logits, atol=1e-4, rtol=1e-4
+            )
 
 
 def test_akr_inherits_less_error_than_sparsegpt() -> None:
     """The point of the method: outputs of the whole encoder stay nearer to the dense model's."""
     model = tiny.model()
-    far = {name: far_from(model, pruned(name, model, sparsity=0.5)) for name in ("sparsegpt", "akr")}
+    far = {
+        name: far_from(model, pruned(name, model, sparsity=0.5)) for name in ("sparsegpt", "akr")
+    }
     assert far["akr"] < far["sparsegpt"]
 
 
@@ -160,7 +180,9 @@ def test_akr_makes_up_for_what_the_residual_lacks() -> None:
     stats = Stats(x.T @ x, x.T @ x, x.sum(0), x.sum(0), gap.T @ x, gap.sum(0), len(x)).centred()
     fitted, _ = adaptive_weight(weight, stats, 0.0)
     torch.testing.assert_close(fitted, weight + lack)
-    torch.testing.assert_close(fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), stats), offset)
+    torch.testing.assert_close(
+        fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), stats), offset
+    )
 
 
 def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
@@ -169,10 +191,17 @@ def test_akr_with_the_residual_ends_nearer_to_the_dense_model() -> None:
     *_, (dense, _) = replay.hidden_states(model, batch)
     far = {}
     for residual in ("on", "off"):
-        *_, (after, _) = replay.hidden_states(pruned("akr", model, sparsity=0.7, residual=residual), batch)
+        *_, (after, _) = replay.hidden_states(
+            pruned("akr", model, sparsity=0.7, residual=residual), batch
+        )
         far[residual] = (after - dense).norm()
     assert far["on"] < far["off"]
-    modes = [AKR(sparsity=0.7), AKR(sparsity=0.8), AKR(pattern="2:4"), AKR(pattern="2:4", residual="off")]
+    modes = [
+        AKR(sparsity=0.7),
+        AKR(sparsity=0.8),
+        AKR(pattern="2:4"),
+        AKR(pattern="2:4", residual="off"),
+    ]
     assert ["carry" in method.needs for method in modes] == [False, True, True, False]
 
 
@@ -184,47 +213,82 @@ def test_akr_exact_removes_no_more_than_asked_in_each_row() -> None:
 @pytest.mark.parametrize("name", ["wanda", "sparsegpt"])
 def test_the_refit_keeps_the_mask_and_comes_nearer_to_the_dense_outputs(name: str) -> None:
     model = tiny.model()
-    plain, refitted = pruned(name, model, sparsity=0.7), pruned(name, model, sparsity=0.7, refit_steps=20)
-    first = [next(iter(weights(each).values())) for each in (plain, refitted)]  # the first matrix sees the same inputs in both
+    plain, refitted = (
+        pruned(name, model, sparsity=0.7),
+        pruned(name, model, sparsity=0.7, refit_steps=20),
+    )
+    first = [
+        next(iter(weights(each).values())) for each in (plain, refitted)
+    ]  # the first matrix sees the same inputs in both
     assert torch.equal(first[0] == 0, first[1] == 0) and not torch.equal(*first)
     assert far_from(model, refitted) < far_from(model, plain)
 
 
 def far_from(dense: torch.nn.Module, model: torch.nn.Module) -> float:
     """How far the last hidden states are from the dense model's."""
-    pairs = [[list(replay.hidden_states(each, batch))[-1][0] for each in (dense, model)] for batch in tiny.calibration()]
+    pairs = [
+        [list(replay.hidden_states(each, batch))[-1][0] for each in (dense, model)]
+        for batch in tiny.calibration()
+    ]
     return sum(float((x - y).square().sum()) for x, y in pairs)
 
 
-@pytest.mark.parametrize("off", ["adaptive_hessian", "adaptive_weights", "recollect", "bias", "refit_head"])
+@pytest.mark.parametrize(
+    "off", ["adaptive_hessian", "adaptive_weights", "recollect", "bias", "refit_head"]
+)
 def test_each_part_of_akr_can_be_switched_off(off: str) -> None:
-    full, without = (pruned("akr", tiny.model(), sparsity=0.8, **options) for options in ({}, {off: False}))
-    assert any(not torch.equal(old, new) for old, new in zip(full.parameters(), without.parameters(), strict=True))
+    full, without = (
+        pruned("akr", tiny.model(), sparsity=0.8, **options) for options in ({}, {off: False})
+    )
+    assert any(
+        not torch.equal(old, new)
+        for old, new in zip(full.parameters(), without.parameters(), strict=True)
+    )
 
 
 def test_akr_without_its_parts_is_sparsegpt() -> None:
-    bare = {"adaptive_weights": False, "bias": False, "refit_head": False, "refit_steps": 0, "epsilon": 0.01}
+    bare = {
+        "adaptive_weights": False,
+        "bias": False,
+        "refit_head": False,
+        "refit_steps": 0,
+        "epsilon": 0.01,
+    }
     ours, theirs = pruned("akr", tiny.model(), **bare), pruned("sparsegpt", tiny.model())
-    assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
 
 
 def test_statistics_taken_once_for_a_block_are_those_of_its_dense_weights() -> None:
     """So nothing of a block knows of its own pruning: Q, K and V of the first block are the same in both, others are not."""
-    anew, once = (weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False))
-    assert all(torch.equal(anew[f"0.{part}"], once[f"0.{part}"]) for part in ("query", "key", "value"))
+    anew, once = (
+        weights(pruned("wanda", tiny.model(), recollect=recollect)) for recollect in (True, False)
+    )
+    assert all(
+        torch.equal(anew[f"0.{part}"], once[f"0.{part}"]) for part in ("query", "key", "value")
+    )
     assert any(not torch.equal(anew[key], once[key]) for key in anew)
 
 
 @pytest.mark.parametrize("name", ["wanda", "akr"])
 def test_a_list_gives_every_block_its_own_sparsity(name: str) -> None:
-    rows = build(METHODS, name, {"allocation": "0.25, 0.75"}).prune(tiny.model(), calibration(), quiet)["prune"]
+    rows = build(METHODS, name, {"allocation": "0.25, 0.75"}).prune(
+        tiny.model(), calibration(), quiet
+    )["prune"]
     found = rows.groupby("block")["sparsity"].mean().tolist()
-    assert found == pytest.approx([0.25, 0.75]) and build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
+    assert (
+        found == pytest.approx([0.25, 0.75])
+        and build(METHODS, name, {"allocation": "0.25, 0.75"}).sparsity == 0.5
+    )
 
 
 def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> None:
     model = tiny.model()
-    rows = build(METHODS, "sparsegpt", {"sparsity": 0.7, "allocation": "error"}).prune(model, calibration(), quiet)["prune"]
+    rows = build(METHODS, "sparsegpt", {"sparsity": 0.7, "allocation": "error"}).prune(
+        model, calibration(), quiet
+    )["prune"]
     removed = sum(int((weight == 0).sum()) for weight in weights(model).values())
     total = sum(weight.numel() for weight in weights(model).values())
     assert removed / total == pytest.approx(0.7, abs=2e-3) and rows["sparsity"].std() > 0.01
@@ -273,7 +337,9 @@ def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> Non
 def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs that hang together, (200, columns), and a weight."""
     torch.manual_seed(0)
-    return torch.randn(200, columns) @ torch.randn(columns, columns) / columns**0.5 + 0.5, torch.randn(rows, columns)
+    return torch.randn(200, columns) @ torch.randn(
+        columns, columns
+    ) / columns**0.5 + 0.5, torch.randn(rows, columns)
 
 
 def stats_of(x: torch.Tensor) -> Stats:
@@ -283,10 +349,18 @@ def stats_of(x: torch.Tensor) -> Stats:
 def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
     weight = torch.tensor([[4.0, -1.0], [2.0, 0.5]])
     # by row and column: 4/5 + 4/6, 1/5 + 1/1.5, 2/2.5 + 2/6, 0.5/2.5 + 0.5/1.5 = 1.47, 0.87, 1.13, 0.53; roots of the inputs: 1, 2
-    for share, left in ((0.25, [[4.0, -1.0], [2.0, 0.0]]), (0.5, [[4.0, -1.0], [0.0, 0.0]])):  # 1.47, 1.73, 1.13, 1.07 with the inputs
+    for share, left in (
+        (0.25, [[4.0, -1.0], [2.0, 0.0]]),
+        (0.5, [[4.0, -1.0], [0.0, 0.0]]),
+    ):  # 1.47, 1.73, 1.13, 1.07 with the inputs
         method = build(METHODS, "ria", {"sparsity": share})
-        assert method.solve(weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0]))).weight.tolist() == left
-    bare = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0])))
+        assert (
+            method.solve(weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0]))).weight.tolist()
+            == left
+        )
+    bare = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(
+        weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0]))
+    )
     assert bare.weight.tolist() == [[4.0, 0.0], [2.0, 0.0]]
 
 
@@ -296,12 +370,23 @@ def test_dsnot_exchanges_what_lowers_the_mean_error_and_keeps_the_count() -> Non
     gone = torch.tensor([[True, True, False, False, False]])
     scores = torch.tensor([[1.0, 1.0, 9.0, 8.0, 7.0]])
     even, none = torch.ones(5), torch.zeros_like(gone)
-    assert exchange(gone, scores, expected, even, 1, 0.1).tolist() == [[False, True, False, True, False]]
-    assert exchange(gone, scores, expected, even, 50, 5.0).tolist() == gone.tolist(), "small enough as it is"
-    assert exchange(none, scores, expected, even, 50, 0.1).tolist() == none.tolist(), "nothing is gone"
-    assert exchange(gone, scores, expected, torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]), 1, 0.1)[0, 0], "a restless input counts for less"
+    assert exchange(gone, scores, expected, even, 1, 0.1).tolist() == [
+        [False, True, False, True, False]
+    ]
+    assert exchange(gone, scores, expected, even, 50, 5.0).tolist() == gone.tolist(), (
+        "small enough as it is"
+    )
+    assert exchange(none, scores, expected, even, 50, 0.1).tolist() == none.tolist(), (
+        "nothing is gone"
+    )
+    assert exchange(gone, scores, expected, torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]), 1, 0.1)[
+        0, 0
+    ], "a restless input counts for less"
     x, weight = inputs_and_weight()
-    found = (build(METHODS, name, {"sparsity": 0.5}).solve(weight, torch.zeros(12), stats_of(x)) for name in ("wanda", "dsnot"))
+    found = (
+        build(METHODS, name, {"sparsity": 0.5}).solve(weight, torch.zeros(12), stats_of(x))
+        for name in ("wanda", "dsnot")
+    )
     plain, better = (each.weight for each in found)
     assert torch.equal((plain == 0).sum(1), (better == 0).sum(1))
     error = lambda found: (x.mean(0) @ (weight - found).T).abs().mean()  # noqa: E731
@@ -312,10 +397,14 @@ def test_careful_solvers_lose_less_of_a_layers_outputs() -> None:
     x, weight = inputs_and_weight()
     lost = {}
     for name in ("wanda", "sparsegpt", "exact_obs", "alps"):
-        found = build(METHODS, name, {"sparsity": 0.6}).fit(weight, torch.zeros(12), stats_of(x)).weight
+        found = (
+            build(METHODS, name, {"sparsity": 0.6}).fit(weight, torch.zeros(12), stats_of(x)).weight
+        )
         assert abs(float((found == 0).float().mean()) - 0.6) < 0.02, name
         lost[name] = float((x @ (weight - found).T).square().sum())
-    assert lost["alps"] < lost["sparsegpt"] < lost["wanda"] and lost["exact_obs"] < lost["sparsegpt"], lost
+    assert (
+        lost["alps"] < lost["sparsegpt"] < lost["wanda"] and lost["exact_obs"] < lost["sparsegpt"]
+    ), lost
 
 
 def test_owl_spares_blocks_with_outliers_and_keeps_the_mean() -> None:
@@ -330,4 +419,6 @@ def test_owl_spares_blocks_with_outliers_and_keeps_the_mean() -> None:
     rows = found.prune(tiny.model(), calibration(), quiet)["prune"]
     shares = rows.groupby("block")["sparsity"].mean()
     # counts of a row are rounded down, and rows here are short
-    assert shares.mean() == pytest.approx(0.5, abs=0.03) and shares.max() - shares.min() == pytest.approx(0.16, abs=0.06)
+    assert shares.mean() == pytest.approx(
+        0.5, abs=0.03
+    ) and shares.max() - shares.min() == pytest.approx(0.16, abs=0.06)

@@ -42,8 +42,21 @@ def changed(what: str) -> torch.nn.Module:
     return model
 
 
-MODELS = ("sound", "dead columns", "NaN weights", "infinite activations", "huge activations", "a constant model", "all weights zero")
-SAMPLES = {"usual": tiny.SENTENCES, "one sentence": tiny.SENTENCES[:1], "duplicates only": tiny.SENTENCES[:1] * 12, "one token": ["Dull"]}
+MODELS = (
+    "sound",
+    "dead columns",
+    "NaN weights",
+    "infinite activations",
+    "huge activations",
+    "a constant model",
+    "all weights zero",
+)
+SAMPLES = {
+    "usual": tiny.SENTENCES,
+    "one sentence": tiny.SENTENCES[:1],
+    "duplicates only": tiny.SENTENCES[:1] * 12,
+    "one token": ["Dull"],
+}
 
 
 @cache
@@ -54,18 +67,26 @@ def batches(sample):
 
 CASES = [(what, "usual", 0.5) for what in MODELS]
 CASES += [("sound", sample, 0.5) for sample in SAMPLES]
-CASES += [(what, "usual", sparsity) for what in ("sound", "dead columns") for sparsity in (0.0, 0.99)]
+CASES += [
+    (what, "usual", sparsity) for what in ("sound", "dead columns") for sparsity in (0.0, 0.99)
+]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name):
     for what, sample, sparsity in CASES:
         try:
-            after, _ = steps.prune(build(METHODS, name, {"sparsity": sparsity}), changed(what), batches(sample), quiet)
+            after, _ = steps.prune(
+                build(METHODS, name, {"sparsity": sparsity}), changed(what), batches(sample), quiet
+            )
         except PruneError as error:
             assert str(error).strip(), (what, sample, sparsity)
             continue
-        assert all(torch.isfinite(value).all() for value in after.state_dict().values()), (what, sample, sparsity)
+        assert all(torch.isfinite(value).all() for value in after.state_dict().values()), (
+            what,
+            sample,
+            sparsity,
+        )
         assert what != "NaN weights", f"{name} prunes {what} without a word"
 
 
@@ -77,20 +98,34 @@ def test_measures(name):
             dense = tiny.model()
             few = Examples(tiny.SENTENCES[:count], labels=[i % 2 for i in range(count)])
             try:
-                pair = Pair(dense, changed(what), tiny.tokenizer(), Task("tiny", ("negative", "positive"), tiny.examples(), few))
+                pair = Pair(
+                    dense,
+                    changed(what),
+                    tiny.tokenizer(),
+                    Task("tiny", ("negative", "positive"), tiny.examples(), few),
+                )
                 tables = build(MEASURES, name, SMALL.get(name, {})).measure(pair, quiet)
             except PruneError as error:
                 assert str(error).strip(), (what, count)
                 continue
             assert all(len(frame) for frame in tables.values()), (what, count)
             assert what != "NaN weights", f"{name} measures {what} without a word"
-            infinite = [(table, column) for table, frame in tables.items() for column in frame.select_dtypes("number")
-                        if np.isinf(frame[column].to_numpy(float)).any()]  # fmt: skip
+            infinite = [
+                (table, column)
+                for table, frame in tables.items()
+                for column in frame.select_dtypes("number")
+                if np.isinf(frame[column].to_numpy(float)).any()
+            ]
             assert not infinite, (what, count, infinite)
 
 
 def test_a_broken_dense_model_is_said_too():
     model = changed("infinite activations")
-    pair = Pair(model, copy.deepcopy(model), tiny.tokenizer(), Task("tiny", ("negative", "positive"), tiny.examples(), tiny.examples()))
+    pair = Pair(
+        model,
+        copy.deepcopy(model),
+        tiny.tokenizer(),
+        Task("tiny", ("negative", "positive"), tiny.examples(), tiny.examples()),
+    )
     with pytest.raises(PruneError, match="no numbers"):
         build(MEASURES, "accuracy").measure(pair, quiet)

@@ -7,25 +7,42 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACKERS = ("mlflow", "wandb")  # extras for people who have such a server; the tests have stand-ins, so nothing is pinned
+TRACKERS = (
+    "mlflow",
+    "wandb",
+)  # extras for people who have such a server; the tests have stand-ins, so nothing is pinned
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in TRACKERS}
+EXTRAS = {
+    name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in TRACKERS
+}
 WANTED = [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]
 
 
-HEAVY = ["authlib", "nncf", "openvino", "ray"]  # pinned with what the tests need, so that the dashboard installs without them
+HEAVY = [
+    "authlib",
+    "nncf",
+    "openvino",
+    "ray",
+]  # pinned with what the tests need, so that the dashboard installs without them
 
 
 def pins() -> dict[str, str]:
     text = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-test.txt").read_text()
-    found = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in text.splitlines() if "==" in line)}
+    found = {
+        name.lower().replace("_", "-"): version
+        for name, version in (line.split("==") for line in text.splitlines() if "==" in line)
+    }
     return {name: found[name] for name in (*plain(), *HEAVY)}
 
 
 def plain() -> list[str]:
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     return [line.split("==")[0].lower().replace("_", "-") for line in lines]
 
 

@@ -38,13 +38,27 @@ def figure(key: str, metric: str, **where: object) -> float:
 
 
 def test_figures_are_the_printed_ones():
-    akr = [figure("akr-table-1", metric, method="AKR", sparsity=0.875, task="sst2") for metric in METRICS]
+    akr = [
+        figure("akr-table-1", metric, method="AKR", sparsity=0.875, task="sst2")
+        for metric in METRICS
+    ]
     assert akr == pytest.approx([0.856, 0.376, 0.561])
     assert figure("akr-table-3", "under_attack", method="RMC", task="imdb") == pytest.approx(0.167)
     assert figure("akr-table-4", "distance", method="AKR", layer=12, texts="adversarial") == 0.0349
-    assert figure("akr-table-5", "accuracy", pattern="32:64", task="ag_news") == pytest.approx(0.932)
-    assert figure("akr-attacks", "under_attack", attack="BERT-Attack", sparsity=0.75) == pytest.approx(0.5057)
-    assert figure("kprune-curves", "answer_f1", model="BERT-base", task="squad", method="Kwon et al.", sparsity=0.8) == pytest.approx(0.159)
+    assert figure("akr-table-5", "accuracy", pattern="32:64", task="ag_news") == pytest.approx(
+        0.932
+    )
+    assert figure(
+        "akr-attacks", "under_attack", attack="BERT-Attack", sparsity=0.75
+    ) == pytest.approx(0.5057)
+    assert figure(
+        "kprune-curves",
+        "answer_f1",
+        model="BERT-base",
+        task="squad",
+        method="Kwon et al.",
+        sparsity=0.8,
+    ) == pytest.approx(0.159)
     assert figure("kprune-gaps", "lead", model="BERT-base", task="squad") == 58.02
     assert figure("kprune-speedups", "speedup", method="K-prune", task="geometric mean") == 2.22
     assert [key for key, exhibit in exhibits().items() if exhibit.digitised] == ["kprune-curves"]
@@ -52,10 +66,14 @@ def test_figures_are_the_printed_ones():
 
 def test_printed_attack_success_follows_but_for_the_three_that_are_named():
     for key in ("akr-table-1", "akr-table-3", "akr-table-5"):
-        rows = exhibits()[key].figures.pivot_table("value", ["method", "sparsity", "task", "pattern"], "metric")
+        rows = exhibits()[key].figures.pivot_table(
+            "value", ["method", "sparsity", "task", "pattern"], "metric"
+        )
         gap = rows["success_rate"] - (rows["accuracy"] - rows["under_attack"]) / rows["accuracy"]
         assert {index[:3] for index in gap[gap.abs() > 0.002].index} == (
-            {("RobusT", 0.5, "sst2"), ("Bag-of-Tricks", 0.875, "sst2"), ("RMC", 0.875, "ag_news")} if key == "akr-table-1" else set()
+            {("RobusT", 0.5, "sst2"), ("Bag-of-Tricks", 0.875, "sst2"), ("RMC", 0.875, "ag_news")}
+            if key == "akr-table-1"
+            else set()
         )
 
 
@@ -71,10 +89,22 @@ def test_printed_attack_success_follows_but_for_the_three_that_are_named():
     ],
 )
 def test_a_wrong_file_is_a_sentence(tmp_path, change, said):
-    exhibit = {"key": "t", "number": "", "title": "", "across": "sparsity", "unit": "percent", "note": "", "digitised": False, "facts": {},
-               "columns": ["method", "sparsity", "accuracy"], "rows": [["AKR", 0.5, 88.0]]}  # fmt: skip
+    exhibit = {
+        "key": "t",
+        "number": "",
+        "title": "",
+        "across": "sparsity",
+        "unit": "percent",
+        "note": "",
+        "digitised": False,
+        "facts": {},
+        "columns": ["method", "sparsity", "accuracy"],
+        "rows": [["AKR", 0.5, 88.0]],
+    }
     file = tmp_path / "paper.json"
-    file.write_text(json.dumps({"paper": "", "title": "", "setup": {}, "exhibits": [exhibit | change]}))
+    file.write_text(
+        json.dumps({"paper": "", "title": "", "setup": {}, "exhibits": [exhibit | change]})
+    )
     with pytest.raises(PruneError, match=f"paper.json, t: .*{said}"):
         published.read(file)
 
@@ -83,18 +113,48 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
     """A study of (method, label, sparsity, seed, accuracy, speed-up)."""
     store = Store()
     for method, label, sparsity, seed, accuracy, speedup in runs:
-        options = {"sparsity": sparsity, **(KPRUNE if method in ("kprune", "kwon") else {"epsilon": 0.01})}
-        made = {"checkpoint": "demo", "source": {"task": "demo"}, "calibration": 256, "measures": [], "seed": seed, "max_length": 128,
-                "method": None if method == "dense" else {"name": method, "options": options}, **plan}  # fmt: skip
+        options = {
+            "sparsity": sparsity,
+            **(KPRUNE if method in ("kprune", "kwon") else {"epsilon": 0.01}),
+        }
+        made = {
+            "checkpoint": "demo",
+            "source": {"task": "demo"},
+            "calibration": 256,
+            "measures": [],
+            "seed": seed,
+            "max_length": 128,
+            "method": None if method == "dense" else {"name": method, "options": options},
+            **plan,
+        }
         id = store.submit(made, label, f"{method}{sparsity}{seed}", "s", "cpu", worker="nobody")
         facts = {"calibration_n": 256, "evaluation_n": 440, "device_title": "CPU"}
-        judged = {"metric": "accuracy", "score": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "n": 440}
-        lost = {"difference": accuracy - 0.9, "difference_low": 0.0, "difference_high": 0.0, "agreement": 1.0}
+        judged = {
+            "metric": "accuracy",
+            "score": accuracy,
+            "low": accuracy - 0.1,
+            "high": accuracy + 0.1,
+            "n": 440,
+        }
+        lost = {
+            "difference": accuracy - 0.9,
+            "difference_low": 0.0,
+            "difference_high": 0.0,
+            "agreement": 1.0,
+        }
         timed = {"model": "pruned", "speedup_measured": speedup, "sparsity": sparsity}
-        store.add_rows(id, {"accuracy": pd.DataFrame([judged | lost]), "cost": pd.DataFrame([timed])}, "accuracy", 1.0, facts)
+        store.add_rows(
+            id,
+            {"accuracy": pd.DataFrame([judged | lost]), "cost": pd.DataFrame([timed])},
+            "accuracy",
+            1.0,
+            facts,
+        )
         store.update(id, status=Status.DONE)
     found = store.jobs("s")
-    tables = {name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "cost", "attack")}
+    tables = {
+        name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "cost", "attack")
+    }
     return Study(found, models_of(found), tables)
 
 
@@ -111,15 +171,25 @@ def test_seeds_become_one_point_between_lowest_and_highest():
     own = study([*two, ("akr", "AKR 70%", 0.7, 0, 0.8, 1.0)])
     found = drawn("akr-table-1", "accuracy", own, task="sst2")
     ours = found[found["own"]].set_index("x")
-    assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx([0.89, 0.88, 0.90, 2])
-    assert ours.loc[0.7, ["value", "low", "high", "seeds"]].tolist() == pytest.approx([0.8, 0.7, 0.9, 1])
+    assert ours.loc[0.5, ["value", "low", "high", "seeds"]].tolist() == pytest.approx(
+        [0.89, 0.88, 0.90, 2]
+    )
+    assert ours.loc[0.7, ["value", "low", "high", "seeds"]].tolist() == pytest.approx(
+        [0.8, 0.7, 0.9, 1]
+    )
     assert published_comparison.sample(found) == "1–2 seeds, n = 440 each"
-    assert found.loc[~found["own"] & (found["series"] == "AKR"), "value"].tolist() == pytest.approx([0.902, 0.8831, 0.856])
+    assert found.loc[~found["own"] & (found["series"] == "AKR"), "value"].tolist() == pytest.approx(
+        [0.902, 0.8831, 0.856]
+    )
 
 
 def test_two_forms_of_a_method_are_not_taken_for_seeds():
-    own = study([("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · job 2", 0.5, 1, 0.80, 1.0)])
-    other = own.jobs[1].experiment | {"method": {"name": "akr", "options": {"sparsity": 0.5, "epsilon": 0.1}}}
+    own = study(
+        [("akr", "AKR 50%", 0.5, 0, 0.88, 1.0), ("akr", "AKR 50% · job 2", 0.5, 1, 0.80, 1.0)]
+    )
+    other = own.jobs[1].experiment | {
+        "method": {"name": "akr", "options": {"sparsity": 0.5, "epsilon": 0.1}}
+    }
     jobs = [own.jobs[0], replace(own.jobs[1], experiment=other)]
     own = replace(own, jobs=jobs, models=models_of(jobs))
     found = drawn("akr-table-1", "accuracy", own, task="sst2")
@@ -129,7 +199,10 @@ def test_two_forms_of_a_method_are_not_taken_for_seeds():
 def test_shares_of_weights_and_of_flops_are_not_drawn_together():
     dense, akr = ("dense", "Dense", 0.0, 0, 0.9, 1.0), ("akr", "AKR 50%", 0.5, 0, 0.89, 1.0)
     own = study([dense, akr, ("kprune", "K-prune −50% FLOPs", 0.5, 0, 0.88, 2.0)])
-    for key, task, ours, other in (("akr-table-1", "sst2", "AKR", "K-prune"), ("kprune-curves", "sst2", "K-prune", "AKR")):
+    for key, task, ours, other in (
+        ("akr-table-1", "sst2", "AKR", "K-prune"),
+        ("kprune-curves", "sst2", "K-prune", "AKR"),
+    ):
         found = drawn(key, "accuracy", own, task=task)
         assert set(found.loc[found["own"], "series"]) == {"Dense", ours}
         said = differences(exhibits()[key], exhibits()[key].figures, own)
@@ -137,9 +210,12 @@ def test_shares_of_weights_and_of_flops_are_not_drawn_together():
 
 
 def test_speedup_is_the_fastest_budget_below_three_points_and_the_lead_is_at_eighty_percent():
-    runs = [(method, f"{title} −{share:.0%} FLOPs", share, 0, accuracy, 1 / (1 - share))
-            for method, title, lost in (("kprune", "K-prune", 0.05), ("kwon", "Kwon et al.", 0.5))
-            for share in (0.5, 0.8) for accuracy in [0.9 - lost * share]]  # fmt: skip
+    runs = [
+        (method, f"{title} −{share:.0%} FLOPs", share, 0, accuracy, 1 / (1 - share))
+        for method, title, lost in (("kprune", "K-prune", 0.05), ("kwon", "Kwon et al.", 0.5))
+        for share in (0.5, 0.8)
+        for accuracy in [0.9 - lost * share]
+    ]
     own = study(runs)
     fast = drawn("kprune-speedups", "speedup", own)
     fast = fast[fast["own"]]
@@ -154,25 +230,49 @@ def test_a_study_set_up_as_the_paper_differs_in_little_else_than_it_must():
     figures = exhibit.figures[exhibit.figures["task"] == "sst2"]
     runs = [("akr", "AKR 50%", 0.5, seed, 0.88, 1.0) for seed in range(5)]
     alike = study(runs, checkpoint="textattack/bert-base-uncased-SST-2", source={"task": "sst2"})
-    alike = replace(alike, jobs=[replace(job, facts=job.facts | {"evaluation_n": 872}) for job in alike.jobs])
-    told = {sentence.split(".**")[0].strip("*"): sentence for sentence in differences(exhibit, figures, alike)}
+    alike = replace(
+        alike, jobs=[replace(job, facts=job.facts | {"evaluation_n": 872}) for job in alike.jobs]
+    )
+    told = {
+        sentence.split(".**")[0].strip("*"): sentence
+        for sentence in differences(exhibit, figures, alike)
+    }
     assert set(told) == {"Start", "Attack", "Options of AKR"}
-    assert told["Options of AKR"] == "**Options of AKR.** In the paper epsilon 0.0001; here epsilon 0.01."
+    assert (
+        told["Options of AKR"]
+        == "**Options of AKR.** In the paper epsilon 0.0001; here epsilon 0.01."
+    )
 
 
 def test_what_differs_is_said_of_both_sides():
     store = Store()
     sample_rows.fill(store, 40)
     found = store.jobs()
-    own = Study(found, models_of(found), {name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "attack")})
+    own = Study(
+        found,
+        models_of(found),
+        {name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "attack")},
+    )
     said = "\n".join(differences(exhibits()["akr-table-1"], exhibits()["akr-table-1"].figures, own))
-    for part in ("BERT-base; here the checkpoint demo", "SST-2; here the bundled film reviews", "872 sentences; here 40 sentences",
-                 "TextFooler; here TextFooler (MiniLM): word neighbours come from a bundled table", "872 sentences; here 20 sentences",
-                 "a mean of 5 seeds; here 1 seed"):  # fmt: skip
+    for part in (
+        "BERT-base; here the checkpoint demo",
+        "SST-2; here the bundled film reviews",
+        "872 sentences; here 40 sentences",
+        "TextFooler; here TextFooler (MiniLM): word neighbours come from a bundled table",
+        "872 sentences; here 20 sentences",
+        "a mean of 5 seeds; here 1 seed",
+    ):
         assert part in said
     attacked = drawn("akr-table-1", "under_attack", own, task="sst2")
-    assert set(attacked.loc[attacked["own"], "series"]) == {"Dense", "Magnitude", "SparseGPT", "AKR"}
-    assert not drawn("akr-attacks", "under_attack", own, attack="BERT-Attack")["own"].any(), "another attack's figures are no answer"
+    assert set(attacked.loc[attacked["own"], "series"]) == {
+        "Dense",
+        "Magnitude",
+        "SparseGPT",
+        "AKR",
+    }
+    assert not drawn("akr-attacks", "under_attack", own, attack="BERT-Attack")["own"].any(), (
+        "another attack's figures are no answer"
+    )
 
 
 @pytest.mark.parametrize("key", exhibits())
@@ -184,44 +284,86 @@ def test_every_exhibit_is_drawn_without_a_study(key, dark):
         chart = plots.beside(found, published.AXES[metric], exhibit.against, dark)
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
         edge = chart.layout.xaxis.range and chart.layout.xaxis.range[1]
-        assert all(name.x == edge for name in chart.layout.annotations), "names stand behind the plot area, where no line is"
+        assert all(name.x == edge for name in chart.layout.annotations), (
+            "names stand behind the plot area, where no line is"
+        )
     assert differences(exhibit, exhibit.figures, nothing) == []
 
 
 def test_distances_are_drawn_for_both_kinds_of_sentences():
     own = study([("akr", "AKR 50%", 0.5, 0, 0.88, 1.0)])
-    rows = pd.DataFrame([{"job": 1, "method": "akr", "pooling": "cls", "block": block, "cosine": 0.9, "n": 30} for block in range(6)])
-    own = replace(own, tables={**own.tables, "drift": rows, "drift_adversarial": rows.assign(cosine=0.8)})
+    rows = pd.DataFrame(
+        [
+            {"job": 1, "method": "akr", "pooling": "cls", "block": block, "cosine": 0.9, "n": 30}
+            for block in range(6)
+        ]
+    )
+    own = replace(
+        own, tables={**own.tables, "drift": rows, "drift_adversarial": rows.assign(cosine=0.8)}
+    )
     found = drawn("akr-table-4", "distance", own)
     ours = found[found["own"]]
-    assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx([0.1, 0.2]) and sorted(set(ours["x"])) == list(range(1, 7))
+    assert ours.groupby("adversarial")["value"].mean().tolist() == pytest.approx(
+        [0.1, 0.2]
+    ) and sorted(set(ours["x"])) == list(range(1, 7))
 
 
 # -- the studies that repeat them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["akr-headline", "akr-mini", "akr-table1", "baselines", "combinations", "kprune-curves", "kprune-mini"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "akr-headline",
+        "akr-mini",
+        "akr-table1",
+        "baselines",
+        "combinations",
+        "kprune-curves",
+        "kprune-mini",
+    ],
+)
 def test_bundled_studies_are_built_without_a_network(name, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     plan = load(Path(name))
     assert bundled()[name] and len({each.key() for each in plan}) == len(plan)
-    assert ({each.checkpoint for each in plan} <= set(BUNDLED)) == (name not in ("akr-table1", "kprune-curves"))
+    assert ({each.checkpoint for each in plan} <= set(BUNDLED)) == (
+        name not in ("akr-table1", "kprune-curves")
+    )
 
 
 def test_the_full_studies_have_the_papers_samples():
     plan = load(Path("akr-table1"))
-    assert {(each.source.task, each.evaluation) for each in plan} == {("sst2", 0), ("ag_news", 500), ("imdb", 500)}
-    assert {each.seed for each in plan} == set(range(5)) and {0.3, 0.5, 0.875} <= {each.method.sparsity for each in plan if each.method}
-    assert {each.study for each in plan} == {"AKR Table 1, SST-2", "AKR Table 1, AG News", "AKR Table 1, IMDB"}
+    assert {(each.source.task, each.evaluation) for each in plan} == {
+        ("sst2", 0),
+        ("ag_news", 500),
+        ("imdb", 500),
+    }
+    assert {each.seed for each in plan} == set(range(5)) and {0.3, 0.5, 0.875} <= {
+        each.method.sparsity for each in plan if each.method
+    }
+    assert {each.study for each in plan} == {
+        "AKR Table 1, SST-2",
+        "AKR Table 1, AG News",
+        "AKR Table 1, IMDB",
+    }
     curves = load(Path("kprune-curves"))
-    assert len({each.source.task for each in curves}) == 6 and all(each.calibration >= 1024 for each in curves)
+    assert len({each.source.task for each in curves}) == 6 and all(
+        each.calibration >= 1024 for each in curves
+    )
 
 
 def test_the_headline_has_two_starts_side_by_side_and_one_of_each_first():
     plan = load(Path("akr-headline"), {"starts": ["plain", "robust"], "task": "mine.csv"})
-    assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13 and {each.seed for each in plan[:26]} == {0}
-    assert len(plan) == 26 + 2 * 2 * 10 and {(each.source.task, each.study) for each in plan} == {("mine.csv", "AKR headline")}
-    assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"starts": ["demo"]})), "one start is a checkpoint"
+    assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13 and {
+        each.seed for each in plan[:26]
+    } == {0}
+    assert len(plan) == 26 + 2 * 2 * 10 and {(each.source.task, each.study) for each in plan} == {
+        ("mine.csv", "AKR headline")
+    }
+    assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"starts": ["demo"]})), (
+        "one start is a checkpoint"
+    )
     with pytest.raises(PruneError, match="starts is 'demo'; write a list"):
         load(Path("akr-mini"), {"starts": "demo"})
 
@@ -231,13 +373,23 @@ def test_sweep_takes_a_name_plans_and_queues(monkeypatch, capsys):
     assert main(["studies"]) == 0 and "akr-mini" in capsys.readouterr().out
     assert main(["sweep", "akr-mini", "--plan", "--set", "seeds=[4]"]) == 0
     said = capsys.readouterr().out
-    assert "AKR 87.5% · seed 4" in said and "10 experiments, none of them run" in said and not Store().jobs()
-    assert main(["sweep", "kprune-mini", "--queue", "--set", "seeds=[0]", "--set", "study=Mine"]) == 0
-    assert "'Mine': 11 jobs queued" in capsys.readouterr().out and {job.study for job in Store().jobs()} == {"Mine"}
+    assert (
+        "AKR 87.5% · seed 4" in said
+        and "10 experiments, none of them run" in said
+        and not Store().jobs()
+    )
+    assert (
+        main(["sweep", "kprune-mini", "--queue", "--set", "seeds=[0]", "--set", "study=Mine"]) == 0
+    )
+    assert "'Mine': 11 jobs queued" in capsys.readouterr().out and {
+        job.study for job in Store().jobs()
+    } == {"Mine"}
     assert main(["sweep", "akr-mini", "--set", "seeds=[0"]) == 2
 
 
-@pytest.mark.parametrize("text, said", [("sweeps: [sst2]\n", "keys and values"), ("sweeps: sst2\n", "write a list")])
+@pytest.mark.parametrize(
+    "text, said", [("sweeps: [sst2]\n", "keys and values"), ("sweeps: sst2\n", "write a list")]
+)
 def test_mistakes_in_several_sweeps(tmp_path, text, said):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(PruneError, match=said):

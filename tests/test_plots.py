@@ -17,7 +17,10 @@ from prune_core.plots.labels import NARROW, End, at_ends, room, spread, tick_for
 from prune_core.plots.palette import HUES, hue_of
 from prune_core.runs import transfer
 
-MODELS = [Model(job, sample_rows.label(method, sparsity), method, sparsity) for job, (method, sparsity) in enumerate(sample_rows.RUNS, 1)]
+MODELS = [
+    Model(job, sample_rows.label(method, sparsity), method, sparsity)
+    for job, (method, sparsity) in enumerate(sample_rows.RUNS, 1)
+]
 NAMES = ["negative", "positive"]
 
 
@@ -32,18 +35,38 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
     table = summary(study, models, list(quantities.values()))
     examples = study["attack_example"]
     one = examples[(examples["recipe"] == "DeepWordBug") & (examples["example"] == 0)]
-    bars = pd.DataFrame({"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]})
+    bars = pd.DataFrame(
+        {"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]}
+    )
     of_one_recipe = examples[examples["recipe"] == "DeepWordBug"]
     sliced = lambda dense: success_rates.slices(of_one_recipe, dense, NAMES)  # noqa: E731
-    six = pd.concat([study["attack"].assign(recipe=study["attack"]["recipe"] + f" {copy}") for copy in range(3)])
-    made, by_recipe = {model.job: model.short for model in models}, {name: name for name in examples["recipe"].unique()}
+    six = pd.concat(
+        [study["attack"].assign(recipe=study["attack"]["recipe"] + f" {copy}") for copy in range(3)]
+    )
+    made, by_recipe = (
+        {model.job: model.short for model in models},
+        {name: name for name in examples["recipe"].unique()},
+    )
     three = bars.assign(probabilities=[[0.2, 0.3, 0.5]] * len(bars))
     errors, drift = study["reconstruction"], study["drift"]
-    out = {f"against {key}": plots.against_sparsity(table, models, quantity, dark) for key, quantity in quantities.items()}
-    out |= {f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark) for s in plots.SIMILARITIES}
+    out = {
+        f"against {key}": plots.against_sparsity(table, models, quantity, dark)
+        for key, quantity in quantities.items()
+    }
+    out |= {
+        f"by block {s.column}": plots.by_block(drift, models, s, "cls", dark)
+        for s in plots.SIMILARITIES
+    }
     return out | {
         "scatter": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark),
-        "scatter with sizes": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark, size=quantities["bytes"]),
+        "scatter with sizes": plots.scatter(
+            table,
+            models,
+            quantities["accuracy"],
+            quantities["error"],
+            dark,
+            size=quantities["bytes"],
+        ),
         "spark": plots.sparkline(table, models, quantities["accuracy"], dark),
         "depth": plots.by_depth(errors, models, "block", dark),
         "own": plots.own_and_inherited(errors, models[-1], dark),
@@ -51,16 +74,24 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "sparsity map": plots.heat_maps(errors, models, "sparsity", dark),
         "block": plots.parts_of_block(errors, models[-1], 0, dark),
         "zeros": plots.realised_sparsity(errors, models, dark),
-        "map": plots.moves(study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark),
+        "map": plots.moves(
+            study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark
+        ),
         "saved": plots.saved(study["cost"], models, dark),
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
         "six recipes": plots.success(six, models, dark, six.assign(success_rate=0.9)),
         "slices": plots.slices(sliced([1]), models, "success_rate", dark),
         "slices under attack": plots.slices(sliced(()), models, "under_attack", dark),
-        "transfer": plots.transfer(transfer.matrix(study["transfer"]), made, models, "source", dark),
-        "transfer by recipe": plots.transfer(transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark),
-        "matrix": plots.matrix([[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark),
+        "transfer": plots.transfer(
+            transfer.matrix(study["transfer"]), made, models, "source", dark
+        ),
+        "transfer by recipe": plots.transfer(
+            transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark
+        ),
+        "matrix": plots.matrix(
+            [[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark
+        ),
         "averaged": plots.averaged(0.4, dark),
         "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
         "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
@@ -74,11 +105,20 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
     for name, figure in figures(study, MODELS, dark).items():
         plain = json.loads(figure.to_json())
         assert plain["data"], name
-        if name in ("spark", "success", "six recipes") or "slices" in name:  # tables of dots, whose one title serves all panels
+        if (
+            name in ("spark", "success", "six recipes") or "slices" in name
+        ):  # tables of dots, whose one title serves all panels
             continue
-        across, upwards = (any(axis.title.text for axis in axes()) for axes in (figure.select_xaxes, figure.select_yaxes))
-        assert across or name in ("heat", "sparsity map"), f"{name}: the x axis names neither parts nor a quantity"
-        assert upwards or name in ("saved", "zeros", "block", "bars", "three labels"), f"{name}: no models or labels upwards"
+        across, upwards = (
+            any(axis.title.text for axis in axes())
+            for axes in (figure.select_xaxes, figure.select_yaxes)
+        )
+        assert across or name in ("heat", "sparsity map"), (
+            f"{name}: the x axis names neither parts nor a quantity"
+        )
+        assert upwards or name in ("saved", "zeros", "block", "bars", "three labels"), (
+            f"{name}: no models or labels upwards"
+        )
 
 
 def test_figures_of_a_study_with_one_model_only():
@@ -105,13 +145,18 @@ def test_lines_start_at_the_dense_model(study):
 def test_a_method_has_one_colour_and_every_model_its_own():
     for dark in (False, True):
         assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
-    assert palette.color(Model(9, "AKR 50%", "akr", 0.5)) == palette.color(MODELS[5]), "the colour hangs on the method, not on the place"
+    assert palette.color(Model(9, "AKR 50%", "akr", 0.5)) == palette.color(MODELS[5]), (
+        "the colour hangs on the method, not on the place"
+    )
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
 
 
 def test_order_is_dense_then_methods_then_sparsity():
     assert ordered(reversed(MODELS)) == MODELS
-    assert MODELS[-1].family == "AKR" and Model(1, "SparseGPT 2:4 · seed 1", "sparsegpt", 0.5, "2:4", 1).family == "SparseGPT"
+    assert (
+        MODELS[-1].family == "AKR"
+        and Model(1, "SparseGPT 2:4 · seed 1", "sparsegpt", 0.5, "2:4", 1).family == "SparseGPT"
+    )
 
 
 def test_another_checkpoint_in_a_study_is_named_and_marked():
@@ -120,14 +165,37 @@ def test_another_checkpoint_in_a_study_is_named_and_marked():
 
     def job(id: int, checkpoint: str, method: dict | None) -> Job:
         plan = {"checkpoint": checkpoint, "method": method, "seed": 0}
-        return Job(**{**dict.fromkeys(Job.__dataclass_fields__, ""), "id": id, "label": "AKR 70%" if method else "Dense",
-                      "experiment": plan})  # fmt: skip
+        return Job(
+            **{
+                **dict.fromkeys(Job.__dataclass_fields__, ""),
+                "id": id,
+                "label": "AKR 70%" if method else "Dense",
+                "experiment": plan,
+            }
+        )
 
     akr = {"name": "akr", "options": {"sparsity": 0.7}}
-    models = models_of([job(1, "demo", None), job(2, "demo", akr), job(3, "/models/robust", None), job(4, "/models/robust", akr)])
-    assert [model.label for model in models] == ["Dense", "Dense · robust", "AKR 70%", "AKR 70% · robust"]
-    assert palette.symbol(models[3]) == palette.symbol(models[2]) + "-dot" and palette.color(models[3]) == palette.color(models[2])
-    assert takeaways.name(models[3]) == "AKR at 70% · robust" and takeaways.name(models[1]) == "the dense model robust"
+    models = models_of(
+        [
+            job(1, "demo", None),
+            job(2, "demo", akr),
+            job(3, "/models/robust", None),
+            job(4, "/models/robust", akr),
+        ]
+    )
+    assert [model.label for model in models] == [
+        "Dense",
+        "Dense · robust",
+        "AKR 70%",
+        "AKR 70% · robust",
+    ]
+    assert palette.symbol(models[3]) == palette.symbol(models[2]) + "-dot" and palette.color(
+        models[3]
+    ) == palette.color(models[2])
+    assert (
+        takeaways.name(models[3]) == "AKR at 70% · robust"
+        and takeaways.name(models[1]) == "the dense model robust"
+    )
 
 
 def test_labels_keep_their_order_and_distance():
@@ -140,23 +208,50 @@ def test_a_long_label_is_never_cut():
     long = "K-prune −60% · distilled 0.5 min"
     for most, written in ((240, long), (NARROW, long.replace(" · ", "<br>"))):
         fig = style.figure(False, 300, margin={"r": 72})
-        at_ends(fig, [End(1.0, 0.5, "Dense", "black"), End(1.0, 0.5, long, "black")], (0.0, 1.0), 240, most=most)
+        at_ends(
+            fig,
+            [End(1.0, 0.5, "Dense", "black"), End(1.0, 0.5, long, "black")],
+            (0.0, 1.0),
+            240,
+            most=most,
+        )
         assert [each.text for each in fig.layout.annotations] == ["Dense", written]
-        assert fig.layout.margin.r == room([written]) <= most and fig.layout.margin.r > 6 * max(map(len, written.split("<br>")))
+        assert fig.layout.margin.r == room([written]) <= most and fig.layout.margin.r > 6 * max(
+            map(len, written.split("<br>"))
+        )
 
 
-@pytest.mark.parametrize(("form", "limits", "shown"), [
-    (".0%", (0.2, 0.95), ".0~%"), (".0%", (0.934, 0.945), ".1~%"), (".2~f", (0.03, 0.046), ".3~f"), (".1f", (0.0, 3.0), ".1~f"),
-    ("", (0, 1), ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "limits", "shown"),
+    [
+        (".0%", (0.2, 0.95), ".0~%"),
+        (".0%", (0.934, 0.945), ".1~%"),
+        (".2~f", (0.03, 0.046), ".3~f"),
+        (".1f", (0.0, 3.0), ".1~f"),
+        ("", (0, 1), ""),
+    ],
+)
 def test_ticks_that_differ_read_differently(form, limits, shown):
     assert tick_format(form, limits) == shown
 
 
 def test_an_attack_that_could_try_nothing_says_why():
-    rows = [{"recipe": "by words", "example": i, "outcome": "error", "note": f"{'Turkish' if i else 'Azeri'}."} for i in range(3)]
-    rows += [{"recipe": "by letters", "example": i, "outcome": outcome, "note": ""} for i, outcome in enumerate(["error", "succeeded"])]
-    assert takeaways.unable(pd.DataFrame(rows)) == {"by words": "by words tried none of 3 sentences. Turkish."}
+    rows = [
+        {
+            "recipe": "by words",
+            "example": i,
+            "outcome": "error",
+            "note": f"{'Turkish' if i else 'Azeri'}.",
+        }
+        for i in range(3)
+    ]
+    rows += [
+        {"recipe": "by letters", "example": i, "outcome": outcome, "note": ""}
+        for i, outcome in enumerate(["error", "succeeded"])
+    ]
+    assert takeaways.unable(pd.DataFrame(rows)) == {
+        "by words": "by words tried none of 3 sentences. Turkish."
+    }
     assert takeaways.unable(pd.DataFrame()) == {}
 
 
@@ -164,7 +259,9 @@ def test_savings_are_shares_of_the_dense_model(study):
     figure = plots.saved(study["cost"], MODELS)
     bars = {(bar.y[0], bar.xaxis): bar.x[0] for bar in figure.data}
     assert len(bars) == 6 * 4
-    assert bars["AKR 70%", "x"] == pytest.approx(1 - 0.7 * 10_616_832 / 22_713_986, abs=1e-6)  # the embeddings stay
+    assert bars["AKR 70%", "x"] == pytest.approx(
+        1 - 0.7 * 10_616_832 / 22_713_986, abs=1e-6
+    )  # the embeddings stay
     assert bars["AKR 70%", "x2"] == bars["AKR 70%", "x3"] == 1.0  # file and work
 
 
@@ -181,13 +278,25 @@ def test_recipes_come_largest_sample_first(study):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(formatting.percent(0.8804), "88.0%"), (formatting.points(-0.019), "−1.9 points"), (formatting.points(-0.0001), "0.0 points"),
-     (formatting.points(0.02), "+2.0 points"), (formatting.seconds(8.44), "8.4 s"), (formatting.seconds(130), "2 min 10 s"),
-     (formatting.seconds(3900), "1 h 5 min"), (formatting.error(0.00052), "5.2e-04"), (formatting.error(0.1234), "0.123"),
-     (formatting.size(45_430_000), "45.4 MB"), (formatting.size(12_300), "12.3 kB"),
-     (formatting.percent(float("nan")), "–"), (formatting.p_value(0.0004), "p < 0.001"),
-     (formatting.milliseconds(0.094), "94.0 ms"), (formatting.millions(22_713_986), "22.7 M"), (formatting.about(2.2), "2 s")],
-)  # fmt: skip
+    [
+        (formatting.percent(0.8804), "88.0%"),
+        (formatting.points(-0.019), "−1.9 points"),
+        (formatting.points(-0.0001), "0.0 points"),
+        (formatting.points(0.02), "+2.0 points"),
+        (formatting.seconds(8.44), "8.4 s"),
+        (formatting.seconds(130), "2 min 10 s"),
+        (formatting.seconds(3900), "1 h 5 min"),
+        (formatting.error(0.00052), "5.2e-04"),
+        (formatting.error(0.1234), "0.123"),
+        (formatting.size(45_430_000), "45.4 MB"),
+        (formatting.size(12_300), "12.3 kB"),
+        (formatting.percent(float("nan")), "–"),
+        (formatting.p_value(0.0004), "p < 0.001"),
+        (formatting.milliseconds(0.094), "94.0 ms"),
+        (formatting.millions(22_713_986), "22.7 M"),
+        (formatting.about(2.2), "2 s"),
+    ],
+)
 def test_numbers_read_well(value, shown):
     assert value == shown
 
@@ -204,22 +313,45 @@ def test_word_diff_strikes_and_inserts():
 
 def test_takeaways_claim_no_more_than_the_interval():
     assert "within noise at n = 200" in takeaways.difference_words(-0.02, -0.05, 0.01, 200)
-    assert takeaways.difference_words(-0.02, -0.035, -0.005, 200) == "2.0 points below dense (95% interval 0.5 to 3.5, n = 200)"
+    assert (
+        takeaways.difference_words(-0.02, -0.035, -0.005, 200)
+        == "2.0 points below dense (95% interval 0.5 to 3.5, n = 200)"
+    )
     assert takeaways.difference_words(0.0, -0.01, 0.01, 99).startswith("the same as dense")
 
 
 def attacked(job: int, succeeded: int, n: int) -> pd.DataFrame:
     outcomes = ["success"] * succeeded + ["failed"] * (n - succeeded)
-    return pd.DataFrame({"job": job, "recipe": "DeepWordBug", "example": range(n), "text": "A film.", "outcome": outcomes,
-                         "share_changed": 0.1, "queries": 9})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "job": job,
+            "recipe": "DeepWordBug",
+            "example": range(n),
+            "text": "A film.",
+            "outcome": outcomes,
+            "share_changed": 0.1,
+            "queries": 9,
+        }
+    )
 
 
 def test_attack_takeaway_names_a_difference_only_where_there_is_one():
-    near, far = (pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60))
+    near, far = (
+        pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60)
+    )
     models = [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
-    told = [takeaways.attack(success_rates.rates(examples), examples, models) for examples in (near, far)]
-    assert "AKR at 70% is not detectably easier or harder to fool" in told[0] and "+4.0 points, p = 0.12, n = 100" in told[0]
-    assert "on AKR at 70% it succeeds on 40 points more (95% interval 3" in told[1] and "p < 0.001, n = 100 sentences that both" in told[1]
+    told = [
+        takeaways.attack(success_rates.rates(examples), examples, models)
+        for examples in (near, far)
+    ]
+    assert (
+        "AKR at 70% is not detectably easier or harder to fool" in told[0]
+        and "+4.0 points, p = 0.12, n = 100" in told[0]
+    )
+    assert (
+        "on AKR at 70% it succeeds on 40 points more (95% interval 3" in told[1]
+        and "p < 0.001, n = 100 sentences that both" in told[1]
+    )
 
 
 def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
@@ -227,7 +359,9 @@ def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
     dense, pruned = attacked(1, 1, 10), attacked(2, 5, 5).assign(example=[0, 20, 21, 22, 23])
     skipped = attacked(2, 0, 9).assign(example=range(1, 10), outcome="skipped")
     examples = pd.concat([dense, pruned, skipped])
-    told = takeaways.attack(success_rates.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)])
+    told = takeaways.attack(
+        success_rates.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
+    )
     assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
 
 
@@ -238,22 +372,35 @@ def test_every_takeaway_is_a_sentence(study):
     assert all(sentence.endswith(".") and "nan" not in sentence for sentence in said)
     assert "no pruned model is on view" in takeaways.accuracy(study["accuracy"], MODELS[:1])
     empty = pd.DataFrame()
-    assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift)] == [""] * 3
+    assert [f(empty, MODELS) for f in (takeaways.accuracy, takeaways.layers, takeaways.drift)] == [
+        ""
+    ] * 3
     assert takeaways.attack(empty, empty, MODELS) == ""
-
 
 
 def test_a_soup_is_told_against_the_most_accurate_fine_tune():
     record = sample_rows.soup()
     said = takeaways.soup(record)
-    assert said.startswith("The average of 2 of 3 fine-tunes stays right on 28.0% of the sentences under attack, plain,")
+    assert said.startswith(
+        "The average of 2 of 3 fine-tunes stays right on 28.0% of the sentences under attack, plain,"
+    )
     assert "+18.0 points (95% interval +12.0 to +24.0, p < 0.001, n = 200)" in said
     assert said.endswith("It is 0.4 points less accurate than plain.")
-    record |= {"ingredients": ["plain"], "attempts": [record["attempts"][2] | {"ingredients": ["plain"], "taken": True}]}
-    assert takeaways.soup(record) == "No average did better: plain, the most accurate of 3 fine-tunes, stands alone."
+    record |= {
+        "ingredients": ["plain"],
+        "attempts": [record["attempts"][2] | {"ingredients": ["plain"], "taken": True}],
+    }
+    assert (
+        takeaways.soup(record)
+        == "No average did better: plain, the most accurate of 3 fine-tunes, stands alone."
+    )
 
 
 def test_a_soups_path_joins_what_was_taken():
     traces = {trace.name: trace for trace in plots.soup_path(sample_rows.soup()).data}
-    assert list(traces["average"].y) == [0.25, 0.28] and traces["average"].marker.symbol[-1] == "star"
-    assert list(traces["average not taken"].y) == [0.15] and list(traces["plain fine-tune"].x) == [0.91]
+    assert (
+        list(traces["average"].y) == [0.25, 0.28] and traces["average"].marker.symbol[-1] == "star"
+    )
+    assert list(traces["average not taken"].y) == [0.15] and list(traces["plain fine-tune"].x) == [
+        0.91
+    ]

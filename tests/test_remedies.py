@@ -25,7 +25,10 @@ PLAIN = LONG.replace(",", "")
 
 def rows(count: int = 12, text: str = LONG, label: str = "{label}", start: int = 0) -> str:
     names = ("negative", "positive")
-    return "".join(f'"{text} {i}",{label.format(label=i % 2, name=names[i % 2])}\n' for i in range(start, start + count))
+    return "".join(
+        f'"{text} {i}",{label.format(label=i % 2, name=names[i % 2])}\n'
+        for i in range(start, start + count)
+    )
 
 
 class Case(NamedTuple):
@@ -41,63 +44,217 @@ class Case(NamedTuple):
     labelled: bool = True
 
 
-JSON = json.dumps({"good": [{"text": f"{LONG} {i}", "label": i % 2} for i in range(9)], "more": [{"text": LONG, "label": 0}]})
-SPLITS = "text,label,split\n" + "".join(f'"{LONG} {i}",{i % 2},{("train", "test")[i % 2]}\n' for i in range(12))
-TAGS = "".join(json.dumps({"tokens": ["Ada", "writes"], "ner_tags": ["B-PER", "O"]}) + "\n" for _ in range(9))
-ASKED = [{"question": f"When was mill {i} built?", "context": "It was built in 1902.", "answers": "1902"} for i in range(9)]
+JSON = json.dumps(
+    {
+        "good": [{"text": f"{LONG} {i}", "label": i % 2} for i in range(9)],
+        "more": [{"text": LONG, "label": 0}],
+    }
+)
+SPLITS = "text,label,split\n" + "".join(
+    f'"{LONG} {i}",{i % 2},{("train", "test")[i % 2]}\n' for i in range(12)
+)
+TAGS = "".join(
+    json.dumps({"tokens": ["Ada", "writes"], "ner_tags": ["B-PER", "O"]}) + "\n" for _ in range(9)
+)
+ASKED = [
+    {"question": f"When was mill {i} built?", "context": "It was built in 1902.", "answers": "1902"}
+    for i in range(9)
+]
 SCORES = "".join(f'"{LONG} {i}",{i / 3:.2f}\n' for i in range(12))
 MARKS = "".join(f'"{LONG} {i}",{i % 2},{i % 3 % 2}\n' for i in range(12))
-CHINESE = "text,label\n" + "".join(f"{'剧情拖沓毫无意义浪费时间' * 5}{chr(0x4E00 + i)},{i % 2}\n" for i in range(12))
-WRONG_BYTE = ("text,label\n" + rows(text=f"{PLAIN} café")).encode() + f"{PLAIN} café,1\n".encode("cp1252")
-UNCERTAIN = ("text,label\n" + "".join(f"Köln ³u schön fa¹n größe und übel {i},{i % 2}\n" for i in range(12))).encode("cp1252")
+CHINESE = "text,label\n" + "".join(
+    f"{'剧情拖沓毫无意义浪费时间' * 5}{chr(0x4E00 + i)},{i % 2}\n" for i in range(12)
+)
+WRONG_BYTE = ("text,label\n" + rows(text=f"{PLAIN} café")).encode() + f"{PLAIN} café,1\n".encode(
+    "cp1252"
+)
+UNCERTAIN = (
+    "text,label\n" + "".join(f"Köln ³u schön fa¹n größe und übel {i},{i % 2}\n" for i in range(12))
+).encode("cp1252")
 CASES = [
-    Case("use --quotes no if quotes", "text,label\n" + '"one, two",1\n"three, four",0\n' * 6 + '"a" film,1\n',
-         ("--quotes", "no", "--bad-rows", "merge"), 13),
-    Case("with --quotes", 'text,label\n' + "plain,0\n" * 9 + '",1\n",1\n', ("--quotes", "no"), 11),
-    Case("with --quotes", 'text,label\n' + "plain,0\n" * 9 + '",1\n",1\n', ("--quotes", "yes"), 10),
-    Case("use --bad-rows merge", "text,label\n" + rows() + "Well, this has a comma,1\n", ("--bad-rows", "merge"), 13),
-    Case("use --bad-rows skip to leave", "text,label\n" + rows() + "Well, this has a comma,1\n", ("--bad-rows", "skip"), 12),
-    Case("name another --separator", "text,label\n" + rows() + "Well, this has a comma,1\n", ("--separator", "none"), 13, labelled=False),
-    Case("merge extra cells into with --text", "a,b\nWell, this is one,1\nWell, this is two,0\nNo, this is three,1\n",
-         ("--bad-rows", "merge", "--text", "a"), 3, flags=("--bad-rows", "merge")),
+    Case(
+        "use --quotes no if quotes",
+        "text,label\n" + '"one, two",1\n"three, four",0\n' * 6 + '"a" film,1\n',
+        ("--quotes", "no", "--bad-rows", "merge"),
+        13,
+    ),
+    Case("with --quotes", "text,label\n" + "plain,0\n" * 9 + '",1\n",1\n', ("--quotes", "no"), 11),
+    Case("with --quotes", "text,label\n" + "plain,0\n" * 9 + '",1\n",1\n', ("--quotes", "yes"), 10),
+    Case(
+        "use --bad-rows merge",
+        "text,label\n" + rows() + "Well, this has a comma,1\n",
+        ("--bad-rows", "merge"),
+        13,
+    ),
+    Case(
+        "use --bad-rows skip to leave",
+        "text,label\n" + rows() + "Well, this has a comma,1\n",
+        ("--bad-rows", "skip"),
+        12,
+    ),
+    Case(
+        "name another --separator",
+        "text,label\n" + rows() + "Well, this has a comma,1\n",
+        ("--separator", "none"),
+        13,
+        labelled=False,
+    ),
+    Case(
+        "merge extra cells into with --text",
+        "a,b\nWell, this is one,1\nWell, this is two,0\nNo, this is three,1\n",
+        ("--bad-rows", "merge", "--text", "a"),
+        3,
+        flags=("--bad-rows", "merge"),
+    ),
     Case("name it with --encoding", "", ("--encoding", "utf-16-le"), 12),
-    Case("name the encoding of the whole file with --encoding", WRONG_BYTE, ("--encoding", "cp1252"), 13),
+    Case(
+        "name the encoding of the whole file with --encoding",
+        WRONG_BYTE,
+        ("--encoding", "cp1252"),
+        13,
+    ),
     Case("name it with --encoding", UNCERTAIN, ("--encoding", "cp1252"), 12),
-    Case("Name one with", "review one,review two,label\n" + "".join(f"{PLAIN} {i},{PLAIN} x{i},{i % 2}\n" for i in range(12)),
-         ("--text", "review one", "--label", "label"), 12),
-    Case("Name one with --text", json.dumps(ASKED).replace("context", "passage of text"),
-         ("--text", "question", "--text-pair", "passage of text"), 9, "asked.json", checkpoint="span"),
-    Case("Name one with", "text,label\n" + rows(), ("--label", "label"), 12, flags=("--label", "stars")),
-    Case("use --header no", "a nice film,Positive\n" + "".join(f"film no {i},{('negative', 'positive')[i % 2]}\n" for i in range(12)),
-         ("--header", "no"), 13),
-    Case("Say it with --labels", "text,label\n" + rows(label="{name}") + rows(1, label="positve"), ("--labels", "positve=leave out"), 12),
-    Case("Use --bad-rows skip", "text,label\n" + rows() + ',1\n' * 9, ("--bad-rows", "skip"), 12),
-    Case("Use --bad-rows skip", "text,label\n" + rows() + rows(9, label=""), ("--bad-rows", "skip"), 12),
-    Case("name another with --text", "text,body,label\n" + "".join(f" ,{PLAIN} {i},{i % 2}\n" for i in range(12)),
-         ("--text", "body"), 12),
-    Case("name another column with --text", "text,body,label\n" + "".join(f"{'x' * (i % 2)},b {i},{i % 2}\n" for i in range(12)),
-         ("--text", "body"), 12),
-    Case("Use --bad-rows skip", "text,label\n" + SCORES + f'"{LONG}",high\n', ("--bad-rows", "skip"), 12, checkpoint="regression"),
-    Case("leave these rows out with", "text,negative,positive\n" + MARKS + f'"{LONG}",1,maybe\n', ("--bad-rows", "skip"), 12,
-         checkpoint="multilabel"),
-    Case("--label - uses no labels", "text,fun,sad\n" + MARKS, ("--label", "-"), 12, checkpoint="multilabel", labelled=False),
-    Case("say it with --labels", "text,fun,sad\n" + MARKS, ("--labels", "fun=positive,sad=negative"), 12, checkpoint="multilabel"),
-    Case("name them in the model's order with --label", "text,fun,sad\n" + MARKS, ("--label", "sad,fun"), 12, checkpoint="generic"),
-    Case("name one with --label, or use --label -", "text,a,b\n" + MARKS, ("--label", "a"), 12, flags=("--label", "a,b")),
-    Case("name one with --label, or use --label -", "text,a,b\n" + MARKS, ("--label", "-"), 12, flags=("--label", "a,b"), labelled=False),
-    Case("leave such rows out with --bad-rows", TAGS + json.dumps({"tokens": ["one"], "ner_tags": ["O", "O"]}) + "\n",
-         ("--bad-rows", "skip"), 9, "rows.jsonl", checkpoint="token"),
-    Case("leave such rows out with --bad-rows", json.dumps([*ASKED, {**ASKED[0], "answers": "1999"}]), ("--bad-rows", "skip"), 9,
-         "asked.json", checkpoint="span"),
+    Case(
+        "Name one with",
+        "review one,review two,label\n"
+        + "".join(f"{PLAIN} {i},{PLAIN} x{i},{i % 2}\n" for i in range(12)),
+        ("--text", "review one", "--label", "label"),
+        12,
+    ),
+    Case(
+        "Name one with --text",
+        json.dumps(ASKED).replace("context", "passage of text"),
+        ("--text", "question", "--text-pair", "passage of text"),
+        9,
+        "asked.json",
+        checkpoint="span",
+    ),
+    Case(
+        "Name one with",
+        "text,label\n" + rows(),
+        ("--label", "label"),
+        12,
+        flags=("--label", "stars"),
+    ),
+    Case(
+        "use --header no",
+        "a nice film,Positive\n"
+        + "".join(f"film no {i},{('negative', 'positive')[i % 2]}\n" for i in range(12)),
+        ("--header", "no"),
+        13,
+    ),
+    Case(
+        "Say it with --labels",
+        "text,label\n" + rows(label="{name}") + rows(1, label="positve"),
+        ("--labels", "positve=leave out"),
+        12,
+    ),
+    Case("Use --bad-rows skip", "text,label\n" + rows() + ",1\n" * 9, ("--bad-rows", "skip"), 12),
+    Case(
+        "Use --bad-rows skip",
+        "text,label\n" + rows() + rows(9, label=""),
+        ("--bad-rows", "skip"),
+        12,
+    ),
+    Case(
+        "name another with --text",
+        "text,body,label\n" + "".join(f" ,{PLAIN} {i},{i % 2}\n" for i in range(12)),
+        ("--text", "body"),
+        12,
+    ),
+    Case(
+        "name another column with --text",
+        "text,body,label\n" + "".join(f"{'x' * (i % 2)},b {i},{i % 2}\n" for i in range(12)),
+        ("--text", "body"),
+        12,
+    ),
+    Case(
+        "Use --bad-rows skip",
+        "text,label\n" + SCORES + f'"{LONG}",high\n',
+        ("--bad-rows", "skip"),
+        12,
+        checkpoint="regression",
+    ),
+    Case(
+        "leave these rows out with",
+        "text,negative,positive\n" + MARKS + f'"{LONG}",1,maybe\n',
+        ("--bad-rows", "skip"),
+        12,
+        checkpoint="multilabel",
+    ),
+    Case(
+        "--label - uses no labels",
+        "text,fun,sad\n" + MARKS,
+        ("--label", "-"),
+        12,
+        checkpoint="multilabel",
+        labelled=False,
+    ),
+    Case(
+        "say it with --labels",
+        "text,fun,sad\n" + MARKS,
+        ("--labels", "fun=positive,sad=negative"),
+        12,
+        checkpoint="multilabel",
+    ),
+    Case(
+        "name them in the model's order with --label",
+        "text,fun,sad\n" + MARKS,
+        ("--label", "sad,fun"),
+        12,
+        checkpoint="generic",
+    ),
+    Case(
+        "name one with --label, or use --label -",
+        "text,a,b\n" + MARKS,
+        ("--label", "a"),
+        12,
+        flags=("--label", "a,b"),
+    ),
+    Case(
+        "name one with --label, or use --label -",
+        "text,a,b\n" + MARKS,
+        ("--label", "-"),
+        12,
+        flags=("--label", "a,b"),
+        labelled=False,
+    ),
+    Case(
+        "leave such rows out with --bad-rows",
+        TAGS + json.dumps({"tokens": ["one"], "ner_tags": ["O", "O"]}) + "\n",
+        ("--bad-rows", "skip"),
+        9,
+        "rows.jsonl",
+        checkpoint="token",
+    ),
+    Case(
+        "leave such rows out with --bad-rows",
+        json.dumps([*ASKED, {**ASKED[0], "answers": "1999"}]),
+        ("--bad-rows", "skip"),
+        9,
+        "asked.json",
+        checkpoint="span",
+    ),
     Case("leave --split", "text,label\n" + rows(), (), 12, flags=("--split", "test")),
     Case("name one with --split", JSON, ("--split", "good"), 9, "rows.json"),
     Case("name another to evaluate on with --split", SPLITS, ("--split", "train"), 6),
-    Case("name it with --label", "text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"),
-         ("--label", "mood", "--labels", "glum=negative,merry=positive"), 12),
-    Case("name the column of its text with --text",
-         json.dumps([{"text": [LONG], "body": f"{LONG} {i}", "label": i % 2} for i in range(12)]), ("--text", "body"), 12, "rows.json"),
-    Case("or a file with --calibration", "text,label\n" + rows(2), ("--calibration", "OTHER"), 2 + 12),
-]  # fmt: skip
+    Case(
+        "name it with --label",
+        "text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"),
+        ("--label", "mood", "--labels", "glum=negative,merry=positive"),
+        12,
+    ),
+    Case(
+        "name the column of its text with --text",
+        json.dumps([{"text": [LONG], "body": f"{LONG} {i}", "label": i % 2} for i in range(12)]),
+        ("--text", "body"),
+        12,
+        "rows.json",
+    ),
+    Case(
+        "or a file with --calibration", "text,label\n" + rows(2), ("--calibration", "OTHER"), 2 + 12
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +274,18 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def check(checkpoint: str, file: Path, flags: tuple[str, ...]) -> dict:
-    options = parser().parse_args(["run", "--checkpoint", checkpoint, "--task", str(file), "--measure", "accuracy", *flags])
+    options = parser().parse_args(
+        ["run", "--checkpoint", checkpoint, "--task", str(file), "--measure", "accuracy", *flags]
+    )
     return understood(run_commands.experiment_of(options, Store()))
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{i} {case.fragment}" for i, case in enumerate(CASES)])
-def test_what_a_message_about_data_proposes_works(case: Case, checkpoints: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{i} {case.fragment}" for i, case in enumerate(CASES)]
+)
+def test_what_a_message_about_data_proposes_works(
+    case: Case, checkpoints: dict, tmp_path: Path
+) -> None:
     file = tmp_path / case.name
     if case.content:
         file.write_bytes(case.content if isinstance(case.content, bytes) else case.content.encode())
@@ -138,45 +301,95 @@ def test_what_a_message_about_data_proposes_works(case: Case, checkpoints: dict,
     remedy = tuple(str(tmp_path / "other.csv") if flag == "OTHER" else flag for flag in case.remedy)
     again = check(checkpoints[case.checkpoint], file, remedy)
     assert "error" not in again, again["error"]
-    assert again["calibration"] + again["evaluation"] == case.examples and again["labelled"] == case.labelled
+    assert (
+        again["calibration"] + again["evaluation"] == case.examples
+        and again["labelled"] == case.labelled
+    )
 
 
 COMMANDS = [
-    ("add --measure", ["run", "--measure", "accuracy", "--set", "drift.neighbours=3"],
-     ["run", "--measure", "accuracy", "--measure", "drift", "--set", "drift.neighbours=3", "--set", "drift.umap=false"]),
-    ("add --method, or write measure.option", ["run", "--measure", "accuracy", "--set", "block_size=64"],
-     ["run", "--measure", "accuracy", "--method", "sparsegpt", "--set", "block_size=64"]),
-    ("it must be a whole number, or auto", ["run", "--measure", "accuracy", "--min-words", "few"],
-     ["run", "--measure", "accuracy", "--min-words", "auto"]),
-    ("write it as option=value", ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping"],
-     ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping=0.02"]),
+    (
+        "add --measure",
+        ["run", "--measure", "accuracy", "--set", "drift.neighbours=3"],
+        [
+            "run",
+            "--measure",
+            "accuracy",
+            "--measure",
+            "drift",
+            "--set",
+            "drift.neighbours=3",
+            "--set",
+            "drift.umap=false",
+        ],
+    ),
+    (
+        "add --method, or write measure.option",
+        ["run", "--measure", "accuracy", "--set", "block_size=64"],
+        ["run", "--measure", "accuracy", "--method", "sparsegpt", "--set", "block_size=64"],
+    ),
+    (
+        "it must be a whole number, or auto",
+        ["run", "--measure", "accuracy", "--min-words", "few"],
+        ["run", "--measure", "accuracy", "--min-words", "auto"],
+    ),
+    (
+        "write it as option=value",
+        ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping"],
+        ["run", "--measure", "accuracy", "--method", "akr", "--set", "damping=0.02"],
+    ),
     ("leave --shrink out", ["export", "1", "OUT", "--shrink"], ["export", "1", "OUT"]),
-    ("write measure.option=value for one of", ["remeasure", "1", "accuracy", "--set", "resamples=200"],
-     ["remeasure", "1", "accuracy", "--set", "accuracy.resamples=200"]),
-    ("shrink-to needs a method", ["shrink-to", "--loss", "50"],
-     ["shrink-to", "--loss", "50", "--method", "magnitude"]),
-    ("--fastest away", ["shrink-to", "--loss", "50", "--method", "magnitude", "--fastest"],
-     ["shrink-to", "--loss", "50", "--method", "magnitude"]),
-    ("or --method", ["shrink-to", "--loss", "50", "--job", "2"], ["shrink-to", "--loss", "50", "--method", "magnitude"]),
-    ("name a folder that all of them see: --out", ["sweep", "STUDY", "--shards", "1"], ["sweep", "STUDY", "--shards", "1", "--out", "OUT"]),
+    (
+        "write measure.option=value for one of",
+        ["remeasure", "1", "accuracy", "--set", "resamples=200"],
+        ["remeasure", "1", "accuracy", "--set", "accuracy.resamples=200"],
+    ),
+    (
+        "shrink-to needs a method",
+        ["shrink-to", "--loss", "50"],
+        ["shrink-to", "--loss", "50", "--method", "magnitude"],
+    ),
+    (
+        "--fastest away",
+        ["shrink-to", "--loss", "50", "--method", "magnitude", "--fastest"],
+        ["shrink-to", "--loss", "50", "--method", "magnitude"],
+    ),
+    (
+        "or --method",
+        ["shrink-to", "--loss", "50", "--job", "2"],
+        ["shrink-to", "--loss", "50", "--method", "magnitude"],
+    ),
+    (
+        "name a folder that all of them see: --out",
+        ["sweep", "STUDY", "--shards", "1"],
+        ["sweep", "STUDY", "--shards", "1", "--out", "OUT"],
+    ),
     ("holds no plan", ["collect", "OUT"], ["sweep", "STUDY", "--shards", "1", "--out", "OUT"]),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("fragment", "wrong", "right"), COMMANDS, ids=[each[0] for each in COMMANDS])
+@pytest.mark.parametrize(
+    ("fragment", "wrong", "right"), COMMANDS, ids=[each[0] for each in COMMANDS]
+)
 def test_what_a_message_about_a_command_proposes_works(
     fragment: str, wrong: list, right: list, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "study.yaml").write_text("{study: s, methods: [magnitude], sparsities: [0.5], evaluation_size: 20, device: cpu}")
+    (tmp_path / "study.yaml").write_text(
+        "{study: s, methods: [magnitude], sparsities: [0.5], evaluation_size: 20, device: cpu}"
+    )
     places = {"OUT": str(tmp_path / "out"), "STUDY": str(tmp_path / "study.yaml")}
     if "1" in wrong[1:2] or "--job" in wrong:  # of jobs: a pruned one and a dense one
         small = ["--measure", "accuracy", "--evaluation-size", "20", "--device", "cpu"]
         assert main(["run", "--method", "magnitude", *small]) == main(["run", *small]) == 0
-    small = ["--evaluation-size", "20", "--device", "cpu"] if wrong[0] in ("run", "shrink-to") else []
+    small = (
+        ["--evaluation-size", "20", "--device", "cpu"] if wrong[0] in ("run", "shrink-to") else []
+    )
     capsys.readouterr()
     assert main([*(places.get(word, word) for word in wrong), *small]) == 2
     assert fragment in " ".join(capsys.readouterr().err.split())
-    assert main([*(places.get(word, word) for word in right), *small]) in (0, 1), capsys.readouterr().err
+    assert main([*(places.get(word, word) for word in right), *small]) in (0, 1), (
+        capsys.readouterr().err
+    )
 
 
 ELSEWHERE = {  # messages whose advice another test follows, or no test can
@@ -203,7 +416,9 @@ def test_no_message_with_a_flag_is_left_out() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Raise) or node.exc is None:
                 continue
-            text = "".join(str(each.value) for each in ast.walk(node.exc) if isinstance(each, ast.Constant))
+            text = "".join(
+                str(each.value) for each in ast.walk(node.exc) if isinstance(each, ast.Constant)
+            )
             if re.search(r"--[a-z]", text) and not any(fragment in text for fragment in known):
                 missing.append(f"{name}:{node.lineno}: {text[:100]}")
     assert not missing
@@ -212,6 +427,8 @@ def test_no_message_with_a_flag_is_left_out() -> None:
 def test_fine_tuning_asks_for_a_label_column(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"))
-    with pytest.raises(PruneError, match="no row has a label to learn; name the column with --label"):
+    with pytest.raises(
+        PruneError, match="no row has a label to learn; name the column with --label"
+    ):
         tasks.training_examples(Source(str(file), label="-"), ("glum", "merry"))
     assert len(tasks.training_examples(Source(str(file), label="mood"), ("glum", "merry"))) == 12

@@ -22,7 +22,9 @@ def filled(home, jobs=3, rows=2000):
     for number in range(jobs):
         id = store.submit(PLAN, f"job {number}", f"key {number}", "S", "cpu", worker="w")
         texts = [f"a text {number} {i}" for i in range(rows)]
-        frame = pd.DataFrame({"example": range(rows), "text": texts, "value": [i / 7 for i in range(rows)]})
+        frame = pd.DataFrame(
+            {"example": range(rows), "text": texts, "value": [i / 7 for i in range(rows)]}
+        )
         store.add_rows(id, {"accuracy": frame, "drift": frame}, "accuracy", 1.0, {})
         store.finish(id, Status.DONE, "", "w")
     return store
@@ -34,7 +36,10 @@ def test_a_store_of_the_first_version_opens_with_every_row(tmp_path):
     db.executescript(schema.MIGRATIONS[0])
     text = json.dumps({"kinds": {"score": "float64"}, "rows": [{"score": 0.1}, {"score": None}]})
     values = ("S", "dense", "k", json.dumps(PLAN), "cpu", "done", 1.0, '["accuracy"]')
-    db.execute("INSERT INTO job (study, label, key, experiment, device, status, created, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+    db.execute(
+        "INSERT INTO job (study, label, key, experiment, device, status, created, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        values,
+    )
     db.execute("INSERT INTO rows VALUES (1, 'accuracy', ?)", (text,))
     db.commit()
     db.close()
@@ -72,13 +77,18 @@ def test_deleting_a_study_gives_its_space_back(tmp_path):
     before = store.path.stat().st_size
     studies.delete(store, "S")
     assert store.path.stat().st_size < before / 5
-    assert store.events()["what"].iloc[0] == "deleted with 30 jobs" and store.events()["study"].iloc[0] == "S"
+    assert (
+        store.events()["what"].iloc[0] == "deleted with 30 jobs"
+        and store.events()["study"].iloc[0] == "S"
+    )
 
 
 def test_a_backup_of_a_store_in_use_is_whole(tmp_path, monkeypatch, capsys):
     store = filled(tmp_path / "home")
     (store.folder(1) / "log.txt").write_text("said")
-    with store.read() as reader:  # somebody reads, and the write-ahead log holds what is not in the file yet
+    with (
+        store.read() as reader
+    ):  # somebody reads, and the write-ahead log holds what is not in the file yet
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM job").fetchone()
         monkeypatch.setenv("PRUNESCOPE_HOME", str(store.home))
@@ -87,7 +97,10 @@ def test_a_backup_of_a_store_in_use_is_whole(tmp_path, monkeypatch, capsys):
     assert [job.label for job in copy.jobs()] == [job.label for job in store.jobs()]
     assert copy.rows("drift", [2]).equals(store.rows("drift", [2]))
     assert (copy.home / "jobs" / "1" / "log.txt").read_text() == "said"
-    assert main(["store", "backup", str(tmp_path / "copy")]) == 2 and "not an empty folder" in capsys.readouterr().err
+    assert (
+        main(["store", "backup", str(tmp_path / "copy")]) == 2
+        and "not an empty folder" in capsys.readouterr().err
+    )
 
 
 def damage(path, share=(0.4, 0.6)):
@@ -112,18 +125,29 @@ def test_of_a_damaged_store_is_said_and_saved_what_can_be_read(tmp_path, monkeyp
     whole = [job for job in saved.jobs() if saved.tables(job.id) == ["accuracy", "drift"]]
     assert whole and len(whole) < 8
     assert saved.rows("accuracy", [whole[0].id])["value"].tolist() == [i / 7 for i in range(2000)]
-    assert all(job.status == Status.FAILED and "lost" in job.error for job in saved.jobs() if not saved.tables(job.id))
+    assert all(
+        job.status == Status.FAILED and "lost" in job.error
+        for job in saved.jobs()
+        if not saved.tables(job.id)
+    )
 
 
-@pytest.mark.parametrize("content", [b"not a database, but some text that is long enough to be looked at" * 100, b""])
+@pytest.mark.parametrize(
+    "content", [b"not a database, but some text that is long enough to be looked at" * 100, b""]
+)
 def test_a_file_that_is_no_store(content, tmp_path, monkeypatch, capsys):
     (tmp_path / schema.FILE).write_bytes(content)
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     status = main(["jobs"])
     said = capsys.readouterr().err
-    assert (status, "damaged" in said) == ((2, True) if content else (0, False))  # an empty file is an empty store to SQLite
+    assert (status, "damaged" in said) == (
+        (2, True) if content else (0, False)
+    )  # an empty file is an empty store to SQLite
     if content:
-        assert main(["store", "rescue", str(tmp_path / "new")]) == 2 and "backup" in capsys.readouterr().err
+        assert (
+            main(["store", "rescue", str(tmp_path / "new")]) == 2
+            and "backup" in capsys.readouterr().err
+        )
 
 
 def test_a_full_disk_is_a_sentence_and_what_is_finished_stays(tmp_path, monkeypatch):
@@ -153,8 +177,12 @@ def test_a_home_that_cannot_be(tmp_path, monkeypatch, capsys):
     assert "cannot open" in capsys.readouterr().err
     error = OSError(30, "Read-only file system")
     assert "may not write" in str(schema.complaint(error, tmp_path))
-    assert "may not write" in str(schema.complaint(sqlite3.OperationalError("attempt to write a readonly database"), tmp_path))
-    assert schema.complaint(sqlite3.OperationalError("no such column: x"), tmp_path) is None  # a mistake of ours stays one
+    assert "may not write" in str(
+        schema.complaint(sqlite3.OperationalError("attempt to write a readonly database"), tmp_path)
+    )
+    assert (
+        schema.complaint(sqlite3.OperationalError("no such column: x"), tmp_path) is None
+    )  # a mistake of ours stays one
 
 
 def test_what_is_not_there_is_said(tmp_path, monkeypatch, capsys):

@@ -21,7 +21,9 @@ def root(tmp_path, monkeypatch):
     inside, outside = tmp_path / "data", tmp_path / "secret"
     for folder in (inside, outside):
         folder.mkdir()
-        (folder / "rows.csv").write_text("text,label\nA fine film.,positive\nA bad film.,negative\n")
+        (folder / "rows.csv").write_text(
+            "text,label\nA fine film.,positive\nA bad film.,negative\n"
+        )
     (inside / "link.csv").symlink_to(outside / "rows.csv")
     (inside / "linked").symlink_to(outside)
     os.mkfifo(inside / "pipe.csv")
@@ -29,10 +31,24 @@ def root(tmp_path, monkeypatch):
     return inside
 
 
-@pytest.mark.parametrize("path", [
-    "{root}/../secret/rows.csv", "{root}/link.csv", "{root}/linked/rows.csv", "{root}/linked", "/etc/passwd", "/proc/self/environ",
-    "/proc/self/root/etc/passwd", "/dev/zero", "/dev/stdin", "{root}/pipe.csv", "{root}/../secret", "/", "~",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{root}/../secret/rows.csv",
+        "{root}/link.csv",
+        "{root}/linked/rows.csv",
+        "{root}/linked",
+        "/etc/passwd",
+        "/proc/self/environ",
+        "/proc/self/root/etc/passwd",
+        "/dev/zero",
+        "/dev/stdin",
+        "{root}/pipe.csv",
+        "{root}/../secret",
+        "/",
+        "~",
+    ],
+)
 def test_no_path_leads_out_of_the_configured_roots(path, root):
     named = path.format(root=root)
     for reach in (tables.read, loading.load, paths.allowed):
@@ -61,7 +77,9 @@ def test_a_small_file_with_much_in_it_is_refused(tmp_path, monkeypatch):
         packed.writestr("a.csv", zeros)
     with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("xl/workbook.xml", zeros)
-    pd.DataFrame({"text": ["a" * 20_000] * 3}).to_parquet(tmp_path / "a.parquet", compression="gzip")
+    pd.DataFrame({"text": ["a" * 20_000] * 3}).to_parquet(
+        tmp_path / "a.parquet", compression="gzip"
+    )
     for name in ("a.csv.gz", "a.zip", "a.xlsx", "a.parquet"):
         with pytest.raises(PruneError, match="unpacked; take a sample"):
             tables.read(str(tmp_path / name))
@@ -76,17 +94,27 @@ def test_code_of_a_checkpoint_is_refused_by_name(tmp_path):
     tiny.model().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["auto_map"] = {"AutoConfig": "configuration_mine.MyConfig", "AutoModel": "modeling_mine.MyModel"}
+    config["auto_map"] = {
+        "AutoConfig": "configuration_mine.MyConfig",
+        "AutoModel": "modeling_mine.MyModel",
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "modeling_mine.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    (tmp_path / "modeling_mine.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    )
     with pytest.raises(PruneError, match=r"configuration_mine, modeling_mine\.py.*never does"):
         loading.load(str(tmp_path))
     assert not (tmp_path / "ran").exists()
 
 
 def test_formulas_are_text_in_a_spreadsheet():
-    frame = pd.DataFrame({"text": ["=HYPERLINK(1)", "+1", "@x", "-2+3", "fine", "\t=1"], "value": [-1.5, 2, 3, 4, 5, 6],
-        "=name": ["a"] * 6})
+    frame = pd.DataFrame(
+        {
+            "text": ["=HYPERLINK(1)", "+1", "@x", "-2+3", "fine", "\t=1"],
+            "value": [-1.5, 2, 3, 4, 5, 6],
+            "=name": ["a"] * 6,
+        }
+    )
     lines = _ui.csv(frame).splitlines()
     assert lines[0] == "text,value,'=name" and lines[1] == "'=HYPERLINK(1),-1.5,a"
     assert [line[:2] for line in lines[2:5]] == ["'+", "'@", "'-"] and lines[5].startswith("fine")

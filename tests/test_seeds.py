@@ -29,14 +29,36 @@ def study(tmp_path) -> tuple[Store, list]:
 
 def filled(store: Store) -> tuple[Store, list]:
     for seed in range(3):
-        for id in sample_rows.fill(store, 80, "Three seeds", RUNS if seed else (*RUNS, ("sparsegpt", 0.5))):
+        for id in sample_rows.fill(
+            store, 80, "Three seeds", RUNS if seed else (*RUNS, ("sparsegpt", 0.5))
+        ):
             job = store.job(id)
             rows = store.rows("accuracy", [id])
-            moved = rows[[c for c in rows if c not in ("job", "label", "study", "method", "asked", "sparsity", "pattern", "seed")]]
+            moved = rows[
+                [
+                    c
+                    for c in rows
+                    if c
+                    not in (
+                        "job",
+                        "label",
+                        "study",
+                        "method",
+                        "asked",
+                        "sparsity",
+                        "pattern",
+                        "seed",
+                    )
+                ]
+            ]
             shift = 0.01 * (seed - 1) * (job.experiment["method"] is not None)
-            store.add_rows(id, {"accuracy": moved.assign(score=moved["score"] + shift)}, "accuracy", 1.0, {})
+            store.add_rows(
+                id, {"accuracy": moved.assign(score=moved["score"] + shift)}, "accuracy", 1.0, {}
+            )
             name = f"{job.label} · seed {seed}" if seed else job.label
-            store.update(id, experiment={**job.experiment, "seed": seed}, label=name, key=f"{job.key}-{seed}")
+            store.update(
+                id, experiment={**job.experiment, "seed": seed}, label=name, key=f"{job.key}-{seed}"
+            )
     return store, store.jobs("Three seeds")
 
 
@@ -44,11 +66,19 @@ def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
     _, jobs = study
     models = seeds.merged(models_of(jobs), jobs)
     assert [(m.label, len(m.runs), m.seed) for m in models] == [
-        ("Dense", 3, 0), ("Magnitude 70%", 3, 0), ("SparseGPT 50%", 0, 0), ("AKR 50%", 3, 0), ("AKR 70%", 3, 0)
-    ]  # fmt: skip
+        ("Dense", 3, 0),
+        ("Magnitude 70%", 3, 0),
+        ("SparseGPT 50%", 0, 0),
+        ("AKR 50%", 3, 0),
+        ("AKR 70%", 3, 0),
+    ]
     jobs = [job for job in jobs if job.experiment["seed"] == 1]
-    assert [m.label for m in seeds.merged(models_of(jobs), jobs)] == ["Dense · seed 1", "Magnitude 70% · seed 1", "AKR 50% · seed 1",
-                                                                      "AKR 70% · seed 1"]  # fmt: skip
+    assert [m.label for m in seeds.merged(models_of(jobs), jobs)] == [
+        "Dense · seed 1",
+        "Magnitude 70% · seed 1",
+        "AKR 50% · seed 1",
+        "AKR 70% · seed 1",
+    ]
 
 
 def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_apart(study):
@@ -62,11 +92,17 @@ def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_a
     own = single[single["job"].isin(model.runs)]
     half = t.ppf(0.975, 2) * 0.01 / np.sqrt(3)  # of scores a point apart
     assert row["score"] == pytest.approx(own["score"].mean())
-    assert row["seeds_low"] == pytest.approx(row["score"] - half) and row["seeds_high"] == pytest.approx(row["score"] + half)
+    assert row["seeds_low"] == pytest.approx(row["score"] - half) and row[
+        "seeds_high"
+    ] == pytest.approx(row["score"] + half)
     assert row["examples_low"] == pytest.approx(own["low"].mean())
     below = np.hypot(half, row["score"] - row["examples_low"])
-    assert row["low"] == pytest.approx(row["score"] - below) and row["low"] < min(row["seeds_low"], row["examples_low"])
-    layers = seeds.pooled("reconstruction", store.rows("reconstruction", [job.id for job in jobs]), models)
+    assert row["low"] == pytest.approx(row["score"] - below) and row["low"] < min(
+        row["seeds_low"], row["examples_low"]
+    )
+    layers = seeds.pooled(
+        "reconstruction", store.rows("reconstruction", [job.id for job in jobs]), models
+    )
     assert layers.groupby("job").size().eq(sample_rows.BLOCKS * 7).all()
 
 
@@ -163,7 +199,10 @@ def test_slices_of_an_attack_are_averaged_over_seeds(study):
 def test_the_seed_that_is_shown_is_named(study):
     _, jobs = study
     models = seeds.merged(models_of(jobs), jobs)
-    assert seeds.which(models) == "seed 0 (one of 3 seeds)" and seeds.means(models) == "mean over 3 seeds"
+    assert (
+        seeds.which(models) == "seed 0 (one of 3 seeds)"
+        and seeds.means(models) == "mean over 3 seeds"
+    )
     single = [model for model in models if not model.runs]
     assert len(single) == 1 and not seeds.which(single) and not seeds.means(single)
     later = seeds.merged(models_of(jobs[5:]), jobs[5:])
@@ -171,7 +210,15 @@ def test_the_seed_that_is_shown_is_named(study):
 
 
 def rows_of(seed: int, was: np.ndarray, now: np.ndarray, texts: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"job": seed, "label": 1, "dense": was.astype(int), "pruned": now.astype(int), "text": texts})
+    return pd.DataFrame(
+        {
+            "job": seed,
+            "label": 1,
+            "dense": was.astype(int),
+            "pruned": now.astype(int),
+            "text": texts,
+        }
+    )
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same examples", "each seed its own"])
@@ -182,10 +229,17 @@ def test_the_hierarchical_bootstrap_covers_the_true_difference(same):
         hard = dice.random(150) * 0.2
         parts = []
         for seed in range(8):
-            risk = np.clip((hard if same else dice.random(150) * 0.2) - 0.05 + 0.03 * dice.normal(), 0, 1)
+            risk = np.clip(
+                (hard if same else dice.random(150) * 0.2) - 0.05 + 0.03 * dice.normal(), 0, 1
+            )
             texts = [f"{0 if same else seed} {i}" for i in range(150)]
             parts.append(rows_of(seed, np.ones(150, bool), dice.random(150) >= risk, texts))
-        truth = -np.mean([np.clip(u * 0.2 - 0.05 + 0.03 * z, 0, 1) for u, z in zip(dice.random(4000), dice.normal(size=4000), strict=True)])
+        truth = -np.mean(
+            [
+                np.clip(u * 0.2 - 0.05 + 0.03 * z, 0, 1)
+                for u, z in zip(dice.random(4000), dice.normal(size=4000), strict=True)
+            ]
+        )
         low, high = np.quantile(seeds.hierarchical(pd.concat(parts)), (0.025, 0.975))
         covered += low <= truth <= high
         one = seeds.hierarchical(parts[0])
@@ -196,13 +250,24 @@ def test_the_hierarchical_bootstrap_covers_the_true_difference(same):
 def test_attacks_are_paired_by_seed_and_sentence():
     def outcomes(seed: int, said: str) -> pd.DataFrame:
         names = {"s": "success", "f": "failed", "x": "skipped"}
-        return pd.DataFrame({"job": seed, "seed": seed, "example": range(len(said)), "text": [f"t{i}" for i in range(len(said))],
-                             "outcome": [names[letter] for letter in said]})  # fmt: skip
+        return pd.DataFrame(
+            {
+                "job": seed,
+                "seed": seed,
+                "example": range(len(said)),
+                "text": [f"t{i}" for i in range(len(said))],
+                "outcome": [names[letter] for letter in said],
+            }
+        )
 
     dense = pd.concat([outcomes(0, "ssff"), outcomes(1, "ffff")])
     pruned = pd.concat([outcomes(0, "sssx"), outcomes(1, "sfff")])
     found = success_rates.success_rate(dense, pruned)
-    assert found.n == 7 and found.dense == pytest.approx(2 / 7) and found.pruned == pytest.approx(4 / 7)
+    assert (
+        found.n == 7
+        and found.dense == pytest.approx(2 / 7)
+        and found.pruned == pytest.approx(4 / 7)
+    )
     assert found.low <= found.difference <= found.high
     alone = success_rates.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
     assert alone.n == 4, "another seed's model on the same sentences"
@@ -226,13 +291,20 @@ def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
     from prune_core.runs.data_check import Data
     from prune_core.runs.experiment import Experiment
 
-    rows = [f"film number {count} lasts for more than nine words in all,{('negative', 'positive')[count % 2]}" for count in range(40)]
+    rows = [
+        f"film number {count} lasts for more than nine words in all,{('negative', 'positive')[count % 2]}"
+        for count in range(40)
+    ]
     (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(rows))
     tokenizer = loading.load("demo")[1]
     own = Source(str(tmp_path / "own.csv"))  # its pool is split off with the seed
-    for source, seed, size, expected in ((Source("demo"), 1, 999, True), (Source("demo"), 0, 999, False),
-                                         (Source("demo"), 1, 99, False), (own, 1, 999, False),
-                                         (Source(own.task, calibration=own.task), 1, 999, True)):  # fmt: skip
+    for source, seed, size, expected in (
+        (Source("demo"), 1, 999, True),
+        (Source("demo"), 0, 999, False),
+        (Source("demo"), 1, 99, False),
+        (own, 1, 999, False),
+        (Source(own.task, calibration=own.task), 1, 999, True),
+    ):
         experiment = Experiment("demo", source, build(METHODS, "magnitude"), (), size, 8, seed)
         notes = Data(experiment, ("negative", "positive"), "classification", tokenizer)().notes
         assert any("texts as seed 0, which are all there are" in note for note in notes) == expected

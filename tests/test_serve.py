@@ -29,7 +29,9 @@ from prune_core.runs.job import Status
 def supervised(store):  # noqa: F811
     """The supervisor at work, as `serve` has it."""
     over, said = threading.Event(), []
-    thread = threading.Thread(target=supervisor.supervise, args=(store, over.is_set, said.append, 0.1))
+    thread = threading.Thread(
+        target=supervisor.supervise, args=(store, over.is_set, said.append, 0.1)
+    )
     thread.start()
     yield said
     over.set()
@@ -37,14 +39,21 @@ def supervised(store):  # noqa: F811
 
 
 def test_what_dies_is_tried_once_more_and_the_rest_goes_on_without_a_page(store, calls, supervised):  # noqa: F811
-    slow, after = submit(store, fakes.Nap(seconds=4.0), study="night"), submit(store, fakes.Draw(), study="night", seed=1)
+    slow, after = (
+        submit(store, fakes.Nap(seconds=4.0), study="night"),
+        submit(store, fakes.Draw(), study="night", seed=1),
+    )
     for turn in range(2):
         job = wait(store, slow, busy("napping"))
         assert job.facts.get("died", 0) == turn
         os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
         wait(store, slow, lambda job, turn=turn: job.facts.get("died") == turn + 1)
     job = wait(store, slow, lambda job: job.status == Status.FAILED)
-    assert "process that ran this job ended during nap" in job.error and job.facts["again"] and job.done == ("prune",)
+    assert (
+        "process that ran this job ended during nap" in job.error
+        and job.facts["again"]
+        and job.done == ("prune",)
+    )
     assert wait(store, after).status == Status.DONE
     assert calls().count("prune") == 2  # each job's once: what was finished was kept
     time.sleep(0.5)
@@ -52,16 +61,23 @@ def test_what_dies_is_tried_once_more_and_the_rest_goes_on_without_a_page(store,
 
 
 def test_out_of_memory_is_tried_with_half_the_batch(store, calls, supervised, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(jobs, "memory_kills", lambda: 10**9)  # the machine has ended processes for want of memory since the job began
+    monkeypatch.setattr(
+        jobs, "memory_kills", lambda: 10**9
+    )  # the machine has ended processes for want of memory since the job began
     id = submit(store, fakes.Nap(seconds=3.0), study="memory")
     job = wait(store, id, busy("napping"))
     os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
     job = wait(store, id, lambda job: job.status == Status.DONE)
-    assert job.facts["batch_size"] == job.experiment["batch_size"] // 2 and "memory ran out" in job.facts["again"]
+    assert (
+        job.facts["batch_size"] == job.experiment["batch_size"] // 2
+        and "memory ran out" in job.facts["again"]
+    )
 
 
 def test_a_store_that_is_away_for_a_while_is_said_once(store, supervised, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(supervisor, "tend", lambda store: (_ for _ in ()).throw(PruneError("The disk is full.")))
+    monkeypatch.setattr(
+        supervisor, "tend", lambda store: (_ for _ in ()).throw(PruneError("The disk is full."))
+    )
     time.sleep(0.5)
     assert supervised == ["The disk is full."]
 
@@ -70,7 +86,9 @@ def healthy(port, patience=60.0):
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/_stcore/health", timeout=2
+            ) as answer:
                 return answer.status == 200
         except OSError:
             time.sleep(0.1)
@@ -86,18 +104,29 @@ def free_port():
 def test_serve_starts_the_dashboard_again_and_leaves_nothing_behind(tmp_path):
     port = free_port()
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "prune_core", "serve", "--port", str(port)], cwd=ROOT, stderr=log, stdout=log,
-                                   env={**os.environ, "PRUNESCOPE_HOME": str(tmp_path / "home")})  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prune_core", "serve", "--port", str(port)],
+            cwd=ROOT,
+            stderr=log,
+            stdout=log,
+            env={**os.environ, "PRUNESCOPE_HOME": str(tmp_path / "home")},
+        )
     try:
         assert healthy(port), (tmp_path / "log").read_text()
-        [dashboard] = [child for child in psutil.Process(process.pid).children() if "streamlit" in child.cmdline()]
+        [dashboard] = [
+            child
+            for child in psutil.Process(process.pid).children()
+            if "streamlit" in child.cmdline()
+        ]
         dashboard.kill()
         dashboard.wait(10)
         assert healthy(port), (tmp_path / "log").read_text()
         started = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-        assert not [child for child in started if child.is_running() and "streamlit" in child.cmdline()]
+        assert not [
+            child for child in started if child.is_running() and "streamlit" in child.cmdline()
+        ]
         assert "ended with -9; it is started again" in (tmp_path / "log").read_text()
     finally:
         process.kill()
@@ -121,7 +150,12 @@ def test_what_people_do_is_written_down(store, calls, monkeypatch):  # noqa: F81
     id = submit(store, fakes.Draw(), study="noted")
     wait(store, id)
     told = store.events(1).iloc[0]
-    assert (told["who"], told["what"], told["study"], told["job"]) == ("maria@example.org", "submitted", "noted", id)
+    assert (told["who"], told["what"], told["study"], told["job"]) == (
+        "maria@example.org",
+        "submitted",
+        "noted",
+        id,
+    )
 
 
 def test_no_checkpoint_is_ever_half_there(store, calls, monkeypatch):  # noqa: F811
@@ -135,7 +169,11 @@ def test_an_unidentified_user_sees_no_page(how, monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     if how == "no login":
         real = _admission.st.get_option
-        monkeypatch.setattr(_admission.st, "get_option", lambda name: "0.0.0.0" if name == "server.address" else real(name))
+        monkeypatch.setattr(
+            _admission.st,
+            "get_option",
+            lambda name: "0.0.0.0" if name == "server.address" else real(name),
+        )
     else:
         monkeypatch.setenv(access.USER_HEADER, "X-Forwarded-User")
     if how == "a user":

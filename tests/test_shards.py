@@ -32,7 +32,10 @@ def rows(store):
     for job in store.jobs():
         assert job.key not in found, "a job is there twice"
         tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
-        found[job.key] = {name: table.drop(columns=["job", "seconds"], errors="ignore") for name, table in tables.items()}
+        found[job.key] = {
+            name: table.drop(columns=["job", "seconds"], errors="ignore")
+            for name, table in tables.items()
+        }
     return found
 
 
@@ -51,13 +54,22 @@ def grid(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_shards_give_the_rows_of_a_sweep_however_often_they_are_collected(fake, grid, tmp_path, capsys, count):  # noqa: F811
+def test_shards_give_the_rows_of_a_sweep_however_often_they_are_collected(
+    fake,  # noqa: F811
+    grid,
+    tmp_path,
+    capsys,
+    count,
+):
     assert run("sweep", grid) == 0
     plain = rows(Store())
     os.environ["PRUNESCOPE_HOME"] = str(tmp_path / "other")
     assert run("sweep", grid, "--shards", count, "--out", tmp_path / "out") == 0
     parts = json.loads((tmp_path / "out" / shards.PLAN).read_text())["shards"]
-    assert parts == min(count, 6) and sum(len(shards.folders_of(tmp_path / "out", n + 1)) for n in range(parts)) == 6
+    assert (
+        parts == min(count, 6)
+        and sum(len(shards.folders_of(tmp_path / "out", n + 1)) for n in range(parts)) == 6
+    )
     for number in reversed(range(1, parts + 1)):
         assert run("run-shard", tmp_path / "out", number) == 0
         assert run("collect", tmp_path / "out") == 0
@@ -67,9 +79,14 @@ def test_shards_give_the_rows_of_a_sweep_however_often_they_are_collected(fake, 
         same(rows(Store()), there)
     same(there, plain)
     pruned = [job for job in Store().jobs() if job.experiment["method"]]
-    assert all(job.status == Status.DONE and Store().has_weights(job.id) and job.facts["device"] == "cpu" for job in pruned)
+    assert all(
+        job.status == Status.DONE and Store().has_weights(job.id) and job.facts["device"] == "cpu"
+        for job in pruned
+    )
     assert capsys.readouterr().out.strip().endswith("6 done.")
-    assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "again") == 2  # nothing is left to do
+    assert (
+        run("sweep", grid, "--shards", 2, "--out", tmp_path / "again") == 2
+    )  # nothing is left to do
     assert "every experiment is finished" in capsys.readouterr().err
 
 
@@ -77,7 +94,9 @@ def test_what_broke_off_is_collected_as_far_as_it_is_and_goes_on(fake, grid, tmp
     assert run("sweep", grid, "--set", "dense=false", "--shards", 1, "--out", tmp_path / "out") == 0
     [first, *rest] = shards.folders_of(tmp_path / "out")
     measure = fakes.Draw.measure
-    monkeypatch.setattr(fakes.Draw, "measure", lambda *_: (_ for _ in ()).throw(SystemExit))  # as a batch system ends it
+    monkeypatch.setattr(
+        fakes.Draw, "measure", lambda *_: (_ for _ in ()).throw(SystemExit)
+    )  # as a batch system ends it
     with pytest.raises(SystemExit):
         run("run-shard", tmp_path / "out", 1)
     assert run("collect", tmp_path / "out") == 0
@@ -88,19 +107,30 @@ def test_what_broke_off_is_collected_as_far_as_it_is_and_goes_on(fake, grid, tmp
     monkeypatch.setattr(fakes.Draw, "measure", measure)
     assert run("run-shard", tmp_path / "out", 1) == 0 and run("collect", tmp_path / "out") == 0
     found = Store().jobs()
-    assert [job.status for job in found] == [Status.DONE] * 4 and found[0].id == job.id and found[0].facts["died"] == 1
+    assert (
+        [job.status for job in found] == [Status.DONE] * 4
+        and found[0].id == job.id
+        and found[0].facts["died"] == 1
+    )
     assert "died" not in found[1].facts
     assert rest and not list((tmp_path / "out").rglob("*.part"))
 
 
-def test_what_is_known_of_a_dense_model_is_found_once_for_all_processes(fake, grid, tmp_path, monkeypatch):  # noqa: F811
+def test_what_is_known_of_a_dense_model_is_found_once_for_all_processes(
+    fake,  # noqa: F811
+    grid,
+    tmp_path,
+    monkeypatch,
+):
     monkeypatch.setenv(fakes.CALLS, str(tmp_path / "calls"))
     assert run("sweep", grid, "--shards", 6, "--out", tmp_path / "out") == 0
     for number in range(1, 7):
         experiments._shared.cache_clear()  # as in a process of its own
         assert run("run-shard", tmp_path / "out", number) == 0
     called = (tmp_path / "calls").read_text().split()
-    assert called.count("draw") == 6 and called.count("dense") == 2  # a seed draws its own sentences
+    assert (
+        called.count("draw") == 6 and called.count("dense") == 2
+    )  # a seed draws its own sentences
 
 
 def test_one_that_fails_is_named_and_the_others_are_run(fake, grid, tmp_path, capsys):  # noqa: F811
@@ -147,10 +177,16 @@ def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, t
     assert store.job(id).status == Status.RUNNING and not store.job(id).cancel
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda place: (place / "0001" / shards.EXPERIMENT).write_text("{"), "cannot be read"),
-    (lambda place: (place / shards.PLAN).write_text('{"version": "0", "shards": 2}'), "was planned by PruneScope 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda place: (place / "0001" / shards.EXPERIMENT).write_text("{"), "cannot be read"),
+        (
+            lambda place: (place / shards.PLAN).write_text('{"version": "0", "shards": 2}'),
+            "was planned by PruneScope 0",
+        ),
+    ],
+)
 def test_files_that_do_not_fit_are_a_sentence(fake, grid, tmp_path, change, said):  # noqa: F811
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     run("run-shard", tmp_path / "out", 1)
@@ -163,10 +199,18 @@ def test_a_plan_is_never_laid_over_other_files(fake, grid, tmp_path, capsys):  #
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "out") == 0  # the same once more
     assert run("sweep", grid, "--set", "seeds=[5]", "--shards", 2, "--out", tmp_path / "out") == 2
-    assert run("sweep", grid, "--shards", 2) == 2 and run("sweep", grid, "--shards", 0, "--out", tmp_path / "none") == 2
+    assert (
+        run("sweep", grid, "--shards", 2) == 2
+        and run("sweep", grid, "--shards", 0, "--out", tmp_path / "none") == 2
+    )
     assert run("run-shard", tmp_path / "out", 3) == 2
     said = capsys.readouterr().err
-    assert "holds another study" in said and "--out FOLDER" in said and "at least 1" in said and "has 1 to 2" in said
+    assert (
+        "holds another study" in said
+        and "--out FOLDER" in said
+        and "at least 1" in said
+        and "has 1 to 2" in said
+    )
 
 
 def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkeypatch):
@@ -186,18 +230,35 @@ def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkey
     assert plain.returncode == 0, plain.stderr
     expected = rows(Store())
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 otherwise: beside other work they would wait for minutes
+    monkeypatch.setenv(
+        "RAY_worker_niceness", "0"
+    )  # 15 otherwise: beside other work they would wait for minutes
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node = cluster.add_node(num_cpus=1)
         environment["PRUNESCOPE_HOME"] = str(tmp_path / "cluster")
         with (tmp_path / "log").open("w") as log:
-            on_ray = ["--ray", cluster.address, "--out", str(tmp_path / "out"), "--cpus", "1", "--chunk", "2"]
-            sweep = subprocess.Popen([*command, *on_ray], cwd=ROOT, env=environment, stdout=log, stderr=log)
+            on_ray = [
+                "--ray",
+                cluster.address,
+                "--out",
+                str(tmp_path / "out"),
+                "--cpus",
+                "1",
+                "--chunk",
+                "2",
+            ]
+            sweep = subprocess.Popen(
+                [*command, *on_ray], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
 
         def at_work():
             with suppress(PruneError):
-                return [each for each in shards.folders_of(tmp_path / "out") if shards.Record.of(each).status == Status.RUNNING]
+                return [
+                    each
+                    for each in shards.folders_of(tmp_path / "out")
+                    if shards.Record.of(each).status == Status.RUNNING
+                ]
             return []
 
         while len(at_work()) < 2:
@@ -209,9 +270,16 @@ def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkey
         cluster.shutdown()
     store = Store(tmp_path / "cluster")
     same(rows(store), expected)
-    assert {job.status for job in store.jobs()} == {Status.DONE} and sum(job.facts.get("died", 0) for job in store.jobs()) >= 1
-    assert len(list((tmp_path / "out" / shards.DENSE).rglob("*.pt"))) == 1  # its predictions, for all of them
-    assert all(len(list(Path(each).glob("attack.*.jsonl"))) == 2 for each in shards.folders_of(tmp_path / "out"))
+    assert {job.status for job in store.jobs()} == {Status.DONE} and sum(
+        job.facts.get("died", 0) for job in store.jobs()
+    ) >= 1
+    assert (
+        len(list((tmp_path / "out" / shards.DENSE).rglob("*.pt"))) == 1
+    )  # its predictions, for all of them
+    assert all(
+        len(list(Path(each).glob("attack.*.jsonl"))) == 2
+        for each in shards.folders_of(tmp_path / "out")
+    )
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(fake, grid, capsys, tmp_path):  # noqa: F811

@@ -6,7 +6,11 @@ import pytest
 import strangers
 import tiny
 import torch
-from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, BertweetTokenizer
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForTokenClassification,
+    BertweetTokenizer,
+)
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
@@ -24,13 +28,23 @@ def checkpoint(folder: Path, kind: str = "token") -> str:
     (folder / "vocab.txt").write_text("".join(f"{word} 1\n" for word in WORDS))
     merges = ["w r", "wr i</w>", "t e", "te s</w>", "b r", "br i</w>", "d g", "dg e</w>"]
     (folder / "bpe.codes").write_text("".join(f"{merge} 1\n" for merge in merges))
-    tokenizer = BertweetTokenizer(str(folder / "vocab.txt"), str(folder / "bpe.codes"), normalization=True)
+    tokenizer = BertweetTokenizer(
+        str(folder / "vocab.txt"), str(folder / "bpe.codes"), normalization=True
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = tiny.CONFIGS["roberta"]()
-    config.update({"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "num_labels": 5})
-    config.id2label = dict(enumerate(("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))) if kind == "token" else config.id2label
-    made = {"token": AutoModelForTokenClassification, "span": AutoModelForQuestionAnswering}[kind].from_config(config)
+    config.update(
+        {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "num_labels": 5}
+    )
+    config.id2label = (
+        dict(enumerate(("O", "B-PER", "I-PER", "B-LOC", "I-LOC")))
+        if kind == "token"
+        else config.id2label
+    )
+    made = {"token": AutoModelForTokenClassification, "span": AutoModelForQuestionAnswering}[
+        kind
+    ].from_config(config)
     made.save_pretrained(folder)
     return str(folder)
 
@@ -38,9 +52,16 @@ def checkpoint(folder: Path, kind: str = "token") -> str:
 def test_each_word_keeps_its_label_and_the_outputs_agree(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint(tmp_path / "model"))
     assert not tokenizer.is_fast
-    found = Examples(["ada brook writes in oak bridge .", "writes"], labels=[[1, 2, 0, 0, 3, 4, 0], [0]], kind="token")
+    found = Examples(
+        ["ada brook writes in oak bridge .", "writes"],
+        labels=[[1, 2, 0, 0, 3, 4, 0], [0]],
+        kind="token",
+    )
     features = tokens.encode(tokenizer, found, 64)
-    assert [[word for word in row if word is not None] for row in features.words] == [list(range(7)), [0]]
+    assert [[word for word in row if word is not None] for row in features.words] == [
+        list(range(7)),
+        [0],
+    ]
     assert all(row[0] is None and row[-1] is None for row in features.words)
     verification.check(str(tmp_path / "model"), model, tokenizer, found, 64)
     assert [len(row) for row in predict.predict(model, tokenizer, found).said] == [7, 1]
@@ -48,11 +69,32 @@ def test_each_word_keeps_its_label_and_the_outputs_agree(tmp_path: Path) -> None
     assert len(short.inputs["input_ids"][0]) == len(short.words[0]) == 5
 
 
-def test_from_folder_and_file_to_the_metrics_and_messages_are_notes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_from_folder_and_file_to_the_metrics_and_messages_are_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "rows.conll").write_text(TAGGED * 12)
     folder = checkpoint(tmp_path / "model")
-    status = main(["run", "--checkpoint", folder, "--task", str(tmp_path / "rows.conll"), "--method", "akr", "--measure", "accuracy",
-                   "--measure", "drift", "--set", "drift.umap=false", "--set", "drift.neighbours=3", "--device", "cpu"])  # fmt: skip
+    status = main(
+        [
+            "run",
+            "--checkpoint",
+            folder,
+            "--task",
+            str(tmp_path / "rows.conll"),
+            "--method",
+            "akr",
+            "--measure",
+            "accuracy",
+            "--measure",
+            "drift",
+            "--set",
+            "drift.umap=false",
+            "--set",
+            "drift.neighbours=3",
+            "--device",
+            "cpu",
+        ]
+    )
     told = capsys.readouterr()
     assert status == 0, told.err
     assert "emoji is not installed" in told.out, "without it BERTweet's tokens are others"
@@ -60,7 +102,9 @@ def test_from_folder_and_file_to_the_metrics_and_messages_are_notes(tmp_path: Pa
 
 def test_questions_need_offsets_and_say_so(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint(tmp_path / "model", "span"))
-    with pytest.raises(PruneError, match=r"BertweetTokenizer does not say where tokens lie.*tokenizer\.json"):
+    with pytest.raises(
+        PruneError, match=r"BertweetTokenizer does not say where tokens lie.*tokenizer\.json"
+    ):
         predict.predict(model, tokenizer, Examples(["who writes"], ["ada writes ."], kind="span"))
 
 
@@ -71,5 +115,7 @@ def test_saliency_counts_tokens_where_words_are_not_known(tmp_path: Path) -> Non
     strangers.save(tmp_path / "other", "roberta", "", words, ("a", "b"))
     model, tokenizer = loading.load(str(tmp_path / "other"))
     read = saliency.words(model, tokenizer, "ada writes")
-    assert (read.names[0], read.names[-1]) == ("<s>", "</s>") and read.owner.tolist() == [*range(len(read.names))]
+    assert (read.names[0], read.names[-1]) == ("<s>", "</s>") and read.owner.tolist() == [
+        *range(len(read.names))
+    ]
     assert len(saliency.saliency(model, tokenizer, "ada writes")["product"]) == len(read.names)

@@ -55,18 +55,24 @@ def test_after_k_exact_steps_the_rest_is_the_least_squares_refit(count: int) -> 
     weight, gram = problem()
     for row, found in zip(weight, exact_obs(weight, torch.linalg.inv(gram), count), strict=True):
         assert int((found == 0).sum()) == count
-        torch.testing.assert_close(found, least_squares(row, gram, found != 0), atol=1e-7, rtol=1e-7)
+        torch.testing.assert_close(
+            found, least_squares(row, gram, found != 0), atol=1e-7, rtol=1e-7
+        )
 
 
 def test_exact_rows_do_not_depend_on_how_many_run_in_parallel() -> None:
     weight, gram = problem(rows=7)
     inverse = torch.linalg.inv(gram)
-    torch.testing.assert_close(exact_obs(weight, inverse, 4), exact_obs(weight, inverse, 4, memory=1))
+    torch.testing.assert_close(
+        exact_obs(weight, inverse, 4), exact_obs(weight, inverse, 4, memory=1)
+    )
 
 
 def test_exact_keeps_the_pattern() -> None:
     weight, gram = problem(columns=16)
-    kept = (exact_obs(weight, torch.linalg.inv(gram), 8, (2, 4)) != 0).unflatten(-1, (-1, 4)).sum(-1)
+    kept = (
+        (exact_obs(weight, torch.linalg.inv(gram), 8, (2, 4)) != 0).unflatten(-1, (-1, 4)).sum(-1)
+    )
     assert (kept == 2).all()
 
 
@@ -88,7 +94,9 @@ def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> Non
         parts = iter(gone.split(width, dim=1))
         found = column_sweep(weight, U, lambda w, _, parts=parts: next(parts), width)
         for row, new in zip(weight, found, strict=True):
-            torch.testing.assert_close(new, least_squares(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7)
+            torch.testing.assert_close(
+                new, least_squares(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7
+            )
 
 
 def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
@@ -101,7 +109,9 @@ def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
         torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 
 
-def coupled(G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+def coupled(
+    G: torch.Tensor, H: torch.Tensor, weight: torch.Tensor, keep: torch.Tensor
+) -> torch.Tensor:
     """Least squares of a whole matrix on its kept weights, where the outputs' errors are worth G."""
     whole, kept = torch.kron(G, H), keep.flatten()
     answer = torch.zeros_like(weight).flatten()
@@ -115,7 +125,9 @@ def test_the_refit_where_outputs_go_together_is_least_squares_of_the_whole_matri
     H, G = damped(gram, 0.01)[0], damped(G, 0.1)[0]
     gone = lowest(weight.abs(), 0.5)
     wanted = coupled(G, H, weight, ~gone)
-    torch.testing.assert_close(refit(weight.masked_fill(gone, 0), weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        refit(weight.masked_fill(gone, 0), weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6
+    )
     found = admm(weight, spectrum(H), lambda _: gone, 10, spectrum(G))
     torch.testing.assert_close(refit(found, weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6)
 
@@ -124,15 +136,22 @@ def test_admm_where_outputs_go_together_leaves_less_of_their_error() -> None:
     weight, gram = problem(rows=20)
     H, G = damped(gram, 0.01)[0], damped(problem(columns=20, seed=1)[1], 0.1)[0]
     choose = lambda scores: lowest(scores, 0.5, per_row=False)  # noqa: E731
-    found = {name: admm(weight, spectrum(H), choose, 30, outputs) for name, outputs in (("alike", None), ("worth", spectrum(G)))}
-    left = {name: float((G @ (weight - new) @ H * (weight - new)).sum()) for name, new in found.items()}
+    found = {
+        name: admm(weight, spectrum(H), choose, 30, outputs)
+        for name, outputs in (("alike", None), ("worth", spectrum(G)))
+    }
+    left = {
+        name: float((G @ (weight - new) @ H * (weight - new)).sum()) for name, new in found.items()
+    }
     assert left["worth"] < 0.6 * left["alike"]
 
 
 def test_sweep_that_removes_nothing_is_the_identity() -> None:
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.01)
-    assert torch.equal(column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.0))), weight)
+    assert torch.equal(
+        column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.0))), weight
+    )
 
 
 def test_weights_judged_together_are_what_brute_force_picks() -> None:
@@ -142,18 +161,25 @@ def test_weights_judged_together_are_what_brute_force_picks() -> None:
     found = column_sweep(weight, U, jointly(2, 4), 8, 4)
     assert ((found != 0).unflatten(-1, (-1, 4)).sum(-1) == 2).all()
     for row, new in zip(weight, found, strict=True):
-        ways = [torch.tensor([i in kept or i > 3 for i in range(8)]) for kept in combinations(range(4), 2)]
+        ways = [
+            torch.tensor([i in kept or i > 3 for i in range(8)])
+            for kept in combinations(range(4), 2)
+        ]
         best = min(ways, key=lambda keep: float(error(row, least_squares(row, gram, keep), gram)))
         assert torch.equal(new[:4] != 0, best[:4])
 
 
 def test_every_better_solver_leaves_less_error() -> None:
     weight, gram = problem(rows=32, columns=32)
-    scale = torch.logspace(-1, 1, 32, dtype=torch.float64)  # inputs of unlike size: what Wanda looks at
+    scale = torch.logspace(
+        -1, 1, 32, dtype=torch.float64
+    )  # inputs of unlike size: what Wanda looks at
     gram = gram * scale * scale[:, None]
     plain = weight.masked_fill(lowest(weight.abs(), 0.5), 0)
     wanda = weight.masked_fill(lowest(weight.abs() * gram.diagonal().sqrt(), 0.5), 0)
-    swept = column_sweep(weight, upper_factor(gram, 0.0)[0], separately(lambda scores: lowest(scores, 0.5)), 32)
+    swept = column_sweep(
+        weight, upper_factor(gram, 0.0)[0], separately(lambda scores: lowest(scores, 0.5)), 32
+    )
     exact = exact_obs(weight, torch.linalg.inv(gram), 16)
     errors = [float(error(weight, new, gram).sum()) for new in (plain, wanda, swept, exact)]
     assert errors == sorted(errors, reverse=True)
@@ -172,14 +198,22 @@ def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
     weight, gram = problem(rows=20)
     H, _, _ = damped(gram, 0.01)
     halves = [torch.tensor([i in kept for i in range(8)]) for kept in combinations(range(8), 4)]
-    best = sum(min(float(error(row, least_squares(row, H, keep), H)) for keep in halves) for row in weight)
+    best = sum(
+        min(float(error(row, least_squares(row, H, keep), H)) for keep in halves) for row in weight
+    )
     found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), 30)
-    swept = column_sweep(weight, upper_factor(gram, 0.01)[0], separately(lambda scores: lowest(scores, 0.5)), 8)
-    admms, sweeps = (float(error(weight, refit(new, weight, H, 30), H).sum()) for new in (found, swept))
+    swept = column_sweep(
+        weight, upper_factor(gram, 0.01)[0], separately(lambda scores: lowest(scores, 0.5)), 8
+    )
+    admms, sweeps = (
+        float(error(weight, refit(new, weight, H, 30), H).sum()) for new in (found, swept)
+    )
     assert best <= admms < 1.2 * best < sweeps
 
 
-@pytest.mark.parametrize("choose", [lambda s: lowest_of_each(s, 2, 4), lambda s: lowest(s, 0.7, per_row=False)])
+@pytest.mark.parametrize(
+    "choose", [lambda s: lowest_of_each(s, 2, 4), lambda s: lowest(s, 0.7, per_row=False)]
+)
 def test_admm_ends_with_the_zeros_that_were_asked_for_and_more_rounds_end_nearer(choose) -> None:
     weight, gram = problem(rows=16, columns=32)
     H, _, _ = damped(gram, 0.01)
@@ -232,6 +266,8 @@ def test_passing_columns_at_once_is_passing_them_one_by_one(more: int) -> None:
     found = []
     for passed in (one_by_one, at_once):
         w = weight.T.contiguous()
-        found.append((passed(w, gone, U[:16]), w * torch.cat([1 - gone, torch.ones(more, 7, dtype=w.dtype)])))
+        found.append(
+            (passed(w, gone, U[:16]), w * torch.cat([1 - gone, torch.ones(more, 7, dtype=w.dtype)]))
+        )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)

@@ -25,7 +25,11 @@ def combined(dense: torch.nn.Module, method: str = "unit_magnitude", **options):
 
 
 def zeros(model: torch.nn.Module) -> list[float]:
-    return [float((linear.weight == 0).float().mean()) for _, _, linear in replay.linears(model) if linear.weight.numel()]
+    return [
+        float((linear.weight == 0).float().mean())
+        for _, _, linear in replay.linears(model)
+        if linear.weight.numel()
+    ]
 
 
 @pytest.mark.parametrize("then", THINNING)
@@ -39,12 +43,22 @@ def test_the_share_goes_of_what_is_left_and_units_stay_dead(family: str, then: s
     assert all(dead_units(whole))
     for (_, _, one), (_, _, other) in zip(replay.linears(whole), replay.linears(both), strict=True):
         assert not other.weight[one.weight == 0].any(), "what was cut stays cut"
-    for cut_only, thinned in zip(zeros(whole), zeros(both), strict=True):  # rows round down, and neurons kept dead for the widths go first
-        assert 1 - (1 - cut_only) * (1 - 0.6 + 1 / 4) <= thinned <= 1 - (1 - cut_only) * (1 - 0.6) + 1e-6
-    assert rows["prune"]["sparsity"].tolist() == pytest.approx([row["sparsity"] for row in replay.sparsity_by_part(both)])
+    for cut_only, thinned in zip(
+        zeros(whole), zeros(both), strict=True
+    ):  # rows round down, and neurons kept dead for the widths go first
+        assert (
+            1 - (1 - cut_only) * (1 - 0.6 + 1 / 4)
+            <= thinned
+            <= 1 - (1 - cut_only) * (1 - 0.6) + 1e-6
+        )
+    assert rows["prune"]["sparsity"].tolist() == pytest.approx(
+        [row["sparsity"] for row in replay.sparsity_by_part(both)]
+    )
     with torch.no_grad():
         for batch in tiny.calibration(family):
-            torch.testing.assert_close(shrink(both)(**batch).logits, both(**batch).logits, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                shrink(both)(**batch).logits, both(**batch).logits, atol=1e-4, rtol=1e-4
+            )
 
 
 def test_a_pattern_holds_in_the_cut_matrices() -> None:
@@ -59,7 +73,10 @@ def test_a_fit_comes_nearer_to_what_the_units_left_than_cutting_alone() -> None:
     far = {}
     for then in ("magnitude", "akr"):
         both, _ = combined(dense, then=then, then_sparsity=0.7)
-        pairs = [[list(replay.hidden_states(each, batch))[-1][0] for each in (whole, both)] for batch in tiny.calibration()]
+        pairs = [
+            [list(replay.hidden_states(each, batch))[-1][0] for each in (whole, both)]
+            for batch in tiny.calibration()
+        ]
         far[then] = sum(float((one - other).square().sum()) for one, other in pairs)
     assert far["akr"] < far["magnitude"]
 
@@ -75,19 +92,35 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store=None: None)
     plain, share, pattern = (
         Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5, **options}))
-        for options in ({"then_sparsity": 0.7}, {"then": "akr", "then_sparsity": 0.7}, {"then": "akr", "then_pattern": "2:4"})
+        for options in (
+            {"then_sparsity": 0.7},
+            {"then": "akr", "then_sparsity": 0.7},
+            {"then": "akr", "then_pattern": "2:4"},
+        )
     )
-    assert plain.key() == Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5})).key() != share.key() != pattern.key()
+    assert (
+        plain.key()
+        == Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5})).key()
+        != share.key()
+        != pattern.key()
+    )
     assert [each.label for each in (plain, share, pattern)] == [
-        "K-prune −50% FLOPs", "K-prune −50% FLOPs · then AKR 70%", "K-prune −50% FLOPs · then AKR 2:4"
-    ]  # fmt: skip
+        "K-prune −50% FLOPs",
+        "K-prune −50% FLOPs · then AKR 70%",
+        "K-prune −50% FLOPs · then AKR 2:4",
+    ]
     store = Store()
     for each in (plain, share, pattern):
         jobs.submit(store, each)
-    assert [model.label for model in models_of(store.jobs())] == [each.label for each in (plain, share, pattern)]
+    assert [model.label for model in models_of(store.jobs())] == [
+        each.label for each in (plain, share, pattern)
+    ]
     assert all(METHODS[name].title == title for name, title in THINNING.items())
     plans = {1: plain.method.to_dict(), 2: share.method.to_dict()}
-    assert set(forms(plans).values()) == {"", "then AKR 70%"} or set(forms(plans).values()) == {"", "nothing after it"}
+    assert set(forms(plans).values()) == {"", "then AKR 70%"} or set(forms(plans).values()) == {
+        "",
+        "nothing after it",
+    }
     with pytest.raises(PruneError, match="N:M with 0 < N < M"):
         build(METHODS, "kprune", {"then": "akr", "then_pattern": "4:2"})
     with pytest.raises(PruneError, match="then is 'kprune'; choose one of"):

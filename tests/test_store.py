@@ -34,10 +34,17 @@ def test_a_job_from_queued_to_done():
     assert store.job(id).status == Status.QUEUED and store.job(id).experiment == PLAIN
     assert claim(store) == id and claim(store) is None
     store.update(id, progress=0.5, message="half", versions={"torch": "2"}, estimate_left=3.0)
-    store.add_rows(id, {"accuracy": pd.DataFrame([{"accuracy": 0.5}])}, "accuracy", 1.5, {"device": "cpu"})
+    store.add_rows(
+        id, {"accuracy": pd.DataFrame([{"accuracy": 0.5}])}, "accuracy", 1.5, {"device": "cpu"}
+    )
     end(store, id)
     job = Store().job(id)  # another process
-    assert (job.status, job.progress, job.done, job.seconds) == (Status.DONE, 1.0, ("accuracy",), {"accuracy": 1.5})
+    assert (job.status, job.progress, job.done, job.seconds) == (
+        Status.DONE,
+        1.0,
+        ("accuracy",),
+        {"accuracy": 1.5},
+    )
     assert job.facts == {"device": "cpu"} and job.versions == {"torch": "2"}
     assert job.created <= job.started <= job.finished
     assert not store.finish(id, Status.FAILED, "late", "me")
@@ -77,7 +84,10 @@ def test_a_job_is_claimed_once():
     store, ids = Store(), []
     for _ in range(8):
         submit(store)
-    workers = [threading.Thread(target=lambda: [ids.append(claim(store)) for _ in range(2)]) for _ in range(4)]
+    workers = [
+        threading.Thread(target=lambda: [ids.append(claim(store)) for _ in range(2)])
+        for _ in range(4)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -96,7 +106,10 @@ def test_cancel_and_resume():
     end(store, running, Status.CANCELLED)
     store.resume(running)
     assert store.job(running).status == Status.QUEUED and not store.job(running).cancel
-    for call, said in ((store.resume, "only a failed or cancelled"), (store.cancel, "already done")):
+    for call, said in (
+        (store.resume, "only a failed or cancelled"),
+        (store.cancel, "already done"),
+    ):
         claim(store)
         if call == store.cancel:
             end(store, running)
@@ -147,17 +160,28 @@ def test_rows_come_back_exactly():
     id = submit(store)
     frame = pd.DataFrame(
         {
-            "share": [0.1 + 0.2, math.nan], "count": [3, 4], "right": [True, False], "text": ["naïve 「x」", "b"], "pair": [None, None],
-            "nothing": [math.nan, math.nan], "probabilities": [np.array([1 / 3, 2 / 3]), [0.5, 0.5]],
+            "share": [0.1 + 0.2, math.nan],
+            "count": [3, 4],
+            "right": [True, False],
+            "text": ["naïve 「x」", "b"],
+            "pair": [None, None],
+            "nothing": [math.nan, math.nan],
+            "probabilities": [np.array([1 / 3, 2 / 3]), [0.5, 0.5]],
             "single": np.array([1 / 3, 0.1], dtype=np.float32),
         }
-    )  # fmt: skip
+    )
     store.add_rows(id, {"mine": frame, "empty": frame.head(0)}, "mine", 1.0, {})
     back = store.rows("mine", [id])
     assert back["share"][0] == 0.1 + 0.2 and math.isnan(back["share"][1])
-    assert back["nothing"].dtype == float and back["count"].dtype == int and back["right"].dtype == bool
+    assert (
+        back["nothing"].dtype == float
+        and back["count"].dtype == int
+        and back["right"].dtype == bool
+    )
     assert back["text"].tolist() == ["naïve 「x」", "b"] and back["pair"].isna().all()
-    assert back["probabilities"][0] == [1 / 3, 2 / 3] and back["single"][0] == float(np.float32(1 / 3))
+    assert back["probabilities"][0] == [1 / 3, 2 / 3] and back["single"][0] == float(
+        np.float32(1 / 3)
+    )
     assert store.records(id)["mine"][1]["share"] is None
     assert store.tables(id) == ["mine", "empty"] and len(store.rows("empty", [id])) == 0
 
@@ -171,11 +195,23 @@ def test_rows_of_several_jobs_say_whose_they_are():
         store.add_rows(id, {"accuracy": pd.DataFrame([{"accuracy": value}])}, "accuracy", 1.0, {})
         store.add_rows(id, {"cost": pd.DataFrame([{"sparsity": value}])}, "cost", 1.0, {})
     rows = store.rows("accuracy", [dense, akr, missing])
-    assert list(rows) == ["job", "label", "study", "method", "asked", "sparsity", "pattern", "seed", "accuracy"]
+    assert list(rows) == [
+        "job",
+        "label",
+        "study",
+        "method",
+        "asked",
+        "sparsity",
+        "pattern",
+        "seed",
+        "accuracy",
+    ]
     assert rows["job"].tolist() == [dense, akr] and rows["method"].tolist() == ["dense", "akr"]
     assert rows["sparsity"].tolist() == [0.0, 0.7] and rows["seed"].tolist() == [0, 1]
     cost = store.rows("cost", [dense, akr])
-    assert cost["asked"].tolist() == [0.0, 0.7] and cost["sparsity"].tolist() == [0.2, 0.1], "a realised sparsity is kept"
+    assert cost["asked"].tolist() == [0.0, 0.7] and cost["sparsity"].tolist() == [0.2, 0.1], (
+        "a realised sparsity is kept"
+    )
     assert store.rows("accuracy", []).empty and store.rows("unknown", [akr]).empty
 
 
@@ -193,20 +229,35 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
     id = submit(store)
     for value in (1, 2):
         store.add_rows(id, {"mine": pd.DataFrame([{"a": value}])}, "mine", float(value), {})
-    assert store.records(id) == {"mine": [{"a": 2}]} and store.job(id).done == ("mine",) and store.job(id).seconds == {"mine": 2.0}
+    assert (
+        store.records(id) == {"mine": [{"a": 2}]}
+        and store.job(id).done == ("mine",)
+        and store.job(id).seconds == {"mine": 2.0}
+    )
 
 
 def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
     store = Store(tmp_path)
     assert pool.texts(store).empty
-    same = {"text": "Not bad.", "pair": None, "perturbed": "Nto bad.", "recipe": "R", "model": "AKR 50%", "study": "A", "label": "positive"}
+    same = {
+        "text": "Not bad.",
+        "pair": None,
+        "perturbed": "Nto bad.",
+        "recipe": "R",
+        "model": "AKR 50%",
+        "study": "A",
+        "label": "positive",
+    }
     pool.keep(store, **same, note="")
     pool.keep(store, **same, note="a negation")
     pool.keep(store, **same | {"pair": "A second sentence."}, note="")
     submit(store, "A")
     studies.delete(store, "A")
     kept = pool.texts(store)
-    assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [False, True]
+    assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [
+        False,
+        True,
+    ]
     pool.discard(store, [int(kept["id"].iloc[0])])
     assert pool.texts(Store(tmp_path))["text"].tolist() == ["Not bad."]
 
@@ -233,13 +284,19 @@ def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):
     with pytest.raises(PruneError, match="needs a name"):
         studies.rename(store, "c", " ")
     found = {study.name: study for study in studies.overview(store)}
-    assert set(found) == {"b", "c", "d"} and found["c"].tags == ("draft", "paper") and found["c"].runs == 2
+    assert (
+        set(found) == {"b", "c", "d"}
+        and found["c"].tags == ("draft", "paper")
+        and found["c"].runs == 2
+    )
     assert store.job(ids[0]).experiment["study"] == "c", "a run resumed goes on in its study"
     assert found["c"].bytes == 1, "weights that another study has too are not freed"
     assert found["c"].matches("draft PAPER") and not found["b"].matches("draft")
     studies.delete(store, "d")
     assert {study.name: study.bytes for study in studies.overview(store)}["c"] == 5001
     studies.drop_checkpoints(store, "c")
-    assert {study.name: study.bytes for study in studies.overview(store)}["c"] == 1 and copy not in [job.id for job in store.jobs()]
+    assert {study.name: study.bytes for study in studies.overview(store)}[
+        "c"
+    ] == 1 and copy not in [job.id for job in store.jobs()]
     with pytest.raises(PruneError, match="no study 'a'"):
         studies.delete(store, "a")

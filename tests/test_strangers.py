@@ -22,33 +22,73 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, strangers.Stran
 
 
 @pytest.mark.parametrize("who", strangers.ALL)
-def test_from_a_folder_and_a_file_to_the_figures(who: str, known: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_from_a_folder_and_a_file_to_the_figures(
+    who: str, known: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     stranger = known[who]
     out = tmp_path / "out.json"
-    both = ["run", "--checkpoint", stranger.folder, "--task", stranger.file, *stranger.told, "--device", "cpu"]
-    measures = [part for name in ("accuracy", "reconstruction", "drift", "cost") for part in ("--measure", name)]
+    both = [
+        "run",
+        "--checkpoint",
+        stranger.folder,
+        "--task",
+        stranger.file,
+        *stranger.told,
+        "--device",
+        "cpu",
+    ]
+    measures = [
+        part
+        for name in ("accuracy", "reconstruction", "drift", "cost")
+        for part in ("--measure", name)
+    ]
     cheap = ["--set", "drift.umap=false", "--set", "drift.neighbours=3", "--set", "cost.repeats=3"]
     assert ran(*both, *measures, *cheap) == 0, capsys.readouterr().err
     for method in ("akr", "kprune"):
-        assert ran(*both, "--method", method, *measures, *cheap, "--json", out) == 0, capsys.readouterr().err
+        assert ran(*both, "--method", method, *measures, *cheap, "--json", out) == 0, (
+            capsys.readouterr().err
+        )
         found = json.loads(out.read_text())
-        assert found["facts"]["kind"] == stranger.kind and {"accuracy", "reconstruction", "drift", "cost"} <= set(found["rows"])
+        assert found["facts"]["kind"] == stranger.kind and {
+            "accuracy",
+            "reconstruction",
+            "drift",
+            "cost",
+        } <= set(found["rows"])
         assert found["rows"]["accuracy"][0]["n"] == found["facts"]["evaluation_n"] > 0
     said = capsys.readouterr().out
     for note in {
-        "a German intent classifier": ("semicolon-separated, encoding Windows-1252", "checkpoint-120 was taken"),
+        "a German intent classifier": (
+            "semicolon-separated, encoding Windows-1252",
+            "checkpoint-120 was taken",
+        ),
         "an NLI model with swapped labels": ("tab-separated", "the model's labels have no names"),
         "a star rater": ("'_orig_mod.'", "5 stars", "shorter than 9 words"),
         "a French tagger": ("one word per line",),
     }[who]:
         assert note in said
-    assert ran("export", 2, tmp_path / "pruned") == 0 and ran("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
+    assert (
+        ran("export", 2, tmp_path / "pruned") == 0
+        and ran("export", 3, tmp_path / "small", "--shrink", "--onnx") == 0
+    )
     assert ran("report", 1, 2, 3, "--out", tmp_path / "report.html") == 0
 
 
-def test_the_order_that_is_offered_is_the_right_one(known: dict, capsys: pytest.CaptureFixture) -> None:
+def test_the_order_that_is_offered_is_the_right_one(
+    known: dict, capsys: pytest.CaptureFixture
+) -> None:
     stranger = known["an NLI model with swapped labels"]
-    both = ["run", "--checkpoint", stranger.folder, "--task", stranger.file, "--measure", "accuracy", "--device", "cpu"]
+    both = [
+        "run",
+        "--checkpoint",
+        stranger.folder,
+        "--task",
+        stranger.file,
+        "--measure",
+        "accuracy",
+        "--device",
+        "cpu",
+    ]
     assert ran(*both) == 0
     said = capsys.readouterr().out
     labels = said.split("--labels '")[1].split("'")[0]
@@ -57,7 +97,10 @@ def test_the_order_that_is_offered_is_the_right_one(known: dict, capsys: pytest.
     swapped, right = (Store().rows("accuracy", [id]).iloc[0]["score"] for id in (1, 2))
     assert swapped < 0.3 and right > 0.7
     assert "Warning" not in capsys.readouterr().out
-    assert Store().job(1).key != Store().job(2).key and Store().job(2).experiment["source"]["labels"] == labels
+    assert (
+        Store().job(1).key != Store().job(2).key
+        and Store().job(2).experiment["source"]["labels"] == labels
+    )
 
 
 def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
@@ -90,7 +133,21 @@ def test_labels_counted_from_1_are_corrected_by_the_flag_and_by_one_click(
         (["--min-words", "200"], "no calibration text has 200 tokens"),
     ],
 )
-def test_a_mistake_makes_no_job(change: list[str], words: str, known: dict, capsys: pytest.CaptureFixture) -> None:
+def test_a_mistake_makes_no_job(
+    change: list[str], words: str, known: dict, capsys: pytest.CaptureFixture
+) -> None:
     stranger = known["an NLI model with swapped labels"]
-    assert ran("run", "--checkpoint", stranger.folder, "--task", stranger.file, "--measure", "accuracy", *change) == 2
+    assert (
+        ran(
+            "run",
+            "--checkpoint",
+            stranger.folder,
+            "--task",
+            stranger.file,
+            "--measure",
+            "accuracy",
+            *change,
+        )
+        == 2
+    )
     assert words in capsys.readouterr().err and Store().jobs() == []

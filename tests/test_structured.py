@@ -32,10 +32,12 @@ def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
         ids = batch["input_ids"]
         alternating = torch.arange(len(batch["input_ids"])) % 2
         kinds = {
-            "classification": alternating, "regression": alternating.float(), "span": torch.stack([alternating, alternating + 1], 1),
+            "classification": alternating,
+            "regression": alternating.float(),
+            "span": torch.stack([alternating, alternating + 1], 1),
             "multilabel": torch.stack([alternating, 1 - alternating], 1).float(),
             "token": (torch.arange(ids.numel()) % 3).view_as(ids).masked_fill(ids % 4 == 0, -100),
-        }  # fmt: skip
+        }
         found.append(plain | {"labels": kinds[replay.kind_of(model)]})
     return found
 
@@ -50,7 +52,11 @@ def pruned(name: str, model: torch.nn.Module, **options):
 def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """As the model itself gives them."""
     out = model(**{key: value for key, value in batch.items() if key != "labels"})
-    return torch.stack([out.start_logits, out.end_logits], 1) if hasattr(out, "start_logits") else out.logits
+    return (
+        torch.stack([out.start_logits, out.end_logits], 1)
+        if hasattr(out, "start_logits")
+        else out.logits
+    )
 
 
 # -- units -------------------------------------------------------------------------------------------------------------
@@ -76,26 +82,50 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
             x, padding = replay.embed(model, batch)
         loss = partial(task_loss, model, batch["labels"])
         features: list[torch.Tensor] = []
-        gradients = mask_gradients(subs, padding.unpack(x), padding, loss, reads(model), lambda _, a: features.append(a))  # noqa: B023
+        gradients = mask_gradients(
+            subs,
+            padding.unpack(x),
+            padding,
+            loss,
+            reads(model),
+            lambda _, a, seen=features: seen.append(a),
+        )
         for sub, a in zip([subs[place] for place in unrolled(subs)], features, strict=True):
-            torch.testing.assert_close(padding.pack(a), sub.features(x, padding), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                padding.pack(a), sub.features(x, padding), atol=1e-4, rtol=1e-4
+            )
             x = sub.norm(sub.close(padding.pack(a), x))
         masks = [torch.ones(sub.output.in_features, requires_grad=True) for sub in subs]
         gate = lambda mask: lambda _, inputs: (inputs[0] * mask,)  # noqa: E731
-        hooks = [sub.output.register_forward_pre_hook(gate(each)) for sub, each in zip(subs, masks, strict=True)]
+        hooks = [
+            sub.output.register_forward_pre_hook(gate(each))
+            for sub, each in zip(subs, masks, strict=True)
+        ]
         out, labels = answers(model, batch), batch["labels"]
         if kind == "regression":
             loss = (out.squeeze(1) - labels).square().sum()
         elif kind == "classification":
             loss = torch.nn.functional.cross_entropy(out, labels, reduction="sum")
         elif kind == "multilabel":
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(out, labels, reduction="sum")
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                out, labels, reduction="sum"
+            )
         elif kind == "token":
             right = labels.masked_fill(~padding.mask, -100)
-            loss = torch.nn.functional.cross_entropy(out.flatten(0, 1), right.flatten(), reduction="sum")
+            loss = torch.nn.functional.cross_entropy(
+                out.flatten(0, 1), right.flatten(), reduction="sum"
+            )
         else:
             filled = out.masked_fill(~padding.mask[:, None], replay.NEVER)
-            loss = sum(torch.nn.functional.cross_entropy(filled[:, end], labels[:, end], reduction="sum") for end in (0, 1)) / 2
+            loss = (
+                sum(
+                    torch.nn.functional.cross_entropy(
+                        filled[:, end], labels[:, end], reduction="sum"
+                    )
+                    for end in (0, 1)
+                )
+                / 2
+            )
         for ours, theirs in zip(gradients, torch.autograd.grad(loss, masks), strict=True):
             torch.testing.assert_close(ours.sum(0), theirs, atol=1e-4, rtol=1e-3)
         for hook in hooks:
@@ -141,7 +171,9 @@ def test_the_threshold_is_the_lowest_that_fits(budget: float) -> None:
         lines = rankings(seed)
         scores = torch.cat([line.scores for line in lines]).double()
         costs = torch.tensor([line.cost for line in lines for _ in line.scores])
-        fitting = [threshold for threshold in scores.tolist() if costs[scores >= threshold].sum() <= budget]
+        fitting = [
+            threshold for threshold in scores.tolist() if costs[scores >= threshold].sum() <= budget
+        ]
         found = search(lines, budget)
         assert found.threshold == min(fitting, default=torch.inf)
         for line, groups in zip(lines, found.groups, strict=True):
@@ -155,8 +187,14 @@ def test_groups_of_unlike_cost_stay_in_their_order() -> None:
     """A sub-layer's first head may cost more than the next: what is counted is what is paid."""
     dice = torch.Generator().manual_seed(0)
     for budget in (3.0, 9.0, 20.0, 45.0, 70.0):
-        lines = [each._replace(cost=torch.rand(len(each.scores), generator=dice) * 8) for each in rankings()]
-        spent = sum(float(line.cost[:groups].sum()) for line, groups in zip(lines, search(lines, budget).groups, strict=True))
+        lines = [
+            each._replace(cost=torch.rand(len(each.scores), generator=dice) * 8)
+            for each in rankings()
+        ]
+        spent = sum(
+            float(line.cost[:groups].sum())
+            for line, groups in zip(lines, search(lines, budget).groups, strict=True)
+        )
         assert spent <= budget * SLACK
 
 
@@ -164,7 +202,10 @@ def test_groups_of_unlike_cost_stay_in_their_order() -> None:
 def test_kwons_search_is_the_best_of_all_head_counts(budget: float) -> None:
     for seed in range(5):
         lines = rankings(seed)
-        heads, neurons = (torch.cat([line.scores for line in half]).sort(descending=True).values for half in (lines[::2], lines[1::2]))
+        heads, neurons = (
+            torch.cat([line.scores for line in half]).sort(descending=True).values
+            for half in (lines[::2], lines[1::2])
+        )
         lost = []
         for count in range(9):
             if count * 7 <= budget:
@@ -172,7 +213,10 @@ def test_kwons_search_is_the_best_of_all_head_counts(budget: float) -> None:
                 lost.append(float(heads[count:].sum() + neurons[fitting:].sum()))
         groups = least_fisher(lines, budget)
         kept = sum(float(line.scores[n:].sum()) for line, n in zip(lines, groups, strict=True))
-        assert kept == pytest.approx(min(lost)) and sum(n * line.cost for line, n in zip(lines, groups, strict=True)) <= budget
+        assert (
+            kept == pytest.approx(min(lost))
+            and sum(n * line.cost for line, n in zip(lines, groups, strict=True)) <= budget
+        )
 
 
 def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
@@ -181,9 +225,13 @@ def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
     root[:, 7] = -root[:, 6]  # two that cancel: without both nothing is lost
     fisher = root.T @ root
     best, first = (torch.tensor([i not in gone for i in range(12)]) for gone in ((6, 7), (5, 6)))
-    assert torch.equal(rearranged(fisher, best), best) and torch.equal(rearranged(fisher, first), best)
+    assert torch.equal(rearranged(fisher, best), best) and torch.equal(
+        rearranged(fisher, first), best
+    )
     largest = fisher.diag() > fisher.diag().median()
-    assert torch.equal(rearranged(fisher.diag().diag(), largest), largest)  # nothing in pairs: the search's choice stands
+    assert torch.equal(
+        rearranged(fisher.diag().diag(), largest), largest
+    )  # nothing in pairs: the search's choice stands
 
 
 # -- tuning ------------------------------------------------------------------------------------------------------------
@@ -192,7 +240,10 @@ def test_rearranging_lowers_the_information_lost_and_keeps_the_count() -> None:
 def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Survivors' features A (tokens, k), what they have to reach B (tokens, d), their columns (d, k); in fp64."""
     dice = torch.Generator().manual_seed(0)
-    A, B, W = (torch.randn(*shape, generator=dice, dtype=torch.float64) for shape in ((60, 8), (60, 5), (5, 8)))
+    A, B, W = (
+        torch.randn(*shape, generator=dice, dtype=torch.float64)
+        for shape in ((60, 8), (60, 5), (5, 8))
+    )
     return A, B, W
 
 
@@ -206,8 +257,12 @@ def test_refitting_is_least_squares() -> None:
 @pytest.mark.parametrize("width", [1, 4])
 def test_rescaling_is_least_squares(width: int) -> None:
     A, B, W = problem()
-    parts = [A[:, i : i + width] @ W[:, i : i + width].T for i in range(0, 8, width)]  # what each unit adds, (tokens, d)
-    factors = torch.linalg.lstsq(torch.stack([part.flatten() for part in parts], 1), B.flatten()[:, None]).solution
+    parts = [
+        A[:, i : i + width] @ W[:, i : i + width].T for i in range(0, 8, width)
+    ]  # what each unit adds, (tokens, d)
+    factors = torch.linalg.lstsq(
+        torch.stack([part.flatten() for part in parts], 1), B.flatten()[:, None]
+    ).solution
     found, _ = Kwon(damping=0.0).rescale(W, A.T @ A, A.T @ B, width)
     torch.testing.assert_close(found, W * factors.flatten().repeat_interleave(width))
 
@@ -217,7 +272,10 @@ def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
     """As at the first sub-layer with all units kept; the ridge pulls to where the columns are already."""
     A, _, W = problem()
     B = A @ W.T
-    for found, _ in (KPrune(damping=damping).refit(W, A.T @ A, A.T @ B), Kwon(damping=damping).rescale(W, A.T @ A, A.T @ B, 1)):
+    for found, _ in (
+        KPrune(damping=damping).refit(W, A.T @ A, A.T @ B),
+        Kwon(damping=damping).rescale(W, A.T @ A, A.T @ B, 1),
+    ):
         torch.testing.assert_close(found, W)
 
 
@@ -233,12 +291,18 @@ def test_the_budget_is_met_from_below(name: str, family: str, kind: str) -> None
         model, rows = pruned(name, dense, sparsity=sparsity, length=20)
         alive, total = flops(model, 20)
         ffn = [sub for sub in sublayers(model) if sub.kind == "neuron"]
-        all_there = all((sub.output.weight != 0).any(0).all() for sub in ffn)  # then there is none to fill the budget with
+        all_there = all(
+            (sub.output.weight != 0).any(0).all() for sub in ffn
+        )  # then there is none to fill the budget with
         step = total / len(ffn) if name == "block_drop" else ffn[0].cost(20)  # what leaves together
         least = 0 if all_there else 1 - sparsity - step / total
         assert least <= alive / total <= (1 - sparsity) * SLACK
         budget = rows["budget"].iloc[0]
-        assert budget.realised == alive / total and budget.allowed == pytest.approx(1 - sparsity) and budget.length == 20
+        assert (
+            budget.realised == alive / total
+            and budget.allowed == pytest.approx(1 - sparsity)
+            and budget.length == 20
+        )
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
@@ -249,7 +313,16 @@ def test_the_unit_table_says_what_the_weights_say(name: str) -> None:
     for sub in sublayers(model):
         kept = torch.tensor(table.loc[(sub.index, sub.kind), "kept"].tolist())
         assert torch.equal((sub.output.weight != 0).any(0), sub.columns(kept))
-    assert list(rows["unit"].columns) == ["block", "part", "unit", "kept", "predictive", "representational", "score", "threshold"]
+    assert list(rows["unit"].columns) == [
+        "block",
+        "part",
+        "unit",
+        "kept",
+        "predictive",
+        "representational",
+        "score",
+        "threshold",
+    ]
     assert len(rows["unit"]) == 2 * (4 + 64) and rows["unit"]["score"].notna().all()
 
 
@@ -257,7 +330,10 @@ def test_the_unit_table_says_what_the_weights_say(name: str) -> None:
 def test_nothing_to_remove_changes_nothing(name: str) -> None:
     model = tiny.model()
     after, rows = pruned(name, model, sparsity=0.0)
-    assert all(torch.equal(old, new) for old, new in zip(model.parameters(), after.parameters(), strict=True))
+    assert all(
+        torch.equal(old, new)
+        for old, new in zip(model.parameters(), after.parameters(), strict=True)
+    )
     assert rows["unit"]["kept"].all() and rows["budget"]["realised"].iloc[0] == 1
 
 
@@ -275,7 +351,10 @@ def test_one_head_stays_in_every_block_and_neurons_come_in_multiples(name: str) 
 
 
 def test_kwon_needs_labels_and_all_need_a_length() -> None:
-    plain = [{key: value for key, value in batch.items() if key != "labels"} for batch in tiny.calibration()]
+    plain = [
+        {key: value for key, value in batch.items() if key != "labels"}
+        for batch in tiny.calibration()
+    ]
     with pytest.raises(PruneError, match="need labels"):
         Kwon().prune(tiny.model(), plain, quiet)
     with pytest.raises(PruneError, match="give some, or a length"):
@@ -288,11 +367,19 @@ def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
     model = tiny.model()
     _, rows = pruned("kprune", model, precision="fp32")
     first = rows["unit"].query("block == 0 and part == 'head'")
-    assert (first["predictive"] == 0).all() and (rows["unit"].query("block == 1")["predictive"] > 0).all()
+    assert (first["predictive"] == 0).all() and (
+        rows["unit"].query("block == 1")["predictive"] > 0
+    ).all()
     sub = sublayers(model)[0]
     with torch.no_grad():
-        features = torch.cat([sub.features(*replay.embed(model, batch)) for batch in tiny.calibration()])
-    by_hand = (features.square().mean(0) * sub.output.weight.square().mean(0)).unflatten(0, (4, 8)).mean(1)
+        features = torch.cat(
+            [sub.features(*replay.embed(model, batch)) for batch in tiny.calibration()]
+        )
+    by_hand = (
+        (features.square().mean(0) * sub.output.weight.square().mean(0))
+        .unflatten(0, (4, 8))
+        .mean(1)
+    )
     torch.testing.assert_close(torch.tensor(first["representational"].tolist()), by_hand)
 
 
@@ -302,13 +389,19 @@ def test_tuning_and_knowledge_bring_the_model_nearer_to_the_dense_one() -> None:
     for name, options in (("kprune", {}), ("kprune", {"tune": False}), ("unit_random", {})):
         after, _ = pruned(name, model, sparsity=0.5, **options)
         with torch.no_grad():
-            pairs = [(list(replay.hidden_states(m, batch))[-1][0] for m in (model, after)) for batch in tiny.calibration()]
+            pairs = [
+                (list(replay.hidden_states(m, batch))[-1][0] for m in (model, after))
+                for batch in tiny.calibration()
+            ]
             far[name, *options] = sum(float((x - y).square().sum()) for x, y in pairs)
     assert far["kprune",] < far["kprune", "tune"] < far["unit_random",]
 
 
 def test_half_precision_gradients_choose_nearly_the_same() -> None:
-    one, two = (pruned("kprune", tiny.model(), precision=precision)[1]["unit"]["kept"] for precision in ("fp32", "bf16"))
+    one, two = (
+        pruned("kprune", tiny.model(), precision=precision)[1]["unit"]["kept"]
+        for precision in ("fp32", "bf16")
+    )
     assert (one == two).mean() > 0.9
 
 
@@ -316,18 +409,24 @@ def test_k_prune_does_not_depend_on_the_size_of_its_batches() -> None:
     """Memory may halve it."""
     tables = []
     for size in (2, 5):
-        rows = KPrune(precision="fp32", adapt=False, length=20).prune(tiny.model(), tiny.calibration(batch_size=size), quiet)
+        rows = KPrune(precision="fp32", adapt=False, length=20).prune(
+            tiny.model(), tiny.calibration(batch_size=size), quiet
+        )
         tables.append(rows["unit"])
     assert tables[0]["kept"].equals(tables[1]["kept"])
     for knowledge in ("predictive", "representational"):
-        assert tables[0][knowledge].tolist() == pytest.approx(tables[1][knowledge].tolist(), rel=1e-3)
+        assert tables[0][knowledge].tolist() == pytest.approx(
+            tables[1][knowledge].tolist(), rel=1e-3
+        )
 
 
 def test_the_weight_taken_is_that_which_keeps_the_predictions_best() -> None:
     """Against pruning by hand with each, judged on sentences that it has not seen."""
     model, batches = tiny.model(), tiny.calibration(batch_size=1)
     with torch.no_grad():
-        model.classifier.weight.mul_(200)  # a random head minds so little that no weight would change a choice
+        model.classifier.weight.mul_(
+            200
+        )  # a random head minds so little that no weight would change a choice
     options = {"sparsity": 0.7, "length": 20.0, "precision": "fp32"}
     rows = KPrune(**options).prune(copy.deepcopy(model), batches, quiet)
     lost = {}
@@ -335,7 +434,10 @@ def test_the_weight_taken_is_that_which_keeps_the_predictions_best() -> None:
         student = copy.deepcopy(model)
         KPrune(**options, adapt=False, lambda_pred=weight).prune(student, batches[::PART], quiet)
         with torch.no_grad():
-            said = [[(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)] for batch in batches[1::PART]]
+            said = [
+                [(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)]
+                for batch in batches[1::PART]
+            ]
         lost[weight] = sum(float((one.exp() * (one - other)).sum()) for one, other in said)
     assert len(set(lost.values())) == len(TRIES)
     assert rows["budget"]["lambda_pred"].iloc[0] == min(lost, key=lambda weight: lost[weight])
@@ -362,7 +464,10 @@ def idle_units(model: torch.nn.Module) -> torch.nn.Module:
 def divergence_of(model: torch.nn.Module, after: torch.nn.Module) -> float:
     """From a model's answers, summed over the tiny sentences."""
     with torch.no_grad():
-        pairs = [(answers(after, batch).log_softmax(-1), answers(model, batch).log_softmax(-1)) for batch in tiny.calibration()]
+        pairs = [
+            (answers(after, batch).log_softmax(-1), answers(model, batch).log_softmax(-1))
+            for batch in tiny.calibration()
+        ]
     return sum(float((one.exp() * (one - two)).sum()) for one, two in pairs)
 
 
@@ -374,14 +479,19 @@ def test_units_that_say_nothing_go_first(name: str) -> None:
     assert (rows["unit"]["kept"] == (rows["unit"]["unit"] % 2 == 0)).all()
     with torch.no_grad():
         for batch in tiny.calibration():
-            torch.testing.assert_close(answers(after, batch), answers(model, batch), atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(
+                answers(after, batch), answers(model, batch), atol=1e-3, rtol=1e-3
+            )
 
 
 def test_gates_learn_what_the_answers_need() -> None:
     """From twelve sentences not exactly, but far better than by lot, and better the longer they learn."""
     model = idle_units(tiny.model())
     by_lot = divergence_of(model, pruned("unit_random", model, sparsity=0.5, length=20)[0])
-    short, long = (divergence_of(model, pruned("grasprune", model, sparsity=0.5, length=20, epochs=epochs)[0]) for epochs in (4, 40))
+    short, long = (
+        divergence_of(model, pruned("grasprune", model, sparsity=0.5, length=20, epochs=epochs)[0])
+        for epochs in (4, 40)
+    )
     assert long < short < by_lot and long < by_lot / 4
 
 
@@ -391,14 +501,19 @@ def test_the_block_that_changes_least_is_dropped() -> None:
         for part in ("attention_output", "ffn_out"):
             replay.blocks(model)[0].linears[part].weight.mul_(1e-3)
             replay.blocks(model)[1].linears[part].weight.mul_(10)
-    by_influence, on_top = (pruned("block_drop", model, sparsity=0.5, by=by)[1]["unit"] for by in ("influence", "top"))
+    by_influence, on_top = (
+        pruned("block_drop", model, sparsity=0.5, by=by)[1]["unit"] for by in ("influence", "top")
+    )
     assert by_influence.query("kept")["block"].unique().tolist() == [1]
     assert on_top.query("kept")["block"].unique().tolist() == [0]
 
 
 def test_the_search_comes_nearer_to_the_dense_model_the_longer_it_takes() -> None:
     model = idle_units(tiny.model())
-    short, long = (divergence_of(model, pruned("ziplm", model, sparsity=0.7, tries=tries, length=20)[0]) for tries in (1, 40))
+    short, long = (
+        divergence_of(model, pruned("ziplm", model, sparsity=0.7, tries=tries, length=20)[0])
+        for tries in (1, 40)
+    )
     assert long < short
 
 
@@ -411,5 +526,8 @@ def test_units_chosen_together_leave_a_smaller_error_than_each_by_its_score() ->
             sub.output.weight.mul_(5)
             for linear in sub.own.values():
                 linear.weight[::2], linear.bias[::2] = linear.weight[1::2], linear.bias[1::2]
-    alone, together = (divergence_of(model, pruned(name, model, sparsity=0.6, length=20)[0]) for name in ("kprune", "kprune_plus"))
+    alone, together = (
+        divergence_of(model, pruned(name, model, sparsity=0.6, length=20)[0])
+        for name in ("kprune", "kprune_plus")
+    )
     assert together < alone

@@ -25,13 +25,19 @@ def run(*arguments: object) -> int:
 
 def test_a_charts_figures_come_back_with_their_intervals() -> None:
     figure = go.Figure()
-    figure.add_scatter(x=[1, 2], y=[0.5, 0.6], name="AKR", error_y={"array": [0.1, 0.1], "arrayminus": [0.2, 0.2]})
+    figure.add_scatter(
+        x=[1, 2], y=[0.5, 0.6], name="AKR", error_y={"array": [0.1, 0.1], "arrayminus": [0.2, 0.2]}
+    )
     figure.add_scatter(x=[1], y=[1], text=["a label"], mode="text")
     figure.add_scatter(x=[1], y=[1], mode="markers", marker={"color": "rgba(0, 0, 0, 0)"})
     figure.add_heatmap(z=[[1, 2]], x=["a", "b"], y=["c"])
     found = plots.data_of(figure)
-    assert found["series"].tolist() == ["AKR", "AKR", "", ""] and found["y_low"].tolist()[:2] == pytest.approx([0.3, 0.4])
-    assert found["y_high"].tolist()[:2] == pytest.approx([0.6, 0.7]) and found["z"].tolist()[2:] == [1, 2]
+    assert found["series"].tolist() == ["AKR", "AKR", "", ""] and found["y_low"].tolist()[
+        :2
+    ] == pytest.approx([0.3, 0.4])
+    assert found["y_high"].tolist()[:2] == pytest.approx([0.6, 0.7]) and found["z"].tolist()[
+        2:
+    ] == [1, 2]
     assert plots.data_of(go.Figure()).empty
 
 
@@ -40,19 +46,29 @@ def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
     odd = pd.DataFrame({"label": [1, "two", None, [3]], "n": [1, 2, 3, 4]})
     store.add_rows(ids[0], {"odd": odd}, "odd", 1.0, {})
-    assert run("rows", *ids, "--out", tmp_path / "rows") == 0 and "accuracy.parquet" in capsys.readouterr().out
+    assert (
+        run("rows", *ids, "--out", tmp_path / "rows") == 0
+        and "accuracy.parquet" in capsys.readouterr().out
+    )
     for name in store.tables(ids[0]):
         again, was = pd.read_parquet(tmp_path / "rows" / f"{name}.parquet"), store.rows(name, ids)
         assert list(again.columns) == list(was.columns) and len(again) == len(was)
-    assert pd.read_parquet(tmp_path / "rows" / "odd.parquet")["label"].tolist()[:2] == ["1", '"two"']
+    assert pd.read_parquet(tmp_path / "rows" / "odd.parquet")["label"].tolist()[:2] == [
+        "1",
+        '"two"',
+    ]
     with zipfile.ZipFile(io.BytesIO(tables.zipped(store, ids))) as file:
-        assert set(file.namelist()) == {f"{name}.parquet" for id in ids for name in store.tables(id)}
+        assert set(file.namelist()) == {
+            f"{name}.parquet" for id in ids for name in store.tables(id)
+        }
     empty = store.submit({"checkpoint": "demo"}, "a", "k", "s", "cpu")
     with pytest.raises(PruneError, match="no rows yet"):
         tables.zipped(store, [empty])
 
 
-def test_a_report_is_printed_and_a_machine_without_a_browser_is_told(tmp_path, monkeypatch, capsys) -> None:
+def test_a_report_is_printed_and_a_machine_without_a_browser_is_told(
+    tmp_path, monkeypatch, capsys
+) -> None:
     ids = sample_rows.fill(Store(), 40, runs=sample_rows.RUNS[:3])
     monkeypatch.setenv("CHROMIUM", str(CHROMIUM))
     assert run("report", *ids, "--out", tmp_path / "report.pdf") == 0
@@ -60,7 +76,10 @@ def test_a_report_is_printed_and_a_machine_without_a_browser_is_told(tmp_path, m
     assert content.startswith(b"%PDF") and len(re.findall(rb"/Type ?/Page\b", content)) > 2
     monkeypatch.setattr(pdf, "NAMES", ())
     monkeypatch.setenv("CHROMIUM", "")
-    assert run("report", *ids, "--out", tmp_path / "again.pdf") == 2 and "write .html" in capsys.readouterr().err
+    assert (
+        run("report", *ids, "--out", tmp_path / "again.pdf") == 2
+        and "write .html" in capsys.readouterr().err
+    )
 
 
 class Tracked(types.ModuleType):
@@ -98,7 +117,9 @@ def test_a_job_is_logged_with_plan_figures_and_intervals(tracker, monkeypatch, c
     assert run("log", ids[2], "--to", tracker) == 0 and "PruneScope" in capsys.readouterr().out
     figures = fake.said["log_metrics" if tracker == "mlflow" else "log"][0][0]
     plan = fake.said["log_params"][0][0] if tracker == "mlflow" else fake.said["init"][1]["config"]
-    assert {"accuracy", "accuracy_low", "success DeepWordBug"} <= set(figures) and plan["method.options.sparsity"] == "0.7"
+    assert {"accuracy", "accuracy_low", "success DeepWordBug"} <= set(figures) and plan[
+        "method.options.sparsity"
+    ] == "0.7"
 
 
 @pytest.mark.parametrize("tracker", trackers.TRACKERS)
@@ -107,7 +128,9 @@ def test_a_tracker_that_is_not_installed_is_named(tracker, monkeypatch, capsys) 
 
     [id] = sample_rows.fill(Store(), 40, runs=sample_rows.RUNS[:1])
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
-    assert run("log", id, "--to", tracker) == 2 and f"prunescope[{tracker}]" in capsys.readouterr().err
+    assert (
+        run("log", id, "--to", tracker) == 2 and f"prunescope[{tracker}]" in capsys.readouterr().err
+    )
 
 
 def test_a_push_uploads_the_folder_or_says_what_to_do(tmp_path, monkeypatch) -> None:
@@ -125,6 +148,8 @@ def test_a_push_uploads_the_folder_or_says_what_to_do(tmp_path, monkeypatch) -> 
             return f"https://hub.example/{repo_id}"
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert trackers.push(tmp_path, "me/mine") == "https://hub.example/me/mine" and said == ["me/mine"]
+    assert trackers.push(tmp_path, "me/mine") == "https://hub.example/me/mine" and said == [
+        "me/mine"
+    ]
     with pytest.raises(PruneError, match="log in with hf auth login"):
         trackers.push(tmp_path, "mine")

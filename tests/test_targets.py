@@ -29,8 +29,15 @@ FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
 def seconds(model: torch.nn.Module) -> float:
     """Of a pass, by what is left in the model."""
     blocks, cut = replay.blocks(model), getattr(model.config, replay.CUT, None)
-    left = zip(cut["heads"], cut["neurons"], strict=True) if cut else ((range(each.heads), range(each.neurons)) for each in blocks)
-    each = [len(heads) * HEAD + (len(heads) > 0) * 1e-4 + len(neurons) * NEURON for heads, neurons in left]
+    left = (
+        zip(cut["heads"], cut["neurons"], strict=True)
+        if cut
+        else ((range(each.heads), range(each.neurons)) for each in blocks)
+    )
+    each = [
+        len(heads) * HEAD + (len(heads) > 0) * 1e-4 + len(neurons) * NEURON
+        for heads, neurons in left
+    ]
     return FIXED + sum(own * block.passes for own, block in zip(each, blocks, strict=True))
 
 
@@ -49,7 +56,9 @@ def clock(monkeypatch, tmp_path) -> list[float]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_unit_method_delivers_the_speed_that_was_asked_for(name: str, clock: list[float]) -> None:
+def test_every_unit_method_delivers_the_speed_that_was_asked_for(
+    name: str, clock: list[float]
+) -> None:
     dense = tiny.model()
     model, rows = pruned(name, dense, speedup=1.6)
     got = seconds(dense) / seconds(shrink(model))
@@ -62,18 +71,28 @@ def test_every_unit_method_delivers_the_speed_that_was_asked_for(name: str, cloc
 def test_in_every_family(family: str, clock: list[float]) -> None:
     dense = tiny.model(family)
     model, _ = pruned("unit_magnitude", dense, latency_ms=600 * seconds(dense))
-    assert seconds(shrink(model)) / seconds(dense) == pytest.approx(0.6, rel=0.08)  # by one head of eight or eight neurons
+    assert seconds(shrink(model)) / seconds(dense) == pytest.approx(
+        0.6, rel=0.08
+    )  # by one head of eight or eight neurons
     for batch in tiny.calibration(family):
-        assert torch.isfinite(shrink(model)(**{key: value for key, value in batch.items() if key != "labels"}).logits).all()
+        assert torch.isfinite(
+            shrink(model)(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        ).all()
 
 
 def test_a_table_is_the_clocks_and_is_measured_once(clock: list[float]) -> None:
     model = tiny.model()
     table = latency(model, 8, 16)
     assert table.fixed / table.whole == pytest.approx(FIXED / seconds(model), rel=0.02)
-    assert table.heads[4] / table.whole == pytest.approx((4 * HEAD + 1e-4) / seconds(model), rel=0.03)
+    assert table.heads[4] / table.whole == pytest.approx(
+        (4 * HEAD + 1e-4) / seconds(model), rel=0.03
+    )
     assert table.neurons[64] / table.whole == pytest.approx(64 * NEURON / seconds(model), rel=0.03)
-    assert (table.heads.diff() >= 0).all() and (table.neurons.diff() >= 0).all() and table.heads[0] == table.neurons[0] == 0
+    assert (
+        (table.heads.diff() >= 0).all()
+        and (table.neurons.diff() >= 0).all()
+        and table.heads[0] == table.neurons[0] == 0
+    )
     before = len(clock)
     assert latency(copy.deepcopy(model), 8, 16).whole == table.whole and len(clock) == before
     latency(model, 8, 32)
@@ -91,7 +110,9 @@ def test_bytes_are_kept_to_the_last_eight_neurons(name: str) -> None:
 
 
 def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
-    with pytest.raises(PruneError, match="without any head or neuron it takes 2.* times faster; ask for less"):
+    with pytest.raises(
+        PruneError, match="without any head or neuron it takes 2.* times faster; ask for less"
+    ):
         pruned("unit_magnitude", tiny.model(), speedup=50)
     with pytest.raises(PruneError, match="what is no head or neuron takes"):
         pruned("unit_magnitude", tiny.model(), bytes=1000)
@@ -100,41 +121,92 @@ def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
     with pytest.raises(PruneError, match="slower than dense"):
         build(METHODS, "kprune", {"speedup": 0.5})
     with pytest.raises(PruneError, match="takes at most"):
-        build(METHODS, "unit_magnitude", {"speedup": 2, "at_length": 4000}).prune(tiny.model(), labelled(tiny.model()), quiet)
-    with pytest.raises(PruneError, match="one head in every block takes .* of what heads and neurons cost, but 3.2 times faster leaves"):
+        build(METHODS, "unit_magnitude", {"speedup": 2, "at_length": 4000}).prune(
+            tiny.model(), labelled(tiny.model()), quiet
+        )
+    with pytest.raises(
+        PruneError,
+        match="one head in every block takes .* of what heads and neurons cost, but 3.2 times faster leaves",
+    ):
         pruned("kprune", tiny.model(), speedup=3.2)
 
 
 def test_a_sweep_lists_targets_and_charts_name_them(tmp_path) -> None:
     file = tmp_path / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"checkpoint": "demo", "task": "demo", "methods": ["kprune", "akr"], "sparsities": [0.5],
-                                    "targets": [{"speedup": 3}, {"latency_ms": 12.5}, {"bytes": 60_000_000}]}))  # fmt: skip
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "checkpoint": "demo",
+                "task": "demo",
+                "methods": ["kprune", "akr"],
+                "sparsities": [0.5],
+                "targets": [{"speedup": 3}, {"latency_ms": 12.5}, {"bytes": 60_000_000}],
+            }
+        )
+    )
     labels = [each.label for each in load(file)]
-    assert labels == ["Dense", "K-prune −50% FLOPs", "AKR 50%", "K-prune 3 times faster", "K-prune 12.5 ms", "K-prune 60 MB"]
+    assert labels == [
+        "Dense",
+        "K-prune −50% FLOPs",
+        "AKR 50%",
+        "K-prune 3 times faster",
+        "K-prune 12.5 ms",
+        "K-prune 60 MB",
+    ]
     assert len({each.key() for each in load(file)}) == 6
-    assert [each.label for each in load(file, {"sweeps": [{"methods": ["akr"], "targets": []}]})] == ["Dense", "AKR 50%"]
-    with pytest.raises(PruneError, match="none of akr removes heads and neurons; leave the targets out"):
+    assert [
+        each.label for each in load(file, {"sweeps": [{"methods": ["akr"], "targets": []}]})
+    ] == ["Dense", "AKR 50%"]
+    with pytest.raises(
+        PruneError, match="none of akr removes heads and neurons; leave the targets out"
+    ):
         load(file, {"methods": ["akr"]})
     with pytest.raises(PruneError, match="write one of speedup, latency_ms, bytes each"):
         load(file, {"targets": [{"speed": 3}]})
 
 
 def test_a_study_of_targets_names_each_once_and_runs_without_one_keep_their_keys(tmp_path) -> None:
-    plans = {number: build(METHODS, "kprune", options).to_dict() for number, options in enumerate(({"speedup": 2}, {"speedup": 3}, {}))}
+    plans = {
+        number: build(METHODS, "kprune", options).to_dict()
+        for number, options in enumerate(({"speedup": 2}, {"speedup": 3}, {}))
+    }
     assert set(forms(plans).values()) == {""}
     old = Experiment(method=build(METHODS, "kprune", {"sparsity": 0.6}))
-    assert replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2})).key() == old.key(), "it times nothing"
+    assert (
+        replace(old, method=build(METHODS, "kprune", {"sparsity": 0.6, "at_batch": 2})).key()
+        == old.key()
+    ), "it times nothing"
     assert replace(old, method=build(METHODS, "kprune", {"bytes": 10**6})).key() != old.key()
 
 
 def test_a_run_says_what_became_of_its_target(clock: list[float], tmp_path) -> None:
     file = tmp_path / "one.yaml"
-    file.write_text(yaml.safe_dump({"checkpoint": "demo", "task": "demo", "methods": ["unit_magnitude"], "dense": False,
-                                    "calibration_size": 8, "evaluation_size": 8, "targets": [{"speedup": 2}]}))  # fmt: skip
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "checkpoint": "demo",
+                "task": "demo",
+                "methods": ["unit_magnitude"],
+                "dense": False,
+                "calibration_size": 8,
+                "evaluation_size": 8,
+                "targets": [{"speedup": 2}],
+            }
+        )
+    )
     store = Store()
     (experiment,) = load(file)
-    id = store.submit(experiment.to_dict(), experiment.label, experiment.key(), experiment.study, "auto")
+    id = store.submit(
+        experiment.to_dict(), experiment.label, experiment.key(), experiment.study, "auto"
+    )
     stage = next(run(experiment, tmp_path, quiet))
-    assert any("Asked for 2 times faster" in note and "measured on the cut model" in note for note in stage.facts["notes"])
+    assert any(
+        "Asked for 2 times faster" in note and "measured on the cut model" in note
+        for note in stage.facts["notes"]
+    )
     (model,) = models_of([store.job(id)])
-    assert (model.level, model.family, model.structured) == ("2 times faster", "Unit magnitude", True)
+    assert (model.level, model.family, model.structured) == (
+        "2 times faster",
+        "Unit magnitude",
+        True,
+    )

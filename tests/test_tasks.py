@@ -25,7 +25,12 @@ CONTEXT = (
     "The lighthouse on Skerry Rock was built in 1844 by Alan Stevenson. It is made of granite and stands 48 metres tall. "
     "Since 1994 nobody has lived there, and its lamp is watched over from Edinburgh."
 )
-QUESTIONS = ["When was the lighthouse built?", "Who built the lighthouse?", "How tall is it?", "What is it made of?"]
+QUESTIONS = [
+    "When was the lighthouse built?",
+    "Who built the lighthouse?",
+    "How tall is it?",
+    "What is it made of?",
+]
 SAID = ["1844", "Alan Stevenson", "48 metres", "granite"]
 
 
@@ -36,15 +41,28 @@ def spans(copies: int = 1) -> Examples:
 
 @pytest.mark.parametrize(
     ("accepted", "said"),
-    [(["The  Cat!"], "cat"), (["a dog", "two dogs"], "two big dogs"), (["1,000 m"], "1000 m"), ([], ""), ([], "cat"),
-     (["cat"], ""), (["the"], "")],
-)  # fmt: skip
+    [
+        (["The  Cat!"], "cat"),
+        (["a dog", "two dogs"], "two big dogs"),
+        (["1,000 m"], "1000 m"),
+        ([], ""),
+        ([], "cat"),
+        (["cat"], ""),
+        (["the"], ""),
+    ],
+)
 def test_answers_are_judged_as_the_official_script_does(accepted: list[str], said: str) -> None:
-    official = pytest.importorskip("transformers.data.metrics.squad_metrics", reason="transformers 5 has left it out")
+    official = pytest.importorskip(
+        "transformers.data.metrics.squad_metrics", reason="transformers 5 has left it out"
+    )
     right = Answers(accepted, [0] * len(accepted))
-    gold = [text for text in accepted if text != "the"] or [""]  # the script drops accepted answers of which nothing is left
+    gold = [text for text in accepted if text != "the"] or [
+        ""
+    ]  # the script drops accepted answers of which nothing is left
     assert exact_match(right, said) == max(official.compute_exact(text, said) for text in gold)
-    assert answer_f1(right, said) == pytest.approx(max(official.compute_f1(text, said) for text in gold))
+    assert answer_f1(right, said) == pytest.approx(
+        max(official.compute_f1(text, said) for text in gold)
+    )
 
 
 def test_squad_figures_equal_the_official_ones() -> None:
@@ -55,20 +73,34 @@ def test_squad_figures_equal_the_official_ones() -> None:
     if rows is None:
         golds, contexts = [list(answer.texts) for answer in spans().labels], [CONTEXT] * 4
     else:
-        golds, contexts = [list(answer["text"]) for answer in rows["answers"]], list(rows["context"])
+        golds, contexts = (
+            [list(answer["text"]) for answer in rows["answers"]],
+            list(rows["context"]),
+        )
     dice = np.random.default_rng(0)
     said = []
     for gold, context in zip(golds, contexts, strict=True):
         words = context.split()
         start = int(dice.integers(len(words)))
-        said.append([gold[0], f"the {gold[-1]},", gold[0].split()[0], " ".join(words[start : start + 4])][int(dice.integers(4))])
+        said.append(
+            [gold[0], f"the {gold[-1]},", gold[0].split()[0], " ".join(words[start : start + 4])][
+                int(dice.integers(4))
+            ]
+        )
     official = squad(
         [{"prediction_text": text, "id": str(i)} for i, text in enumerate(said)],
-        [{"answers": {"text": gold, "answer_start": [0] * len(gold)}, "id": str(i)} for i, gold in enumerate(golds)],
+        [
+            {"answers": {"text": gold, "answer_start": [0] * len(gold)}, "id": str(i)}
+            for i, gold in enumerate(golds)
+        ],
     )
     right = [Answers(gold, [0] * len(gold)) for gold in golds]
-    assert METRICS["answer_f1"].compute(right, said) * 100 == pytest.approx(float(official["f1"]), abs=1e-3)
-    assert METRICS["exact_match"].compute(right, said) * 100 == pytest.approx(float(official["exact_match"]), abs=1e-3)
+    assert METRICS["answer_f1"].compute(right, said) * 100 == pytest.approx(
+        float(official["f1"]), abs=1e-3
+    )
+    assert METRICS["exact_match"].compute(right, said) * 100 == pytest.approx(
+        float(official["exact_match"]), abs=1e-3
+    )
 
 
 def test_glue_figures_have_textbook_values() -> None:
@@ -78,13 +110,25 @@ def test_glue_figures_have_textbook_values() -> None:
     assert METRICS["matthews"].compute(right, said) == pytest.approx(1 / 3)
     assert METRICS["spearman"].compute([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(0.8)
     assert METRICS["pearson"].compute([1, 2, 3], [2, 4, 6]) == pytest.approx(1.0)
-    assert METRICS["spearman"].compute([1, 2, 3], [2, 2, 2]) == 0.0  # a model that says the same of everything
+    assert (
+        METRICS["spearman"].compute([1, 2, 3], [2, 2, 2]) == 0.0
+    )  # a model that says the same of everything
 
 
 def test_every_known_task_has_its_official_figure() -> None:
-    official = {"cola": "matthews", "stsb": "spearman", "squad": "answer_f1", "squad_v2": "answer_f1"}
-    assert {name: known.metric for name, known in KNOWN.items()} == {name: official.get(name, "accuracy") for name in KNOWN}
-    assert metric_for("classification", 2, "matthews") == "matthews" and metric_for("span", 2) == "answer_f1"
+    official = {
+        "cola": "matthews",
+        "stsb": "spearman",
+        "squad": "answer_f1",
+        "squad_v2": "answer_f1",
+    }
+    assert {name: known.metric for name, known in KNOWN.items()} == {
+        name: official.get(name, "accuracy") for name in KNOWN
+    }
+    assert (
+        metric_for("classification", 2, "matthews") == "matthews"
+        and metric_for("span", 2) == "answer_f1"
+    )
     with pytest.raises(PruneError, match="'spearman' does not fit"):
         metric_for("classification", 2, "spearman")
 
@@ -104,13 +148,20 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
                 assert CONTEXT[offsets[first][0] : offsets[last][1]] == SAID[example]
         letters = {i for i, letter in enumerate(CONTEXT) if letter.strip()}
         assert all(letters <= characters for characters in seen.values())
-    assert {example for example, ends in zip(cut.example, tokens.targets(cut, found).tolist(), strict=True) if ends[0]} == {0, 1, 2, 3}
+    assert {
+        example
+        for example, ends in zip(cut.example, tokens.targets(cut, found).tolist(), strict=True)
+        if ends[0]
+    } == {0, 1, 2, 3}
 
 
 def test_a_question_longer_than_its_share_is_cut_and_not_the_context() -> None:
     long = Examples(["why " * 60], [CONTEXT], None, "span")
     features = tokens.encode(tiny.tokenizer(), long, 48)
-    assert all(len(ids) <= 48 and any(offsets) for ids, offsets in zip(features.inputs["input_ids"], features.offsets, strict=True))
+    assert all(
+        len(ids) <= 48 and any(offsets)
+        for ids, offsets in zip(features.inputs["input_ids"], features.offsets, strict=True)
+    )
 
 
 class Oracle(torch.nn.Module):
@@ -120,11 +171,17 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
         right = tokens.targets(features, found).tolist()
-        self.known = {tuple(ids): ends for ids, ends in zip(features.inputs["input_ids"], right, strict=True)}
+        self.known = {
+            tuple(ids): ends for ids, ends in zip(features.inputs["input_ids"], right, strict=True)
+        }
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: torch.Tensor) -> object:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: torch.Tensor
+    ) -> object:
         start, end = torch.zeros(2, *input_ids.shape)
-        for i, (ids, mask) in enumerate(zip(input_ids.tolist(), attention_mask.tolist(), strict=True)):
+        for i, (ids, mask) in enumerate(
+            zip(input_ids.tolist(), attention_mask.tolist(), strict=True)
+        ):
             first, last = self.known[tuple(ids[: sum(mask)])]
             start[i, first] = end[i, last] = 9.0
         return type("Found", (), {"start_logits": start, "end_logits": end})()
@@ -143,7 +200,9 @@ def test_no_answer_is_an_answer_where_some_questions_have_none() -> None:
     labels = [Answers([], []), *found.labels[1:]]
     found = Examples(found.texts, found.pairs, labels, "span")
     tokenizer = tiny.tokenizer()
-    said = answers(Oracle(tokens.encode(tokenizer, found, 128), found), tokenizer, found, 3, 128).said
+    said = answers(
+        Oracle(tokens.encode(tokenizer, found, 128), found), tokenizer, found, 3, 128
+    ).said
     assert said == ["", *SAID[1:]] and METRICS["answer_f1"].compute(labels, said) == 1.0
 
 
@@ -155,7 +214,9 @@ def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
         own = model(**batch)
         *_, (hidden, padding) = replay.hidden_states(model, batch)
         replayed, mask = replay.head(model, hidden, padding), padding.mask
-        for ours, theirs in zip(replayed.unbind(1), (own.start_logits, own.end_logits), strict=True):
+        for ours, theirs in zip(
+            replayed.unbind(1), (own.start_logits, own.end_logits), strict=True
+        ):
             assert torch.allclose(ours[mask], theirs[mask], atol=1e-4)
             assert (ours[~mask] == replay.NEVER).all()
 
@@ -175,41 +236,80 @@ def squad_rows(copies: int = 1) -> list[dict]:
 
 def test_questions_come_from_a_file_with_answers_as_squad_or_as_text(tmp_path: Path) -> None:
     nested = tasks.training_examples(Source(written(tmp_path, squad_rows())), (), "span")
-    plain = [{"question": q, "context": CONTEXT, "answers": a} for q, a in zip(QUESTIONS, [*SAID[:3], ""], strict=True)]
+    plain = [
+        {"question": q, "context": CONTEXT, "answers": a}
+        for q, a in zip(QUESTIONS, [*SAID[:3], ""], strict=True)
+    ]
     flat = tasks.training_examples(Source(written(tmp_path, plain, "flat.jsonl")), (), "span")
-    assert nested == spans() and flat.labels[:3] == nested.labels[:3] and flat.labels[3] == Answers([], [])
+    assert (
+        nested == spans()
+        and flat.labels[:3] == nested.labels[:3]
+        and flat.labels[3] == Answers([], [])
+    )
     wrong = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
-    with pytest.raises(PruneError, match="column 'answers', line 1: the answer 'Atlantis' does not occur in its context"):
+    with pytest.raises(
+        PruneError,
+        match="column 'answers', line 1: the answer 'Atlantis' does not occur in its context",
+    ):
         tasks.training_examples(Source(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
 
 
 def test_scores_come_from_a_file(tmp_path: Path) -> None:
-    rows = [{"sentence1": f"{tiny.SENTENCES[0]} {i}", "sentence2": tiny.SENTENCES[2], "label": i / 2} for i in range(9)]
+    rows = [
+        {"sentence1": f"{tiny.SENTENCES[0]} {i}", "sentence2": tiny.SENTENCES[2], "label": i / 2}
+        for i in range(9)
+    ]
     source = Source(written(tmp_path, rows))
     assert tasks.kind_of(source) == "regression"
     task = tasks.load(source, ("score",), 0, "regression")
-    assert task.metric == "spearman" and task.evaluation.pairs and all(isinstance(label, float) for label in task.evaluation.labels)
+    assert (
+        task.metric == "spearman"
+        and task.evaluation.pairs
+        and all(isinstance(label, float) for label in task.evaluation.labels)
+    )
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
         tasks.load(Source(written(tmp_path, rows)), ("score",), 0, "regression")
 
 
 def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
-    for task, kind, words in (("squad", "classification", "asks for an answer in a text, but the checkpoint's head gives a label"),
-                              ("stsb", "span", "asks for a score"), ("demo", "regression", "demo asks for a label")):  # fmt: skip
+    for task, kind, words in (
+        (
+            "squad",
+            "classification",
+            "asks for an answer in a text, but the checkpoint's head gives a label",
+        ),
+        ("stsb", "span", "asks for a score"),
+        ("demo", "regression", "demo asks for a label"),
+    ):
         with pytest.raises(PruneError, match=words):
             tasks.load(Source(task), ("a", "b"), 0, kind)
 
 
 def test_summary_of_each_kind() -> None:
-    spans_row = summary("answer_f1", 2, spans().labels, SAID, ["1844", "by Alan Stevenson", "", "granite"], 200)
-    assert spans_row["dense_score"] == 1 and spans_row["exact_match"] == 0.5 and spans_row["score"] == pytest.approx((2 + 0.8) / 4)
-    assert (spans_row["broken"], spans_row["fixed"]) == (2, 0) and spans_row["difference_low"] < spans_row["difference"] < 0
+    spans_row = summary(
+        "answer_f1", 2, spans().labels, SAID, ["1844", "by Alan Stevenson", "", "granite"], 200
+    )
+    assert (
+        spans_row["dense_score"] == 1
+        and spans_row["exact_match"] == 0.5
+        and spans_row["score"] == pytest.approx((2 + 0.8) / 4)
+    )
+    assert (spans_row["broken"], spans_row["fixed"]) == (2, 0) and spans_row[
+        "difference_low"
+    ] < spans_row["difference"] < 0
     right = list(np.linspace(0, 5, 40))
     row = summary("spearman", 1, right, right, right[::-1], 200)
-    assert row["dense_score"] == pytest.approx(1) and row["score"] == pytest.approx(-1) and row["broken"] is None
+    assert (
+        row["dense_score"] == pytest.approx(1)
+        and row["score"] == pytest.approx(-1)
+        and row["broken"] is None
+    )
     cola = summary("matthews", 2, [0, 1] * 20, [0, 1] * 20, [0, 1, 1, 1] * 10, 200)
-    assert cola["score"] == METRICS["matthews"].compute([0, 1] * 20, [0, 1, 1, 1] * 10) and cola["accuracy"] == 0.75
+    assert (
+        cola["score"] == METRICS["matthews"].compute([0, 1] * 20, [0, 1, 1, 1] * 10)
+        and cola["accuracy"] == 0.75
+    )
     assert cola["low"] < cola["score"] < cola["high"] and cola["broken"] == 10
 
 
@@ -217,20 +317,47 @@ def test_summary_of_each_kind() -> None:
 def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None:
     if kind == "span":
         numbers = ("seven", "eight", "nine", "twelve", "thirty")
-        texts = [f"{'there ' * (i % 4)}came {numbers[i % 5]} ships {'by sea ' * (i % 3)}" for i in range(60)]
-        rows, epochs = [{"question": "How many?", "context": text, "answers": numbers[i % 5]} for i, text in enumerate(texts)], 20
+        texts = [
+            f"{'there ' * (i % 4)}came {numbers[i % 5]} ships {'by sea ' * (i % 3)}"
+            for i in range(60)
+        ]
+        rows, epochs = (
+            [
+                {"question": "How many?", "context": text, "answers": numbers[i % 5]}
+                for i, text in enumerate(texts)
+            ],
+            20,
+        )
     else:
         words = ("awful", "poor", "fair", "good", "superb")
-        rows, epochs = [{"text": f"{'one more ' * (i % 3)}{words[i % 5]} film", "label": i % 5 + 0.5} for i in range(60)], 20
+        rows, epochs = (
+            [
+                {"text": f"{'one more ' * (i % 3)}{words[i % 5]} film", "label": i % 5 + 0.5}
+                for i in range(60)
+            ],
+            20,
+        )
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     source = Source(written(tmp_path, rows))
-    recipe = Recipe(checkpoint=str(tmp_path / "backbone"), epochs=epochs, batch_size=8, learning_rate=2e-3, dropout=0.0, patience=8)
+    recipe = Recipe(
+        checkpoint=str(tmp_path / "backbone"),
+        epochs=epochs,
+        batch_size=8,
+        learning_rate=2e-3,
+        dropout=0.0,
+        patience=8,
+    )
     card = finetune(recipe, source, source, tmp_path / "out", quiet)
-    assert card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind] and card["score"] > 0.9
+    assert (
+        card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind]
+        and card["score"] > 0.9
+    )
     model, tokenizer = loading.load(str(tmp_path / "out"))
     assert replay.kind_of(model) == kind
     said = predict(model, tokenizer, tasks.training_examples(source, (), kind)).said
-    assert METRICS[card["metric"]].compute(tasks.training_examples(source, (), kind).labels, said) == pytest.approx(card["score"], abs=0.02)
+    assert METRICS[card["metric"]].compute(
+        tasks.training_examples(source, (), kind).labels, said
+    ) == pytest.approx(card["score"], abs=0.02)
     assert "prunescope" in (tmp_path / "out" / "README.md").read_text()
 
 

@@ -25,19 +25,46 @@ def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
     monkeypatch.setattr(jobs, "tend", lambda *a: None)
     st.cache_data.clear()
     loading.save(tiny.model(kind=request.param), tiny.tokenizer(), tmp_path / "model")
-    pairs = [{"sentence1": text, "sentence2": tiny.SENTENCES[0], "label": i / 4} for i, text in enumerate(tiny.SENTENCES * 3)]
+    pairs = [
+        {"sentence1": text, "sentence2": tiny.SENTENCES[0], "label": i / 4}
+        for i, text in enumerate(tiny.SENTENCES * 3)
+    ]
     rows = squad_rows(9) if request.param == "span" else pairs
-    common = ["run", "--checkpoint", tmp_path / "model", "--task", written(tmp_path, rows), "--study", "Questions", "--device", "cpu"]
-    common += ["--measure", "accuracy", "--measure", "reconstruction", "--measure", "drift", "--measure", "cost"]
+    common = [
+        "run",
+        "--checkpoint",
+        tmp_path / "model",
+        "--task",
+        written(tmp_path, rows),
+        "--study",
+        "Questions",
+        "--device",
+        "cpu",
+    ]
+    common += [
+        "--measure",
+        "accuracy",
+        "--measure",
+        "reconstruction",
+        "--measure",
+        "drift",
+        "--measure",
+        "cost",
+    ]
     common += ["--set", "drift.umap=false", "--set", "cost.repeats=3", "--set", "cost.length=16"]
     for method in ([], ["--method", "kprune"], ["--method", "akr"]):
-        assert main([str(word) for word in [*common, *method, "--json", tmp_path / "out.json"]]) == 0
+        assert (
+            main([str(word) for word in [*common, *method, "--json", tmp_path / "out.json"]]) == 0
+        )
     return request.param
 
 
 def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out.json").read_text())
-    assert found["rows"]["accuracy"][0]["metric"] == {"span": "answer_f1", "regression": "spearman"}[study]
+    assert (
+        found["rows"]["accuracy"][0]["metric"]
+        == {"span": "answer_f1", "regression": "spearman"}[study]
+    )
     for page in ("overview", "compare", "layers", "drift", "attack", "inspect"):
         at = AppTest.from_file(APP, default_timeout=60)
         at.query_params["study"] = "Questions"
@@ -51,15 +78,24 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
             text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
             assert "Which heads and neurons are left?" in text
         if page == "compare":
-            views = {"cost": "in work, and in time?", "paper": "Beside the paper", "export": "Take a model with you"}
-            for look, says in (views | ({"answers": "Read the answers"} if study == "span" else {})).items():
+            views = {
+                "cost": "in work, and in time?",
+                "paper": "Beside the paper",
+                "export": "Take a model with you",
+            }
+            for look, says in (
+                views | ({"answers": "Read the answers"} if study == "span" else {})
+            ).items():
                 at.segmented_control(key="choice-closer").set_value(look).run()
                 text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
                 assert not at.exception and not at.error and says in text, (look, text)
         if page == "inspect":
             assert "Answered in" in text and not at.error
-            for look, says in (("Attack", "no label to flip"), ("Saliency", {"span": "two ends", "regression": "gives a score"}[study]),
-                               ("Attention", "attend to?")):  # fmt: skip
+            for look, says in (
+                ("Attack", "no label to flip"),
+                ("Saliency", {"span": "two ends", "regression": "gives a score"}[study]),
+                ("Attention", "attend to?"),
+            ):
                 at.segmented_control(key="choice-inspect-view").set_value(look).run()
                 text = " ".join(str(each.value) for each in [*at.markdown, *at.info, *at.caption])
                 assert not at.exception and not at.error and says in text, (look, text)
@@ -92,5 +128,10 @@ def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home
 def test_attacks_on_answers_are_refused_before_anything_runs(tmp_path: Path, capsys) -> None:
     loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path / "model")
     file = written(tmp_path, squad_rows(4))
-    assert main(["run", "--checkpoint", str(tmp_path / "model"), "--task", file, "--measure", "attack"]) == 2
+    assert (
+        main(
+            ["run", "--checkpoint", str(tmp_path / "model"), "--task", file, "--measure", "attack"]
+        )
+        == 2
+    )
     assert "cannot be measured on a model that gives an answer in a text" in capsys.readouterr().err

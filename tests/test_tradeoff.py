@@ -30,18 +30,33 @@ def test_the_knee_bulges_most_whatever_the_units() -> None:
 
 def test_of_the_models_within_the_limits_the_smallest_is_named() -> None:
     found = choose(MODELS, table(loss=[0.0, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
-    assert found is not None and found.model.job == 2 and found.holds == 2 and "**M2**" in told(found)
-    assert "the only model" in told(choose(MODELS, table(loss=[0.02, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS]))
+    assert (
+        found is not None and found.model.job == 2 and found.holds == 2 and "**M2**" in told(found)
+    )
+    assert "the only model" in told(
+        choose(MODELS, table(loss=[0.02, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
+    )
 
 
 def test_with_none_the_nearest_miss_is_named_and_by_how_much() -> None:
-    found = choose(MODELS, table(loss=[0.0, 0.016, 0.05], speed=[1.5, 1.8, 2.5], left=[0.9, 0.5, 0.3]), [LOSS, SPEED])
-    assert found is not None and found.model.job == 1 and found.missed == {SPEED: pytest.approx(0.5)}  # one limit missed, a quarter of it
-    assert told(found) == "No model keeps to all limits. **M1** comes nearest: 0.50 times too little speed."
+    found = choose(
+        MODELS,
+        table(loss=[0.0, 0.016, 0.05], speed=[1.5, 1.8, 2.5], left=[0.9, 0.5, 0.3]),
+        [LOSS, SPEED],
+    )
+    assert (
+        found is not None and found.model.job == 1 and found.missed == {SPEED: pytest.approx(0.5)}
+    )  # one limit missed, a quarter of it
+    assert (
+        told(found)
+        == "No model keeps to all limits. **M1** comes nearest: 0.50 times too little speed."
+    )
 
 
 def test_what_was_not_measured_is_not_chosen() -> None:
     nothing = float("nan")
     found = choose(MODELS, table(loss=[nothing, 0.0, nothing], left=[0.1, 0.9, 0.1]), [LOSS])
     assert found is not None and found.model.job == 2
-    assert "No pruned model has been measured" in told(choose(MODELS, table(loss=[nothing] * 3, left=[0.1] * 3), [LOSS]))
+    assert "No pruned model has been measured" in told(
+        choose(MODELS, table(loss=[nothing] * 3, left=[0.1] * 3), [LOSS])
+    )

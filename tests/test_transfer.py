@@ -20,27 +20,65 @@ NAMES = ["negative", "positive"]
 
 
 def row(job, source, example, original, changed, recipe="R"):
-    return {"job": job, "recipe": recipe, "source": source, "example": example, "truth": "good", "original": original, "changed": changed}
+    return {
+        "job": job,
+        "recipe": recipe,
+        "source": source,
+        "example": example,
+        "truth": "good",
+        "original": original,
+        "changed": changed,
+    }
 
 
 def test_a_text_counts_where_the_model_got_the_original_right():
     rows = pd.DataFrame(
-        [row(2, 1, 0, "good", "bad"), row(2, 1, 1, "good", "good"), row(2, 1, 2, "bad", "bad"), row(2, 2, 0, "good", "bad"),
-         row(1, 2, 0, "good", "good")]
-    )  # fmt: skip
+        [
+            row(2, 1, 0, "good", "bad"),
+            row(2, 1, 1, "good", "good"),
+            row(2, 1, 2, "bad", "bad"),
+            row(2, 2, 0, "good", "bad"),
+            row(1, 2, 0, "good", "good"),
+        ]
+    )
     found = transfer.matrix(rows).set_index(["source", "job"])
-    assert found[["fooled", "n"]].apply(tuple, axis=1).to_dict() == {(1, 2): (1, 2), (2, 2): (1, 1), (2, 1): (0, 1)}
+    assert found[["fooled", "n"]].apply(tuple, axis=1).to_dict() == {
+        (1, 2): (1, 2),
+        (2, 2): (1, 1),
+        (2, 1): (0, 1),
+    }
     assert found.loc[(1, 2), "low"] == pytest.approx(0.0945, abs=1e-4), "Wilson, 1 of 2"
     by_recipe = transfer.matrix(rows, "recipe").set_index("job")
     assert by_recipe["n"].to_dict() == {2: 2, 1: 1}, "a model's own texts are left out"
 
 
 def made(store: Store, checkpoint: Path, outcome: str, names: list[str] = NAMES, **facts) -> int:
-    plan = {"checkpoint": str(checkpoint), "source": {"task": "demo"}, "method": None, "batch_size": 5, "max_length": 64}
+    plan = {
+        "checkpoint": str(checkpoint),
+        "source": {"task": "demo"},
+        "method": None,
+        "batch_size": 5,
+        "max_length": 64,
+    }
     id = store.submit(plan, "Dense", f"{checkpoint}", "Study", "cpu", worker="test")
-    texts = pd.DataFrame({"recipe": "R", "example": range(6), "outcome": outcome, "text": tiny.SENTENCES[:6], "label": 0, "pair": None})
+    texts = pd.DataFrame(
+        {
+            "recipe": "R",
+            "example": range(6),
+            "outcome": outcome,
+            "text": tiny.SENTENCES[:6],
+            "label": 0,
+            "pair": None,
+        }
+    )
     texts["perturbed"] = tiny.SENTENCES[6:]
-    store.add_rows(id, {"attack_example": texts}, "attack", 1.0, {"label_names": names, "pairs": False, **facts})
+    store.add_rows(
+        id,
+        {"attack_example": texts},
+        "attack",
+        1.0,
+        {"label_names": names, "pairs": False, **facts},
+    )
     store.update(id, status=Status.DONE)
     return id
 
@@ -61,7 +99,10 @@ def checkpoints(tmp_path) -> list[Path]:
 
 def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, checkpoints, capsys):
     store = Store(home)
-    first, second = made(store, checkpoints[0], "success"), made(store, checkpoints[1], "failed", NAMES[::-1])
+    first, second = (
+        made(store, checkpoints[0], "success"),
+        made(store, checkpoints[1], "failed", NAMES[::-1]),
+    )
     third = made(store, checkpoints[1], "success", NAMES[::-1])
     examples = store.rows("attack_example", [first, second, third])
     assert transfer.lacking(examples, pd.DataFrame()) == [first, second, third]
@@ -69,8 +110,13 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
     assert f"{first} Dense" in capsys.readouterr().out
     rows = store.rows("transfer", [first, second])
     one, two = (rows[rows["job"] == job] for job in (first, second))
-    assert one["source"].unique().tolist() == [first] and len(one) == 6, "texts of failed attacks are not tried"
-    assert one["original"].tolist() == two["original"].tolist() and one["changed"].tolist() == two["changed"].tolist()
+    assert one["source"].unique().tolist() == [first] and len(one) == 6, (
+        "texts of failed attacks are not tried"
+    )
+    assert (
+        one["original"].tolist() == two["original"].tolist()
+        and one["changed"].tolist() == two["changed"].tolist()
+    )
     assert set(rows["truth"]) == {"negative"} and set(rows["original"]) == set(NAMES)
     assert transfer.lacking(examples, rows) == [first, second, third]
     transfer.run(store, [second, third], quiet)
@@ -84,7 +130,10 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
     first, nothing = made(store, checkpoints[0], "success"), made(store, checkpoints[0], "failed")
     with pytest.raises(PruneError, match="No attack has succeeded"):
         transfer.run(store, [nothing], quiet)
-    others = ({"names": ["a", "b"]}, "same labels; job 1 negative, positive, job 3 a, b"), ({"pairs": True}, "one and two texts")
+    others = (
+        ({"names": ["a", "b"]}, "same labels; job 1 negative, positive, job 3 a, b"),
+        ({"pairs": True}, "one and two texts"),
+    )
     for facts, words in others:
         other = made(store, checkpoints[0], "success", **facts)
         with pytest.raises(PruneError, match=words):

@@ -29,14 +29,25 @@ def test_a_touched_negation_is_named(text, perturbed, reason):
 
 @pytest.mark.skipif(not WORDNET.present, reason="WordNet is not on this machine")
 def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one():
-    for old, new in (("good", "bad"), ("loved", "hated"), ("good", "terrible"), ("terrible", "good")):
-        assert validity.meaning(f"A {old} film.", f"A {new} film.") == f"“{old}” became its opposite “{new}”"
+    for old, new in (
+        ("good", "bad"),
+        ("loved", "hated"),
+        ("good", "terrible"),
+        ("terrible", "good"),
+    ):
+        assert (
+            validity.meaning(f"A {old} film.", f"A {new} film.")
+            == f"“{old}” became its opposite “{new}”"
+        )
     assert validity.meaning("A fine old man.", "A nice aged man.") == ""
 
 
 def test_without_wordnet_negations_are_still_seen(monkeypatch):
     monkeypatch.setattr(type(WORDNET), "present", False)
-    assert validity.meaning("A good film, not a long one.", "A bad film, a long one.") == "“not” is gone"
+    assert (
+        validity.meaning("A good film, not a long one.", "A bad film, a long one.")
+        == "“not” is gone"
+    )
 
 
 def made() -> pd.DataFrame:
@@ -44,7 +55,12 @@ def made() -> pd.DataFrame:
         {
             "outcome": ["success", "failed", "success", "skipped"],
             "text": ["A warm and funny film."] * 4,
-            "perturbed": ["A warm and amusing film.", "A cold film.", "The tax form is due in May.", None],
+            "perturbed": [
+                "A warm and amusing film.",
+                "A cold film.",
+                "The tax form is due in May.",
+                None,
+            ],
             "pair": None,
             "perturbed_pair": None,
         },
@@ -81,7 +97,11 @@ def test_grammar_errors_are_those_added(monkeypatch):
     monkeypatch.setattr(validity, "which", lambda name: "/usr/bin/java")
     monkeypatch.setattr("language_tool_python.LanguageTool", Tool)
     monkeypatch.setattr(
-        "language_tool_python.download_lt.LocalLanguageTool.get_latest_installed_version", lambda: SimpleNamespace(version_name="6.8")
+        "language_tool_python.download_lt.LocalLanguageTool.get_latest_installed_version",
+        lambda: SimpleNamespace(version_name="6.8"),
     )
-    assert validity._errors_added(["one TWO", "one TWO"], ["ONE TWO THREE", "one two"]) == [2.0, -1.0]
+    assert validity._errors_added(["one TWO", "one TWO"], ["ONE TWO THREE", "one two"]) == [
+        2.0,
+        -1.0,
+    ]
     assert len(asked) == 3, "an original that two texts share is asked once"

@@ -12,7 +12,9 @@ from prune_core.data.examples import KINDS, Examples
 from prune_core.models import families, loading, replay, tokenizers, verification, weights
 
 PAIRS = Examples(
-    ["a good film", "dull", "the long and clever story stays with you"], ["it is fine", "no joy here at all", "yes"], [0, 1, 0]
+    ["a good film", "dull", "the long and clever story stays with you"],
+    ["it is fine", "no joy here at all", "yes"],
+    [0, 1, 0],
 )
 
 
@@ -23,7 +25,9 @@ def saved(folder: Path, family: str = "bert", kind: str = "classification") -> s
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_family_and_task_type_agrees_with_plain_transformers(kind: str, family: str, tmp_path: Path) -> None:
+def test_every_family_and_task_type_agrees_with_plain_transformers(
+    kind: str, family: str, tmp_path: Path
+) -> None:
     checkpoint = saved(tmp_path, family, kind)
     model, tokenizer = loading.load(checkpoint)
     if kind != "span":
@@ -39,10 +43,14 @@ def test_the_bundled_checkpoints_agree(name: str) -> None:
 
 def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = saved(tmp_path)
-    state = {name: tensor for name, tensor in tiny.model().state_dict().items() if "pooler" not in name}
+    state = {
+        name: tensor for name, tensor in tiny.model().state_dict().items() if "pooler" not in name
+    }
     (tmp_path / "model.safetensors").unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
-    monkeypatch.setattr(weights, "_accounted", lambda *_: [])  # as if nobody had counted the weights
+    monkeypatch.setattr(
+        weights, "_accounted", lambda *_: []
+    )  # as if nobody had counted the weights
     model, tokenizer = loading.load(checkpoint)
     with pytest.raises(PruneError, match=r"two loads give different weights in .*pooler\.dense"):
         verification.check(checkpoint, model, tokenizer, PAIRS, 64)
@@ -119,11 +127,15 @@ def test_texts_are_cut_at_the_models_positions(family: str) -> None:
     tokenizer.padding_side = "left"
     own = tokenizers.fitted(tokenizer, model.config)
     assert own.model_max_length == replay.longest(model) and own.padding_side == "right"
-    assert tokenizer.model_max_length == 10**30 and tokenizer.padding_side == "left", "the caller's stays as it is"
+    assert tokenizer.model_max_length == 10**30 and tokenizer.padding_side == "left", (
+        "the caller's stays as it is"
+    )
     base = getattr(model, families.layout(model).base)
     table = dict(base.named_modules()).get("embeddings.position_embeddings")
     if table is not None and family != "modernbert":
-        assert replay.longest(model) == table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+        assert replay.longest(model) == table.num_embeddings - (
+            0 if table.padding_idx is None else table.padding_idx + 1
+        )
     longest = own("word " * 1000, truncation=True, return_tensors="pt")
     model(**tokenizers.accepted(model, longest))  # and no further
 
@@ -132,7 +144,10 @@ def test_accuracy_is_the_same_for_any_batch_size_with_padding_on_the_left() -> N
     model, tokenizer = loading.load("demo")
     tokenizer.padding_side = "left"
     rows = [("a fine film " * (i % 9 + 1), i % 2) for i in range(24)]
-    tables = [pc.compare(model, model, tokenizer, rows, batch_size=size).rows["prediction"] for size in (1, 24)]
+    tables = [
+        pc.compare(model, model, tokenizer, rows, batch_size=size).rows["prediction"]
+        for size in (1, 24)
+    ]
     one, other = (list(table["dense_probabilities"]) for table in tables)
     torch.testing.assert_close(torch.tensor(one), torch.tensor(other), atol=1e-5, rtol=1e-4)
 
@@ -147,5 +162,7 @@ def test_a_model_in_training_mode_is_measured_without_dropout_and_keeps_its_mode
     noisy = pc.compare(wrapped, torch.compile(model), tokenizer, rows).rows["prediction"]
     assert noisy["dense_probabilities"].tolist() == quiet["dense_probabilities"].tolist()
     assert model.training and not model.bert.encoder.training and model.classifier.training
-    pruned = pc.prune(wrapped, tokenizer, [text for text, _ in rows], method="magnitude", sparsity=0.5)
+    pruned = pc.prune(
+        wrapped, tokenizer, [text for text, _ in rows], method="magnitude", sparsity=0.5
+    )
     assert type(pruned) is type(model) and model.training

@@ -27,7 +27,9 @@ def furnish(home: Path) -> None:
 
 def keep(page, name: str) -> None:
     """A picture of the screen for docs/, where they are asked for."""
-    assert problems(page) == 0, page.locator("[data-testid=stException], [data-testid=stAlertContentError]").all_inner_texts()
+    assert problems(page) == 0, page.locator(
+        "[data-testid=stException], [data-testid=stAlertContentError]"
+    ).all_inner_texts()
     if folder := os.environ.get("WALK_PICTURES"):
         page.wait_for_timeout(1500)  # charts that fit themselves to their places
         page.screenshot(path=Path(folder) / f"{name}.png")
@@ -63,9 +65,17 @@ def test_an_engineer_decides_whether_a_pruned_model_may_ship(server, home, tmp_p
         file.value.save_as(policy)
         keep(page, "engineer-3-the-same-check-in-ci")
         said = page.locator(".takeaway").first.inner_text()
-        job = page.locator("[data-testid=stCode]").first.inner_text().split("check ")[1].split(" ")[0]
+        job = (
+            page.locator("[data-testid=stCode]").first.inner_text().split("check ")[1].split(" ")[0]
+        )
     command = [sys.executable, "-m", "prune_core", "check", job, "--policy", str(policy)]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PRUNESCOPE_HOME": str(home)})
+    answer = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PRUNESCOPE_HOME": str(home)},
+    )
     expected = {0: "Ship", 1: "Do not ship", 3: "Inconclusive"}[answer.returncode]
     assert expected.lower() in said.lower(), (said, answer.stdout)
     assert "20" in policy.read_text()
@@ -76,11 +86,17 @@ def test_a_researcher_reads_the_trade_off_and_plans_the_next_run(server, home): 
     before = len(Store(home).jobs())
     with opened(server, "Compare") as page:
         wait_for_charts(page, 1)
-        page.locator(".st-key-limits").get_by_text("within all limits").or_(page.get_by_text("No model keeps")).first.wait_for()
+        page.locator(".st-key-limits").get_by_text("within all limits").or_(
+            page.get_by_text("No model keeps")
+        ).first.wait_for()
         keep(page, "researcher-1-trade-off")
         turn_to(page, "Layers")
         wait_for_charts(page, 1)
-        mark = page.locator(".st-key-chart-depth .scatterlayer .trace").last.locator(".point").last.bounding_box()
+        mark = (
+            page.locator(".st-key-chart-depth .scatterlayer .trace")
+            .last.locator(".point")
+            .last.bounding_box()
+        )
         page.mouse.click(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
         page.get_by_text("Where in block").wait_for()
         settle(page)
@@ -94,7 +110,10 @@ def test_a_researcher_reads_the_trade_off_and_plans_the_next_run(server, home): 
         page.get_by_role("button", name="Prune like this").click()
         page.get_by_text("Queued as job").wait_for()
     job = Store(home).jobs()[-1]
-    assert len(Store(home).jobs()) == before + 1 and "," in job.experiment["method"]["options"]["allocation"]
+    assert (
+        len(Store(home).jobs()) == before + 1
+        and "," in job.experiment["method"]["options"]["allocation"]
+    )
 
 
 def test_a_teacher_gives_the_lesson_with_the_arrow_keys(server, home):  # noqa: F811
@@ -105,7 +124,9 @@ def test_a_teacher_gives_the_lesson_with_the_arrow_keys(server, home):  # noqa: 
         keep(page, "teacher-1-what-is-a-weight-worth")
         page.get_by_role("button", name="Present").click()
         page.locator("[data-testid=stSidebar]").wait_for(state="hidden")
-        page.locator("[data-testid=stStatusWidget]").wait_for(state="hidden")  # a busy page loses keys
+        page.locator("[data-testid=stStatusWidget]").wait_for(
+            state="hidden"
+        )  # a busy page loses keys
         page.keyboard.press("ArrowRight")
         page.get_by_role("heading", name="2 ·").wait_for()
         page.get_by_text("outputs are off by").nth(1).wait_for()

@@ -43,7 +43,13 @@ SENTENCES = [
 ]
 TAGS = ("O", "B-PER", "I-PER")
 SIZES = {"num_labels": 2, "vocab_size": 30522, "pad_token_id": 0}
-WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 130}
+WIDE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 130,
+}
 CONFIGS = {
     "bert": lambda: BertConfig(**SIZES, **WIDE),
     "roberta": lambda: RobertaConfig(**SIZES, **WIDE),
@@ -51,7 +57,9 @@ CONFIGS = {
     "xlm-roberta": lambda: XLMRobertaConfig(**SIZES, **WIDE),
     "camembert": lambda: CamembertConfig(**SIZES, **WIDE),
     "mpnet": lambda: MPNetConfig(**SIZES, **WIDE),
-    "albert": lambda: AlbertConfig(**SIZES, **{**WIDE, "num_hidden_layers": 4}, num_hidden_groups=2, embedding_size=16),
+    "albert": lambda: AlbertConfig(
+        **SIZES, **{**WIDE, "num_hidden_layers": 4}, num_hidden_groups=2, embedding_size=16
+    ),
     "deberta-v2": lambda: DebertaV2Config(
         **SIZES,
         **WIDE,
@@ -72,7 +80,9 @@ CONFIGS = {
         sep_token_id=102,
         reference_compile=False,
     ),
-    "distilbert": lambda: DistilBertConfig(**SIZES, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=130),
+    "distilbert": lambda: DistilBertConfig(
+        **SIZES, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=130
+    ),
 }
 
 
@@ -113,7 +123,10 @@ def examples(copies: int = 1, kind: str = "classification") -> Examples:
 
 def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, torch.Tensor]]:
     """The sentences as padded batches."""
-    return [batch for batch, _ in batches(tokenizer(family), examples(), batch_size, 64, torch.device("cpu"))]
+    return [
+        batch
+        for batch, _ in batches(tokenizer(family), examples(), batch_size, 64, torch.device("cpu"))
+    ]
 
 
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, copies: int = 1) -> Pair:

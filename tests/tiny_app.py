@@ -16,11 +16,26 @@ from prune_core.runs.experiment import Experiment  # noqa: E402
 
 def tiny() -> list[Experiment]:
     """Dense and two methods on a few sentences, without the attack, whose import alone takes longer than all this."""
-    options = {"reconstruction": {"sentences": 8}, "drift": {"sentences": 16, "neighbours": 3, "umap": False}, "cost": {"repeats": 3}}
-    measures = tuple(MEASURES[name](**options.get(name, {})) for name in ("accuracy", "reconstruction", "drift", "cost"))
+    options = {
+        "reconstruction": {"sentences": 8},
+        "drift": {"sentences": 16, "neighbours": 3, "umap": False},
+        "cost": {"repeats": 3},
+    }
+    measures = tuple(
+        MEASURES[name](**options.get(name, {}))
+        for name in ("accuracy", "reconstruction", "drift", "cost")
+    )
     methods = [None, METHODS["magnitude"](sparsity=0.5), METHODS["akr"](sparsity=0.5)]
     return [
-        Experiment(method=method, measures=measures, calibration=8, evaluation=24, device="cpu", study=study.DEMO) for method in methods
+        Experiment(
+            method=method,
+            measures=measures,
+            calibration=8,
+            evaluation=24,
+            device="cpu",
+            study=study.DEMO,
+        )
+        for method in methods
     ]
 
 

@@ -43,10 +43,14 @@ def sentences() -> list[tuple[str, str]]:
         label = "positive" if len(found) % 2 else "negative"
         own, other = (GOOD, BAD) if label == "positive" else (BAD, GOOD)
         frame = dice.choice(FRAMES)
-        if frame.startswith({"positive": "after all the praise", "negative": "i expected little"}[label]):
+        if frame.startswith(
+            {"positive": "after all the praise", "negative": "i expected little"}[label]
+        ):
             continue
         one, two = dice.sample(own, 2)
-        text = frame.format(who=dice.choice(WHO), what=dice.choice(WHAT), one=one, two=two, other=dice.choice(other))
+        text = frame.format(
+            who=dice.choice(WHO), what=dice.choice(WHAT), one=one, two=two, other=dice.choice(other)
+        )
         found.setdefault(text[0].upper() + text[1:] + ".", label)
     return list(found.items())
 

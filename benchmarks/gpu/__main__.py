@@ -24,17 +24,44 @@ from typing import Any
 from .table import markdown
 
 SECTIONS = ("right", "fast", "grows", "quick", "asked")
-PACKAGES = ("torch", "transformers", "numpy", "pandas", "scipy", "scikit-learn", "textattack", "triton")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "textattack",
+    "triton",
+)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="small shapes: only to see that it runs")
-    parser.add_argument("--patience", type=float, default=1.0, help="so many times each section's limit, on a busy or slow machine")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="NAME", help=", ".join(SECTIONS))
-    parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)  # in the process that measures it
+    parser.add_argument(
+        "--tiny", action="store_true", help="small shapes: only to see that it runs"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        help="so many times each section's limit, on a busy or slow machine",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        default=SECTIONS,
+        metavar="NAME",
+        help=", ".join(SECTIONS),
+    )
+    parser.add_argument(
+        "--section", choices=SECTIONS, help=argparse.SUPPRESS
+    )  # in the process that measures it
     options = parser.parse_args()
     if options.section:
         return _measure(options)
@@ -45,10 +72,19 @@ def main() -> int:
         found["sections"][name] = section = _apart(name, options)
         (options.out / "gpu.json").write_text(json.dumps(found, indent=1))
         (options.out / "gpu.md").write_text(markdown(found))
-        print(f"{name}: {section['status']} ({section['seconds']:.0f} s, {len(section['rows'])} rows)", flush=True)
+        print(
+            f"{name}: {section['status']} ({section['seconds']:.0f} s, {len(section['rows'])} rows)",
+            flush=True,
+        )
     print((options.out / "gpu.md").read_text())
     sections = found["sections"].values()
-    return int(any(section["status"] != "Done" or any(row.get("passes") is False for row in section["rows"]) for section in sections))
+    return int(
+        any(
+            section["status"] != "Done"
+            or any(row.get("passes") is False for row in section["rows"])
+            for section in sections
+        )
+    )
 
 
 def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -56,17 +92,38 @@ def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     limit = import_module(f"benchmarks.gpu.{name}").LIMIT * options.patience
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "benchmarks.gpu", "--section", name, "--out", folder, "--device", options.device]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu",
+            "--section",
+            name,
+            "--out",
+            folder,
+            "--device",
+            options.device,
+        ]
         with (Path(folder) / "log").open("w+") as log:
             try:
-                code = subprocess.run([*command, *(["--tiny"] if options.tiny else [])], stdout=log, stderr=log, timeout=limit).returncode
+                code = subprocess.run(
+                    [*command, *(["--tiny"] if options.tiny else [])],
+                    stdout=log,
+                    stderr=log,
+                    timeout=limit,
+                ).returncode
                 log.seek(0)
                 said = [line.strip() for line in log.read().splitlines() if line.strip()]
-                status = "Done" if code == 0 else f"Failed: {said[-1] if said else f'status {code}'}"
+                status = (
+                    "Done" if code == 0 else f"Failed: {said[-1] if said else f'status {code}'}"
+                )
             except subprocess.TimeoutExpired:
                 status = f"Stopped after its {limit:.0f} s, with what it had"
         written = Path(folder) / "rows"
-        rows = [json.loads(line) for line in written.read_text().splitlines()] if written.is_file() else []
+        rows = (
+            [json.loads(line) for line in written.read_text().splitlines()]
+            if written.is_file()
+            else []
+        )
     return {"status": status, "seconds": time.monotonic() - started, "rows": rows}
 
 
@@ -99,12 +156,19 @@ def _about(device: str) -> dict[str, Any]:
         title = device_title(pick_device(device))
     except PruneError as error:
         raise SystemExit(f"benchmarks.gpu: {error}") from None
-    found = {"python": versions()["python"]} | {name: _version(name) for name in PACKAGES if _version(name)}
+    found = {"python": versions()["python"]} | {
+        name: _version(name) for name in PACKAGES if _version(name)
+    }
     if torch.version.cuda:
         found["CUDA"] = torch.version.cuda
     if driver := _driver():
         found["driver"] = driver
-    return {"device": title, "date": date.today().isoformat(), "commit": versions()["commit"], "versions": found}
+    return {
+        "device": title,
+        "date": date.today().isoformat(),
+        "commit": versions()["commit"],
+        "versions": found,
+    }
 
 
 def _version(package: str) -> str:
@@ -118,7 +182,9 @@ def _driver() -> str:
     """The NVIDIA driver's version, where the tool that knows it is there."""
     try:
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()[0]
+        return subprocess.run(
+            asked, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.splitlines()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return ""
 

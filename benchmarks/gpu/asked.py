@@ -39,9 +39,14 @@ def run(setting: Setting) -> Iterator[Row]:
         for count in IN_FLIGHT[:2] if setting.tiny else IN_FLIGHT:
             yield _rates(setting, model, tokenizer, task.evaluation.texts, count)
         if find_spec("textattack") is None:
-            yield {"table": "attacks", "left out": "textattack is not installed here, so no whole attack was run."}
+            yield {
+                "table": "attacks",
+                "left out": "textattack is not installed here, so no whole attack was run.",
+            }
             return
-        yield from _attacks(setting, model, tokenizer, task.evaluation.sample(4 if setting.tiny else 100, 0))
+        yield from _attacks(
+            setting, model, tokenizer, task.evaluation.sample(4 if setting.tiny else 100, 0)
+        )
 
 
 def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str], count: int) -> Row:
@@ -52,9 +57,16 @@ def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str],
     queries.logits(rounds[0])
     ours = median(setting.seconds(lambda own=own: queries.logits(own)) for own in rounds[1:])
     slow = rounds[1:2] if count > 64 else rounds[1:]  # seconds enough to be sure of it
-    theirs = median(setting.seconds(lambda own=own: _as_textattack(model, tokenizer, own)) for own in slow)
-    return {"table": "queries", "texts in flight": count, "ours, a second": count / ours, "padded to 512, a second": count / theirs,
-            "times faster": theirs / ours}  # fmt: skip
+    theirs = median(
+        setting.seconds(lambda own=own: _as_textattack(model, tokenizer, own)) for own in slow
+    )
+    return {
+        "table": "queries",
+        "texts in flight": count,
+        "ours, a second": count / ours,
+        "padded to 512, a second": count / theirs,
+        "times faster": theirs / ours,
+    }
 
 
 def _changed(text: str, dice: random.Random) -> str:
@@ -66,11 +78,21 @@ def _changed(text: str, dice: random.Random) -> str:
 def _as_textattack(model: nn.Module, tokenizer: Any, texts: list[str]) -> None:
     for start in range(0, len(texts), THEIR_BATCH):
         chosen = texts[start : start + THEIR_BATCH]
-        encoded = tokenizer(chosen, padding="max_length", max_length=THEIR_LENGTH, truncation=True, return_tensors="pt")
-        model(**{key: value.to(next(model.parameters()).device) for key, value in encoded.items()}).logits.cpu()
+        encoded = tokenizer(
+            chosen,
+            padding="max_length",
+            max_length=THEIR_LENGTH,
+            truncation=True,
+            return_tensors="pt",
+        )
+        model(
+            **{key: value.to(next(model.parameters()).device) for key, value in encoded.items()}
+        ).logits.cpu()
 
 
-def _attacks(setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples) -> Iterator[Row]:
+def _attacks(
+    setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples
+) -> Iterator[Row]:
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
     from prune_core.attacks.victim import Victim
@@ -79,7 +101,15 @@ def _attacks(setting: Setting, model: nn.Module, tokenizer: Any, examples: Examp
     def attacked(recipe: str, own: nn.Module) -> dict[int, tuple[str, str | None]]:
         pulse = Pulse(quiet)
         budget = Budget(queries=500, seconds=60)
-        found = engine.run(recipe, Victim(own, tokenizer, pulse.beat), pulse, examples, range(len(examples)), budget, 0)
+        found = engine.run(
+            recipe,
+            Victim(own, tokenizer, pulse.beat),
+            pulse,
+            examples,
+            range(len(examples)),
+            budget,
+            0,
+        )
         return {each.example: (each.outcome, each.perturbed) for each in found}
 
     for recipe in ("DeepWordBug", "PWWS"):
@@ -89,5 +119,12 @@ def _attacks(setting: Setting, model: nn.Module, tokenizer: Any, examples: Examp
             work = partial(attacked, recipe, own)
             seconds.append(place.seconds(lambda work=work, found=found: found.append(work())))
         same = sum(found[0][example] == found[1][example] for example in found[0]) / len(found[0])
-        yield {"table": "attacks", "recipe": recipe, "sentences": len(examples), "seconds": seconds[1],
-               "seconds on the CPU": seconds[0], "same outcome and text": same, "passes": same >= 0.99}  # fmt: skip
+        yield {
+            "table": "attacks",
+            "recipe": recipe,
+            "sentences": len(examples),
+            "seconds": seconds[1],
+            "seconds on the CPU": seconds[0],
+            "same outcome and text": same,
+            "passes": same >= 0.99,
+        }

@@ -29,7 +29,12 @@ SLOW = 2.5  # times the floor
 PROFILED = 2  # blocks
 SPARSITY = 0.5
 SEQUENCES = {"kprune": 160}  # 20K tokens; others 128
-GOALS = {"akr": 2.0, "sparsegpt": 1.0, "akr_plus": 6.0, "kprune": 5.0}  # seconds on BERT-base, on an H100 or H200
+GOALS = {
+    "akr": 2.0,
+    "sparsegpt": 1.0,
+    "akr_plus": 6.0,
+    "kprune": 5.0,
+}  # seconds on BERT-base, on an H100 or H200
 NAMES = ("magnitude", "wanda", "sparsegpt", "akr", "kprune", "kwon", "akr_plus")
 
 
@@ -38,22 +43,39 @@ def run(setting: Setting) -> Iterator[Row]:
     with matrix_precision(tf32=False):
         rates = {dtype: matrix_rate(setting, dtype) for dtype in (torch.float32, torch.bfloat16)}
         bandwidth = copy_rate(setting)
-        yield {"table": "device", "fp32, TFLOP/s": rates[torch.float32] / 1e12, "bf16, TFLOP/s": rates[torch.bfloat16] / 1e12,
-               "copy, GB/s": bandwidth / 1e9}  # fmt: skip
+        yield {
+            "table": "device",
+            "fp32, TFLOP/s": rates[torch.float32] / 1e12,
+            "bf16, TFLOP/s": rates[torch.bfloat16] / 1e12,
+            "copy, GB/s": bandwidth / 1e9,
+        }
         slow = []
         for shape in ("BERT-base", "BERT-large"):
             model = setting.shape(shape)
             for name in NAMES:
-                method, batches = build(METHODS, name, {"sparsity": SPARSITY}), setting.sample(SEQUENCES.get(name, 128))
+                method, batches = (
+                    build(METHODS, name, {"sparsity": SPARSITY}),
+                    setting.sample(SEQUENCES.get(name, 128)),
+                )
                 row = _timed(setting, shape, model, method, batches, rates, bandwidth)
                 yield row
                 slow += [(method, batches)] if row["ratio"] > SLOW else []
             for method, batches in slow if shape == "BERT-base" else []:
-                yield {"table": "profiles", "method": method.title, **profiled(setting, method, batches)}
+                yield {
+                    "table": "profiles",
+                    "method": method.title,
+                    **profiled(setting, method, batches),
+                }
 
 
 def _timed(
-    setting: Setting, shape: str, model: nn.Module, method: Method, batches: list[Batch], rates: dict[torch.dtype, float], bandwidth: float
+    setting: Setting,
+    shape: str,
+    model: nn.Module,
+    method: Method,
+    batches: list[Batch],
+    rates: dict[torch.dtype, float],
+    bandwidth: float,
 ) -> Row:
     def prune() -> None:
         seed_everything(0)
@@ -69,13 +91,26 @@ def _timed(
             break
     best = min(times[1:] or times)
     work, moved = flops(method, model, batches), bytes_moved(method, model, batches)
-    quick = gradient_dtype("auto", setting.device)  # in which K-prune's and Kwon's gradients are taken
+    quick = gradient_dtype(
+        "auto", setting.device
+    )  # in which K-prune's and Kwon's gradients are taken
     rate = lambda purpose: rates[quick if purpose == "gradients" else torch.float32]  # noqa: E731
     least = max(sum(count / rate(purpose) for purpose, count in work.items()), moved / bandwidth)
     goal = GOALS.get(method.name) if shape == "BERT-base" else None
-    return {"table": "methods", "shape": shape, "method": method.title, "seconds": best, "goal, s": goal,
-            "TFLOP": sum(work.values()) / 1e12, "GB moved": moved / 1e9, "floor, s": least, "ratio": best / least, "peak MB": peak / 1e6,
-            "FLOPs by purpose": work, "timed passes": len(times) - 1}  # fmt: skip
+    return {
+        "table": "methods",
+        "shape": shape,
+        "method": method.title,
+        "seconds": best,
+        "goal, s": goal,
+        "TFLOP": sum(work.values()) / 1e12,
+        "GB moved": moved / 1e9,
+        "floor, s": least,
+        "ratio": best / least,
+        "peak MB": peak / 1e6,
+        "FLOPs by purpose": work,
+        "timed passes": len(times) - 1,
+    }
 
 
 def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
@@ -85,19 +120,29 @@ def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
     own = setting.shape("BERT-base", PROFILED)
     work = partial(method.prune, own, batches, quiet)
     cuda = setting.device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
+    with profile(
+        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    ) as recorded:
         setting.seconds(work)
     with Waits() as waits:
         work()
     key = "self_device_time_total" if cuda else "self_cpu_time_total"
     events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, key))
-    longest = [{"operation": event.key, "calls": event.count, "ms": getattr(event, key) / 1e3} for event in events[:10]]
+    longest = [
+        {"operation": event.key, "calls": event.count, "ms": getattr(event, key) / 1e3}
+        for event in events[:10]
+    ]
     host = sorted(events, key=lambda event: -event.self_cpu_time_total)
     synchronised = sum(event.count for event in events if "Synchronize" in event.key)
     return {
-        "ten longest": longest, "host synchronisations": synchronised, "waits": dict(waits.counts),
-        "ten longest on the host": [{"operation": e.key, "calls": e.count, "ms": e.self_cpu_time_total / 1e3} for e in host[:10]],
-    }  # fmt: skip
+        "ten longest": longest,
+        "host synchronisations": synchronised,
+        "waits": dict(waits.counts),
+        "ten longest on the host": [
+            {"operation": e.key, "calls": e.count, "ms": e.self_cpu_time_total / 1e3}
+            for e in host[:10]
+        ],
+    }
 
 
 def matrix_rate(setting: Setting, dtype: torch.dtype) -> float:
@@ -109,6 +154,14 @@ def matrix_rate(setting: Setting, dtype: torch.dtype) -> float:
 
 def copy_rate(setting: Setting) -> float:
     """Bytes read and written a second by a large copy, the best of several."""
-    source = torch.randn(2**20 if setting.tiny else 2**28 if setting.device.type == "cuda" else 2**26, device=setting.device)
+    source = torch.randn(
+        2**20 if setting.tiny else 2**28 if setting.device.type == "cuda" else 2**26,
+        device=setting.device,
+    )
     target = torch.empty_like(source)
-    return 2 * source.numel() * source.element_size() / min(setting.seconds(lambda: target.copy_(source)) for _ in range(8))
+    return (
+        2
+        * source.numel()
+        * source.element_size()
+        / min(setting.seconds(lambda: target.copy_(source)) for _ in range(8))
+    )

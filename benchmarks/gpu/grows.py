@@ -19,17 +19,31 @@ SEQUENCES, BLOCKS = (128, 512, 1024), (6, 12, 24)
 
 def run(setting: Setting) -> Iterator[Row]:
     """A row a size, then the exponents of a log-log fit: 1 is linear, 0 is flat."""
-    points = [("sequences", count, count, 12) for count in SEQUENCES] + [("blocks", count, 128, count) for count in BLOCKS]
+    points = [("sequences", count, count, 12) for count in SEQUENCES] + [
+        ("blocks", count, 128, count) for count in BLOCKS
+    ]
     _measured(setting, 128, 6)  # kernels load off the clock
     rows: list[Row] = []
     with matrix_precision(tf32=False):
         for what, size, sequences, blocks in points:
             seconds, peak = _measured(setting, sequences, blocks)
-            rows.append({"table": "sizes", "grows": what, "size": size, "seconds": seconds, "peak MB": peak / 1e6})
+            rows.append(
+                {
+                    "table": "sizes",
+                    "grows": what,
+                    "size": size,
+                    "seconds": seconds,
+                    "peak MB": peak / 1e6,
+                }
+            )
             yield rows[-1]
     for what in ("sequences", "blocks"):
         own = [row for row in rows if row["grows"] == what]
-        yield {"table": "exponents", "grows": what, **{figure: exponent(own, figure) for figure in ("seconds", "peak MB")}}
+        yield {
+            "table": "exponents",
+            "grows": what,
+            **{figure: exponent(own, figure) for figure in ("seconds", "peak MB")},
+        }
 
 
 def _measured(setting: Setting, sequences: int, blocks: int) -> tuple[float, float]:

@@ -33,13 +33,21 @@ def run(setting: Setting) -> Iterator[Row]:
     with matrix_precision(tf32=False):
         models = _models(setting)
         for dtype in precisions:
-            yield from _latencies("", {name: copy.deepcopy(model).to(dtype) for name, model in models.items()}, dtype, points)
+            yield from _latencies(
+                "",
+                {name: copy.deepcopy(model).to(dtype) for name, model in models.items()},
+                dtype,
+                points,
+            )
         yield from _two_to_four(setting, points)
         if setting.device.type != "cuda":
             yield {"table": "compiled", "left out": "torch.compile is timed on CUDA only."}
             return
         ends = {name: models[name] for name in ("dense", "K-prune 80%, cut")}
-        compiled = {name: torch.compile(copy.deepcopy(model).to(torch.bfloat16), dynamic=False) for name, model in ends.items()}
+        compiled = {
+            name: torch.compile(copy.deepcopy(model).to(torch.bfloat16), dynamic=False)
+            for name, model in ends.items()
+        }
         yield from _latencies("compiled", compiled, torch.bfloat16, [(1, 128), (32, 128)])
 
 
@@ -56,7 +64,9 @@ def _models(setting: Setting) -> dict[str, nn.Module]:
     return found
 
 
-def _latencies(form: str, models: dict[str, nn.Module], dtype: torch.dtype, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
+def _latencies(
+    form: str, models: dict[str, nn.Module], dtype: torch.dtype, points: Sequence[tuple[int, int]]
+) -> Iterator[Row]:
     for batch, length in points:
         found: dict[str, float] = {}
         for name, model in models.items():
@@ -64,15 +74,25 @@ def _latencies(form: str, models: dict[str, nn.Module], dtype: torch.dtype, poin
             times = [timed(model, tokens) for _ in range(WARM_UP + PASSES)][WARM_UP:]
             found[name] = median(times)
         for name, seconds in found.items():
-            yield {"table": form or "latency", "model": name, "precision": str(dtype).removeprefix("torch."), "batch": batch,
-                   "length": length, "ms": seconds * 1e3, "sentences a second": batch / seconds,
-                   "times faster": found["dense"] / seconds}  # fmt: skip
+            yield {
+                "table": form or "latency",
+                "model": name,
+                "precision": str(dtype).removeprefix("torch."),
+                "batch": batch,
+                "length": length,
+                "ms": seconds * 1e3,
+                "sentences a second": batch / seconds,
+                "times faster": found["dense"] / seconds,
+            }
 
 
 def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterator[Row]:
     """The 2:4 model in fp16 through cuSPARSELt against dense fp16."""
     if setting.device.type != "cuda" or torch.cuda.get_device_capability(setting.device) < (8, 0):
-        yield {"table": "2:4", "left out": "Sparse matrix kernels need a CUDA device of the Ampere generation or later."}
+        yield {
+            "table": "2:4",
+            "left out": "Sparse matrix kernels need a CUDA device of the Ampere generation or later.",
+        }
         return
     dense = setting.shape("BERT-base").half()
     pruned = copy.deepcopy(dense).float()
@@ -80,10 +100,18 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
     again = pruned.half()  # the same weights through dense kernels: what must come out
     sparse = copy.deepcopy(again)
     for _, _, linear in replay.linears(sparse):
-        linear.weight = nn.Parameter(torch.sparse.to_sparse_semi_structured(linear.weight.detach()), requires_grad=False)
+        linear.weight = nn.Parameter(
+            torch.sparse.to_sparse_semi_structured(linear.weight.detach()), requires_grad=False
+        )
     with torch.no_grad():
         tokens = timing_batch(dense, 8, 128)
         expected, found = again(**tokens).logits.float(), sparse(**tokens).logits.float()
     apart = float((expected - found).abs().max())
-    yield {"table": "2:4 answers", "largest difference of a logit": apart, "largest logit": float(expected.abs().max())}
-    yield from _latencies("2:4", {"dense": dense, "2:4 by sparse kernels": sparse}, torch.float16, points)
+    yield {
+        "table": "2:4 answers",
+        "largest difference of a logit": apart,
+        "largest logit": float(expected.abs().max()),
+    }
+    yield from _latencies(
+        "2:4", {"dense": dense, "2:4 by sparse kernels": sparse}, torch.float16, points
+    )

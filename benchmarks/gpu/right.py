@@ -34,11 +34,24 @@ SENTENCES, EVALUATION, BATCH = 64, 200, 32
 # a structured method rounds widths on a GPU and takes bf16 where that is fast: here both do the same
 SAME = {"multiple": 8}
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
-    ("magnitude", {}), ("wanda", {}), ("sparsegpt", {}), ("akr", {}), ("akr", {"solver": "admm"}), ("akr_plus", {}),
-    ("kprune", {**SAME, "precision": "fp32"}), ("kwon", {**SAME, "precision": "fp32"}), ("unit_magnitude", SAME), ("unit_random", SAME),
-    ("magnitude", {"pattern": "2:4"}), ("sparsegpt", {"pattern": "2:4"}), ("akr", {"pattern": "2:4"}),
-    ("akr", {"solver": "exact", "sparsity": 0.02}),  # one weight of a row at a time: little of it is enough to see, and slow
-]  # fmt: skip
+    ("magnitude", {}),
+    ("wanda", {}),
+    ("sparsegpt", {}),
+    ("akr", {}),
+    ("akr", {"solver": "admm"}),
+    ("akr_plus", {}),
+    ("kprune", {**SAME, "precision": "fp32"}),
+    ("kwon", {**SAME, "precision": "fp32"}),
+    ("unit_magnitude", SAME),
+    ("unit_random", SAME),
+    ("magnitude", {"pattern": "2:4"}),
+    ("sparsegpt", {"pattern": "2:4"}),
+    ("akr", {"pattern": "2:4"}),
+    (
+        "akr",
+        {"solver": "exact", "sparsity": 0.02},
+    ),  # one weight of a row at a time: little of it is enough to see, and slow
+]
 ONE_LOOK = ("magnitude", "wanda", "unit_magnitude", "unit_random")
 EQUAL = 1e-4  # share of other choices, and ‖A − B‖/‖A‖ of the weights that both keep, that is nothing but rounding
 AS_FAR = 2.0  # times as far apart as the device's two models, at most
@@ -56,7 +69,9 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is measured."""
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
-        task = tasks.load(Source("demo"), ("negative", "positive")).sampled(*((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0)
+        task = tasks.load(Source("demo"), ("negative", "positive")).sampled(
+            *((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0
+        )
         measured: nn.Module | None = None
         for name, options in SETTINGS:
             pruned, row = _method(setting, model, tokenizer, task, name, options)
@@ -68,7 +83,12 @@ def run(setting: Setting) -> Iterator[Row]:
 
 
 def _method(
-    setting: Setting, model: nn.Module, tokenizer: Any, task: tasks.Task, name: str, options: dict[str, Any]
+    setting: Setting,
+    model: nn.Module,
+    tokenizer: Any,
+    task: tasks.Task,
+    name: str,
+    options: dict[str, Any],
 ) -> tuple[nn.Module, Row]:
     """(the model pruned on the CPU, how the other compares)."""
     method = build(METHODS, name, options)
@@ -78,7 +98,9 @@ def _method(
         batches = [each for each, _ in found]
         own = copy.deepcopy(model).to(place.device)
         seed_everything(0)
-        seconds.append(place.seconds(lambda own=own, batches=batches: method.prune(own, batches, quiet)))
+        seconds.append(
+            place.seconds(lambda own=own, batches=batches: method.prune(own, batches, quiet))
+        )
         pruned.append(own)
     cpu, device, other = pruned
     gap, own = _apart(cpu, device, tokenizer, task), _apart(device, other, tokenizer, task)
@@ -87,14 +109,28 @@ def _method(
     if name in ONE_LOOK:
         fine = max(gap.choices, gap.weights) <= EQUAL and gap.answers == 0
     else:
-        fine = all(a <= AS_FAR * b + EQUAL for a, b in zip(gap, own, strict=True)) and abs(error) <= AS_GOOD
-    stated = ", ".join(f"{key} {value}" for key, value in options.items() if key not in ("multiple", "precision"))
+        fine = (
+            all(a <= AS_FAR * b + EQUAL for a, b in zip(gap, own, strict=True))
+            and abs(error) <= AS_GOOD
+        )
+    stated = ", ".join(
+        f"{key} {value}" for key, value in options.items() if key not in ("multiple", "precision")
+    )
     return cpu, {
-        "table": "methods", "method": method.title + (f" ({stated})" if stated else ""), "other choices": gap.choices,
-        "the device's own": own.choices, "difference of kept weights": gap.weights, "its own": own.weights,
-        "other answers": gap.answers, "own": own.answers, "reconstruction error": errors[1], "relative to the CPU's": error,
-        "passes": fine, "seconds": seconds[1], "seconds on the CPU": seconds[0],
-    }  # fmt: skip
+        "table": "methods",
+        "method": method.title + (f" ({stated})" if stated else ""),
+        "other choices": gap.choices,
+        "the device's own": own.choices,
+        "difference of kept weights": gap.weights,
+        "its own": own.weights,
+        "other answers": gap.answers,
+        "own": own.answers,
+        "reconstruction error": errors[1],
+        "relative to the CPU's": error,
+        "passes": fine,
+        "seconds": seconds[1],
+        "seconds on the CPU": seconds[0],
+    }
 
 
 class Gap(NamedTuple):
@@ -106,22 +142,38 @@ class Gap(NamedTuple):
 
 
 def _apart(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task) -> Gap:
-    pairs = [(a.weight.cpu(), b.weight.cpu()) for (_, _, a), (_, _, b) in zip(replay.linears(one), replay.linears(two), strict=True)]
-    other = sum(int(((a == 0) != (b == 0)).sum()) for a, b in pairs) / sum(a.numel() for a, _ in pairs)
+    pairs = [
+        (a.weight.cpu(), b.weight.cpu())
+        for (_, _, a), (_, _, b) in zip(replay.linears(one), replay.linears(two), strict=True)
+    ]
+    other = sum(int(((a == 0) != (b == 0)).sum()) for a, b in pairs) / sum(
+        a.numel() for a, _ in pairs
+    )
     kept = [(a - b).masked_fill((a == 0) | (b == 0), 0).norm() for a, b in pairs]
     overall = float(torch.stack(kept).norm() / torch.stack([a.norm() for a, _ in pairs]).norm())
     said = [probabilities(each, tokenizer, task.evaluation, 64).argmax(-1) for each in (one, two)]
     return Gap(other, overall, float((said[0] != said[1]).mean()))
 
 
-def _error(setting: Setting, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task) -> float:
+def _error(
+    setting: Setting, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task
+) -> float:
     """The mean over the matrices of the error that stands at their outputs, measured on the device."""
-    pair = Pair(*(copy.deepcopy(each).to(setting.device) for each in (dense, pruned)), tokenizer, task)
-    return float(build(MEASURES, "reconstruction", {}).measure(pair, quiet)["reconstruction"]["total"].mean())
+    pair = Pair(
+        *(copy.deepcopy(each).to(setting.device) for each in (dense, pruned)), tokenizer, task
+    )
+    return float(
+        build(MEASURES, "reconstruction", {}).measure(pair, quiet)["reconstruction"]["total"].mean()
+    )
 
 
 def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
-    there = replace(pair, dense=copy.deepcopy(pair.dense).to(setting.device), pruned=copy.deepcopy(pair.pruned).to(setting.device), memo={})
+    there = replace(
+        pair,
+        dense=copy.deepcopy(pair.dense).to(setting.device),
+        pruned=copy.deepcopy(pair.pruned).to(setting.device),
+        memo={},
+    )
     for name, (table, figures, allowed) in MEASURED.items():
         measure = build(MEASURES, name, {"umap": False} if name == "drift" else {})
         found = []
@@ -130,9 +182,20 @@ def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
                 seed_everything(0)
                 found.append(measure.measure(each, quiet)[table])
         except ModuleNotFoundError as error:
-            yield {"table": "measures", "measure": measure.title, "left out": f"{error.name} is not installed here."}
+            yield {
+                "table": "measures",
+                "measure": measure.title,
+                "left out": f"{error.name} is not installed here.",
+            }
             continue
         a, b = (rows[list(figures)].to_numpy(float) for rows in found)
         largest = float(np.nanmax(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b)).clip(1e-3)))
-        yield {"table": "measures", "measure": measure.title, "figures": ", ".join(figures), "rows": len(a),
-               "largest relative difference": largest, "allowed": allowed, "passes": largest <= allowed}  # fmt: skip
+        yield {
+            "table": "measures",
+            "measure": measure.title,
+            "figures": ", ".join(figures),
+            "rows": len(a),
+            "largest relative difference": largest,
+            "allowed": allowed,
+            "passes": largest <= allowed,
+        }

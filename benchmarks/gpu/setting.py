@@ -16,10 +16,26 @@ from prune_core.plugins import Batch
 
 Row = dict[str, Any]  # one line of a table; "table" names it
 SHAPES = {
-    "BERT-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-    "BERT-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    "BERT-base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    },
+    "BERT-large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
 }
-TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 2000}
+TINY = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 2000,
+}
 BATCH = 32
 
 
@@ -38,7 +54,11 @@ class Setting:
         options = dict(TINY if self.tiny else SHAPES[name])
         if blocks:
             options["num_hidden_layers"] = max(1, blocks // 6) if self.tiny else blocks
-        return AutoModelForSequenceClassification.from_config(BertConfig(num_labels=2, **options)).eval().to(self.device)
+        return (
+            AutoModelForSequenceClassification.from_config(BertConfig(num_labels=2, **options))
+            .eval()
+            .to(self.device)
+        )
 
     def sample(self, sequences: int, length: int = 128) -> list[Batch]:
         """Full-length batches of arbitrary tokens with labels."""
@@ -49,7 +69,11 @@ class Setting:
         found = []
         for start in range(0, sequences, size):
             ids = torch.randint(5, 1000, (min(size, sequences - start), length), generator=dice)
-            batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(len(ids)) % 2}
+            batch = {
+                "input_ids": ids,
+                "attention_mask": torch.ones_like(ids),
+                "labels": torch.arange(len(ids)) % 2,
+            }
             found.append({key: value.to(self.device) for key, value in batch.items()})
         return found
 

@@ -12,8 +12,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # by name, as their sizes or values reach the host: a number, the places of a mask, a comparison, an error code
-NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "repeat_interleave", "linalg_inv.", "linalg_cholesky.",
-         "_linalg_check_errors", "bincount")  # fmt: skip
+NAMES = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "unique",
+    "repeat_interleave",
+    "linalg_inv.",
+    "linalg_cholesky.",
+    "_linalg_check_errors",
+    "bincount",
+)
 
 
 class Waits(TorchDispatchMode):
@@ -31,7 +41,11 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = str(func).removeprefix("aten.")
-        if any(name.startswith(each) for each in NAMES) or _by_mask(name, args) or _to_host(name, args, kwargs):
+        if (
+            any(name.startswith(each) for each in NAMES)
+            or _by_mask(name, args)
+            or _to_host(name, args, kwargs)
+        ):
             self.counts[name] += 1
         return func(*args, **kwargs)
 

@@ -13,18 +13,37 @@ import pandas as pd
 from ..plugins import DISTILLED, TARGETED, THINNED, distilled, thinned
 
 ASKED = ("sparsity", "pattern", *TARGETED)  # options that say how much is to go, not how
-APART = (*ASKED, *THINNED, *DISTILLED)  # and those that are told whole, which runs from before they were there lack
-SAME = ["asked", "pattern", "seed"]  # what a run and its full form must share: the target, and the calibration sentences
+APART = (
+    *ASKED,
+    *THINNED,
+    *DISTILLED,
+)  # and those that are told whole, which runs from before they were there lack
+SAME = [
+    "asked",
+    "pattern",
+    "seed",
+]  # what a run and its full form must share: the target, and the calibration sentences
 
 
-def contributions(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str = "accuracy") -> pd.DataFrame:
+def contributions(
+    runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str = "accuracy"
+) -> pd.DataFrame:
     """A row a method, changed option and target: `difference` from the full form in `key`, mean over seeds, `low` and `high`
     of them, `seeds` and `n`. Empty where no method was run in two forms.
 
     `runs` is a summary with a row a job, `plans` the options of each job's method.
     """
-    found = [_of_method(own, plans, key) for _, own in runs[runs["job"].isin(list(plans))].dropna(subset=key).groupby("method", sort=False)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["method", "family", "part"])
+    found = [
+        _of_method(own, plans, key)
+        for _, own in runs[runs["job"].isin(list(plans))]
+        .dropna(subset=key)
+        .groupby("method", sort=False)
+    ]
+    return (
+        pd.concat(found, ignore_index=True)
+        if found
+        else pd.DataFrame(columns=["method", "family", "part"])
+    )
 
 
 def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
@@ -33,7 +52,13 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     The full form is the one that the others, all counted, differ from in the fewest options.
     """
     found = {
-        job: frozenset({("then", thinned(plan)), ("distil", distilled(plan)), *(item for item in plan.items() if item[0] not in APART)})
+        job: frozenset(
+            {
+                ("then", thinned(plan)),
+                ("distil", distilled(plan)),
+                *(item for item in plan.items() if item[0] not in APART),
+            }
+        )
         for job, plan in plans.items()
     }
     distinct = list(dict.fromkeys(found.values()))
@@ -41,7 +66,9 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     return {job: _told(form - full) for job, form in found.items()}
 
 
-def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str) -> pd.DataFrame:
+def _of_method(
+    runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str
+) -> pd.DataFrame:
     told = forms({job: plans[job] for job in runs["job"]})
     runs = runs.assign(part=runs["job"].map(told))
     whole = runs[runs["part"] == ""].drop_duplicates(SAME)[[*SAME, key]]
@@ -49,18 +76,28 @@ def _of_method(runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: 
     pairs["difference"] = pairs[key] - pairs[f"{key}_full"]
     groups = pairs.groupby(["method", "family", "part", "asked", "pattern"], sort=False)
     return groups.agg(
-        difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"), seeds=("seed", "nunique"),
+        difference=("difference", "mean"),
+        low=("difference", "min"),
+        high=("difference", "max"),
+        seeds=("seed", "nunique"),
         n=(f"{key}_n", "first"),
-    ).reset_index()  # fmt: skip
+    ).reset_index()
 
 
 def _told(changed: frozenset[tuple[str, Any]]) -> str:
     """The changed options in words."""
     said = [
-        (value or "not distilled") if name == "distil"
-        else (value or "nothing after it") if name == "then"
-        else "shares of its own" if name == "allocation" and "," in str(value)
-        else f"without {name}" if value is False else f"with {name}" if value is True else f"{name} {value}"
+        (value or "not distilled")
+        if name == "distil"
+        else (value or "nothing after it")
+        if name == "then"
+        else "shares of its own"
+        if name == "allocation" and "," in str(value)
+        else f"without {name}"
+        if value is False
+        else f"with {name}"
+        if value is True
+        else f"{name} {value}"
         for name, value in changed
-    ]  # fmt: skip
+    ]
     return ", ".join(sorted(said)).replace("_", " ")

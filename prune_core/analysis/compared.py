@@ -14,8 +14,23 @@ from .ablation import forms
 
 DENSE = "dense"
 ORDER = (
-    DENSE, "magnitude", "wanda", "ria", "dsnot", "sparsegpt", "exact_obs", "alps", "akr", "akr_plus",
-    "block_drop", "osscar", "grasprune", "ziplm", "kwon", "kprune", "kprune_plus",
+    DENSE,
+    "magnitude",
+    "wanda",
+    "ria",
+    "dsnot",
+    "sparsegpt",
+    "exact_obs",
+    "alps",
+    "akr",
+    "akr_plus",
+    "block_drop",
+    "osscar",
+    "grasprune",
+    "ziplm",
+    "kwon",
+    "kprune",
+    "kprune_plus",
 )  # everywhere
 
 
@@ -30,8 +45,12 @@ class Model:
     pattern: str = ""  # or the target that was asked for in the place of a share
     seed: int = 0
     structured: bool = False  # whole heads and neurons went, and sparsity is a share of FLOPs
-    runs: tuple[int, ...] = ()  # where several seeds are one model: the jobs of all of them, its own among them
-    form: str = ""  # where a method was run with different options: what this run changes of the full form
+    runs: tuple[
+        int, ...
+    ] = ()  # where several seeds are one model: the jobs of all of them, its own among them
+    form: str = (
+        ""  # where a method was run with different options: what this run changes of the full form
+    )
     start: str = ""  # where a study has several checkpoints: this one's name, "" for the first
 
     @property
@@ -57,13 +76,27 @@ class Model:
     @property
     def level(self) -> str:
         """What was asked for: 70%, 2:4, 70% FLOPs or 3 times faster."""
-        return self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
+        return (
+            self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
+        )
 
 
 def ordered(models: Iterable[Model]) -> list[Model]:
     """Dense first, then by method, sparsity, pattern, seed: the same order on every page."""
     rank = {name: place for place, name in enumerate(ORDER)}
-    place = lambda m: (rank.get(m.method, len(rank)), m.method, m.pattern != "", m.sparsity, m.pattern, m.start, m.seed, m.job)  # noqa: E731
+
+    def place(m: Model) -> tuple[Any, ...]:
+        return (
+            rank.get(m.method, len(rank)),
+            m.method,
+            m.pattern != "",
+            m.sparsity,
+            m.pattern,
+            m.start,
+            m.seed,
+            m.job,
+        )
+
     return sorted(models, key=place)
 
 
@@ -73,9 +106,22 @@ def _model(job: Job, label: str, form: str, start: str) -> Model:
     if not method:
         return Model(job.id, label, seed=seed, start=start)
     options = method["options"]
-    structured = "keep_one_head" in options  # as every UnitMethod has it; asking the class would import torch into pages
+    structured = (
+        "keep_one_head" in options
+    )  # as every UnitMethod has it; asking the class would import torch into pages
     pattern = options.get("pattern") or target_of(options)
-    return Model(job.id, label, method["name"], float(options.get("sparsity", 0.0)), pattern, seed, structured, (), form, start)
+    return Model(
+        job.id,
+        label,
+        method["name"],
+        float(options.get("sparsity", 0.0)),
+        pattern,
+        seed,
+        structured,
+        (),
+        form,
+        start,
+    )
 
 
 def models_of(jobs: Sequence[Job]) -> list[Model]:
@@ -86,10 +132,17 @@ def models_of(jobs: Sequence[Job]) -> list[Model]:
             plans.setdefault(method["name"], {})[job.id] = method["options"]
     form = {id: told for own in plans.values() for id, told in forms(own).items()}
     start = _starts(jobs)
-    said = {job.id: [*job.label.split(" · "), start[job.id], *form.get(job.id, "").split(", ")] for job in jobs}
-    labels = {id: " · ".join(dict.fromkeys(filter(None, own))) for id, own in said.items()}  # what a label says is not said twice
+    said = {
+        job.id: [*job.label.split(" · "), start[job.id], *form.get(job.id, "").split(", ")]
+        for job in jobs
+    }
+    labels = {
+        id: " · ".join(dict.fromkeys(filter(None, own))) for id, own in said.items()
+    }  # what a label says is not said twice
     shared = Counter(labels.values())
-    named = {id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()}
+    named = {
+        id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()
+    }
     return ordered(_model(job, named[job.id], form.get(job.id, ""), start[job.id]) for job in jobs)
 
 
@@ -97,4 +150,7 @@ def _starts(jobs: Sequence[Job]) -> dict[int, str]:
     """Names of the jobs' checkpoints where they are not the first job's."""
     names = {job.id: str(job.experiment.get("checkpoint", "")) for job in jobs}
     first = names[min(names)] if names else ""
-    return {id: "" if name == first else os.path.basename(name.rstrip("/")) for id, name in names.items()}
+    return {
+        id: "" if name == first else os.path.basename(name.rstrip("/"))
+        for id, name in names.items()
+    }

@@ -37,7 +37,9 @@ class Verdict:
     bound: float  # worst value that the sample does not rule out, at the policy's confidence
     answer: str  # MET, VIOLATED or INCONCLUSIVE
     n: int
-    needs: int | None  # examples that would decide in 80 of 100 samples, if the measured value is the true one
+    needs: (
+        int | None
+    )  # examples that would decide in 80 of 100 samples, if the measured value is the true one
     told: str  # why the answer is inconclusive and what to do, "" otherwise
     used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
     metric: str = "accuracy"  # by which the task is judged
@@ -66,7 +68,9 @@ class Verdict:
             return ""
         digits = 100 if CRITERIA[self.criterion].unit == "times" else 10
         # rounded away from the measured value: never more than the sample rules out
-        rounded = (floor(self.bound * digits + 1e-9) if at_least else ceil(self.bound * digits - 1e-9)) / digits
+        rounded = (
+            floor(self.bound * digits + 1e-9) if at_least else ceil(self.bound * digits - 1e-9)
+        ) / digits
         return f"{'less' if at_least else 'more'} than {_amount(rounded + 0.0, self.criterion)}"
 
     @property
@@ -86,9 +90,14 @@ def _amount(value: float, criterion: str) -> str:
 
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
     """One verdict per limit, for attacks one per attack; in the policy's order."""
-    asked = [(name, of, figure) for name in policy.limits for of, figure in figures(found, policy, name)]
+    asked = [
+        (name, of, figure) for name in policy.limits for of, figure in figures(found, policy, name)
+    ]
     metric = judged_by(found.tables["accuracy"])
-    return [replace(_judged(name, of, figure, policy, len(asked)), metric=metric) for name, of, figure in asked]
+    return [
+        replace(_judged(name, of, figure, policy, len(asked)), metric=metric)
+        for name, of, figure in asked
+    ]
 
 
 def decision(verdicts: list[Verdict]) -> str:
@@ -100,19 +109,31 @@ def decision(verdicts: list[Verdict]) -> str:
 def sentence(verdicts: list[Verdict], policy: Policy) -> str:
     """The decision in words, and what decides it."""
     answer, surely = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
-    limits = {1: "the limit is", 2: "both limits are"}.get(len(verdicts), f"all {len(verdicts)} limits are")
+    limits = {1: "the limit is", 2: "both limits are"}.get(
+        len(verdicts), f"all {len(verdicts)} limits are"
+    )
     if answer == SHIP:
         return f"Ship: {limits} met {surely}."
-    which = [each for each in verdicts if each.answer == (VIOLATED if answer == STOP else INCONCLUSIVE)]
+    which = [
+        each for each in verdicts if each.answer == (VIOLATED if answer == STOP else INCONCLUSIVE)
+    ]
     if answer == STOP:
         named = [each.inline for each in which[:NAMED]]
         named += [f"{len(which) - NAMED} more"] if len(which) > NAMED else []
         listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
         return f"Do not ship: {listed} {'violates its limit' if len(which) == 1 else 'violate their limits'} {surely}."
-    sizes = sorted({each.n for each in which if each.n and CRITERIA[each.criterion].measure != "cost"})
-    n = f"with n = {' to '.join(f.count(size) for size in dict.fromkeys((sizes[0], sizes[-1])))}, " if sizes else ""
+    sizes = sorted(
+        {each.n for each in which if each.n and CRITERIA[each.criterion].measure != "cost"}
+    )
+    n = (
+        f"with n = {' to '.join(f.count(size) for size in dict.fromkeys((sizes[0], sizes[-1])))}, "
+        if sizes
+        else ""
+    )
     limits = "the limit" if len(verdicts) == 1 else f"{len(which)} of {len(verdicts)} limits"
-    return f"Inconclusive: {n}{limits} can be neither met nor violated {surely}. {_detail(which[0])}"
+    return (
+        f"Inconclusive: {n}{limits} can be neither met nor violated {surely}. {_detail(which[0])}"
+    )
 
 
 def _detail(first: Verdict) -> str:
@@ -127,20 +148,46 @@ def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int
     asked, scale = policy.limits[name], CRITERIA[name].scale
     if isinstance(figure, str):
         return Verdict(name, of, asked, np.nan, np.nan, INCONCLUSIVE, 0, None, figure)
-    limit = 1 - asked / scale if name == "agreement" else 1 / max(asked, 1e-9) if name == "speedup" else asked / scale
+    limit = (
+        1 - asked / scale
+        if name == "agreement"
+        else 1 / max(asked, 1e-9)
+        if name == "speedup"
+        else asked / scale
+    )
     low, high = figure.bounds(policy.alpha)
     surely = figure.bounds(policy.alpha / tests)[0]
     answer = MET if high <= limit else VIOLATED if surely > limit else INCONCLUSIVE
-    needs = None if answer != INCONCLUSIVE or not np.isfinite(high) else _needed(figure, limit, policy.alpha, tests)
+    needs = (
+        None
+        if answer != INCONCLUSIVE or not np.isfinite(high)
+        else _needed(figure, limit, policy.alpha, tests)
+    )
     over, value, bound = max(limit, 1e-9), _shown(name, figure.value), _shown(name, high)
-    return Verdict(name, of, asked, value, bound, answer, figure.n, needs, figure.told or _told(answer, needs, figure.n),
-                   (figure.value / over, low / over, high / over))  # fmt: skip
+    return Verdict(
+        name,
+        of,
+        asked,
+        value,
+        bound,
+        answer,
+        figure.n,
+        needs,
+        figure.told or _told(answer, needs, figure.n),
+        (figure.value / over, low / over, high / over),
+    )
 
 
 def _shown(name: str, value: float) -> float:
     """A cost in the limit's unit."""
     scale = CRITERIA[name].scale
-    return (1 - value) * scale if name == "agreement" else 1 / value if name == "speedup" and value else value * scale
+    return (
+        (1 - value) * scale
+        if name == "agreement"
+        else 1 / value
+        if name == "speedup" and value
+        else value * scale
+    )
 
 
 def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | None:
@@ -159,7 +206,9 @@ def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | Non
             low, high = figure.of(n).bounds(alpha)
             return high <= limit if holds else low > limit
         low, high = figure.bounds(alpha)
-        half = (high - figure.value if holds else figure.value - low) * sqrt(figure.n / n)  # bounds narrow by the root of n
+        half = (high - figure.value if holds else figure.value - low) * sqrt(
+            figure.n / n
+        )  # bounds narrow by the root of n
         return bool(half <= gap)
 
     least = figure.n
@@ -181,11 +230,29 @@ def _told(answer: str, needs: int | None, n: int) -> str:
 
 def as_record(verdicts: list[Verdict], found: Evidence, policy: Policy) -> dict[str, Any]:
     """The decision as plain data, for --json."""
-    return {"job": found.job.id, "label": found.job.label, "decision": decision(verdicts), "told": sentence(verdicts, policy),
-            "confidence": policy.confidence, "verdicts": [_record(each) for each in verdicts]}  # fmt: skip
+    return {
+        "job": found.job.id,
+        "label": found.job.label,
+        "decision": decision(verdicts),
+        "told": sentence(verdicts, policy),
+        "confidence": policy.confidence,
+        "verdicts": [_record(each) for each in verdicts],
+    }
 
 
 def _record(each: Verdict) -> dict[str, Any]:
-    numbers = {name: None if not np.isfinite(value) else value for name, value in (("value", each.value), ("bound", each.bound))}
-    return {"criterion": each.criterion, "of": each.of, "limit": each.asked, **numbers, "rules_out": each.rules_out or None,
-            "answer": each.answer, "n": each.n, "needs": each.needs, "told": each.told}  # fmt: skip
+    numbers = {
+        name: None if not np.isfinite(value) else value
+        for name, value in (("value", each.value), ("bound", each.bound))
+    }
+    return {
+        "criterion": each.criterion,
+        "of": each.of,
+        "limit": each.asked,
+        **numbers,
+        "rules_out": each.rules_out or None,
+        "answer": each.answer,
+        "n": each.n,
+        "needs": each.needs,
+        "told": each.told,
+    }

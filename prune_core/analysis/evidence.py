@@ -26,7 +26,9 @@ from .policy import CRITERIA, Policy
 
 RESAMPLES = 1000
 WIDER = 1.15  # simulated bounds of a calibration error come out about a tenth too narrow
-ENOUGH = 59  # passes; with fewer the largest is no 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
+ENOUGH = (
+    59  # passes; with fewer the largest is no 95% bound of the 95th percentile (0.95 ** 59 < 0.05)
+)
 SHARES = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
 
 
@@ -87,16 +89,28 @@ def evidence(store: Store, job: Job) -> Evidence:
         raise PruneError(f"Job {job.id} is the dense model; check a pruned one.")
     same = ("checkpoint", "source", "seed", "evaluation", "max_length")
     dense = next(
-        (other for other in reversed(store.jobs(job.study)) if not other.experiment.get("method")
-         and all(other.experiment.get(key) == job.experiment.get(key) for key in same)), None,
-    )  # fmt: skip
-    tables = {name: store.rows(name, [job.id]) for name in ("accuracy", "prediction", "cost", "timing", "attack_example")}
-    return Evidence(job, dense, tables, store.rows("attack_example", [dense.id]) if dense else pd.DataFrame())
+        (
+            other
+            for other in reversed(store.jobs(job.study))
+            if not other.experiment.get("method")
+            and all(other.experiment.get(key) == job.experiment.get(key) for key in same)
+        ),
+        None,
+    )
+    tables = {
+        name: store.rows(name, [job.id])
+        for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
+    }
+    return Evidence(
+        job, dense, tables, store.rows("attack_example", [dense.id]) if dense else pd.DataFrame()
+    )
 
 
 def figures(found: Evidence, policy: Policy, name: str) -> Iterator[tuple[str, Figure | str]]:
     """What a criterion is judged by, an attack or slice each; a sentence where it was not measured."""
-    table = {"accuracy": "prediction", "attack": "attack_example", "cost": "cost"}[CRITERIA[name].measure]
+    table = {"accuracy": "prediction", "attack": "attack_example", "cost": "cost"}[
+        CRITERIA[name].measure
+    ]
     if found.tables[table].empty:
         yield "", f"not measured: run it with the measure {CRITERIA[name].measure}"
     elif name == "attack_success":
@@ -114,7 +128,12 @@ def _difference(broken: int, fixed: int, n: int) -> Figure:
         low, high = paired_bounds(broken, fixed, n, alpha)
         return -high, -low
 
-    return Figure((broken - fixed) / n, n, bounds, of=lambda size: _difference(round(broken * size / n), round(fixed * size / n), size))
+    return Figure(
+        (broken - fixed) / n,
+        n,
+        bounds,
+        of=lambda size: _difference(round(broken * size / n), round(fixed * size / n), size),
+    )
 
 
 def _accuracy(found: Evidence) -> Figure | str:
@@ -137,7 +156,10 @@ def _paired_figures(name: str, rows: pd.DataFrame) -> np.ndarray:
     """(resamples, 2): the task's own figure of dense and pruned on examples drawn anew."""
     metric, right = METRICS[name], list(rows["label"])
     if metric.counts is not None and metric.of_counts is not None:
-        of_counts, was, now = metric.of_counts, *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned"))
+        of_counts, was, now = (
+            metric.of_counts,
+            *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned")),
+        )
         return paired_draws(lambda _, drawn: of_counts(drawn.sum(0)), was, was, now, RESAMPLES, 0)
     if "dense_f1" in rows:  # spans: each answer's own
         was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
@@ -155,7 +177,9 @@ def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> Figur
 
     def bounds(alpha: float) -> tuple[float, float]:
         low, high = np.quantile(draws, (alpha, 1 - alpha))
-        return value - max(wide * (value - low), least / n), value + max(wide * (high - value), least / n)
+        return value - max(wide * (value - low), least / n), value + max(
+            wide * (high - value), least / n
+        )
 
     return Figure(value, n, bounds)
 
@@ -168,7 +192,12 @@ def _agreement(found: Evidence) -> Figure | str:
 
 
 def _share(hits: int, n: int) -> Figure:
-    return Figure(hits / n, n, lambda alpha: share_bounds(hits, n, alpha), of=lambda size: _share(round(hits * size / n), size))
+    return Figure(
+        hits / n,
+        n,
+        lambda alpha: share_bounds(hits, n, alpha),
+        of=lambda size: _share(round(hits * size / n), size),
+    )
 
 
 def _calibration(found: Evidence) -> Figure | str:
@@ -178,7 +207,9 @@ def _calibration(found: Evidence) -> Figure | str:
     if not found.labelled:
         return "calibration needs labels; leave it out, or name a label column"
     right = rows["label"].to_numpy(int)
-    was, now = (np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned"))
+    was, now = (
+        np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
+    )
     value = squared_error(right, now) - squared_error(right, was)
     draws = paired_draws(squared_error, right, was, now, RESAMPLES, 0)
     moved = draws[:, 1] - draws[:, 0]
@@ -190,10 +221,16 @@ def _calibration(found: Evidence) -> Figure | str:
 def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
     own = found.tables["attack_example"]
     if found.dense_attacks.empty:
-        yield "", "the dense model of the same data and seed was not attacked; run it with the measure attack"
+        yield (
+            "",
+            "the dense model of the same data and seed was not attacked; run it with the measure attack",
+        )
         return
     if found.dense is not None and _attack_options(found.dense) != _attack_options(found.job):
-        yield "", "dense was attacked under other settings, so the figures do not compare; attack both alike"
+        yield (
+            "",
+            "dense was attacked under other settings, so the figures do not compare; attack both alike",
+        )
         return
     for recipe, rows in own.groupby("recipe", sort=False):
         both = joined(found.dense_attacks[found.dense_attacks["recipe"] == recipe], rows)
@@ -207,8 +244,19 @@ def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
 
 def _attack_options(job: Job) -> dict[str, object] | None:
     """What the attacks on a job's model were allowed; which attacks, and how many sentences, are paired one by one."""
-    options = next((each["options"] for each in job.experiment.get("measures", ()) if each["name"] == "attack"), None)
-    return options and {name: value for name, value in options.items() if name not in ("recipes", "examples", "word_examples")}
+    options = next(
+        (
+            each["options"]
+            for each in job.experiment.get("measures", ())
+            if each["name"] == "attack"
+        ),
+        None,
+    )
+    return options and {
+        name: value
+        for name, value in options.items()
+        if name not in ("recipes", "examples", "word_examples")
+    }
 
 
 def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:
@@ -232,13 +280,20 @@ def _worst_slice(found: Evidence, policy: Policy) -> Iterator[tuple[str, Figure 
     worst = table.iloc[0]
     whole = _difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
     # that one of so many is beyond the limit must hold after all were looked at
-    yield str(worst["slice"]), whole._replace(bounds=lambda alpha: (_surest_loss(table, alpha / len(table)), whole.bounds(alpha)[1]))
+    yield (
+        str(worst["slice"]),
+        whole._replace(
+            bounds=lambda alpha: (_surest_loss(table, alpha / len(table)), whole.bounds(alpha)[1])
+        ),
+    )
 
 
 def _surest_loss(table: pd.DataFrame, alpha: float) -> float:
     """The largest loss that a slice surely has."""
     counts = zip(table["broken"], table["fixed"], table["n"], strict=True)
-    return max(-paired_bounds(int(broken), int(fixed), int(n), alpha)[1] for broken, fixed, n in counts)
+    return max(
+        -paired_bounds(int(broken), int(fixed), int(n), alpha)[1] for broken, fixed, n in counts
+    )
 
 
 def _cost(found: Evidence, column: str) -> float:
@@ -248,7 +303,11 @@ def _cost(found: Evidence, column: str) -> float:
 
 def passes(job: Job) -> int:
     """Timed passes for measuring cost again: as many as before, but enough for a 95th percentile."""
-    before = (each["options"].get("repeats", 0) for each in job.experiment["measures"] if each["name"] == "cost")
+    before = (
+        each["options"].get("repeats", 0)
+        for each in job.experiment["measures"]
+        if each["name"] == "cost"
+    )
     return max([ENOUGH + 1, *before])
 
 
@@ -264,7 +323,12 @@ def _latency(found: Evidence) -> Figure | str:
     again = f"python -m prune_core remeasure {found.job.id} cost"
     few = f"{len(seconds)} timed passes are too few for a 95th percentile; time 60 ({again} --set cost.repeats=60)"
     told = few if len(seconds) < ENOUGH else ""
-    figure = Figure(_cost(found, "latency_p95"), len(seconds), lambda alpha: quantile_bounds(seconds, 0.95, alpha), told)
+    figure = Figure(
+        _cost(found, "latency_p95"),
+        len(seconds),
+        lambda alpha: quantile_bounds(seconds, 0.95, alpha),
+        told,
+    )
     return _undisturbed(found, figure)
 
 
@@ -274,7 +338,9 @@ def _speed(found: Evidence) -> Figure | str:
         return _no_passes(found)
     by_model = times.pivot(index="turn", columns="model", values="seconds")
     ratios = (by_model["pruned"] / by_model["dense"]).to_numpy()
-    figure = Figure(float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha))
+    figure = Figure(
+        float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha)
+    )
     return _undisturbed(found, figure)
 
 
@@ -300,9 +366,13 @@ def _size(found: Evidence) -> Figure | str:
 
 
 FIGURES: dict[str, Callable[[Evidence], Figure | str]] = {
-    "accuracy_loss": _accuracy, "agreement": _agreement, "calibration_error": _calibration, "latency_p95": _latency, "speedup": _speed,
+    "accuracy_loss": _accuracy,
+    "agreement": _agreement,
+    "calibration_error": _calibration,
+    "latency_p95": _latency,
+    "speedup": _speed,
     "size": _size,
-}  # fmt: skip
+}
 
 
 def flipped(found: Evidence) -> pd.DataFrame:
@@ -318,5 +388,3 @@ def flipped(found: Evidence) -> pd.DataFrame:
     was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
     what = np.where(was & ~now, "broken", np.where(~was & now, "fixed", ""))
     return rows.assign(what=what)[what != ""]
-
-

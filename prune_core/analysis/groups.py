@@ -28,12 +28,18 @@ def contrast(hits: pd.Series, chosen: pd.Series) -> Contrast | None:
     """Two shares of different examples (Newcombe 1998, from Wilson's intervals); None where a side is empty."""
     from scipy.stats import fisher_exact
 
-    a, n, b, m = (int(value) for value in (hits[chosen].sum(), chosen.sum(), hits[~chosen].sum(), (~chosen).sum()))
+    a, n, b, m = (
+        int(value)
+        for value in (hits[chosen].sum(), chosen.sum(), hits[~chosen].sum(), (~chosen).sum())
+    )
     if not n or not m:
         return None
     p, q = a / n, b / m
     (low_p, high_p), (low_q, high_q) = wilson(a, n), wilson(b, m)
-    low, high = p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2), p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2)
+    low, high = (
+        p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
+        p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
+    )
     return Contrast(p, n, q, m, low, high, float(fisher_exact([[a, n - a], [b, m - b]]).pvalue))
 
 

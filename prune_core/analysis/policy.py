@@ -16,7 +16,9 @@ from ..data.metrics import METRICS, prediction_type
 from ..errors import PruneError
 from ..plugins import nearest
 
-ANSWERS = tuple(kind for kind in KINDS if kind != "regression")  # that are right or wrong, the same or another
+ANSWERS = tuple(
+    kind for kind in KINDS if kind != "regression"
+)  # that are right or wrong, the same or another
 
 
 @dataclass(frozen=True)
@@ -42,34 +44,67 @@ class Criterion:
 
 CRITERIA = {
     "accuracy_loss": Criterion(
-        "Accuracy loss", "Largest drop of accuracy, or of the task's own metric, below the dense model", "points", 1.0, high=100,
+        "Accuracy loss",
+        "Largest drop of accuracy, or of the task's own metric, below the dense model",
+        "points",
+        1.0,
+        high=100,
     ),
     "attack_success": Criterion(
-        "Attack success increase", "Largest increase of each attack's success rate, on examples that both models get right",
-        "points", 3.0, high=100, measure="attack", kinds=("classification",),
+        "Attack success increase",
+        "Largest increase of each attack's success rate, on examples that both models get right",
+        "points",
+        3.0,
+        high=100,
+        measure="attack",
+        kinds=("classification",),
     ),
     "agreement": Criterion(
-        "Agreement with dense", "Lowest percentage of predictions equal to the dense model's; needs no labels", "%", 97.0,
-        high=100, kinds=ANSWERS,
+        "Agreement with dense",
+        "Lowest percentage of predictions equal to the dense model's; needs no labels",
+        "%",
+        97.0,
+        high=100,
+        kinds=ANSWERS,
     ),
     "slice_loss": Criterion(
-        "Accuracy loss in the worst slice", "Largest drop in any slice; small slices need large limits", "points", 5.0,
-        high=100, kinds=ANSWERS,
+        "Accuracy loss in the worst slice",
+        "Largest drop in any slice; small slices need large limits",
+        "points",
+        5.0,
+        high=100,
+        kinds=ANSWERS,
     ),
     "calibration_error": Criterion(
-        "Calibration error increase", "Largest increase of the calibration error over the dense model's", "points", 2.0,
-        high=100, kinds=("classification",),
+        "Calibration error increase",
+        "Largest increase of the calibration error over the dense model's",
+        "points",
+        2.0,
+        high=100,
+        kinds=("classification",),
     ),
     "latency_p95": Criterion(
-        "95th-percentile latency", "Longest 95th-percentile time of a batch, as timed by the cost measure", "ms", 50.0,
-        scale=1000.0, measure="cost", asked=False,
-    ),
-    "speedup": Criterion(
-        "Speed-up", "Lowest speed-up over the dense model, both timed in turn", "times", 1.0, scale=1.0, measure="cost",
+        "95th-percentile latency",
+        "Longest 95th-percentile time of a batch, as timed by the cost measure",
+        "ms",
+        50.0,
+        scale=1000.0,
+        measure="cost",
         asked=False,
     ),
-    "size": Criterion("Size on disk", "Largest weights file", "MB", 100.0, scale=1e-6, measure="cost", asked=False),
-}  # fmt: skip
+    "speedup": Criterion(
+        "Speed-up",
+        "Lowest speed-up over the dense model, both timed in turn",
+        "times",
+        1.0,
+        scale=1.0,
+        measure="cost",
+        asked=False,
+    ),
+    "size": Criterion(
+        "Size on disk", "Largest weights file", "MB", 100.0, scale=1e-6, measure="cost", asked=False
+    ),
+}
 AT_LEAST = ("agreement", "speedup")  # all others are at most
 
 
@@ -97,18 +132,32 @@ class Policy:
 
     def __post_init__(self) -> None:
         if not self.limits:
-            raise PruneError(f"The policy has no limit; name at least one of {', '.join(CRITERIA)}.")
+            raise PruneError(
+                f"The policy has no limit; name at least one of {', '.join(CRITERIA)}."
+            )
         for name, limit in self.limits.items():
             if name not in CRITERIA:
-                raise PruneError(f"A policy has no {name!r}.{nearest(name, CRITERIA)} It may have: {', '.join(CRITERIA)}.")
+                raise PruneError(
+                    f"A policy has no {name!r}.{nearest(name, CRITERIA)} It may have: {', '.join(CRITERIA)}."
+                )
             low, high = CRITERIA[name].low, CRITERIA[name].high
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not low <= limit <= high:
-                raise PruneError(f"policy: {name} is {limit!r}; it must be a number between {low:g} and {high:g} ({CRITERIA[name].unit}).")
+            if (
+                isinstance(limit, bool)
+                or not isinstance(limit, int | float)
+                or not low <= limit <= high
+            ):
+                raise PruneError(
+                    f"policy: {name} is {limit!r}; it must be a number between {low:g} and {high:g} ({CRITERIA[name].unit})."
+                )
         for each in self.slices:
             if each not in SLICES and not each.startswith(("keyword:", "column:")):
-                raise PruneError(f"policy: {each!r} is no slice; write {', '.join(SLICES)}, keyword:WORD or column:NAME.")
+                raise PruneError(
+                    f"policy: {each!r} is no slice; write {', '.join(SLICES)}, keyword:WORD or column:NAME."
+                )
         if not isinstance(self.confidence, int | float) or not 50 < self.confidence < 100:
-            raise PruneError(f"policy: confidence is {self.confidence!r}; it must be a number between 50 and 100 (%).")
+            raise PruneError(
+                f"policy: confidence is {self.confidence!r}; it must be a number between 50 and 100 (%)."
+            )
 
     @property
     def alpha(self) -> float:
@@ -117,8 +166,13 @@ class Policy:
 
     def as_yaml(self) -> str:
         """The file's text, with what each limit means."""
-        lines = [f"{name}: {limit:g}  # {CRITERIA[name].unit}; {CRITERIA[name].help}" for name, limit in self.limits.items()]
-        some = yaml.safe_dump({"slices": list(self.slices)}, default_flow_style=True, allow_unicode=True, width=1000).strip()[1:-1]
+        lines = [
+            f"{name}: {limit:g}  # {CRITERIA[name].unit}; {CRITERIA[name].help}"
+            for name, limit in self.limits.items()
+        ]
+        some = yaml.safe_dump(
+            {"slices": list(self.slices)}, default_flow_style=True, allow_unicode=True, width=1000
+        ).strip()[1:-1]
         return "\n".join([*lines, some, f"confidence: {self.confidence:g}  # %, one-sided", ""])
 
 
@@ -133,14 +187,22 @@ def parse(text: str, path: str) -> Policy:
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PruneError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from None
+        raise PruneError(
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}"
+        ) from None
     if not isinstance(found, dict):
-        raise PruneError(f"{path} holds no policy; write one limit a line, such as accuracy_loss: 1.0.")
+        raise PruneError(
+            f"{path} holds no policy; write one limit a line, such as accuracy_loss: 1.0."
+        )
     slices = found.pop("slices", list(SLICES))
     if not isinstance(slices, list):
-        raise PruneError(f"{path}: slices is {slices!r}; it must be a list, such as [length, label].")
+        raise PruneError(
+            f"{path}: slices is {slices!r}; it must be a list, such as [length, label]."
+        )
     confidence = found.pop("confidence", CONFIDENCE)
-    return Policy({str(name): limit for name, limit in found.items()}, tuple(map(str, slices)), confidence)
+    return Policy(
+        {str(name): limit for name, limit in found.items()}, tuple(map(str, slices)), confidence
+    )
 
 
 def load(path: Path) -> Policy:

@@ -40,7 +40,9 @@ class Quantity:
 
 def _share(rows: pd.DataFrame, column: str, low: str, high: str, n: str = "n") -> Value:
     row = rows.iloc[0]
-    value, bottom, top, size = (float(row[c]) if row[c] is not None else np.nan for c in (column, low, high, n))
+    value, bottom, top, size = (
+        float(row[c]) if row[c] is not None else np.nan for c in (column, low, high, n)
+    )
     return value, bottom, top, size
 
 
@@ -106,106 +108,308 @@ def headline(metric: str) -> tuple[Quantity, Quantity]:
     title, share = METRICS[metric].title, METRICS[metric].share
     show, tick = (f.percent, ".0%") if share else (f.plain, ".2f")
     return (
-        Quantity("accuracy", title, title, "accuracy", partial(_share, column="score", low="low", high="high"), show, "higher",
-                 GLOSSES[metric], tick=tick),
-        Quantity("difference", f"{title} against dense", "Difference from dense (points)", "accuracy",
-                 partial(_share, column="difference", low="difference_low", high="difference_high"), f.points, "higher",
-                 f"{title} minus the dense model's, on the same examples; a point is 0.01.", 100.0, "+.1f"),
-    )  # fmt: skip
+        Quantity(
+            "accuracy",
+            title,
+            title,
+            "accuracy",
+            partial(_share, column="score", low="low", high="high"),
+            show,
+            "higher",
+            GLOSSES[metric],
+            tick=tick,
+        ),
+        Quantity(
+            "difference",
+            f"{title} against dense",
+            "Difference from dense (points)",
+            "accuracy",
+            partial(_share, column="difference", low="difference_low", high="difference_high"),
+            f.points,
+            "higher",
+            f"{title} minus the dense model's, on the same examples; a point is 0.01.",
+            100.0,
+            "+.1f",
+        ),
+    )
 
 
 FIXED = (
-    Quantity("agreement", "Agreement with dense", "Same prediction as dense", "accuracy", partial(_single, column="agreement"), f.percent,
-             "higher", "Share of sentences on which both models predict the same label, right or wrong.", tick=".0%"),
-    Quantity("divergence", "Divergence from dense", "Divergence from dense (KL, nats)", "accuracy", partial(_single, column="divergence"),
-             f.error, "lower", "How far the predicted probabilities moved, mean Kullback–Leibler divergence; steadier than accuracy.",
-             tick=".2~g"),
-    Quantity("error", "Reconstruction error", "Hidden states' relative error", "reconstruction",
-             partial(_mean, column="total", part="block"), f.error, "lower",
-             "Relative error of the blocks' outputs against dense, mean over blocks.", tick=".2~f"),
-    Quantity("part_error", "Error of the linear maps", "Relative output error, mean over parts", "reconstruction",
-             partial(_mean, column="total", part=""), f.error, "lower",
-             "Relative error of the pruned matrices' outputs, mean over the six parts of all blocks.", tick=".2~f"),
-    Quantity("cosine", "Cosine to dense", "Mean cosine in the last block", "drift", partial(_last_block, column="cosine"), f.plain,
-             "higher", "Mean cosine between a sentence's dense and pruned representation in the last block.", tick=".2~f"),
-    Quantity("cka", "CKA with dense", "Linear CKA in the last block", "drift", partial(_last_block, column="cka"), f.plain, "higher",
-             "Likeness of the two embedding spaces; 1 is the same up to rotation.", tick=".2~f"),
-    Quantity("overlap", "Neighbours kept", "Neighbour overlap in the last block", "drift", partial(_last_block, column="overlap"),
-             f.percent, "higher", "Share of a sentence's nearest neighbours that are still its nearest after pruning.", tick=".0%"),
-    Quantity("realised", "Realised sparsity", "Zeros in the encoder's Linears", "cost", partial(_cost, column="sparsity"), f.percent, "",
-             "Share of prunable weights that are exactly zero.", tick=".0%"),
-    Quantity("nonzeros", "Weights left", "Non-zero weights (millions)", "cost", partial(_cost, column="nonzeros"), f.millions, "lower",
-             "Weights of the whole model that are not zero, embeddings included.", 1e-6, ".1f"),
-    Quantity("bytes", "Size on disk", "Size on disk (MB)", "cost", partial(_cost, column="bytes"), f.size, "lower",
-             "Unstructured zeros are stored like any other number, so the file does not shrink by itself.", 1e-6, ".0f"),
-    Quantity("work", "FLOPs kept", "Multiply-adds, share of dense", "cost", _work, f.percent, "lower",
-             "Multiply-adds of one sentence; zeros count as work unless whole heads or neurons are gone.", tick=".0%"),
-    Quantity("speedup", "Measured speed-up", "Speed-up over dense (times)", "cost", partial(_cost, column="speedup_measured"), f.plain,
-             "higher", "How many times faster than the dense model, both timed in turn; shrunk first where whole units are gone.",
-             tick=".1f"),
-    Quantity("latency", "Latency", "Latency p50 (ms a batch)", "cost", partial(_cost, column="latency_p50"), f.milliseconds, "lower",
-             "Median time of one batch. Unstructured zeros bring no speed-up on ordinary kernels.", 1e3, ".0f"),
-    Quantity("other_load", "Load by other processes", "Load by other processes (fraction of a core)", "cost",
-             partial(_cost, column="other_load"), f.percent, "",
-             f"Processor time that other processes took from the timed passes; above {DISTURBED:.0%} of a core times are unreliable.",
-             tick=".0%"),
-)  # fmt: skip
+    Quantity(
+        "agreement",
+        "Agreement with dense",
+        "Same prediction as dense",
+        "accuracy",
+        partial(_single, column="agreement"),
+        f.percent,
+        "higher",
+        "Share of sentences on which both models predict the same label, right or wrong.",
+        tick=".0%",
+    ),
+    Quantity(
+        "divergence",
+        "Divergence from dense",
+        "Divergence from dense (KL, nats)",
+        "accuracy",
+        partial(_single, column="divergence"),
+        f.error,
+        "lower",
+        "How far the predicted probabilities moved, mean Kullback–Leibler divergence; steadier than accuracy.",
+        tick=".2~g",
+    ),
+    Quantity(
+        "error",
+        "Reconstruction error",
+        "Hidden states' relative error",
+        "reconstruction",
+        partial(_mean, column="total", part="block"),
+        f.error,
+        "lower",
+        "Relative error of the blocks' outputs against dense, mean over blocks.",
+        tick=".2~f",
+    ),
+    Quantity(
+        "part_error",
+        "Error of the linear maps",
+        "Relative output error, mean over parts",
+        "reconstruction",
+        partial(_mean, column="total", part=""),
+        f.error,
+        "lower",
+        "Relative error of the pruned matrices' outputs, mean over the six parts of all blocks.",
+        tick=".2~f",
+    ),
+    Quantity(
+        "cosine",
+        "Cosine to dense",
+        "Mean cosine in the last block",
+        "drift",
+        partial(_last_block, column="cosine"),
+        f.plain,
+        "higher",
+        "Mean cosine between a sentence's dense and pruned representation in the last block.",
+        tick=".2~f",
+    ),
+    Quantity(
+        "cka",
+        "CKA with dense",
+        "Linear CKA in the last block",
+        "drift",
+        partial(_last_block, column="cka"),
+        f.plain,
+        "higher",
+        "Likeness of the two embedding spaces; 1 is the same up to rotation.",
+        tick=".2~f",
+    ),
+    Quantity(
+        "overlap",
+        "Neighbours kept",
+        "Neighbour overlap in the last block",
+        "drift",
+        partial(_last_block, column="overlap"),
+        f.percent,
+        "higher",
+        "Share of a sentence's nearest neighbours that are still its nearest after pruning.",
+        tick=".0%",
+    ),
+    Quantity(
+        "realised",
+        "Realised sparsity",
+        "Zeros in the encoder's Linears",
+        "cost",
+        partial(_cost, column="sparsity"),
+        f.percent,
+        "",
+        "Share of prunable weights that are exactly zero.",
+        tick=".0%",
+    ),
+    Quantity(
+        "nonzeros",
+        "Weights left",
+        "Non-zero weights (millions)",
+        "cost",
+        partial(_cost, column="nonzeros"),
+        f.millions,
+        "lower",
+        "Weights of the whole model that are not zero, embeddings included.",
+        1e-6,
+        ".1f",
+    ),
+    Quantity(
+        "bytes",
+        "Size on disk",
+        "Size on disk (MB)",
+        "cost",
+        partial(_cost, column="bytes"),
+        f.size,
+        "lower",
+        "Unstructured zeros are stored like any other number, so the file does not shrink by itself.",
+        1e-6,
+        ".0f",
+    ),
+    Quantity(
+        "work",
+        "FLOPs kept",
+        "Multiply-adds, share of dense",
+        "cost",
+        _work,
+        f.percent,
+        "lower",
+        "Multiply-adds of one sentence; zeros count as work unless whole heads or neurons are gone.",
+        tick=".0%",
+    ),
+    Quantity(
+        "speedup",
+        "Measured speed-up",
+        "Speed-up over dense (times)",
+        "cost",
+        partial(_cost, column="speedup_measured"),
+        f.plain,
+        "higher",
+        "How many times faster than the dense model, both timed in turn; shrunk first where whole units are gone.",
+        tick=".1f",
+    ),
+    Quantity(
+        "latency",
+        "Latency",
+        "Latency p50 (ms a batch)",
+        "cost",
+        partial(_cost, column="latency_p50"),
+        f.milliseconds,
+        "lower",
+        "Median time of one batch. Unstructured zeros bring no speed-up on ordinary kernels.",
+        1e3,
+        ".0f",
+    ),
+    Quantity(
+        "other_load",
+        "Load by other processes",
+        "Load by other processes (fraction of a core)",
+        "cost",
+        partial(_cost, column="other_load"),
+        f.percent,
+        "",
+        f"Processor time that other processes took from the timed passes; above {DISTURBED:.0%} of a core times are unreliable.",
+        tick=".0%",
+    ),
+)
 
 
 def of_recipe(recipe: str) -> tuple[Quantity, Quantity]:
     """Accuracy under that attack, and its success rate."""
-    under = partial(_recipe, recipe=recipe, column="under_attack", low="under_attack_low", high="under_attack_high", n="n")
-    success = partial(_recipe, recipe=recipe, column="success_rate", low="success_low", high="success_high", n="attacked")
+    under = partial(
+        _recipe,
+        recipe=recipe,
+        column="under_attack",
+        low="under_attack_low",
+        high="under_attack_high",
+        n="n",
+    )
+    success = partial(
+        _recipe,
+        recipe=recipe,
+        column="success_rate",
+        low="success_low",
+        high="success_high",
+        n="attacked",
+    )
     return (
-        Quantity(f"under_attack:{recipe}", f"Accuracy under {recipe}", "Accuracy under attack", "attack", under, f.percent, "higher",
-                 "Share of sentences still right after the attacker did its best.", tick=".0%"),
-        Quantity(f"success:{recipe}", f"Success of {recipe}", "Attack success rate", "attack", success, f.percent, "lower",
-                 "Of the sentences the model got right, the share on which the attacker succeeded.", tick=".0%"),
-    )  # fmt: skip
+        Quantity(
+            f"under_attack:{recipe}",
+            f"Accuracy under {recipe}",
+            "Accuracy under attack",
+            "attack",
+            under,
+            f.percent,
+            "higher",
+            "Share of sentences still right after the attacker did its best.",
+            tick=".0%",
+        ),
+        Quantity(
+            f"success:{recipe}",
+            f"Success of {recipe}",
+            "Attack success rate",
+            "attack",
+            success,
+            f.percent,
+            "lower",
+            "Of the sentences the model got right, the share on which the attacker succeeded.",
+            tick=".0%",
+        ),
+    )
 
 
 def recipes(attack: pd.DataFrame) -> list[str]:
     """The attack recipes in the rows, largest sample first."""
     if attack.empty:
         return []
-    sizes = attack.groupby("recipe", sort=False)["n"].max().sort_values(ascending=False, kind="stable")
+    sizes = (
+        attack.groupby("recipe", sort=False)["n"].max().sort_values(ascending=False, kind="stable")
+    )
     return list(sizes.index)
 
 
 def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
     """The quantities these tables can give, by key, accuracy and attacks first."""
-    attacks = [q for recipe in recipes(tables.get("attack", pd.DataFrame())) for q in of_recipe(recipe)]
+    attacks = [
+        q for recipe in recipes(tables.get("attack", pd.DataFrame())) for q in of_recipe(recipe)
+    ]
     judged = tables.get("accuracy", pd.DataFrame())
     first = headline(judged["metric"].iloc[0]) if len(judged) else ()
     ranked = [*first, *attacks, *FIXED]
     against_dense = bool(len(judged)) and METRICS[judged["metric"].iloc[0]].against_dense
-    known_already = {"agreement", "difference"} if against_dense else set()  # which the first figure says
+    known_already = (
+        {"agreement", "difference"} if against_dense else set()
+    )  # which the first figure says
     unknown = (
-        known_already | {"divergence"} if "divergence" not in judged or judged["divergence"].isna().all() else known_already
+        known_already | {"divergence"}
+        if "divergence" not in judged or judged["divergence"].isna().all()
+        else known_already
     )  # spans have none
     cost = tables.get("cost", pd.DataFrame())
-    if "other_load" not in cost or cost["other_load"].isna().all():  # an older study, or passes too short to tell
+    if (
+        "other_load" not in cost or cost["other_load"].isna().all()
+    ):  # an older study, or passes too short to tell
         unknown |= {"other_load"}
-    return {q.key: q for q in ranked if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown}
+    return {
+        q.key: q
+        for q in ranked
+        if not tables.get(q.table, pd.DataFrame()).empty and q.key not in unknown
+    }
 
 
 def summary(
-    tables: Mapping[str, pd.DataFrame], models: Sequence[Model], quantities: Sequence[Quantity],
+    tables: Mapping[str, pd.DataFrame],
+    models: Sequence[Model],
+    quantities: Sequence[Quantity],
     single: Mapping[str, pd.DataFrame] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """One row a model; each quantity as `key`, `key_low`, `key_high`, `key_n`, NaN where its stage has not finished.
 
     With the rows of every run (`single`) also `key_runs`, its figure in each of a model's seeds.
     """
     out = []
     for model in models:
-        row: dict[str, object] = {"job": model.job, "label": model.label, "method": model.method, "family": model.family,
-                                  "asked": model.sparsity, "pattern": model.pattern, "seed": model.seed}  # fmt: skip
+        row: dict[str, object] = {
+            "job": model.job,
+            "label": model.label,
+            "method": model.method,
+            "family": model.family,
+            "asked": model.sparsity,
+            "pattern": model.pattern,
+            "seed": model.seed,
+        }
         for quantity in quantities:
             rows = tables[quantity.table]
             own = rows[rows["job"] == model.job]
             values = quantity.read(own) if len(own) else NOTHING
-            row |= dict(zip((quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))), values, strict=True))
+            row |= dict(
+                zip(
+                    (quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))),
+                    values,
+                    strict=True,
+                )
+            )
             every = rows.iloc[:0] if single is None else single[quantity.table]
             apart = [every[every["job"] == job] for job in model.runs]
             row[f"{quantity.key}_runs"] = [quantity.read(own)[0] for own in apart if len(own)]

@@ -53,7 +53,11 @@ def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
     for model in models:
         groups.setdefault(plans[model.job], []).append(model)
     return [
-        own[0] if len(own) == 1 else replace(own[0], label=_without_seed(own[0].label), runs=tuple(model.job for model in own))
+        own[0]
+        if len(own) == 1
+        else replace(
+            own[0], label=_without_seed(own[0].label), runs=tuple(model.job for model in own)
+        )
         for own in (sorted(group, key=lambda m: (m.seed, m.job)) for group in groups.values())
     ]
 
@@ -61,10 +65,18 @@ def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
 def _plan(job: Job) -> str:
     """What runs of one model share; how often each was timed may differ."""
     measures = [
-        {**each, "options": {name: value for name, value in each["options"].items() if name != "repeats"}}
+        {
+            **each,
+            "options": {
+                name: value for name, value in each["options"].items() if name != "repeats"
+            },
+        }
         for each in job.experiment.get("measures", ())
     ]
-    return json.dumps({**job.experiment, "seed": 0, "study": "", "device": "", "measures": measures}, sort_keys=True)
+    return json.dumps(
+        {**job.experiment, "seed": 0, "study": "", "device": "", "measures": measures},
+        sort_keys=True,
+    )
 
 
 def _without_seed(label: str) -> str:
@@ -80,7 +92,9 @@ def identity(name: str) -> tuple[str, ...]:
     raise PruneError(f"The table {name!r} is not declared in analysis/seeds.py; declare it.")
 
 
-def pooled(name: str, rows: pd.DataFrame, models: Sequence[Model], predictions: pd.DataFrame | None = None) -> pd.DataFrame:
+def pooled(
+    name: str, rows: pd.DataFrame, models: Sequence[Model], predictions: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The rows of a table averaged over the seeds of each model, under the model's job.
 
     `predictions` holds the rows of every run, for the interval of the accuracy difference. Columns
@@ -149,14 +163,23 @@ def _means(own: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 SPREAD = {
-    "accuracy": (("score", "low", "high"), ("dense_score", "dense_low", "dense_high"), ("difference", "difference_low", "difference_high")),
-    "attack": (("accuracy", "accuracy_low", "accuracy_high"), ("under_attack", "under_attack_low", "under_attack_high"),
-               ("success_rate", "success_low", "success_high")),
-}  # fmt: skip
+    "accuracy": (
+        ("score", "low", "high"),
+        ("dense_score", "dense_low", "dense_high"),
+        ("difference", "difference_low", "difference_high"),
+    ),
+    "attack": (
+        ("accuracy", "accuracy_low", "accuracy_high"),
+        ("under_attack", "under_attack_low", "under_attack_high"),
+        ("success_rate", "success_low", "success_high"),
+    ),
+}
 SPREAD["attack_slice"] = SPREAD["attack"]
 
 
-def _intervals(name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, predictions: pd.DataFrame | None) -> pd.DataFrame:
+def _intervals(
+    name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, predictions: pd.DataFrame | None
+) -> pd.DataFrame:
     """The means with their intervals over seeds, examples, and both."""
     spread = SPREAD.get(name, ())
     numbers = {column: float for each in spread for column in each}  # a rate of nothing is None
@@ -193,8 +216,14 @@ def hierarchical(rows: pd.DataFrame) -> np.ndarray:
 
     Where all seeds are judged on the same examples, an example drawn is drawn for all of them; else each seed's are drawn apart.
     """
-    sides = [(own["label"], own["dense"], own["pruned"], tuple(own["text"])) for _, own in rows.groupby("job", sort=False)]
-    gaps = [(now == right).to_numpy(float) - (was == right).to_numpy(float) for right, was, now, _ in sides]
+    sides = [
+        (own["label"], own["dense"], own["pruned"], tuple(own["text"]))
+        for _, own in rows.groupby("job", sort=False)
+    ]
+    gaps = [
+        (now == right).to_numpy(float) - (was == right).to_numpy(float)
+        for right, was, now, _ in sides
+    ]
     if len({texts for *_, texts in sides}) > 1:
         return nested_draws(gaps, RESAMPLES)
     dice, k, n = np.random.default_rng(0), len(gaps), len(gaps[0])

@@ -48,7 +48,9 @@ def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
     """A finished job of that share."""
     found = evidence(store, job)
     verdicts = deploy.check(found, each(policy))
-    return Try(share, job.label, job.id, deploy.decision(verdicts), deploy.sentence(verdicts, each(policy)))
+    return Try(
+        share, job.label, job.id, deploy.decision(verdicts), deploy.sentence(verdicts, each(policy))
+    )
 
 
 def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
@@ -56,15 +58,22 @@ def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
 
     Limits on time and size are left out: they depend on what is removed, not on the sample.
     """
-    limits = {name: limit for name, limit in policy.limits.items() if CRITERIA[name].measure != "cost"}
+    limits = {
+        name: limit for name, limit in policy.limits.items() if CRITERIA[name].measure != "cost"
+    }
     if not limits:
         return
-    tables = {name: store.rows(name, [dense.id]) for name in ("accuracy", "prediction", "cost", "timing", "attack_example")}
+    tables = {
+        name: store.rows(name, [dense.id])
+        for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
+    }
     found = Evidence(dense, dense, tables, tables["attack_example"])
     for verdict in deploy.check(found, each(replace(policy, limits=limits))):
         if verdict.answer != deploy.MET:
-            raise PruneError(f"{verdict.title} {verdict.asked}: not even the dense model compared with itself surely meets this "
-                             f"limit ({verdict.told}); measure more examples, or allow more.")  # fmt: skip
+            raise PruneError(
+                f"{verdict.title} {verdict.asked}: not even the dense model compared with itself surely meets this "
+                f"limit ({verdict.told}); measure more examples, or allow more."
+            )
 
 
 def next_share(tries: Sequence[Try]) -> float | None:
@@ -82,5 +91,7 @@ def told(tries: Sequence[Try], policy: Policy, superlative: str = "smallest") ->
     worse = min((one for one in tries if not one.holds), key=lambda one: one.share, default=None)
     beyond = f" {worse.label} does not: {worse.told[0].lower()}{worse.told[1:]}" if worse else ""
     if best is None:
-        return f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"
+        return (
+            f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"
+        )
     return f"{best.label} (job {best.job}) is the {superlative} that holds {limits} at {policy.confidence:g}% confidence.{beyond}"

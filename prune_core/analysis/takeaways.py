@@ -80,7 +80,8 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
         figure, _ = headline(row["metric"])
         if METRICS[row["metric"]].against_dense:
             return (
-                f"The data has no labels: the dense model's answers on {row['n']:.0f} examples are the measure; no pruned model is on view."
+                f"The data has no labels: the dense model's predictions on {row['n']:.0f} examples "
+                "are the reference; no pruned model is selected."
             )
         return (
             f"The dense model reaches {figure.show(row['score'])} {inline(figure.title)} on {row['n']:.0f} examples "
@@ -93,12 +94,18 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     rivals = hardest(shown)
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
-    told = difference_words(row["difference"], row["difference_low"], row["difference_high"], row["n"])
-    sentence = f"{_capital(name(best))} keeps {figure.show(row['score'])} {inline(figure.title)}, {told}"
+    told = difference_words(
+        row["difference"], row["difference_low"], row["difference_high"], row["n"]
+    )
+    sentence = (
+        f"{_capital(name(best))} keeps {figure.show(row['score'])} {inline(figure.title)}, {told}"
+    )
     if len(rivals) > 1:
         worst = min(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
         last = of(rows, worst).iloc[0]
-        whom = name(worst) if worst.family == best.family else f"{worst.family} at the same sparsity"
+        whom = (
+            name(worst) if worst.family == best.family else f"{worst.family} at the same sparsity"
+        )
         sentence += f"; {whom} keeps {figure.show(last['score'])} ({figure.show(last['low'])} to {figure.show(last['high'])})"
     return sentence + "."
 
@@ -107,9 +114,11 @@ def _against_dense(rows: pd.DataFrame, rivals: Sequence[Model], figure: Quantity
     """Of data without labels: who stays closest to the dense model."""
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
-    return (f"The data has no labels, so models are judged against the dense one: {name(best)} reaches {figure.show(row['score'])} "
-            f"{inline(figure.title)} on {row['n']:.0f} examples "
-            f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}).")  # fmt: skip
+    return (
+        f"The data has no labels, so models are judged against the dense one: {name(best)} reaches {figure.show(row['score'])} "
+        f"{inline(figure.title)} on {row['n']:.0f} examples "
+        f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])})."
+    )
 
 
 def broken(rows: pd.DataFrame, model: Model) -> str:
@@ -162,8 +171,15 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) 
             f"{signed(100 * versus.difference)} points, {told})."
         )
     others = len(found) - len(clear)
-    rest = f"; {plural(others, 'other model')} cannot be told from dense at this sample size" if others else ""
-    way, ends = ("more" if versus.difference > 0 else "fewer"), sorted((abs(versus.low), abs(versus.high)))
+    rest = (
+        f"; {plural(others, 'other model')} cannot be told from dense at this sample size"
+        if others
+        else ""
+    )
+    way, ends = (
+        ("more" if versus.difference > 0 else "fewer"),
+        sorted((abs(versus.low), abs(versus.high))),
+    )
     return (
         f"{opening}; on {name(model)} it succeeds on {100 * abs(versus.difference):.0f} points {way} "
         f"(95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}, {told}){rest}."
@@ -205,7 +221,9 @@ def attack_settings(options: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _allowed(own: Mapping[str, Any]) -> str:
-    share, least, never, column = (own.get(key) for key in ("max_changed", "similarity", "never", "column"))
+    share, least, never, column = (
+        own.get(key) for key in ("max_changed", "similarity", "never", "column")
+    )
     parts = [
         f"An attack may ask the model {own['query_budget']} times and take {seconds(own['time_budget'])} on a sentence",
         f"and change {'any share' if share in (None, 1) else f'at most {percent(share)}'} of its words",
@@ -238,7 +256,9 @@ def layers(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     parts = of(rows[rows["part"] != "block"], best).groupby("block")[["own", "inherited"]].mean()
     mostly = [block + 1 for block, row in parts.iterrows() if row["inherited"] > row["own"]]
     if mostly and mostly == list(range(mostly[0], len(parts) + 1)):
-        sentence += f". From block {mostly[0]} on, {best.family}'s inherited error is larger than its own"
+        sentence += (
+            f". From block {mostly[0]} on, {best.family}'s inherited error is larger than its own"
+        )
     return sentence + "."
 
 
@@ -302,8 +322,16 @@ def soup(record: Mapping[str, Any]) -> str:
         return f"No average did better: {reference}, the most accurate of {count} fine-tunes, stands alone."
     before = next(row["accuracy"] for row in record["candidates"] if row["name"] == reference)
     gap = final["accuracy"] - before
-    side = "as accurate as" if abs(gap) < 5e-4 else f"{100 * abs(gap):.1f} points {'more' if gap > 0 else 'less'} accurate than"
-    what = f"The average of {used} of {count} fine-tunes" if used > 1 else f"{record['ingredients'][0]}, alone,"
+    side = (
+        "as accurate as"
+        if abs(gap) < 5e-4
+        else f"{100 * abs(gap):.1f} points {'more' if gap > 0 else 'less'} accurate than"
+    )
+    what = (
+        f"The average of {used} of {count} fine-tunes"
+        if used > 1
+        else f"{record['ingredients'][0]}, alone,"
+    )
     return (
         f"{what} stays right on {percent(versus['pruned'])} of the sentences under attack, {reference}, the most accurate of them, on "
         f"{percent(versus['dense'])}: {signed(100 * versus['difference'])} points (95% interval {signed(100 * versus['low'])} to "

@@ -16,7 +16,11 @@ def front(points: Sequence[Point], x_better: str, y_better: str) -> list[int]:
     """Indices of the points that no other point matches in both and beats in one, by x."""
     flip_x, flip_y = (-1.0 if better == "lower" else 1.0 for better in (x_better, y_better))
     good = [(flip_x * px, flip_y * py) for px, py in points]
-    best = [i for i, p in enumerate(good) if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in good)]
+    best = [
+        i
+        for i, p in enumerate(good)
+        if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in good)
+    ]
     return sorted(best, key=lambda i: points[i])
 
 
@@ -27,7 +31,10 @@ def knee(points: Sequence[Point], along: Sequence[int]) -> int | None:
     (x0, y0), (x1, y1) = points[along[0]], points[along[-1]]
     if x0 == x1 or y0 == y1:
         return None
-    out = {i: abs((points[i][0] - x0) / (x1 - x0) - (points[i][1] - y0) / (y1 - y0)) for i in along[1:-1]}
+    out = {
+        i: abs((points[i][0] - x0) / (x1 - x0) - (points[i][1] - y0) / (y1 - y0))
+        for i in along[1:-1]
+    }
     return max(out, key=lambda i: out[i])
 
 
@@ -66,15 +73,24 @@ def choose(models: Sequence[Model], found: pd.DataFrame, limits: Sequence[Limit]
     Of the models within all limits the one with least left; where there is none, the one that misses fewest, and those by the
     least share of their values. A model that lacks a figure is not chosen.
     """
-    misses = {model: {limit: limit.missed(float(found.loc[model.job, limit.words])) for limit in limits} for model in models}
-    misses = {model: each for model, each in misses.items() if all(by == by for by in each.values())}
+    misses = {
+        model: {limit: limit.missed(float(found.loc[model.job, limit.words])) for limit in limits}
+        for model in models
+    }
+    misses = {
+        model: each for model, each in misses.items() if all(by == by for by in each.values())
+    }
     if not misses:
         return None
     within = [model for model, each in misses.items() if not any(each.values())]
     if within:
         return Choice(min(within, key=lambda model: found.loc[model.job, "left"]), len(within), {})
     far = {
-        model: (sum(by > 0 for by in each.values()), sum(by / limit.value for limit, by in each.items())) for model, each in misses.items()
+        model: (
+            sum(by > 0 for by in each.values()),
+            sum(by / limit.value for limit, by in each.items()),
+        )
+        for model, each in misses.items()
     }
     nearest = min(far, key=lambda model: far[model])
     return Choice(nearest, 0, {limit: by for limit, by in misses[nearest].items() if by})

@@ -29,7 +29,9 @@ class Curve:
     weights: int
     sparsities: np.ndarray  # (points,), rising, above 0
     errors: np.ndarray  # (points,) of the encoder's output, relative
-    moves: np.ndarray  # (points, examples, labels) of log-odds or scores; no examples where none are known
+    moves: (
+        np.ndarray
+    )  # (points, examples, labels) of log-odds or scores; no examples where none are known
 
     def error(self, sparsity: float) -> float:
         """A power law between the points, and from the first two on to 0."""
@@ -42,7 +44,10 @@ class Curve:
 
     def moved(self, sparsity: float) -> np.ndarray:
         """(examples, labels), in proportion to the error between the points and from 0 to the first."""
-        error, known = self.error(sparsity), np.concatenate([[0.0], np.maximum.accumulate(self.errors)])
+        error, known = (
+            self.error(sparsity),
+            np.concatenate([[0.0], np.maximum.accumulate(self.errors)]),
+        )
         moves = np.concatenate([np.zeros_like(self.moves[:1]), self.moves])
         place = int(np.clip(np.searchsorted(known, error), 1, len(known) - 1))
         span = known[place] - known[place - 1]
@@ -85,10 +90,16 @@ class Outcome:
 def setup(job: Job) -> str:
     """What runs must share to lie on one curve: checkpoint, sample, method, and its options but for how much it removes and where."""
     plan, method = job.experiment, job.experiment["method"]
-    options = {name: value for name, value in method["options"].items() if name not in ("sparsity", "allocation")}
+    options = {
+        name: value
+        for name, value in method["options"].items()
+        if name not in ("sparsity", "allocation")
+    }
     measured = [each["options"] for each in plan["measures"] if each["name"] == "sensitivity"]
     sample = [plan.get(name) for name in ("source", "evaluation", "max_length", "min_words")]
-    return json.dumps([plan["checkpoint"], method["name"], options, measured, sample], sort_keys=True)
+    return json.dumps(
+        [plan["checkpoint"], method["name"], options, measured, sample], sort_keys=True
+    )
 
 
 def can_be_planned(job: Job) -> bool:
@@ -103,7 +114,11 @@ def _is_listed(job: Job) -> bool:
 
 def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -> Curves | None:
     """From runs of one setup, those with shares of their own left aside as tests; None where fewer than two sparsities are there."""
-    source = [job for job in sorted(jobs, key=lambda job: (int(job.experiment["seed"]), job.id)) if not _is_listed(job)]
+    source = [
+        job
+        for job in sorted(jobs, key=lambda job: (int(job.experiment["seed"]), job.id))
+        if not _is_listed(job)
+    ]
     source = [job for job in source if (rows["job"] == job.id).any()]
     if not source:
         return None
@@ -111,9 +126,13 @@ def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -
     kind = str(first.facts.get("kind", "classification"))
     own = examples[examples["job"] == first.id] if len(examples) else examples
     dense, right = _dense(own, kind)
-    source = [job for job in source if job.experiment["seed"] == first.experiment["seed"]]  # others are measured on other sentences
+    source = [
+        job for job in source if job.experiment["seed"] == first.experiment["seed"]
+    ]  # others are measured on other sentences
     blocks = tuple(
-        _curve(index, [(job.id, rows[rows["job"] == job.id]) for job in source], examples, kind, dense)
+        _curve(
+            index, [(job.id, rows[rows["job"] == job.id]) for job in source], examples, kind, dense
+        )
         for index in sorted(rows.loc[rows["job"] == first.id, "block"])
     )
     if any(len(block.sparsities) < 2 for block in blocks):
@@ -130,7 +149,13 @@ def _dense(own: pd.DataFrame, kind: str) -> tuple[np.ndarray, list[Any]]:
     return dense, _said(dense, kind) if right[0] is None else right
 
 
-def _curve(index: int, runs: Sequence[tuple[int, pd.DataFrame]], examples: pd.DataFrame, kind: str, dense: np.ndarray) -> Curve:
+def _curve(
+    index: int,
+    runs: Sequence[tuple[int, pd.DataFrame]],
+    examples: pd.DataFrame,
+    kind: str,
+    dense: np.ndarray,
+) -> Curve:
     points: dict[float, tuple[float, np.ndarray]] = {}
     weights = 0
     for job, rows in runs:
@@ -139,11 +164,19 @@ def _curve(index: int, runs: Sequence[tuple[int, pd.DataFrame]], examples: pd.Da
         sparsity = round(float(row["sparsity"]), 3)
         if sparsity > 0 and sparsity not in points:
             said = examples.loc[examples["job"] == job, "said_blocks"] if len(examples) else ()
-            moves = _odds([blocks[index] for blocks in said], kind) - dense if len(said) else dense * 0
+            moves = (
+                _odds([blocks[index] for blocks in said], kind) - dense if len(said) else dense * 0
+            )
             points[sparsity] = float(row["error"]), moves
     order = sorted(points)
-    moves = np.stack([points[sparsity][1] for sparsity in order]) if order else np.zeros((0, *dense.shape))
-    return Curve(weights, np.array(order), np.array([points[sparsity][0] for sparsity in order]), moves)
+    moves = (
+        np.stack([points[sparsity][1] for sparsity in order])
+        if order
+        else np.zeros((0, *dense.shape))
+    )
+    return Curve(
+        weights, np.array(order), np.array([points[sparsity][0] for sparsity in order]), moves
+    )
 
 
 def _odds(said: Any, kind: str) -> np.ndarray:
@@ -166,7 +199,12 @@ def predict(curves: Curves, shares: Sequence[float]) -> Outcome:
     """With these shares of zeros in the blocks."""
     pairs = list(zip(curves.blocks, shares, strict=True))
     error = float(np.sqrt(sum(block.error(share) ** 2 for block, share in pairs)))
-    return _outcome(curves, error, curves.dense + sum((block.moved(share) for block, share in pairs), np.zeros_like(curves.dense)))
+    return _outcome(
+        curves,
+        error,
+        curves.dense
+        + sum((block.moved(share) for block, share in pairs), np.zeros_like(curves.dense)),
+    )
 
 
 def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
@@ -177,13 +215,18 @@ def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
     was, now = (_said(each + shift, curves.kind) for each in (curves.dense, odds))
     score = METRICS[curves.metric].compute(curves.right, now)
     same = [a == b for a, b in zip(was, now, strict=True)]
-    agreement = METRICS["pearson"].compute(was, now) if curves.kind == "regression" else np.mean(same)
+    agreement = (
+        METRICS["pearson"].compute(was, now) if curves.kind == "regression" else np.mean(same)
+    )
     return Outcome(error, float(score), float(agreement), len(now))
 
 
 def least_error(curves: Curves, overall: float) -> list[float]:
     """The shares that lose least by the prediction at that sparsity of the encoder: step by step where a weight costs least."""
-    shares, sizes = np.zeros(len(curves.blocks)), np.array([block.weights for block in curves.blocks], float)
+    shares, sizes = (
+        np.zeros(len(curves.blocks)),
+        np.array([block.weights for block in curves.blocks], float),
+    )
 
     def price(index: int) -> float:
         block, share = curves.blocks[index], shares[index]
@@ -192,7 +235,9 @@ def least_error(curves: Curves, overall: float) -> list[float]:
         return float(block.error(share + STEP) ** 2 - block.error(share) ** 2) / sizes[index]
 
     prices = [price(index) for index in range(len(shares))]
-    while shares @ sizes < (overall - STEP / 2 / len(shares)) * sizes.sum() and min(prices) < np.inf:
+    while (
+        shares @ sizes < (overall - STEP / 2 / len(shares)) * sizes.sum() and min(prices) < np.inf
+    ):
         cheapest = int(np.argmin(prices))
         shares[cheapest] = round(shares[cheapest] + STEP, 4)
         prices[cheapest] = price(cheapest)
@@ -209,7 +254,13 @@ class Held:
     measured: Outcome  # on the same sentences
 
 
-def held(curves: Curves, models: Sequence[Model], jobs: Mapping[int, Job], rows: pd.DataFrame, examples: pd.DataFrame) -> list[Held]:
+def held(
+    curves: Curves,
+    models: Sequence[Model],
+    jobs: Mapping[int, Job],
+    rows: pd.DataFrame,
+    examples: pd.DataFrame,
+) -> list[Held]:
     """For runs of the curves' setup and seed. Of those that the curves come from, it tests that blocks add up, and no more."""
     found = []
     for model in models:
@@ -219,12 +270,22 @@ def held(curves: Curves, models: Sequence[Model], jobs: Mapping[int, Job], rows:
         said = examples.loc[examples["job"] == model.job, "said_pruned"] if len(examples) else ()
         odds = _odds(said, curves.kind) if len(said) else np.zeros((0, 1))
         measured = _outcome(curves, float(own["together"].iloc[0]), odds)
-        found.append(Held(model, _is_listed(jobs[model.job]), predict(curves, own["sparsity"].tolist()), measured))
+        found.append(
+            Held(
+                model,
+                _is_listed(jobs[model.job]),
+                predict(curves, own["sparsity"].tolist()),
+                measured,
+            )
+        )
     return found
 
 
 def experiment(job: Job, shares: Sequence[float], overall: float) -> dict[str, Any]:
     """The run of `job` as plain data, with these shares."""
     method = job.experiment["method"]
-    options = method["options"] | {"sparsity": overall, "allocation": ", ".join(f"{share:.2f}".rstrip("0").rstrip(".") for share in shares)}
+    options = method["options"] | {
+        "sparsity": overall,
+        "allocation": ", ".join(f"{share:.2f}".rstrip("0").rstrip(".") for share in shares),
+    }
     return {**job.experiment, "method": {**method, "options": options}}

@@ -19,7 +19,9 @@ class OutOfTime(Exception):
 class Budget:
     """Limits for one example: what may be spent on it, and what of it may change."""
 
-    queries: int = 500  # as TextAttack counts them: texts that the search asks about, cached answers included
+    queries: int = (
+        500  # as TextAttack counts them: texts that the search asks about, cached answers included
+    )
     seconds: float = 30.0  # of its own work and its share of the models'
     share: float = 1.0  # of the words that may be changed
     similarity: float = 0.0  # least cosine to the original by MiniLM; 0 leaves it to the recipe
@@ -47,7 +49,9 @@ class Clock:
 
     def __init__(self, beat: Callable[[], None], seconds: float = float("inf")):
         self._beat, self.seconds = beat, seconds
-        self.spent = 0.0  # whoever answers a search adds its share of the seconds that the models took
+        self.spent = (
+            0.0  # whoever answers a search adds its share of the seconds that the models took
+        )
         self._since: float | None = None
 
     def resume(self) -> None:

@@ -13,7 +13,9 @@ from . import requirements as needs
 from .requirements import Resource
 
 LETTERS, WORDS = "letters", "words"
-FEW_WORDS = 3  # Input reduction: a sentence is cut when no more than these are left besides stop words
+FEW_WORDS = (
+    3  # Input reduction: a sentence is cut when no more than these are left besides stop words
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,13 @@ CATALOGUE = {
             LETTERS,
             seconds=0.15,
         ),
-        Entry("TextFooler (MiniLM)", _TEXTFOOLER, WORDS, f"{_TABLE}, {_POS}, and {_MINILM}.", seconds=0.4),
+        Entry(
+            "TextFooler (MiniLM)",
+            _TEXTFOOLER,
+            WORDS,
+            f"{_TABLE}, {_POS}, and {_MINILM}.",
+            seconds=0.4,
+        ),
         Entry(
             "Pruthi",
             "Pruthi, Dhingra and Lipton 2019, Combating adversarial misspellings with robust word recognition, arXiv 1905.11268",
@@ -69,7 +77,12 @@ CATALOGUE = {
             WORDS,
             needs=(needs.WORDNET,),
         ),
-        Entry("A2T (MiniLM)", _A2T, WORDS, f"{_TABLE}, {_POS}, and {_MINILM}; gradients are taken without dropout."),
+        Entry(
+            "A2T (MiniLM)",
+            _A2T,
+            WORDS,
+            f"{_TABLE}, {_POS}, and {_MINILM}; gradients are taken without dropout.",
+        ),
         Entry(
             "Checklist (word lists)",
             _CHECKLIST,
@@ -93,8 +106,16 @@ CATALOGUE = {
             needs=(needs.WORDNET,),
             seconds=1.5,
         ),
-        Entry("TextFooler", _TEXTFOOLER, WORDS, needs=(needs.VECTORS, *_TAGGER, *_USE), seconds=2.0),
-        Entry("TextBugger", _TEXTBUGGER, WORDS, needs=(needs.STOPWORDS, needs.VECTORS, needs.HOMOGLYPHS, *_USE), seconds=2.0),
+        Entry(
+            "TextFooler", _TEXTFOOLER, WORDS, needs=(needs.VECTORS, *_TAGGER, *_USE), seconds=2.0
+        ),
+        Entry(
+            "TextBugger",
+            _TEXTBUGGER,
+            WORDS,
+            needs=(needs.STOPWORDS, needs.VECTORS, needs.HOMOGLYPHS, *_USE),
+            seconds=2.0,
+        ),
         Entry(
             "A2T (no dropout)",
             _A2T,
@@ -188,7 +209,12 @@ CATALOGUE = {
 def outcome_words(recipe: str) -> dict[str, str]:
     """What becomes of a sentence, by outcome, in words that are true of this attack."""
     entry = CATALOGUE.get(recipe, Entry)  # of one that is gone from the catalogue, the usual words
-    return {"success": entry.success, "failed": "attack failed", "skipped": entry.skipped, "error": "error"}
+    return {
+        "success": entry.success,
+        "failed": "attack failed",
+        "skipped": entry.skipped,
+        "error": "error",
+    }
 
 
 def missing(entry: Entry) -> str:

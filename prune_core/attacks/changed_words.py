@@ -15,5 +15,9 @@ def pieces(text: str, perturbed: str) -> list[tuple[str, str]]:
         if tag == "equal":
             out.append((KEPT, " ".join(old[a:b])))
             continue
-        out += [(kind, " ".join(words)) for kind, words in ((STRUCK, old[a:b]), (INSERTED, new[c:d])) if words]
+        out += [
+            (kind, " ".join(words))
+            for kind, words in ((STRUCK, old[a:b]), (INSERTED, new[c:d]))
+            if words
+        ]
     return out

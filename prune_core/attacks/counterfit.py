@@ -54,8 +54,14 @@ def frequent_words(most: int) -> list[str]:
     try:
         from wordfreq import top_n_list
     except ImportError:
-        raise PruneError("Building the table needs the word frequencies: pip install wordfreq") from None
-    words = [word for word in top_n_list("en", 4 * most) if word.isascii() and word.isalpha() and len(word) > 1]
+        raise PruneError(
+            "Building the table needs the word frequencies: pip install wordfreq"
+        ) from None
+    words = [
+        word
+        for word in top_n_list("en", 4 * most)
+        if word.isascii() and word.isalpha() and len(word) > 1
+    ]
     return [word for word in words if kinds(word)][:most]
 
 
@@ -73,22 +79,30 @@ def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
     return F.normalize(joined @ directions[:, -dimensions:], dim=-1)
 
 
-def counterfit(start: Tensor, synonyms: Pairs, relatives: Pairs, antonyms: Pairs, fit: Fit) -> Tensor:
+def counterfit(
+    start: Tensor, synonyms: Pairs, relatives: Pairs, antonyms: Pairs, fit: Fit
+) -> Tensor:
     """Unit vectors after gradient descent; a pair that is both synonym and antonym is an antonym.
 
     The space is preserved by keeping every vector near its start (Mrksic et al. 2017): keeping only the distances to its
     neighbours, as in 2016, let unrelated words fall together (overlap@10 rose from 44% to 48%, not to 51%).
     """
-    near, strength = _tensors({pair: weight for pair, weight in synonyms.items() if pair not in antonyms})
-    kin, kinship = _tensors({pair: weight for pair, weight in relatives.items() if pair not in antonyms})
+    near, strength = _tensors(
+        {pair: weight for pair, weight in synonyms.items() if pair not in antonyms}
+    )
+    kin, kinship = _tensors(
+        {pair: weight for pair, weight in relatives.items() if pair not in antonyms}
+    )
     far, _ = _tensors(antonyms)
     vectors = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([vectors], lr=fit.rate)
     for _ in range(fit.steps):
         unit = F.normalize(vectors, dim=-1)
         loss = (  # weights are squared: synonyms in rare senses count little
-            fit.synonyms * (strength**2 * F.relu(_distance(unit, near) - fit.synonym_distance)).sum()
-            + fit.relatives * (kinship**2 * F.relu(_distance(unit, kin) - fit.relative_distance)).sum()
+            fit.synonyms
+            * (strength**2 * F.relu(_distance(unit, near) - fit.synonym_distance)).sum()
+            + fit.relatives
+            * (kinship**2 * F.relu(_distance(unit, kin) - fit.relative_distance)).sum()
             + fit.antonyms * F.relu(fit.antonym_distance - _distance(unit, far)).sum()
             + fit.preserve * (unit - start).square().sum()
         )
@@ -126,14 +140,23 @@ def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) ->
 
 def main() -> int:
     """Build and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m prune_core.attacks.counterfit", description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m prune_core.attacks.counterfit", description=__doc__.split(":")[0]
+    )
     parser.add_argument("--out", type=Path, default=TABLE)
-    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="folder of index.* and data.*")
+    parser.add_argument(
+        "--wordnet",
+        type=Path,
+        default=Path("/usr/share/wordnet"),
+        help="folder of index.* and data.*",
+    )
     options = parser.parse_args()
     fit = Fit()
     try:
         if not (options.wordnet / "data.noun").is_file():
-            raise PruneError(f"{options.wordnet} holds no WordNet; install Debian's wordnet-base or name a folder with --wordnet.")
+            raise PruneError(
+                f"{options.wordnet} holds no WordNet; install Debian's wordnet-base or name a folder with --wordnet."
+            )
         words = frequent_words(WORDS)
         lexicon = Lexicon(read(options.wordnet), words)
         antonyms = lexicon.antonyms()

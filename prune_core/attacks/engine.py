@@ -61,11 +61,24 @@ def run(
 
         def work() -> Outcome:
             attack = spare.pop() if spare else another(first)
-            language = foreign(_attacked(examples, index, budget.column)) if CATALOGUE[recipe].changes == WORDS else ""
-            outcome = attack_one(attack, clock, examples, index, budget, refusal(recipe, language) if language else "")
+            language = (
+                foreign(_attacked(examples, index, budget.column))
+                if CATALOGUE[recipe].changes == WORDS
+                else ""
+            )
+            outcome = attack_one(
+                attack,
+                clock,
+                examples,
+                index,
+                budget,
+                refusal(recipe, language) if language else "",
+            )
             attack.clear_cache()
             spare.append(attack)
-            journal.append(outcome)  # here, as others that end in this round may be lost to a cancel
+            journal.append(
+                outcome
+            )  # here, as others that end in this round may be lost to a cancel
             return outcome
 
         # a search may hold a text for every letter; in thousands of letters, as one of them says little
@@ -74,9 +87,14 @@ def run(
 
     done = succeeded = 0
     pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
-    for outcome in chain(known, fly(map(search, [index for index in indices if index not in journal.known]), most)):
+    for outcome in chain(
+        known, fly(map(search, [index for index in indices if index not in journal.known]), most)
+    ):
         done, succeeded = done + 1, succeeded + (outcome.outcome == SUCCESS)
-        pulse.progress, pulse.message = done / len(indices), f"{recipe}: {done} of {len(indices)}, {succeeded} succeeded"
+        pulse.progress, pulse.message = (
+            done / len(indices),
+            f"{recipe}: {done} of {len(indices)}, {succeeded} succeeded",
+        )
         pulse.beat()
         yield outcome
 
@@ -91,7 +109,9 @@ def _attacked(examples: Examples, index: int, column: str) -> str:
     return examples.pairs[index] if examples.pairs and column == "second" else examples.texts[index]
 
 
-def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget, refused: str = "") -> Outcome:
+def attack_one(
+    attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget, refused: str = ""
+) -> Outcome:
     """What becomes of that example; whatever goes wrong with it is its outcome, and so is why it is `refused`."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
@@ -106,14 +126,25 @@ def attack_one(attack: Attack, clock: Clock, examples: Examples, index: int, bud
         outcome = replace(blank, note=str(error))
     except Exception as error:
         what = traceback.format_exception_only(error)[-1].strip()
-        outcome = replace(blank, note=f"The model or the attack failed on this text or on a changed form of it ({what}).")
+        outcome = replace(
+            blank,
+            note=f"The model or the attack failed on this text or on a changed form of it ({what}).",
+        )
     return replace(outcome, seconds=clock.total)
 
 
 def _searched(attack: Attack, clock: Clock, blank: Outcome, budget: Budget) -> Outcome:
-    columns = OrderedDict((name, text) for name, text in zip(COLUMNS, (blank.text, blank.pair), strict=True) if text is not None)
+    columns = OrderedDict(
+        (name, text)
+        for name, text in zip(COLUMNS, (blank.text, blank.pair), strict=True)
+        if text is not None
+    )
     text, goal = Text(columns, clock), attack.goal_function
-    goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = text, blank.label, 1  # for what ends before its search
+    goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = (
+        text,
+        blank.label,
+        1,
+    )  # for what ends before its search
     try:
         if not text.words:  # some searches break over nothing to change
             return _before_search(attack, blank, "There is no word to change.")
@@ -168,7 +199,11 @@ def _before_search(attack: Attack, blank: Outcome, note: str) -> Outcome:
 
 
 def _why_skipped(outcome: Outcome) -> str:
-    return "Already wrong before the attack." if outcome.original_prediction != outcome.label else "Not attacked."
+    return (
+        "Already wrong before the attack."
+        if outcome.original_prediction != outcome.label
+        else "Not attacked."
+    )
 
 
 def _floats(probabilities: Any) -> list[float]:

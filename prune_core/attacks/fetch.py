@@ -1,7 +1,7 @@
 """Downloads what an attack needs, or one thing by its name, to the place where attacks look for it.
 
-    python -m prune_core.attacks.fetch TextFooler
-    python -m prune_core.attacks.fetch bert-base-uncased
+python -m prune_core.attacks.fetch TextFooler
+python -m prune_core.attacks.fetch bert-base-uncased
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from .catalogue import CATALOGUE
 from .requirements import RESOURCES, Resource, flair_folder
 from .resources import load_textattack
 
-_WEIGHTS = ["*.json", "*.txt", "*.model", "*.safetensors"]  # not the same weights for other libraries
+_WEIGHTS = [
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+]  # not the same weights for other libraries
 
 
 def fetch(resource: Resource) -> None:
@@ -36,7 +41,9 @@ def fetch(resource: Resource) -> None:
         from huggingface_hub import hf_hub_download, snapshot_download
 
         if resource.kind == "flair":
-            hf_hub_download(resource.what, "pytorch_model.bin", cache_dir=flair_folder(resource.what))
+            hf_hub_download(
+                resource.what, "pytorch_model.bin", cache_dir=flair_folder(resource.what)
+            )
         else:
             snapshot_download(resource.what, allow_patterns=_WEIGHTS)
 
@@ -47,7 +54,9 @@ def main(name: str) -> int:
     wanted = entry.needs if entry else [resource for resource in RESOURCES if resource.key == name]
     try:
         if not wanted:
-            raise PruneError(f"{name!r} is no attack that needs something, and nothing that one needs; the Attack page lists both.")
+            raise PruneError(
+                f"{name!r} is no attack that needs something, and nothing that one needs; the Attack page lists both."
+            )
         for resource in wanted:
             if not resource.present:
                 fetch(resource)

@@ -50,9 +50,14 @@ def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
     """What the searches return, as they end; those on their way are at most so many, in sizes. What a search raises ends all."""
     waiting, flying = iter(searches), list[_Flight]()
     while True:
-        while sum(flight.size for flight in flying) < most and (search := next(waiting, None)) is not None:
+        while (
+            sum(flight.size for flight in flying) < most
+            and (search := next(waiting, None)) is not None
+        ):
             flying.append(_Flight(search))
-            flying[-1].start()  # from here as in later rounds: torch walks the C stack when it raises, and it must look the same
+            flying[
+                -1
+            ].start()  # from here as in later rounds: torch walks the C stack when it raises, and it must look the same
         landed = [flight for flight in flying if flight.question is None]
         yield from (flight.returned for flight in landed)
         flying = [flight for flight in flying if flight.question is not None]
@@ -66,7 +71,14 @@ def _answer(flying: Sequence[_Flight]) -> None:
     """One round: every answerer is asked once, about texts of all that wait for it."""
     asking = [(flight, flight.question.answerer) for flight in flying if flight.question]
     for answerer in {answerer: None for _, answerer in asking}:
-        _tell(answerer, [(flight, flight.part(ROUND // len(asking))) for flight, own in asking if own == answerer])
+        _tell(
+            answerer,
+            [
+                (flight, flight.part(ROUND // len(asking)))
+                for flight, own in asking
+                if own == answerer
+            ],
+        )
 
 
 def _tell(answerer: Answerer, asking: Sequence[tuple[_Flight, Sequence[Any]]]) -> None:

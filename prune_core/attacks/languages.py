@@ -11,13 +11,36 @@ from typing import Any
 
 SURE = 0.9  # probability of another language; of 2,500 English sentences of SST-2, AG News and the demo none is refused
 NAMES = {
-    "ar": "Arabic", "bg": "Bulgarian", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "es": "Spanish", "fa": "Persian",
+    "ar": "Arabic",
+    "bg": "Bulgarian",
+    "cs": "Czech",
+    "da": "Danish",
+    "de": "German",
+    "el": "Greek",
+    "es": "Spanish",
+    "fa": "Persian",
     "fi": "Finnish",
-    "fr": "French", "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
+    "fr": "French",
+    "he": "Hebrew",
+    "hi": "Hindi",
+    "hu": "Hungarian",
+    "id": "Indonesian",
+    "it": "Italian",
+    "ja": "Japanese",
     "ko": "Korean",
-    "nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish",
-    "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
-}  # fmt: skip
+    "nl": "Dutch",
+    "no": "Norwegian",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sv": "Swedish",
+    "th": "Thai",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "vi": "Vietnamese",
+    "zh": "Chinese",
+}
 
 
 @cache
@@ -36,7 +59,11 @@ def foreign(text: str) -> str:
     latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
     if latin < len(letters) / 2:
         return NAMES.get(language, "another script") if language != "en" else "another script"
-    return NAMES.get(language, f"the language {language}") if language != "en" and probability >= SURE else ""
+    return (
+        NAMES.get(language, f"the language {language}")
+        if language != "en" and probability >= SURE
+        else ""
+    )
 
 
 def refusal(recipe: str, language: str) -> str:

@@ -42,7 +42,9 @@ class NeverThese(PreTransformationConstraint):
         self.words = frozenset(words)
 
     def _get_modifiable_indices(self, current_text: AttackedText) -> set[int]:
-        return {index for index, word in enumerate(current_text.words) if word.lower() not in self.words}
+        return {
+            index for index, word in enumerate(current_text.words) if word.lower() not in self.words
+        }
 
 
 class LikeTheOriginal(Constraint):
@@ -52,12 +54,22 @@ class LikeTheOriginal(Constraint):
         super().__init__(compare_against_original=True)
         self.encoder, self.least = encoder, least
 
-    def _check_constraint_many(self, transformed_texts: list[AttackedText], reference_text: AttackedText) -> list[AttackedText]:
+    def _check_constraint_many(
+        self, transformed_texts: list[AttackedText], reference_text: AttackedText
+    ) -> list[AttackedText]:
         texts = [list(text._text_input.values()) for text in (reference_text, *transformed_texts)]
-        flat = torch.stack(ask(self.encoder.vectors, [column for columns in texts for column in columns]))
+        flat = torch.stack(
+            ask(self.encoder.vectors, [column for columns in texts for column in columns])
+        )
         vectors = flat.view(len(texts), len(texts[0]), -1)  # (texts, columns, width), of length 1
         similarity = (vectors[1:] * vectors[0]).sum(-1).amin(-1)
-        return [text for text, value in zip(transformed_texts, similarity.tolist(), strict=True) if value >= self.least]
+        return [
+            text
+            for text, value in zip(transformed_texts, similarity.tolist(), strict=True)
+            if value >= self.least
+        ]
 
-    def _check_constraint(self, transformed_text: AttackedText, reference_text: AttackedText) -> Any:
+    def _check_constraint(
+        self, transformed_text: AttackedText, reference_text: AttackedText
+    ) -> Any:
         return bool(self._check_constraint_many([transformed_text], reference_text))

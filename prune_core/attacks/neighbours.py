@@ -57,20 +57,31 @@ class Neighbours:
     def save(self, path: Path) -> None:
         """Write the table; no pickle in it."""
         names = np.array(self.words, dtype=np.bytes_)
-        np.savez_compressed(path, words=names, nearest=self.nearest, closeness=self.closeness, pos=self.pos)
+        np.savez_compressed(
+            path, words=names, nearest=self.nearest, closeness=self.closeness, pos=self.pos
+        )
 
 
-def pack(words: Sequence[str], nearest: np.ndarray, similarity: np.ndarray, pos: np.ndarray) -> Neighbours:
+def pack(
+    words: Sequence[str], nearest: np.ndarray, similarity: np.ndarray, pos: np.ndarray
+) -> Neighbours:
     """A table from neighbour indices and similarities (words, k); similarities of 0 or less mean no neighbour."""
     closeness = np.clip(np.round(similarity * _STEPS), 0, _STEPS).astype(np.uint8)
-    return Neighbours(list(words), np.where(closeness > 0, nearest, 0).astype(np.uint16), closeness, pos.astype(np.uint8))
+    return Neighbours(
+        list(words),
+        np.where(closeness > 0, nearest, 0).astype(np.uint16),
+        closeness,
+        pos.astype(np.uint8),
+    )
 
 
 @lru_cache(maxsize=1)
 def load(path: Path = TABLE) -> Neighbours:
     """The bundled table."""
     if not path.is_file():
-        raise PruneError(f"{path} is missing; restore it, or build it with: python -m prune_core.attacks.counterfit")
+        raise PruneError(
+            f"{path} is missing; restore it, or build it with: python -m prune_core.attacks.counterfit"
+        )
     with np.load(path, allow_pickle=False) as stored:
         words = [word.decode() for word in stored["words"].tolist()]
         return Neighbours(words, stored["nearest"], stored["closeness"], stored["pos"])

@@ -47,11 +47,17 @@ class Journal:
         if path is None:
             return
         if path.is_file():
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # a line that was being written when the process died
-        lines = b"".join(each.read_bytes() for each in sorted(path.parent.glob(f"{path.stem}*.jsonl")))
+            os.truncate(
+                path, path.read_bytes().rfind(b"\n") + 1
+            )  # a line that was being written when the process died
+        lines = b"".join(
+            each.read_bytes() for each in sorted(path.parent.glob(f"{path.stem}*.jsonl"))
+        )
         for line in lines.splitlines(keepends=True):
             if line.endswith(b"\n") and (found := json.loads(line)).items() >= self._head.items():
-                outcome = Outcome(**{name: value for name, value in found.items() if name not in self._head})
+                outcome = Outcome(
+                    **{name: value for name, value in found.items() if name not in self._head}
+                )
                 self.known[outcome.example] = outcome
 
     def append(self, outcome: Outcome) -> None:

@@ -22,7 +22,9 @@ from textattack.transformations.word_swaps import WordSwap  # noqa: E402
 
 # Letters of other scripts that look like Latin ones in most typefaces.
 _LATIN, _OTHER = "aceijopsxyhkbdlmntuvwABCEHIKMOPTXYZ", "асеіјорѕхуһкЬԁӏмпtᴜѵԝАВСЕНІКМОРТХҮΖ"
-LOOK_ALIKES = {letter: other for letter, other in zip(_LATIN, _OTHER, strict=True) if letter != other}
+LOOK_ALIKES = {
+    letter: other for letter, other in zip(_LATIN, _OTHER, strict=True) if letter != other
+}
 
 
 class NeighbourVectors(AbstractWordEmbedding):
@@ -62,33 +64,48 @@ class SamePartOfSpeech(Constraint):
         super().__init__(compare_against_original=True)
         self.table, self.loose = table, loose
 
-    def _check_constraint(self, transformed_text: AttackedText, reference_text: AttackedText) -> bool:
+    def _check_constraint(
+        self, transformed_text: AttackedText, reference_text: AttackedText
+    ) -> bool:
         changed = transformed_text.attack_attrs["newly_modified_indices"]
-        return all(self._kinds(transformed_text.words[i]) & self._kinds(reference_text.words[i]) for i in changed)
+        return all(
+            self._kinds(transformed_text.words[i]) & self._kinds(reference_text.words[i])
+            for i in changed
+        )
 
     def _kinds(self, word: str) -> int:
         place = self.table.index.get(word.lower())
         kinds = 0 if place is None else int(self.table.pos[place])
-        return kinds | 0b11 if self.loose and kinds & 0b11 else kinds  # POS: bit 0 is NOUN, bit 1 VERB
+        return (
+            kinds | 0b11 if self.loose and kinds & 0b11 else kinds
+        )  # POS: bit 0 is NOUN, bit 1 VERB
 
 
 class LookAlikes(WordSwap):
     """Each letter in turn becomes one that looks the same, as TextBugger's fourth kind of bug."""
 
     def _get_replacement_words(self, word: str) -> list[str]:
-        return [word[:i] + LOOK_ALIKES[letter] + word[i + 1 :] for i, letter in enumerate(word) if letter in LOOK_ALIKES]
+        return [
+            word[:i] + LOOK_ALIKES[letter] + word[i + 1 :]
+            for i, letter in enumerate(word)
+            if letter in LOOK_ALIKES
+        ]
 
 
 @cache
 def _listed(names: str) -> frozenset[str]:
     """TextAttack's list of these names, less those that are ordinary words too, such as Will."""
     ordinary = {*stopwords(), *load().words}
-    return frozenset(name for name in {**PERSON_NAMES, **NAMED_ENTITIES}[names] if name.lower() not in ordinary)
+    return frozenset(
+        name for name in {**PERSON_NAMES, **NAMED_ENTITIES}[names] if name.lower() not in ordinary
+    )
 
 
 @cache
 def _places() -> frozenset[str]:
-    return _listed("nationality") | _listed("city") | frozenset(NAMED_ENTITIES["country"])  # China stays one
+    return (
+        _listed("nationality") | _listed("city") | frozenset(NAMED_ENTITIES["country"])
+    )  # China stays one
 
 
 def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
@@ -105,19 +122,26 @@ def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 class ListedPlaces(WordSwapChangeLocation):
     """Changes listed places to others of their kind, where TextAttack changes what flair's tagger takes for a place."""
 
-    def _get_transformations(self, current_text: AttackedText, indices_to_modify: set[int]) -> list[AttackedText]:
+    def _get_transformations(
+        self, current_text: AttackedText, indices_to_modify: set[int]
+    ) -> list[AttackedText]:
         texts = []
         for name, place in _found_places(current_text.words):
             if set(place) <= set(indices_to_modify):
                 others = (new for new in self._get_new_location(name) if new != name)
-                texts += [current_text.replace_words_at_indices(place, [new, *[""] * (len(place) - 1)]) for new in others]
+                texts += [
+                    current_text.replace_words_at_indices(place, [new, *[""] * (len(place) - 1)])
+                    for new in others
+                ]
         return texts
 
 
 class ListedNames(WordSwapChangeName):
     """Changes first names, and last names that are none, unless they are part of a place."""
 
-    def _get_transformations(self, current_text: AttackedText, indices_to_modify: set[int]) -> list[AttackedText]:
+    def _get_transformations(
+        self, current_text: AttackedText, indices_to_modify: set[int]
+    ) -> list[AttackedText]:
         places = {i for _, place in _found_places(current_text.words) for i in place}
         return WordSwap._get_transformations(self, current_text, set(indices_to_modify) - places)
 

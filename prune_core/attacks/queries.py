@@ -32,9 +32,18 @@ class Queries:
         max_length: int = 0,
         dtype: torch.dtype = torch.float32,
     ):
-        self.model, self.tokenizer, self.dtype = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype), tokenizer, dtype
-        self._beat, self._batch_size = beat, batch_size * (ON_GPU if device_of(model).type == "cuda" else 1)
-        limit = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 512  # unset is a huge number
+        self.model, self.tokenizer, self.dtype = (
+            model if dtype == torch.float32 else copy.deepcopy(model).to(dtype),
+            tokenizer,
+            dtype,
+        )
+        self._beat, self._batch_size = (
+            beat,
+            batch_size * (ON_GPU if device_of(model).type == "cuda" else 1),
+        )
+        limit = (
+            tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 512
+        )  # unset is a huge number
         self._max_length = min(limit, max_length or limit)
         self._known: OrderedDict[Input, Tensor] = OrderedDict()
 
@@ -59,14 +68,22 @@ class Queries:
         encoded = self.encoded(texts)
         keys = [tuple(ids) for ids in encoded["input_ids"]]
         if "token_type_ids" in encoded:  # the same ids may be split differently into two sentences
-            keys = [(*key, -1, sum(kinds)) for key, kinds in zip(keys, encoded["token_type_ids"], strict=True)]
+            keys = [
+                (*key, -1, sum(kinds))
+                for key, kinds in zip(keys, encoded["token_type_ids"], strict=True)
+            ]
         distinct = {key: index for index, key in enumerate(keys)}
         order = sorted(distinct.values(), key=lambda index: len(keys[index]))
         found: list[Tensor] = []
         for start in range(0, len(order), self._batch_size):
             self._beat()
             indices = order[start : start + self._batch_size]
-            batch = self.tokenizer.pad({name: [rows[i] for i in indices] for name, rows in encoded.items()}, return_tensors="pt")
+            batch = self.tokenizer.pad(
+                {name: [rows[i] for i in indices] for name, rows in encoded.items()},
+                return_tensors="pt",
+            )
             found.append(self.model(**batch.to(device_of(self.model))).logits.float())
-        answers = dict(zip((keys[i] for i in order), torch.cat(found).cpu(), strict=True))  # fetched once
+        answers = dict(
+            zip((keys[i] for i in order), torch.cat(found).cpu(), strict=True)
+        )  # fetched once
         return [answers[key] for key in keys]

@@ -11,7 +11,15 @@ from .budget import Budget
 from .catalogue import FEW_WORDS
 from .limits import limit
 from .neighbours import load
-from .parts import ListedNames, ListedPlaces, LookAlikes, NeighbourVectors, Numbers, SamePartOfSpeech, WordNetSynonyms
+from .parts import (
+    ListedNames,
+    ListedPlaces,
+    LookAlikes,
+    NeighbourVectors,
+    Numbers,
+    SamePartOfSpeech,
+    WordNetSynonyms,
+)
 from .resources import load_textattack, stopwords
 from .sentences import Encoder, SentenceSimilarity
 
@@ -55,7 +63,9 @@ def _textfooler_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
         SentenceSimilarity(encoder, threshold=1 - 0.5 / math.pi, window=15),
     ]
     swap = WordSwapEmbedding(max_candidates=50, embedding=vectors)
-    return Attack(UntargetedClassification(victim), constraints, swap, GreedyWordSwapWIR(wir_method="delete"))
+    return Attack(
+        UntargetedClassification(victim), constraints, swap, GreedyWordSwapWIR(wir_method="delete")
+    )
 
 
 def _textbugger_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
@@ -75,13 +85,20 @@ def _textbugger_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
         StopwordModification(stopwords=stopwords()),
         SentenceSimilarity(encoder, threshold=0.8, against_original=True),
     ]
-    return Attack(UntargetedClassification(victim), constraints, bugs, GreedyWordSwapWIR(wir_method="delete"))
+    return Attack(
+        UntargetedClassification(victim), constraints, bugs, GreedyWordSwapWIR(wir_method="delete")
+    )
 
 
 def _pwws(victim: ModelWrapper, _: Encoder) -> Attack:
     """Ren et al. 2019, as TextAttack has it."""
     constraints = [RepeatModification(), StopwordModification()]
-    return Attack(UntargetedClassification(victim), constraints, WordNetSynonyms(), GreedyWordSwapWIR("weighted-saliency"))
+    return Attack(
+        UntargetedClassification(victim),
+        constraints,
+        WordNetSynonyms(),
+        GreedyWordSwapWIR("weighted-saliency"),
+    )
 
 
 def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
@@ -97,12 +114,19 @@ def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
         WordEmbeddingDistance(embedding=vectors, min_cos_sim=WORD_SIMILARITY),
     ]
     swap = WordSwapEmbedding(max_candidates=20, embedding=vectors)
-    return Attack(UntargetedClassification(victim), constraints, swap, GreedyWordSwapWIR(wir_method="gradient"))
+    return Attack(
+        UntargetedClassification(victim),
+        constraints,
+        swap,
+        GreedyWordSwapWIR(wir_method="gradient"),
+    )
 
 
 def _checklist_lists(victim: ModelWrapper, _: Encoder) -> Attack:
     """Ribeiro et al. 2020, as TextAttack has it but for who finds names and places."""
-    changes = CompositeTransformation([WordSwapExtend(), WordSwapContract(), ListedNames(), Numbers(), ListedPlaces()])
+    changes = CompositeTransformation(
+        [WordSwapExtend(), WordSwapContract(), ListedNames(), Numbers(), ListedPlaces()]
+    )
     return Attack(UntargetedClassification(victim), [RepeatModification()], changes, GreedySearch())
 
 
@@ -158,14 +182,24 @@ def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: Budget
 
 def another(attack: Attack) -> Attack:
     """The same for a search beside it: what a search changes is its own, and the models and tables are in memory once."""
-    constraints = [copy.copy(each) if isinstance(each, SentenceSimilarity) else each for each in attack.constraints]
+    constraints = [
+        copy.copy(each) if isinstance(each, SentenceSimilarity) else each
+        for each in attack.constraints
+    ]
     goal, search = copy.copy(attack.goal_function), copy.copy(attack.search_method)
-    return Attack(goal, constraints + attack.pre_transformation_constraints, attack.transformation, search)
+    return Attack(
+        goal, constraints + attack.pre_transformation_constraints, attack.transformation, search
+    )
 
 
 def reached(result: AttackResult) -> bool:
     """Whether the attack has reached its goal; Input reduction has no end of its own, so what it left is counted."""
     if isinstance(result, MaximizedAttackResult):
-        before, after = (each.attacked_text.words for each in (result.original_result, result.perturbed_result))
-        return len(after) < len(before) and sum(word.lower() not in stopwords() for word in after) <= FEW_WORDS
+        before, after = (
+            each.attacked_text.words for each in (result.original_result, result.perturbed_result)
+        )
+        return (
+            len(after) < len(before)
+            and sum(word.lower() not in stopwords() for word in after) <= FEW_WORDS
+        )
     return isinstance(result, SuccessfulAttackResult)

@@ -59,13 +59,21 @@ def textattack_folder() -> Path:
 
 def flair_folder(model: str) -> Path:
     """Where flair keeps a tagger, as a Hub cache of its own."""
-    return Path(environ.get("FLAIR_CACHE_ROOT") or Path.home() / ".flair") / "models" / model.split("/")[-1]
+    return (
+        Path(environ.get("FLAIR_CACHE_ROOT") or Path.home() / ".flair")
+        / "models"
+        / model.split("/")[-1]
+    )
 
 
 def homoglyph_file() -> Path:
     """The file that TextAttack 0.3.11 reads and comes without."""
     spec = find_spec("textattack")
-    return Path(spec.origin if spec and spec.origin else "textattack/__init__.py").parent / "shared" / "intentional_homoglyphs.txt"
+    return (
+        Path(spec.origin if spec and spec.origin else "textattack/__init__.py").parent
+        / "shared"
+        / "intentional_homoglyphs.txt"
+    )
 
 
 def _cache() -> Path:
@@ -75,20 +83,29 @@ def _cache() -> Path:
 def _in_nltk(what: str) -> bool:
     """A corpus or tagger, unpacked or zipped, in one of the folders that NLTK reads."""
     homes = [Path(home) for home in environ.get("NLTK_DATA", "").split(":") if home]
-    homes += [Path.home() / "nltk_data", *(Path(prefix, part, "nltk_data") for prefix in _PREFIXES for part in ("", "share", "lib"))]
+    homes += [
+        Path.home() / "nltk_data",
+        *(Path(prefix, part, "nltk_data") for prefix in _PREFIXES for part in ("", "share", "lib")),
+    ]
     return any((home / (what + end)).exists() for home in homes for end in ("", ".zip"))
 
 
 def _in_hub(what: str, cache: Path | None = None) -> bool:
     """A model with its weights in a Hub cache; the shared one by default."""
     home = Path(environ.get("HF_HOME") or _cache() / "huggingface")
-    snapshots = (cache or Path(environ.get("HF_HUB_CACHE") or home / "hub")) / f"models--{what.replace('/', '--')}" / "snapshots"
+    snapshots = (
+        (cache or Path(environ.get("HF_HUB_CACHE") or home / "hub"))
+        / f"models--{what.replace('/', '--')}"
+        / "snapshots"
+    )
     return any(file.suffix in (".safetensors", ".bin") for file in snapshots.glob("*/*"))
 
 
 def _in_tensorflow_hub(what: str) -> bool:
     home = Path(environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir()) / "tfhub_modules")
-    return (home / hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest() / "saved_model.pb").is_file()
+    return (
+        home / hashlib.sha1(what.encode(), usedforsecurity=False).hexdigest() / "saved_model.pb"
+    ).is_file()
 
 
 LOOK: dict[str, Callable[[str], bool]] = {
@@ -102,27 +119,74 @@ LOOK: dict[str, Callable[[str], bool]] = {
     "homoglyphs": lambda _: homoglyph_file().is_file(),
 }
 
-WORDNET = Resource("WordNet", "wordnet", "corpora/wordnet", "apt install wordnet-base, or python -m nltk.downloader wordnet")
+WORDNET = Resource(
+    "WordNet",
+    "wordnet",
+    "corpora/wordnet",
+    "apt install wordnet-base, or python -m nltk.downloader wordnet",
+)
 STOPWORDS = Resource("NLTK's stop words", "nltk", "corpora/stopwords")
 TAGGER = Resource("NLTK's part-of-speech tagger", "nltk", "taggers/averaged_perceptron_tagger_eng")
 TAGSET = Resource("NLTK's universal tag set", "nltk", "taggers/universal_tagset")
 VECTORS = Resource("counter-fitted word vectors", "textattack", "word_embeddings/paragramcf")
-HOWNET = Resource("HowNet's word candidates", "textattack", "transformations/hownet/word_candidates_sense.pkl")
-GOOGLE_LM = Resource("Google's billion-word language model", "textattack", "constraints/semantics/language-models/alzantot-goog-lm")
-L2W_LM = Resource("the learning-to-write language model", "textattack", "constraints/grammaticality/language-models/learning-to-write")
+HOWNET = Resource(
+    "HowNet's word candidates", "textattack", "transformations/hownet/word_candidates_sense.pkl"
+)
+GOOGLE_LM = Resource(
+    "Google's billion-word language model",
+    "textattack",
+    "constraints/semantics/language-models/alzantot-goog-lm",
+)
+L2W_LM = Resource(
+    "the learning-to-write language model",
+    "textattack",
+    "constraints/grammaticality/language-models/learning-to-write",
+)
 TENSORFLOW = Resource("TensorFlow", "package", "tensorflow", "pip install tensorflow")
-TENSORFLOW_HUB = Resource("TensorFlow Hub", "package", "tensorflow tensorflow_hub", "pip install tensorflow tensorflow_hub")
+TENSORFLOW_HUB = Resource(
+    "TensorFlow Hub",
+    "package",
+    "tensorflow tensorflow_hub",
+    "pip install tensorflow tensorflow_hub",
+)
 TORCHFILE = Resource("torchfile", "package", "torchfile", "pip install torchfile")
-USE = Resource("the Universal Sentence Encoder", "tensorflow hub", "https://tfhub.dev/google/universal-sentence-encoder/3")
+USE = Resource(
+    "the Universal Sentence Encoder",
+    "tensorflow hub",
+    "https://tfhub.dev/google/universal-sentence-encoder/3",
+)
 BERT = Resource("the masked language model bert-base-uncased", "hub", "bert-base-uncased")
 ROBERTA = Resource("the masked language model distilroberta-base", "hub", "distilroberta-base")
-SBERT = Resource("the sentence encoder stsb-distilbert-base", "hub", "sentence-transformers/stsb-distilbert-base")
+SBERT = Resource(
+    "the sentence encoder stsb-distilbert-base", "hub", "sentence-transformers/stsb-distilbert-base"
+)
 GPT2 = Resource("the language model GPT-2", "hub", "gpt2")
 FLAIR_POS = Resource("flair's part-of-speech tagger", "flair", "flair/upos-english-fast")
 FLAIR_NER = Resource("flair's tagger of names", "flair", "flair/ner-english")
 HOMOGLYPHS = Resource(
-    "a list of look-alike letters", "homoglyphs", "intentional_homoglyphs.txt",
+    "a list of look-alike letters",
+    "homoglyphs",
+    "intentional_homoglyphs.txt",
     "save https://www.unicode.org/Public/security/latest/intentional.txt as textattack/shared/intentional_homoglyphs.txt",
-)  # fmt: skip
-RESOURCES = (WORDNET, STOPWORDS, TAGGER, TAGSET, VECTORS, TENSORFLOW_HUB, USE, BERT, ROBERTA, SBERT, GPT2, FLAIR_POS, FLAIR_NER, HOWNET,
-             HOMOGLYPHS, TENSORFLOW, GOOGLE_LM, TORCHFILE, L2W_LM)  # fmt: skip
+)
+RESOURCES = (
+    WORDNET,
+    STOPWORDS,
+    TAGGER,
+    TAGSET,
+    VECTORS,
+    TENSORFLOW_HUB,
+    USE,
+    BERT,
+    ROBERTA,
+    SBERT,
+    GPT2,
+    FLAIR_POS,
+    FLAIR_NER,
+    HOWNET,
+    HOMOGLYPHS,
+    TENSORFLOW,
+    GOOGLE_LM,
+    TORCHFILE,
+    L2W_LM,
+)

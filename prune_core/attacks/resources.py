@@ -56,7 +56,9 @@ def load_textattack() -> None:
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-    textattack.shared.utils.logger.setLevel(logging.ERROR)  # a line per recipe about model classes it does not know
+    textattack.shared.utils.logger.setLevel(
+        logging.ERROR
+    )  # a line per recipe about model classes it does not know
     logging.getLogger("jieba").setLevel(logging.ERROR)
 
 
@@ -98,9 +100,14 @@ def provide_wordnet() -> None:
     data = folder() / "nltk_data"
     for file in sorted(WORDNET_FILES.iterdir()):
         _write_once(data / "corpora" / "wordnet" / file.name, file.read_text(encoding="utf-8"))
-    names = [f"{number:02d}\t{name}\t{_SYNTACTIC[name.split('.')[0]]}" for number, name in enumerate(_LEXNAMES.split())]
+    names = [
+        f"{number:02d}\t{name}\t{_SYNTACTIC[name.split('.')[0]]}"
+        for number, name in enumerate(_LEXNAMES.split())
+    ]
     _write_once(data / "corpora" / "wordnet" / "lexnames", "\n".join(names) + "\n")
-    _write_once(data / "corpora" / "wordnet" / "index.sense", "")  # left out too; it must be there, and synonyms need nothing of it
+    _write_once(
+        data / "corpora" / "wordnet" / "index.sense", ""
+    )  # left out too; it must be there, and synonyms need nothing of it
     nltk.data.path.insert(0, str(data))
 
 
@@ -110,7 +117,9 @@ def _private(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
     except OSError as error:
-        raise PruneError(f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a folder of yours.") from None
+        raise PruneError(
+            f"{path} cannot be written ({error.strerror}); set PRUNESCOPE_HOME to a folder of yours."
+        ) from None
     return path
 
 

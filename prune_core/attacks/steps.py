@@ -25,7 +25,9 @@ load_textattack()
 from textattack import Attack  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
-Tell = Callable[[dict[str, Any]], None]  # `queries` so far, or the `steps` to the best text so far, the original first
+Tell = Callable[
+    [dict[str, Any]], None
+]  # `queries` so far, or the `steps` to the best text so far, the original first
 
 
 def run(
@@ -69,7 +71,14 @@ def watch(attack: Attack, label: int, tell: Tell) -> None:
         results, over = ask(texts, **options)
         for result in results:
             text, chance = result.attacked_text, float(result.raw_output[label])
-            known[id(text)] = text, {"text": text._text_input[COLUMNS[0]], "probability": chance, "queries": goal.num_queries}
+            known[id(text)] = (
+                text,
+                {
+                    "text": text._text_input[COLUMNS[0]],
+                    "probability": chance,
+                    "queries": goal.num_queries,
+                },
+            )
         tell({"queries": goal.num_queries})
         if goal.num_queries == 1:
             follow(results[0].attacked_text)  # the original
@@ -80,7 +89,9 @@ def watch(attack: Attack, label: int, tell: Tell) -> None:
         best = known[id(text)][1]["probability"]
         steps = []
         while text is not None:
-            if id(text) in known:  # else it was made on the way to a candidate and never asked about
+            if (
+                id(text) in known
+            ):  # else it was made on the way to a candidate and never asked about
                 steps.append(known[id(text)][1])
             text = text.attack_attrs.get("previous_attacked_text")
         tell({"steps": steps[::-1]})

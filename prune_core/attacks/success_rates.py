@@ -18,12 +18,17 @@ from ..statistics import mcnemar, nested_bootstrap, wilson
 
 ATTACKED = ("success", "failed")  # outcomes of examples that the model got right
 RESAMPLES = 2000
-POWER = 1.96 + 0.84  # standard errors: a difference of so many is found in 80 of 100 samples at the 5% level
+POWER = (
+    1.96 + 0.84
+)  # standard errors: a difference of so many is found in 80 of 100 samples at the 5% level
 
 
 def summary(outcomes: Sequence[Any]) -> dict[str, Any]:
     """Counts, shares with 95% Wilson intervals, and means, of rows of `attack_example`; a share of nothing is None."""
-    count = {kind: sum(outcome.outcome == kind for outcome in outcomes) for kind in ("success", "failed", "skipped", "error")}
+    count = {
+        kind: sum(outcome.outcome == kind for outcome in outcomes)
+        for kind in ("success", "failed", "skipped", "error")
+    }
     attacked = count["success"] + count["failed"]
     judged = attacked + count["skipped"]  # an example that raised says nothing of the model
     tried = [outcome for outcome in outcomes if outcome.outcome in ("success", "failed")]
@@ -56,7 +61,9 @@ def _mean(values: Sequence[Any]) -> float | None:
 def rates(examples: pd.DataFrame, by: Sequence[str] = ("recipe", "job")) -> pd.DataFrame:
     """A `summary` a group, groups in the rows' order."""
     groups = examples.groupby(list(by), sort=False)
-    return pd.DataFrame([dict(zip(by, key, strict=True)) | summary(list(own.itertuples())) for key, own in groups])
+    return pd.DataFrame(
+        [dict(zip(by, key, strict=True)) | summary(list(own.itertuples())) for key, own in groups]
+    )
 
 
 class Versus(NamedTuple):
@@ -98,9 +105,15 @@ def joined(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
     """Outcomes of the examples on which neither search broke; in another sample the same number is another text. Several seeds of a
     model are paired with the same seeds of the other."""
     keys = ["example", "text", "seed"]
-    sides = [rows[[*keys, "outcome"]] if "seed" in rows else rows[[*keys[:2], "outcome"]].assign(seed=0) for rows in (pruned, dense)]
+    sides = [
+        rows[[*keys, "outcome"]] if "seed" in rows else rows[[*keys[:2], "outcome"]].assign(seed=0)
+        for rows in (pruned, dense)
+    ]
     if not set(sides[0]["seed"]) & set(sides[1]["seed"]):
-        keys, sides = keys[:2], [sides[0], sides[1].drop(columns="seed")]  # another seed's dense model, on the same sentences
+        keys, sides = (
+            keys[:2],
+            [sides[0], sides[1].drop(columns="seed")],
+        )  # another seed's dense model, on the same sentences
     both = sides[0].merge(sides[1], on=keys, suffixes=("", "_dense"))
     return both[(both["outcome"] != "error") & (both["outcome_dense"] != "error")]
 
@@ -111,20 +124,44 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
         return Versus(0, *[float("nan")] * 6)
     gap = pruned.to_numpy(float) - dense.to_numpy(float)
     if seeds.nunique() > 1:
-        low, high, p = nested_bootstrap([gap[(seeds == seed).to_numpy()] for seed in seeds.unique()], RESAMPLES)
-        return Versus(n, float(dense.mean()), float(pruned.mean()), low, high, p, min(1.0, POWER * (high - low) / (2 * 1.96)))
+        low, high, p = nested_bootstrap(
+            [gap[(seeds == seed).to_numpy()] for seed in seeds.unique()], RESAMPLES
+        )
+        return Versus(
+            n,
+            float(dense.mean()),
+            float(pruned.mean()),
+            low,
+            high,
+            p,
+            min(1.0, POWER * (high - low) / (2 * 1.96)),
+        )
     more, fewer = int((gap > 0).sum()), int((gap < 0).sum())
     if more + fewer:
         from scipy.stats import bootstrap
 
-        found = bootstrap((gap,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0))
+        found = bootstrap(
+            (gap,),
+            np.mean,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
         low, high = map(float, found.confidence_interval)
     else:  # no example differs: the bootstrap would say 0 to 0, as if n were infinite
         high = wilson(0, n)[1]
         low = -high
     # Connor (1987): the standard error of a paired difference is √(ψ/n), ψ the share of examples that differ
     apart = max(more + fewer, 1) / n
-    return Versus(n, float(dense.mean()), float(pruned.mean()), low, high, mcnemar(more, fewer), min(1.0, POWER * sqrt(apart / n)))
+    return Versus(
+        n,
+        float(dense.mean()),
+        float(pruned.mean()),
+        low,
+        high,
+        mcnemar(more, fewer),
+        min(1.0, POWER * sqrt(apart / n)),
+    )
 
 
 def verdict(versus: Versus) -> str:
@@ -143,8 +180,17 @@ def table(examples: pd.DataFrame, dense: int, jobs: Sequence[int]) -> pd.DataFra
     out = []
     for job in jobs:
         rate, under = success_rate(of(dense), of(job)), under_attack(of(dense), of(job))
-        out.append({"job": job, **rate._asdict(), "difference": rate.difference, "under_attack": under.pruned,
-                    "under_attack_difference": under.difference, "under_attack_p": under.p_value, "verdict": verdict(rate)})  # fmt: skip
+        out.append(
+            {
+                "job": job,
+                **rate._asdict(),
+                "difference": rate.difference,
+                "under_attack": under.pruned,
+                "under_attack_difference": under.difference,
+                "under_attack_p": under.p_value,
+                "verdict": verdict(rate),
+            }
+        )
     return pd.DataFrame(out)
 
 
@@ -159,13 +205,20 @@ def slices(examples: pd.DataFrame, dense: Collection[int], labels: Sequence[str]
     sure = met.assign(sure=met["original_probabilities"].map(max)).drop_duplicates(keys)
     examples = examples.merge(sure[[*keys, "sure"]], on=keys, how="left")
     kinds = {
-        "Length in words": thirds(examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"),
+        "Length in words": thirds(
+            examples["text"].str.split().str.len(), ("short", "middle", "long"), "{:.0f}"
+        ),
         "Label": pd.Categorical.from_codes(examples["label"], categories=list(labels)),
         "Confidence of dense": thirds(100 * examples["sure"], ("low", "middle", "high"), "{:.1f}%"),
     }
-    parts = [rates(examples.assign(kind=kind, slice=of).dropna(subset="slice"), ("kind", "slice", "job")) for kind, of in kinds.items()]
+    parts = [
+        rates(examples.assign(kind=kind, slice=of).dropna(subset="slice"), ("kind", "slice", "job"))
+        for kind, of in kinds.items()
+    ]
     order = [str(name) for of in kinds.values() for name in of.categories]
-    return pd.concat(parts).sort_values("slice", key=lambda found: found.map(order.index), kind="stable", ignore_index=True)
+    return pd.concat(parts).sort_values(
+        "slice", key=lambda found: found.map(order.index), kind="stable", ignore_index=True
+    )
 
 
 def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical:
@@ -174,16 +227,28 @@ def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical
     edges = np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf") if len(known) else [0.0, 0.0]
     low, high = map(show.format, edges)
     codes = np.where(values.isna(), -1, np.searchsorted(edges, values, side="left"))
-    return pd.Categorical.from_codes(codes, [f"{names[0]}, ≤ {low}", f"{names[1]}, ≤ {high}", f"{names[2]}, > {high}"])
+    return pd.Categorical.from_codes(
+        codes, [f"{names[0]}, ≤ {low}", f"{names[1]}, ≤ {high}", f"{names[2]}, > {high}"]
+    )
 
 
-def flaws(examples: pd.DataFrame, similarity: float, changed: float, spared: Collection[str] = ()) -> pd.DataFrame:
+def flaws(
+    examples: pd.DataFrame, similarity: float, changed: float, spared: Collection[str] = ()
+) -> pd.DataFrame:
     """What speaks against each text, as booleans: `unlike` (less similar; recipes `spared` are not judged by it), `meaning`
     (flagged) and `many` (a larger share of words changed). A text without any is valid."""
     unlike = (examples["similarity"] < similarity) & ~examples["recipe"].isin(spared)
-    return pd.DataFrame({"unlike": unlike, "meaning": examples["meaning"] != "", "many": examples["share_changed"] > changed})
+    return pd.DataFrame(
+        {
+            "unlike": unlike,
+            "meaning": examples["meaning"] != "",
+            "many": examples["share_changed"] > changed,
+        }
+    )
 
 
 def held_unless(examples: pd.DataFrame, valid: pd.Series) -> pd.DataFrame:
     """The rows as if the attacker had failed wherever its text is not valid."""
-    return examples.assign(outcome=examples["outcome"].mask((examples["outcome"] == "success") & ~valid, "failed"))
+    return examples.assign(
+        outcome=examples["outcome"].mask((examples["outcome"] == "success") & ~valid, "failed")
+    )

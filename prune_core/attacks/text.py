@@ -22,8 +22,12 @@ load_textattack()
 from textattack.shared import AttackedText  # noqa: E402
 from textattack.shared.utils import words_from_text  # noqa: E402
 
-_CHINESE = re.compile("[\u4e00-\u9fff]")  # TextAttack segments these by context, so their words are left to it
-_ASCII_WORD = re.compile(r"[\w`'\-*@]+")  # what TextAttack's pattern means where every character is ASCII
+_CHINESE = re.compile(
+    "[\u4e00-\u9fff]"
+)  # TextAttack segments these by context, so their words are left to it
+_ASCII_WORD = re.compile(
+    r"[\w`'\-*@]+"
+)  # what TextAttack's pattern means where every character is ASCII
 _EDGES = "'-_*@"  # belong to a word inside it, not at its ends
 
 
@@ -31,7 +35,11 @@ def split_words(text: str) -> list[str]:
     """TextAttack's words of a text, quickly where the text is ASCII."""
     if not text.isascii():
         return words_from_text(text)
-    found = (match.strip(_EDGES) for word in text.split() for match in _ASCII_WORD.findall(word.strip(_EDGES)))
+    found = (
+        match.strip(_EDGES)
+        for word in text.split()
+        for match in _ASCII_WORD.findall(word.strip(_EDGES))
+    )
     return [word for word in found if word]
 
 
@@ -43,7 +51,9 @@ def _split(new: str) -> list[str]:
 class Text(AttackedText):
     """One input column or two; behaves as AttackedText does, word for word."""
 
-    def __init__(self, columns: OrderedDict[str, str], clock: Clock, attributes: dict[str, Any] | None = None):
+    def __init__(
+        self, columns: OrderedDict[str, str], clock: Clock, attributes: dict[str, Any] | None = None
+    ):
         self._text_input = columns
         self._clock = clock
         self._words: list[str] | None = None
@@ -77,7 +87,9 @@ class Text(AttackedText):
             "newly_modified_indices": set(),
             "previous_attacked_text": self,
             "modified_indices": self.attack_attrs["modified_indices"].copy(),
-            "original_index_map": self.attack_attrs["original_index_map"],  # shared until words come or go
+            "original_index_map": self.attack_attrs[
+                "original_index_map"
+            ],  # shared until words come or go
         }
         text, end, shift = "", 0, 0
         whole, words, asked = self.text, self.words[:], list(new_words)
@@ -98,7 +110,11 @@ class Text(AttackedText):
                 elif text[-1] == " ":
                     text = text[:-1]
             text += new
-        child = Text(OrderedDict([(next(iter(self._text_input)), text + whole[end:])]), self._clock, attributes)
+        child = Text(
+            OrderedDict([(next(iter(self._text_input)), text + whole[end:])]),
+            self._clock,
+            attributes,
+        )
         # an edit splits into words of its own: it is bounded by what bounded the word before
         child._words = None if _CHINESE.search(child.text) else words
         return child
@@ -121,14 +137,18 @@ def _differing(some: list[str], others: list[str]) -> set[int]:
 def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> None:
     """Keep the indices of modified words, and the map from the original's words, true after words came or went."""
     attributes["modified_indices"] = {
-        old if old < index else old + change for old in attributes["modified_indices"] if old != index
+        old if old < index else old + change
+        for old in attributes["modified_indices"]
+        if old != index
     }
     places = attributes["original_index_map"] = attributes["original_index_map"].copy()
     if change == -1:
         places[places == index] = -1
     places[places > index] += change
     if change > 0:
-        places[places == index] += change * _inserted_before(attributes["previous_attacked_text"].words[index], new)
+        places[places == index] += change * _inserted_before(
+            attributes["previous_attacked_text"].words[index], new
+        )
 
 
 def _inserted_before(old: str, new: str) -> bool:

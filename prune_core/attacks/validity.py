@@ -23,8 +23,21 @@ from .resources import provide_wordnet
 from .sentences import encode
 
 NEGATIONS = {
-    "barely", "cannot", "hardly", "neither", "never", "no", "nobody", "none", "nor", "not", "nothing", "nowhere", "scarcely", "without",
-}  # fmt: skip
+    "barely",
+    "cannot",
+    "hardly",
+    "neither",
+    "never",
+    "no",
+    "nobody",
+    "none",
+    "nor",
+    "not",
+    "nothing",
+    "nowhere",
+    "scarcely",
+    "without",
+}
 _WORD = re.compile(r"[\w'’]+")
 _BASES = "nvar"  # WordNet's parts of speech
 
@@ -38,9 +51,14 @@ def judged(examples: pd.DataFrame, device: torch.device) -> pd.DataFrame:
     out = examples.assign(similarity=np.nan, grammar=np.nan, meaning="")
     won = out.index[out["outcome"] == "success"]
     if len(won):
-        old, new = (_whole(out.loc[won], *columns) for columns in (("text", "pair"), ("perturbed", "perturbed_pair")))
+        old, new = (
+            _whole(out.loc[won], *columns)
+            for columns in (("text", "pair"), ("perturbed", "perturbed_pair"))
+        )
         vectors = encode(old + new, device)
-        out.loc[won, "similarity"] = (vectors[: len(old)] * vectors[len(old) :]).sum(1).numpy().astype(float)
+        out.loc[won, "similarity"] = (
+            (vectors[: len(old)] * vectors[len(old) :]).sum(1).numpy().astype(float)
+        )
         out.loc[won, "grammar"] = _errors_added(old, new)
         out.loc[won, "meaning"] = [meaning(*both) for both in zip(old, new, strict=True)]
     return out
@@ -48,21 +66,36 @@ def judged(examples: pd.DataFrame, device: torch.device) -> pd.DataFrame:
 
 def _whole(rows: pd.DataFrame, text: str, pair: str) -> list[str]:
     """Both sentences of a pair as one text, as any of them may have been changed."""
-    return [first if second is None else f"{first} {second}" for first, second in zip(rows[text], rows[pair], strict=True)]
+    return [
+        first if second is None else f"{first} {second}"
+        for first, second in zip(rows[text], rows[pair], strict=True)
+    ]
 
 
 def meaning(text: str, perturbed: str) -> str:
     """Why the change may have turned the meaning round, "" where nothing says so: a negation is gone or new (a misspelt one
     is gone), or a word gave way to its opposite (looked up where WordNet is there)."""
     was, now = _negations(text), _negations(perturbed)
-    changed = [f"“{word}” is {told}" for words, told in ((was - now, "gone"), (now - was, "new")) for word in words]
-    swapped = [f"“{old}” became its opposite “{new}”" for old, new in _replaced(text, perturbed) if _are_opposite(old, new)]
+    changed = [
+        f"“{word}” is {told}"
+        for words, told in ((was - now, "gone"), (now - was, "new"))
+        for word in words
+    ]
+    swapped = [
+        f"“{old}” became its opposite “{new}”"
+        for old, new in _replaced(text, perturbed)
+        if _are_opposite(old, new)
+    ]
     return "; ".join(changed + swapped)
 
 
 def _negations(text: str) -> Counter[str]:
     words = _WORD.findall(text.lower().replace("’", "'"))
-    return Counter("n't" if word.endswith("n't") else word for word in words if word in NEGATIONS or word.endswith("n't"))
+    return Counter(
+        "n't" if word.endswith("n't") else word
+        for word in words
+        if word in NEGATIONS or word.endswith("n't")
+    )
 
 
 def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
@@ -70,22 +103,42 @@ def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for (kind, old), (following, new) in pairwise(pieces(text, perturbed)):
         if (kind, following) == (STRUCK, INSERTED):
-            ours, theirs = ([word.strip(punctuation).lower() for word in words.split()] for words in (old, new))
-            found += zip(ours, theirs, strict=True) if len(ours) == len(theirs) else product(ours, theirs)
+            ours, theirs = (
+                [word.strip(punctuation).lower() for word in words.split()] for words in (old, new)
+            )
+            found += (
+                zip(ours, theirs, strict=True)
+                if len(ours) == len(theirs)
+                else product(ours, theirs)
+            )
     return found
 
 
 def _are_opposite(one: str, other: str) -> bool:
-    return WORDNET.present and bool(opposites(one) & _lemmas(other) or opposites(other) & _lemmas(one))
+    return WORDNET.present and bool(
+        opposites(one) & _lemmas(other) or opposites(other) & _lemmas(one)
+    )
 
 
 @cache
 def opposites(word: str) -> frozenset[str]:
     """Lemmas that WordNet calls a word's antonyms in any sense, and those it calls similar to an antonym."""
-    own = [lemma for synset in _wordnet().synsets(word) for lemma in synset.lemmas() if lemma.name().lower() in _lemmas(word)]
+    own = [
+        lemma
+        for synset in _wordnet().synsets(word)
+        for lemma in synset.lemmas()
+        if lemma.name().lower() in _lemmas(word)
+    ]
     against = [opposite for lemma in own for opposite in lemma.antonyms()]
-    similar = [name for opposite in against for synset in opposite.synset().similar_tos() for name in synset.lemma_names()]
-    return frozenset(name.lower() for name in [*(opposite.name() for opposite in against), *similar])
+    similar = [
+        name
+        for opposite in against
+        for synset in opposite.synset().similar_tos()
+        for name in synset.lemma_names()
+    ]
+    return frozenset(
+        name.lower() for name in [*(opposite.name() for opposite in against), *similar]
+    )
 
 
 @cache

@@ -25,7 +25,9 @@ class Victim(Queries, ModelWrapper):
         """Logits (texts, labels) on the CPU; not-a-number is a sentence."""
         logits = torch.stack(ask(self.logits, text_input_list))
         if not torch.isfinite(logits).all():
-            raise PruneError("The model's output is not a number (NaN or infinite), so it cannot be attacked.")
+            raise PruneError(
+                "The model's output is not a number (NaN or infinite), so it cannot be attacked."
+            )
         return logits
 
     def get_grad(self, text_input: Input) -> dict[str, Any]:
@@ -49,7 +51,12 @@ class Victim(Queries, ModelWrapper):
                 (gradient,) = torch.autograd.grad(loss, seen[0])
         finally:
             hook.remove()
-        return {"ids": batch["input_ids"][0].tolist(), "gradient": gradient[0].float().cpu().numpy()}
+        return {
+            "ids": batch["input_ids"][0].tolist(),
+            "gradient": gradient[0].float().cpu().numpy(),
+        }
 
     def _tokenize(self, inputs: Sequence[Input]) -> list[list[str]]:
-        return [self.tokenizer.convert_ids_to_tokens(ids) for ids in self.encoded(inputs)["input_ids"]]
+        return [
+            self.tokenizer.convert_ids_to_tokens(ids) for ids in self.encoded(inputs)["input_ids"]
+        ]

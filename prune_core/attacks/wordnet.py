@@ -22,9 +22,13 @@ Pairs = dict[tuple[int, int], float]  # (smaller, larger) word index -> weight 0
 class WordNet:
     """What the dictionary files say, by part of speech."""
 
-    senses: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # (pos, lemma) -> synsets, most frequent first
+    senses: dict[tuple[str, str], list[str]] = field(
+        default_factory=dict
+    )  # (pos, lemma) -> synsets, most frequent first
     members: dict[str, list[str]] = field(default_factory=dict)  # synset -> lemmas
-    pointers: dict[str, list[tuple[str, str, int, int]]] = field(default_factory=dict)  # synset -> (kind, synset, from, to)
+    pointers: dict[str, list[tuple[str, str, int, int]]] = field(
+        default_factory=dict
+    )  # synset -> (kind, synset, from, to)
 
 
 def read(folder: Path) -> WordNet:
@@ -41,11 +45,15 @@ def read(folder: Path) -> WordNet:
                 continue
             fields = line.split(" | ")[0].split()
             words, synset = int(fields[3], 16), f"{pos}{fields[0]}"
-            found.members[synset] = [word.split("(")[0].lower() for word in fields[4 : 4 + 2 * words : 2]]
+            found.members[synset] = [
+                word.split("(")[0].lower() for word in fields[4 : 4 + 2 * words : 2]
+            ]
             rest = fields[5 + 2 * words :]
             found.pointers[synset] = [
                 (kind, letters[letter] + offset, int(ends[:2], 16), int(ends[2:], 16))
-                for kind, offset, letter, ends in zip(*[iter(rest[: 4 * int(fields[4 + 2 * words])])] * 4, strict=True)
+                for kind, offset, letter, ends in zip(
+                    *[iter(rest[: 4 * int(fields[4 + 2 * words])])] * 4, strict=True
+                )
             ]
     return found
 
@@ -74,7 +82,9 @@ class Lexicon:
 
         self.wordnet = wordnet
         self.index = {word: place for place, word in enumerate(words)}
-        self.lemmas: dict[tuple[str, str], set[str]] = defaultdict(set)  # (pos, lemma) -> its forms among the words
+        self.lemmas: dict[tuple[str, str], set[str]] = defaultdict(
+            set
+        )  # (pos, lemma) -> its forms among the words
         for word in words:
             for pos, lemmas in lemminflect.getAllLemmas(word).items():
                 for lemma in lemmas if pos in POS else ():
@@ -86,7 +96,13 @@ class Lexicon:
         for (pos, lemma), synsets in self._senses():
             for rank, synset in enumerate(synsets):
                 for other in self.wordnet.members[synset]:
-                    self._relate(pairs, pos, lemma, other, 1 / (1 + max(rank, self._rank(pos, other, synset))))
+                    self._relate(
+                        pairs,
+                        pos,
+                        lemma,
+                        other,
+                        1 / (1 + max(rank, self._rank(pos, other, synset))),
+                    )
         return pairs
 
     def relatives(self) -> Pairs:
@@ -99,7 +115,10 @@ class Lexicon:
                     if kind == _SIMILAR:
                         for other in self.wordnet.members[target]:
                             self._relate(pairs, pos, lemma, other, weight)
-                    elif kind in (_DERIVED, _PERTAINS) and self.wordnet.members[synset][source - 1] == lemma:
+                    elif (
+                        kind in (_DERIVED, _PERTAINS)
+                        and self.wordnet.members[synset][source - 1] == lemma
+                    ):
                         other = self.wordnet.members[target][end - 1]
                         if lemma in self.index and other in self.index:
                             self._add(pairs, lemma, other, weight)
@@ -132,7 +151,9 @@ class Lexicon:
         return synsets.index(synset) if synset in synsets else len(synsets)
 
     def _similar(self, synset: str) -> list[str]:
-        groups = [target for kind, target, _, _ in self.wordnet.pointers[synset] if kind == _SIMILAR]
+        groups = [
+            target for kind, target, _, _ in self.wordnet.pointers[synset] if kind == _SIMILAR
+        ]
         return [word for group in groups for word in self.wordnet.members[group]]
 
     def _relate(self, pairs: Pairs, pos: str, lemma: str, other: str, weight: float) -> None:

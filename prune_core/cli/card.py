@@ -20,9 +20,15 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     judged, source = store.rows("accuracy", [job.id]), Path(job.experiment["source"]["task"]).name
     metric = str(judged["metric"].iloc[0]) if len(judged) else ""
     base = job.experiment["checkpoint"]
-    loads = f'prune_core.load("{folder.name}")' if is_cut else f'AutoModelFor….from_pretrained("{folder.name}")'
+    loads = (
+        f'prune_core.load("{folder.name}")'
+        if is_cut
+        else f'AutoModelFor….from_pretrained("{folder.name}")'
+    )
     facts, options = job.facts, job.experiment["method"]["options"]
-    told = ", ".join(f"{name} {value}" for name, value in options.items() if value not in ("", None))
+    told = ", ".join(
+        f"{name} {value}" for name, value in options.items() if value not in ("", None)
+    )
     text = [
         f"**{Path(base).name or base}** pruned by PruneScope, without retraining: {job.label} ({told}), seed {job.experiment['seed']}, "
         f"calibrated on {facts.get('calibration_n', 'some')} texts. {'Its dead heads and neurons are cut out. ' if is_cut else ''}"
@@ -32,18 +38,25 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
         _table(store, job),
     ]
     if facts.get("remade", facts.get("weights")) != facts.get("weights"):
-        text.insert(2, "**These weights were made again from the run's seed and differ from the ones that were measured.**")
+        text.insert(
+            2,
+            "**These weights were made again from the run's seed and differ from the ones that were measured.**",
+        )
     # agreement with dense, where the data had no labels, is no figure of the task
     is_task = metric in METRICS and not METRICS[metric].against_dense
     figures = {metric: float(judged["score"].iloc[0])} if is_task else {}
-    model_card.write(folder, base, facts.get("kind", "classification"), source, figures, "\n\n".join(text) + "\n")
+    model_card.write(
+        folder, base, facts.get("kind", "classification"), source, figures, "\n\n".join(text) + "\n"
+    )
 
 
 def figures_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
     """The figures that the job has, and its row of the summary, as `quantities.summary` gives it."""
     tables = {name: store.rows(name, [job.id]) for name in TABLES}
     quantities = list(available(tables).values())
-    return quantities, summary(tables, models_of([job]), quantities).to_dict("records")[0] if quantities else {}
+    return quantities, summary(tables, models_of([job]), quantities).to_dict("records")[
+        0
+    ] if quantities else {}
 
 
 def _table(store: Store, job: Job) -> str:
@@ -52,5 +65,11 @@ def _table(store: Store, job: Job) -> str:
     for q in quantities:
         value, low, high, n = (row[q.key + end] for end in ("", "_low", "_high", "_n"))
         between = "" if math.isnan(low) else f"{q.show(low)} to {q.show(high)}"
-        lines.append(f"| {q.title} | {q.show(value)} | {between} | {'' if math.isnan(n) else f'{n:,.0f}'} | {q.gloss} |")
-    return "\n".join(lines) if quantities else f"Nothing was measured; see `python -m prune_core show {job.id}`."
+        lines.append(
+            f"| {q.title} | {q.show(value)} | {between} | {'' if math.isnan(n) else f'{n:,.0f}'} | {q.gloss} |"
+        )
+    return (
+        "\n".join(lines)
+        if quantities
+        else f"Nothing was measured; see `python -m prune_core show {job.id}`."
+    )

@@ -60,7 +60,9 @@ def export(options: argparse.Namespace) -> None:
 
     store, progress = Store(), PrintedProgress()
     job = store.job(options.id)
-    said = export_checkpoint(store, job, options.folder, options.shrink, options.onnx, options.int8, progress)
+    said = export_checkpoint(
+        store, job, options.folder, options.shrink, options.onnx, options.int8, progress
+    )
     progress.end()
     write_card(store, job, options.folder, options.shrink)
     if options.push:
@@ -96,7 +98,9 @@ def check(options: argparse.Namespace) -> int:
     judged = deploy.check(found, asked)
     print(verdicts(found, judged, asked))
     if options.json:
-        options.json.write_text(json.dumps(deploy.as_record(judged, found, asked), indent=2, ensure_ascii=False))
+        options.json.write_text(
+            json.dumps(deploy.as_record(judged, found, asked), indent=2, ensure_ascii=False)
+        )
     return deploy.CODES[deploy.decision(judged)]
 
 

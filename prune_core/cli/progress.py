@@ -20,7 +20,12 @@ class PrintedProgress:
         line = f"{progress:4.0%}  {message}"
         if line != self.shown:
             in_place = sys.stderr.isatty()
-            print(f"{line}\x1b[K" if in_place else line, end="\r" if in_place else "\n", file=sys.stderr, flush=True)
+            print(
+                f"{line}\x1b[K" if in_place else line,
+                end="\r" if in_place else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
             self.shown = line
 
     def end(self) -> None:

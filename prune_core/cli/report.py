@@ -37,12 +37,16 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
     models = seeds.merged(models_of(jobs), jobs)
     single = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
-    predictions = store.rows("prediction", [job for model in models for job in model.runs])  # which only means over seeds need
+    predictions = store.rows(
+        "prediction", [job for model in models for job in model.runs]
+    )  # which only means over seeds need
     tables = {name: seeds.pooled(name, rows, models, predictions) for name, rows in single.items()}
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     tables["attack_example"] = seeds.together(outcomes, models)
     if not available(tables):
-        raise PruneError(f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it.")
+        raise PruneError(
+            f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it."
+        )
     if not path.absolute().parent.is_dir():
         raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
     text = _page(jobs, models, tables)
@@ -62,9 +66,13 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
         f"<style>{STYLE}</style></head><body><h1>{escape(_name(sample['checkpoint']))} on {escape(_name(sample['source']['task']))}</h1>",
     ]
     told = (
-        takeaways.accuracy(tables["accuracy"], models),
-        takeaways.attack(tables["attack"], tables["attack_example"], models),
-    ) if len(models) > 1 else ()  # fmt: skip
+        (
+            takeaways.accuracy(tables["accuracy"], models),
+            takeaways.attack(tables["attack"], tables["attack_example"], models),
+        )
+        if len(models) > 1
+        else ()
+    )
     sentences = (*told, takeaways.disturbed(tables["cost"], models))
     parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
     gloss = "Small print: 95% intervals."
@@ -73,8 +81,15 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
     parts += [f"<h2>All figures</h2><p class='gloss'>{gloss}</p>", _figures(models, tables)]
     for count, (title, gloss, figure) in enumerate(_charts(models, tables)):
         # the first chart brings the library along, which makes the file 5 MB and independent of any server
-        chart = figure.to_html(full_html=False, include_plotlyjs=count == 0, config={"displaylogo": False}, default_width="1000px")
-        parts.append(f"<section><h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>{chart}</section>")
+        chart = figure.to_html(
+            full_html=False,
+            include_plotlyjs=count == 0,
+            config={"displaylogo": False},
+            default_width="1000px",
+        )
+        parts.append(
+            f"<section><h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>{chart}</section>"
+        )
     parts += ["<h2>How it was made</h2>", _made(jobs), "</body></html>"]
     return "\n".join(parts)
 
@@ -86,19 +101,27 @@ def _name(place: str) -> str:
 def _figures(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
     quantities = list(available(tables).values())
     rows = summary(tables, models, quantities).to_dict("records")
-    head = "".join(f"<th title='{escape(q.gloss, quote=True)}'>{escape(q.title)}</th>" for q in quantities)
+    head = "".join(
+        f"<th title='{escape(q.gloss, quote=True)}'>{escape(q.title)}</th>" for q in quantities
+    )
     body = ""
     for row in rows:
         cells = ""
         for q in quantities:
             value, low, high = (row[key] for key in (q.key, f"{q.key}_low", f"{q.key}_high"))
-            interval = "" if math.isnan(low) else f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
+            interval = (
+                ""
+                if math.isnan(low)
+                else f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
+            )
             cells += f"<td>{escape(q.show(value))}{interval}</td>"
         body += f"<tr><td>{escape(row['label'])}</td>{cells}</tr>"
     return f"<table><tr><th>Model</th>{head}</tr>{body}</table>"
 
 
-def _charts(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, Any]]:
+def _charts(
+    models: Sequence[Model], tables: dict[str, pd.DataFrame]
+) -> Iterator[tuple[str, str, Any]]:
     """(title, how to read it, figure) of everything these jobs have rows for."""
     from .. import plots
 
@@ -109,7 +132,11 @@ def _charts(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> Iterato
         if key in quantities and pruned:
             quantity = quantities[key]
             chart = plots.against_sparsity(rows, models, quantity)
-            yield f"{quantity.title} against sparsity", f"{quantity.gloss} Bars are 95% intervals.", chart
+            yield (
+                f"{quantity.title} against sparsity",
+                f"{quantity.gloss} Bars are 95% intervals.",
+                chart,
+            )
     if len(tables["attack"]):
         gloss = "Of the sentences a model got right, the share on which the attacker succeeded."
         yield "Attack success", gloss, plots.success(tables["attack"], models)
@@ -118,7 +145,11 @@ def _charts(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> Iterato
         yield "Error by depth", gloss, plots.by_depth(tables["reconstruction"], models)
     if len(tables["drift"]) and pruned:
         for similarity in plots.SIMILARITIES[:2]:
-            yield f"{similarity.title} by block", similarity.gloss, plots.by_block(tables["drift"], models, similarity, height=320)
+            yield (
+                f"{similarity.title} by block",
+                similarity.gloss,
+                plots.by_block(tables["drift"], models, similarity, height=320),
+            )
 
 
 def _made(jobs: Sequence[Job]) -> str:
@@ -126,11 +157,28 @@ def _made(jobs: Sequence[Job]) -> str:
     for job in jobs:
         facts, versions = job.facts, job.versions
         cells = (
-            f"{job.label} (job {job.id}, {job.status})", _name(job.experiment["checkpoint"]), _name(job.experiment["source"]["task"]),
-            job.experiment["seed"], facts.get("calibration_n", ""), facts.get("evaluation_n", ""), facts.get("device_title", ""),
-            facts.get("dtype", ""), f.seconds(sum(job.seconds.values())),
+            f"{job.label} (job {job.id}, {job.status})",
+            _name(job.experiment["checkpoint"]),
+            _name(job.experiment["source"]["task"]),
+            job.experiment["seed"],
+            facts.get("calibration_n", ""),
+            facts.get("evaluation_n", ""),
+            facts.get("device_title", ""),
+            facts.get("dtype", ""),
+            f.seconds(sum(job.seconds.values())),
             ", ".join(f"{name} {version}" for name, version in versions.items() if version),
-        )  # fmt: skip
+        )
         rows += "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
-    titles = ("Model", "Checkpoint", "Task", "Seed", "Calibration n", "Evaluation n", "Device", "Type", "Time", "Versions")
+    titles = (
+        "Model",
+        "Checkpoint",
+        "Task",
+        "Seed",
+        "Calibration n",
+        "Evaluation n",
+        "Device",
+        "Type",
+        "Time",
+        "Versions",
+    )
     return "<table><tr>" + "".join(f"<th>{title}</th>" for title in titles) + f"</tr>{rows}</table>"

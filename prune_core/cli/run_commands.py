@@ -50,7 +50,9 @@ def tasks(options: argparse.Namespace) -> None:
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
     for name, known in KNOWN.items():
-        print(f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip())
+        print(
+            f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip()
+        )
     print(
         "\nOr a file of your own (.csv, .tsv, .txt, .json, .jsonl, .parquet, .arrow, .xlsx, .conll), or any data set of the Hub by its id."
     )
@@ -85,15 +87,23 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
     from ..runs import adversarial_calibration
     from ..runs.experiment import Experiment
 
-    own: dict[str, str] = {name: value for name in ("sparsity", "pattern") if (value := getattr(options, name)) is not None}
+    own: dict[str, str] = {
+        name: value
+        for name in ("sparsity", "pattern")
+        if (value := getattr(options, name)) is not None
+    }
     of_measure: dict[str, dict[str, str]] = {name: {} for name in options.measure}
     for key, value in settings(options.set).items():
         name, dot, option = key.partition(".")
         if dot and name not in of_measure:
-            raise PruneError(f"--set {key}={value}: this run has no measure {name!r}; add --measure {name}.")
+            raise PruneError(
+                f"--set {key}={value}: this run has no measure {name!r}; add --measure {name}."
+            )
         (of_measure[name] if dot else own)[option or key] = value
     if own and not options.method:
-        raise PruneError(f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value.")
+        raise PruneError(
+            f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value."
+        )
     source = source_of(options)
     if adversarial_calibration.leaks(store, source):
         print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
@@ -101,7 +111,9 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
         checkpoint=options.checkpoint,
         source=adversarial_calibration.resolved(store, source),
         method=build(METHODS, options.method, own) if options.method else None,
-        measures=tuple(build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)),
+        measures=tuple(
+            build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)
+        ),
         calibration=options.calibration_size,
         evaluation=options.evaluation_size,
         seed=options.seed,
@@ -136,7 +148,13 @@ def perform_here(store: Store, experiment: Experiment) -> Job:
     from ..runs.worker import new_worker
 
     name, life = new_worker(store)
-    values = (experiment.to_dict(), experiment.label, experiment.key(), experiment.study, experiment.device)
+    values = (
+        experiment.to_dict(),
+        experiment.label,
+        experiment.key(),
+        experiment.study,
+        experiment.device,
+    )
     return _finish_here(store, store.submit(*values, worker=name), life)
 
 
@@ -150,7 +168,9 @@ def remeasure(options: argparse.Namespace) -> None:
     for key, value in settings(options.set).items():
         name, _, option = key.partition(".")
         if name not in changes or not option:
-            raise PruneError(f"--set {key}={value}: write measure.option=value for one of {', '.join(changes)}.")
+            raise PruneError(
+                f"--set {key}={value}: write measure.option=value for one of {', '.join(changes)}."
+            )
         changes[name][option] = value
     store = Store()
     jobs.remeasured(store.job(options.id), changes, changes)  # raises before there is a worker
@@ -214,10 +234,16 @@ def sweep(options: argparse.Namespace) -> None:
     if elsewhere:
         from . import shard_commands
 
-        over = set() if options.again else {each.key() for each in experiments if finished(store, each)}
+        over = (
+            set()
+            if options.again
+            else {each.key() for each in experiments if finished(store, each)}
+        )
         if options.ray:
             return shard_commands.on_ray(experiments, over, options)
-        return shard_commands.plan([each for each in experiments if each.key() not in over], options.shards, options.out)
+        return shard_commands.plan(
+            [each for each in experiments if each.key() not in over], options.shards, options.out
+        )
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
         job = None if options.again else finished(store, experiment)
@@ -225,14 +251,19 @@ def sweep(options: argparse.Namespace) -> None:
         failed += [job] if job.status == Status.FAILED else []
         print(headline(store, job), flush=True)
     if failed:
-        raise PruneError(f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core show {failed[0].id}.")
+        raise PruneError(
+            f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core show {failed[0].id}."
+        )
 
 
 def _list(experiments: Sequence[Experiment]) -> None:
     """What a sweep would run, a line each."""
     from ..runs.experiment import stages
 
-    study, label = (max((len(getattr(each, part)) for each in experiments), default=0) + 2 for part in ("study", "label"))
+    study, label = (
+        max((len(getattr(each, part)) for each in experiments), default=0) + 2
+        for part in ("study", "label")
+    )
     for each in experiments:
         print(f"{each.study:{study}}{each.label:{label}}{', '.join(stages(each))}")
     print(f"{len(experiments)} experiments, none of them run.")
@@ -279,10 +310,17 @@ def _wait(store: Store, ids: Sequence[int]) -> None:
         if not active:
             break
         running = [job for job in active if job.status == Status.RUNNING]
-        line = "; ".join(f"{job.label}, {job.stage}: {job.message}" for job in running) or "waiting for the worker"
-        progress((len(found) - len(active) + sum(job.progress for job in running)) / len(found), line)
+        line = (
+            "; ".join(f"{job.label}, {job.stage}: {job.message}" for job in running)
+            or "waiting for the worker"
+        )
+        progress(
+            (len(found) - len(active) + sum(job.progress for job in running)) / len(found), line
+        )
         time.sleep(0.5)
     progress.end()
     if failed := [job for job in found if job.status != Status.DONE]:
-        raise PruneError(f"{len(failed)} of {len(found)} jobs did not finish; see python -m prune_core show {failed[0].id}.")
+        raise PruneError(
+            f"{len(failed)} of {len(found)} jobs did not finish; see python -m prune_core show {failed[0].id}."
+        )
     print(f"All {len(found)} jobs are done.")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def plan(experiments: Sequence[Experiment], count: int, out: Path | None) -> None:
     """Write a study down in shards."""
     if out is None:
-        raise PruneError("--shards writes files for other machines; name a folder that all of them see: --out FOLDER.")
+        raise PruneError(
+            "--shards writes files for other machines; name a folder that all of them see: --out FOLDER."
+        )
     found = shards.plan(out, experiments, count)
     count = min(count, len(found))
     print(
@@ -45,8 +47,10 @@ def run_shard(options: argparse.Namespace) -> None:
             failed.append(folder)
             print(f"{folder.name} {record.status}: {record.error}", file=sys.stderr, flush=True)
     if failed:
-        raise PruneError(f"{len(failed)} of {len(found)} experiments did not finish: {', '.join(each.name for each in failed)}; mend what "
-                         f"their record.json names, and run the shard again.")  # fmt: skip
+        raise PruneError(
+            f"{len(failed)} of {len(found)} experiments did not finish: {', '.join(each.name for each in failed)}; mend what "
+            f"their record.json names, and run the shard again."
+        )
     print(f"All {len(found)} experiments of shard {options.number} are finished.")
 
 
@@ -58,19 +62,27 @@ def collect(options: argparse.Namespace) -> None:
     print(", ".join(f"{count} {what}" for what, count in counts.items()) + ".")
 
 
-def on_ray(experiments: Sequence[Experiment], finished: Collection[str], options: argparse.Namespace) -> None:
+def on_ray(
+    experiments: Sequence[Experiment], finished: Collection[str], options: argparse.Namespace
+) -> None:
     """Run what is not `finished` (keys) of a study on a Ray cluster, and fill the store meanwhile."""
     from ..runs import cluster
 
     store = Store()
     name = hashlib.sha256("".join(each.key() for each in experiments).encode()).hexdigest()[:12]
     place = options.out or store.home / "ray" / name
-    wanted = [each for each in shards.plan(place, experiments, len(experiments)) if shards.described(each)["key"] not in finished]
+    wanted = [
+        each
+        for each in shards.plan(place, experiments, len(experiments))
+        if shards.described(each)["key"] not in finished
+    ]
     progress = PrintedProgress()
     ended = cluster.run(store, wanted, options.ray, options.chunk, options.cpus, progress)
     progress.end()
     bad = [folder for folder, record in ended.items() if record.status != Status.DONE]
     if bad:
-        raise PruneError(f"{len(bad)} of {len(ended)} experiments did not finish; {bad[0] / shards.RECORD} says why. "
-                         "The same command goes on with them.")  # fmt: skip
+        raise PruneError(
+            f"{len(bad)} of {len(ended)} experiments did not finish; {bad[0] / shards.RECORD} says why. "
+            "The same command goes on with them."
+        )
     print(f"All {len(ended)} experiments are finished and in the store.")

@@ -24,18 +24,32 @@ def shrink_to(options: argparse.Namespace) -> int:
     from ..runs.jobs import finished
 
     if not (options.job or options.method):
-        raise PruneError("shrink-to needs a method: add --method, such as --method akr, or --job with a pruned job's number.")
+        raise PruneError(
+            "shrink-to needs a method: add --method, such as --method akr, or --job with a pruned job's number."
+        )
     store = Store()
-    start = Experiment.from_dict(store.job(options.job).experiment) if options.job else experiment_of(options, store)
+    start = (
+        Experiment.from_dict(store.job(options.job).experiment)
+        if options.job
+        else experiment_of(options, store)
+    )
     if start.method is None:
-        raise PruneError(f"Job {options.job} is a dense model; give a pruned one's number, or --method.")
-    asked = policy.load(options.policy) if options.policy else policy.Policy({"accuracy_loss": options.loss})
+        raise PruneError(
+            f"Job {options.job} is a dense model; give a pruned one's number, or --method."
+        )
+    asked = (
+        policy.load(options.policy)
+        if options.policy
+        else policy.Policy({"accuracy_loss": options.loss})
+    )
     own = {each.name: each for each in start.measures}
     names = dict.fromkeys(policy.CRITERIA[name].measure for name in asked.limits)
     measures = tuple(own.get(name) or build(MEASURES, name, {}) for name in names)
     if options.fastest and not hasattr(start.method, "speedup"):
-        raise PruneError(f"{start.method.title} removes single weights, which makes no pass faster; leave --fastest away, or take a method "
-                         "that removes heads and neurons, such as --method kprune.")  # fmt: skip
+        raise PruneError(
+            f"{start.method.title} removes single weights, which makes no pass faster; leave --fastest away, or take a method "
+            "that removes heads and neurons, such as --method kprune."
+        )
     best = "fastest" if options.fastest else "smallest"
     study = options.study or f"{best.title()} {start.method.title} of {Path(start.checkpoint).name}"
     base = replace(start, method=None, measures=measures, study=study)
@@ -59,7 +73,15 @@ def _at(method: Method, share: float, fastest: bool) -> Method:
     from ..methods import METHODS
     from ..plugins import TARGETS, build
 
-    options = {name: value for name, value in method.to_dict().items() if name not in ("sparsity", "pattern", *TARGETS)}
+    options = {
+        name: value
+        for name, value in method.to_dict().items()
+        if name not in ("sparsity", "pattern", *TARGETS)
+    }
     if "," in str(options.get("allocation", "")):  # a list of shares has that sum and no other
         del options["allocation"]
-    return build(METHODS, method.name, options | ({"speedup": round(1 / (1 - share), 2)} if fastest else {"sparsity": share}))
+    return build(
+        METHODS,
+        method.name,
+        options | ({"speedup": round(1 / (1 - share), 2)} if fastest else {"sparsity": share}),
+    )

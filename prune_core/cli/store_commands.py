@@ -23,7 +23,9 @@ def backup(options: argparse.Namespace) -> None:
     """Copy the store."""
     size = safekeeping.backup(Store(), options.folder, options.weights)
     what = "with" if options.weights else "without"
-    print(f"{options.folder} holds the store as it is now, {what} weights and logs, {size / 1e6:.1f} MB.")
+    print(
+        f"{options.folder} holds the store as it is now, {what} weights and logs, {size / 1e6:.1f} MB."
+    )
     print(f"Use it by PRUNESCOPE_HOME={options.folder}")
 
 
@@ -43,4 +45,6 @@ def events(options: argparse.Namespace) -> None:
     """Who submitted, cancelled, resumed, renamed, deleted."""
     for event in Store().events(options.last).itertuples():
         job = "" if event.job != event.job else f"job {event.job:.0f}"
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event.at))}  {event.who:20}  {event.what}  {job}  {event.study}")
+        print(
+            f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event.at))}  {event.who:20}  {event.what}  {job}  {event.study}"
+        )

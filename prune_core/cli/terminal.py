@@ -28,7 +28,9 @@ def plugins(registry: Mapping[str, type[Options]]) -> str:
         lines.append(f"{name}: {kind.title}. {kind.summary}." + (f"\n    {paper}" if paper else ""))
         for spec in option_specs(kind):
             choices = f" ({', '.join(map(str, spec['choices']))})" if spec.get("choices") else ""
-            lines.append(f"    {spec['name'] + ' = ' + str(spec['default']):28} {spec.get('help', '')}{choices}")
+            lines.append(
+                f"    {spec['name'] + ' = ' + str(spec['default']):28} {spec.get('help', '')}{choices}"
+            )
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -39,20 +41,42 @@ def job_table(jobs: Sequence[Job]) -> str:
         return "There are no jobs yet. Queue the demo study with python -m prune_core demo, or start one with run."
     rows = [("ID", "STATUS", "DONE", "TIME", "LABEL", "STUDY", "")]
     for job in jobs:
-        note = job.error if job.status == Status.FAILED else f"{job.stage}: {job.message}" if job.status == Status.RUNNING else job.message
+        note = (
+            job.error
+            if job.status == Status.FAILED
+            else f"{job.stage}: {job.message}"
+            if job.status == Status.RUNNING
+            else job.message
+        )
         spent = f.seconds(sum(job.seconds.values())) if job.seconds else ""
-        rows.append((str(job.id), job.status, f"{job.progress:.0%}", spent, job.label, job.study, note[:80]))
+        rows.append(
+            (str(job.id), job.status, f"{job.progress:.0%}", spent, job.label, job.study, note[:80])
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]
+        ).rstrip()
+        for row in rows
+    )
 
 
 def soup_table(record: Mapping[str, Any]) -> str:
     """A line a candidate, then a line a tried average; the record is a soup.json."""
     rows = [(row["name"], row) for row in record["candidates"]]
-    rows += [(f"{'+' if row['taken'] else 'without'} {row['added'] or 'all'}", row) for row in record["attempts"]]
+    rows += [
+        (f"{'+' if row['taken'] else 'without'} {row['added'] or 'all'}", row)
+        for row in record["attempts"]
+    ]
     wide = max(len(name) for name, _ in rows)
-    span = lambda row, key: f"{f.percent(row[key])} ({f.percent(row[key + '_low'])} to {f.percent(row[key + '_high'])})"  # noqa: E731
-    return "\n".join(f"{name:{wide}}  accuracy {span(row, 'accuracy')}  under attack {span(row, 'under_attack')}" for name, row in rows)
+
+    def span(row: Any, key: str) -> str:
+        return f"{f.percent(row[key])} ({f.percent(row[key + '_low'])} to {f.percent(row[key + '_high'])})"
+
+    return "\n".join(
+        f"{name:{wide}}  accuracy {span(row, 'accuracy')}  under attack {span(row, 'under_attack')}"
+        for name, row in rows
+    )
 
 
 def headline(store: Store, job: Job) -> str:
@@ -72,21 +96,29 @@ def label_order(store: Store, job: Job) -> Order | None:
     """Return a better mapping of the label values, if the dense model fits one."""
     from ..analysis.label_order import better_order
 
-    return better_order(store.rows("prediction", [job.id]), job.facts) if "accuracy" in job.done else None
+    return (
+        better_order(store.rows("prediction", [job.id]), job.facts)
+        if "accuracy" in job.done
+        else None
+    )
 
 
 def summary(store: Store, job: Job) -> str:
     """A job and its main figures."""
     facts, experiment = job.facts, job.experiment
     lines = [f"Job {job.id}: {job.label}, {job.status}, in study {job.study!r}"]
-    lines.append(f"  {experiment['checkpoint']} on {experiment['source']['task']}, seed {experiment['seed']}")
+    lines.append(
+        f"  {experiment['checkpoint']} on {experiment['source']['task']}, seed {experiment['seed']}"
+    )
     if facts:
         lines.append(
             f"  {facts['calibration_n']} calibration and {facts['evaluation_n']} evaluation sentences, batches of {facts['batch_size']}, "
             f"{facts['dtype']} on {facts['device']} ({facts['device_title']})"
         )
     if job.seconds:
-        lines.append("  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items()))
+        lines.append(
+            "  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items())
+        )
     notes = [*(facts.get("notes") or ()), *_unable(store, job), *_disturbed(store, job)]
     lines += [f"  Note: {note}" for note in notes]
     if order := label_order(store, job):
@@ -98,10 +130,20 @@ def summary(store: Store, job: Job) -> str:
     figures = _figures(store, job)
     if figures:
         width = max(len(title) for title, _, _ in figures)
-        lines += ["", *(f"  {title.ljust(width)}  {text:>14}  {note}".rstrip() for title, text, note in figures)]
+        lines += [
+            "",
+            *(
+                f"  {title.ljust(width)}  {text:>14}  {note}".rstrip()
+                for title, text, note in figures
+            ),
+        ]
     counts = {name: len(rows) for name, rows in store.records(job.id).items()}
     if counts:
-        lines += ["", "  Tables: " + ", ".join(f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())]
+        lines += [
+            "",
+            "  Tables: "
+            + ", ".join(f"{name} ({f.plural(count, 'row')})" for name, count in counts.items()),
+        ]
     return "\n".join(lines)
 
 
@@ -109,7 +151,11 @@ def _unable(store: Store, job: Job) -> Sequence[str]:
     """Why an attack tried no sentence."""
     from ..analysis import takeaways
 
-    return list(takeaways.unable(store.rows("attack_example", [job.id])).values()) if "attack" in job.done else ()
+    return (
+        list(takeaways.unable(store.rows("attack_example", [job.id])).values())
+        if "attack" in job.done
+        else ()
+    )
 
 
 def _disturbed(store: Store, job: Job) -> Iterator[str]:
@@ -131,7 +177,9 @@ def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
         value, low, high, n = quantity.read(tables[quantity.table])
         interval = "" if math.isnan(low) else f"{quantity.show(low)} to {quantity.show(high)}"
         size = "" if math.isnan(n) else f"n = {n:.0f}"
-        found.append((quantity.title, quantity.show(value), ", ".join(filter(None, (interval, size)))))
+        found.append(
+            (quantity.title, quantity.show(value), ", ".join(filter(None, (interval, size))))
+        )
     return found
 
 
@@ -144,7 +192,11 @@ def transfers(store: Store, ids: Sequence[int]) -> str:
     found["cell"] = [f"{f.percent(row.share)} of {row.n}" for row in found.itertuples()]
     table = found.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
     labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
-    return table.rename(index=labels, columns=labels).rename_axis(index="made on", columns="tried on").to_string()
+    return (
+        table.rename(index=labels, columns=labels)
+        .rename_axis(index="made on", columns="tried on")
+        .to_string()
+    )
 
 
 def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
@@ -154,18 +206,42 @@ def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for each in judged:
         measured = f"{each.value:.2f}" if math.isfinite(each.value) else f.MISSING
-        rows.append((each.title, measured, each.asked, each.answer, str(each.n), each.excluded or f.MISSING, each.told))
+        rows.append(
+            (
+                each.title,
+                measured,
+                each.asked,
+                each.answer,
+                str(each.n),
+                each.excluded or f.MISSING,
+                each.told,
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]).rstrip() for row in rows]
-    return "\n".join([f"Job {found.job.id}: {found.job.label}", sentence(list(judged), policy), "", *lines])
+    lines = [
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(
+        [f"Job {found.job.id}: {found.job.label}", sentence(list(judged), policy), "", *lines]
+    )
 
 
 def result(store: Store, job: Job) -> dict[str, Any]:
     """What --json writes."""
-    made = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts, "seconds": job.seconds}
+    made = {
+        "experiment": job.experiment,
+        "versions": job.versions,
+        "facts": job.facts,
+        "seconds": job.seconds,
+    }
     return made | {"rows": store.records(job.id)}
 
 
 def write_json(store: Store, job: Job, path: Path) -> None:
     """The job's experiment, versions, seconds and rows as JSON."""
-    path.write_text(json.dumps(result(store, job), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(result(store, job), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

@@ -26,22 +26,31 @@ def log(store: Store, job: Job, tracker: str, project: str) -> str:
 
         try:
             mlflow.set_experiment(project)
-            with mlflow.start_run(run_name=job.label, tags={"prunescope.job": str(job.id), "prunescope.study": job.study}):
+            with mlflow.start_run(
+                run_name=job.label,
+                tags={"prunescope.job": str(job.id), "prunescope.study": job.study},
+            ):
                 mlflow.log_params(plan)
                 mlflow.log_metrics(figures)
         except mlflow.exceptions.MlflowException as error:
-            raise PruneError(f"MLflow refused: {' '.join(str(error).split())[:200]} Check MLFLOW_TRACKING_URI.") from None
+            raise PruneError(
+                f"MLflow refused: {' '.join(str(error).split())[:200]} Check MLFLOW_TRACKING_URI."
+            ) from None
         return f"Job {job.id} is in MLflow's experiment {project!r} ({mlflow.get_tracking_uri()})."
     require("wandb", "wandb")
     import wandb
 
     try:
-        run = wandb.init(project=project, name=job.label, group=job.study, config=plan | {"job": job.id})
+        run = wandb.init(
+            project=project, name=job.label, group=job.study, config=plan | {"job": job.id}
+        )
         run.log(figures)
         run.finish()
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:200]
-        raise PruneError(f"Weights & Biases refused: {reason} Log in with wandb login, or set WANDB_MODE=offline.") from None
+        raise PruneError(
+            f"Weights & Biases refused: {reason} Log in with wandb login, or set WANDB_MODE=offline."
+        ) from None
     return f"Job {job.id} is in the Weights & Biases project {project!r}{f' ({run.url})' if run.url else ''}."
 
 
@@ -53,17 +62,30 @@ def push(folder: Path, name: str) -> str:
     try:
         api = HfApi()
         api.create_repo(name, private=True, exist_ok=True)
-        return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="Pruned by PruneScope"))
+        return str(
+            api.upload_folder(
+                repo_id=name, folder_path=folder, commit_message="Pruned by PruneScope"
+            )
+        )
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise PruneError(f"{name} cannot be written on the Hub: log in with hf auth login, and give USER/NAME. ({reason})") from None
+        raise PruneError(
+            f"{name} cannot be written on the Hub: log in with hf auth login, and give USER/NAME. ({reason})"
+        ) from None
 
 
 def _figures(store: Store, job: Job) -> dict[str, float]:
     """Every figure with the ends of its interval, by names that trackers take."""
     quantities, row = figures_of(store, job)
-    named = {f"{q.key}{end}": row[f"{q.key}{end}"] for q in quantities for end in ("", "_low", "_high")}
-    plain = lambda key: "".join(letter if letter.isalnum() or letter in "_-. " else " " for letter in key).strip()  # noqa: E731
+    named = {
+        f"{q.key}{end}": row[f"{q.key}{end}"] for q in quantities for end in ("", "_low", "_high")
+    }
+
+    def plain(key: str) -> str:
+        return "".join(
+            letter if letter.isalnum() or letter in "_-. " else " " for letter in key
+        ).strip()
+
     return {plain(key): float(value) for key, value in named.items() if not math.isnan(value)}
 
 

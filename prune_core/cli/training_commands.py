@@ -19,13 +19,21 @@ def finetune(options: argparse.Namespace) -> None:
 
     source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
-    recipe = build({"finetune": finetune.Recipe}, "finetune", {"adversarial": options.adversarial, **settings(options.set)})
+    recipe = build(
+        {"finetune": finetune.Recipe},
+        "finetune",
+        {"adversarial": options.adversarial, **settings(options.set)},
+    )
     progress = PrintedProgress()
     card = finetune.finetune(recipe, source, validation, options.out, progress)
     progress.end()
-    print(f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}")
+    print(
+        f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}"
+    )
     if (names := card.get("labels", [])) and is_generic(names):  # of numbers; a score's head is not
-        print(f"Its labels are {', '.join(names)}; to train one whose labels have names: --labels 0=NAME,1=NAME,…")
+        print(
+            f"Its labels are {', '.join(names)}; to train one whose labels have names: --labels 0=NAME,1=NAME,…"
+        )
 
 
 def soup(options: argparse.Namespace) -> None:
@@ -41,8 +49,13 @@ def soup(options: argparse.Namespace) -> None:
     progress = PrintedProgress()
     candidates, begun = [soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0
     if options.recipes:
-        recipes, begun = soup.read_recipes(options.recipes, settings(options.each), options.epochs_share), 0.7
-        candidates += soup.make(recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun))
+        recipes, begun = (
+            soup.read_recipes(options.recipes, settings(options.each), options.epochs_share),
+            0.7,
+        )
+        candidates += soup.make(
+            recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun)
+        )
     record = soup.cook(plan, candidates, validation, options.out, part_of(progress, begun, 1.0))
     progress.end()
     print(soup_table(record))

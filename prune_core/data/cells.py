@@ -22,7 +22,11 @@ QUOTED = r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\""
 def words_of(value: Any) -> list[str]:
     """The words of a token classifier's example."""
     if isinstance(value, str):
-        value = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value) if value.startswith("[") and value.endswith("]") else value.split()
+        value = (
+            re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value)
+            if value.startswith("[") and value.endswith("]")
+            else value.split()
+        )
         value = ["".join(piece) if isinstance(piece, tuple) else piece for piece in value]
     # each label belongs to one word: an empty one, or one with a space in it, still takes one place
     return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
@@ -43,12 +47,20 @@ def listed(value: Any) -> list[Any] | None:
     if text.startswith("{") and ":" in text and isinstance(found := _literal(text), Mapping):
         return listed(found)
     text = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", text)  # as NumPy 2 prints its numbers
-    inside = re.fullmatch(r"(?:(?:np\.)?(?:array|tensor)\()?[\[({]([^\[\](){}]*)[\])}](?:,\s*d?type=[^)]*)?\)?", text, re.DOTALL)
+    inside = re.fullmatch(
+        r"(?:(?:np\.)?(?:array|tensor)\()?[\[({]([^\[\](){}]*)[\])}](?:,\s*d?type=[^)]*)?\)?",
+        text,
+        re.DOTALL,
+    )
     if not inside:
         return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
     if quoted := re.findall(QUOTED, inside[1]):
         return ["".join(pieces) for pieces in quoted]
-    return [piece for piece in re.split(r"\s*,\s*" if "," in inside[1] else r"\s+", inside[1].strip()) if piece]
+    return [
+        piece
+        for piece in re.split(r"\s*,\s*" if "," in inside[1] else r"\s+", inside[1].strip())
+        if piece
+    ]
 
 
 def _literal(text: str) -> Any:
@@ -77,16 +89,28 @@ def answers(value: Any, context: str) -> Answers | None:
         value = found if (found := _literal(plain)) is not None else value
     if isinstance(value, Mapping):
         texts, starts = _sequence(value.get("text")), _sequence(value.get("answer_start"))
-        pairs = [(str(text), starts[place] if place < len(starts) else -1) for place, text in enumerate(texts)]
+        pairs = [
+            (str(text), starts[place] if place < len(starts) else -1)
+            for place, text in enumerate(texts)
+        ]
     elif isinstance(value, (list, tuple, np.ndarray)):
         found = [answers(each, context) for each in value]
         if None in found:
             return None
-        pairs = [(text, start) for each in found if each for text, start in zip(each.texts, each.starts, strict=True)]
+        pairs = [
+            (text, start)
+            for each in found
+            if each
+            for text, start in zip(each.texts, each.starts, strict=True)
+        ]
     else:
         pairs = [(written(value), -1)] if written(value) else []
     placed = [(text, _place(text, start, context)) for text, start in pairs]
-    return None if any(start < 0 for _, start in placed) else Answers([text for text, _ in placed], [start for _, start in placed])
+    return (
+        None
+        if any(start < 0 for _, start in placed)
+        else Answers([text for text, _ in placed], [start for _, start in placed])
+    )
 
 
 def _sequence(value: Any) -> list[Any]:
@@ -98,7 +122,9 @@ def _sequence(value: Any) -> list[Any]:
 def _place(text: str, start: Any, context: str) -> int:
     """The character at which an answer begins: where it is said to, if it stands there, else its first occurrence."""
     place = int(start) if str(start).lstrip("-").isdigit() else -1
-    return place if place >= 0 and context[place : place + len(text)] == text else context.find(text)
+    return (
+        place if place >= 0 and context[place : place + len(text)] == text else context.find(text)
+    )
 
 
 def is_empty(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,9 +13,23 @@ from .examples import Source
 from .label_pairs import as_flag, parse_pairs, written
 from .labels import find, fits, folded, is_generic
 
-MARKS = {"", "-1", "0", "1", "0.0", "1.0", "true", "false", "yes", "no", "x"}  # what a column of indicators holds
+MARKS = {
+    "",
+    "-1",
+    "0",
+    "1",
+    "0.0",
+    "1.0",
+    "true",
+    "false",
+    "yes",
+    "no",
+    "x",
+}  # what a column of indicators holds
 NONE = "-"  # a label column that is not to be used
-MOST_CLASSES = 0.5  # of as many rows as there are may be different values, in a column that looks like labels
+MOST_CLASSES = (
+    0.5  # of as many rows as there are may be different values, in a column that looks like labels
+)
 
 
 class Columns(NamedTuple):
@@ -25,7 +39,9 @@ class Columns(NamedTuple):
     pair: str | None
     label: str | None  # None where there is none
     guessed: bool = False  # chosen by what their cells look like, not by name
-    indicators: tuple[str, ...] = ()  # for multi-label models: a column of 1 and 0 for each label, in the model's order
+    indicators: tuple[
+        str, ...
+    ] = ()  # for multi-label models: a column of 1 and 0 for each label, in the model's order
 
 
 def text_name(names: Sequence[str], asked: str) -> str:
@@ -36,19 +52,30 @@ def text_name(names: Sequence[str], asked: str) -> str:
     return _usual(table, TEXTS) or ""
 
 
-def choose(table: pd.DataFrame, source: Source, path: str, kind: str, names: Sequence[str] = ()) -> Columns:
+def choose(
+    table: pd.DataFrame, source: Source, path: str, kind: str, names: Sequence[str] = ()
+) -> Columns:
     """The columns to read for a model of that kind with these label names; PruneError if they cannot be known."""
     usual = USUAL.get(kind, (TEXTS, (), LABELS))
     text = _named(table, source.text, path, "--text")
     pair = _named(table, source.text_pair, path, "--text-pair")
     several = _several(table, source.label, path)
     if several and kind != "multilabel":
-        raise PruneError(f"{path}: {len(several)} label columns are named ({', '.join(several[:8])}), but this model gives one label to "
-                         "each text; name one with --label, or use --label - for none.")  # fmt: skip
-    label = None if source.label == NONE or several else _named(table, source.label, path, "--label")
+        raise PruneError(
+            f"{path}: {len(several)} label columns are named ({', '.join(several[:8])}), but this model gives one label to "
+            "each text; name one with --label, or use --label - for none."
+        )
+    label = (
+        None if source.label == NONE or several else _named(table, source.label, path, "--label")
+    )
     if not text and not pair and kind not in USUAL:
         text, pair = next(
-            ((a, b) for first, second in PAIRS if (a := _usual(table, (first,))) and (b := _usual(table, (second,)))), (None, None)
+            (
+                (a, b)
+                for first, second in PAIRS
+                if (a := _usual(table, (first,))) and (b := _usual(table, (second,)))
+            ),
+            (None, None),
         )
     text = text or _usual(table, usual[0], {pair, label, *several})
     pair = pair or _usual(table, usual[1], {text, label, *several})
@@ -59,17 +86,27 @@ def choose(table: pd.DataFrame, source: Source, path: str, kind: str, names: Seq
         text, guessed = _longest(table, {pair, label, *several}), True
     if not text or (kind == "span" and not pair):
         missing = "a text" if not text else "a second text, the context"
-        raise PruneError(f"{path}: no column is known to hold {missing}; it has {', '.join(table.columns)}. Name one with --text"
-                         f"{' and --text-pair' if kind == 'span' else ''}, and labels with --label.")  # fmt: skip
+        raise PruneError(
+            f"{path}: no column is known to hold {missing}; it has {', '.join(table.columns)}. Name one with --text"
+            f"{' and --text-pair' if kind == 'span' else ''}, and labels with --label."
+        )
     if kind == "multilabel" and label is None and source.label != NONE:
-        return Columns(text, pair, None, guessed, _indicators(table, several, {text, pair}, path, names, source.labels))
+        return Columns(
+            text,
+            pair,
+            None,
+            guessed,
+            _indicators(table, several, {text, pair}, path, names, source.labels),
+        )
     if label is None and source.label != NONE and kind == "classification":
         label = _fitting(table, {text, pair}, names)
         guessed = guessed or label is not None
     data = bool(label) and find(str(label), names) is not None and not _is_marked(table[str(label)])
     if guessed and not source.header and (len(text.split()) > 5 or data):
-        raise PruneError(f"{path}: its first row looks like data, not like names of columns ({text[:40]!r}, {label!r}); use --header no "
-                         "if it is, else name the columns with --text and --label.")  # fmt: skip
+        raise PruneError(
+            f"{path}: its first row looks like data, not like names of columns ({text[:40]!r}, {label!r}); use --header no "
+            "if it is, else name the columns with --text and --label."
+        )
     return Columns(text, pair, label, guessed)
 
 
@@ -77,19 +114,30 @@ def _several(table: pd.DataFrame, asked: str, path: str) -> tuple[str, ...]:
     """The label columns that are named one after the other, separated by commas; () if one is named, or none."""
     if "," not in asked or asked in table:
         return ()
-    return tuple(str(_named(table, name.strip(), path, "--label")) for name in asked.split(",") if name.strip())
+    return tuple(
+        str(_named(table, name.strip(), path, "--label"))
+        for name in asked.split(",")
+        if name.strip()
+    )
 
 
 def _indicators(
-    table: pd.DataFrame, asked: tuple[str, ...], taken: set[str | None], path: str, names: Sequence[str], labels: str
-) -> tuple[str, ...]:  # fmt: skip
+    table: pd.DataFrame,
+    asked: tuple[str, ...],
+    taken: set[str | None],
+    path: str,
+    names: Sequence[str],
+    labels: str,
+) -> tuple[str, ...]:
     """A column for each of a multi-label model's labels, in its order: by name, as `labels` says, or, for a model whose labels
     have no names, as listed. () if the table has none; PruneError if it is not certain which column is which label."""
     free = list(asked) or [name for name in table if name not in taken]
     short = [name.rsplit(".", 1)[-1] for name in free]
     meant = {column: label for column, label in parse_pairs(labels).items() if column in free}
     wanted = {label: column for column, label in meant.items()}
-    places = [free.index(wanted[name]) if name in wanted else _place(name, free, short) for name in names]
+    places = [
+        free.index(wanted[name]) if name in wanted else _place(name, free, short) for name in names
+    ]
     if None not in places and names:
         return tuple(free[place] for place in places if place is not None)
     if asked and is_generic(names) and len(asked) == len(names) and not meant:
@@ -100,10 +148,19 @@ def _indicators(
         return ()
     missing = [name for name in names if name not in found]
     free_marks = [column for column in marks if column not in found]
-    way = f"name them in the model's order with --label {','.join(marks)}" if is_generic(names) and len(marks) == len(names) else (
-        f"say it with {as_flag(dict(zip(free_marks, missing, strict=False)))}" if free_marks else "add a column for each of the others")
-    raise PruneError(f"{path}: no column is known for the model's label {', '.join(missing[:8])}; columns of 1 and 0 are "
-                     f"{', '.join(marks[:12]) or 'none'}. If they are its labels, {way}; --label - uses no labels.")  # fmt: skip
+    way = (
+        f"name them in the model's order with --label {','.join(marks)}"
+        if is_generic(names) and len(marks) == len(names)
+        else (
+            f"say it with {as_flag(dict(zip(free_marks, missing, strict=False)))}"
+            if free_marks
+            else "add a column for each of the others"
+        )
+    )
+    raise PruneError(
+        f"{path}: no column is known for the model's label {', '.join(missing[:8])}; columns of 1 and 0 are "
+        f"{', '.join(marks[:12]) or 'none'}. If they are its labels, {way}; --label - uses no labels."
+    )
 
 
 def _is_marked(column: pd.Series) -> bool:
@@ -123,10 +180,16 @@ def remarks(table: pd.DataFrame, chosen: Columns, source: Source) -> list[str]:
     notes = [f"Texts are in the nested field {chosen.text!r}."] if "." in chosen.text else []
     own = table[chosen.text].head(200).map(_words).mean()
     taken = {chosen.text, chosen.pair, chosen.label, *chosen.indicators}
-    longer = [name for name in table if name not in taken and table[name].head(200).map(_words).mean() > max(4, 1.5 * own)]
+    longer = [
+        name
+        for name in table
+        if name not in taken and table[name].head(200).map(_words).mean() > max(4, 1.5 * own)
+    ]
     if longer:
-        notes.append(f"Texts are in column {chosen.text!r}, by its name; {', '.join(map(repr, longer[:3]))} "
-                     f"{'holds' if len(longer) == 1 else 'hold'} longer ones: name another with --text.")  # fmt: skip
+        notes.append(
+            f"Texts are in column {chosen.text!r}, by its name; {', '.join(map(repr, longer[:3]))} "
+            f"{'holds' if len(longer) == 1 else 'hold'} longer ones: name another with --text."
+        )
     return notes
 
 
@@ -152,15 +215,23 @@ def _named(table: pd.DataFrame, asked: str, path: str, flag: str) -> str | None:
         return None
     if asked in table:
         return asked
-    close = [name for name in table if folded(name) in (folded(asked), f"column{folded(asked)}" if asked.isdigit() else "")]
+    close = [
+        name
+        for name in table
+        if folded(name) in (folded(asked), f"column{folded(asked)}" if asked.isdigit() else "")
+    ]
     if len(close) != 1:
         first = {str(cell).strip() for cell in table.iloc[0]} if len(table) else set()
         hint = " If its first row names the columns, use --header yes." if asked in first else ""
-        raise PruneError(f"{path}: there is no column {asked!r}; it has {', '.join(table.columns)}. Name one with {flag}.{hint}")
+        raise PruneError(
+            f"{path}: there is no column {asked!r}; it has {', '.join(table.columns)}. Name one with {flag}.{hint}"
+        )
     return close[0]
 
 
-def _usual(table: pd.DataFrame, names: Sequence[str], taken: set[str | None] = frozenset()) -> str | None:  # type: ignore[assignment]
+def _usual(
+    table: pd.DataFrame, names: Sequence[str], taken: Collection[str | None] = ()
+) -> str | None:
     """The first of these names that a column has; of nested fields the last part is the name, if no column has one."""
     free = [name for name in table if name not in taken]
     for part in (slice(None), slice(-1, None)):
@@ -172,19 +243,28 @@ def _usual(table: pd.DataFrame, names: Sequence[str], taken: set[str | None] = f
 
 def _longest(table: pd.DataFrame, taken: set[str | None]) -> str | None:
     """The one column of sentences; None where there is none, or another that could be it."""
-    lengths = {name: table[name].head(200).map(_words).mean() for name in table if name not in taken}
+    lengths = {
+        name: table[name].head(200).map(_words).mean() for name in table if name not in taken
+    }
     ranked = sorted(lengths, key=lambda name: -lengths[name])
     if len(ranked) == 1:
         return ranked[0]
-    few = {name for name in ranked if table[name].map(str).nunique() <= max(2, len(table) // 3)}  # more like labels than like texts
-    long = [name for name in ranked if lengths[name] >= 2 and name not in few] or [name for name in ranked if lengths[name] >= 2]
+    few = {
+        name for name in ranked if table[name].map(str).nunique() <= max(2, len(table) // 3)
+    }  # more like labels than like texts
+    long = [name for name in ranked if lengths[name] >= 2 and name not in few] or [
+        name for name in ranked if lengths[name] >= 2
+    ]
     return long[0] if len(long) == 1 else None
 
 
 def _words(cell: Any) -> int:
     """Words, or what stands for them in scripts without spaces."""
     text = cell if isinstance(cell, str) else ""
-    return max(len(text.split()), sum(not character.isascii() and character.isalpha() for character in text) // 3)
+    return max(
+        len(text.split()),
+        sum(not character.isascii() and character.isalpha() for character in text) // 3,
+    )
 
 
 def _fitting(table: pd.DataFrame, taken: set[str | None], names: Sequence[str]) -> str | None:

@@ -24,9 +24,13 @@ def looks_conll(content: bytes) -> bool:
     lines = content[:20_000].decode("utf-8", errors="replace").split("\n")[:-1]
     tagged = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     tagged = tagged[_has_header(tagged) :]
-    return bool(tagged) and any(not line.strip() for line in lines) and all(
-        len(cells) > 1 and _is_tag(cells[-1]) for cells in tagged if cells[0] != "-DOCSTART-"
-    )  # fmt: skip
+    return (
+        bool(tagged)
+        and any(not line.strip() for line in lines)
+        and all(
+            len(cells) > 1 and _is_tag(cells[-1]) for cells in tagged if cells[0] != "-DOCSTART-"
+        )
+    )
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
@@ -81,8 +85,10 @@ def _sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
         width, is_first = width or len(cells), False
         if len(cells) != width or width < 2:
             line = " ".join(cells)
-            raise PruneError(f"{path}, line {number}: {line[:60]!r} has {len(cells)} cells, the first word has {max(2, width)}; "
-                             "write a word and its tag on each line, in as many cells as on the others.")  # fmt: skip
+            raise PruneError(
+                f"{path}, line {number}: {line[:60]!r} has {len(cells)} cells, the first word has {max(2, width)}; "
+                "write a word and its tag on each line, in as many cells as on the others."
+            )
         if not is_open:
             sentences.append([])
             is_open = True

@@ -49,7 +49,9 @@ class Form:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in ("", *choices):
                 flag = name.replace("_", "-")
-                raise PruneError(f"{flag} is {getattr(self, name)!r}; it must be {' or '.join(choices)}.")
+                raise PruneError(
+                    f"{flag} is {getattr(self, name)!r}; it must be {' or '.join(choices)}."
+                )
 
     @property
     def description(self) -> str:
@@ -67,11 +69,17 @@ class Form:
         return ", ".join(parts)
 
 
-TextColumn = Callable[[Sequence[str]], str]  # names of columns -> the one that holds texts, "" if that is not known
+TextColumn = Callable[
+    [Sequence[str]], str
+]  # names of columns -> the one that holds texts, "" if that is not known
 
 
 def read(
-    content: bytes, path: str, form: Form, tabs: bool = False, text_column: TextColumn = lambda names: ""
+    content: bytes,
+    path: str,
+    form: Form,
+    tabs: bool = False,
+    text_column: TextColumn = lambda names: "",
 ) -> tuple[pd.DataFrame, Form, list[str]]:
     """(table of text cells, its form, notes). The index holds each row's line in the file.
 
@@ -114,15 +122,28 @@ def _detected(text: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parse
     parsed: Parsed | None = None
     if form.separator != "none":
         sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1]
-        found, parsed = _even_dialect(text, sample, form, tabs, path) or (_uneven_dialect(sample, form, path), None)
+        found, parsed = _even_dialect(text, sample, form, tabs, path) or (
+            _uneven_dialect(sample, form, path),
+            None,
+        )
     if found is None:
-        found = replace(form, separator=",", quotes="yes") if _is_quoted(text) and not form.separator else form
+        found = (
+            replace(form, separator=",", quotes="yes")
+            if _is_quoted(text) and not form.separator
+            else form
+        )
     if found.separator == "":
         found = replace(found, separator="none")
     if parsed is None:
-        parsed = _lines(text) if found.separator == "none" else parse(text, found.separator, found.quotes)
+        parsed = (
+            _lines(text)
+            if found.separator == "none"
+            else parse(text, found.separator, found.quotes)
+        )
     header = form.header or ("yes" if has_header([row.cells for row in parsed.rows]) else "no")
-    return replace(found, quotes=found.quotes if found.separator != "none" else "no", header=header), parsed
+    return replace(
+        found, quotes=found.quotes if found.separator != "none" else "no", header=header
+    ), parsed
 
 
 def _dialects(form: Form, tabs: bool) -> Iterator[tuple[str, str]]:
@@ -132,12 +153,16 @@ def _dialects(form: Form, tabs: bool) -> Iterator[tuple[str, str]]:
             yield separator, quotes
 
 
-def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parsed] | None:
+def _even_dialect(
+    text: str, sample: str, form: Form, tabs: bool, path: str
+) -> tuple[Form, Parsed] | None:
     """The first dialect in which every row has the same number of cells, and its rows."""
     is_whole = len(sample) == len(text)
     for separator, quotes in _dialects(form, tabs):
         whole = parse(sample, separator, quotes)
-        if not whole.is_table and (quotes != "backslash" or is_whole or not parse(sample, separator, "yes").is_table):
+        if not whole.is_table and (
+            quotes != "backslash" or is_whole or not parse(sample, separator, "yes").is_table
+        ):
             continue
         if not form.quotes and quotes == "yes" and separator == "\t" and _quotes_are_text(sample):
             quotes, whole = "no", parse(text, separator, "no")
@@ -155,7 +180,11 @@ def _even_dialect(text: str, sample: str, form: Form, tabs: bool, path: str) -> 
 def _is_prose(found: Parsed) -> bool:
     """Whether a space follows each separator and nothing names columns: sentences that have a comma each."""
     cells = [cell for row in found.rows for cell in row.cells[1:]]
-    return bool(cells) and all(cell.startswith(" ") for cell in cells) and not names_columns(found.rows[0].cells)
+    return (
+        bool(cells)
+        and all(cell.startswith(" ") for cell in cells)
+        and not names_columns(found.rows[0].cells)
+    )
 
 
 def _check_quotes(found: Parsed, other: Parsed, quotes: str, path: str) -> None:
@@ -175,10 +204,15 @@ def _uneven_dialect(sample: str, form: Form, path: str) -> Form | None:
         first = sample.split("\n", 1)[0]
         of_table = path.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
         tried = [
-            (each, parsed) for each, parsed in tried
-            if (parsed.width > 1 and 2 * parsed.conforming > len(parsed.rows) and not _is_prose(parsed))
+            (each, parsed)
+            for each, parsed in tried
+            if (
+                parsed.width > 1
+                and 2 * parsed.conforming > len(parsed.rows)
+                and not _is_prose(parsed)
+            )
             or (of_table and _names_columns(first, each[0]))
-        ]  # fmt: skip
+        ]
     if not tried:
         return None
     # the first among equals: quotes enclose cells
@@ -189,23 +223,36 @@ def _uneven_dialect(sample: str, form: Form, path: str) -> Form | None:
 def _names_columns(line: str, separator: str) -> bool:
     """Whether a first line is several short names: then the file is a table, however uneven its rows."""
     cells = [cell.strip(' "\r') for cell in line.split(separator)]
-    return len(cells) > 1 and all(re.fullmatch(r"[^\W\d][\w .-]{0,30}", cell) and is_name(cell) for cell in cells)
+    return len(cells) > 1 and all(
+        re.fullmatch(r"[^\W\d][\w .-]{0,30}", cell) and is_name(cell) for cell in cells
+    )
 
 
 def _is_quoted(text: str) -> bool:
     """Whether every line but the first is one quoted cell: the quotes belong to the file, not to the texts."""
-    return re.fullmatch(r'\ufeff?[^"\n]*\n?(?:[ \t]*"(?:[^"]|"")*"[ \t]*\r?(?:\n|$)|[ \t]*\r?\n)+', text) is not None
+    return (
+        re.fullmatch(
+            r'\ufeff?[^"\n]*\n?(?:[ \t]*"(?:[^"]|"")*"[ \t]*\r?(?:\n|$)|[ \t]*\r?\n)+', text
+        )
+        is not None
+    )
 
 
 def _quotes_are_text(sample: str) -> bool:
     """With tabs quotes are rarely needed: they enclose cells where one is, or where a whole column has them."""
     bare = [row.cells for row in parse(sample, "\t", "no").rows]
-    openers = [(place, cell) for row in bare for place, cell in enumerate(row) if cell.startswith('"')]
+    openers = [
+        (place, cell) for row in bare for place, cell in enumerate(row) if cell.startswith('"')
+    ]
     enclosed = [row.cells for row in parse(sample, "\t", "yes").rows]
     if any("\t" in cell or "\n" in cell or '"' in cell for row in enclosed for cell in row):
         return False
     width = Counter(map(len, bare)).most_common(1)[0][0]
-    whole = {place for place in range(width) if all(len(row) > place and row[place].startswith('"') for row in bare[1:])}
+    whole = {
+        place
+        for place in range(width)
+        if all(len(row) > place and row[place].startswith('"') for row in bare[1:])
+    }
     closed = all(cell.endswith('"') and len(cell) > 1 for _, cell in openers)
     return bool(openers) and not (closed and {place for place, _ in openers} <= whole)
 
@@ -219,7 +266,9 @@ def _lines(text: str) -> Parsed:
 def _named(rows: list[Row], form: Form) -> tuple[list[str], list[Row]]:
     """(names of the columns, the other rows). Names that are missing are counted."""
     if form.header == "yes":
-        return [cell.strip() or f"column {place + 1}" for place, cell in enumerate(rows[0].cells)], rows[1:]
+        return [
+            cell.strip() or f"column {place + 1}" for place, cell in enumerate(rows[0].cells)
+        ], rows[1:]
     width = Parsed(rows).width
     return [f"column {place + 1}" for place in range(width)], rows
 
@@ -228,7 +277,11 @@ def _distinct(names: Sequence[str]) -> list[str]:
     """Names that stand twice get a number, as in pandas."""
     found: list[str] = []
     for name in names:
-        count = next(count for count in range(len(names)) if (f"{name}.{count}" if count else name) not in found)
+        count = next(
+            count
+            for count in range(len(names))
+            if (f"{name}.{count}" if count else name) not in found
+        )
         found.append(f"{name}.{count}" if count else name)
     return found
 
@@ -242,12 +295,20 @@ def _even(
     if not bad:
         return rows, []
     place = names.index(name) if (name := text_column(names)) in names else None
-    if form.bad_rows == "merge" and place is not None and all(len(row.cells) > width for row in bad):
+    if (
+        form.bad_rows == "merge"
+        and place is not None
+        and all(len(row.cells) > width for row in bad)
+    ):
         merged = [_merged(row, width, place, form.separator) for row in rows]
-        return merged, [f"{plural(len(bad), 'row')} with extra cells: they were merged into column {name!r}."]
+        return merged, [
+            f"{plural(len(bad), 'row')} with extra cells: they were merged into column {name!r}."
+        ]
     if form.bad_rows == "skip":
         even = [row for row in rows if len(row.cells) == width]
-        return even, [f"{plural(len(bad), 'row')} left out, with another number of cells than {width} ({_shown(bad)})."]
+        return even, [
+            f"{plural(len(bad), 'row')} left out, with another number of cells than {width} ({_shown(bad)})."
+        ]
     raise PruneError(_uneven(bad, rows, names, path, form, name if place is not None else ""))
 
 
@@ -256,10 +317,19 @@ def _merged(row: Row, width: int, place: int, separator: str) -> Row:
     if extra <= 0:
         return row
     cells = row.cells
-    return Row(row.line, [*cells[:place], separator.join(cells[place : place + extra + 1]), *cells[place + extra + 1 :]])
+    return Row(
+        row.line,
+        [
+            *cells[:place],
+            separator.join(cells[place : place + extra + 1]),
+            *cells[place + extra + 1 :],
+        ],
+    )
 
 
-def _uneven(bad: list[Row], rows: list[Row], names: list[str], path: str, form: Form, text: str) -> str:
+def _uneven(
+    bad: list[Row], rows: list[Row], names: list[str], path: str, form: Form, text: str
+) -> str:
     """What is wrong with the rows, which they are, and what to do."""
     sign = SEPARATORS.get(form.separator, repr(form.separator))
     longer = all(len(row.cells) > len(names) for row in bad)
@@ -299,4 +369,6 @@ def _without_headers(rows: list[Row], names: list[str]) -> tuple[list[Row], list
         return rows, []
     kept = [row for row in rows if row.line not in set(repeated)]
     where = ", ".join(map(str, repeated[:SHOWN])) + (" …" if len(repeated) > SHOWN else "")
-    return kept, [f"The header is repeated on {'line' if len(repeated) == 1 else 'lines'} {where}; left out."]
+    return kept, [
+        f"The header is repeated on {'line' if len(repeated) == 1 else 'lines'} {where}; left out."
+    ]

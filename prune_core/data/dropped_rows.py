@@ -10,7 +10,10 @@ from ..errors import PruneError
 from ..formatting import percent, plural
 from .examples import Source
 
-MOST_DROPPED, MOST_ROWS = 0.05, 20  # more of the rows, or more rows, are left out only if the user agrees
+MOST_DROPPED, MOST_ROWS = (
+    0.05,
+    20,
+)  # more of the rows, or more rows, are left out only if the user agrees
 SHOWN = 3  # examples in a question
 
 
@@ -25,14 +28,22 @@ def line_of(rows: pd.DataFrame, row: int) -> str:
 
 
 def may_drop(
-    rows: pd.DataFrame, dropped: Collection[int], source: Source, what: str, remedy: str = "correct it", *,
-    column: str | None = None, always: bool = False,
-) -> None:  # fmt: skip
+    rows: pd.DataFrame,
+    dropped: Collection[int],
+    source: Source,
+    what: str,
+    remedy: str = "correct it",
+    *,
+    column: str | None = None,
+    always: bool = False,
+) -> None:
     """RowQuestion if these rows are more than may be left out unnoticed; `always`, however few."""
     many = len(dropped) > min(MOST_ROWS, MOST_DROPPED * len(rows))
     if source.bad_rows == "skip" or not (many or always):
         return
-    shown = [f"{line_of(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]]
+    shown = [
+        f"{line_of(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]
+    ]
     raise RowQuestion(
         f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} ({percent(len(dropped) / len(rows))}) "
         f"{'has' if len(dropped) == 1 else 'have'} {what}: {', '.join(shown)}. Use --bad-rows skip to leave them out, or {remedy}."

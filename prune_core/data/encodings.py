@@ -9,32 +9,61 @@ from typing import Any
 from ..errors import PruneError
 
 BOMS = (  # that of UTF-32 begins with that of UTF-16
-    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
-)  # fmt: skip
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")  # told apart by the letters of LETTERS
 LETTERS = {  # beyond ASCII, of a language in each alphabet
     "cp1252": (
-        "äöüß", "àâæçéèêëîïôœùûüÿ", "áéíñóúüªº", "áâãàçéêíóôõúüªº", "åäöæøé", "áéíóúýðþæö",
+        "äöüß",
+        "àâæçéèêëîïôœùûüÿ",
+        "áéíñóúüªº",
+        "áâãàçéêíóôõúüªº",
+        "åäöæøé",
+        "áéíóúýðþæö",
         "àèéìíîòóùú",
-        "áàâäéèêëïíóòôöúùûü", "àçèéíïòóúü",
+        "áàâäéèêëïíóòôöúùûü",
+        "àçèéíïòóúü",
     ),
     "cp1250": (
-        "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž",
+        "ąćęłńóśźż",
+        "áčďéěíňóřšťúůýž",
+        "áäčďéíĺľňóôŕšťúýž",
+        "áéíóöőúüű",
+        "ăâîşţ",
+        "čćđšž",
     ),
     "cp1254": ("çğıi̇öşüâîû",),
     "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äöüõšž"),
-}  # fmt: skip
+}
 FITTING = 0.95  # fraction of the letters beyond ASCII that a language must have
 SYMBOL = r"[¹²³¿£¥¤¦¬±µ¶¼½¾¡¢§©«®°»¸¨¯]"
 ODD = re.compile(
     rf"(?<=[^\W\d_]){SYMBOL}(?=[^\W\d_])|[ðþýÐÞÝ]"
 )  # what Windows-1252 makes of letters of other encodings
 USED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
-    "iso8859_1", "iso8859_2", "iso8859_5", "iso8859_7", "iso8859_9", "iso8859_15", "koi8_r", "cp866",
+    "iso8859_1",
+    "iso8859_2",
+    "iso8859_5",
+    "iso8859_7",
+    "iso8859_9",
+    "iso8859_15",
+    "koi8_r",
+    "cp866",
     "mac_roman",
-    "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949", "gb18030", "gbk", "gb2312", "big5",
-}  # fmt: skip
+    "shift_jis",
+    "cp932",
+    "euc_jp",
+    "euc_kr",
+    "cp949",
+    "gb18030",
+    "gbk",
+    "gb2312",
+    "big5",
+}
 BEYOND = re.compile(r"[^\x00-\x7f]")
 JAPANESE = ("cp932", "shift_jis", "euc_jp")
 KANA = 0.3  # fraction of a Japanese text's letters beyond ASCII that are kana, at least

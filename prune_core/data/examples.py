@@ -31,17 +31,23 @@ class Source:
     label: str = ""  # "-": do not use the labels; of a multi-label model also several columns, separated by commas
     calibration: str = ""  # a file of its own for calibration; labels are not needed there
     metric: str = ""  # the figure to judge by; empty for the task's own
-    labels: str = ""  # what label values mean, "NEG=negative,POS=positive"; what is not named is found out
+    labels: str = (
+        ""  # what label values mean, "NEG=negative,POS=positive"; what is not named is found out
+    )
     separator: str = ""  # this and the next four as in delimited.Form
     encoding: str = ""
     header: str = ""
     quotes: str = ""
-    bad_rows: str = ""  # what becomes of rows that cannot be used: skip, merge (see delimited.Form), "" asks
+    bad_rows: str = (
+        ""  # what becomes of rows that cannot be used: skip, merge (see delimited.Form), "" asks
+    )
     config: str = ""  # of a Hub data set
     split: str = ""  # to evaluate on, of a Hub data set, a folder or file of several, or an Excel file's sheet
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "separator", {"\t": "tab"}.get(self.separator, self.separator))  # which survives forms and shells
+        object.__setattr__(
+            self, "separator", {"\t": "tab"}.get(self.separator, self.separator)
+        )  # which survives forms and shells
 
 
 class Answers(NamedTuple):
@@ -60,7 +66,9 @@ class Examples:
 
     texts: list[str]
     pairs: list[str] | None = None
-    labels: list[Any] | None = None  # int, list of them (multilabel: 1 or 0 a label; token: one a word), float or Answers
+    labels: list[Any] | None = (
+        None  # int, list of them (multilabel: 1 or 0 a label; token: one a word), float or Answers
+    )
     kind: str = "classification"
     binary: bool = False  # of "regression": labels are 0 and 1, the output is thresholded
 

@@ -25,8 +25,12 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return all(map(is_name, first))
     if len({cell.strip().lower() for cell in first}) < len(first):
         return False
-    share = 0.75 if len(first) > 1 else 0.0  # of the usual length: a question may be a column's name, but not one line of many
-    return not any(_continues(cell, [row[place] for row in rest], share) for place, cell in enumerate(first))
+    share = (
+        0.75 if len(first) > 1 else 0.0
+    )  # of the usual length: a question may be a column's name, but not one line of many
+    return not any(
+        _continues(cell, [row[place] for row in rest], share) for place, cell in enumerate(first)
+    )
 
 
 def names_columns(row: Sequence[str]) -> bool:
@@ -40,7 +44,9 @@ def header_below(rows: Sequence[Sequence[str]]) -> int:
     """How many rows stand above the one that names the columns; 0 if none do."""
     if not rows or names_columns(rows[0]):
         return 0
-    return next((place for place, row in enumerate(rows[1:ABOVE], start=1) if names_columns(row)), 0)
+    return next(
+        (place for place, row in enumerate(rows[1:ABOVE], start=1) if names_columns(row)), 0
+    )
 
 
 def _continues(cell: str, others: Sequence[str], share: float) -> bool:
@@ -52,7 +58,9 @@ def _continues(cell: str, others: Sequence[str], share: float) -> bool:
     counts = Counter(others)
     if len(counts) <= max(2, len(others) // 3) and counts[cell] > 0:
         return True
-    words, lengths = (sorted(map(count, others)) for count in (lambda other: len(other.split()), len))
+    words, lengths = (
+        sorted(map(count, others)) for count in (lambda other: len(other.split()), len)
+    )
     middle = len(others) // 2
     if words[middle] >= 4 or all(not other.isascii() for other in others):
         long = len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)

@@ -18,9 +18,16 @@ def split(path: str, config: str | None, asked: str, title: str, known: Sequence
     try:
         name = asked or part_of(_splits(path, config), "", title)
         found = load_dataset(path, config, split=name)
-    except (OSError, ValueError) as error:  # datasets raises these two when the Hub, or a name, fails
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # datasets raises these two when the Hub, or a name, fails
         raise _sentence(error, path, config, asked, title, known) from None
-    names = {column: classes for column, feature in found.features.to_dict().items() if (classes := class_names(feature))}
+    names = {
+        column: classes
+        for column, feature in found.features.to_dict().items()
+        if (classes := class_names(feature))
+    }
     return Table(found.to_pandas(), description=f"split {name!r}", names=names)
 
 
@@ -42,16 +49,26 @@ def _splits(path: str, config: str | None) -> tuple[str, ...]:
         return tuple(load_dataset(path, config))  # without a network, what its cache holds
 
 
-def _sentence(error: Exception, path: str, config: str | None, asked: str, title: str, known: Sequence[str]) -> PruneError:
+def _sentence(
+    error: Exception, path: str, config: str | None, asked: str, title: str, known: Sequence[str]
+) -> PruneError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
     if "Config name is missing" in str(error) or "BuilderConfig" in str(error):
-        return PruneError(f"{title}: say which part of it with --config. ({' '.join(str(error).split())[:300]})")
+        return PruneError(
+            f"{title}: say which part of it with --config. ({' '.join(str(error).split())[:300]})"
+        )
     if "Unknown split" in str(error) or "Bad split" in str(error):
         return PruneError(f"{title} has no split {asked!r}; name another with --split. ({reason})")
-    where = "" if title in known else f"is neither a file here nor a known task ({', '.join(known)}); as a data set of the Hub "
-    return PruneError(f"{title}{':' if title in known else ''} {where}"
-                      f"the Hub cannot be reached, or has no such data, and it is not in its cache; go online, or give a local "
-                      f"file. ({reason})")  # fmt: skip
+    where = (
+        ""
+        if title in known
+        else f"is neither a file here nor a known task ({', '.join(known)}); as a data set of the Hub "
+    )
+    return PruneError(
+        f"{title}{':' if title in known else ''} {where}"
+        f"the Hub cannot be reached, or has no such data, and it is not in its cache; go online, or give a local "
+        f"file. ({reason})"
+    )
 
 
 def preview(path: str, config: str | None, asked: str, rows: int) -> list[dict[str, Any]]:
@@ -65,8 +82,15 @@ def preview(path: str, config: str | None, asked: str, rows: int) -> list[dict[s
     except (OSError, ValueError):  # without a network, where only its cache can still help
         found = load_dataset(path, config, split=asked)
         taken = list(found.select(range(rows)))
-    names = {column: list(feature.names) for column, feature in (found.features or {}).items() if hasattr(feature, "names")}
-    return [{column: _shown(value, names.get(column, [])) for column, value in row.items()} for row in taken]
+    names = {
+        column: list(feature.names)
+        for column, feature in (found.features or {}).items()
+        if hasattr(feature, "names")
+    }
+    return [
+        {column: _shown(value, names.get(column, [])) for column, value in row.items()}
+        for row in taken
+    ]
 
 
 def _shown(value: Any, names: Sequence[str]) -> Any:

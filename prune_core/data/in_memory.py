@@ -72,7 +72,9 @@ def _frame(data: Any) -> pd.DataFrame:
         try:
             return pd.DataFrame({str(name): _listed(column) for name, column in data.items()})
         except ValueError as error:
-            raise PruneError(f"data: {error}; give a list of equal length for each column.") from None
+            raise PruneError(
+                f"data: {error}; give a list of equal length for each column."
+            ) from None
     if getattr(getattr(data, "dtype", None), "kind", "") in ("O", "U"):  # an array of texts or rows
         data = data.tolist()
     if hasattr(data, "dtype") or not isinstance(data, Iterable):

@@ -46,10 +46,18 @@ def records(content: Any) -> pd.DataFrame:
         return records(list(content.values())) if by_key else pd.DataFrame(content)
     if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
         return pd.DataFrame(
-            {"question": ask["question"], "context": paragraph["context"],
-             "answers": {key: [answer[key] for answer in ask.get("answers", [])] for key in ("text", "answer_start")}}
-            for article in content for paragraph in article["paragraphs"] for ask in paragraph["qas"]
-        )  # fmt: skip
+            {
+                "question": ask["question"],
+                "context": paragraph["context"],
+                "answers": {
+                    key: [answer[key] for answer in ask.get("answers", [])]
+                    for key in ("text", "answer_start")
+                },
+            }
+            for article in content
+            for paragraph in article["paragraphs"]
+            for ask in paragraph["qas"]
+        )
     if not all(isinstance(record, Mapping) for record in content):
         rows = [row if isinstance(row, list) else [row] for row in content]
         return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")

@@ -35,25 +35,83 @@ class Known:
 
 
 _GLUE = "nyu-mll/glue"
-_SQUAD: dict[str, Any] = {"config": None, "text": "question", "pair": "context", "label": "answers", "metric": "answer_f1"}
+_SQUAD: dict[str, Any] = {
+    "config": None,
+    "text": "question",
+    "pair": "context",
+    "label": "answers",
+    "metric": "answer_f1",
+}
 KNOWN = {
-    "sst2": Known("SST-2, film-review sentences", _GLUE, "sst2", "sentence", None, ("negative", "positive")),
-    "imdb": Known("IMDB, film reviews", "stanfordnlp/imdb", None, "text", None, ("negative", "positive"), "test"),
+    "sst2": Known(
+        "SST-2, film-review sentences", _GLUE, "sst2", "sentence", None, ("negative", "positive")
+    ),
+    "imdb": Known(
+        "IMDB, film reviews",
+        "stanfordnlp/imdb",
+        None,
+        "text",
+        None,
+        ("negative", "positive"),
+        "test",
+    ),
     "ag_news": Known(
-        "AG News, topics", "fancyzhx/ag_news", None, "text", None, ("World", "Sports", "Business", "Sci/Tech"), "test"
+        "AG News, topics",
+        "fancyzhx/ag_news",
+        None,
+        "text",
+        None,
+        ("World", "Sports", "Business", "Sci/Tech"),
+        "test",
     ),
-    "mrpc": Known("MRPC, paraphrases", _GLUE, "mrpc", "sentence1", "sentence2", ("not_equivalent", "equivalent")),
-    "qqp": Known("QQP, duplicate questions", _GLUE, "qqp", "question1", "question2", ("not_duplicate", "duplicate")),
-    "stsb": Known("STS-B, likeness from 0 to 5", _GLUE, "stsb", "sentence1", "sentence2", metric="spearman"),
-    "rte": Known("RTE, entailment", _GLUE, "rte", "sentence1", "sentence2", ("entailment", "not_entailment")),
+    "mrpc": Known(
+        "MRPC, paraphrases",
+        _GLUE,
+        "mrpc",
+        "sentence1",
+        "sentence2",
+        ("not_equivalent", "equivalent"),
+    ),
+    "qqp": Known(
+        "QQP, duplicate questions",
+        _GLUE,
+        "qqp",
+        "question1",
+        "question2",
+        ("not_duplicate", "duplicate"),
+    ),
+    "stsb": Known(
+        "STS-B, likeness from 0 to 5", _GLUE, "stsb", "sentence1", "sentence2", metric="spearman"
+    ),
+    "rte": Known(
+        "RTE, entailment", _GLUE, "rte", "sentence1", "sentence2", ("entailment", "not_entailment")
+    ),
     "cola": Known(
-        "CoLA, acceptability", _GLUE, "cola", "sentence", None, ("unacceptable", "acceptable"), metric="matthews"
+        "CoLA, acceptability",
+        _GLUE,
+        "cola",
+        "sentence",
+        None,
+        ("unacceptable", "acceptable"),
+        metric="matthews",
     ),
-    "qnli": Known("QNLI, question and sentence", _GLUE, "qnli", "question", "sentence", ("entailment", "not_entailment")),
+    "qnli": Known(
+        "QNLI, question and sentence",
+        _GLUE,
+        "qnli",
+        "question",
+        "sentence",
+        ("entailment", "not_entailment"),
+    ),
     "mnli": Known(
-        "MNLI, entailment", _GLUE, "mnli", "premise", "hypothesis", ("entailment", "neutral", "contradiction"),
+        "MNLI, entailment",
+        _GLUE,
+        "mnli",
+        "premise",
+        "hypothesis",
+        ("entailment", "neutral", "contradiction"),
         "validation_matched",
     ),
     "squad": Known("SQuAD 1.1, answers in a text", "rajpurkar/squad", **_SQUAD),
     "squad_v2": Known("SQuAD 2.0, or none", "rajpurkar/squad_v2", **_SQUAD),
-}  # fmt: skip
+}

@@ -14,7 +14,12 @@ from ..errors import PruneError
 
 def written(value: Any) -> str:
     """A label value as text; "" for a missing one (None, NaN, NA). Whole numbers have no decimals."""
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+    if (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, float) and math.isnan(value))
+    ):
         return ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
@@ -33,7 +38,9 @@ def parse_pairs(text: str) -> dict[str, str]:
     while rest.strip():
         found = re.match(rf"\s*({quoted}|{plain})\s*=\s*({quoted}|[^,\"]*)\s*(?:,|$)", rest)
         if not found:
-            raise PruneError(f"labels: {rest.strip()[:60]!r} is not understood; write value=label, such as NEG=negative,POS=positive.")
+            raise PruneError(
+                f"labels: {rest.strip()[:60]!r} is not understood; write value=label, such as NEG=negative,POS=positive."
+            )
         pairs[written(_unquoted(found[1]))] = _unquoted(found[2])
         rest = rest[found.end() :]
     return pairs

@@ -41,7 +41,12 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
     """Each distinct value's label among the model's `names`. `asked` is what a person says of values, `place` begins the
     sentence of an error. LabelQuestion if a value's label is not certain."""
     counts = Counter(map(written, values))
-    ordered = dict(sorted(counts.items(), key=lambda item: (_number(item[0]) is None, _number(item[0]) or 0, item[0])))
+    ordered = dict(
+        sorted(
+            counts.items(),
+            key=lambda item: (_number(item[0]) is None, _number(item[0]) or 0, item[0]),
+        )
+    )
     own = {value: _label(label, names, place) for value, label in parse_pairs(asked).items()}
     left = [value for value in ordered if value and value not in own]
     strange = [value for value in own if value not in counts]
@@ -51,24 +56,36 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
             f"the values are {_listed(ordered)}."
         )
     found, notes = _understood(left, names, counts)
-    labels: dict[str, int | None] = {value: own[value] if value in own else found.get(value) for value in ordered if value}
-    hidden = [value for value in labels if labels[value] is None and value == "-1" and value not in own]
+    labels: dict[str, int | None] = {
+        value: own[value] if value in own else found.get(value) for value in ordered if value
+    }
+    hidden = [
+        value for value in labels if labels[value] is None and value == "-1" and value not in own
+    ]
     unknown = [value for value in left if labels[value] is None and value not in hidden]
     if unknown:
         there = {value: n for value, n in ordered.items() if value}
         raise LabelQuestion(_question(unknown, there, labels, names, place), there)
-    return LabelMap({**labels, **({"": None} if "" in counts else {})}, ordered, notes + _said(labels, names))
+    return LabelMap(
+        {**labels, **({"": None} if "" in counts else {})}, ordered, notes + _said(labels, names)
+    )
 
 
 def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
     """Whether a column's values are labels of the model, a few odd ones aside."""
     counts = Counter(value for each in values if (value := written(each)))
     found, _ = _understood(list(counts), names, counts)
-    known = sum(n for value, n in counts.items() if found.get(value) is not None or (value == "-1" and found))
+    known = sum(
+        n
+        for value, n in counts.items()
+        if found.get(value) is not None or (value == "-1" and found)
+    )
     return bool(found) and known >= (1 - RARE) * counts.total()
 
 
-def _understood(values: Sequence[str], names: Sequence[str], counts: Mapping[str, int]) -> tuple[dict[str, int | None], list[str]]:
+def _understood(
+    values: Sequence[str], names: Sequence[str], counts: Mapping[str, int]
+) -> tuple[dict[str, int | None], list[str]]:
     """(labels of the values that are certain, notes). If a few rare values fit no rule, the rules are applied to the others."""
     found, notes = _by_any_rule(values, names)
     odd = [value for value in values if value not in found]
@@ -77,7 +94,9 @@ def _understood(values: Sequence[str], names: Sequence[str], counts: Mapping[str
     whole = sum(counts[value] for value in values)
     for rare in (_oddities(values, names), sorted(values, key=lambda value: counts[value])):
         common = list(values)
-        while rare and len(common) > 1:  # one value after the other, as long as few rows are concerned
+        while (
+            rare and len(common) > 1
+        ):  # one value after the other, as long as few rows are concerned
             common.remove(rare.pop(0))
             if sum(counts[value] for value in common) < (1 - RARE) * whole:
                 break
@@ -90,10 +109,16 @@ def _understood(values: Sequence[str], names: Sequence[str], counts: Mapping[str
 def _oddities(values: Sequence[str], names: Sequence[str]) -> list[str]:
     """Values that are no number where most are."""
     numbers = [value for value in values if _number(value) is not None]
-    return [value for value in values if _number(value) is None] if 2 * len(numbers) > len(values) else []
+    return (
+        [value for value in values if _number(value) is None]
+        if 2 * len(numbers) > len(values)
+        else []
+    )
 
 
-def _by_any_rule(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], list[str]]:
+def _by_any_rule(
+    values: Sequence[str], names: Sequence[str]
+) -> tuple[dict[str, int | None], list[str]]:
     """By name, by number, or as yes and no; {} if no rule applies."""
     by_name = _by_name(values, names)
     if by_name and (len(by_name) == len(values) or any(_number(value) is None for value in values)):
@@ -116,13 +141,17 @@ def _label(label: str, names: Sequence[str], place: str) -> int | None:
     if left_out(label):
         return None
     if not (label.isdigit() and int(label) < len(names)):
-        raise PruneError(f"{place}: labels names {label!r}, which is no label of the model; those are {', '.join(names)}, or {OUT!r}.")
+        raise PruneError(
+            f"{place}: labels names {label!r}, which is no label of the model; those are {', '.join(names)}, or {OUT!r}."
+        )
     return int(label)
 
 
 def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
     """By the labels' names: the strictest level of spelling at which a value is one of them."""
-    if all(_number(value) is not None for value in values) and not any(written(name).isdigit() for name in names):
+    if all(_number(value) is not None for value in values) and not any(
+        written(name).isdigit() for name in names
+    ):
         return {}
     found = {value: place for value in values if (place := find(value, names)) is not None}
     for value in [value for value in values if value not in found and _number(value) is None]:
@@ -130,7 +159,11 @@ def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | Non
         if len(close) == 1 and close[0] not in found.values():
             found[value] = close[0]
     shared = {place for place, n in Counter(found.values()).items() if n > 1}
-    return {value: place for value, place in found.items() if place not in shared or _is_certain(value, names[place])}
+    return {
+        value: place
+        for value, place in found.items()
+        if place not in shared or _is_certain(value, names[place])
+    }
 
 
 def _is_certain(value: str, name: str) -> bool:
@@ -144,7 +177,11 @@ def _beginning(value: str, names: Sequence[str]) -> list[int]:
     if len(short) < 3:
         return []
     each = [(place, folded(name)) for place, name in enumerate(names)]
-    return [place for place, name in each if name.startswith(short) or (len(name) >= 3 and short.startswith(name))]
+    return [
+        place
+        for place, name in each
+        if name.startswith(short) or (len(name) >= 3 and short.startswith(name))
+    ]
 
 
 def _number(value: str) -> int | None:
@@ -152,7 +189,9 @@ def _number(value: str) -> int | None:
     if value and set(value) <= {"★", "⭐", "☆", "\ufe0f"}:
         return sum(character in "★⭐" for character in value)
     found = re.fullmatch(
-        r"(?:(?:label|class|klasse|classe)[\s_-]*)?([-+]?\d+)\s*(?:stars?|sterne?|étoiles?|estrellas?|/\s*\d+)?", value, re.IGNORECASE
+        r"(?:(?:label|class|klasse|classe)[\s_-]*)?([-+]?\d+)\s*(?:stars?|sterne?|étoiles?|estrellas?|/\s*\d+)?",
+        value,
+        re.IGNORECASE,
     )
     return int(found[1]) if found else None
 
@@ -163,10 +202,14 @@ def _by_number(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, i
     if not values or len(set(numbers.values())) < len(values):
         return {}, ""
     named = [_number(name) for name in names]
-    if None not in named and not is_generic(names) and set(numbers.values()) <= set(named):  # 1 star … 5 stars
+    if (
+        None not in named and not is_generic(names) and set(numbers.values()) <= set(named)
+    ):  # 1 star … 5 stars
         return {value: named.index(number) for value, number in numbers.items()}, ""
     shift, note = _shifted(set(numbers.values()), names)
-    return ({value: shift[number] for value, number in numbers.items()}, note) if shift else ({}, "")
+    return (
+        ({value: shift[number] for value, number in numbers.items()}, note) if shift else ({}, "")
+    )
 
 
 SHIFTED = "Labels are numbered otherwise than the model's; they were taken in order."
@@ -175,8 +218,16 @@ SHIFTED = "Labels are numbered otherwise than the model's; they were taken in or
 def _shifted(some: set[int], names: Sequence[str]) -> tuple[dict[int, int | None], str]:
     """(the label of each number, a note); {} if it is not certain."""
     size = len(names)
-    polarity = [canonical(name) for name in names] == [canonical(name) for name in ("negative", "neutral", "positive")]
-    if size == 2 and some == {-1, 1} or size == 3 and some == {-1, 0, 1} and (polarity or is_generic(names)):
+    polarity = [canonical(name) for name in names] == [
+        canonical(name) for name in ("negative", "neutral", "positive")
+    ]
+    if (
+        size == 2
+        and some == {-1, 1}
+        or size == 3
+        and some == {-1, 0, 1}
+        and (polarity or is_generic(names))
+    ):
         return {number: index for index, number in enumerate(sorted(some))}, SHIFTED
     if size > 2 and -1 in some and len(some) == size:  # hidden labels, or labels counted from -1
         return {}, ""
@@ -197,7 +248,12 @@ def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, in
     words = {value: folded(value) for value in values}
     if no is not None and all(word in NO | YES for word in words.values()):
         return {value: no if word in NO else 1 - no for value, word in words.items()}, ""
-    usual = [("negative", "positive"), ("notequivalent", "equivalent"), ("unacceptable", "acceptable"), ("ham", "spam")]
+    usual = [
+        ("negative", "positive"),
+        ("notequivalent", "equivalent"),
+        ("unacceptable", "acceptable"),
+        ("ham", "spam"),
+    ]
     for first, second in [(canonical(a), canonical(b)) for a, b in usual]:
         if is_generic(names) and all(canonical(value) in (first, second) for value in values):
             note = "The model's labels have no names; the usual order was taken."
@@ -227,13 +283,21 @@ def _listed(counts: Mapping[str, int], most: int = 12) -> str:
 
 
 def _question(
-    unknown: Sequence[str], counts: Mapping[str, int], labels: Mapping[str, int | None], names: Sequence[str], place: str
-) -> str:  # fmt: skip
+    unknown: Sequence[str],
+    counts: Mapping[str, int],
+    labels: Mapping[str, int | None],
+    names: Sequence[str],
+    place: str,
+) -> str:
     """What is not certain, both lists, and a flag to begin with: names that are free in their order, or to leave the rows out."""
     rows, whole = sum(counts[value] for value in unknown), sum(counts.values())
     proposed = _proposed(unknown, counts, labels, names)
     unsure = UNSURE in proposed.values()
-    correct = f"replace each {UNSURE} by a label, or by {OUT!r}" if unsure else "correct it if it is wrong"
+    correct = (
+        f"replace each {UNSURE} by a label, or by {OUT!r}"
+        if unsure
+        else "correct it if it is wrong"
+    )
     return (
         f"{place}: it is not clear which label of the model {', '.join(map(repr, unknown[:6]))} means ({rows:,} of {whole:,} rows). "
         f"The file has {len(counts)} values ({_listed(counts)}), the model {len(names)} labels ({', '.join(names)}). Say it with "
@@ -242,8 +306,11 @@ def _question(
 
 
 def _proposed(
-    unknown: Sequence[str], counts: Mapping[str, int], labels: Mapping[str, int | None], names: Sequence[str]
-) -> dict[str, str]:  # fmt: skip
+    unknown: Sequence[str],
+    counts: Mapping[str, int],
+    labels: Mapping[str, int | None],
+    names: Sequence[str],
+) -> dict[str, str]:
     """A label for each value in question, where something speaks for it; UNSURE where nothing does."""
     free = [name for index, name in enumerate(names) if index not in labels.values()]
     rare = sum(counts[value] for value in unknown) <= RARE * sum(counts.values())
@@ -260,7 +327,11 @@ def _on_a_scale(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     meant = [canonical(name) for name in names]
     numbers = {value: number for value in values if (number := _number(value)) is not None}
     ends = [canonical(name) for name in ("negative", "positive")]
-    if len(set(numbers.values())) < max(3, len(values)) or not set(ends) <= set(meant) or len(names) > 3:
+    if (
+        len(set(numbers.values())) < max(3, len(values))
+        or not set(ends) <= set(meant)
+        or len(names) > 3
+    ):
         return {}
     neutral = next((name for name in names if canonical(name) == canonical("neutral")), OUT)
     half = (min(numbers.values()) + max(numbers.values())) / 2
@@ -271,11 +342,16 @@ def _on_a_scale(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 def _said(labels: Mapping[str, int | None], names: Sequence[str]) -> list[str]:
     """Notes on what is not plain to see."""
     notes = []
-    plain = [value for value, label in labels.items() if label is not None and value in (str(label), names[label])]
+    plain = [
+        value
+        for value, label in labels.items()
+        if label is not None and value in (str(label), names[label])
+    ]
     if len(plain) < len(labels):
         out = {"-1": "no label"}
         pairs = ", ".join(
-            f"{value} is {out.get(value, OUT) if label is None else names[label]}" for value, label in list(labels.items())[:SHOWN]
+            f"{value} is {out.get(value, OUT) if label is None else names[label]}"
+            for value, label in list(labels.items())[:SHOWN]
         )
         notes.append(f"Labels: {pairs}{' …' if len(labels) > 12 else ''}.")
     absent = [name for index, name in enumerate(names) if index not in labels.values()]

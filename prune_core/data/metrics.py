@@ -28,21 +28,31 @@ class Metric:
     compute: Callable[[Sequence[Any], Sequence[Any]], float]  # (right, said) -> figure
     share: bool = True  # of examples, so that it reads as a percentage
     binary: bool = False  # defined for two classes only
-    single: Callable[[Any, Any], float] | None = None  # one example's worth, where the figure is their mean
-    counts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = None  # (examples, counts), of whose sums the figure is made
+    single: Callable[[Any, Any], float] | None = (
+        None  # one example's worth, where the figure is their mean
+    )
+    counts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = (
+        None  # (examples, counts), of whose sums the figure is made
+    )
     of_counts: Callable[[np.ndarray], float] | None = None
     ranks: bool = False  # computed on outputs or probabilities, not on thresholded predictions
-    against_dense: bool = False  # for data without labels: what is right is what the dense model says
+    against_dense: bool = (
+        False  # for data without labels: what is right is what the dense model says
+    )
 
 
 def exact_match(right: Answers, said: str) -> float:
     """1 where the answer is one of the accepted ones, case, punctuation and articles aside (Rajpurkar et al. 2016)."""
-    return max((float(normalised(said) == normalised(text)) for text in _accepted(right)), default=0.0)
+    return max(
+        (float(normalised(said) == normalised(text)) for text in _accepted(right)), default=0.0
+    )
 
 
 def answer_f1(right: Answers, said: str) -> float:
     """F1 of the answer's words against the accepted answer that fits best (Rajpurkar et al. 2016, 2018)."""
-    return max(_word_f1(normalised(text).split(), normalised(said).split()) for text in _accepted(right))
+    return max(
+        _word_f1(normalised(text).split(), normalised(said).split()) for text in _accepted(right)
+    )
 
 
 def _accepted(right: Answers) -> list[str]:
@@ -64,18 +74,25 @@ def normalised(answer: str) -> str:
 
 
 def _mean(single: Callable[[Any, Any], float]) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-    return lambda right, said: float(np.mean([single(*pair) for pair in zip(right, said, strict=True)]))
+    return lambda right, said: float(
+        np.mean([single(*pair) for pair in zip(right, said, strict=True)])
+    )
 
 
 def _correlation(name: str) -> Callable[[Sequence[float], Sequence[float]], float]:
     """scipy's correlation; 0 where a model says the same of everything, as its answers then tell nothing apart."""
-    of = lambda right, said: float(getattr(import_module("scipy.stats"), name)(right, said).statistic)  # noqa: E731
+
+    def of(right: Sequence[float], said: Sequence[float]) -> float:
+        return float(getattr(import_module("scipy.stats"), name)(right, said).statistic)
+
     return lambda right, said: of(right, said) if np.ptp(said) > 0 and np.ptp(right) > 0 else 0.0
 
 
 def _score(name: str, **options: Any) -> Callable[[Sequence[int], Sequence[int]], float]:
     """scikit-learn's; imported when first used, because pages want the titles only."""
-    return lambda right, said: float(getattr(import_module("sklearn.metrics"), name)(right, said, **options))
+    return lambda right, said: float(
+        getattr(import_module("sklearn.metrics"), name)(right, said, **options)
+    )
 
 
 def _thresholded(name: str, **options: Any) -> Callable[[Sequence[float], Sequence[float]], float]:
@@ -101,7 +118,9 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def _entity_counts(right: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> np.ndarray:
     """(examples, 3): entities in both, those that are right, those that were said."""
     pairs = [(entities(one), entities(other)) for one, other in zip(right, said, strict=True)]
-    return np.array([[len(one & other), len(one), len(other)] for one, other in pairs], dtype=float).reshape(-1, 3)
+    return np.array(
+        [[len(one & other), len(one), len(other)] for one, other in pairs], dtype=float
+    ).reshape(-1, 3)
 
 
 def _label_counts(right: Sequence[Sequence[int]], said: Sequence[Sequence[int]]) -> np.ndarray:
@@ -116,8 +135,14 @@ def _f1(total: np.ndarray) -> np.ndarray:
     return 2 * both / np.maximum(right + said, 1e-9)
 
 
-def _counted(counts: Callable[..., np.ndarray], of_counts: Callable[[np.ndarray], float]) -> dict[str, Any]:
-    return {"compute": lambda right, said: of_counts(counts(right, said).sum(0)), "counts": counts, "of_counts": of_counts}
+def _counted(
+    counts: Callable[..., np.ndarray], of_counts: Callable[[np.ndarray], float]
+) -> dict[str, Any]:
+    return {
+        "compute": lambda right, said: of_counts(counts(right, said).sum(0)),
+        "counts": counts,
+        "of_counts": of_counts,
+    }
 
 
 def _micro(sums: np.ndarray) -> float:
@@ -135,12 +160,17 @@ def _same(right: Any, said: Any) -> float:
 _ENTITY_F1 = _counted(_entity_counts, _micro)
 
 
-def judged(kind: str, names: Sequence[str], right: Sequence[Any], *said: Sequence[Any]) -> list[list[Any]]:
+def judged(
+    kind: str, names: Sequence[str], right: Sequence[Any], *said: Sequence[Any]
+) -> list[list[Any]]:
     """What is right and what was said, as the figures compare them: labels of words by name, without words that are not judged."""
     if kind != "token":
         return [list(side) for side in (right, *said)]
     return [
-        [[names[label] for label, own in zip(row, truth, strict=True) if own != IGNORED] for row, truth in zip(side, right, strict=True)]
+        [
+            [names[label] for label, own in zip(row, truth, strict=True) if own != IGNORED]
+            for row, truth in zip(side, right, strict=True)
+        ]
         for side in (right, *said)
     ]
 
@@ -148,17 +178,29 @@ def judged(kind: str, names: Sequence[str], right: Sequence[Any], *said: Sequenc
 METRICS = {
     "accuracy": Metric("Accuracy", "classification", _score("accuracy_score")),
     "f1": Metric("F1", "classification", _score("f1_score", zero_division=0.0), binary=True),
-    "matthews": Metric("Matthews correlation", "classification", _score("matthews_corrcoef"), share=False),
-    "binary_accuracy": Metric("Accuracy", "regression", _thresholded("accuracy_score"), binary=True),
-    "binary_f1": Metric("F1", "regression", _thresholded("f1_score", zero_division=0.0), binary=True),
+    "matthews": Metric(
+        "Matthews correlation", "classification", _score("matthews_corrcoef"), share=False
+    ),
+    "binary_accuracy": Metric(
+        "Accuracy", "regression", _thresholded("accuracy_score"), binary=True
+    ),
+    "binary_f1": Metric(
+        "F1", "regression", _thresholded("f1_score", zero_division=0.0), binary=True
+    ),
     "binary_matthews": Metric(
-        "Matthews correlation", "regression", _thresholded("matthews_corrcoef"),
-        share=False, binary=True,
-    ),  # fmt: skip
+        "Matthews correlation",
+        "regression",
+        _thresholded("matthews_corrcoef"),
+        share=False,
+        binary=True,
+    ),
     "average_precision": Metric(
-        "Average precision", "regression", _score("average_precision_score"),
-        binary=True, ranks=True,
-    ),  # fmt: skip
+        "Average precision",
+        "regression",
+        _score("average_precision_score"),
+        binary=True,
+        ranks=True,
+    ),
     "spearman": Metric(
         "Spearman correlation", "regression", _correlation("spearmanr"), share=False, ranks=True
     ),
@@ -171,20 +213,35 @@ METRICS = {
     "macro_f1": Metric("Macro F1", "multilabel", **_counted(_label_counts, _macro)),
     "subset_accuracy": Metric("Subset accuracy", "multilabel", _mean(_same), single=_same),
     "entity_f1": Metric("Entity F1", "token", **_ENTITY_F1),
-    "same_label": Metric("Agreement with dense", "classification", _score("accuracy_score"), against_dense=True),
-    "same_labels": Metric("Same labels as dense", "multilabel", _mean(_same), single=_same, against_dense=True),
+    "same_label": Metric(
+        "Agreement with dense", "classification", _score("accuracy_score"), against_dense=True
+    ),
+    "same_labels": Metric(
+        "Same labels as dense", "multilabel", _mean(_same), single=_same, against_dense=True
+    ),
     "same_entities": Metric("Entity F1 against dense", "token", **_ENTITY_F1, against_dense=True),
-    "same_score": Metric("Correlation with dense", "regression", _correlation("pearsonr"), share=False, against_dense=True),
-    "same_answer": Metric("Same answer as dense", "span", _mean(exact_match), single=exact_match, against_dense=True),
+    "same_score": Metric(
+        "Correlation with dense",
+        "regression",
+        _correlation("pearsonr"),
+        share=False,
+        against_dense=True,
+    ),
+    "same_answer": Metric(
+        "Same answer as dense", "span", _mean(exact_match), single=exact_match, against_dense=True
+    ),
 }
 
 
 def metrics_of(kind: str, classes: int, labelled: bool = True) -> list[str]:
     """The figures that exist for a kind of head, the usual one first; for data without labels those against dense."""
     return [
-        name for name, metric in METRICS.items()
-        if metric.kind == kind and (classes == 2 or not metric.binary) and metric.against_dense is not labelled
-    ]  # fmt: skip
+        name
+        for name, metric in METRICS.items()
+        if metric.kind == kind
+        and (classes == 2 or not metric.binary)
+        and metric.against_dense is not labelled
+    ]
 
 
 def values_for(
@@ -215,5 +272,7 @@ def metric_for(kind: str, classes: int, asked: str = "", labelled: bool = True) 
     if not labelled:
         return known[0]
     if asked and asked not in known:
-        raise PruneError(f"The metric {asked!r} does not fit this model; choose one of {', '.join(known)}.")
+        raise PruneError(
+            f"The metric {asked!r} does not fit this model; choose one of {', '.join(known)}."
+        )
     return asked or known[0]

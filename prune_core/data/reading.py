@@ -65,8 +65,13 @@ class _Table(NamedTuple):
 
 
 def examples(
-    table: pd.DataFrame, source: Source, chosen: Columns, kind: str, names: Sequence[str] = (), classes: Sequence[str] = ()
-) -> Read:  # fmt: skip
+    table: pd.DataFrame,
+    source: Source,
+    chosen: Columns,
+    kind: str,
+    names: Sequence[str] = (),
+    classes: Sequence[str] = (),
+) -> Read:
     """The rows that have a text and, where there are labels, one. `names` are the model's labels, `classes` what the data
     calls its numbers. RowQuestion if more rows would be left out than may go unnoticed."""
     rows, notes = _with_texts(table, source, chosen)
@@ -77,8 +82,13 @@ def examples(
         rows, right, told = _labelled(own, labels)
         notes += told
     if kind == "classification" and right and len(set(right)) == 1:
-        notes.append(f"Every label is {names[right[0]]!r}: accuracy says nothing of the other labels.")
-    texts, pairs = ([_text(value, kind) for value in rows[name]] if name else None for name in (chosen.text, chosen.pair))
+        notes.append(
+            f"Every label is {names[right[0]]!r}: accuracy says nothing of the other labels."
+        )
+    texts, pairs = (
+        [_text(value, kind) for value in rows[name]] if name else None
+        for name in (chosen.text, chosen.pair)
+    )
     found = labels and labels.found
     binary = kind == "regression" and right is not None and found is not None
     return Read(Examples(texts or [], pairs, right, kind, binary), notes, found)
@@ -93,7 +103,13 @@ def _labels(table: _Table, kind: str) -> Labels | None:
         return None
     if kind == "multilabel" and len(table.names) == 1 and are_marks(table.column):
         return _indicators(table, [label])
-    read = {"span": _answers, "regression": _scores, "classification": _classes, "multilabel": _sets, "token": _tags}[kind]
+    read = {
+        "span": _answers,
+        "regression": _scores,
+        "classification": _classes,
+        "multilabel": _sets,
+        "token": _tags,
+    }[kind]
     return read(table)
 
 
@@ -105,9 +121,19 @@ def _labelled(table: _Table, labels: Labels) -> tuple[pd.DataFrame, list[Any] | 
         what = f"no number in column {table.chosen.label!r}"
         may_drop(table.rows, labels.odd, table.source, what, column=table.chosen.label, always=True)
     if not kept:
-        return table.rows, None, [*notes, "No row has a label: the pruned model is judged against the dense one."]
+        return (
+            table.rows,
+            None,
+            [*notes, "No row has a label: the pruned model is judged against the dense one."],
+        )
     if labels.empty:
-        may_drop(table.rows, labels.empty, table.source, f"no label in column {table.chosen.label!r}", "fill it in or write -1 there")
+        may_drop(
+            table.rows,
+            labels.empty,
+            table.source,
+            f"no label in column {table.chosen.label!r}",
+            "fill it in or write -1 there",
+        )
     if left := len(labels.values) - len(kept):
         what = "labels" if table.chosen.indicators else "a label"
         notes.append(f"{plural(left, 'row')} without {what} left out.")
@@ -119,26 +145,44 @@ def _text(value: Any, kind: str) -> str:
     if kind == "token":
         return " ".join(words_of(value))
     if isinstance(value, (Mapping, list, tuple, np.ndarray)):
-        raise PruneError(f"A text is {str(value)[:60]!r}, not a plain text; name the column of its text with --text, such as input.text.")
+        raise PruneError(
+            f"A text is {str(value)[:60]!r}, not a plain text; name the column of its text with --text, such as input.text."
+        )
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _with_texts(table: pd.DataFrame, source: Source, chosen: Columns) -> tuple[pd.DataFrame, list[str]]:
+def _with_texts(
+    table: pd.DataFrame, source: Source, chosen: Columns
+) -> tuple[pd.DataFrame, list[str]]:
     empty = pd.Series(False, index=table.index)
     for column in filter(None, (chosen.text, chosen.pair)):
         empty |= table[column].map(is_empty).astype(bool)
     dropped = np.flatnonzero(empty.to_numpy())
     if len(dropped) == len(table):
-        raise PruneError(f"{source.task}: no row has a text in column {chosen.text!r}; name another with --text.")
+        raise PruneError(
+            f"{source.task}: no row has a text in column {chosen.text!r}; name another with --text."
+        )
     if len(dropped):
-        may_drop(table, dropped.tolist(), source, f"no text in column {chosen.text!r}", "name another column with --text")
-    return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(dropped) else []
+        may_drop(
+            table,
+            dropped.tolist(),
+            source,
+            f"no text in column {chosen.text!r}",
+            "name another column with --text",
+        )
+    return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(
+        dropped
+    ) else []
 
 
 def _named(value: Any, classes: Sequence[str]) -> Any:
     """A class number as the data calls it."""
     number = written(value)
-    return classes[int(number)] if classes and number.isdigit() and int(number) < len(classes) else value
+    return (
+        classes[int(number)]
+        if classes and number.isdigit() and int(number) < len(classes)
+        else value
+    )
 
 
 def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
@@ -171,7 +215,9 @@ def _classes(table: _Table) -> Labels:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray)) or (isinstance(value, str) and value.startswith("[") and value.endswith("]"))
+    return isinstance(value, (list, tuple, np.ndarray)) or (
+        isinstance(value, str) and value.startswith("[") and value.endswith("]")
+    )
 
 
 def _own_label(table: _Table) -> int | None:
@@ -194,17 +240,31 @@ def _sets(table: _Table) -> Labels:
     """1 or 0 for every label, from lists of labels or text that lists them; lists of as many 1 and 0 as there are labels are
     indicators themselves."""
     names = table.names
-    rows = [[value] if names_of.find(written(value), names) is not None else listed(value) for value in table.column]
+    rows = [
+        [value] if names_of.find(written(value), names) is not None else listed(value)
+        for value in table.column
+    ]
     plain = (str, type(None), float)
-    empty = [row for row, value in enumerate(table.column) if isinstance(value, plain) and not written(value)]
+    empty = [
+        row
+        for row, value in enumerate(table.column)
+        if isinstance(value, plain) and not written(value)
+    ]
     vectors = [row if row is None else flags(row, len(names)) for row in rows]
-    if len(names) > 1 and all(row is None or vector is not None for row, vector in zip(rows, vectors, strict=True)):
+    if len(names) > 1 and all(
+        row is None or vector is not None for row, vector in zip(rows, vectors, strict=True)
+    ):
         return _vectors(table, vectors)._replace(empty=empty)
     flat = [value for row in rows if row for value in row]
     named, found = _matched(table, flat)
-    label_of = dict(zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True))
+    label_of = dict(
+        zip(map(written, flat), (found.labels.get(written(value)) for value in named), strict=True)
+    )
     sets = [None if row is None else {label_of[written(value)] for value in row} for row in rows]
-    values = [None if chosen is None else [int(label in chosen) for label in range(len(names))] for chosen in sets]
+    values = [
+        None if chosen is None else [int(label in chosen) for label in range(len(names))]
+        for chosen in sets
+    ]
     return Labels(values, found, empty)
 
 
@@ -226,7 +286,9 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
 
     -1 and, where a cell says no, empty cells are not labelled. PruneError with the line for any other value.
     """
-    cells = pd.DataFrame({name: [written(value).casefold() for value in table.rows[name]] for name in own})
+    cells = pd.DataFrame(
+        {name: [written(value).casefold() for value in table.rows[name]] for name in own}
+    )
     values = {value for name in own for value in cells[name]}
     for name in own:
         odd = np.flatnonzero(~cells[name].isin([*YES, *NO, "", "-1"]).to_numpy())
@@ -237,7 +299,9 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
                 f"({plural(len(odd), 'such row')}); write 1 or 0, true or false, yes or no, or leave these rows out with "
                 "--bad-rows skip."
             )
-    no = NO if values & NO or "-1" in values else {*NO, ""}  # with marks alone an empty cell says no
+    no = (
+        NO if values & NO or "-1" in values else {*NO, ""}
+    )  # with marks alone an empty cell says no
     is_yes, is_no = (cells.isin(list(words)).to_numpy() for words in (YES, no))
     known = (is_yes | is_no).all(axis=1)
     if {"", *values} == {""}:
@@ -250,20 +314,36 @@ def _indicators(table: _Table, own: Sequence[str]) -> Labels:
 def _tags(table: _Table) -> Labels:
     """A label for each word."""
     words = [words_of(value) for value in table.rows[table.chosen.text]]
-    rows = [listed(value) if not isinstance(value, str) or value.startswith("[") else value.split() or None for value in table.column]
-    odd = [row for row, (labels, said) in enumerate(zip(rows, words, strict=True)) if labels is not None and len(labels) != len(said)]
+    rows = [
+        listed(value)
+        if not isinstance(value, str) or value.startswith("[")
+        else value.split() or None
+        for value in table.column
+    ]
+    odd = [
+        row
+        for row, (labels, said) in enumerate(zip(rows, words, strict=True))
+        if labels is not None and len(labels) != len(said)
+    ]
     if odd and table.source.bad_rows != "skip":
         labels, said = rows[odd[0]], words[odd[0]]
-        raise RowQuestion(f"{table.place}, {table.line(odd[0])}: {plural(len(labels or ()), 'label')} for {plural(len(said), 'word')}; "
-                          "give each word one, or leave such rows out with --bad-rows skip.")  # fmt: skip
+        raise RowQuestion(
+            f"{table.place}, {table.line(odd[0])}: {plural(len(labels or ()), 'label')} for {plural(len(said), 'word')}; "
+            "give each word one, or leave such rows out with --bad-rows skip."
+        )
     rows = [None if row in set(odd) else labels for row, labels in enumerate(rows)]
     known = [value for row in rows if row for value in row if written(value) != str(IGNORED)]
     named, found = _matched(table, known)
     label_of = {str(IGNORED): IGNORED} | {
-        written(a): IGNORED if (label := found.labels.get(written(b))) is None else label for a, b in zip(known, named, strict=True)
+        written(a): IGNORED if (label := found.labels.get(written(b))) is None else label
+        for a, b in zip(known, named, strict=True)
     }
     empty = [row for row, labels in enumerate(rows) if labels is None and row not in set(odd)]
-    return Labels([None if row is None else [label_of[written(value)] for value in row] for row in rows], found, empty)
+    return Labels(
+        [None if row is None else [label_of[written(value)] for value in row] for row in rows],
+        found,
+        empty,
+    )
 
 
 def _scores(table: _Table) -> Labels:
@@ -273,19 +353,27 @@ def _scores(table: _Table) -> Labels:
     text = table.column.map(written)
     if grouped := [value for value in text if re.fullmatch(r"[-+]?\d{1,3},\d{3}", value)]:
         small, large = grouped[0].replace(",", "."), grouped[0].replace(",", "")
-        raise PruneError(f"{table.place}: {grouped[0]!r} may be {small} or {large}; write scores with a decimal point and without "
-                         "separators of thousands.")  # fmt: skip
+        raise PruneError(
+            f"{table.place}: {grouped[0]!r} may be {small} or {large}; write scores with a decimal point and without "
+            "separators of thousands."
+        )
     text = text.map(lambda value: value.replace(",", "."))
     numbers = pd.to_numeric(text, errors="coerce").to_numpy(float, copy=True)
     numbers[np.isinf(numbers)] = np.nan
     odd = np.flatnonzero(np.isnan(numbers) & (text != "").to_numpy()).tolist()
     seen = numbers[~np.isnan(numbers)]
-    if set(seen[seen < 0].tolist()) == {-1.0} and not 0 <= seen.max() <= 1:  # no score, but GLUE's mark of a hidden one
+    if (
+        set(seen[seen < 0].tolist()) == {-1.0} and not 0 <= seen.max() <= 1
+    ):  # no score, but GLUE's mark of a hidden one
         numbers[numbers == -1] = np.nan
     if len(set(numbers[~np.isnan(numbers)].tolist())) == 1:
-        raise PruneError(f"{table.place}: every score is {numbers[~np.isnan(numbers)][0]}; a correlation needs different ones.")
+        raise PruneError(
+            f"{table.place}: every score is {numbers[~np.isnan(numbers)][0]}; a correlation needs different ones."
+        )
     empty = np.flatnonzero((text == "").to_numpy()).tolist()
-    return Labels([None if np.isnan(value) else float(value) for value in numbers], None, empty, odd)
+    return Labels(
+        [None if np.isnan(value) else float(value) for value in numbers], None, empty, odd
+    )
 
 
 def _binary(table: _Table) -> Labels | None:
@@ -313,7 +401,9 @@ def _answers(table: _Table) -> Labels:
     found = [answers(value, context) for value, context in zip(table.column, contexts, strict=True)]
     odd = [row for row, value in enumerate(found) if value is None]
     if odd and table.source.bad_rows != "skip":
-        raise RowQuestion(f"{table.place}, {table.line(odd[0])}: the answer {str(table.column.iloc[odd[0]])[:60]!r} does not occur in its "
-                          "context; copy it from there, or leave such rows out with --bad-rows skip.")  # fmt: skip
+        raise RowQuestion(
+            f"{table.place}, {table.line(odd[0])}: the answer {str(table.column.iloc[odd[0]])[:60]!r} does not occur in its "
+            "context; copy it from there, or leave such rows out with --bad-rows skip."
+        )
     known = any(value and value.texts for value in found)
     return Labels(found if known else [None] * len(found))

@@ -53,7 +53,11 @@ def parse(text: str, separator: str, quotes: str) -> Parsed:
     escapes = _Escapes(text, separator) if quotes == "backslash" else None
     if escapes is not None and not escapes.found:
         return Parsed([], broken=1)  # nothing is escaped: this is another dialect
-    lone = next(sign for sign in map(chr, range(0xF000, 0xF100)) if sign not in text) if re.search(r"\r(?!\n)", text) else ""
+    lone = (
+        next(sign for sign in map(chr, range(0xF000, 0xF100)) if sign not in text)
+        if re.search(r"\r(?!\n)", text)
+        else ""
+    )
     source = escapes.text if escapes else text
     # the csv module takes a carriage return by itself for the end of a row
     lines = io.StringIO(re.sub(r"\r(?!\n)", lone, source) if lone else source)
@@ -87,7 +91,9 @@ def _with_doubled_quotes(text: str, separator: str) -> str:
     r"""Spark's quoted cells in the usual form: `\"` becomes `""`, and `\\` one backslash, unless a single one stands in a
     quoted cell, as then the writer has not escaped backslashes."""
     quoted = re.compile(rf'(?<![^{re.escape(separator)}\n])"((?:[^"\\]|\\.)*)"', re.DOTALL)
-    lone = any(re.search(r"\\[^\\\"]", re.sub(r'\\[\\"]', "", cell)) for cell in quoted.findall(text))
+    lone = any(
+        re.search(r"\\[^\\\"]", re.sub(r'\\[\\"]', "", cell)) for cell in quoted.findall(text)
+    )
     pattern = re.compile(r'\\(")' if lone else r'\\([\\"])')
     usual = lambda found: '""' if found[1] == '"' else "\\"  # noqa: E731
     return quoted.sub(lambda cell: f'"{pattern.sub(usual, cell[1])}"', text)
@@ -102,11 +108,16 @@ class _Escapes:
 
     def __init__(self, text: str, separator: str):
         signs = '"' + separator + "\n"
-        places = [sign for sign in map(chr, range(0xE000, 0xE100)) if sign not in text][: len(signs) + 1]
+        places = [sign for sign in map(chr, range(0xE000, 0xE100)) if sign not in text][
+            : len(signs) + 1
+        ]
         pattern = re.compile(r"\\(\\|" + "|".join(map(re.escape, signs)) + ")")
         lone = re.search(r"\\[^N]", pattern.sub("", text)) is not None
         self._hidden = dict(zip([*signs, "\\"], places, strict=True))
-        self._shown = {hidden: "\\\\" if lone and sign == "\\" else sign for sign, hidden in self._hidden.items()}
+        self._shown = {
+            hidden: "\\\\" if lone and sign == "\\" else sign
+            for sign, hidden in self._hidden.items()
+        }
         self.text = pattern.sub(lambda found: self._hidden[found[1]], text)
         self.found = any(self._hidden[sign] in self.text for sign in signs)
 

@@ -22,7 +22,7 @@ _SAME = (
     {"unacceptable", "ungrammatical"},
     {"yes", "true", "y", "t"},
     {"no", "false", "n", "f"},
-)  # fmt: skip
+)
 CANONICAL = {word: min(group, key=lambda w: (-len(w), w)) for group in _SAME for word in group}
 
 
@@ -31,7 +31,10 @@ def folded(name: str) -> str:
 
     Signs that tell names apart stay: C++, A-, <5, 1-2, and the marks of other scripts (Hindi vowels, Japanese voicing).
     """
-    letters = [_unaccented(character) for character in unicodedata.normalize("NFKC", name.strip()).casefold()]
+    letters = [
+        _unaccented(character)
+        for character in unicodedata.normalize("NFKC", name.strip()).casefold()
+    ]
     return re.sub(r"[\s_\-/.,'’:&]+", lambda found: _joint(found), "".join(letters))
 
 
@@ -42,7 +45,10 @@ def _unaccented(character: str) -> str:
 
 def _joint(found: re.Match[str]) -> str:
     """What stays of separators: nothing between a letter and a letter or digit, else all of them."""
-    around = (found.string[found.start() - 1 : found.start()], found.string[found.end() : found.end() + 1])
+    around = (
+        found.string[found.start() - 1 : found.start()],
+        found.string[found.end() : found.end() + 1],
+    )
     kinds = [unicodedata.category(each)[0] if each else "" for each in around]
     joins = all(kind and kind in "LMN" for kind in kinds) and set(kinds) != {"N"}
     return "" if joins else found[0]
@@ -53,7 +59,13 @@ def canonical(name: str) -> str:
     return CANONICAL.get(folded(name), folded(name))
 
 
-LEVELS: tuple[Callable[[str], str], ...] = (str, written, str.casefold, folded, canonical)  # from exact to loose
+LEVELS: tuple[Callable[[str], str], ...] = (
+    str,
+    written,
+    str.casefold,
+    folded,
+    canonical,
+)  # from exact to loose
 
 
 def is_generic(names: Sequence[str]) -> bool:

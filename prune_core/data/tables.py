@@ -49,12 +49,24 @@ REFUSED = {
     "table with DataFrame.to_parquet or to_csv",
     ".xls": "is a workbook of Excel 97 (.xls); save it as .xlsx or .csv",
 }
-PARTS = ("validation", "dev", "test", "train")  # of a file or folder that holds several: the first is evaluated on
+PARTS = (
+    "validation",
+    "dev",
+    "test",
+    "train",
+)  # of a file or folder that holds several: the first is evaluated on
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 BROKEN = (  # what readers raise for a file of another kind or a damaged one
-    ValueError, OSError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error,
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
     lzma.LZMAError,
-)  # fmt: skip
+)
 
 AS_FOUND = Form()
 
@@ -79,7 +91,12 @@ def suffix(path: str) -> str:
 def is_path(name: str) -> bool:
     """Whether a name means something on this machine rather than on the Hub."""
     file = Path(name).expanduser()
-    return file.exists() or suffix(name) in SUFFIXES or name.startswith((".", "/", "~")) or file.suffix.lower() in PACKED
+    return (
+        file.exists()
+        or suffix(name) in SUFFIXES
+        or name.startswith((".", "/", "~"))
+        or file.suffix.lower() in PACKED
+    )
 
 
 def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Table:
@@ -97,13 +114,17 @@ def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Ta
             raise
         except BROKEN as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-            raise PruneError(f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}.") from None
+            raise PruneError(
+                f"{path} cannot be read as {suffix(path) or 'a table'}: {reason}."
+            ) from None
     if part != table.part:
         table = table._replace(rows=of_split(table.rows, part, path))
     if table.rows.empty:
         raise PruneError(f"{path} has no rows.")
     if len(table.rows) > MOST_ROWS:
-        raise PruneError(f"{path} has {len(table.rows):,} rows; take a sample of at most {MOST_ROWS:,}, a few thousand are enough.")
+        raise PruneError(
+            f"{path} has {len(table.rows):,} rows; take a sample of at most {MOST_ROWS:,}, a few thousand are enough."
+        )
     if not table.rows.index.name:
         table.rows.index = pd.RangeIndex(1, len(table.rows) + 1, name="row")
     return table._replace(rows=table.rows.rename(columns=str))
@@ -174,11 +195,17 @@ def _unpacked(content: bytes, ending: str, path: str, inner: str) -> tuple[bytes
         raise PruneError(f"{path} {REFUSED[kind]}.")
     if kind == ".zip" and (ending == ".zip" or zipfile.is_zipfile(io.BytesIO(content))):
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            inside = [name for name in packed.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+            inside = [
+                name
+                for name in packed.namelist()
+                if not name.endswith("/") and not name.startswith("__MACOSX")
+            ]
             if any(name.startswith("xl/") for name in inside):
                 return content, ".xlsx"
             if len(inside) != 1:
-                raise PruneError(f"{path} holds {len(inside)} files ({', '.join(inside[:5])}); unpack it and name one of them.")
+                raise PruneError(
+                    f"{path} holds {len(inside)} files ({', '.join(inside[:5])}); unpack it and name one of them."
+                )
             with packed.open(inside[0]) as opened:
                 own = Path(inside[0]).suffix.lower()
                 return _unpacked(_bounded(opened, path), own, path, own)
@@ -198,24 +225,36 @@ def _bounded(opened: Any, path: str) -> bytes:
 
 def _fits(size: int, path: str) -> None:
     if size > UNPACKED:
-        raise PruneError(f"{path} holds more than {UNPACKED / 1e9:g} GB unpacked; take a sample of its rows, a few thousand are enough.")
+        raise PruneError(
+            f"{path} holds more than {UNPACKED / 1e9:g} GB unpacked; take a sample of its rows, a few thousand are enough."
+        )
 
 
 def _excel(content: bytes, path: str, part: str) -> Table:
     if zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             _fits(sum(each.file_size for each in packed.infolist()), path)
-    sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, dtype=str, keep_default_na=False, na_filter=False)
+    sheets = pd.read_excel(
+        io.BytesIO(content), sheet_name=None, dtype=str, keep_default_na=False, na_filter=False
+    )
     part = _whose(sheets, part)
     if part and part not in sheets:
         raise PruneError(f"{path} has no sheet {part!r}; it has {', '.join(map(str, sheets))}.")
     name = part or max(sheets, key=lambda sheet: len(sheets[sheet]))  # others may be titles
     rows = sheets[name]
-    if above := header_below([[str(cell) for cell in rows.columns], *rows.head(20).astype(str).to_numpy().tolist()]):
-        raise PruneError(f"{path}, sheet {name!r}, row {above + 1}: the names of the columns seem to stand there, below "
-                         f"{above} other row{'s' if above > 1 else ''}; delete what stands above them.")  # fmt: skip
-    rows.index = pd.RangeIndex(2, len(rows) + 2, name="row")  # as Excel numbers them, below the header
-    return Table(rows, description=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part)
+    if above := header_below(
+        [[str(cell) for cell in rows.columns], *rows.head(20).astype(str).to_numpy().tolist()]
+    ):
+        raise PruneError(
+            f"{path}, sheet {name!r}, row {above + 1}: the names of the columns seem to stand there, below "
+            f"{above} other row{'s' if above > 1 else ''}; delete what stands above them."
+        )
+    rows.index = pd.RangeIndex(
+        2, len(rows) + 2, name="row"
+    )  # as Excel numbers them, below the header
+    return Table(
+        rows, description=f"sheet {name!r} of {len(sheets)}" if len(sheets) > 1 else "", part=part
+    )
 
 
 def _saved(folder: Path, path: str, part: str) -> Table:
@@ -226,12 +265,19 @@ def _saved(folder: Path, path: str, part: str) -> Table:
         splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
         part = _whose(splits, part)
         name = part_of(splits, part, path)
-        return _saved(folder / name, path, "")._replace(description=f"split {name!r} of {', '.join(splits)}", part=part)
+        return _saved(folder / name, path, "")._replace(
+            description=f"split {name!r} of {', '.join(splits)}", part=part
+        )
     if not (folder / "state.json").is_file():
-        raise PruneError(f"{path} is a folder without a data set in it (no state.json or dataset_dict.json); name a file, or a folder of "
-                         "save_to_disk.")  # fmt: skip
+        raise PruneError(
+            f"{path} is a folder without a data set in it (no state.json or dataset_dict.json); name a file, or a folder of "
+            "save_to_disk."
+        )
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    pieces = [pa.ipc.open_stream(pa.memory_map(str(folder / each["filename"]))).read_all() for each in state["_data_files"]]
+    pieces = [
+        pa.ipc.open_stream(pa.memory_map(str(folder / each["filename"]))).read_all()
+        for each in state["_data_files"]
+    ]
     rows, names = arrow_tables.converted(pa.concat_tables(pieces), path)
     return Table(rows, names=names)
 
@@ -270,7 +316,9 @@ def of_split(rows: pd.DataFrame, part: str, path: str) -> pd.DataFrame:
     """The rows of a split, by the column that says which each is of."""
     column, values = splits_of(rows)
     if not column:
-        raise PruneError(f"{path} is one table, without a column that says which split a row is of; leave --split {part!r} out.")
+        raise PruneError(
+            f"{path} is one table, without a column that says which split a row is of; leave --split {part!r} out."
+        )
     return rows[rows[column] == part_of(values, part, path)]
 
 
@@ -289,7 +337,11 @@ def part_of(parts: Any, asked: str, path: str) -> str:
 def _under_key(content: Any, path: str, part: str) -> tuple[Any, str]:
     """(the list of records under a key, the key where it was asked for); what holds no such lists as it is."""
     keys = content if isinstance(content, Mapping) else {}
-    lists = {key: value for key, value in keys.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)}
+    lists = {
+        key: value
+        for key, value in keys.items()
+        if isinstance(value, list) and value and isinstance(value[0], Mapping)
+    }
     if not lists:
         return content, ""
     part = _whose(lists, part)

@@ -42,10 +42,14 @@ class Task:
         """A key of examples.KINDS."""
         return self.evaluation.kind
 
-    def sampled(self, calibration: int, evaluation: int, seed: int, among: Collection[int] | None = None) -> Task:
+    def sampled(
+        self, calibration: int, evaluation: int, seed: int, among: Collection[int] | None = None
+    ) -> Task:
         """The task with both parts cut down to the sizes asked for (0 = all); calibration drawn `among` those indices."""
         return replace(
-            self, calibration=self.calibration.sample(calibration, seed, among), evaluation=self.evaluation.sample(evaluation, seed)
+            self,
+            calibration=self.calibration.sample(calibration, seed, among),
+            evaluation=self.evaluation.sample(evaluation, seed),
         )
 
 
@@ -60,7 +64,11 @@ def form(source: Source) -> Form:
 
 
 def load(
-    source: Source, labels: tuple[str, ...], seed: int = 0, kind: str = "classification", labelled: bool = False
+    source: Source,
+    labels: tuple[str, ...],
+    seed: int = 0,
+    kind: str = "classification",
+    labelled: bool = False,
 ) -> Task:
     """The task for a model of that kind with these label names; PruneError with a remedy where data cannot be understood.
 
@@ -83,30 +91,45 @@ def load(
     metric = metric_for(kind, len(names), source.metric or own, right)
     meant = evaluation.labels
     return Task(
-        source.task, names, found, evaluation.examples, metric,
+        source.task,
+        names,
+        found,
+        evaluation.examples,
+        metric,
         (*notes, *_shared(found, evaluation.examples, labels)),
-        meant and meant.labels, meant and meant.counts,
-    )  # fmt: skip
+        meant and meant.labels,
+        meant and meant.counts,
+    )
 
 
-def training_examples(source: Source, labels: tuple[str, ...], kind: str = "classification") -> Examples:
+def training_examples(
+    source: Source, labels: tuple[str, ...], kind: str = "classification"
+) -> Examples:
     """All labelled examples of a local file, or of its training split or a known task's or Hub data set's."""
     if source.task == "demo":
-        raise PruneError("The demo sentences are for calibration and evaluation; fine-tune on a known task or your own file.")
+        raise PruneError(
+            "The demo sentences are for calibration and evaluation; fine-tune on a known task or your own file."
+        )
     return _with_labels(source, labels, kind, "train", 0)
 
 
-def evaluation_examples(source: Source, labels: tuple[str, ...], kind: str = "classification") -> Examples:
+def evaluation_examples(
+    source: Source, labels: tuple[str, ...], kind: str = "classification"
+) -> Examples:
     """All labelled examples of a local file, or of its split to evaluate on."""
     return _with_labels(source, labels, kind, "", 1)
 
 
-def _with_labels(source: Source, labels: tuple[str, ...], kind: str, split: str, side: int) -> Examples:
+def _with_labels(
+    source: Source, labels: tuple[str, ...], kind: str, split: str, side: int
+) -> Examples:
     if is_file(source.task) and not source.split:
         source = replace(source, split=tables.splits(source.task, form(source), source.text)[side])
     found = _read(source, labels, kind, split).examples
     if found.labels is None:
-        raise PruneError(f"{source.task}: no row has a label to learn; name the column with --label.")
+        raise PruneError(
+            f"{source.task}: no row has a label to learn; name the column with --label."
+        )
     return found
 
 
@@ -133,18 +156,26 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     if source.task == "demo" or source.task in KNOWN:
         return ("negative", "positive") if source.task == "demo" else KNOWN[source.task].labels
     table = table_of(source, "train")
-    column = columns.choose(table.rows, source, source.task, kind).label if kind == "token" else _labelled(table.rows, source)
+    column = (
+        columns.choose(table.rows, source, source.task, kind).label
+        if kind == "token"
+        else _labelled(table.rows, source)
+    )
     if column and column in table.names:
         return tuple(table.names[column])
     values = cells.distinct(table.rows[column], kind)
     if asked := parse_pairs(source.labels):
         named = {value: label for value in values if not left_out(label := asked.get(value, value))}
-        if set(named.values()) == {*map(str, range(len(named)))} and not any(map(str.isdigit, named)):  # places, such as NEG=0,POS=1
+        if set(named.values()) == {*map(str, range(len(named)))} and not any(
+            map(str.isdigit, named)
+        ):  # places, such as NEG=0,POS=1
             return tuple(sorted(named, key=lambda value: int(named[value])))
         return tuple(dict.fromkeys(named.values()))
     numbers = [int(value) for value in values if value.lstrip("-").isdigit()]
     if sorted(numbers) == list(range(len(values))):
-        return tuple(f"label {value}" for value in sorted(numbers))  # what 0 and 1 mean, the numbers do not say
+        return tuple(
+            f"label {value}" for value in sorted(numbers)
+        )  # what 0 and 1 mean, the numbers do not say
     return tuple(values)
 
 
@@ -153,7 +184,9 @@ def _labelled(table: pd.DataFrame, source: Source) -> str:
     chosen = columns.choose(table, source, source.task, "classification")
     rest = [name for name in table if name not in (chosen.text, chosen.pair)]
     if chosen.label is None and len(rest) != 1:
-        raise PruneError(f"{source.task}: no column is known to hold labels; it has {', '.join(table.columns)}. Name one with --label.")
+        raise PruneError(
+            f"{source.task}: no column is known to hold labels; it has {', '.join(table.columns)}. Name one with --label."
+        )
     return chosen.label or rest[0]
 
 
@@ -166,7 +199,11 @@ def table_of(source: Source, split: str = "") -> Table:
     known = KNOWN.get(source.task)
     path, config = (known.path, known.config) if known else (source.task, source.config or None)
     table = hub.split(path, config, source.split or split, source.task, [*KNOWN])
-    return table._replace(names={known.label: list(known.labels)} if known.labels else {}) if known else table
+    return (
+        table._replace(names={known.label: list(known.labels)} if known.labels else {})
+        if known
+        else table
+    )
 
 
 def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -> Read:
@@ -181,19 +218,30 @@ def examples_of(table: Table, source: Source, labels: tuple[str, ...], kind: str
         chosen = KNOWN[source.task].columns
     else:
         chosen = columns.choose(table.rows, source, source.task, kind, labels)
-    found = reading.examples(table.rows, source, chosen, kind, labels, table.names.get(chosen.label or "", ()))
+    found = reading.examples(
+        table.rows, source, chosen, kind, labels, table.names.get(chosen.label or "", ())
+    )
     notes = [f"Read as: {table.description}."] if table.description else []
     notes += [*table.notes, *columns.remarks(table.rows, chosen, source)]
     if chosen.guessed:
         labels_in = [repr(name) for name in (chosen.label, *chosen.indicators) if name]
-        notes.append(f"Chosen by their cells: texts in column {chosen.text!r}, labels in {', '.join(labels_in[:8]) or 'none'}.")
+        notes.append(
+            f"Chosen by their cells: texts in column {chosen.text!r}, labels in {', '.join(labels_in[:8]) or 'none'}."
+        )
     if chosen.indicators:
-        pairs = ", ".join(f"{column} is {label}" for column, label in zip(chosen.indicators, labels, strict=True) if column != label)
+        pairs = ", ".join(
+            f"{column} is {label}"
+            for column, label in zip(chosen.indicators, labels, strict=True)
+            if column != label
+        )
         notes += [f"Label columns: {pairs}."] if pairs else []
     elif chosen.label is None and found.examples.labels is None and source.label != columns.NONE:
         rest = [name for name in table.rows if name not in (chosen.text, chosen.pair)]
-        notes.append("No label column" + (f" is known among {', '.join(rest[:8])}; name it with --label" if rest else "")
-                     + ": the pruned model is judged against the dense one.")  # fmt: skip
+        notes.append(
+            "No label column"
+            + (f" is known among {', '.join(rest[:8])}; name it with --label" if rest else "")
+            + ": the pruned model is judged against the dense one."
+        )
     return found._replace(notes=[*notes, *found.notes])
 
 
@@ -203,7 +251,14 @@ def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tup
     if source.task == "demo":
         table, chosen = table_of(source), Columns("text", None, "label")
         one, other = (
-            reading.examples(table.rows[table.rows["split"] == split], source, chosen, kind, labels, table.names["label"])
+            reading.examples(
+                table.rows[table.rows["split"] == split],
+                source,
+                chosen,
+                kind,
+                labels,
+                table.names["label"],
+            )
             for split in ("calibration", "evaluation")
         )
         return one, other
@@ -218,7 +273,9 @@ def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tup
     return _halved(evaluation, seed)
 
 
-def _parts_of_file(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tuple[Read, Read]:
+def _parts_of_file(
+    source: Source, labels: tuple[str, ...], kind: str, seed: int
+) -> tuple[Read, Read]:
     """Those of a file or saved data set."""
     train, usual = tables.splits(source.task, form(source), source.text)
     evaluated = source.split or usual
@@ -237,40 +294,64 @@ def _halved(found: Read, seed: int) -> tuple[Read, Read]:
     random.Random(seed).shuffle(order)
     cut = min(len(order) // 3, 1024)
     if not cut:
-        raise PruneError(f"{len(order)} rows are too few: a third of them calibrates; give at least 3, or a file with --calibration.")
+        raise PruneError(
+            f"{len(order)} rows are too few: a third of them calibrates; give at least 3, or a file with --calibration."
+        )
     parts = (found.examples.take(sorted(order[:cut])), found.examples.take(sorted(order[cut:])))
     both = [f"{len(order):,} rows: {cut:,} calibrate and {len(order) - cut:,} evaluate."]
-    return found._replace(examples=parts[0]), found._replace(examples=parts[1], notes=[*found.notes, *both])
+    return found._replace(examples=parts[0]), found._replace(
+        examples=parts[1], notes=[*found.notes, *both]
+    )
 
 
-def _own_calibration(source: Source, labels: tuple[str, ...], kind: str, labelled: bool) -> tuple[Examples, list[str]]:
+def _own_calibration(
+    source: Source, labels: tuple[str, ...], kind: str, labelled: bool
+) -> tuple[Examples, list[str]]:
     """The texts of another source. Its labels are read only for a method that needs them (`labelled`)."""
     if source.calibration == "demo":
         if labelled and kind in ("classification", "multilabel"):
             return _parts(Source(), labels, kind, 0)[0].examples, []
         return _texts_of_demo(kind), []
     known = source.calibration in KNOWN
-    named = {} if known else {"text": source.text, "text_pair": source.text_pair, "label": source.label}
-    form_of = {name: getattr(source, name) for name in ("separator", "encoding", "header", "quotes", "bad_rows")}
+    named = (
+        {} if known else {"text": source.text, "text_pair": source.text_pair, "label": source.label}
+    )
+    form_of = {
+        name: getattr(source, name)
+        for name in ("separator", "encoding", "header", "quotes", "bad_rows")
+    }
     own = Source(source.calibration, **named, **form_of, split="train" if known else "")
     if labelled:
         return _read(own, labels, kind).examples, []
     table = table_of(own).rows
-    lacking = {name: "" for name in ("text", "text_pair") if getattr(own, name) and getattr(own, name) not in table}
+    lacking = {
+        name: ""
+        for name in ("text", "text_pair")
+        if getattr(own, name) and getattr(own, name) not in table
+    }
     return _read(replace(own, label=columns.NONE, **lacking), labels, kind).examples, []
 
 
 def _texts_of_demo(kind: str) -> Examples:
     """The demo's calibration sentences alone, for a model of another kind."""
     if kind == "span":
-        raise PruneError("The demo's sentences have no questions; calibrate a model that finds answers on questions with their contexts.")
+        raise PruneError(
+            "The demo's sentences have no questions; calibrate a model that finds answers on questions with their contexts."
+        )
     table = table_of(Source()).rows
-    return Examples([str(text) for text in table.loc[table["split"] == "calibration", "text"]], kind=kind)
+    return Examples(
+        [str(text) for text in table.loc[table["split"] == "calibration", "text"]], kind=kind
+    )
 
 
 def _fits(task: str, needed: str, kind: str) -> None:
-    if needed != kind and (needed, kind) != ("classification", "multilabel"):  # one label is a set of one
-        raise PruneError(f"{task} asks for {KINDS[needed]}, but the checkpoint's head gives {KINDS[kind]}; choose one that fits.")
+    if needed != kind and (needed, kind) != (
+        "classification",
+        "multilabel",
+    ):  # one label is a set of one
+        raise PruneError(
+            f"{task} asks for {KINDS[needed]}, but the checkpoint's head gives {KINDS[kind]}; choose one that fits."
+        )
 
 
 def _shared(calibration: Examples, evaluation: Examples, labels: Sequence[str]) -> list[str]:
@@ -282,9 +363,16 @@ def _shared(calibration: Examples, evaluation: Examples, labels: Sequence[str]) 
     if calibration is not evaluation:
         known = {calibration.whole(i) for i in range(len(calibration))}
         if seen := sum(text in known for text in texts):
-            notes.append(f"{seen:,} of {len(texts):,} evaluation texts are also calibration texts; figures on them say less.")
+            notes.append(
+                f"{seen:,} of {len(texts):,} evaluation texts are also calibration texts; figures on them say less."
+            )
     if evaluation.kind == "classification" and calibration.labels and evaluation.labels:
-        for name, one, other in (("evaluation", evaluation, calibration), ("calibration", calibration, evaluation)):
+        for name, one, other in (
+            ("evaluation", evaluation, calibration),
+            ("calibration", calibration, evaluation),
+        ):
             if lost := sorted(set(other.labels or ()) - set(one.labels or ())):
-                notes.append(f"No {name} text is {', '.join(labels[i] for i in lost[:8])}, though others of the data are.")
+                notes.append(
+                    f"No {name} text is {', '.join(labels[i] for i in lost[:8])}, though others of the data are."
+                )
     return notes

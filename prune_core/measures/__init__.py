@@ -11,5 +11,6 @@ from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 
 MEASURES: dict[str, type[Measure]] = {
-    kind.name: kind for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Doctor, Attack)
-}  # fmt: skip
+    kind.name: kind
+    for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Doctor, Attack)
+}

@@ -31,7 +31,13 @@ class Accuracy(Measure):
     title = "Accuracy"
     summary = "How many examples each model gets right (or the task's own figure), which ones pruning broke, and chance's part in it"
     estimate = 3.0
-    resamples: int = option(1000, "Bootstrap resamples, for figures other than accuracy", low=100, high=100_000, expert=True)
+    resamples: int = option(
+        1000,
+        "Bootstrap resamples, for figures other than accuracy",
+        low=100,
+        high=100_000,
+        expert=True,
+    )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `accuracy` (one row) and `prediction` (a row an example)."""
@@ -39,12 +45,20 @@ class Accuracy(Measure):
         pruned = dense if pair.is_dense else predicted(pair, pair.pruned, part_of(report, 0.5, 1.0))
         examples, names = pair.task.evaluation, pair.task.label_names
         was, now = dense.said, pruned.said
-        right: list[Any] = was if examples.labels is None else examples.labels  # without labels dense is what is right
+        right: list[Any] = (
+            was if examples.labels is None else examples.labels
+        )  # without labels dense is what is right
         right, was, now = judged(examples.kind, names, right, was, now)
         row = summary(
-            pair.task.metric, len(names), right, was, now, self.resamples, pair.seed,
+            pair.task.metric,
+            len(names),
+            right,
+            was,
+            now,
+            self.resamples,
+            pair.seed,
             probabilities=(dense.probabilities, pruned.probabilities),
-        )  # fmt: skip
+        )
         row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
         labels: list[Any] = [None] * len(examples) if examples.labels is None else right
         single = pd.DataFrame(
@@ -52,12 +66,18 @@ class Accuracy(Measure):
                 "example": range(len(examples)),
                 "text": examples.texts,
                 "pair": examples.pairs if examples.pairs else None,
-                "label": [answers and answers.texts for answers in labels] if examples.kind == "span" else labels,
+                "label": [answers and answers.texts for answers in labels]
+                if examples.kind == "span"
+                else labels,
                 "dense": was,
                 "pruned": now,
                 "dense_probabilities": dense.probabilities,
                 "pruned_probabilities": pruned.probabilities,
-                **(_by_example(examples.kind, right, was, now) if examples.labels is not None else {}),
+                **(
+                    _by_example(examples.kind, right, was, now)
+                    if examples.labels is not None
+                    else {}
+                ),
             }
         )
         report(1.0, "accuracy measured")
@@ -74,14 +94,22 @@ def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification"
     if kind == "multilabel":
         p, q = ((1 - side).clip(1e-9) for side in (p, q))
         apart = apart + p * np.log(p / q)
-    return float(np.maximum(0.0, apart.sum(-1).mean()))  # rounding may leave a little less; NaN stays NaN
+    return float(
+        np.maximum(0.0, apart.sum(-1).mean())
+    )  # rounding may leave a little less; NaN stays NaN
 
 
 def summary(
-    metric: str, classes: int, right: list[Any], was: list[Any], now: list[Any],
-    resamples: int = 1000, seed: int = 0, *,
+    metric: str,
+    classes: int,
+    right: list[Any],
+    was: list[Any],
+    now: list[Any],
+    resamples: int = 1000,
+    seed: int = 0,
+    *,
     probabilities: Sequence[Sequence[Sequence[float]]] = ((), ()),
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The one row of the accuracy table, from what is right and what both models said (examples each).
 
     `score` is the task's own figure; every other figure of that kind of task stands beside it under its own name.
@@ -106,9 +134,15 @@ def summary(
         broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
         row |= {"broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)}
     else:
-        row["agreement"] = METRICS["pearson"].compute(was, now)  # two scores are never the same to the last digit
+        row["agreement"] = METRICS["pearson"].compute(
+            was, now
+        )  # two scores are never the same to the last digit
     if metric in SHARES:
-        intervals = (*wilson(int(before.sum()), n), *wilson(int(after.sum()), n), *paired_difference(broken, fixed, n))
+        intervals = (
+            *wilson(int(before.sum()), n),
+            *wilson(int(after.sum()), n),
+            *paired_difference(broken, fixed, n),
+        )
         row |= dict(zip(_ENDS, intervals, strict=True))
     else:
         was, now = (values_for(metric, *side) for side in sides)
@@ -116,20 +150,36 @@ def summary(
     return row
 
 
-def _resampled(metric: str, right: list[Any], was: list[Any], now: list[Any], resamples: int, seed: int) -> tuple[float, ...]:
+def _resampled(
+    metric: str, right: list[Any], was: list[Any], now: list[Any], resamples: int, seed: int
+) -> tuple[float, ...]:
     figure, single = METRICS[metric].compute, METRICS[metric].single
     if METRICS[metric].counts is not None:
         counts, of_counts = METRICS[metric].counts, METRICS[metric].of_counts
         assert counts and of_counts, "they are given together"
         before, after = counts(right, was), counts(right, now)
-        return bootstrap(lambda _, drawn: of_counts(drawn.sum(0)), before, before, after, resamples, seed)
+        return bootstrap(
+            lambda _, drawn: of_counts(drawn.sum(0)), before, before, after, resamples, seed
+        )
     if single is None:
         return bootstrap(figure, np.array(right), np.array(was), np.array(now), resamples, seed)
-    values = [np.array([single(*pair) for pair in zip(right, said, strict=True)]) for said in (was, now)]
-    return bootstrap(lambda _, worth: float(worth.mean()), values[0], values[0], values[1], resamples, seed)
+    values = [
+        np.array([single(*pair) for pair in zip(right, said, strict=True)]) for said in (was, now)
+    ]
+    return bootstrap(
+        lambda _, worth: float(worth.mean()), values[0], values[0], values[1], resamples, seed
+    )
 
 
-_ENDS = ("dense_low", "dense_high", "low", "high", "difference", "difference_low", "difference_high")
+_ENDS = (
+    "dense_low",
+    "dense_high",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+)
 # fractions of examples, as `_hits` counts them
 SHARES = (
     *("accuracy", "binary_accuracy", "exact_match", "subset_accuracy"),
@@ -139,28 +189,45 @@ SHARES = (
 
 def _right(right: list[Any], against_dense: bool, kind: str) -> list[Any]:
     """What the dense model answered, as an accepted answer."""
-    return [Answers([text] if text else [], [0] if text else []) for text in right] if against_dense and kind == "span" else right
+    return (
+        [Answers([text] if text else [], [0] if text else []) for text in right]
+        if against_dense and kind == "span"
+        else right
+    )
 
 
 def _hits(kind: str, right: list[Any], said: list[Any]) -> np.ndarray:
     """(examples,) whether each answer is right; for spans, whether it is exactly an accepted one; for words, whether all are."""
     if kind == "span":
-        return np.array([exact_match(a, b) == 1.0 for a, b in zip(right, said, strict=True)], dtype=bool)
+        return np.array(
+            [exact_match(a, b) == 1.0 for a, b in zip(right, said, strict=True)], dtype=bool
+        )
     return np.array([a == b for a, b in zip(right, said, strict=True)], dtype=bool)
 
 
-def _by_example(kind: str, right: list[Answers], was: list[str], now: list[str]) -> dict[str, list[float]]:
+def _by_example(
+    kind: str, right: list[Answers], was: list[str], now: list[str]
+) -> dict[str, list[float]]:
     """Spans: each answer's F1, as an answer may be partly right."""
     if kind != "span":
         return {}
-    return {name: [answer_f1(*pair) for pair in zip(right, said, strict=True)] for name, said in (("dense_f1", was), ("pruned_f1", now))}
+    return {
+        name: [answer_f1(*pair) for pair in zip(right, said, strict=True)]
+        for name, said in (("dense_f1", was), ("pruned_f1", now))
+    }
 
 
 def predicted(pair: Pair, model: nn.Module, report: Report) -> Predictions:
     """What one of the pair's models says of the evaluation sample."""
-    return predict(model, pair.tokenizer, pair.task.evaluation, pair.batch_size, pair.max_length, report)
+    return predict(
+        model, pair.tokenizer, pair.task.evaluation, pair.batch_size, pair.max_length, report
+    )
 
 
 def dense_predictions(pair: Pair, report: Report) -> Predictions:
     """The dense model's, computed once for all experiments on the same sample."""
-    return Predictions(*pair.of_dense("predictions", lambda: tuple(predicted(pair, pair.dense, report)), plain=True))
+    return Predictions(
+        *pair.of_dense(
+            "predictions", lambda: tuple(predicted(pair, pair.dense, report)), plain=True
+        )
+    )

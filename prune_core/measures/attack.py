@@ -42,28 +42,59 @@ class Attack(Measure):
     kinds = ("classification",)
     estimate = 15.0
 
-    recipes: str = option("DeepWordBug, TextFooler (MiniLM)", "Which attacks to run", choices=tuple(CATALOGUE), several=True)
-    examples: int = option(50, "Sentences for attacks that change letters", low=1, high=100_000, unit="sentences")
-    word_examples: int = option(25, "Sentences for attacks that change words, and ask more", low=1, high=100_000, unit="sentences")
-    query_budget: int = option(500, "Most texts one attack may ask the model about", low=2, high=1_000_000, unit="queries")
-    time_budget: float = option(30.0, "Longest time for one sentence", low=0.1, high=86_400.0, unit="s")
+    recipes: str = option(
+        "DeepWordBug, TextFooler (MiniLM)",
+        "Which attacks to run",
+        choices=tuple(CATALOGUE),
+        several=True,
+    )
+    examples: int = option(
+        50, "Sentences for attacks that change letters", low=1, high=100_000, unit="sentences"
+    )
+    word_examples: int = option(
+        25,
+        "Sentences for attacks that change words, and ask more",
+        low=1,
+        high=100_000,
+        unit="sentences",
+    )
+    query_budget: int = option(
+        500, "Most texts one attack may ask the model about", low=2, high=1_000_000, unit="queries"
+    )
+    time_budget: float = option(
+        30.0, "Longest time for one sentence", low=0.1, high=86_400.0, unit="s"
+    )
     precision: str = option(
-        "fp32", "Of the models asked: bf16 is several times faster where the processor has it, and changes some outcomes; auto tries both",
-        choices=("fp32", "bf16", "auto"), expert=True,
-    )  # fmt: skip
-    max_changed: float = option(1.0, "Largest share of a sentence's words that may change", low=0.01, high=1.0, expert=True)
+        "fp32",
+        "Of the models asked: bf16 is several times faster where the processor has it, and changes some outcomes; auto tries both",
+        choices=("fp32", "bf16", "auto"),
+        expert=True,
+    )
+    max_changed: float = option(
+        1.0, "Largest share of a sentence's words that may change", low=0.01, high=1.0, expert=True
+    )
     similarity: float = option(
-        0.0, "Least similarity to the original, a cosine by the MiniLM encoder, besides the recipe's own rules; 0 for none",
-        low=0.0, high=1.0, expert=True,
-    )  # fmt: skip
+        0.0,
+        "Least similarity to the original, a cosine by the MiniLM encoder, besides the recipe's own rules; 0 for none",
+        low=0.0,
+        high=1.0,
+        expert=True,
+    )
     never: str = option("", "Words never to touch, separated by commas", expert=True)
-    column: str = option("first", "Which sentence of a pair may change", choices=("first", "second", "both"), expert=True)
+    column: str = option(
+        "first",
+        "Which sentence of a pair may change",
+        choices=("first", "second", "both"),
+        expert=True,
+    )
 
     @property
     def largest(self) -> int:
         """Sentences of the attack that is given most."""
         letters = {CATALOGUE[name].changes == LETTERS for name in self.recipes.split(", ")}
-        return max(self.examples if changes_letters else self.word_examples for changes_letters in letters)
+        return max(
+            self.examples if changes_letters else self.word_examples for changes_letters in letters
+        )
 
     @staticmethod
     def lacking() -> dict[str, str]:
@@ -76,7 +107,9 @@ class Attack(Measure):
         if examples.labels is None:  # the attacks are on what the dense model says
             examples = replace(examples, labels=dense_predictions(pair, quiet).said)
         if self.column != "first" and examples.pairs is None:
-            raise PruneError(f"attack: column is {self.column!r}, but this task has no sentence pairs; leave it at 'first'.")
+            raise PruneError(
+                f"attack: column is {self.column!r}, but this task has no sentence pairs; leave it at 'first'."
+            )
         chosen = [CATALOGUE[name] for name in self.recipes.split(", ")]
         for lack in filter(None, map(missing, chosen)):
             raise PruneError(lack)
@@ -90,9 +123,24 @@ class Attack(Measure):
         from ..attacks.victim import Victim
 
         never = tuple(self.never.lower().replace(",", " ").split())
-        budget = Budget(self.query_budget, self.time_budget, self.max_changed, self.similarity, never, self.column)
+        budget = Budget(
+            self.query_budget,
+            self.time_budget,
+            self.max_changed,
+            self.similarity,
+            never,
+            self.column,
+        )
         precision = self._precision(pair)
-        decides = [__version__, STOP_WORDS, asdict(budget), precision, pair.seed, pair.max_length, asdict(examples)]
+        decides = [
+            __version__,
+            STOP_WORDS,
+            asdict(budget),
+            precision,
+            pair.seed,
+            pair.max_length,
+            asdict(examples),
+        ]
         key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
@@ -101,30 +149,54 @@ class Attack(Measure):
         for name, whole, part in self._plan(chosen, pair, report):
             sample = whole[index::chunks]
             pulse = Pulse(part)
-            victim = Victim(pair.pruned, pair.tokenizer, pulse.beat, pair.batch_size, pair.max_length, PRECISIONS[precision])
+            victim = Victim(
+                pair.pruned,
+                pair.tokenizer,
+                pulse.beat,
+                pair.batch_size,
+                pair.max_length,
+                PRECISIONS[precision],
+            )
             journal = Journal(pair.folder and pair.folder / file, name, key)
-            found = {outcome.example: outcome for outcome in engine.run(
-                name, victim, pulse, examples, sample, budget, pair.seed, journal=journal)}  # fmt: skip
+            found = {
+                outcome.example: outcome
+                for outcome in engine.run(
+                    name, victim, pulse, examples, sample, budget, pair.seed, journal=journal
+                )
+            }
             outcomes = [found[example] for example in sample]
             # of the searches and of what they asked, so that a resumed run's seconds count its first part too
             totals.append(
-                {"recipe": name, **summary(outcomes), "precision": precision, "seconds": sum(outcome.seconds for outcome in outcomes)}
+                {
+                    "recipe": name,
+                    **summary(outcomes),
+                    "precision": precision,
+                    "seconds": sum(outcome.seconds for outcome in outcomes),
+                }
             )
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
         if chunks > 1:
             return {}
         report(1.0, "judging the changed texts")
-        return {"attack": pd.DataFrame(totals), "attack_example": judged(pd.DataFrame(rows), device_of(pair.pruned))}
+        return {
+            "attack": pd.DataFrame(totals),
+            "attack_example": judged(pd.DataFrame(rows), device_of(pair.pruned)),
+        }
 
     def _check_language(self, chosen: Sequence[Entry], examples: Examples, seed: int) -> None:
         """Refuse a run in which no attack can change any text: single ones are refused as they come."""
         if any(entry.changes == LETTERS for entry in chosen):
             return
-        some = [languages.foreign(examples.texts[i]) for i in _order(len(examples), seed)[: self.word_examples]]
+        some = [
+            languages.foreign(examples.texts[i])
+            for i in _order(len(examples), seed)[: self.word_examples]
+        ]
         if all(some):
             named = ", ".join(dict.fromkeys(some))
-            raise PruneError(f"attack: {', '.join(entry.name for entry in chosen)} changes words by English lists, and the texts are "
-                             f"{named}; choose an attack on letters, such as DeepWordBug.")  # fmt: skip
+            raise PruneError(
+                f"attack: {', '.join(entry.name for entry in chosen)} changes words by English lists, and the texts are "
+                f"{named}; choose an attack on letters, such as DeepWordBug."
+            )
 
     def _precision(self, pair: Pair) -> str:
         """bf16 where the device answers a batch faster by it, with "auto"; once for the dense model of a study."""
@@ -132,15 +204,23 @@ class Attack(Measure):
             return self.precision
         return pair.of_dense("attack precision", lambda: faster_precision(pair.dense))
 
-    def _plan(self, chosen: Sequence[Entry], pair: Pair, report: Report) -> list[tuple[str, list[int], Report]]:
+    def _plan(
+        self, chosen: Sequence[Entry], pair: Pair, report: Report
+    ) -> list[tuple[str, list[int], Report]]:
         """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
         the beginning of the larger one and every model is attacked on the same sentences."""
         order = _order(len(pair.task.evaluation), pair.seed)
-        samples = [order[: self.examples if entry.changes == LETTERS else self.word_examples] for entry in chosen]
+        samples = [
+            order[: self.examples if entry.changes == LETTERS else self.word_examples]
+            for entry in chosen
+        ]
         costs = [len(sample) * entry.seconds for sample, entry in zip(samples, chosen, strict=True)]
         ends = [0.0, *(sum(costs[: count + 1]) / sum(costs) for count in range(len(costs)))]
         parts = [part_of(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
-        return [(entry.name, sample, part) for entry, sample, part in zip(chosen, samples, parts, strict=True)]
+        return [
+            (entry.name, sample, part)
+            for entry, sample, part in zip(chosen, samples, parts, strict=True)
+        ]
 
 
 def _order(count: int, seed: int) -> list[int]:

@@ -29,19 +29,28 @@ class Pair:
     seed: int = 0
     batch_size: int = 32
     max_length: int = 128
-    memo: dict[Any, Any] = field(default_factory=dict)  # facts about the dense model, kept for the next experiment
+    memo: dict[Any, Any] = field(
+        default_factory=dict
+    )  # facts about the dense model, kept for the next experiment
     folder: Path | None = None  # of the job, for what a measure keeps besides its tables
     rows: Rows = field(default_factory=dict)  # tables of the stages before
-    elsewhere: Callable[[Any, Callable[[], Any]], Any] | None = None  # asks other processes for such a fact before it is computed
-    chunk: tuple[int, int] = (0, 1)  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
+    elsewhere: Callable[[Any, Callable[[], Any]], Any] | None = (
+        None  # asks other processes for such a fact before it is computed
+    )
+    chunk: tuple[int, int] = (
+        0,
+        1,
+    )  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
 
     def __post_init__(self) -> None:
         from ..models.weights import not_numbers
 
         for role, model in (("dense", self.dense), ("pruned", self.pruned)):
             if bad := not_numbers(model):
-                raise PruneError(f"The {role} model's weights hold values that are no numbers ({len(bad)} tensors, the first {bad[0]}); "
-                                 "nothing that is measured of it would mean anything.")  # fmt: skip
+                raise PruneError(
+                    f"The {role} model's weights hold values that are no numbers ({len(bad)} tensors, the first {bad[0]}); "
+                    "nothing that is measured of it would mean anything."
+                )
 
     def of_dense(self, key: Any, compute: Callable[[], Any], plain: bool = False) -> Any:
         """A fact about the dense model on this task, computed once however many experiments ask; where it is `plain` (tensors, lists,

@@ -48,7 +48,9 @@ class Cost(Measure):
     batch: int = option(8, "Sentences per batch when timing", low=1, high=4096)
     length: int = option(64, "Tokens per sentence when timing", low=2, high=512, unit="tokens")
     repeats: int = option(10, "Timed passes", low=3, high=10_000)
-    grid: bool = option(False, "Also time batches of 1, 8 and 32 sentences of 32, 128 and 384 tokens")
+    grid: bool = option(
+        False, "Also time batches of 1, 8 and 32 sentences of 32, 128 and 384 tokens"
+    )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `cost` (a row a model), `timing` (a row a timed pass) and, with the grid, `latency` (a row a model and point)."""
@@ -56,18 +58,37 @@ class Cost(Measure):
         refuse_longer(pair.dense, self.length, "cost: length")
         heads, neurons = (0, 0) if pair.is_dense else dead_units(pair.pruned)
         shrunk = heads + neurons > 0
-        models = [pair.dense] if pair.is_dense else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]
+        models = (
+            [pair.dense]
+            if pair.is_dense
+            else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]
+        )
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
-        timed, passes = zip(*(
-            self._timed(models, batch, length, part_of(report, i / len(points), (i + 1) / len(points)))
-            for i, (batch, length) in enumerate(points)
-        ), strict=True)  # fmt: skip
+        timed, passes = zip(
+            *(
+                self._timed(
+                    models, batch, length, part_of(report, i / len(points), (i + 1) / len(points))
+                )
+                for i, (batch, length) in enumerate(points)
+            ),
+            strict=True,
+        )
         dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
-        pruned["model"], pruned["sparsity"] = "pruned", count(pair.pruned)["sparsity"]  # of the full shape
+        pruned["model"], pruned["sparsity"] = (
+            "pruned",
+            count(pair.pruned)["sparsity"],
+        )  # of the full shape
         if shrunk:
             left = padding(pair.pruned)
-            stay = f" {left} dead neurons stay: widths are kept at multiples of 8, as odd ones are slow." if left else ""
-            pruned |= {"shrunk": True, "note": f"Measured without its {heads} dead heads and {neurons} dead neurons.{stay}"}
+            stay = (
+                f" {left} dead neurons stay: widths are kept at multiples of 8, as odd ones are slow."
+                if left
+                else ""
+            )
+            pruned |= {
+                "shrunk": True,
+                "note": f"Measured without its {heads} dead heads and {neurons} dead neurons.{stay}",
+            }
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
@@ -83,27 +104,53 @@ class Cost(Measure):
 
     def _timed(
         self, models: Sequence[nn.Module], batch: int, length: int, report: Report
-    ) -> tuple[list[dict[str, Any]], list[list[float]]]:  # fmt: skip
+    ) -> tuple[list[dict[str, Any]], list[list[float]]]:
         """One row a model at one batch size and length, and the seconds of its passes; none where no text is that long."""
         work = [macs(model, length) for model in models]
         rows: list[dict[str, Any]] = [
-            {"model": name, "batch": batch, "length": length, "passes": 0, "macs": own, "latency_p50": np.nan, "latency_p95": np.nan,
-             "throughput": np.nan, "peak_memory": np.nan, "speedup_theoretical": work[0] / own, "speedup_measured": np.nan, "limit": "",
-             "device": str(device_of(models[0])), "other_load": np.nan}
+            {
+                "model": name,
+                "batch": batch,
+                "length": length,
+                "passes": 0,
+                "macs": own,
+                "latency_p50": np.nan,
+                "latency_p95": np.nan,
+                "throughput": np.nan,
+                "peak_memory": np.nan,
+                "speedup_theoretical": work[0] / own,
+                "speedup_measured": np.nan,
+                "limit": "",
+                "device": str(device_of(models[0])),
+                "other_load": np.nan,
+            }
             for name, own in zip(("dense", "pruned"), work, strict=False)
-        ]  # fmt: skip
+        ]
         if length > longest(models[0]):
-            return [row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."} for row in rows], []
+            return [
+                row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."}
+                for row in rows
+            ], []
         tokens = timing_batch(models[0], batch, length)
         times, other_load = turns(models, tokens, self.repeats, report)
         profiles = [profile(model, tokens) for model in models]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
-            row |= {"passes": len(seconds), "latency_p50": p50, "latency_p95": p95, "throughput": batch / p50,
-                    "other_load": other_load}  # fmt: skip
-            row |= {"peak_memory": peak_memory(model, profiled), "speedup_measured": rows[0]["latency_p50"] / p50}
+            row |= {
+                "passes": len(seconds),
+                "latency_p50": p50,
+                "latency_p95": p95,
+                "throughput": batch / p50,
+                "other_load": other_load,
+            }
+            row |= {
+                "peak_memory": peak_memory(model, profiled),
+                "speedup_measured": rows[0]["latency_p50"] / p50,
+            }
             if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
-                row["limit"] = limit(profiles[0], profiled, (rows[0]["latency_p50"], p50), row["speedup_theoretical"])
+                row["limit"] = limit(
+                    profiles[0], profiled, (rows[0]["latency_p50"], p50), row["speedup_theoretical"]
+                )
         return rows, times
 
 
@@ -127,12 +174,27 @@ def count(model: nn.Module) -> dict[str, Any]:
 def macs(model: nn.Module, length: int) -> int:
     """Multiply-accumulates of one sentence of that many tokens: Linears, attention products, and the head's one token; what a
     family adds for relative positions is left out."""
-    matrices = [(part, linear, block.passes) for block in blocks(model) for part, linear in block.linears.items()]
+    matrices = [
+        (part, linear, block.passes)
+        for block in blocks(model)
+        for part, linear in block.linears.items()
+    ]
     every_token = sum(linear.weight.numel() * passes for _, linear, passes in matrices) * length
-    attention = sum(2 * length * length * linear.out_features * passes for part, linear, passes in matrices if part == "query")
+    attention = sum(
+        2 * length * length * linear.out_features * passes
+        for part, linear, passes in matrices
+        if part == "query"
+    )
     return every_token + attention + sum(linear.weight.numel() for _, linear in head_linears(model))
 
 
 def size_on_disk(model: nn.Module) -> int:
     """Bytes of the safetensors file; zeros are stored like any other number."""
-    return len(save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}))
+    return len(
+        save(
+            {
+                name: tensor.detach().cpu().contiguous()
+                for name, tensor in model.state_dict().items()
+            }
+        )
+    )

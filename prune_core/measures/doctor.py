@@ -32,8 +32,12 @@ class Doctor(Measure):
     usual = False
     estimate = 60.0
     form: str = option(INT8, "The int8 file to look at", choices=(INT8, STATIC))
-    sentences: int = option(64, "Calibration sentences on which answers are compared", low=1, high=256)
-    repair: float = option(0.9, "Share of the divergence and of the changed answers to take back", low=0.1, high=1.0)
+    sentences: int = option(
+        64, "Calibration sentences on which answers are compared", low=1, high=256
+    )
+    repair: float = option(
+        0.9, "Share of the divergence and of the changed answers to take back", low=0.1, high=1.0
+    )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `doctor` (a row a matrix, the most costly first) and `repair` (a row a file)."""
@@ -45,9 +49,18 @@ class Doctor(Measure):
 
             fp32, int8 = (session.files[0] for session in sessions.values())
             inputs = Deployed(own.model, own.tokenizer).inputs
-            some = [{name: batch[name] for name in inputs} for batch in own.calibration[: self.sentences]]
-            found = doctor.diagnose(onnx.load(str(fp32)), onnx.load(str(int8)), some, kind_of(own.model), self.repair,
-                                    part_of(report, 0.1, 0.9))  # fmt: skip
+            some = [
+                {name: batch[name] for name in inputs}
+                for batch in own.calibration[: self.sentences]
+            ]
+            found = doctor.diagnose(
+                onnx.load(str(fp32)),
+                onnx.load(str(int8)),
+                some,
+                kind_of(own.model),
+                self.repair,
+                part_of(report, 0.1, 0.9),
+            )
             calibration = [doctor.Apart(0.0, 0.0), found.before]
             if found.proposed:
                 doctor.repaired(fp32, int8, out := own.folder / "repaired.onnx", found.proposed)
@@ -55,11 +68,18 @@ class Doctor(Measure):
                 calibration.append(found.after)
             report(0.9, "judging the files")
             files = [
-                {"form": form, **judged_form(pair, session), "bytes": session.size,
-                 "own_divergence": apart.divergence, "own_changed": apart.changed}
+                {
+                    "form": form,
+                    **judged_form(pair, session),
+                    "bytes": session.size,
+                    "own_divergence": apart.divergence,
+                    "own_changed": apart.changed,
+                }
                 for (form, session), apart in zip(sessions.items(), calibration, strict=True)
-            ]  # fmt: skip
-        parts = [{"part": part, **apart._asdict(), "proposed": part in found.proposed} for part, apart in found.without.items()]
+            ]
+        parts = [
+            {"part": part, **apart._asdict(), "proposed": part in found.proposed}
+            for part, apart in found.without.items()
+        ]
         report(1.0, "int8 looked at")
         return {"doctor": pd.DataFrame(parts), "repair": pd.DataFrame(files)}
-

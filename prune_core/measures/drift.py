@@ -36,11 +36,19 @@ class Drift(Measure):
     estimate = 8.0
     slow = True  # UMAP alone takes seconds to import
     sentences: int = option(300, "Evaluation sentences to embed (0 = all)", low=0, high=100_000)
-    pooling: str = option("cls", "Sentence embedding: the [CLS] token, or the mean over tokens", choices=("cls", "mean"))
+    pooling: str = option(
+        "cls",
+        "Sentence embedding: the [CLS] token, or the mean over tokens",
+        choices=("cls", "mean"),
+    )
     neighbours: int = option(10, "Neighbours compared in the overlap", low=1, high=1000)
-    map_block: int = option(0, "Block whose UMAP map is drawn, counted from 1 (0 = the last)", low=0, high=1000)
+    map_block: int = option(
+        0, "Block whose UMAP map is drawn, counted from 1 (0 = the last)", low=0, high=1000
+    )
     umap: bool = option(True, "Fit a UMAP map; without it only PCA is drawn")
-    adversarial: bool = option(False, "Also on the sentences with which this run's attacks turned the model's answer")
+    adversarial: bool = option(
+        False, "Also on the sentences with which this run's attacks turned the model's answer"
+    )
 
     @property
     def reads(self) -> str:
@@ -55,17 +63,30 @@ class Drift(Measure):
         indices = sample_indices(range(len(pair.task.evaluation)), self.sentences, pair.seed)
         sample = pair.task.evaluation.take(indices)
         if len(sample) <= self.neighbours:
-            raise PruneError(f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences.")
+            raise PruneError(
+                f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences."
+            )
         embed = lambda model, texts, share: embeddings(model, pair, texts, self.pooling, share)  # noqa: E731
-        dense, was = pair.of_dense(("drift", *self._key()), lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)), plain=True)
-        pruned, now = (dense, was) if pair.is_dense else embed(pair.pruned, sample, part_of(report, 0.3, 0.6))
+        dense, was = pair.of_dense(
+            ("drift", *self._key()),
+            lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)),
+            plain=True,
+        )
+        pruned, now = (
+            (dense, was) if pair.is_dense else embed(pair.pruned, sample, part_of(report, 0.3, 0.6))
+        )
         tables: Rows = {"drift": self._by_block(dense, pruned)}
         changed = adversarial(pair) if self.adversarial and not pair.is_dense else sample.take([])
         if len(changed) > 1:  # of a single point nothing can be said
-            both = [embed(model, changed, part_of(report, 0.6, 0.65))[0] for model in (pair.dense, pair.pruned)]
+            both = [
+                embed(model, changed, part_of(report, 0.6, 0.65))[0]
+                for model in (pair.dense, pair.pruned)
+            ]
             tables["drift_adversarial"] = self._by_block(*both)
         report(0.65, "drawing the maps")
-        said = [_shown(sample.kind, pair.task.label_names, side) for side in (sample.labels, was, now)]
+        said = [
+            _shown(sample.kind, pair.task.label_names, side) for side in (sample.labels, was, now)
+        ]
         predictions = dict(zip(("label", "dense", "pruned"), said, strict=True))
         examples = {"example": indices, "text": sample.texts, **predictions}
         points = dense.cpu().numpy(), pruned.cpu().numpy()
@@ -77,7 +98,12 @@ class Drift(Measure):
         """The distances of two (blocks, sentences, width) sets of embeddings, a row a block."""
         k = min(self.neighbours, dense.shape[1] - 1)
         pairs = enumerate(zip(dense, pruned, strict=True))
-        return pd.DataFrame([{"block": block, "pooling": self.pooling, **distances(X, Y, k)} for block, (X, Y) in pairs])
+        return pd.DataFrame(
+            [
+                {"block": block, "pooling": self.pooling, **distances(X, Y, k)}
+                for block, (X, Y) in pairs
+            ]
+        )
 
     def _key(self) -> tuple[Any, ...]:
         return self.sentences, self.pooling
@@ -90,7 +116,9 @@ class Drift(Measure):
         Embeddings are (layers, examples, width); `examples` are indices into the evaluation sample.
         """
         if self.map_block > len(dense):
-            raise PruneError(f"drift: map_block is {self.map_block}; the model has {len(dense)} blocks.")
+            raise PruneError(
+                f"drift: map_block is {self.map_block}; the model has {len(dense)} blocks."
+            )
         chosen = (self.map_block or len(dense)) - 1
         layers = enumerate(zip(dense, pruned, strict=True))
         maps = [(block, "pca", pca(X, Y)) for block, (X, Y) in layers]
@@ -110,19 +138,28 @@ def _shown(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> lis
     if kind == "span":
         return [value and value.texts for value in values]
     if kind == "multilabel":
-        return [", ".join(name for name, holds in zip(names, value, strict=True) if holds) or "none" for value in values]
+        return [
+            ", ".join(name for name, holds in zip(names, value, strict=True) if holds) or "none"
+            for value in values
+        ]
     return list(values)
 
 
 def adversarial(pair: Pair) -> Examples:
     """The changed examples, each once, with which the attacks of this run turned the pruned model's answer."""
-    won = successes(pair.rows["attack_example"]).drop_duplicates(["example", "perturbed", "perturbed_pair"])
+    won = successes(pair.rows["attack_example"]).drop_duplicates(
+        ["example", "perturbed", "perturbed_pair"]
+    )
     pairs = list(won["perturbed_pair"]) if pair.task.evaluation.pairs else None
-    return replace(pair.task.evaluation.take(list(won["example"])), texts=list(won["perturbed"]), pairs=pairs)
+    return replace(
+        pair.task.evaluation.take(list(won["example"])), texts=list(won["perturbed"]), pairs=pairs
+    )
 
 
 @torch.no_grad()
-def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report) -> tuple[Tensor, list[Any]]:
+def embeddings(
+    model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report
+) -> tuple[Tensor, list[Any]]:
     """((blocks, sentences, width) embeddings behind every block, predicted labels or scores) in the sample's order.
 
     A long context is read in windows; one of them stands for the example. Answers and labels of words are not predicted here.
@@ -130,15 +167,21 @@ def embeddings(model: nn.Module, pair: Pair, sample: Examples, pooling: str, rep
     found: Tensor | None = None
     guesses: list[Any] = [None] * len(sample)
     done = 0
-    for batch, indices in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(model)):
+    for batch, indices in batches(
+        pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(model)
+    ):
         states = list(hidden_states(model, batch))[1:]
-        pooled = torch.stack([pool(x, padding, pooling) for x, padding in states]).float()  # (blocks, batch, width)
+        pooled = torch.stack(
+            [pool(x, padding, pooling) for x, padding in states]
+        ).float()  # (blocks, batch, width)
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
         if sample.kind in SHARES:
             logits = head(model, *states[-1])
-            said = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(sample.kind, (logits > 0).int())
+            said = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(
+                sample.kind, (logits > 0).int()
+            )
             said = (said > threshold(model.config)).int() if sample.binary else said
             for index, guess in zip(indices, said.tolist(), strict=True):
                 guesses[index] = guess
@@ -157,7 +200,9 @@ def pool(x: Tensor, padding: Padding, pooling: str) -> Tensor:
 def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
     """The four figures for two sets of embeddings (sentences, width) of the same sentences."""
     if not (torch.isfinite(X).all() and torch.isfinite(Y).all()):
-        raise PruneError("The hidden states of a model are no numbers (NaN or infinite), so its embeddings have no distances; prune less.")
+        raise PruneError(
+            "The hidden states of a model are no numbers (NaN or infinite), so its embeddings have no distances; prune less."
+        )
     x, y = X - X.mean(0), Y - Y.mean(0)
     cross, own_x, own_y = (a.T @ b for a, b in ((x, y), (x, x), (y, y)))
     scale = torch.linalg.matrix_norm(own_x) * torch.linalg.matrix_norm(own_y)
@@ -180,7 +225,9 @@ def neighbour_overlap(X: Tensor, Y: Tensor, k: int) -> float:
     """Mean share of each sentence's k nearest neighbours (Euclidean) that are its neighbours in both."""
     near = []
     for points in (X, Y):
-        far = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+        far = torch.cdist(
+            points, points, compute_mode="donot_use_mm_for_euclid_dist"
+        ).fill_diagonal_(torch.inf)
         near.append(torch.zeros_like(far).scatter_(1, far.topk(k, largest=False).indices, 1.0))
     return ((near[0] * near[1]).sum() / (k * len(X))).item()
 

@@ -22,7 +22,17 @@ from ..data.metrics import judged
 from ..data.tokens import batches
 from ..models import verification
 from ..models.devices import device_of
-from ..models.forms import CALIBRATED, FORMS, INT8, ONNX, OPENVINO, OPENVINO_INT8, TOLERANCES, Session, Source
+from ..models.forms import (
+    CALIBRATED,
+    FORMS,
+    INT8,
+    ONNX,
+    OPENVINO,
+    OPENVINO_INT8,
+    TOLERANCES,
+    Session,
+    Source,
+)
 from ..models.shrink import dead_units, shrink
 from ..models.timing import refuse_longer, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of, preset, quiet
@@ -32,7 +42,15 @@ from .base import Measure, Pair
 from .cost import Cost, size_on_disk
 
 PYTORCH = "PyTorch fp32"
-KEPT = ("score", "low", "high", "difference", "difference_low", "difference_high", "agreement")  # of what accuracy says
+KEPT = (
+    "score",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "agreement",
+)  # of what accuracy says
 
 
 @dataclass(frozen=True)
@@ -49,11 +67,15 @@ class Forms(Measure):
     slow = True
     usual = False
     estimate = 30.0
-    files: str = option(f"{ONNX}, {INT8}", "Files to write, beside PyTorch fp32", choices=tuple(FORMS), several=True)
+    files: str = option(
+        f"{ONNX}, {INT8}", "Files to write, beside PyTorch fp32", choices=tuple(FORMS), several=True
+    )
     batch: int = preset(Cost, "batch", 8)
     length: int = preset(Cost, "length", 64)
     repeats: int = preset(Cost, "repeats", 10)
-    attacked: int = option(0, "Sentences of classifiers to attack by DeepWordBug in every form; 0 = none", low=0)
+    attacked: int = option(
+        0, "Sentences of classifiers to attack by DeepWordBug in every form; 0 = none", low=0
+    )
 
     @staticmethod
     def lacking() -> dict[str, str]:
@@ -65,13 +87,19 @@ class Forms(Measure):
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `forms`: a row a model and form."""
         refuse_longer(pair.dense, self.length, "forms: length")
-        models = {"dense": pair.dense} if pair.is_dense else {"dense": pair.dense, "pruned": as_deployed(pair.pruned)}
+        models = (
+            {"dense": pair.dense}
+            if pair.is_dense
+            else {"dense": pair.dense, "pruned": as_deployed(pair.pruned)}
+        )
         with tempfile.TemporaryDirectory() as folder:
             found = {
                 (name, form): own
                 for count, (name, model) in enumerate(models.items())
                 for form, own in self._forms(
-                    source(pair, model, Path(folder) / name), pair.task.evaluation, pair.max_length,
+                    source(pair, model, Path(folder) / name),
+                    pair.task.evaluation,
+                    pair.max_length,
                     part_of(report, 0.3 * count, 0.3 * count + 0.3),
                 )
             }
@@ -85,20 +113,33 @@ class Forms(Measure):
             for place, ((name, form), own) in enumerate(found.items()):
                 report(0.8 + 0.2 * place / len(found), f"{name} as {form}")
                 size = own.size if isinstance(own, Session) else size_on_disk(own)
-                rows.append({"model": name, "form": form, **judged_form(pair, own), **self._attacked(pair, own),
-                             "latency_p50": times[name, form], "speedup": whole / times[name, form], "bytes": size,
-                             "other_load": other_load})  # fmt: skip
+                rows.append(
+                    {
+                        "model": name,
+                        "form": form,
+                        **judged_form(pair, own),
+                        **self._attacked(pair, own),
+                        "latency_p50": times[name, form],
+                        "speedup": whole / times[name, form],
+                        "bytes": size,
+                        "other_load": other_load,
+                    }
+                )
         report(1.0, "forms measured")
         return {"forms": pd.DataFrame(rows)}
 
-    def _forms(self, own: Source, examples: Examples, length: int, report: Report) -> Iterator[tuple[str, nn.Module]]:
+    def _forms(
+        self, own: Source, examples: Examples, length: int, report: Report
+    ) -> Iterator[tuple[str, nn.Module]]:
         yield PYTORCH, own.model
         wanted = self.files.split(", ")
         for place, form in enumerate(wanted):
             report(place / len(wanted), f"writing {own.folder.name} as {form}")
             session = FORMS[form](own)
             tolerance = TOLERANCES.get(form, verification.TOLERANCE)
-            verification.check_outputs(form, own.model, own.tokenizer, examples, length, own=session, tolerance=tolerance)
+            verification.check_outputs(
+                form, own.model, own.tokenizer, examples, length, own=session, tolerance=tolerance
+            )
             yield form, session
 
     def _attacked(self, pair: Pair, own: nn.Module) -> dict[str, Any]:
@@ -106,7 +147,12 @@ class Forms(Measure):
             return {}
         attack = Attack(recipes="DeepWordBug", examples=self.attacked, precision="fp32")
         under = attack.measure(replace(pair, pruned=own, folder=None), quiet)["attack"].iloc[0]
-        return {"attacked": int(under["n"]), **{key: under[key] for key in ("under_attack", "under_attack_low", "under_attack_high")}}
+        return {
+            "attacked": int(under["n"]),
+            **{
+                key: under[key] for key in ("under_attack", "under_attack_low", "under_attack_high")
+            },
+        }
 
 
 def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
@@ -115,10 +161,19 @@ def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
     dense, said = dense_predictions(pair, quiet), predicted(pair, own, quiet)
     right: list[Any] = dense.said if task.evaluation.labels is None else task.evaluation.labels
     right, was, now = judged(task.evaluation.kind, task.label_names, right, dense.said, said.said)
-    row = summary(task.metric, len(task.label_names), right, was, now, seed=pair.seed,
-                  probabilities=(dense.probabilities, said.probabilities))  # fmt: skip
+    row = summary(
+        task.metric,
+        len(task.label_names),
+        right,
+        was,
+        now,
+        seed=pair.seed,
+        probabilities=(dense.probabilities, said.probabilities),
+    )
     found = {"metric": task.metric, "n": row["n"]} | {key: row[key] for key in KEPT}
-    return found | {"divergence": divergence(dense.probabilities, said.probabilities, task.evaluation.kind)}
+    return found | {
+        "divergence": divergence(dense.probabilities, said.probabilities, task.evaluation.kind)
+    }
 
 
 def as_deployed(model: nn.Module) -> nn.Module:
@@ -131,5 +186,7 @@ def source(pair: Pair, model: nn.Module, folder: Path) -> Source:
     folder.mkdir()
     own = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
     some = pair.task.calibration.sample(CALIBRATED, pair.seed)
-    calibration = [batch for batch, _ in batches(pair.tokenizer, some, 1, pair.max_length, device_of(own))]
+    calibration = [
+        batch for batch, _ in batches(pair.tokenizer, some, 1, pair.max_length, device_of(own))
+    ]
     return Source(own, pair.tokenizer, folder, calibration)

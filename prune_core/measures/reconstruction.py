@@ -31,14 +31,21 @@ class Reconstruction(Measure):
     title = "Reconstruction error"
     summary = "Per block and part: the error a layer makes itself, the error it inherits, and both together"
     estimate = 4.0
-    sentences: int = option(128, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000)
+    sentences: int = option(
+        128, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000
+    )
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `reconstruction`: a row a block and weight matrix, and one a whole block."""
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         device = device_of(pair.dense)
-        data = [batch for batch, _ in batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device)]
+        data = [
+            batch
+            for batch, _ in batches(
+                pair.tokenizer, sample, pair.batch_size, pair.max_length, device
+            )
+        ]
         dense, pruned = stream(pair.dense, data), stream(pair.pruned, data)
         rows: list[dict[str, Any]] = []
         pairs = list(zip(passed(pair.dense), passed(pair.pruned), strict=True))
@@ -46,7 +53,12 @@ class Reconstruction(Measure):
             report(index / len(pairs), f"block {index + 1} of {len(pairs)}")
             rows += [{"block": index, **row} for row in _block(before, after, dense, pruned)]
         own = pd.DataFrame(sparsity_by_part(pair.pruned))
-        zeros = pd.concat([own[own["block"] == number].assign(block=index) for index, ((number, _), _) in enumerate(pairs)])
+        zeros = pd.concat(
+            [
+                own[own["block"] == number].assign(block=index)
+                for index, ((number, _), _) in enumerate(pairs)
+            ]
+        )
         report(1.0, "reconstruction error measured")
         return {"reconstruction": pd.DataFrame(rows).merge(zeros, on=["block", "part"], how="left")}
 
@@ -54,7 +66,9 @@ class Reconstruction(Measure):
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
     """Rows of the six parts and of the block; moves both streams to the next block, or the next pass of this one."""
     pairs = zip(pruned.inputs, pruned.paddings, strict=True)
-    mixed = [pruned.keep(before.once(x, padding)) for x, padding in pairs]  # dense block, pruned input
+    mixed = [
+        pruned.keep(before.once(x, padding)) for x, padding in pairs
+    ]  # dense block, pruned input
     dense.enter(before)
     pruned.enter(after)
     rows = []
@@ -89,9 +103,15 @@ class Sums:
         """Relative errors; batches are summed in double precision."""
         *errors, scale = torch.stack(self._of_batches).cpu().double().sum(0).tolist()
         scale = scale or 1.0  # a layer that gives nothing has nothing to lose
-        return {name: (error / scale) ** 0.5 for name, error in zip(("own", "inherited", "total"), errors, strict=True)}
+        return {
+            name: (error / scale) ** 0.5
+            for name, error in zip(("own", "inherited", "total"), errors, strict=True)
+        }
 
 
 def _cosine(dense: Sequence[Tensor], pruned: Sequence[Tensor]) -> float:
-    cosines = [torch.cosine_similarity(x.float(), y.float(), dim=-1) for x, y in zip(dense, pruned, strict=True)]
+    cosines = [
+        torch.cosine_similarity(x.float(), y.float(), dim=-1)
+        for x, y in zip(dense, pruned, strict=True)
+    ]
     return torch.cat(cosines).mean().item()

@@ -29,7 +29,9 @@ class Sensitivity(Measure):
     title = "Block sensitivity"
     summary = "What each block's pruning costs when it is the only one pruned; with two sparsities of a method, What if predicts others"
     estimate = 4.0
-    sentences: int = option(256, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000)
+    sentences: int = option(
+        256, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000
+    )
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
@@ -37,8 +39,12 @@ class Sensitivity(Measure):
         `sensitivity_example` (a row an example: what the dense and the pruned model say, and the dense one with each block)."""
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         dense, pruned = blocks(pair.dense), blocks(pair.pruned)
-        data = list(batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(pair.dense)))
-        squares: list[Tensor] = []  # (blocks + 2,) a batch: each block alone, all together, the output itself
+        data = list(
+            batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(pair.dense))
+        )
+        squares: list[
+            Tensor
+        ] = []  # (blocks + 2,) a batch: each block alone, all together, the output itself
         said: list[Tensor] = []  # (sentences, dense and each block and pruned, labels) a batch
         for place, (batch, _) in enumerate(data):
             report(place / len(data), f"block by block: batch {place + 1} of {len(data)}")
@@ -47,7 +53,10 @@ class Sensitivity(Measure):
             squares.append(torch.stack([*apart, ends[0].float().square().sum()]))
             if sample.kind in SHARES:
                 models = [pair.dense] * (len(ends) - 1) + [pair.pruned]
-                found = [SHARES[sample.kind](head(model, end, padding).float()) for model, end in zip(models, ends, strict=True)]
+                found = [
+                    SHARES[sample.kind](head(model, end, padding).float())
+                    for model, end in zip(models, ends, strict=True)
+                ]
                 said.append(torch.stack(found, 1))
         report(1.0, "block sensitivity measured")
         sums = torch.stack(squares).cpu().double().sum(0)
@@ -67,7 +76,9 @@ class Sensitivity(Measure):
         return tables
 
 
-def _ends(pair: Pair, batch: Batch, dense: Sequence[Block], pruned: Sequence[Block]) -> tuple[list[Tensor], Padding]:
+def _ends(
+    pair: Pair, batch: Batch, dense: Sequence[Block], pruned: Sequence[Block]
+) -> tuple[list[Tensor], Padding]:
     """The encoder's output, (tokens, width) each: of the dense model, of it with each pruned block in turn, of the pruned model."""
     start, padding = embed(pair.dense, batch)
 
@@ -88,12 +99,22 @@ def _ends(pair: Pair, batch: Batch, dense: Sequence[Block], pruned: Sequence[Blo
     return [befores[-1], *alone, whole], padding
 
 
-def _by_block(dense: Sequence[Block], pruned: Sequence[Block], errors: Sequence[float]) -> list[dict[str, Any]]:
+def _by_block(
+    dense: Sequence[Block], pruned: Sequence[Block], errors: Sequence[float]
+) -> list[dict[str, Any]]:
     """A row a block: its weights, the share of them that is gone, its error alone, and that of all blocks together."""
     rows = []
     for index, (before, after) in enumerate(zip(dense, pruned, strict=True)):
         weights = sum(linear.weight.numel() for linear in before.linears.values())
         left = sum(int(torch.count_nonzero(linear.weight)) for linear in after.linears.values())
         gone = 1 - left / max(1, weights)  # a cut model may have a block with none
-        rows.append({"block": index, "weights": weights, "sparsity": gone, "error": errors[index], "together": errors[-1]})
+        rows.append(
+            {
+                "block": index,
+                "weights": weights,
+                "sparsity": gone,
+                "error": errors[index],
+                "together": errors[-1],
+            }
+        )
     return rows

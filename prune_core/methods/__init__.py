@@ -19,8 +19,20 @@ from .unit_baselines import UnitMagnitude, UnitRandom
 from .wanda import Wanda
 from .ziplm import ZipLM
 
-_BASELINES = (RIA, DSnoT, ExactOBS, ALPS, UnitMagnitude, UnitRandom, BlockDrop, OSSCAR, ZipLM, GRASPrune)
+_BASELINES = (
+    RIA,
+    DSnoT,
+    ExactOBS,
+    ALPS,
+    UnitMagnitude,
+    UnitRandom,
+    BlockDrop,
+    OSSCAR,
+    ZipLM,
+    GRASPrune,
+)
 METHODS: dict[str, type[Method]] = {
-    kind.name: kind for kind in (Magnitude, Wanda, SparseGPT, AKR, AKRPlus, KPrune, KPrunePlus, Kwon, *_BASELINES)
+    kind.name: kind
+    for kind in (Magnitude, Wanda, SparseGPT, AKR, AKRPlus, KPrune, KPrunePlus, Kwon, *_BASELINES)
 }
 BASELINES = tuple(kind.name for kind in _BASELINES)  # what the others are measured against

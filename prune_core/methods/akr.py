@@ -19,7 +19,17 @@ from ..plugins import option
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.masks import count_of
 from ..pruning.moments import Stats, adaptive_weight, fitted_bias
-from ..pruning.solvers import Choose, admm, column_sweep, exact_obs, jointly, refit, separately, spectrum, upper_factor
+from ..pruning.solvers import (
+    Choose,
+    admm,
+    column_sweep,
+    exact_obs,
+    jointly,
+    refit,
+    separately,
+    spectrum,
+    upper_factor,
+)
 from ..pruning.streams import Stream
 
 ROUNDING = 1e-6  # of the mean square: a variance below is what fp32 sums leave of none
@@ -33,28 +43,54 @@ class AKR(LayerwiseMethod):
 
     name = "akr"
     title = "AKR"
-    summary = "Like SparseGPT, but corrects the error inherited from earlier layers and refits the head"
+    summary = (
+        "Like SparseGPT, but corrects the error inherited from earlier layers and refits the head"
+    )
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
     solver: str = option(
-        "blocked", "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: the mask moves for some rounds",
+        "blocked",
+        "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: the mask moves for some rounds",
         choices=("blocked", "exact", "admm"),
-    )  # fmt: skip
+    )
     rounds: int = option(30, "Rounds in which the mask may move (admm solver)", low=1, high=1000)
-    refit_steps: int = option(20, "Steps that refit the kept weights by least squares (0 = none; 20 are nearly exact)", low=0, high=1000)
-    adaptive_hessian: bool = option(True, "Judge weights by the inputs that they see in the pruned model; off: in the dense model")
-    adaptive_weights: bool = option(True, "Start from weights that map the pruned model's inputs to the dense outputs (eq. 5)")
+    refit_steps: int = option(
+        20,
+        "Steps that refit the kept weights by least squares (0 = none; 20 are nearly exact)",
+        low=0,
+        high=1000,
+    )
+    adaptive_hessian: bool = option(
+        True,
+        "Judge weights by the inputs that they see in the pruned model; off: in the dense model",
+    )
+    adaptive_weights: bool = option(
+        True, "Start from weights that map the pruned model's inputs to the dense outputs (eq. 5)"
+    )
     epsilon: float = option(
-        1e-2, "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights", low=0.0, high=10.0
+        1e-2,
+        "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights",
+        low=0.0,
+        high=10.0,
     )
     residual: str = option(
-        "auto", "Adaptive weights make up for what the residual stream lacks, too (not in the paper); auto: for patterns, and from 80% on",
+        "auto",
+        "Adaptive weights make up for what the residual stream lacks, too (not in the paper); auto: for patterns, and from 80% on",
         choices=("auto", "on", "off"),
-    )  # fmt: skip
-    fisher: bool = option(False, "Count an error by what it does to the prediction, by the gradients of the dense model (not in the paper)")
+    )
+    fisher: bool = option(
+        False,
+        "Count an error by what it does to the prediction, by the gradients of the dense model (not in the paper)",
+    )
     bias: bool = option(True, "Fit the biases too")
     refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
     damping: float = damping_option()
-    block_size: int = option(128, "Columns whose weights are compared at once (blocked solver)", low=1, high=4096, expert=True)
+    block_size: int = option(
+        128,
+        "Columns whose weights are compared at once (blocked solver)",
+        low=1,
+        high=4096,
+        expert=True,
+    )
 
     @property
     def needs(self) -> Collection[str]:
@@ -62,7 +98,8 @@ class AKR(LayerwiseMethod):
         divergence), but accuracy on SST-2 gained only from patterns and high sparsities."""
         high = bool(self.pattern) or self.sparsity >= 0.8
         wanted = {
-            "carry": self.adaptive_weights and (self.residual == "on" or self.residual == "auto" and high),
+            "carry": self.adaptive_weights
+            and (self.residual == "on" or self.residual == "auto" and high),
             "dense_gram": not self.adaptive_hessian,
             "fisher": self.fisher,
         }
@@ -84,18 +121,36 @@ class AKR(LayerwiseMethod):
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
-            pruned = exact_obs(target, base.inverse(self.damping), count_of(self.sparsity, target.shape[1]), self.keep_of)
+            pruned = exact_obs(
+                target,
+                base.inverse(self.damping),
+                count_of(self.sparsity, target.shape[1]),
+                self.keep_of,
+            )
             return pruned if G is None else refit(pruned, target, H, self.refit_steps, G), used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
             inputs = base.once("spectrum", lambda: spectrum(H))
             outputs = fit.outputs and fit.outputs.spectrum()
             rows = rows if outputs is None else 1.0
-            pruned = admm(target * rows, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds, outputs, RELAX) / rows
+            pruned = (
+                admm(
+                    target * rows,
+                    inputs,
+                    lambda scores: self.choose(scores, per_row=False),
+                    self.rounds,
+                    outputs,
+                    RELAX,
+                )
+                / rows
+            )
         else:
             U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
             # the sweep compares rows, and does no more across them
-            pruned = column_sweep(target * rows, U, self._choice(), self.block_size, self.keep_of[1]) / rows
+            pruned = (
+                column_sweep(target * rows, U, self._choice(), self.block_size, self.keep_of[1])
+                / rows
+            )
         return refit(pruned, target, H, self.refit_steps, G), used
 
     def _choice(self) -> Choose:
@@ -116,9 +171,13 @@ class AKR(LayerwiseMethod):
         raw = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=len(x))
         fits_bias = self.bias and linear.bias is not None
         stats = raw.centred() if fits_bias else raw
-        moves = (stats.diagonal > ROUNDING * raw.diagonal).to(x)  # an input that is the same in every sentence tells a fit nothing
+        moves = (stats.diagonal > ROUNDING * raw.diagonal).to(
+            x
+        )  # an input that is the same in every sentence tells a fit nothing
         assert stats.cross is not None, "given above"
-        stats = replace(stats, gram=stats.gram * torch.outer(moves, moves), cross=stats.cross * moves)
+        stats = replace(
+            stats, gram=stats.gram * torch.outer(moves, moves), cross=stats.cross * moves
+        )
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
         if fits_bias:
             linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, stats))

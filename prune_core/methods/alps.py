@@ -19,9 +19,16 @@ class ALPS(LayerwiseMethod):
     name = "alps"
     title = "ALPS"
     summary = "Lets the choice of weights move for some rounds while it fits them (ADMM), then fits what is kept"
-    paper = "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning, NeurIPS 2024"
+    paper = (
+        "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning, NeurIPS 2024"
+    )
     rounds: int = option(30, "Rounds in which the mask may move", low=1, high=1000)
-    refit_steps: int = option(10, "Steps that fit the kept weights to the layer's own outputs (0 = none)", low=0, high=1000)
+    refit_steps: int = option(
+        10,
+        "Steps that fit the kept weights to the layer's own outputs (0 = none)",
+        low=0,
+        high=1000,
+    )
     damping: float = damping_option()
 
     @property

@@ -22,22 +22,34 @@ class BlockDrop(UnitMethod):
 
     name = "block_drop"
     title = "Block dropping"
-    summary = "Removes whole blocks, those that change their input least or those on top; tunes nothing"
+    summary = (
+        "Removes whole blocks, those that change their input least or those on top; tunes nothing"
+    )
     paper = "Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, 2024"
-    by: str = option("influence", "influence: one less the cosine of a block's input and output; top: the last blocks go first",
-                     choices=("influence", "top"))  # fmt: skip
+    by: str = option(
+        "influence",
+        "influence: one less the cosine of a block's input and output; top: the last blocks go first",
+        choices=("influence", "top"),
+    )
 
     @torch.no_grad()
-    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+    def remove(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+    ) -> Rows:
         """Keep the blocks of the highest scores that fit together."""
         plan = Plan(self, model, batches, budget)
         plan.check([plan.rank(sub, torch.ones(sub.units)) for sub in plan.subs])
         scores = self.scores(model, batches, report)
         least = [int(self.keep_one_head and sub.kind == "head") for sub in plan.subs]
-        spare = plan.left * SLACK - sum(float(plan.price(sub)[count]) for sub, count in zip(plan.subs, least, strict=True))
+        spare = plan.left * SLACK - sum(
+            float(plan.price(sub)[count]) for sub, count in zip(plan.subs, least, strict=True)
+        )
         for index in scores.argsort(descending=True, stable=True).tolist():
             own = [place for place, sub in enumerate(plan.subs) if sub.index == index]
-            more = sum(float(plan.price(plan.subs[place])[-1] - plan.price(plan.subs[place])[least[place]]) for place in own)
+            more = sum(
+                float(plan.price(plan.subs[place])[-1] - plan.price(plan.subs[place])[least[place]])
+                for place in own
+            )
             if more <= spare:
                 spare -= more
                 for place in own:

@@ -21,7 +21,13 @@ class DSnoT(LayerwiseMethod):
     summary = "Wanda's choice, then removed and kept weights change places until each output's mean error is small; nothing is refitted"
     paper = "Zhang et al., Dynamic Sparse No Training, ICLR 2024"
     cycles: int = option(50, "Exchanges in a row at most", low=0, high=10_000, expert=True)
-    threshold: float = option(0.1, "Mean error of an output, summed over a sentence, that is small enough", low=0.0, high=1e6, expert=True)
+    threshold: float = option(
+        0.1,
+        "Mean error of an output, summed over a sentence, that is small enough",
+        low=0.0,
+        high=1e6,
+        expert=True,
+    )
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """Mask by |W_ij|·‖X_j‖ within each row, then exchanges."""
@@ -29,12 +35,23 @@ class DSnoT(LayerwiseMethod):
         gone = self.choose(scores)
         if not self.pattern:
             mean = stats.total / stats.tokens
-            variance = (stats.diagonal / stats.tokens - mean.square()).clamp_min(torch.finfo(weight.dtype).tiny)
-            gone = exchange(gone, scores, weight * stats.total / max(1, stats.sentences), variance, self.cycles, self.threshold)
+            variance = (stats.diagonal / stats.tokens - mean.square()).clamp_min(
+                torch.finfo(weight.dtype).tiny
+            )
+            gone = exchange(
+                gone,
+                scores,
+                weight * stats.total / max(1, stats.sentences),
+                variance,
+                self.cycles,
+                self.threshold,
+            )
         return Solved(weight.masked_fill(gone, 0), bias)
 
 
-def exchange(gone: Tensor, scores: Tensor, expected: Tensor, variance: Tensor, cycles: int, threshold: float) -> Tensor:
+def exchange(
+    gone: Tensor, scores: Tensor, expected: Tensor, variance: Tensor, cycles: int, threshold: float
+) -> Tensor:
     """The mask (rows, columns) after at most that many exchanges in each row; `expected` is W_ij·E[X_j], `variance` (columns,) of X_j.
 
     The row's error is the sum of `expected` over what is gone. Back comes what lowers it most for its variance; in its place goes
@@ -48,10 +65,17 @@ def exchange(gone: Tensor, scores: Tensor, expected: Tensor, variance: Tensor, c
         helps = expected * sign
         at = torch.where(back, helps / variance, -endless).argmax(1, keepdim=True)
         off = torch.where(away & (helps < 0), scores, endless).argmin(1, keepdim=True)
-        possible = back.gather(1, at) & (helps.gather(1, at) > 0) & away.gather(1, off) & (helps.gather(1, off) < 0)
+        possible = (
+            back.gather(1, at)
+            & (helps.gather(1, at) > 0)
+            & away.gather(1, off)
+            & (helps.gather(1, off) < 0)
+        )
         moves = possible & (error.abs() > threshold)
         error = error + moves * (expected.gather(1, off) - expected.gather(1, at))
-        gone.scatter_(1, at, gone.gather(1, at) & ~moves).scatter_(1, off, gone.gather(1, off) | moves)
+        gone.scatter_(1, at, gone.gather(1, at) & ~moves).scatter_(
+            1, off, gone.gather(1, off) | moves
+        )
         back.scatter_(1, at, back.gather(1, at) & ~moves)
         away.scatter_(1, off, away.gather(1, off) & ~moves)
     return gone

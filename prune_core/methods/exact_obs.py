@@ -25,4 +25,8 @@ class ExactOBS(LayerwiseMethod):
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """Algorithm 1 on every row, damped by `damping`."""
         gone = count_of(self.sparsity, weight.shape[1])
-        return Solved(exact_obs(weight, stats.inverse(self.damping), gone, self.keep_of), bias, stats.damped(self.damping)[2])
+        return Solved(
+            exact_obs(weight, stats.inverse(self.damping), gone, self.keep_of),
+            bias,
+            stats.damped(self.damping)[2],
+        )

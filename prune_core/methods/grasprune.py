@@ -28,27 +28,52 @@ class GRASPrune(UnitMethod):
     title = "GRASPrune"
     summary = "Learns a gate for every head and neuron on unlabelled text, then a scale for every one that stays"
     paper = "Wang et al., GRASPrune: Global Gating for Budgeted Structured Pruning of Large Language Models, ACL 2026"
-    epochs: int = option(4, "Passes over the calibration sentences in which the gates learn", low=1, high=1000)
-    scale_epochs: int = option(1, "Passes in which the survivors' scales learn (0 = none)", low=0, high=1000)
-    rate: float = option(0.1, "Adam's learning rate for the gates; a fifth of it for the scales", low=1e-6, high=10.0, expert=True)
+    epochs: int = option(
+        4, "Passes over the calibration sentences in which the gates learn", low=1, high=1000
+    )
+    scale_epochs: int = option(
+        1, "Passes in which the survivors' scales learn (0 = none)", low=0, high=1000
+    )
+    rate: float = option(
+        0.1,
+        "Adam's learning rate for the gates; a fifth of it for the scales",
+        low=1e-6,
+        high=10.0,
+        expert=True,
+    )
     at_once: int = option(8, "Sentences of one step", low=1, high=1024, expert=True)
 
-    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+    def remove(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+    ) -> Rows:
         """Learn gates, project them once more, learn scales, and fold these into the output projections."""
         plan = Plan(self, model, batches, budget)
         game = Game(model, batches, self.at_once)
-        gates = [torch.zeros(sub.units, device=game.device, requires_grad=True) for sub in plan.subs]
+        gates = [
+            torch.zeros(sub.units, device=game.device, requires_grad=True) for sub in plan.subs
+        ]
         share = self.epochs / (self.epochs + self.scale_epochs)
         chosen = lambda: self.projected(plan, gates)  # noqa: E731
         with torch.no_grad():
             whole = all(bool(mask.all()) for mask in chosen())
         if not whole:  # otherwise there is nothing to learn
-            self.learn(game, gates, lambda: straight_through(gates, chosen()), self.rate, self.epochs, part_of(report, 0.0, share))
+            self.learn(
+                game,
+                gates,
+                lambda: straight_through(gates, chosen()),
+                self.rate,
+                self.epochs,
+                part_of(report, 0.0, share),
+            )
         masks = chosen()
-        scales = [torch.ones(sub.units, device=game.device, requires_grad=True) for sub in plan.subs]
+        scales = [
+            torch.ones(sub.units, device=game.device, requires_grad=True) for sub in plan.subs
+        ]
         if not whole and self.scale_epochs:
             scaled = lambda: [scale * mask for scale, mask in zip(scales, masks, strict=True)]  # noqa: E731
-            self.learn(game, scales, scaled, self.rate / 5, self.scale_epochs, part_of(report, share, 1.0))
+            self.learn(
+                game, scales, scaled, self.rate / 5, self.scale_epochs, part_of(report, share, 1.0)
+            )
         with torch.no_grad():
             for sub, gate, mask, scale in zip(plan.subs, gates, masks, scales, strict=True):
                 columns = sub.columns(mask)
@@ -60,11 +85,21 @@ class GRASPrune(UnitMethod):
     def projected(self, plan: Plan, gates: Gates) -> Gates:
         """(units,) bool of each sub-layer: the open gates, widest first, as many as the budget pays for."""
         with torch.no_grad():
-            rankings = [plan.rank(sub, gate.sigmoid()) for sub, gate in zip(plan.subs, gates, strict=True)]
+            rankings = [
+                plan.rank(sub, gate.sigmoid()) for sub, gate in zip(plan.subs, gates, strict=True)
+            ]
             groups = plan.search(rankings).groups
             return [ranking.kept(count) for ranking, count in zip(rankings, groups, strict=True)]
 
-    def learn(self, game: Game, learnt: Gates, gates: Callable[[], Gates], rate: float, epochs: int, report: Report) -> None:
+    def learn(
+        self,
+        game: Game,
+        learnt: Gates,
+        gates: Callable[[], Gates],
+        rate: float,
+        epochs: int,
+        report: Report,
+    ) -> None:
         """Adam on the divergence of the gated model's answers from the dense model's."""
         optimizer = torch.optim.Adam(learnt, rate)
         steps = epochs * len(game.batches)
@@ -103,7 +138,9 @@ class Game:
 
     def lost(self, place: int, gates: Gates) -> Tensor:
         """Mean divergence of a batch's answers with these gates."""
-        return divergence(self.model, self._answers(self.batches[place], gates), self.taught[place]).mean()
+        return divergence(
+            self.model, self._answers(self.batches[place], gates), self.taught[place]
+        ).mean()
 
     def _answers(self, batch: Batch, gates: Gates | None) -> Tensor:
         with torch.no_grad():
@@ -111,5 +148,7 @@ class Game:
         for place in self.path:
             sub = self.subs[place]
             a = sub.features(x, padding)
-            x = sub.norm(sub.close(a if gates is None else a * gates[place].repeat_interleave(sub.width), x))
+            x = sub.norm(
+                sub.close(a if gates is None else a * gates[place].repeat_interleave(sub.width), x)
+            )
         return head(self.model, x, padding)

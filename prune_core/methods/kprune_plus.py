@@ -35,8 +35,15 @@ class KPrunePlus(KPrune):
     title = "K-prune-plus"
     summary = "K-prune with units chosen together, by what their loss does to the predictions once the others are refitted"
     paper = "K-prune (Park, Choi and Kang, ICLR 2024) with this project's choice of units; see docs/methods.md"
-    damping: float = damping_option(1e-2)  # K-prune's 1e-4 learns the sample: what is kept here is fitted to it twice
-    exchanges: int = option(20, "Exchanges of kept units for removed ones in each sub-layer, as long as they help", low=0, high=10**4)
+    damping: float = damping_option(
+        1e-2
+    )  # K-prune's 1e-4 learns the sample: what is kept here is fitted to it twice
+    exchanges: int = option(
+        20,
+        "Exchanges of kept units for removed ones in each sub-layer, as long as they help",
+        low=0,
+        high=10**4,
+    )
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
         """By least error of the prediction."""

@@ -35,17 +35,25 @@ class Kwon(UnitMethod):
     summary = "Removes heads and neurons that the task loss minds least, and rescales the others; needs labels"
     paper = "Kwon et al., A Fast Post-Training Pruning Framework for Transformers, NeurIPS 2022"
     labelled = True
-    rearrange: bool = option(True, "Swap units within a sub-layer where the Fisher information of pairs says so")
-    tune: bool = option(True, "Rescale the survivors towards the dense model's outputs, sub-layer by sub-layer")
+    rearrange: bool = option(
+        True, "Swap units within a sub-layer where the Fisher information of pairs says so"
+    )
+    tune: bool = option(
+        True, "Rescale the survivors towards the dense model's outputs, sub-layer by sub-layer"
+    )
     precision: str = precision_option()
     damping: float = damping_option(1e-4)
 
     @torch.no_grad()
-    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+    def remove(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+    ) -> Rows:
         """Search masks by the Fisher's diagonal, rearrange them by its blocks, rescale the survivors."""
         plan = Plan(self, model, batches, budget)
         gradients = self._gradients(model, batches, part_of(report, 0.0, 0.7))
-        importance = [each.square().sum(0) for each in gradients]  # the diagonal of the Fisher information
+        importance = [
+            each.square().sum(0) for each in gradients
+        ]  # the diagonal of the Fisher information
         rankings = [plan.rank(sub, each) for sub, each in zip(plan.subs, importance, strict=True)]
         plan.check(rankings)
         groups = least_fisher(rankings, plan.left)
@@ -63,10 +71,14 @@ class Kwon(UnitMethod):
         report(1.0, "pruned")
         return plan.rows()
 
-    def _gradients(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> list[Tensor]:
+    def _gradients(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report
+    ) -> list[Tensor]:
         """(sentences, units) of every sub-layer: the task loss's gradient for a mask of ones on the units."""
         if not all("labels" in batch for batch in batches):
-            raise PruneError("kwon measures the task loss: its calibration sentences need labels; give labelled ones, or choose kprune.")
+            raise PruneError(
+                "kwon measures the task loss: its calibration sentences need labels; give labelled ones, or choose kprune."
+            )
         dtype = gradient_dtype(self.precision, device_of(model))
         subs = frozen(model, dtype)
         found: list[list[Tensor]] = [[] for _ in subs]
@@ -74,12 +86,16 @@ class Kwon(UnitMethod):
             report(count / len(batches), f"Fisher information, batch {count + 1} of {len(batches)}")
             x, padding = embed(model, batch)
             loss = partial(task_loss, model, batch["labels"])
-            gradients = mask_gradients(subs, padding.unpack(x.to(dtype)), padding, loss, reads(model))
+            gradients = mask_gradients(
+                subs, padding.unpack(x.to(dtype)), padding, loss, reads(model)
+            )
             for sub, gradient, rows in zip(subs, gradients, found, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)
         return [torch.cat(rows) for rows in found]
 
-    def rescale(self, weight: Tensor, gram: Tensor, cross: Tensor, width: int) -> tuple[Tensor, float]:
+    def rescale(
+        self, weight: Tensor, gram: Tensor, cross: Tensor, width: int
+    ) -> tuple[Tensor, float]:
         """Least squares for one factor per survivor; the ridge pulls towards 1. What Σ r_i·unit_i(x) needs of x is AᵀA, AᵀB."""
         units = (-1, width)
         H = (gram * (weight.T @ weight)).unflatten(1, units).sum(2).unflatten(0, units).sum(1)
@@ -97,7 +113,9 @@ def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding
     if kind_of(model) == "multilabel":
         return F.binary_cross_entropy_with_logits(found, labels, reduction="sum")
     if kind_of(model) == "token":
-        return F.cross_entropy(found, padding.pack(labels[..., None])[:, 0], reduction="sum")  # which leaves out IGNORED, -100
+        return F.cross_entropy(
+            found, padding.pack(labels[..., None])[:, 0], reduction="sum"
+        )  # which leaves out IGNORED, -100
     ends = 2 if kind_of(model) == "span" else 1  # of a span: the mean of start and end
     return F.cross_entropy(found.flatten(0, -2), labels.flatten(), reduction="sum") / ends
 
@@ -110,7 +128,10 @@ def least_fisher(rankings: Sequence[Ranking], budget: float) -> list[int]:
     lost = _behind(heads.scores) + _behind(neurons.scores * rankings[1].size)[fitting]
     lost[left < 0] = torch.inf
     count = int(lost.argmin())
-    kept = [torch.bincount(line.owner[:n], minlength=len(rankings) // 2) for line, n in ((heads, count), (neurons, int(fitting[count])))]
+    kept = [
+        torch.bincount(line.owner[:n], minlength=len(rankings) // 2)
+        for line, n in ((heads, count), (neurons, int(fitting[count])))
+    ]
     return torch.stack(kept, 1).flatten().tolist()
 
 

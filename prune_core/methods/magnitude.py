@@ -24,12 +24,18 @@ class Magnitude(WeightMethod):
     title = "Magnitude"
     summary = "Removes the smallest weights; needs no data and takes no time"
     paper = "Han et al., Learning both Weights and Connections, NeurIPS 2015"
-    scope: str = option("matrix", "Compare weights within each matrix, or across the whole encoder", choices=("matrix", "global"))
+    scope: str = option(
+        "matrix",
+        "Compare weights within each matrix, or across the whole encoder",
+        choices=("matrix", "global"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pattern and self.scope == "global":
-            raise PruneError("magnitude: an N:M pattern compares neighbours, so it cannot be global; set scope to matrix.")
+            raise PruneError(
+                "magnitude: an N:M pattern compares neighbours, so it cannot be global; set scope to matrix."
+            )
 
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
@@ -45,4 +51,6 @@ class Magnitude(WeightMethod):
             linear.weight.masked_fill_(mask.view_as(linear.weight), 0)
             report(count / len(found), f"matrix {count} of {len(found)}")
         rows = pd.DataFrame(sparsity_by_part(model))
-        return {"prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))}
+        return {
+            "prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))
+        }

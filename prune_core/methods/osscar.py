@@ -26,20 +26,37 @@ class OSSCAR(UnitMethod):
     title = "OSSCAR"
     summary = "Removes the same share of every sub-layer's heads and neurons, chosen by local search, and refits the others"
     paper = "Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and Language Models with Combinatorial Optimization, ICML 2024"
-    exchanges: int = option(50, "Exchanges of a kept unit for a removed one in each sub-layer, as long as they help", low=0, high=10**4)
-    together: int = option(8, "Neurons that leave at a time before the exchanges begin", low=1, high=1024, expert=True)
+    exchanges: int = option(
+        50,
+        "Exchanges of a kept unit for a removed one in each sub-layer, as long as they help",
+        low=0,
+        high=10**4,
+    )
+    together: int = option(
+        8, "Neurons that leave at a time before the exchanges begin", low=1, high=1024, expert=True
+    )
     damping: float = damping_option(1e-4)
 
     @torch.no_grad()
-    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+    def remove(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+    ) -> Rows:
         """From the bottom: the gram of what a sub-layer's units say in the pruned model, the choice, the fit, and on to the next."""
         plan = Plan(self, model, batches, budget)
-        alike = [plan.rank(sub, torch.linspace(1.0, 0.0, sub.units, device=sub.output.weight.device)) for sub in plan.subs]
-        groups = plan.search(alike).groups  # a unit in the middle of its sub-layer goes with those in the middle of others
+        alike = [
+            plan.rank(sub, torch.linspace(1.0, 0.0, sub.units, device=sub.output.weight.device))
+            for sub in plan.subs
+        ]
+        groups = plan.search(
+            alike
+        ).groups  # a unit in the middle of its sub-layer goes with those in the middle of others
         dense = stream(model, batches)
         pruned = dense.twin()
         for place, sub in enumerate(plan.subs):
-            report(place / len(plan.subs), f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s")
+            report(
+                place / len(plan.subs),
+                f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s",
+            )
             gram, _ = moments(sub, dense, pruned)
             tableau = Tableau(gram, sub.output.weight, sub.width, self.damping)
             lost = tableau.changes().float()

@@ -19,12 +19,27 @@ class RIA(LayerwiseMethod):
     name = "ria"
     title = "RIA"
     summary = "Removes weights that are small beside those of their row and column, and see small inputs; nothing is refitted"
-    paper = "Zhang et al., Plug-and-Play: An Efficient Post-training Pruning Method for LLMs, ICLR 2024"
+    paper = (
+        "Zhang et al., Plug-and-Play: An Efficient Post-training Pruning Method for LLMs, ICLR 2024"
+    )
     statistic = "diagonal"
-    power: float = option(0.5, "Power of the inputs' size, the paper's a: 0 looks at weights alone", low=0.0, high=4.0, expert=True)
+    power: float = option(
+        0.5,
+        "Power of the inputs' size, the paper's a: 0 looks at weights alone",
+        low=0.0,
+        high=4.0,
+        expert=True,
+    )
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """Zero the lowest (|W_ij|/Σ|W_*j| + |W_ij|/Σ|W_i*|)·‖X_j‖ᵃ."""
         size, least = weight.abs(), torch.finfo(weight.dtype).tiny
-        relative = size / size.sum(0).clamp_min(least) + size / size.sum(1, keepdim=True).clamp_min(least)
-        return Solved(weight.masked_fill(self.choose(relative * stats.diagonal.sqrt() ** self.power, per_row=False), 0), bias)
+        relative = size / size.sum(0).clamp_min(least) + size / size.sum(1, keepdim=True).clamp_min(
+            least
+        )
+        return Solved(
+            weight.masked_fill(
+                self.choose(relative * stats.diagonal.sqrt() ** self.power, per_row=False), 0
+            ),
+            bias,
+        )

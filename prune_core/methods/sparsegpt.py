@@ -21,7 +21,9 @@ class SparseGPT(LayerwiseMethod):
     summary = "Removes weights column by column and lets the remaining ones make up for it"
     paper = "Frantar & Alistarh, SparseGPT, ICML 2023"
     damping: float = damping_option()
-    block_size: int = option(128, "Columns whose weights are compared at once", low=1, high=4096, expert=True)
+    block_size: int = option(
+        128, "Columns whose weights are compared at once", low=1, high=4096, expert=True
+    )
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """Algorithm 1 on one matrix, damped by `damping`."""

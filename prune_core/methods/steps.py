@@ -16,22 +16,32 @@ from ..pruning.distil import Copied, parted, tune
 from ..pruning.unitwise import UnitMethod
 from . import METHODS
 
-Copier = Callable[[nn.Module, Report], Sequence[Copied]]  # attacks a pruned model on the calibration sentences; an entry a batch
+Copier = Callable[
+    [nn.Module, Report], Sequence[Copied]
+]  # attacks a pruned model on the calibration sentences; an entry a batch
 
 
 def prune(
-    method: Method, dense: nn.Module, batches: Sequence[Batch], report: Report, copier: Copier | None = None
+    method: Method,
+    dense: nn.Module,
+    batches: Sequence[Batch],
+    report: Report,
+    copier: Copier | None = None,
 ) -> tuple[nn.Module, Rows]:
     """A pruned copy of the dense model by a method and what it asks for after it, and the tables of all steps."""
     model = copy.deepcopy(dense).eval()
-    parts = parted(batches) if method.distil else None  # which refuses too few before anything is pruned
+    parts = (
+        parted(batches) if method.distil else None
+    )  # which refuses too few before anything is pruned
     tuning = 0.4 if method.distil_attacked else 0.3  # where it begins
     pruning = part_of(report, 0.0, 0.3) if parts else report
     if isinstance(method, UnitMethod) and method.then:
         rows = method.prune(model, batches, part_of(pruning, 0.0, 0.6))
         _are_numbers(model, method)
         thin(model, method, batches, part_of(pruning, 0.6, 1.0))
-        rows["prune"] = rows["prune"].assign(sparsity=[row["sparsity"] for row in sparsity_by_part(model)])
+        rows["prune"] = rows["prune"].assign(
+            sparsity=[row["sparsity"] for row in sparsity_by_part(model)]
+        )
     else:
         rows = method.prune(model, batches, pruning)
     _are_numbers(model, method)
@@ -40,12 +50,18 @@ def prune(
     if method.distil_attacked:
         assert copier, "the caller knows the sentences"
         parts = parted(batches, copier(model, part_of(report, 0.3, 0.4)))
-    return model, rows | {"distil": tune(model, dense, *parts, method.distil, part_of(report, tuning, 1.0))}
+    return model, rows | {
+        "distil": tune(model, dense, *parts, method.distil, part_of(report, tuning, 1.0))
+    }
 
 
 def thin(model: nn.Module, method: UnitMethod, batches: Sequence[Batch], report: Report) -> None:
     """Prune single weights of the cut model, at whose own outputs a fit aims, and write what is left of them into the whole one."""
-    options = {"pattern": method.then_pattern} if method.then_pattern else {"sparsity": method.then_sparsity}
+    options = (
+        {"pattern": method.then_pattern}
+        if method.then_pattern
+        else {"sparsity": method.then_sparsity}
+    )
     small = shrink(model)
     build(METHODS, method.then, options).prune(small, batches, report)
     put_back(small, model)

@@ -24,7 +24,9 @@ class UnitMagnitude(UnitMethod):
     paper = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017"
 
     @torch.no_grad()
-    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+    def remove(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+    ) -> Rows:
         """Rank all units by their score and keep the best within the budget."""
         plan = Plan(self, model, batches, budget)
         scores = [self.score(sub) for sub in plan.subs]

@@ -22,4 +22,6 @@ class Wanda(LayerwiseMethod):
 
     def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
         """Zero the lowest |W_ij|·‖X_j‖ of each row."""
-        return Solved(weight.masked_fill(self.choose(weight.abs() * stats.diagonal.sqrt()), 0), bias)
+        return Solved(
+            weight.masked_fill(self.choose(weight.abs() * stats.diagonal.sqrt()), 0), bias
+        )

@@ -23,7 +23,10 @@ from ..pruning.unitwise import Plan, Ranking, UnitMethod
 
 SHRINK = 0.9  # of a block's neurons, what stays from one level of the search to the next
 JUDGES = 128  # sentences that a candidate's predictions are compared on
-FIRST, MUTATED = 10, 0.1  # of the tries a tenth starts anew; of the others each changes a tenth of the best one's coefficients
+FIRST, MUTATED = (
+    10,
+    0.1,
+)  # of the tries a tenth starts anew; of the others each changes a tenth of the best one's coefficients
 BUCKETS = 4000  # that a budget is cut into for the search
 
 
@@ -44,29 +47,47 @@ class ZipLM(UnitMethod):
     title = "ZipLM"
     summary = "Removes heads and neurons by Optimal Brain Surgeon, and searches over whole models for how many of which block"
     paper = "Kurtic, Frantar and Alistarh, ZipLM: Inference-Aware Structured Pruning of Language Models, NeurIPS 2023"
-    tries: int = option(100, "Models that the search compares; the paper's has 1000", low=1, high=10**5)
-    together: int = option(8, "Neurons that leave at a time; the paper removes one by one", low=1, high=1024, expert=True)
+    tries: int = option(
+        100, "Models that the search compares; the paper's has 1000", low=1, high=10**5
+    )
+    together: int = option(
+        8,
+        "Neurons that leave at a time; the paper removes one by one",
+        low=1,
+        high=1024,
+        expert=True,
+    )
     damping: float = damping_option(1e-4)
 
     @torch.no_grad()
-    def remove(self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None) -> Rows:
+    def remove(
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+    ) -> Rows:
         """The levels of every sub-layer on the dense model's inputs, the search, and the chosen model with its columns refitted."""
         plan = Plan(self, model, batches, budget)
         grams = features_grams(model, plan.subs, batches, part_of(report, 0.0, 0.2))
         levels = []
         for place, (sub, gram) in enumerate(zip(plan.subs, grams, strict=True)):
-            report(0.2 + 0.4 * place / len(plan.subs), f"block {sub.index + 1}: the order in which {sub.kind}s go")
+            report(
+                0.2 + 0.4 * place / len(plan.subs),
+                f"block {sub.index + 1}: the order in which {sub.kind}s go",
+            )
             levels.append(self.levels(plan, sub, gram))
         plan.check([plan.rank(sub, own.lost) for sub, own in zip(plan.subs, levels, strict=True)])
         judge = Judge(self, model, plan.subs, grams, levels, spread(batches, JUDGES))
         chosen = self.searched(plan, levels, judge, part_of(report, 0.6, 1.0))
-        rankings = [filling(own, count, plan, sub) for own, count, sub in zip(levels, chosen, plan.subs, strict=True)]
+        rankings = [
+            filling(own, count, plan, sub)
+            for own, count, sub in zip(levels, chosen, plan.subs, strict=True)
+        ]
         found = plan.search(rankings)
         for place, sub in enumerate(plan.subs):
             kept = rankings[place].kept(found.groups[place])
             damping = 0.0
             if not kept.all():
-                fitted, damping = fit(grams[place], sub.output.weight, sub.columns(kept), self.damping)
+                fitted, damping = fit(
+                    grams[place], sub.output.weight, sub.columns(kept), self.damping
+                )
                 sub.fold(kept, fitted)
             score = torch.empty_like(levels[place].lost)
             score[levels[place].order] = levels[place].lost
@@ -80,7 +101,11 @@ class ZipLM(UnitMethod):
         step = 1 if sub.kind == "head" else -(-self.together // group) * group
         counts = [sub.units]
         while counts[-1] > 0:
-            fewer = counts[-1] - step if sub.kind == "head" else min(counts[-1] - step, int(counts[-1] * SHRINK) // step * step)
+            fewer = (
+                counts[-1] - step
+                if sub.kind == "head"
+                else min(counts[-1] - step, int(counts[-1] * SHRINK) // step * step)
+            )
             counts.append(max(0, fewer))
         tableau = Tableau(gram, sub.output.weight, sub.width, self.damping)
         gone, errors, lost = list[Tensor](), [0.0], list[float]()
@@ -94,35 +119,65 @@ class ZipLM(UnitMethod):
         rising = torch.tensor(lost, device=order.device, dtype=torch.float32).cummax(0).values
         return Levels(order, counts, errors, rising.flip(0))
 
-    def searched(self, plan: Plan, levels: Sequence[Levels], judge: Judge, report: Report) -> list[int]:
+    def searched(
+        self, plan: Plan, levels: Sequence[Levels], judge: Judge, report: Report
+    ) -> list[int]:
         """How many units of each sub-layer: the best by the predictions of the models that random coefficients lead to."""
         options = []
         for sub, own in zip(plan.subs, levels, strict=True):
             least = int(self.keep_one_head and sub.kind == "head")
             kept = [place for place, count in enumerate(own.counts) if count >= least]
             prices = plan.price(sub)[[own.counts[place] for place in kept]]
-            options.append((kept, prices, torch.tensor([own.errors[place] for place in kept], dtype=torch.float64)))
+            options.append(
+                (
+                    kept,
+                    prices,
+                    torch.tensor([own.errors[place] for place in kept], dtype=torch.float64),
+                )
+            )
         first = max(1, self.tries // FIRST)
-        best, coefficients = (float("inf"), [sub.units for sub in plan.subs]), torch.ones(len(plan.subs), dtype=torch.float64)
+        best, coefficients = (
+            (float("inf"), [sub.units for sub in plan.subs]),
+            torch.ones(len(plan.subs), dtype=torch.float64),
+        )
         seen: dict[tuple[int, ...], float] = {}
         for turn in range(self.tries):
             draw = torch.rand(len(plan.subs), dtype=torch.float64)
-            keep = torch.rand(len(plan.subs)) >= MUTATED if turn >= first else torch.zeros(len(plan.subs), dtype=torch.bool)
+            keep = (
+                torch.rand(len(plan.subs)) >= MUTATED
+                if turn >= first
+                else torch.zeros(len(plan.subs), dtype=torch.bool)
+            )
             tried = torch.where(keep, coefficients, draw) if turn else coefficients
-            places = cheapest([(prices, value * errors) for (_, prices, errors), value in zip(options, tried, strict=True)], plan.left)
-            counts = [own.counts[kept[place]] for own, (kept, _, _), place in zip(levels, options, places, strict=True)]
+            places = cheapest(
+                [
+                    (prices, value * errors)
+                    for (_, prices, errors), value in zip(options, tried, strict=True)
+                ],
+                plan.left,
+            )
+            counts = [
+                own.counts[kept[place]]
+                for own, (kept, _, _), place in zip(levels, options, places, strict=True)
+            ]
             if tuple(counts) not in seen:
                 seen[tuple(counts)] = judge(counts)
             if seen[tuple(counts)] < best[0]:
                 best, coefficients = (seen[tuple(counts)], counts), tried
-            report(turn / self.tries, f"search {turn + 1} of {self.tries}: divergence {best[0]:.4f}")
+            report(
+                turn / self.tries, f"search {turn + 1} of {self.tries}: divergence {best[0]:.4f}"
+            )
         return best[1]
 
 
-def features_grams(model: nn.Module, subs: Sequence[Sublayer], batches: Sequence[Batch], report: Report) -> list[Tensor]:
+def features_grams(
+    model: nn.Module, subs: Sequence[Sublayer], batches: Sequence[Batch], report: Report
+) -> list[Tensor]:
     """(columns, columns) of every sub-layer: the gram of the dense model's features, over all passes of a shared one."""
     dense, path = stream(model, batches), unrolled(subs)
-    grams: list[Tensor] = [sub.output.weight.new_zeros(sub.output.in_features, sub.output.in_features) for sub in subs]
+    grams: list[Tensor] = [
+        sub.output.weight.new_zeros(sub.output.in_features, sub.output.in_features) for sub in subs
+    ]
     for step, place in enumerate(path):
         report(step / len(path), f"inputs of block {subs[place].index + 1}")
         for i, padding in enumerate(dense.paddings):
@@ -166,20 +221,36 @@ class Judge:
     """What a choice of units costs the predictions, each sub-layer refitted by itself."""
 
     def __init__(
-        self, method: ZipLM, model: nn.Module, subs: Sequence[Sublayer], grams: Sequence[Tensor], levels: Sequence[Levels],
+        self,
+        method: ZipLM,
+        model: nn.Module,
+        subs: Sequence[Sublayer],
+        grams: Sequence[Tensor],
+        levels: Sequence[Levels],
         batches: Sequence[Batch],
-    ):  # fmt: skip
-        self.method, self.model, self.subs, self.grams, self.levels = method, model, subs, grams, levels
+    ):
+        self.method, self.model, self.subs, self.grams, self.levels = (
+            method,
+            model,
+            subs,
+            grams,
+            levels,
+        )
         self.inputs = [embed(model, batch) for batch in batches]
         self.taught = [self._answers(subs, *each) for each in self.inputs]
         self._cut: list[tuple[int, Sublayer]] = [(sub.units, sub) for sub in subs]
 
     def __call__(self, counts: Sequence[int]) -> float:
         """Mean divergence from the dense model with the best so many units of each sub-layer."""
-        self._cut = [known if known[0] == count else (count, self._of(place, count))
-                     for place, (known, count) in enumerate(zip(self._cut, counts, strict=True))]  # fmt: skip
+        self._cut = [
+            known if known[0] == count else (count, self._of(place, count))
+            for place, (known, count) in enumerate(zip(self._cut, counts, strict=True))
+        ]
         small = [sub for _, sub in self._cut]
-        lost = [divergence(self.model, self._answers(small, *each), taught) for each, taught in zip(self.inputs, self.taught, strict=True)]
+        lost = [
+            divergence(self.model, self._answers(small, *each), taught)
+            for each, taught in zip(self.inputs, self.taught, strict=True)
+        ]
         return float(torch.cat(lost).mean())
 
     def _of(self, place: int, count: int) -> Sublayer:
@@ -188,7 +259,9 @@ class Judge:
         kept[self.levels[place].order[:count]] = True
         small = sub.only(kept)
         if 0 < count < sub.units:
-            small.output.weight.copy_(fit(self.grams[place], sub.output.weight, sub.columns(kept), self.method.damping)[0])
+            small.output.weight.copy_(
+                fit(self.grams[place], sub.output.weight, sub.columns(kept), self.method.damping)[0]
+            )
         return small
 
     def _answers(self, subs: Sequence[Sublayer], x: Tensor, padding: Padding) -> Tensor:

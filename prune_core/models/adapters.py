@@ -14,7 +14,11 @@ from .weights import listed, silenced
 CONFIG = "adapter_config.json"
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 HEAD_WEIGHTS = ("classifier.weight", "classifier.out_proj.weight", "qa_outputs.weight")
-TASKS = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "QUESTION_ANS": "ForQuestionAnswering"}
+TASKS = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+}
 
 
 def _written(folder: str) -> dict[str, Any]:
@@ -23,7 +27,9 @@ def _written(folder: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise PruneError(f"{Path(folder) / CONFIG} cannot be read as an adapter's description; save the adapter again.")
+        raise PruneError(
+            f"{Path(folder) / CONFIG} cannot be read as an adapter's description; save the adapter again."
+        )
     return found
 
 
@@ -32,7 +38,9 @@ def base(folder: str, checkpoint: str) -> str:
     named = str(_written(folder).get("base_model_name_or_path") or "")
     near = Path(folder).parent / Path(named).name
     if not named:
-        raise PruneError(f"{checkpoint}: its {CONFIG} names no base model; write base_model_name_or_path there.")
+        raise PruneError(
+            f"{checkpoint}: its {CONFIG} names no base model; write base_model_name_or_path there."
+        )
     return str(near) if not Path(named).exists() and (near / "config.json").is_file() else named
 
 
@@ -44,12 +52,20 @@ def stored(folder: str, checkpoint: str) -> dict[str, Any]:
 
     file = next((each for name in FILES if (each := Path(folder) / name).is_file()), None)
     if file is None:
-        raise PruneError(f"{checkpoint}: the adapter's weights are not there ({' or '.join(FILES)}); copy them too.")
+        raise PruneError(
+            f"{checkpoint}: the adapter's weights are not there ({' or '.join(FILES)}); copy them too."
+        )
     try:
-        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        return (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
     except (OSError, SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise PruneError(f"{checkpoint}: {file.name} cannot be read ({reason}); copy it again from where it was saved.") from None
+        raise PruneError(
+            f"{checkpoint}: {file.name} cannot be read ({reason}); copy it again from where it was saved."
+        ) from None
 
 
 def config(folder: str, checkpoint: str) -> Any:
@@ -59,13 +75,21 @@ def config(folder: str, checkpoint: str) -> Any:
     require("peft", "peft")
     task, own = str(_written(folder).get("task_type")), Path(folder) / "config.json"
     if task not in TASKS:
-        raise PruneError(f"{checkpoint} is an adapter for {task}; PruneScope takes those for {', '.join(TASKS)}.")
+        raise PruneError(
+            f"{checkpoint} is an adapter for {task}; PruneScope takes those for {', '.join(TASKS)}."
+        )
     try:
-        found = AutoConfig.from_pretrained(str(own.parent) if own.is_file() else base(folder, checkpoint))
+        found = AutoConfig.from_pretrained(
+            str(own.parent) if own.is_file() else base(folder, checkpoint)
+        )
     except (OSError, ValueError) as error:
-        raise PruneError(f"{checkpoint}: the model that this adapter was trained on, {base(folder, checkpoint)}, cannot be had: "
-                         f"{str(error).splitlines()[0][:120]}. Put it beside the adapter's folder, or go online.") from None  # fmt: skip
-    heads = [tensor for name, tensor in stored(folder, checkpoint).items() if name.endswith(HEAD_WEIGHTS)]
+        raise PruneError(
+            f"{checkpoint}: the model that this adapter was trained on, {base(folder, checkpoint)}, cannot be had: "
+            f"{str(error).splitlines()[0][:120]}. Put it beside the adapter's folder, or go online."
+        ) from None
+    heads = [
+        tensor for name, tensor in stored(folder, checkpoint).items() if name.endswith(HEAD_WEIGHTS)
+    ]
     if not heads:
         raise PruneError(
             f"{checkpoint}: the adapter holds no weights of the head ({', '.join(HEAD_WEIGHTS)}), which are trained with a {task} adapter; "
@@ -84,25 +108,41 @@ def merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple[Any,
 
     origin, own = base(folder, checkpoint), stored(folder, checkpoint)
     with silenced():
-        model, info = kind.from_pretrained(origin, config=settings, ignore_mismatched_sizes=True, output_loading_info=True)
-        _covered([*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])], own, origin, checkpoint)
+        model, info = kind.from_pretrained(
+            origin, config=settings, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        _covered(
+            [*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])],
+            own,
+            origin,
+            checkpoint,
+        )
         try:
             model = PeftModel.from_pretrained(model, folder)
         except (KeyError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]
-            raise PruneError(f"{checkpoint}: the adapter does not fit {origin} ({reason}); name the model it was trained on as "
-                             f"base_model_name_or_path in its {CONFIG}.") from None  # fmt: skip
+            raise PruneError(
+                f"{checkpoint}: the adapter does not fit {origin} ({reason}); name the model it was trained on as "
+                f"base_model_name_or_path in its {CONFIG}."
+            ) from None
     wanted = set(get_peft_model_state_dict(model))
-    for names, what in ((wanted - set(own), "lacks"), (set(own) - wanted, "has weights without a place:")):
+    for names, what in (
+        (wanted - set(own), "lacks"),
+        (set(own) - wanted, "has weights without a place:"),
+    ):
         if names:
-            raise PruneError(f"{checkpoint}: the adapter {what} {listed(sorted(names))}; it is incomplete, or of another model than "
-                             f"{origin}: copy it again, or correct base_model_name_or_path in its {CONFIG}.")  # fmt: skip
+            raise PruneError(
+                f"{checkpoint}: the adapter {what} {listed(sorted(names))}; it is incomplete, or of another model than "
+                f"{origin}: copy it again, or correct base_model_name_or_path in its {CONFIG}."
+            )
     return model.merge_and_unload(), [f"The adapter was merged into {origin}."]
 
 
 def _covered(missing: Sequence[str], own: Mapping[str, Any], origin: str, checkpoint: str) -> None:
     """Refuse weights that the base lacks and the adapter does not bring: they would be random."""
-    brought = {name.removeprefix("base_model.model.").replace(".modules_to_save", "") for name in own}
+    brought = {
+        name.removeprefix("base_model.model.").replace(".modules_to_save", "") for name in own
+    }
     if lacking := sorted(name for name in missing if name not in brought):
         raise PruneError(
             f"{checkpoint}: neither the adapter nor its base {origin} holds {listed(lacking)}, which would be random; give the base with "

@@ -37,7 +37,9 @@ class Contention:
         """
         if self.start is None or (end := _read()) is None:
             return float("nan")
-        wall, all_processes, own = (after - before for before, after in zip(self.start, end, strict=True))
+        wall, all_processes, own = (
+            after - before for before, after in zip(self.start, end, strict=True)
+        )
         if wall < SHORTEST or all_processes <= 0:
             return float("nan")
         spare = max(0, _cores() - self.threads)

@@ -25,15 +25,25 @@ def device_of(model: nn.Module) -> torch.device:
 def pick_device(name: str) -> torch.device:
     """'auto' is CUDA, then MPS, then CPU; a device that is not there is an error, never a silent CPU."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     if name == "cuda" and torch.cuda.device_count():
         name = f"cuda:{torch.cuda.current_device()}"  # a worker's own where there are several
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise PruneError(f"There is no device {name!r}; use auto, cpu, cuda, cuda:1 or mps.") from None
+        raise PruneError(
+            f"There is no device {name!r}; use auto, cpu, cuda, cuda:1 or mps."
+        ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise PruneError(f"Device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
+        raise PruneError(
+            f"Device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use auto or cpu."
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise PruneError("Device 'mps' is not on this machine; use auto or cpu.")
     return device
@@ -44,7 +54,11 @@ def device_title(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
 
-    return f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type
+    return (
+        f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"
+        if device.type == "cpu"
+        else device.type
+    )
 
 
 @contextmanager

@@ -20,7 +20,12 @@ from ..errors import PruneError
 from .folders import DIFFERENCE as FILE
 
 MASK, VALUES = ".mask", ".values"  # behind a weight's name; without either it is there whole
-WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bit patterns, in which NaN equals itself and -0 is not 0
+WORDS = {
+    1: torch.uint8,
+    2: torch.int16,
+    4: torch.int32,
+    8: torch.int64,
+}  # bit patterns, in which NaN equals itself and -0 is not 0
 
 
 def digest(model: nn.Module) -> str:
@@ -56,7 +61,9 @@ def about(folder: str | Path) -> dict[str, str]:
         with safe_open(file, "pt") as opened:
             return dict(json.loads(opened.metadata()["prunescope"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise PruneError(f"{file} is broken or cut short; make the weights again from the run's seed. ({str(error)[:120]})") from None
+        raise PruneError(
+            f"{file} is broken or cut short; make the weights again from the run's seed. ({str(error)[:120]})"
+        ) from None
 
 
 @torch.no_grad()
@@ -99,7 +106,9 @@ def _difference(name: str, tensor: Tensor, dense: Tensor) -> Mapping[str, Tensor
 
 
 def _whole(dense: Tensor, mask: Tensor, values: Tensor | None) -> Tensor:
-    left = torch.from_numpy(np.unpackbits(mask.numpy(), count=dense.numel()).view(bool)).view(dense.shape)
+    left = torch.from_numpy(np.unpackbits(mask.numpy(), count=dense.numel()).view(bool)).view(
+        dense.shape
+    )
     whole = torch.zeros_like(dense)
     whole[left] = dense[left] if values is None else values
     return whole

@@ -32,13 +32,17 @@ class Apart(NamedTuple):
 class Diagnosis(NamedTuple):
     """What was found, parts by the paths of their modules."""
 
-    without: dict[str, Apart]  # of every matrix: how far the model is apart with this one in fp32; the one that costs most first
+    without: dict[
+        str, Apart
+    ]  # of every matrix: how far the model is apart with this one in fp32; the one that costs most first
     proposed: list[str]  # what to leave in fp32
     before: Apart
     after: Apart  # with these in fp32
 
 
-def diagnose(fp32: Any, int8: Any, sentences: Sequence[Batch], kind: str, share: float, report: Report) -> Diagnosis:
+def diagnose(
+    fp32: Any, int8: Any, sentences: Sequence[Batch], kind: str, share: float, report: Report
+) -> Diagnosis:
     """Leave every matrix in fp32 once, then as many of those that matter most as take back `share` of the divergence and of the
     changed answers.
 
@@ -49,7 +53,12 @@ def diagnose(fp32: Any, int8: Any, sentences: Sequence[Batch], kind: str, share:
     right = [run(batch) for batch in sentences]
 
     def within(kept: Collection[str]) -> Apart:
-        return _apart(kind, right, sentences, onnx_runtime(left_out(int8, fp32, nodes_of(parts, kept)).SerializeToString()))
+        return _apart(
+            kind,
+            right,
+            sentences,
+            onnx_runtime(left_out(int8, fp32, nodes_of(parts, kept)).SerializeToString()),
+        )
 
     before, without, first = within(()), dict[str, Apart](), part_of(report, 0.0, 0.5)
     for place, part in enumerate(parts):
@@ -57,20 +66,34 @@ def diagnose(fp32: Any, int8: Any, sentences: Sequence[Batch], kind: str, share:
         without[part] = within([part])
     without = dict(sorted(without.items(), key=lambda found: found[1]))
     proposed, after = _proposal([*without], within, before, share, part_of(report, 0.5, 0.6))
-    if len(proposed) > FEW:  # several are broken, and to mend one of them shows little: the others in fp32, each alone shows what it costs
+    if (
+        len(proposed) > FEW
+    ):  # several are broken, and to mend one of them shows little: the others in fp32, each alone shows what it costs
         alone, second = dict[str, Apart](), part_of(report, 0.6, 0.9)
         for place, part in enumerate(parts):
             second(place / len(parts), f"only matrix {place + 1} of {len(parts)} in int8")
             alone[part] = within([each for each in parts if each != part])
-        other = _proposal(sorted(parts, key=alone.__getitem__, reverse=True), within, before, share, part_of(report, 0.9, 1.0))
+        other = _proposal(
+            sorted(parts, key=alone.__getitem__, reverse=True),
+            within,
+            before,
+            share,
+            part_of(report, 0.9, 1.0),
+        )
         proposed, after = min((proposed, after), other, key=lambda way: len(way[0]))
     return Diagnosis(without, proposed, before, after)
 
 
 def _proposal(
-    order: Sequence[str], within: Callable[[Collection[str]], Apart], before: Apart, share: float, report: Report
+    order: Sequence[str],
+    within: Callable[[Collection[str]], Apart],
+    before: Apart,
+    share: float,
+    report: Report,
 ) -> tuple[list[str], Apart]:
-    enough = lambda found: all(now <= (1 - share) * was for was, now in zip(before, found, strict=True))  # noqa: E731
+    def enough(found: Sequence[float]) -> bool:
+        return all(now <= (1 - share) * was for was, now in zip(before, found, strict=True))
+
     if before.divergence < LITTLE:
         return [], before
     low, high, after = 0, len(order), Apart(0.0, 0.0)  # all in fp32 is the fp32 model
@@ -94,7 +117,11 @@ def quantised(fp32: Any, int8: Any) -> dict[str, list[str]]:
     weights = {each.name for each in fp32.graph.initializer}
     same, found = {(node.op_type, *node.input) for node in int8.graph.node}, dict[str, list[str]]()
     for node in fp32.graph.node:
-        if node.op_type in OPERATIONS and weights.intersection(node.input) and (node.op_type, *node.input) not in same:
+        if (
+            node.op_type in OPERATIONS
+            and weights.intersection(node.input)
+            and (node.op_type, *node.input) not in same
+        ):
             found.setdefault(_module(node), []).append(node.name)
     return found
 
@@ -106,7 +133,10 @@ def nodes_of(parts: Mapping[str, list[str]], kept: Collection[str]) -> list[str]
 
 def _module(node: Any) -> str:
     """The module's path, which the exporter notes, or the node's own name."""
-    scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), "[]")
+    scopes = next(
+        (each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"),
+        "[]",
+    )
     inner = [scope for scope in scopes.strip("[]").replace("'", "").split(", ")[:-1] if scope]
     return inner[-1].removeprefix("model.") if inner else str(node.name)
 
@@ -117,8 +147,14 @@ def left_out(int8: Any, fp32: Any, names: Collection[str]) -> Any:
 
     mixed = onnx.ModelProto.FromString(int8.SerializeToString())
     weights = {each.name: each for each in fp32.graph.initializer}
-    own = {node.output[0]: onnx.NodeProto.FromString(node.SerializeToString()) for node in fp32.graph.node if node.name in names}
-    for name in dict.fromkeys(name for node in own.values() for name in node.input if name in weights):
+    own = {
+        node.output[0]: onnx.NodeProto.FromString(node.SerializeToString())
+        for node in fp32.graph.node
+        if node.name in names
+    }
+    for name in dict.fromkeys(
+        name for node in own.values() for name in node.input if name in weights
+    ):
         mixed.graph.initializer.add().CopyFrom(weights[name])
         mixed.graph.initializer[-1].name = name + OWN
     for node in own.values():
@@ -152,10 +188,14 @@ def write_int8(folder: Path, kept: Collection[str]) -> str:
     return f"{out.name} has {out.stat().st_size / 1e6:,.1f} MB for {(folder / ONNX).stat().st_size / 1e6:,.1f} in fp32{told}."
 
 
-def _apart(kind: str, right: Sequence[Answers], sentences: Sequence[Batch], run: Callable[[Batch], Answers]) -> Apart:
+def _apart(
+    kind: str, right: Sequence[Answers], sentences: Sequence[Batch], run: Callable[[Batch], Answers]
+) -> Apart:
     said = [run(batch) for batch in sentences]
     if kind == "regression":
-        wanted, found = (np.concatenate([scores.ravel() for (scores,) in side]) for side in (right, said))
+        wanted, found = (
+            np.concatenate([scores.ravel() for (scores,) in side]) for side in (right, said)
+        )
         return Apart(float(np.square(wanted - found).mean() / max(wanted.var(), 1e-12)), 0.0)
     pairs = [_pair(kind, wanted, found) for wanted, found in zip(right, said, strict=True)]
     return Apart(*(float(np.mean(each)) for each in zip(*pairs, strict=True)))
@@ -164,9 +204,13 @@ def _apart(kind: str, right: Sequence[Answers], sentences: Sequence[Batch], run:
 def _pair(kind: str, right: Answers, said: Answers) -> tuple[float, float]:
     """(divergence, 1.0 where an answer is another) of one sentence."""
     divergence, changed = 0.0, False
-    for wanted, found in ((torch.from_numpy(one), torch.from_numpy(two)) for one, two in zip(right, said, strict=True)):
+    for wanted, found in (
+        (torch.from_numpy(one), torch.from_numpy(two)) for one, two in zip(right, said, strict=True)
+    ):
         if kind == "multilabel":  # a yes or no each: of two labels the other one's logit is 0
-            wanted, found = (torch.stack([logits, torch.zeros_like(logits)], -1) for logits in (wanted, found))
+            wanted, found = (
+                torch.stack([logits, torch.zeros_like(logits)], -1) for logits in (wanted, found)
+            )
         p, q = wanted.log_softmax(-1), found.log_softmax(-1)
         divergence += float(F.kl_div(q, p, log_target=True, reduction="none").sum(-1).mean())
         changed |= bool((p.argmax(-1) != q.argmax(-1)).any())

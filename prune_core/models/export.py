@@ -22,11 +22,18 @@ from .replay import kind_of, longest
 from .shrink import dead_units, shrink
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-SHAPES = ((2, 12), (1, 5), (3, 33), (8, 64))  # (sentences, tokens): the sample that is traced, and others to compare
+SHAPES = (
+    (2, 12),
+    (1, 5),
+    (3, 33),
+    (8, 64),
+)  # (sentences, tokens): the sample that is traced, and others to compare
 TOLERANCE = 1e-4  # of the largest logit, or of 1: fp32 kernels round differently, a wrong export differs in the first digits
 ONNX = "model.onnx"
 
-Answers = list[np.ndarray]  # logits (sentences, labels), or of starts and of ends (sentences, tokens)
+Answers = list[
+    np.ndarray
+]  # logits (sentences, labels), or of starts and of ends (sentences, tokens)
 
 
 def write_shrunk(source: Path, folder: Path) -> str:
@@ -34,7 +41,9 @@ def write_shrunk(source: Path, folder: Path) -> str:
     model, tokenizer = load(str(source))
     heads, neurons = dead_units(model)
     if not heads + neurons:
-        raise PruneError("This checkpoint has no dead heads or neurons to cut: use a structured method, or leave --shrink out.")
+        raise PruneError(
+            "This checkpoint has no dead heads or neurons to cut: use a structured method, or leave --shrink out."
+        )
     save(shrink(model), tokenizer, folder)
     small, _ = load(str(folder))
     largest = largest_difference(model, tokenizer, Deployed(small, tokenizer).answers, str(folder))
@@ -60,7 +69,9 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
     deployed = Deployed(model, tokenizer)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest(model))}
     sample = next(sample_batches(model, deployed.inputs))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # the exporter misses torchvision, of which nothing is needed here
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # the exporter misses torchvision, of which nothing is needed here
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
         torch.onnx.export(
@@ -106,22 +117,34 @@ def sample_batches(model: Any, inputs: list[str]) -> Iterator[Batch]:
         mask = torch.ones(size, dtype=torch.long)
         mask[1::2, size[1] // 2 :] = 0
         ids = torch.randint(5, model.config.vocab_size, size, generator=dice)
-        batch = {"input_ids": ids.where(mask.bool(), torch.tensor(model.config.pad_token_id or 0)), "attention_mask": mask}
+        batch = {
+            "input_ids": ids.where(mask.bool(), torch.tensor(model.config.pad_token_id or 0)),
+            "attention_mask": mask,
+        }
         if "token_type_ids" in inputs:
-            batch["token_type_ids"] = torch.randint(0, max(1, model.config.type_vocab_size), size, generator=dice)
+            batch["token_type_ids"] = torch.randint(
+                0, max(1, model.config.type_vocab_size), size, generator=dice
+            )
         yield batch
 
 
-def largest_difference(model: nn.Module, tokenizer: Any, other: Callable[[Batch], Answers], name: str) -> float:
+def largest_difference(
+    model: nn.Module, tokenizer: Any, other: Callable[[Batch], Answers], name: str
+) -> float:
     """Between the model's and the other's answers; an error where that is more than rounding."""
     deployed, largest, scale = Deployed(model, tokenizer), 0.0, 1.0
     for batch in sample_batches(model, deployed.inputs):
         for expected, found in zip(deployed.answers(batch), other(batch), strict=True):
-            if kind_of(model) in ("span", "token"):  # which answer for every token; of padding nobody asks
+            if kind_of(model) in (
+                "span",
+                "token",
+            ):  # which answer for every token; of padding nobody asks
                 real = batch["attention_mask"].numpy().astype(bool)
                 expected, found = expected[real], found[real]
             largest = max(largest, float(np.abs(expected - found).max()))
             scale = max(scale, float(np.abs(expected).max()))
     if not largest <= TOLERANCE * scale:  # which NaN is not either
-        raise PruneError(f"{name} does not give the model's answers (a logit differs by {largest:.2g}); do not use it, and report this.")
+        raise PruneError(
+            f"{name} does not give the model's answers (a logit differs by {largest:.2g}); do not use it, and report this."
+        )
     return largest

@@ -16,7 +16,10 @@ from ..errors import PruneError
 from ..paths import ASSETS
 from . import foreign
 
-BUNDLED = {"demo": ASSETS / "demo" / "checkpoint", "demo-robust": ASSETS / "demo" / "robust"}  # names that this package brings along
+BUNDLED = {
+    "demo": ASSETS / "demo" / "checkpoint",
+    "demo-robust": ASSETS / "demo" / "robust",
+}  # names that this package brings along
 DIFFERENCE = "difference.safetensors"  # all that a pruned model kept as a difference has
 DEPTH = 3  # folders within folders that are looked into
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
@@ -32,16 +35,26 @@ class Found(NamedTuple):
 def find(folder: Path, checkpoint: str) -> Found:
     """Where in a local folder the model is; PruneError where there is none, or several."""
     if not folder.is_dir():
-        raise PruneError(f"{checkpoint}: {'that is a file' if folder.exists() else 'there is no such folder'}; point at a folder saved by "
-                         "save_pretrained, a Hub id, or 'demo'.")  # fmt: skip
-    steps = {int(found[1]): each for each in folder.iterdir() if (found := re.fullmatch(r"checkpoint-(\d+)", each.name)) and _holds(each)}
+        raise PruneError(
+            f"{checkpoint}: {'that is a file' if folder.exists() else 'there is no such folder'}; point at a folder saved by "
+            "save_pretrained, a Hub id, or 'demo'."
+        )
+    steps = {
+        int(found[1]): each
+        for each in folder.iterdir()
+        if (found := re.fullmatch(r"checkpoint-(\d+)", each.name)) and _holds(each)
+    }
     if _holds(folder) and (_has_weights(folder) or not steps):
         return Found(folder)
     if steps:
         last = steps[max(steps)]
         best = _best(folder, last)
-        chosen, why = (best, "the best one by its trainer_state.json") if best else (last, "the last one")
-        return Found(chosen, f"{folder.name} is a Trainer's output: {chosen.name} was taken, {why}.")
+        chosen, why = (
+            (best, "the best one by its trainer_state.json") if best else (last, "the last one")
+        )
+        return Found(
+            chosen, f"{folder.name} is a Trainer's output: {chosen.name} was taken, {why}."
+        )
     inside = [each for each in _below(folder, DEPTH) if _holds(each)]
     if len(inside) == 1:
         return Found(inside[0], f"The model was found in {inside[0].relative_to(folder)}.")
@@ -50,15 +63,23 @@ def find(folder: Path, checkpoint: str) -> Found:
         raise PruneError(f"{checkpoint} holds {len(inside)} models ({names}); name one of them.")
     if why := foreign.reason(folder, {}):
         raise PruneError(f"{checkpoint} {why}.")
-    raise PruneError(f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'.")
+    raise PruneError(
+        f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'."
+    )
 
 
 def _holds(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json", DIFFERENCE))
+    return any(
+        (folder / name).is_file() for name in ("config.json", "adapter_config.json", DIFFERENCE)
+    )
 
 
 def _has_weights(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")) or (folder / "adapter_config.json").is_file()
+    return (
+        any(folder.glob("*.safetensors"))
+        or any(folder.glob("*.bin"))
+        or (folder / "adapter_config.json").is_file()
+    )
 
 
 def _best(folder: Path, last: Path) -> Path | None:
@@ -92,12 +113,23 @@ def known() -> list[str]:
     """Checkpoints to offer: fine-tuned encoders under the folders of PRUNESCOPE_MODELS, and ids of those in the Hub's cache."""
     from .families import FAMILIES
 
-    fits = lambda config: config.get("model_type") in FAMILIES and str((config.get("architectures") or [""])[0]).endswith(HEADS)  # noqa: E731
+    def fits(config: dict[str, Any]) -> bool:
+        return config.get("model_type") in FAMILIES and str(
+            (config.get("architectures") or [""])[0]
+        ).endswith(HEADS)
+
     offered = []
     for root in filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(os.pathsep)):
-        folders = [Path(root).expanduser(), *_below(Path(root).expanduser(), DEPTH)] if Path(root).expanduser().is_dir() else []
+        folders = (
+            [Path(root).expanduser(), *_below(Path(root).expanduser(), DEPTH)]
+            if Path(root).expanduser().is_dir()
+            else []
+        )
         offered += [str(each) for each in folders if fits(config_of(each))]
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub")
+    hub = Path(
+        os.environ.get("HF_HUB_CACHE")
+        or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
+    )
     for model in sorted(hub.glob("models--*")):
         if any(fits(config_of(snapshot)) for snapshot in model.glob("snapshots/*")):
             offered.append(model.name.removeprefix("models--").replace("--", "/"))

@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any
 
 STORED = (  # what Git LFS usually holds
-    "*.safetensors", "*.bin", "*.h5", "*.msgpack", "*.pt", "*.ckpt", "tokenizer.json", "*.model", "vocab.*",
-)  # fmt: skip
+    "*.safetensors",
+    "*.bin",
+    "*.h5",
+    "*.msgpack",
+    "*.pt",
+    "*.ckpt",
+    "tokenizer.json",
+    "*.model",
+    "vocab.*",
+)
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
 EXPORTS = {  # what lies in a folder instead of weights -> what it is
     "*.onnx": "an ONNX export",
@@ -30,12 +38,31 @@ EXPORTS = {  # what lies in a folder instead of weights -> what it is
     "*.pth": "a file of torch.save",
 }
 CONVERTED = ("tf_model.h5", "flax_model.msgpack")
-BEFORE = (
-    "only floating-point weights can be pruned: give the checkpoint from before quantization, and quantize the pruned model on export"
+BEFORE = "only floating-point weights can be pruned: give the checkpoint from before quantization, and quantize the pruned model on export"
+QUANTIZED_NAMES = (
+    ".SCB",
+    ".weight_format",
+    ".qweight",
+    ".quant_state",
+    "_packed_params",
+    ".weight_scale",
+    ".zero_point",
 )
-QUANTIZED_NAMES = (".SCB", ".weight_format", ".qweight", ".quant_state", "_packed_params", ".weight_scale", ".zero_point")
-CODE = ("transformers.", "torch.nn.modules", "__main__", "sentence_transformers", "setfit")  # classes that only a whole model has
-QUANTIZED_CODE = ("_rebuild_qtensor", "qint8", "quint8", "ScriptObject", "torch.ao.nn.quantized", "torch.nn.quantized")
+CODE = (
+    "transformers.",
+    "torch.nn.modules",
+    "__main__",
+    "sentence_transformers",
+    "setfit",
+)  # classes that only a whole model has
+QUANTIZED_CODE = (
+    "_rebuild_qtensor",
+    "qint8",
+    "quint8",
+    "ScriptObject",
+    "torch.ao.nn.quantized",
+    "torch.nn.quantized",
+)
 
 
 def reason(folder: Path, config: Mapping[str, Any]) -> str:
@@ -49,7 +76,9 @@ def reason(folder: Path, config: Mapping[str, Any]) -> str:
             "run `git lfs pull` in that folder"
         )
     if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-        return next(filter(None, map(_of_file, sorted(folder.glob("*.bin")))), "") or _of_names(folder)
+        return next(filter(None, map(_of_file, sorted(folder.glob("*.bin")))), "") or _of_names(
+            folder
+        )
     for pattern, what in EXPORTS.items():
         if files := sorted(folder.glob(pattern)):
             return _of_export(pattern, what, files[0].relative_to(folder))
@@ -87,7 +116,9 @@ def _of_file(file: Path) -> str:
     """What a pickle holds, by the names of the classes in it."""
     names = set(_globals(file))
     if any(mark in name for name in names for mark in QUANTIZED_CODE):
-        return f"holds a quantized state dict ({file.name}: int8 of torch.ao.quantization); {BEFORE}"
+        return (
+            f"holds a quantized state dict ({file.name}: int8 of torch.ao.quantization); {BEFORE}"
+        )
     if found := sorted(name for name in names if name.startswith(CODE)):
         return (
             f"holds a whole pickled model ({file.name}: {found[0]}), which is code and not opened; in the code that made it, call "
@@ -100,8 +131,15 @@ def _of_names(folder: Path) -> str:
     """By the names of the weights in safetensors files; only their headers are read."""
     for file in sorted(folder.glob("*.safetensors")):
         header = _header(file)
-        marked = [name for name in header if name.endswith(QUANTIZED_NAMES) or ".quant_state." in name or "_packed_params" in name]
-        if marked or any(name.endswith(".weight") and _dtype(entry) in ("I8", "U8", "I32") for name, entry in header.items()):
+        marked = [
+            name
+            for name in header
+            if name.endswith(QUANTIZED_NAMES) or ".quant_state." in name or "_packed_params" in name
+        ]
+        if marked or any(
+            name.endswith(".weight") and _dtype(entry) in ("I8", "U8", "I32")
+            for name, entry in header.items()
+        ):
             return f"holds quantized weights ({file.name}{f': {marked[0]}' if marked else ''}); {BEFORE}"
     return ""
 
@@ -127,7 +165,9 @@ def _globals(file: Path) -> Iterator[str]:
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as packed:
-                contents = [packed.read(name) for name in packed.namelist() if name.endswith("data.pkl")]
+                contents = [
+                    packed.read(name) for name in packed.namelist() if name.endswith("data.pkl")
+                ]
         else:
             with file.open("rb") as opened:
                 contents = [opened.read(50_000_000)]

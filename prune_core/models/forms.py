@@ -40,19 +40,28 @@ class Session(nn.Module):
     """A file that some runtime answers from like the model that it was written from: its config, its outputs by name. For inference
     on the CPU only; nothing of it can be differentiated."""
 
-    def __init__(self, files: Sequence[Path], model: Any, tokenizer: Any, run: Callable[[Batch], Answers]):
+    def __init__(
+        self, files: Sequence[Path], model: Any, tokenizer: Any, run: Callable[[Batch], Answers]
+    ):
         super().__init__()
         self.files, self.config, own = files, model.config, Deployed(model, tokenizer)
         self.inputs, self.outputs = own.inputs, own.outputs
         self._run = run
-        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)  # says where it lives, as a model's weights do
+        self.place = nn.Parameter(
+            torch.zeros(0), requires_grad=False
+        )  # says where it lives, as a model's weights do
 
     def forward(self, input_ids: Tensor, **others: Tensor) -> SimpleNamespace:
         """The outputs for a batch; token types that are not given are 0."""
-        usual = {"attention_mask": torch.ones_like(input_ids), "token_type_ids": torch.zeros_like(input_ids)}
+        usual = {
+            "attention_mask": torch.ones_like(input_ids),
+            "token_type_ids": torch.zeros_like(input_ids),
+        }
         given = {"input_ids": input_ids, **usual, **others}
         said = self._run({name: given[name] for name in self.inputs})
-        return SimpleNamespace(**{name: torch.from_numpy(each) for name, each in zip(self.outputs, said, strict=True)})
+        return SimpleNamespace(
+            **{name: torch.from_numpy(each) for name, each in zip(self.outputs, said, strict=True)}
+        )
 
     @property
     def size(self) -> int:
@@ -82,7 +91,9 @@ class Source:
         own = Deployed(self.model, self.tokenizer)
         sample = next(sample_batches(self.model, own.inputs))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer about values that it takes for constant; answers are compared below
+            warnings.simplefilter(
+                "ignore"
+            )  # of the tracer about values that it takes for constant; answers are compared below
             found = _runtime().convert_model(own, example_input=tuple(sample.values()))
         for place, name in zip(found.inputs, own.inputs, strict=True):
             place.get_tensor().set_names({name})
@@ -102,10 +113,16 @@ def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Answers]:
     options = SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else idle sessions keep the cores busy
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # else idle sessions keep the cores busy
     # fused with the sum before it, a layer norm takes five times as long as both apart (ONNX Runtime 1.31, 8 x 64 tokens)
-    session = InferenceSession(file if isinstance(file, bytes) else str(file), options, providers=["CPUExecutionProvider"],
-                               disabled_optimizers=["SkipLayerNormFusion"])  # fmt: skip
+    session = InferenceSession(
+        file if isinstance(file, bytes) else str(file),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["SkipLayerNormFusion"],
+    )
     return lambda batch: session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})
 
 
@@ -115,28 +132,56 @@ def to_int8(file: Path, out: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _prepared(file) as model:
-        quantize_dynamic(model, str(out), per_channel=True, weight_type=QuantType.QInt8, reduce_range=_overflows())
+        quantize_dynamic(
+            model,
+            str(out),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            reduce_range=_overflows(),
+        )
 
 
 def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
     """The same with one range for every input, the widest seen on the calibration sentences (static quantisation)."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):
         left = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(({name: tensor.numpy() for name, tensor in batch.items()} for batch in self.left), None)
+            return next(
+                ({name: tensor.numpy() for name, tensor in batch.items()} for batch in self.left),
+                None,
+            )
 
     with _prepared(file) as model:
         weights = {each.name for each in model.graph.initializer}
-        inner = [node.name for node in model.graph.node if node.op_type == "MatMul" and not weights.intersection(node.input)]
+        inner = [
+            node.name
+            for node in model.graph.node
+            if node.op_type == "MatMul" and not weights.intersection(node.input)
+        ]
         try:
             quantize_static(
-                model, str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8, reduce_range=_overflows(), op_types_to_quantize=OPERATIONS, nodes_to_exclude=inner,
-                extra_options={"OpTypesToExcludeOutputQuantization": OPERATIONS},  # what comes out is added to in fp32
-            )  # fmt: skip
+                model,
+                str(out),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                reduce_range=_overflows(),
+                op_types_to_quantize=OPERATIONS,
+                nodes_to_exclude=inner,
+                extra_options={
+                    "OpTypesToExcludeOutputQuantization": OPERATIONS
+                },  # what comes out is added to in fp32
+            )
         except AssertionError as error:  # of its own, where a range is no number
             raise PruneError(
                 f"What passes through the model has no range that int8 could hold ({error}): look whether its hidden states are numbers, "
@@ -159,7 +204,9 @@ def _prepared(file: Path) -> Any:
     import onnx
 
     model = onnx.load(str(file))
-    del model.graph.value_info[:]  # the exporter's notes on shapes contradict what the quantizer infers
+    del model.graph.value_info[
+        :
+    ]  # the exporter's notes on shapes contradict what the quantizer infers
     advice = lambda record: "pre-processing before quantization" not in record.getMessage()  # noqa: E731
     logging.getLogger().addFilter(advice)
     try:
@@ -185,7 +232,12 @@ def _static(source: Source) -> Session:
 def _bf16(source: Source) -> Session:
     own = Deployed(copy.deepcopy(source.model).bfloat16(), source.tokenizer)
     save(own.model, source.tokenizer, source.folder / "bf16")
-    return Session([*(source.folder / "bf16").glob("*.safetensors")], source.model, source.tokenizer, own.answers)
+    return Session(
+        [*(source.folder / "bf16").glob("*.safetensors")],
+        source.model,
+        source.tokenizer,
+        own.answers,
+    )
 
 
 def _openvino(source: Source) -> Session:
@@ -198,31 +250,55 @@ def _openvino_int8(source: Source) -> Session:
     require("nncf", "openvino")
     _runtime()
     import nncf
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        AdvancedSmoothQuantParameters,
+    )
 
     nncf.set_log_level(logging.ERROR)
-    inputs = [{name: tensor.numpy() for name, tensor in batch.items()} for batch in source.calibration]
+    inputs = [
+        {name: tensor.numpy() for name, tensor in batch.items()} for batch in source.calibration
+    ]
     wanted = Deployed(source.model, source.tokenizer)
     ways = []
     for alpha in (0.95, -1):  # NNCF's own, and none
-        smooth = AdvancedQuantizationParameters(smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=alpha))
+        smooth = AdvancedQuantizationParameters(
+            smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=alpha)
+        )
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
-            made = nncf.quantize(source.openvino.clone(), nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER,
-                                 subset_size=len(inputs), advanced_parameters=smooth)  # fmt: skip
+            made = nncf.quantize(
+                source.openvino.clone(),
+                nncf.Dataset(inputs),
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(inputs),
+                advanced_parameters=smooth,
+            )
         run = _compiled(made)
-        off = [float(np.square(one - two).mean()) for batch in source.calibration
-               for one, two in zip(run(batch), wanted.answers(batch), strict=True)]  # fmt: skip
+        off = [
+            float(np.square(one - two).mean())
+            for batch in source.calibration
+            for one, two in zip(run(batch), wanted.answers(batch), strict=True)
+        ]
         ways.append((sum(off), made))
     return _in_openvino(source, min(ways, key=lambda way: way[0])[1], "openvino-int8")
 
 
 def _in_openvino(source: Source, model: Any, name: str) -> Session:
     _runtime().save_model(model, file := source.folder / f"{name}.xml", compress_to_fp16=False)
-    return Session([file, file.with_suffix(".bin")], source.model, source.tokenizer, _compiled(_runtime().Core().read_model(file)))
+    return Session(
+        [file, file.with_suffix(".bin")],
+        source.model,
+        source.tokenizer,
+        _compiled(_runtime().Core().read_model(file)),
+    )
 
 
 def _compiled(model: Any) -> Callable[[Batch], Answers]:
-    told = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    told = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     request = _runtime().Core().compile_model(model, "CPU", told).create_infer_request()
 
     def run(batch: Batch) -> Answers:
@@ -245,5 +321,10 @@ def _runtime() -> Any:
 # relative to the largest output of an example; fp32 has 1e-4, and what int8 rounds away is measured, not refused
 TOLERANCES = {BF16: 0.1, INT8: math.inf, STATIC: math.inf, OPENVINO_INT8: math.inf}
 FORMS: dict[str, Callable[[Source], Session]] = {
-    ONNX: _onnx, INT8: _int8, STATIC: _static, OPENVINO: _openvino, OPENVINO_INT8: _openvino_int8, BF16: _bf16,
-}  # fmt: skip
+    ONNX: _onnx,
+    INT8: _int8,
+    STATIC: _static,
+    OPENVINO: _openvino,
+    OPENVINO_INT8: _openvino_int8,
+    BF16: _bf16,
+}

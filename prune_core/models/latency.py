@@ -26,7 +26,16 @@ from .replay import blocks
 from .shrink import WIDTH, Units, cut
 from .timing import refuse_longer, timing_batch, turns
 
-SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)  # of the units, at which is measured; between them a line
+SHARES = (
+    0.0,
+    1 / 16,
+    1 / 8,
+    1 / 4,
+    3 / 8,
+    1 / 2,
+    3 / 4,
+    1.0,
+)  # of the units, at which is measured; between them a line
 PASSES = 7
 
 
@@ -40,7 +49,9 @@ class Latency(NamedTuple):
     other_load: float | None  # mean over the points, see Contention; None if unknown
 
 
-def latency(model: nn.Module, batch: int, length: int, report: Report = quiet, anew: bool = False) -> Latency:
+def latency(
+    model: nn.Module, batch: int, length: int, report: Report = quiet, anew: bool = False
+) -> Latency:
     """Of this model's shape on its device for that many sentences of that many tokens; measured once, then read, unless `anew`."""
     refuse_longer(model, length, "at_length")
     file = _folder() / f"{_key(model, batch, length)}.json"
@@ -50,7 +61,9 @@ def latency(model: nn.Module, batch: int, length: int, report: Report = quiet, a
         known = _measured(model, batch, length, report)
         if not disturbance(known["other_load"]):
             _write(file, known)
-    heads, neurons = (torch.tensor(known[kind], dtype=torch.float64) for kind in ("heads", "neurons"))
+    heads, neurons = (
+        torch.tensor(known[kind], dtype=torch.float64) for kind in ("heads", "neurons")
+    )
     # earlier versions wrote no load
     return Latency(known["whole"], known["fixed"], heads, neurons, known.get("other_load"))
 
@@ -64,14 +77,26 @@ def _write(file: Path, known: dict[str, Any]) -> None:
 
 def _folder() -> Path:
     home = os.environ.get("PRUNESCOPE_HOME")
-    return (Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunescope").expanduser() / "latency"
+    return (
+        Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunescope"
+    ).expanduser() / "latency"
 
 
 def _key(model: Any, batch: int, length: int) -> str:
     device, config = device_of(model), model.config
-    sizes = [(block.heads, block.head_width, block.neurons, block.passes) for block in blocks(model)]
+    sizes = [
+        (block.heads, block.head_width, block.neurons, block.passes) for block in blocks(model)
+    ]
     shape = [type(model).__name__, config.vocab_size, *sizes]
-    stated = [device_title(device), torch.__version__, str(next(model.parameters()).dtype), shape, batch, length, SHARES]
+    stated = [
+        device_title(device),
+        torch.__version__,
+        str(next(model.parameters()).dtype),
+        shape,
+        batch,
+        length,
+        SHARES,
+    ]
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:16]
 
 
@@ -79,14 +104,26 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
     """Heads go with all neurons there, neurons with all heads; blocks alike, so that a block's share is of many."""
     first, passes = blocks(model)[0], sum(block.passes for block in blocks(model))
     heads = sorted({round(share * first.heads) for share in SHARES})
-    neurons = sorted({min(first.neurons, -(-round(share * first.neurons) // WIDTH) * WIDTH) for share in SHARES})
-    points = [(0, 0), *((count, first.neurons) for count in heads), *((first.heads, count) for count in neurons)]
+    neurons = sorted(
+        {min(first.neurons, -(-round(share * first.neurons) // WIDTH) * WIDTH) for share in SHARES}
+    )
+    points = [
+        (0, 0),
+        *((count, first.neurons) for count in heads),
+        *((first.heads, count) for count in neurons),
+    ]
     points = list(dict.fromkeys(points))
     tokens, found, whole, loads = timing_batch(model, batch, length), {}, [], []
     for place, (left, width) in enumerate(points):
         part = part_of(report, place / len(points), (place + 1) / len(points))
         small = copy.deepcopy(model)
-        cut(small, [Units(list(range(min(left, block.heads))), list(range(min(width, block.neurons)))) for block in blocks(small)])
+        cut(
+            small,
+            [
+                Units(list(range(min(left, block.heads))), list(range(min(width, block.neurons))))
+                for block in blocks(small)
+            ],
+        )
         said = partial(_told, part, f"timing a model of {left} heads and {width} neurons a block")
         (dense, own), other_load = turns([model, small], tokens, PASSES, said)
         loads += [] if np.isnan(other_load) else [other_load]
@@ -94,13 +131,27 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
         found[left, width] = min(own) / min(dense)
     scale = median(whole)
     fixed = found[0, 0]
-    by_heads = _rising(heads, [found[count, first.neurons] - found[0, first.neurons] for count in heads])
-    by_neurons = _rising(neurons, [found[first.heads, count] - found[first.heads, 0] for count in neurons])
-    apart = max(0.0, 1 - fixed) / max(by_heads[-1] + by_neurons[-1], 1e-9)  # the parts must make the whole
-    return {"whole": scale, "fixed": fixed * scale, "other_load": float(np.mean(loads)) if loads else None, **{
-        kind: (np.interp(range(count + 1), places, values) * apart * scale / passes).tolist()
-        for kind, count, places, values in (("heads", first.heads, heads, by_heads), ("neurons", first.neurons, neurons, by_neurons))
-    }}  # fmt: skip
+    by_heads = _rising(
+        heads, [found[count, first.neurons] - found[0, first.neurons] for count in heads]
+    )
+    by_neurons = _rising(
+        neurons, [found[first.heads, count] - found[first.heads, 0] for count in neurons]
+    )
+    apart = max(0.0, 1 - fixed) / max(
+        by_heads[-1] + by_neurons[-1], 1e-9
+    )  # the parts must make the whole
+    return {
+        "whole": scale,
+        "fixed": fixed * scale,
+        "other_load": float(np.mean(loads)) if loads else None,
+        **{
+            kind: (np.interp(range(count + 1), places, values) * apart * scale / passes).tolist()
+            for kind, count, places, values in (
+                ("heads", first.heads, heads, by_heads),
+                ("neurons", first.neurons, neurons, by_neurons),
+            )
+        },
+    }
 
 
 def _rising(places: list[int], values: list[float]) -> list[float]:

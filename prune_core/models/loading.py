@@ -48,13 +48,18 @@ def place_of(checkpoint: str) -> tuple[str, str]:
 
 
 HEADS = {
-    "classification": "ForSequenceClassification", "multilabel": "ForSequenceClassification", "regression": "ForSequenceClassification",
-    "token": "ForTokenClassification", "span": "ForQuestionAnswering",
-}  # fmt: skip
+    "classification": "ForSequenceClassification",
+    "multilabel": "ForSequenceClassification",
+    "regression": "ForSequenceClassification",
+    "token": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
 ROOM = 0.9  # of the free memory may be taken by weights
 
 
-def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None) -> tuple[Any, Any]:
+def load(
+    checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None
+) -> tuple[Any, Any]:
     """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
 
     A folder with a difference gives its pruned model. Weights that are missing are refused by name, never left random; notes
@@ -66,8 +71,10 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
     source, note = place_of(checkpoint)
     if told := difference.about(source):
         if new_head:
-            raise PruneError(f"{checkpoint} is kept as a difference from {told['dense']}; export it first: "
-                             "python -m prune_core export ID FOLDER.")  # fmt: skip
+            raise PruneError(
+                f"{checkpoint} is kept as a difference from {told['dense']}; export it first: "
+                "python -m prune_core export ID FOLDER."
+            )
         model, tokenizer = load(told["dense"])
         difference.apply(model, Path(source))
         return model, tokenizer
@@ -82,7 +89,9 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
     made = (config.architectures or [""])[0]
-    kind = getattr(transformers, "AutoModel" + (HEADS[new_head] if new_head else made[made.index("For") :]))
+    kind = getattr(
+        transformers, "AutoModel" + (HEADS[new_head] if new_head else made[made.index("For") :])
+    )
     if hasattr(config, shrink.KEY):
         model, notes = kind.from_config(config), list[str]()
         shrink.restore(model, source, checkpoint, new_head)
@@ -90,7 +99,12 @@ def load(checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropou
         model, notes = adapters.merged(kind, config, source, checkpoint)
     else:
         model, notes = weights.load(
-            kind, config, source, checkpoint, bool(new_head), partial(_loading, source=source, checkpoint=checkpoint)
+            kind,
+            config,
+            source,
+            checkpoint,
+            bool(new_head),
+            partial(_loading, source=source, checkpoint=checkpoint),
         )
     _are_numbers(model, checkpoint)
     model.notes = [*filter(None, [note]), *told_notes, *notes]
@@ -130,13 +144,21 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
             f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
         )
     with tokenizers.messages() as messages:
-        tokenizer = _loading(AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint)
+        tokenizer = _loading(
+            AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint
+        )
     weights.check_files(Path(source), checkpoint)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers 5 makes of a folder without one
-        raise PruneError(f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained.")
+    if len(tokenizer) <= len(
+        tokenizer.all_special_ids
+    ):  # what transformers 5 makes of a folder without one
+        raise PruneError(
+            f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained."
+        )
     if len(tokenizer) > config.vocab_size:
-        raise PruneError(f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding {config.vocab_size:,}; the "
-                         "tokenizer is of another model: save the right one beside the weights.")  # fmt: skip
+        raise PruneError(
+            f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding {config.vocab_size:,}; the "
+            "tokenizer is of another model: save the right one beside the weights."
+        )
     said = [f"The tokenizer says: {message[:300].rstrip('.')}." for message in messages]
     return Described(config, tokenizers.fitted(tokenizer, config), [*notes, *said])
 
@@ -146,8 +168,14 @@ def tokenizer_source(source: str, checkpoint: str) -> str:
     if found := difference.about(source):
         return tokenizer_source(resolve(found["dense"]), found["dense"])
     folder = Path(source)
-    own = any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model"))
-    return source if own or not (folder / adapters.CONFIG).is_file() else adapters.base(source, checkpoint)
+    own = (
+        any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model"))
+    )
+    return (
+        source
+        if own or not (folder / adapters.CONFIG).is_file()
+        else adapters.base(source, checkpoint)
+    )
 
 
 def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
@@ -155,7 +183,11 @@ def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     from transformers import AutoConfig
 
     is_adapter = (Path(source) / adapters.CONFIG).is_file()
-    config = adapters.config(source, checkpoint) if is_adapter else _loading(AutoConfig, "configuration", source, checkpoint)
+    config = (
+        adapters.config(source, checkpoint)
+        if is_adapter
+        else _loading(AutoConfig, "configuration", source, checkpoint)
+    )
     notes = []
     if not config.architectures and (head := weights.head_of(Path(source))):
         config.architectures = [_class_name(config, head)]
@@ -164,13 +196,21 @@ def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     wanted = getattr(config, "_attn_implementation", None)
     if wanted not in (None, "eager", "sdpa"):
         config._attn_implementation = "sdpa"
-        notes.append(f"Its config.json asks for the attention kernel {wanted!r}; PyTorch's own (sdpa) is used, with equal results.")
+        notes.append(
+            f"Its config.json asks for the attention kernel {wanted!r}; PyTorch's own (sdpa) is used, with equal results."
+        )
     if getattr(config, "reference_compile", False) is None:
-        config.reference_compile = False  # ModernBERT would compile itself where it can, other kernels on every machine
-    if twice := {name for name in config.id2label.values() if list(config.id2label.values()).count(name) > 1}:
+        config.reference_compile = (
+            False  # ModernBERT would compile itself where it can, other kernels on every machine
+        )
+    if twice := {
+        name for name in config.id2label.values() if list(config.id2label.values()).count(name) > 1
+    }:
         some = ", ".join(sorted(map(str, twice))[:4])
-        notes.append(f"Several labels of the model have the same name ({some}); they are shown with their number: "
-                     f"{', '.join(label_names(config)[:8])}.")  # fmt: skip
+        notes.append(
+            f"Several labels of the model have the same name ({some}); they are shown with their number: "
+            f"{', '.join(label_names(config)[:8])}."
+        )
     return config, notes
 
 
@@ -200,14 +240,25 @@ def _ask_for_class(config: Any, source: str, checkpoint: str) -> None:
 
 
 def _check_code(config: Any, checkpoint: str) -> None:
-    if own := sorted({name.split("--")[-1].rpartition(".")[0] for name in (getattr(config, "auto_map", None) or {}).values()}):
+    if own := sorted(
+        {
+            name.split("--")[-1].rpartition(".")[0]
+            for name in (getattr(config, "auto_map", None) or {}).values()
+        }
+    ):
         raise PruneError(
             f"{checkpoint} asks to run code of its own ({', '.join(own)}.py, by auto_map in its config.json), which PruneScope never does; "
             f"if it is an ordinary {config.model_type}, take auto_map out of config.json."
         )
 
 
-COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+COUNTS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+)
 SIZES = (*COUNTS, "max_position_embeddings", "type_vocab_size", "num_labels")
 LARGEST = 10**7
 
@@ -216,7 +267,9 @@ def _is_of_this_world(written: dict[str, Any], checkpoint: str) -> None:
     """Asked of the file itself: transformers would make a list of all labels, or of all layers, before anyone can look at them."""
     for name in SIZES:
         if isinstance(value := written.get(name), int) and value > LARGEST:
-            raise PruneError(f"{checkpoint}: {name} is {value:,} in its config.json; no encoder has more than {LARGEST:,}; correct it.")
+            raise PruneError(
+                f"{checkpoint}: {name} is {value:,} in its config.json; no encoder has more than {LARGEST:,}; correct it."
+            )
 
 
 def _is_plausible(config: Any, checkpoint: str) -> None:
@@ -227,12 +280,20 @@ def _is_plausible(config: Any, checkpoint: str) -> None:
         for name in (*COUNTS, "max_position_embeddings")
     }
     wanted["type_vocab_size"] = ("a whole number of at least 0", lambda v: is_whole(v) and v >= 0)
-    wanted["id2label"] = ("names for 0, 1, 2 … up to the last label", lambda v: sorted(v) == list(range(len(v))))
-    wanted["layer_norm_eps"] = ("a number of at least 0", lambda v: isinstance(v, float | int) and v >= 0)
+    wanted["id2label"] = (
+        "names for 0, 1, 2 … up to the last label",
+        lambda v: sorted(v) == list(range(len(v))),
+    )
+    wanted["layer_norm_eps"] = (
+        "a number of at least 0",
+        lambda v: isinstance(v, float | int) and v >= 0,
+    )
     wanted["hidden_act"] = ("the name of an activation, such as gelu", lambda v: isinstance(v, str))
     for name, (what, holds) in wanted.items():
         if hasattr(config, name) and not holds(value := getattr(config, name)):
-            raise PruneError(f"{checkpoint}: {name} is {value!r} in its config.json; it must be {what}.")
+            raise PruneError(
+                f"{checkpoint}: {name} is {value!r} in its config.json; it must be {what}."
+            )
 
 
 def _are_numbers(model: Any, checkpoint: str) -> None:
@@ -246,7 +307,9 @@ def _are_numbers(model: Any, checkpoint: str) -> None:
 def label_names(config: Any) -> tuple[str, ...]:
     """The model's labels in their order; equal names get their number."""
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
-    return tuple(f"{name} ({index})" if names.count(name) > 1 else name for index, name in enumerate(names))
+    return tuple(
+        f"{name} ({index})" if names.count(name) > 1 else name for index, name in enumerate(names)
+    )
 
 
 def kind_of(config: Any) -> str:
@@ -266,11 +329,17 @@ def _embedder(folder: Path) -> str:
 def check(config: Any, checkpoint: str, made: str = "", embedder: str = "") -> None:
     """Refuse what is no encoder that can be pruned; `made` names the model's class if it must have a head."""
     if config.model_type not in FAMILIES:
-        raise PruneError(f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: {', '.join(FAMILIES)}.")
+        raise PruneError(
+            f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: {', '.join(FAMILIES)}."
+        )
     if getattr(config, "is_decoder", False):
-        raise PruneError(f"{checkpoint} is configured as a decoder; PruneScope prunes encoders only.")
+        raise PruneError(
+            f"{checkpoint} is configured as a decoder; PruneScope prunes encoders only."
+        )
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
-        raise PruneError(f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported.")
+        raise PruneError(
+            f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported."
+        )
     if why := FAMILIES[config.model_type].refuses(config):
         raise PruneError(f"{checkpoint} {why}.")
     if made and not made.endswith(tuple(HEADS.values())):
@@ -288,7 +357,11 @@ def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # tokenizers raise Exception itself, a config of strange sizes ZeroDivisionError and worse
-        offline = os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error) or "offline" in str(error)
+        offline = (
+            os.environ.get("HF_HUB_OFFLINE") == "1"
+            or "connect" in str(error)
+            or "offline" in str(error)
+        )
         if not Path(source).exists() and what != "configuration":  # which was there a moment ago
             advice = "the Hub stopped answering, or the model there has none; try again, or give a local folder"
         elif not Path(source).exists() and offline:
@@ -298,14 +371,20 @@ def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any)
         elif isinstance(error, SafetensorError | EOFError) or "PytorchStreamReader" in str(error):
             advice = f"the file with its {what} is broken or cut short; copy it again"
         elif "mismatch" in str(error):
-            advice = "its config.json gives them other sizes; copy the config.json that belongs to them"
+            advice = (
+                "its config.json gives them other sizes; copy the config.json that belongs to them"
+            )
         else:
             advice = f"the {what} there cannot be read; save it again with save_pretrained"
-        raise PruneError(f"{checkpoint}: no usable {what}: {advice}. ({(str(error).splitlines() or [''])[0][:160]})") from None
+        raise PruneError(
+            f"{checkpoint}: no usable {what}: {advice}. ({(str(error).splitlines() or [''])[0][:160]})"
+        ) from None
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """An ordinary Hugging Face folder with safetensors, full shape."""
     model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-    model.save_pretrained(folder, safe_serialization=True, max_shard_size="100GB")  # one file, which is what `restore` reads
+    model.save_pretrained(
+        folder, safe_serialization=True, max_shard_size="100GB"
+    )  # one file, which is what `restore` reads
     tokenizer.save_pretrained(folder)

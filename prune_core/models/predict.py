@@ -20,7 +20,11 @@ ANSWER_TOKENS = 30  # the official baselines' longest answer
 
 
 # what logits say: one of the labels, any number of them, or a score
-SHARES = {"classification": lambda logits: logits.softmax(-1), "multilabel": Tensor.sigmoid, "regression": lambda logits: logits}
+SHARES = {
+    "classification": lambda logits: logits.softmax(-1),
+    "multilabel": Tensor.sigmoid,
+    "regression": lambda logits: logits,
+}
 
 
 def threshold(config: Any) -> float:
@@ -44,12 +48,21 @@ def binary_note(config: Any) -> str:
 class Predictions(NamedTuple):
     """What a model says of every example, in the examples' order."""
 
-    said: list[Any]  # class numbers, 1 or 0 for every label, a class number for every word, scores, or answer texts ("" for none)
-    probabilities: list[list[float]]  # of every label; of what is said, for spans and words; empty lists for scores
+    said: list[
+        Any
+    ]  # class numbers, 1 or 0 for every label, a class number for every word, scores, or answer texts ("" for none)
+    probabilities: list[
+        list[float]
+    ]  # of every label; of what is said, for spans and words; empty lists for scores
 
 
 def predict(
-    model: Any, tokenizer: Any, examples: Examples, batch_size: int = 32, max_length: int = 128, report: Report = quiet
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    batch_size: int = 32,
+    max_length: int = 128,
+    report: Report = quiet,
 ) -> Predictions:
     """The model's answers, whatever its kind."""
     if examples.kind == "span":
@@ -75,14 +88,21 @@ def _binary(outputs: np.ndarray, config: Any) -> Predictions:
 
 
 def probabilities(
-    model: Any, tokenizer: Any, examples: Examples, batch_size: int = 32, max_length: int = 128, report: Report = quiet
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    batch_size: int = 32,
+    max_length: int = 128,
+    report: Report = quiet,
 ) -> np.ndarray:
     """(examples, labels) softmax probabilities of a classifier in the examples' order."""
     return outputs(model, tokenizer, examples, batch_size, max_length, report)
 
 
 @torch.no_grad()
-def outputs(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report) -> np.ndarray:
+def outputs(
+    model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report
+) -> np.ndarray:
     """(examples, labels) probabilities of each label, or (examples, 1) scores; the report counts finished examples."""
     found: list[Tensor] = []
     order: list[int] = []
@@ -93,7 +113,9 @@ def outputs(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max
         report(len(order) / len(examples), f"predicted {len(order)} of {len(examples)}")
     out = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
     if found:
-        out[order] = torch.cat(found).cpu().numpy()  # fetched once: on a GPU, batches need not wait for each other
+        out[order] = (
+            torch.cat(found).cpu().numpy()
+        )  # fetched once: on a GPU, batches need not wait for each other
     _are_numbers(out, len(examples))
     return out
 
@@ -108,7 +130,14 @@ def _are_numbers(said: np.ndarray, examples: int) -> None:
 
 
 @torch.no_grad()
-def tags(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report = quiet) -> Predictions:
+def tags(
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    batch_size: int,
+    max_length: int,
+    report: Report = quiet,
+) -> Predictions:
     """A label for every word, by its first token; a word that was cut off or has none gets the label of nothing, O or the first."""
     features = encode(tokenizer, examples, max_length)
     assert features.words is not None, "words have first tokens"
@@ -121,7 +150,9 @@ def tags(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_le
         _are_numbers(highest.cpu().numpy(), len(rows))
         shares, labels = highest.tolist(), labels.tolist()
         for row, own_shares, own_labels in zip(rows, shares, labels, strict=True):
-            for word, share, label in zip(features.words[row], own_shares, own_labels, strict=False):
+            for word, share, label in zip(
+                features.words[row], own_shares, own_labels, strict=False
+            ):
                 if word is not None:
                     said[row][word], sure[row][word] = label, share
         done += len(rows)
@@ -130,17 +161,32 @@ def tags(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_le
 
 
 @torch.no_grad()
-def answers(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report = quiet) -> Predictions:
+def answers(
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    batch_size: int,
+    max_length: int,
+    report: Report = quiet,
+) -> Predictions:
     """The best span of every question over all windows of its context; "" where no answer scores higher and is allowed."""
     features = encode(tokenizer, examples, max_length)
     best = np.full(len(examples), -np.inf)
-    nothing = np.full(len(examples), np.inf)  # the lowest score of "no answer" over the windows, as in the official baseline
+    nothing = np.full(
+        len(examples), np.inf
+    )  # the lowest score of "no answer" over the windows, as in the official baseline
     said, sure = [""] * len(examples), [[0.0]] * len(examples)
     done = 0
     for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
         found = model(**batch)
         _are_numbers((found.start_logits + found.end_logits).float().cpu().numpy(), len(rows))
-        chosen = zip(rows, *best_spans(found.start_logits, found.end_logits, batch["attention_mask"], features, rows), strict=True)
+        chosen = zip(
+            rows,
+            *best_spans(
+                found.start_logits, found.end_logits, batch["attention_mask"], features, rows
+            ),
+            strict=True,
+        )
         for row, score, first, last, null, share in chosen:
             example = features.example[row]
             nothing[example] = min(nothing[example], null)
@@ -150,29 +196,48 @@ def answers(model: Any, tokenizer: Any, examples: Examples, batch_size: int, max
         done += len(rows)
         report(done / len(features), f"read {done} of {len(features)} windows")
     if examples.labels and any(not right.texts for right in examples.labels):
-        said = ["" if none > score else text for text, score, none in zip(said, best, nothing, strict=True)]
+        said = [
+            "" if none > score else text
+            for text, score, none in zip(said, best, nothing, strict=True)
+        ]
     return Predictions(said, sure)
 
 
-def best_spans(start: Tensor, end: Tensor, mask: Tensor, features: Features, rows: list[int]) -> tuple[list[Any], ...]:
+def best_spans(
+    start: Tensor, end: Tensor, mask: Tensor, features: Features, rows: list[int]
+) -> tuple[list[Any], ...]:
     """For every window (logits are (windows, tokens)): best score, its first and last token, the score of [CLS], probability."""
     assert features.offsets is not None, "spans have offsets"
     tokens = start.shape[1]
-    context = torch.tensor([[span is not None for span in features.offsets[row]] + [False] * (tokens - len(features.offsets[row]))
-                            for row in rows], device=start.device)  # fmt: skip
+    context = torch.tensor(
+        [
+            [span is not None for span in features.offsets[row]]
+            + [False] * (tokens - len(features.offsets[row]))
+            for row in rows
+        ],
+        device=start.device,
+    )
     start, end = (logits.float().masked_fill(~mask.bool(), NEVER) for logits in (start, end))
     null = start[:, 0] + end[:, 0]
     log_share = start.log_softmax(-1)[:, :, None] + end.log_softmax(-1)[:, None, :]
-    band = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu().tril(ANSWER_TOKENS - 1)
+    band = (
+        torch.ones(tokens, tokens, dtype=torch.bool, device=start.device)
+        .triu()
+        .tril(ANSWER_TOKENS - 1)
+    )
     allowed = band & context[:, :, None] & context[:, None, :]
-    share, place = log_share.masked_fill(~allowed, -torch.inf).flatten(1).max(-1)  # one order with the sum of logits
+    share, place = (
+        log_share.masked_fill(~allowed, -torch.inf).flatten(1).max(-1)
+    )  # one order with the sum of logits
     first, last = place // tokens, place % tokens
     score = start.gather(1, first[:, None])[:, 0] + end.gather(1, last[:, None])[:, 0]
     return tuple(values.tolist() for values in (score, first, last, null, share.exp()))
 
 
 def _text(examples: Examples, features: Features, row: int, first: int, last: int) -> str:
-    assert features.offsets is not None and examples.pairs is not None, "spans have offsets and contexts"
+    assert features.offsets is not None and examples.pairs is not None, (
+        "spans have offsets and contexts"
+    )
     left, right = features.offsets[row][first], features.offsets[row][last]
     assert left and right, "only tokens of the context are allowed"
     return examples.pairs[features.example[row]][left[0] : right[1]]

@@ -50,12 +50,20 @@ class Block:
     into the model. Where blocks are shared, it is passed `passes` times in a row.
     """
 
-    def __init__(self, model: nn.Module, module: nn.Module, index: int = 0, heads: Sequence[int] | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        module: nn.Module,
+        index: int = 0,
+        heads: Sequence[int] | None = None,
+    ):
         spec, config = layout(model), _config(model)
         self.spec, self.module, self.passes = spec, module, spec.passes(config)
         self.context = spec.context(model, index)
         self.head_width = config.hidden_size // getattr(config, spec.heads)
-        self.linears: dict[str, nn.Linear] = {part: attrgetter(path)(module) for part, path in zip(PARTS, spec.parts, strict=True)}
+        self.linears: dict[str, nn.Linear] = {
+            part: attrgetter(path)(module) for part, path in zip(PARTS, spec.parts, strict=True)
+        }
         self.fused = self.linears["query"] if spec.parts[0] == spec.parts[1] else None
         if self.fused is not None:
             self.linears |= dict(zip(GROUPS[0], _thirds(self.fused), strict=True))
@@ -103,7 +111,10 @@ class Block:
         """Packed input of the attention (real tokens, width) -> packed context, the input of the attention output."""
         if not self.heads:
             return x.new_empty(len(x), 0)
-        q, k, v = map(padding.unpack, self.projected(x) if self.together else (self.linears[part](x) for part in GROUPS[0]))
+        q, k, v = map(
+            padding.unpack,
+            self.projected(x) if self.together else (self.linears[part](x) for part in GROUPS[0]),
+        )
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -113,11 +124,16 @@ class Block:
 
     def attention_weights(self, x: Tensor, padding: Padding) -> Tensor:
         """Packed block input -> what each token's context is made of: (sentences, heads, tokens, tokens), rows sum to 1."""
-        q, k = (self.split(padding.unpack(self.linears[part](self.enter(x)))) for part in ("query", "key"))
+        q, k = (
+            self.split(padding.unpack(self.linears[part](self.enter(x))))
+            for part in ("query", "key")
+        )
         query, key, scale, bias = self.spec.scores(self, q, k, padding.mask[:, None, None, :])
         assert bias is not None, "there is a mask"
         products = query @ key.transpose(-1, -2) * scale
-        products = products.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else products + bias
+        products = (
+            products.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else products + bias
+        )
         return products.softmax(-1)
 
     def activated(self, x: Tensor) -> Tensor:
@@ -127,7 +143,9 @@ class Block:
         x, gate = x.chunk(2, dim=-1)
         return self.activation(x) * gate
 
-    def stage(self, group: int, inputs: Tensor, residual: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
+    def stage(
+        self, group: int, inputs: Tensor, residual: Tensor, padding: Padding
+    ) -> tuple[Tensor, Tensor]:
         """(input of GROUPS[group], residual) -> the same of the next group; after the last, the residual stream twice."""
         if group == 0:
             return self.attend(inputs, padding), residual
@@ -155,7 +173,9 @@ def _thirds(fused: nn.Linear) -> list[nn.Linear]:
     """Query, key and value of a matrix that holds them below each other, as views of it."""
     size = fused.out_features // 3
     rows = [slice(third * size, (third + 1) * size) for third in range(3)]
-    return [view(fused.weight[own], None if fused.bias is None else fused.bias[own]) for own in rows]
+    return [
+        view(fused.weight[own], None if fused.bias is None else fused.bias[own]) for own in rows
+    ]
 
 
 def view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -180,12 +200,17 @@ def block_modules(model: nn.Module) -> list[tuple[nn.ModuleList, int]]:
 def blocks(model: nn.Module) -> list[Block]:
     """The encoder's distinct blocks from the bottom."""
     kept = getattr(model.config, CUT, {}).get("heads")
-    return [Block(model, own[place], index, kept and kept[index]) for index, (own, place) in enumerate(block_modules(model))]
+    return [
+        Block(model, own[place], index, kept and kept[index])
+        for index, (own, place) in enumerate(block_modules(model))
+    ]
 
 
 def passed(model: nn.Module) -> list[tuple[int, Block]]:
     """(its number, block) of every pass, in the order of the forward pass."""
-    return [(index, block) for index, block in enumerate(blocks(model)) for _ in range(block.passes)]
+    return [
+        (index, block) for index, block in enumerate(blocks(model)) for _ in range(block.passes)
+    ]
 
 
 def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
@@ -252,7 +277,9 @@ def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
 
 def reads(model: Any) -> int | None:
     """How many first tokens the head looks at; None for all."""
-    return None if kind_of(model) in ("span", "token") or layout(model).reads_all(model.config) else 1
+    return (
+        None if kind_of(model) in ("span", "token") or layout(model).reads_all(model.config) else 1
+    )
 
 
 @torch.no_grad()
@@ -273,7 +300,9 @@ def longest(model: Any) -> int:
 def sparsity_by_part(model: nn.Module) -> list[dict[str, Any]]:
     """Realised sparsity of every prunable matrix: block, part, sparsity."""
     found = list(linears(model))
-    zeros = torch.stack([(linear.weight == 0).sum() for _, _, linear in found]).tolist()  # one look at the device for all
+    zeros = torch.stack(
+        [(linear.weight == 0).sum() for _, _, linear in found]
+    ).tolist()  # one look at the device for all
     return [
         {"block": index, "part": part, "sparsity": count / max(1, linear.weight.numel())}
         for (index, part, linear), count in zip(found, zeros, strict=True)

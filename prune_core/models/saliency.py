@@ -33,26 +33,44 @@ class Words(NamedTuple):
 
     def summed(self, values: Tensor) -> Tensor:
         """(..., tokens) -> (..., words)."""
-        return values.new_zeros(*values.shape[:-1], len(self.names)).index_add_(-1, self.owner, values)
+        return values.new_zeros(*values.shape[:-1], len(self.names)).index_add_(
+            -1, self.owner, values
+        )
 
 
 def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Words:
     """Words are what spaces part; a text that is too long ends where the model stops reading."""
     if not tokenizer.is_fast:  # one written in Python does not say where tokens lie in the text
         return _pieces(model, tokenizer, text, pair)
-    encoded = tokenizer(text, pair, truncation=True, max_length=longest(model), return_offsets_mapping=True)
+    encoded = tokenizer(
+        text, pair, truncation=True, max_length=longest(model), return_offsets_mapping=True
+    )
     spans = [[match.span() for match in re.finditer(r"\S+", each)] for each in (text, pair or "")]
     names: list[str] = []
     owner: list[int] = []
     before: Any = None
-    for token, part, (_, end) in zip(encoded.tokens(), encoded.sequence_ids(), encoded["offset_mapping"], strict=True):
-        word = None if part is None else (part, next(i for i, (_, last) in enumerate(spans[part]) if end <= last))
+    for token, part, (_, end) in zip(
+        encoded.tokens(), encoded.sequence_ids(), encoded["offset_mapping"], strict=True
+    ):
+        word = (
+            None
+            if part is None
+            else (part, next(i for i, (_, last) in enumerate(spans[part]) if end <= last))
+        )
         if word is None or word != before:
-            names.append(token if word is None else (text, pair or "")[word[0]][slice(*spans[word[0]][word[1]])])
+            names.append(
+                token
+                if word is None
+                else (text, pair or "")[word[0]][slice(*spans[word[0]][word[1]])]
+            )
         owner.append(len(names) - 1)
         before = word
     device = device_of(model)
-    batch = {name: torch.tensor([encoded[name]], device=device) for name in tokenizer.model_input_names if name in encoded}
+    batch = {
+        name: torch.tensor([encoded[name]], device=device)
+        for name in tokenizer.model_input_names
+        if name in encoded
+    }
     return Words(batch, names, torch.tensor(owner, device=device))
 
 
@@ -60,7 +78,11 @@ def _pieces(model: Any, tokenizer: Any, text: str, pair: str | None) -> Words:
     """Each token as a word."""
     device = device_of(model)
     encoded = tokenizer(text, pair, truncation=True, max_length=longest(model))
-    batch = {name: torch.tensor([encoded[name]], device=device) for name in tokenizer.model_input_names if name in encoded}
+    batch = {
+        name: torch.tensor([encoded[name]], device=device)
+        for name in tokenizer.model_input_names
+        if name in encoded
+    }
     names = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     return Words(batch, names, torch.arange(len(names), device=device))
 
@@ -73,7 +95,9 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
     and others 2016, arXiv 1605.01713.
     """
     if kind_of(model) in UNEXPLAINED:
-        raise PruneError(f"{UNEXPLAINED[kind_of(model)]}, and no one logit to explain. Look at its attention.")
+        raise PruneError(
+            f"{UNEXPLAINED[kind_of(model)]}, and no one logit to explain. Look at its attention."
+        )
     read = words(model, tokenizer, text, pair)
     rest = {name: tensor for name, tensor in read.batch.items() if name != "input_ids"}
     x = model.get_input_embeddings()(read.batch["input_ids"]).detach().requires_grad_()
@@ -92,7 +116,12 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
 
 @torch.no_grad()
 def attention(
-    model: Any, tokenizer: Any, text: str, pair: str | None = None, block: int | None = None, head: int | None = None
+    model: Any,
+    tokenizer: Any,
+    text: str,
+    pair: str | None = None,
+    block: int | None = None,
+    head: int | None = None,
 ) -> dict[str, Any]:
     """How much each word attends to each: `weights` (words, words), rows sum to 1; of a head, or the mean over those left.
 
@@ -105,11 +134,20 @@ def attention(
     left = alive(own).heads
     heads = [own.head_numbers[place] for place in left]
     of = model.config.hidden_size // own.head_width
-    answer = {"words": read.names, "block": block, "blocks": len(all_blocks), "heads": heads, "of": of, "weights": None}
+    answer = {
+        "words": read.names,
+        "block": block,
+        "blocks": len(all_blocks),
+        "heads": heads,
+        "of": of,
+        "weights": None,
+    }
     if not heads or head is not None and head not in heads:
         return answer
     x, padding = next(islice(hidden_states(model, read.batch), block, None))
-    weights = own.attention_weights(x, padding)[0, left if head is None else [left[heads.index(head)]]].mean(0)
+    weights = own.attention_weights(x, padding)[
+        0, left if head is None else [left[heads.index(head)]]
+    ].mean(0)
     received = read.summed(weights)  # (tokens, words)
     paid = read.summed(received.T).T / torch.bincount(read.owner)[:, None]
     return answer | {"weights": [[round(value, 5) for value in row] for row in paid.tolist()]}

@@ -31,7 +31,13 @@ class Units(NamedTuple):
 
 def alive(block: Block) -> Units:
     """The heads and neurons that reach the block's output."""
-    heads = block.linears["attention_output"].weight.unflatten(1, (block.heads, block.head_width)).ne(0).any(2).any(0)
+    heads = (
+        block.linears["attention_output"]
+        .weight.unflatten(1, (block.heads, block.head_width))
+        .ne(0)
+        .any(2)
+        .any(0)
+    )
     neurons = block.linears["ffn_out"].weight.ne(0).any(0)
     return Units(heads.nonzero().flatten().tolist(), neurons.nonzero().flatten().tolist())
 
@@ -51,12 +57,16 @@ def dead_units(model: nn.Module) -> tuple[int, int]:
     """How many heads and neurons `shrink` would cut."""
     found = [(block, kept_units(block)) for block in blocks(model)]
     heads = sum(block.heads - len(kept.heads) for block, kept in found)
-    return heads, sum(block.linears["ffn_out"].in_features - len(kept.neurons) for block, kept in found)
+    return heads, sum(
+        block.linears["ffn_out"].in_features - len(kept.neurons) for block, kept in found
+    )
 
 
 def padding(model: nn.Module) -> int:
     """How many dead neurons `shrink` leaves for the sake of the widths."""
-    return sum(len(kept_units(block).neurons) - len(alive(block).neurons) for block in blocks(model))
+    return sum(
+        len(kept_units(block).neurons) - len(alive(block).neurons) for block in blocks(model)
+    )
 
 
 def shrink(model: nn.Module) -> nn.Module:
@@ -78,7 +88,9 @@ def put_back(small: nn.Module, model: nn.Module) -> None:
             own = cut_block.more[name] if name in block.more else cut_block.linears[name]
             line = lines.get(name)
             if line is None:
-                linear.weight[:, columns if name == "attention_output" else units.neurons] = own.weight
+                linear.weight[:, columns if name == "attention_output" else units.neurons] = (
+                    own.weight
+                )
             else:
                 linear.weight[line] = own.weight
             if linear.bias is not None and own.bias is not None:
@@ -90,20 +102,27 @@ def put_back(small: nn.Module, model: nn.Module) -> None:
 def refuse_shrunk(model: Any, checkpoint: str) -> None:
     """The sentence for whoever would prune, shrink or fine-tune what is cut already."""
     if hasattr(model.config, KEY):
-        raise PruneError(f"{checkpoint} is shrunk already: measure or deploy it, and prune or fine-tune the checkpoint it was cut from.")
+        raise PruneError(
+            f"{checkpoint} is shrunk already: measure or deploy it, and prune or fine-tune the checkpoint it was cut from."
+        )
 
 
 @torch.no_grad()
 def cut(model: Any, kept: Sequence[Units]) -> None:
     """Leave only these units of every block, in place, and write them into the config."""
     size = outputs_of_a_block(model)
-    for index, ((own, place), (heads, neurons)) in enumerate(zip(block_modules(model), kept, strict=True)):
+    for index, ((own, place), (heads, neurons)) in enumerate(
+        zip(block_modules(model), kept, strict=True)
+    ):
         original = own[place]
         block = Block(model, original, index, heads)
         columns, rows = lines_of(block, Units(heads, neurons))
         parts = block.linears
         if (fused := block.fused) is not None:
-            _keep_outputs(fused, [row + third * fused.out_features // 3 for third in range(3) for row in columns])
+            _keep_outputs(
+                fused,
+                [row + third * fused.out_features // 3 for third in range(3) for row in columns],
+            )
         else:
             for linear in [*(parts[part] for part in GROUPS[0]), *block.more.values()]:
                 _keep_outputs(linear, columns)
@@ -111,13 +130,19 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
         _keep_outputs(parts["ffn_in"], rows)
         _keep_inputs(parts["ffn_out"], neurons)
         own[place] = ShrunkBlock(model, original, index, heads, size)
-    setattr(model.config, KEY, {"heads": [units.heads for units in kept], "neurons": [units.neurons for units in kept]})
+    setattr(
+        model.config,
+        KEY,
+        {"heads": [units.heads for units in kept], "neurons": [units.neurons for units in kept]},
+    )
 
 
 def lines_of(block: Block, units: Units) -> tuple[list[int], list[int]]:
     """(columns of the attention output, rows of the first feed-forward matrix) that belong to these units of a whole block."""
     columns = [head * block.head_width + i for head in units.heads for i in range(block.head_width)]
-    return columns, units.neurons + [block.neurons + row for row in units.neurons] if block.spec.gated else units.neurons
+    return columns, units.neurons + [
+        block.neurons + row for row in units.neurons
+    ] if block.spec.gated else units.neurons
 
 
 def _keep_outputs(linear: nn.Linear, rows: list[int]) -> None:
@@ -139,7 +164,9 @@ class ShrunkBlock(nn.Module):
     of transformers: of the first only hidden states and mask matter here, the second is found out by asking a whole block.
     """
 
-    def __init__(self, model: nn.Module, original: nn.Module, index: int, heads: Sequence[int], outputs: int):
+    def __init__(
+        self, model: nn.Module, original: nn.Module, index: int, heads: Sequence[int], outputs: int
+    ):
         super().__init__()
         for name, module in original.named_children():
             self.add_module(name, module)
@@ -153,11 +180,19 @@ class ShrunkBlock(nn.Module):
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
     ) -> Tensor | tuple[Tensor | None, ...]:
         """(sentences, tokens, width) -> the same; where a sub-layer lost everything, its bias is all that it says."""
-        block, hidden, mask = self.block, hidden_states, attention_mask  # under the names by which some families pass them
-        attention_output, ffn_in, ffn_out = (block.linears[part] for part in ("attention_output", "ffn_in", "ffn_out"))
+        block, hidden, mask = (
+            self.block,
+            hidden_states,
+            attention_mask,
+        )  # under the names by which some families pass them
+        attention_output, ffn_in, ffn_out = (
+            block.linears[part] for part in ("attention_output", "ffn_in", "ffn_out")
+        )
         if mask is not None and mask.dim() == 2:  # (sentences, tokens), 1 for a real one
             mask = mask[:, None, None, :]
-        if mask is not None:  # floats are added to the scores, 0 for a real one; of all queries' rows one tells which keys are real
+        if (
+            mask is not None
+        ):  # floats are added to the scores, 0 for a real one; of all queries' rows one tells which keys are real
             mask = (mask == 0 if mask.is_floating_point() else mask.bool()).any(-2, keepdim=True)
         seen, said = block.enter(hidden), attention_output.bias
         if block.heads:
@@ -176,7 +211,9 @@ def outputs_of_a_block(model: Any) -> int:
     """How long the tuple is that a block of this family and version gives; 0 where it gives hidden states alone."""
     own, place = block_modules(model)[0]
     sizes: list[int] = []
-    hook = own[place].register_forward_hook(lambda _, __, output: sizes.append(len(output) if isinstance(output, tuple) else 0))
+    hook = own[place].register_forward_hook(
+        lambda _, __, output: sizes.append(len(output) if isinstance(output, tuple) else 0)
+    )
     try:
         ids = torch.ones(1, 2, dtype=torch.long, device=next(model.parameters()).device)
         model(input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -197,7 +234,15 @@ def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> Non
         kept = getattr(model.config, KEY)
         cut(model, [Units(*units) for units in zip(kept["heads"], kept["neurons"], strict=True)])
         model.load_state_dict(load_file(str(cached_file(source, "model.safetensors"))))
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+        SafetensorError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise PruneError(
             f"{checkpoint}: config.json and model.safetensors do not agree on what was cut; export it again. ({reason})"

@@ -18,14 +18,22 @@ from .devices import device_of
 from .replay import longest
 
 WARM_UP = 3  # passes
-LEAST, PATIENCE = 3, 20.0  # timed passes of each model; seconds after which no more than these are made
+LEAST, PATIENCE = (
+    3,
+    20.0,
+)  # timed passes of each model; seconds after which no more than these are made
 # Operations that multiply matrices, as parts of their names: what multiply-accumulates count.
 PRODUCTS = ("mm", "linear", "attention", "matmul")
 
 
 def timing_batch(model: Any, batch: int, length: int) -> Batch:
     """Full-length sentences of arbitrary tokens: what they say does not change the work."""
-    ids = torch.randint(5, min(1000, model.config.vocab_size), (batch, length), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        5,
+        min(1000, model.config.vocab_size),
+        (batch, length),
+        generator=torch.Generator().manual_seed(0),
+    )
     device = device_of(model)
     return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids, device=device)}
 
@@ -33,7 +41,9 @@ def timing_batch(model: Any, batch: int, length: int) -> Batch:
 def refuse_longer(model: Any, length: int, option: str) -> None:
     """The sentence for whoever would time more tokens than the model takes."""
     if length > longest(model):
-        raise PruneError(f"{option} is {length}, but the model takes at most {longest(model)} tokens; lower it.")
+        raise PruneError(
+            f"{option} is {length}, but the model takes at most {longest(model)} tokens; lower it."
+        )
 
 
 class Turns(NamedTuple):
@@ -108,7 +118,10 @@ class Stopwatch:
         """Of every lap so far."""
         wait(self._device)
         between = zip(self._marks, self._marks[1:], strict=False)
-        return [start.elapsed_time(end) / 1e3 if self._device.type == "cuda" else end - start for start, end in between]
+        return [
+            start.elapsed_time(end) / 1e3 if self._device.type == "cuda" else end - start
+            for start, end in between
+        ]
 
 
 class Profile(NamedTuple):
@@ -135,12 +148,16 @@ def profile(model: nn.Module, batch: Batch) -> Profile | None:
         held = torch.cuda.memory_allocated(device)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else every profile writes two lines to stderr
     # CUDA's kernels are seen by the new recorder only, which takes seconds to start
-    with torch.autograd.profiler.profile(use_kineto=cuda, use_device="cuda" if cuda else None, profile_memory=not cuda) as recorded:
+    with torch.autograd.profiler.profile(
+        use_kineto=cuda, use_device="cuda" if cuda else None, profile_memory=not cuda
+    ) as recorded:
         model(**batch)
         wait(device)
     products, others = 0.0, Counter[str]()
     for event in recorded.key_averages():
-        if event.device_type != torch.autograd.DeviceType.CPU:  # CUDA's kernels stand there again, by their own names
+        if (
+            event.device_type != torch.autograd.DeviceType.CPU
+        ):  # CUDA's kernels stand there again, by their own names
             continue
         seconds = (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
         if any(word in event.key for word in PRODUCTS):
@@ -158,11 +175,15 @@ def profile(model: nn.Module, batch: Batch) -> Profile | None:
 
 def peak_memory(model: nn.Module, profiled: Profile | None) -> float:
     """Bytes of the weights and of what a pass allocates beside them; NaN where that is unknown."""
-    own = sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
+    own = sum(
+        tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()]
+    )
     return own + profiled.allocated if profiled else float("nan")
 
 
-def limit(dense: Profile | None, pruned: Profile | None, seconds: tuple[float, float], theoretical: float) -> str:
+def limit(
+    dense: Profile | None, pruned: Profile | None, seconds: tuple[float, float], theoretical: float
+) -> str:
     """Why the pruned model's pass takes longer than the dense one's over the ratio of their multiply-accumulates.
 
     `seconds` are the measured passes of both. The time beyond is shared out between matrix products, other operations
@@ -171,7 +192,9 @@ def limit(dense: Profile | None, pruned: Profile | None, seconds: tuple[float, f
     said = f"Measured {seconds[0] / seconds[1]:.2f} times, counted {theoretical:.2f}"
     if dense is None or pruned is None:
         return f"{said}; torch's profiler does not see what this device does."
-    spent = [_shares(profiled, wall) for profiled, wall in zip((dense, pruned), seconds, strict=True)]
+    spent = [
+        _shares(profiled, wall) for profiled, wall in zip((dense, pruned), seconds, strict=True)
+    ]
     beyond = [after - before / theoretical for before, after in zip(*spent, strict=True)]
     products, others, _ = range(3)
     worst = max(range(3), key=lambda kind: beyond[kind])

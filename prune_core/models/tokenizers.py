@@ -14,7 +14,12 @@ from typing import Any
 
 from .families import FAMILIES
 
-HARMLESS = ("Asking-to-pad", "clean_up_tokenization_spaces", "will be removed", "deprecated")  # messages that change no token
+HARMLESS = (
+    "Asking-to-pad",
+    "clean_up_tokenization_spaces",
+    "will be removed",
+    "deprecated",
+)  # messages that change no token
 
 
 def fitted(tokenizer: Any, config: Any) -> Any:
@@ -25,10 +30,16 @@ def fitted(tokenizer: Any, config: Any) -> Any:
     """
     own = copy.deepcopy(tokenizer)
     own.padding_side = "right"
-    own.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # padding comes after sorting by length
+    own.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = (
+        True  # padding comes after sorting by length
+    )
     if limit := FAMILIES[config.model_type].longest(config):
         own.model_max_length = min(own.model_max_length, limit)
-    own.model_input_names = [name for name in own.model_input_names if name != "token_type_ids" or takes_token_types(config)]
+    own.model_input_names = [
+        name
+        for name in own.model_input_names
+        if name != "token_type_ids" or takes_token_types(config)
+    ]
     return own
 
 
@@ -40,7 +51,11 @@ def takes_token_types(config: Any) -> bool:
 def accepted(model: Any, encoded: Any) -> dict[str, Any]:
     """Of a tokenizer's output what plain transformers can pass to the model."""
     known = inspect.signature(model.forward).parameters
-    names = {"input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(model.config) else [])}
+    names = {
+        "input_ids",
+        "attention_mask",
+        *(["token_type_ids"] if takes_token_types(model.config) else []),
+    }
     return {name: value for name, value in encoded.items() if name in names and name in known}
 
 
@@ -52,7 +67,11 @@ def messages() -> Iterator[list[str]]:
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = " ".join(record.getMessage().split())
-            if "tokeniz" in record.name and not any(word in text for word in HARMLESS) and text not in found:
+            if (
+                "tokeniz" in record.name
+                and not any(word in text for word in HARMLESS)
+                and text not in found
+            ):
                 found.append(text)
 
     logger, handler = logging.getLogger("transformers"), Collector(logging.WARNING)

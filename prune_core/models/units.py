@@ -49,7 +49,9 @@ class Sublayer:
     @property
     def own(self) -> dict[str, nn.Linear]:
         """The Linears whose rows belong to the units, as the output's columns do, by name."""
-        return {part: self.block.linears[part] for part in GROUPS[self.group]} | (self.block.more if self.kind == "head" else {})
+        return {part: self.block.linears[part] for part in GROUPS[self.group]} | (
+            self.block.more if self.kind == "head" else {}
+        )
 
     @property
     def units(self) -> int:
@@ -70,7 +72,11 @@ class Sublayer:
         """FLOPs of one unit for a sentence of that many tokens, in all passes (K-prune, appendix: 8·d·d_h·s + 4·s²·d_h; 4·s·d; of
         a gated neuron, which has three vectors, half as much again)."""
         d = self.output.out_features
-        one = 8 * d * self.width * length + 4 * length**2 * self.width if self.kind == "head" else 2 * length * d * (1 + self.rows_a_unit)
+        one = (
+            8 * d * self.width * length + 4 * length**2 * self.width
+            if self.kind == "head"
+            else 2 * length * d * (1 + self.rows_a_unit)
+        )
         return one * self.block.passes
 
     def features(self, x: Tensor, padding: Padding, first: int | None = None) -> Tensor:
@@ -81,10 +87,17 @@ class Sublayer:
         some = seen[:, :first].contiguous()
         if self.kind == "neuron":
             return self.block.activated(self.block.linears["ffn_in"](some))
-        query, key, value = (self.block.linears[part](y) for part, y in zip(GROUPS[0], (some, seen, seen), strict=True))
-        if self.block.spec.scores is not plain:  # whose positions count: all queries, of which the first are taken
+        query, key, value = (
+            self.block.linears[part](y)
+            for part, y in zip(GROUPS[0], (some, seen, seen), strict=True)
+        )
+        if (
+            self.block.spec.scores is not plain
+        ):  # whose positions count: all queries, of which the first are taken
             whole = query if first is None else self.block.linears["query"](seen)
-            return self.block.attention(whole, key, value, padding.mask[:, None, None, :])[:, :first]
+            return self.block.attention(whole, key, value, padding.mask[:, None, None, :])[
+                :, :first
+            ]
         if x.device.type == "cpu":
             return _attention(query, key, value, padding.mask, self.width)
         return self.block.attention(query, key, value, padding.mask[:, None, None, :])
@@ -113,11 +126,26 @@ class Sublayer:
         """The sub-layer of these units alone, with Linears of its own."""
         columns, block = self.columns(kept), copy.copy(self.block)
         rows = columns.repeat(self.rows_a_unit)
-        small = {part: view(linear.weight[rows], None if linear.bias is None else linear.bias[rows]) for part, linear in self.own.items()}
-        block.more = {name: small.pop(name) for name in self.block.more} if self.kind == "head" else self.block.more
+        small = {
+            part: view(linear.weight[rows], None if linear.bias is None else linear.bias[rows])
+            for part, linear in self.own.items()
+        }
+        block.more = (
+            {name: small.pop(name) for name in self.block.more}
+            if self.kind == "head"
+            else self.block.more
+        )
         if self.kind == "head":
-            block.head_numbers = [number for number, stays in zip(self.block.head_numbers, kept.tolist(), strict=True) if stays]
-        block.linears = {**block.linears, **small, self.part: view(self.output.weight[:, columns], self.output.bias)}
+            block.head_numbers = [
+                number
+                for number, stays in zip(self.block.head_numbers, kept.tolist(), strict=True)
+                if stays
+            ]
+        block.linears = {
+            **block.linears,
+            **small,
+            self.part: view(self.output.weight[:, columns], self.output.bias),
+        }
         return replace(self, block=block)
 
     @torch.no_grad()
@@ -137,15 +165,21 @@ class Sublayer:
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, width: int) -> Tensor:
     """Block.attention in plain products: the CPU's fused kernel takes several times as long for its gradients in bf16."""
     parts = (x.unflatten(-1, (-1, width)).transpose(1, 2) for x in (query, key, value))
-    q, k, v = (x.to(torch.float32, memory_format=torch.contiguous_format) for x in parts)  # products of views would copy them
-    padding = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)[:, None, None, :]
+    q, k, v = (
+        x.to(torch.float32, memory_format=torch.contiguous_format) for x in parts
+    )  # products of views would copy them
+    padding = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)[
+        :, None, None, :
+    ]
     scores = (q * width**-0.5) @ k.transpose(2, 3) + padding
     return (scores.softmax(-1) @ v).to(query.dtype).transpose(1, 2).flatten(2)
 
 
 def sublayers(model: nn.Module) -> list[Sublayer]:
     """All sub-layers from the bottom, attention and feed-forward alternating."""
-    return [Sublayer(index, kind, block) for index, block in enumerate(blocks(model)) for kind in KINDS]
+    return [
+        Sublayer(index, kind, block) for index, block in enumerate(blocks(model)) for kind in KINDS
+    ]
 
 
 def unrolled(subs: Sequence[Sublayer]) -> list[int]:

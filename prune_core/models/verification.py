@@ -26,12 +26,15 @@ from .tokenizers import accepted
 EXAMPLES = 16
 TOLERANCE = 1e-4  # relative to the largest output, at least 1: fp32 kernels round differently, mistakes differ in the first digits
 LOOKED_AT = 2000  # examples among which short and long ones are chosen
-REPORT = "nothing is measured; please report this with the checkpoint's config.json and tokenizer files"
+REPORT = (
+    "nothing is measured; please report this with the checkpoint's config.json and tokenizer files"
+)
 SENTENCES = (
-    "Good.", "It is not what was promised, and it came two weeks late.",
+    "Good.",
+    "It is not what was promised, and it came two weeks late.",
     "Ada Brook wrote in 1902 that the mill at Oak Bridge ground flour for nine villages until the flood came; today it is a school, and "
     "nobody who learns to read there knows what the great stone in the yard once was for, or who carried it up the hill.",
-)  # fmt: skip
+)
 
 
 class Reference(NamedTuple):
@@ -47,9 +50,13 @@ def reference(checkpoint: str) -> Reference:
 
     source = loading.resolve(checkpoint)
     config, _, _ = loading.described(checkpoint)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(loading.tokenizer_source(source, checkpoint), trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        loading.tokenizer_source(source, checkpoint), trust_remote_code=False
+    )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch.initial_seed() + 1)  # weights that are not in the files differ from load to load
+        torch.manual_seed(
+            torch.initial_seed() + 1
+        )  # weights that are not in the files differ from load to load
         if _is_ordinary(source, config):
             kind = getattr(transformers, config.architectures[0])
             with weights.silenced():
@@ -62,7 +69,11 @@ def reference(checkpoint: str) -> Reference:
 def _is_ordinary(source: str, config: Any) -> bool:
     """Whether from_pretrained reads it without help: no adapter, no shrunk model, no difference, no wrapper's names."""
     folder = Path(source)
-    special = hasattr(config, shrink.KEY) or (folder / adapters.CONFIG).is_file() or bool(difference.about(source))
+    special = (
+        hasattr(config, shrink.KEY)
+        or (folder / adapters.CONFIG).is_file()
+        or bool(difference.about(source))
+    )
     return not special and not (folder.is_dir() and weights.is_wrapped(folder, config))
 
 
@@ -75,7 +86,9 @@ def check(checkpoint: str, model: Any, tokenizer: Any, examples: Examples, max_l
 
 def _same_weights(model: Any, other: Any, checkpoint: str) -> None:
     own, theirs = model.state_dict(), other.state_dict()
-    differ = sorted(own.keys() ^ theirs.keys()) or [name for name, tensor in own.items() if not _equal(tensor, theirs[name])]
+    differ = sorted(own.keys() ^ theirs.keys()) or [
+        name for name, tensor in own.items() if not _equal(tensor, theirs[name])
+    ]
     if differ:
         raise PruneError(
             f"{checkpoint}: two loads give different weights in {weights.listed(differ)}: they are in none of its files, so they would be "
@@ -88,9 +101,16 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def check_outputs(
-    name: str, model: Any, tokenizer: Any, examples: Examples, max_length: int, *, plain: Reference | None = None,
-    tolerance: float = TOLERANCE, own: Any = None,
-) -> None:  # fmt: skip
+    name: str,
+    model: Any,
+    tokenizer: Any,
+    examples: Examples,
+    max_length: int,
+    *,
+    plain: Reference | None = None,
+    tolerance: float = TOLERANCE,
+    own: Any = None,
+) -> None:
     """PruneError if the product's outputs for a model differ from its own forward's, one example at a time.
 
     `plain` is what to compare with (the model itself). `own` answers in the product's path in the model's place, such as an
@@ -101,10 +121,15 @@ def check_outputs(
     features = encode(tokenizer, some, max_length)
     rows = [features.example.index(place) for place in range(len(some))]
     with torch.no_grad(), matrix_precision(tf32=False):
-        inputs = [_encoded(plain, some, place, min(max_length, tokenizer.model_max_length)) for place in range(len(some))]
+        inputs = [
+            _encoded(plain, some, place, min(max_length, tokenizer.model_max_length))
+            for place in range(len(some))
+        ]
         _same_tokens(name, some, features, rows, inputs)
         wanted = [_outputs(plain.model(**_on(plain.model, each)))[0].cpu() for each in inputs]
-        paths: list[tuple[str, Callable[[Any], list[Tensor]]]] = [("in a padded batch", lambda batch: _outputs((own or model)(**batch)))]
+        paths: list[tuple[str, Callable[[Any], list[Tensor]]]] = [
+            ("in a padded batch", lambda batch: _outputs((own or model)(**batch)))
+        ]
         if own is None:
             paths.append(("replayed block by block", lambda batch: _replayed(model, batch)))
         batch = padded(tokenizer, features, rows, device_of(own or model))
@@ -116,7 +141,11 @@ def check_outputs(
 
 def _some(examples: Examples) -> Examples:
     """Short and long examples, evenly over their lengths; questions begin with a letter, as the product takes spaces off."""
-    usable = [place for place in range(min(len(examples), LOOKED_AT)) if examples.texts[place] == examples.texts[place].lstrip()]
+    usable = [
+        place
+        for place in range(min(len(examples), LOOKED_AT))
+        if examples.texts[place] == examples.texts[place].lstrip()
+    ]
     by_length = sorted(usable or [0], key=lambda place: len(examples.whole(place)))
     places = np.linspace(0, len(by_length) - 1, min(EXAMPLES, len(by_length))).round().astype(int)
     return examples.take([by_length[place] for place in dict.fromkeys(places.tolist())])
@@ -127,9 +156,13 @@ def _encoded(plain: Reference, examples: Examples, place: int, limit: int) -> di
     text, pair = examples.texts[place], examples.pairs[place] if examples.pairs else None
     cut: Any = "only_second" if examples.kind == "span" else True
     if examples.kind == "token" and not plain.tokenizer.is_fast:
-        encoded = plain.tokenizer(text.split(" "), is_split_into_words=True, truncation=True, max_length=limit)
+        encoded = plain.tokenizer(
+            text.split(" "), is_split_into_words=True, truncation=True, max_length=limit
+        )
     else:
-        encoded = plain.tokenizer(text, pair, truncation=cut, max_length=limit, return_attention_mask=True)
+        encoded = plain.tokenizer(
+            text, pair, truncation=cut, max_length=limit, return_attention_mask=True
+        )
     return accepted(plain.model, {key: [value] for key, value in encoded.items()})
 
 
@@ -137,10 +170,20 @@ def _on(model: Any, encoded: dict[str, Any]) -> dict[str, Tensor]:
     return {key: torch.tensor(value, device=device_of(model)) for key, value in encoded.items()}
 
 
-def _same_tokens(name: str, examples: Examples, features: Features, rows: Sequence[int], inputs: Sequence[dict[str, Any]]) -> None:
+def _same_tokens(
+    name: str,
+    examples: Examples,
+    features: Features,
+    rows: Sequence[int],
+    inputs: Sequence[dict[str, Any]],
+) -> None:
     for place, (row, plain) in enumerate(zip(rows, inputs, strict=True)):
         for key, wanted in plain.items():
-            if key in features.inputs and features.inputs[key][row] != wanted[0] and not _is_shortened(examples, place):
+            if (
+                key in features.inputs
+                and features.inputs[key][row] != wanted[0]
+                and not _is_shortened(examples, place)
+            ):
                 raise PruneError(
                     f"{name}: PruneScope encodes {examples.texts[place][:40]!r} otherwise than its tokenizer by itself ({key}); {REPORT}."
                 )
@@ -168,12 +211,19 @@ def _replayed(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
 
 def _cut(found: list[Tensor], wanted: list[Tensor], lengths: Sequence[int]) -> list[Tensor]:
     """Without the outputs of padding."""
-    return [own if own.dim() == 1 else own[:length] for own, length in zip(found, lengths, strict=True)]
+    return [
+        own if own.dim() == 1 else own[:length] for own, length in zip(found, lengths, strict=True)
+    ]
 
 
 def _compare(
-    name: str, examples: Examples, wanted: Sequence[Tensor], found: Sequence[Tensor], tolerance: float, how: str
-) -> None:  # fmt: skip
+    name: str,
+    examples: Examples,
+    wanted: Sequence[Tensor],
+    found: Sequence[Tensor],
+    tolerance: float,
+    how: str,
+) -> None:
     for place, (one, other) in enumerate(zip(wanted, found, strict=True)):
         if _is_shortened(examples, place) and one.shape != other.shape:
             continue

@@ -17,7 +17,12 @@ import torch
 
 from ..errors import PruneError
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of DataParallel, torch.compile and Lightning
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+)  # of DataParallel, torch.compile and Lightning
 HARMLESS = re.compile(  # what a checkpoint may have besides: buffers, heads of the pre-training, a pooler that the head does not read
     r"position_ids$|(^|\.)pooler\.|^cls\.|^lm_head\.|predictions\.|^mlm|^vocab_|^teacher\.|num_batches_tracked$|rotary_emb\.inv_freq$|^loss|"
     r"^criterion"
@@ -32,7 +37,14 @@ HEADS = {  # part of a weight's name -> the head that alone has it
 }
 
 
-def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, loading: Callable[..., Any]) -> tuple[Any, list[str]]:
+def load(
+    kind: Any,
+    config: Any,
+    source: str,
+    checkpoint: str,
+    new_head: bool,
+    loading: Callable[..., Any],
+) -> tuple[Any, list[str]]:
     """(model, what there is to say); `loading` is from_pretrained with sentences for errors."""
     folder, notes, options = Path(source), list[str](), dict[str, Any]()
     if folder.is_dir():
@@ -44,13 +56,25 @@ def load(kind: Any, config: Any, source: str, checkpoint: str, new_head: bool, l
         if renamed or _is_nested(folder):
             held = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
             model = kind.from_config(config)
-            fitting = {name: each for name, each in held.items() if not _differs(name, each.shape, expected)}
+            fitting = {
+                name: each
+                for name, each in held.items()
+                if not _differs(name, each.shape, expected)
+            }
             left = model.load_state_dict(fitting, strict=False)
             notes += _notes_of_names(renamed)
-            return model, notes + _accounted({"missing_keys": left[0], "unexpected_keys": left[1]}, model, checkpoint, new_head)
+            return model, notes + _accounted(
+                {"missing_keys": left[0], "unexpected_keys": left[1]}, model, checkpoint, new_head
+            )
     with silenced():
         model, said = loading(
-            kind, "weights", config=config, weights_only=True, ignore_mismatched_sizes=new_head, output_loading_info=True, **options
+            kind,
+            "weights",
+            config=config,
+            weights_only=True,
+            ignore_mismatched_sizes=new_head,
+            output_loading_info=True,
+            **options,
         )
     return model, notes + _accounted(said, model, checkpoint, new_head)
 
@@ -81,7 +105,9 @@ def _notes_of_names(renamed: Mapping[str, str]) -> list[str]:
     for old, new in renamed.items():
         if old.endswith(f".{new}"):
             prefix = old.removesuffix(new)
-            return [f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped."]
+            return [
+                f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped."
+            ]
     for old, new in renamed.items():
         if old != new:
             return [f"The weights' names lack the base model's prefix; {old} was read as {new}."]
@@ -92,9 +118,7 @@ def _differs(name: str, shape: Sequence[int], expected: Mapping[str, Sequence[in
     return name in expected and tuple(shape) != tuple(expected[name])
 
 
-def _check_shapes(
-    found: Shapes, expected: Shapes, checkpoint: str, new_head: bool
-) -> None:
+def _check_shapes(found: Shapes, expected: Shapes, checkpoint: str, new_head: bool) -> None:
     """Refuse weights of another shape than by config.json; for `new_head` the head's are replaced."""
     odd = [name for name, shape in found.items() if _differs(_current(name), shape, expected)]
     if new_head:
@@ -129,7 +153,11 @@ def silenced() -> Iterator[None]:
 
 def _current(name: str) -> str:
     """A weight's name as it is today: layer norms of TensorFlow's BERT had gamma and beta."""
-    return re.sub(r"(LayerNorm|layer_norm|norm)\.(gamma|beta)$", lambda m: f"{m[1]}.{'weight' if m[2] == 'gamma' else 'bias'}", name)
+    return re.sub(
+        r"(LayerNorm|layer_norm|norm)\.(gamma|beta)$",
+        lambda m: f"{m[1]}.{'weight' if m[2] == 'gamma' else 'bias'}",
+        name,
+    )
 
 
 def check_files(folder: Path, checkpoint: str) -> None:
@@ -141,11 +169,15 @@ def check_files(folder: Path, checkpoint: str) -> None:
             with safe_open(file, "pt"):
                 pass
         except SafetensorError as error:
-            raise PruneError(f"{checkpoint}: {file.name} is broken or cut short; copy it again. ({str(error)[:120]})") from None
+            raise PruneError(
+                f"{checkpoint}: {file.name} is broken or cut short; copy it again. ({str(error)[:120]})"
+            ) from None
     for index in sorted(folder.glob("*.safetensors.index.json")):
         named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
         if gone := sorted(name for name in named if not (folder / name).is_file()):
-            raise PruneError(f"{checkpoint}: {index.name} names {', '.join(gone[:3])}, which is not there; copy it too.")
+            raise PruneError(
+                f"{checkpoint}: {index.name} names {', '.join(gone[:3])}, which is not there; copy it too."
+            )
 
 
 def keys(folder: Path) -> list[str]:
@@ -253,7 +285,14 @@ def _expected(kind: Any, config: Any) -> dict[str, tuple[int, ...]]:
 def _prefix(names: Sequence[str]) -> str:
     """What a wrapper may have put before every name, "" for nothing."""
     prefix = ""
-    while step := next((each for each in PREFIXES if names and all(name.startswith(prefix + each) for name in names)), ""):
+    while step := next(
+        (
+            each
+            for each in PREFIXES
+            if names and all(name.startswith(prefix + each) for name in names)
+        ),
+        "",
+    ):
         prefix += step
     return prefix
 
@@ -261,7 +300,9 @@ def _prefix(names: Sequence[str]) -> str:
 def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
     """Refuse weights that would be random, and those that have no place; list the harmless ones."""
     base = model.base_model_prefix + "."
-    missing = sorted(name for name in said["missing_keys"] if not HARMLESS.search(name) or _read(name, model))
+    missing = sorted(
+        name for name in said["missing_keys"] if not HARMLESS.search(name) or _read(name, model)
+    )
     other = sorted(name for name in said["unexpected_keys"] if not HARMLESS.search(name))
     if new_head:
         missing = [name for name in missing if name.startswith(base) and "pooler" not in name]
@@ -271,10 +312,16 @@ def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[s
         (other, "has weights that its configuration has no place for"),
     ):
         if names:
-            raise PruneError(f"{checkpoint} {what}: {listed(names)}. They would be {'random' if names is missing else 'left out'}; "
-                             "save the whole model again with save_pretrained, or mend its config.json.")  # fmt: skip
+            raise PruneError(
+                f"{checkpoint} {what}: {listed(names)}. They would be {'random' if names is missing else 'left out'}; "
+                "save the whole model again with save_pretrained, or mend its config.json."
+            )
     unused = sorted(name for name in said["unexpected_keys"] if name not in other)
-    return [f"Not used, as the model has no place for them: {listed(unused)}."] if unused and not new_head else []
+    return (
+        [f"Not used, as the model has no place for them: {listed(unused)}."]
+        if unused and not new_head
+        else []
+    )
 
 
 def _read(name: str, model: Any) -> bool:
@@ -284,11 +331,19 @@ def _read(name: str, model: Any) -> bool:
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:SHOWN]) + (
+        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    )
 
 
 def not_numbers(model: Any) -> list[str]:
     """Names of the model's tensors that hold NaN or infinite values."""
-    held = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    fine = torch.stack([torch.isfinite(tensor).all() for tensor in held.values()]).tolist() if held else []  # one look at the device
+    held = {
+        name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()
+    }
+    fine = (
+        torch.stack([torch.isfinite(tensor).all() for tensor in held.values()]).tolist()
+        if held
+        else []
+    )  # one look at the device
     return [name for name, good in zip(held, fine, strict=True) if not good]

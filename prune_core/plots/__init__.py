@@ -8,7 +8,14 @@ from .curves import against_sparsity, scatter, sparkline
 from .data import data_of
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
-from .layers import PART_TITLES, by_depth, heat_maps, own_and_inherited, parts_of_block, realised_sparsity
+from .layers import (
+    PART_TITLES,
+    by_depth,
+    heat_maps,
+    own_and_inherited,
+    parts_of_block,
+    realised_sparsity,
+)
 from .lesson import averaged, margin, matrix
 from .papers import beside
 from .robustness import slices, transfer

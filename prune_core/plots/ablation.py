@@ -15,8 +15,17 @@ from .style import figure
 def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """One group a changed option, one bar a sparsity; the thin line reaches from the lowest to the highest seed."""
     names = list(dict.fromkeys(table["part"]))
-    targets = table[["asked", "pattern"]].drop_duplicates().sort_values(["pattern", "asked"], ascending=False)  # drawn from below
-    fig = figure(dark, 15 * len(names) * len(targets) + 20 * len(names) + 90, margin={"l": 170, "r": 20, "t": 30, "b": 46}, bargap=0.3)
+    targets = (
+        table[["asked", "pattern"]]
+        .drop_duplicates()
+        .sort_values(["pattern", "asked"], ascending=False)
+    )  # drawn from below
+    fig = figure(
+        dark,
+        15 * len(names) * len(targets) + 20 * len(names) + 90,
+        margin={"l": 170, "r": 20, "t": 30, "b": 46},
+        bargap=0.3,
+    )
     for target in targets.itertuples():
         own = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
         model = Model(0, "", own["method"].iloc[0], target.asked, target.pattern)
@@ -27,16 +36,27 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},
             error_x={
-                "type": "data", "array": 100 * (own["high"] - own["difference"]), "arrayminus": 100 * (own["difference"] - own["low"]),
-                "thickness": 1.2, "width": 3, "color": fade(INK[dark], 0.6),
+                "type": "data",
+                "array": 100 * (own["high"] - own["difference"]),
+                "arrayminus": 100 * (own["difference"] - own["low"]),
+                "thickness": 1.2,
+                "width": 3,
+                "color": fade(INK[dark], 0.6),
             },
             customdata=[
                 f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over {plural(row.seeds, 'seed')}, n = {row.n:.0f}"
                 for row in own.itertuples()
             ],
             hovertemplate=f"<b>%{{y}}</b>, {model.level}<br>%{{customdata}}<extra></extra>",
-        )  # fmt: skip
+        )
     fig.add_vline(x=0, line={"color": AXIS[dark], "width": 1.2})
     fig.update_layout(showlegend=True, legend={"traceorder": "reversed"})
-    fig.update_yaxes(categoryorder="array", categoryarray=names[::-1], showgrid=False, tickfont={"size": 12.5, "color": INK[dark]})
-    return fig.update_xaxes(title="difference from the full form (percentage points)", showline=True)
+    fig.update_yaxes(
+        categoryorder="array",
+        categoryarray=names[::-1],
+        showgrid=False,
+        tickfont={"size": 12.5, "color": INK[dark]},
+    )
+    return fig.update_xaxes(
+        title="difference from the full form (percentage points)", showline=True
+    )

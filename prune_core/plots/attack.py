@@ -22,7 +22,12 @@ COLUMNS = 4  # recipes side by side in the table of dots
 LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
 
 
-def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rings: pd.DataFrame | None = None) -> go.Figure:
+def success(
+    rows: pd.DataFrame,
+    models: Sequence[Model],
+    dark: bool = False,
+    rings: pd.DataFrame | None = None,
+) -> go.Figure:
     """A table of dots with 95% Wilson intervals, a line a model and a column a recipe; `rings` are the same rates counted otherwise."""
     shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
     recipes = list(dict.fromkeys(rows["recipe"]))
@@ -30,7 +35,10 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
     wide = -(-len(recipes) // deep)
     tall = LINE * len(shown)
     sizes = rows.groupby("recipe")["n"].max()
-    head = lambda recipe: f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = {sizes[recipe]:.0f} sentences"  # noqa: E731
+
+    def head(recipe: str) -> str:
+        return f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = {sizes[recipe]:.0f} sentences"
+
     fig = make_subplots(
         deep,
         wide,
@@ -49,19 +57,47 @@ def success(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, rin
         for line, (_, row) in zip(lines, here.iterrows(), strict=True):
             fig.add_scatter(**_dot(row, shown[line], recipe, line, dark), **cell)
         told = [f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in here.iterrows()]
-        fig.add_scatter(x=[0.5] * len(told), y=[line - 0.36 for line in lines], text=told, mode="text", hoverinfo="skip",
-                        textfont={"size": 11, "color": MUTED[dark]}, **cell)  # fmt: skip
+        fig.add_scatter(
+            x=[0.5] * len(told),
+            y=[line - 0.36 for line in lines],
+            text=told,
+            mode="text",
+            hoverinfo="skip",
+            textfont={"size": 11, "color": MUTED[dark]},
+            **cell,
+        )
         if rings is not None:
-            all_of = rings[rings["recipe"] == recipe].set_index("job").loc[here.index, "success_rate"]
+            all_of = (
+                rings[rings["recipe"] == recipe].set_index("job").loc[here.index, "success_rate"]
+            )
             colors = [palette.color(shown[line], dark) for line in lines]
             ring = {"symbol": "circle-open", "size": 13, "line": {"width": 1.6}, "color": colors}
-            fig.add_scatter(x=all_of, y=lines, mode="markers", marker=ring, cliponaxis=False, hoverinfo="skip", **cell)
+            fig.add_scatter(
+                x=all_of,
+                y=lines,
+                mode="markers",
+                marker=ring,
+                cliponaxis=False,
+                hoverinfo="skip",
+                **cell,
+            )
     fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
     margin = {"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52}
-    fig.update_layout(template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin)
-    names = [f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown]
-    fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=names, range=[len(shown) - 0.5, -0.7], showgrid=False)
-    return fig.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["0", "50", "100%"], range=[-0.04, 1.04], showline=True)
+    fig.update_layout(
+        template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin
+    )
+    names = [
+        f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown
+    ]
+    fig.update_yaxes(
+        tickvals=list(range(len(shown))),
+        ticktext=names,
+        range=[len(shown) - 0.5, -0.7],
+        showgrid=False,
+    )
+    return fig.update_xaxes(
+        tickvals=[0, 0.5, 1], ticktext=["0", "50", "100%"], range=[-0.04, 1.04], showline=True
+    )
 
 
 def _counts(row: pd.Series) -> str:
@@ -70,7 +106,10 @@ def _counts(row: pd.Series) -> str:
 
 
 def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
-    color, low, rate, high = palette.color(model, dark), *(row[key] for key in ("success_low", "success_rate", "success_high"))
+    color, low, rate, high = (
+        palette.color(model, dark),
+        *(row[key] for key in ("success_low", "success_rate", "success_high")),
+    )
     return {
         "x": [rate],
         "y": [line],
@@ -78,8 +117,19 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "name": model.label,
         "customdata": [f"{model.job}|{recipe}"],  # which a click gives back
         "cliponaxis": False,
-        "error_x": {"array": [high - rate], "arrayminus": [rate - low], "color": fade(color, 0.5), "thickness": 4, "width": 0},
-        "marker": {"color": color, "size": 11, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1.2}},
+        "error_x": {
+            "array": [high - rate],
+            "arrayminus": [rate - low],
+            "color": fade(color, 0.5),
+            "thickness": 4,
+            "width": 0,
+        },
+        "marker": {
+            "color": color,
+            "size": 11,
+            "symbol": palette.symbol(model),
+            "line": {"color": PAPER[dark], "width": 1.2},
+        },
         "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, "
         f"success rate {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
         f"{percent(row['under_attack'])} under attack<extra></extra>",
@@ -93,14 +143,21 @@ SPENDING = {
 
 
 def against_budget(
-    examples: pd.DataFrame, models: Sequence[Model], recipe: str, spending: str, dark: bool = False, height: int = 320
+    examples: pd.DataFrame,
+    models: Sequence[Model],
+    recipe: str,
+    spending: str,
+    dark: bool = False,
+    height: int = 320,
 ) -> go.Figure:
     """Accuracy under attack as a step curve: successes count once they are within the budget on the x axis."""
     axis, tick = SPENDING[spending]
     fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
     rows = examples[(examples["recipe"] == recipe) & (examples["outcome"] != "error")]
     won = successes(rows)
-    limit = 1.0 if spending == "share_changed" else float(won[spending].max() if len(won) else 1) * 1.03
+    limit = (
+        1.0 if spending == "share_changed" else float(won[spending].max() if len(won) else 1) * 1.03
+    )
     top = min(limit, float(won[spending].max()) * 1.08) if len(won) else limit
     ends = []
     for model in ordered(models):
@@ -135,9 +192,13 @@ def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float
 
 
 def probability_bars(
-    table: pd.DataFrame, models: Sequence[Model], names: Sequence[str], dark: bool = False, truth: int | None = None,
+    table: pd.DataFrame,
+    models: Sequence[Model],
+    names: Sequence[str],
+    dark: bool = False,
+    truth: int | None = None,
     exclusive: bool = True,
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two
     labels of which one holds."""
     by_job = {m.job: m for m in models}
@@ -147,10 +208,24 @@ def probability_bars(
     return _groups(table, by_job, names, dark)
 
 
-def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool, truth: int | None) -> go.Figure:
+def _balance(
+    table: pd.DataFrame,
+    by_job: dict[int, Model],
+    names: Sequence[str],
+    dark: bool,
+    truth: int | None,
+) -> go.Figure:
     """Two labels: the bar grows from the undecided middle towards the label predicted."""
-    labels = [by_job[row.job].short + (f" · {row.state}" if row.state else "") for row in table.itertuples()]
-    fig = figure(dark, 27 * len(table) + 70, margin={"l": room(labels, 118), "r": 16, "t": 26, "b": 40}, bargap=0.32)
+    labels = [
+        by_job[row.job].short + (f" · {row.state}" if row.state else "")
+        for row in table.itertuples()
+    ]
+    fig = figure(
+        dark,
+        27 * len(table) + 70,
+        margin={"l": room(labels, 118), "r": 16, "t": 26, "b": 40},
+        bargap=0.32,
+    )
     for label, row in zip(labels, table.itertuples(), strict=True):
         model, second = by_job[row.job], float(row.probabilities[1])
         first_state = row.state == "original"
@@ -161,32 +236,72 @@ def _balance(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str]
             orientation="h",
             name=label,
             textposition="none",
-            marker={"color": fade(palette.color(model, dark), 0.45) if first_state else palette.color(model, dark), "line": {"width": 0}},
+            marker={
+                "color": fade(palette.color(model, dark), 0.45)
+                if first_state
+                else palette.color(model, dark),
+                "line": {"width": 0},
+            },
             hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
         )
-        right, inside = second >= 0.5, not 0.22 < second < 0.78  # a long bar has no room beyond its end
+        right, inside = (
+            second >= 0.5,
+            not 0.22 < second < 0.78,
+        )  # a long bar has no room beyond its end
         fig.add_annotation(
             x=second,
             y=label,
             text=percent(second if right else 1 - second),
             xanchor="left" if right != inside else "right",
             xshift=5 if right != inside else -5,
-            font={"size": 12, "color": readable_on(palette.color(model, dark)) if inside and not first_state else INK[dark]},
+            font={
+                "size": 12,
+                "color": readable_on(palette.color(model, dark))
+                if inside and not first_state
+                else INK[dark],
+            },
         )
     fig.add_vline(x=0.5, line={"color": AXIS[dark], "width": 1.2})
-    for x, anchor, name, value in ((0, "left", f"← {names[0]}", 0), (1, "right", f"{names[1]} →", 1)):
+    for x, anchor, name, value in (
+        (0, "left", f"← {names[0]}", 0),
+        (1, "right", f"{names[1]} →", 1),
+    ):
         mark = " (true label)" if truth == value else ""
         fig.add_annotation(
-            x=x, y=1, yref="paper", yanchor="bottom", yshift=4, xanchor=anchor, text=f"<b>{name}</b>{mark}", font={"size": 12.5}
+            x=x,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            yshift=4,
+            xanchor=anchor,
+            text=f"<b>{name}</b>{mark}",
+            font={"size": 12.5},
         )
-    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]})
-    return fig.update_xaxes(title=f"Probability of “{names[1]}”", tickformat=".0%", range=[0, 1], dtick=0.25, gridcolor=GRID[dark])
+    fig.update_yaxes(
+        autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]}
+    )
+    return fig.update_xaxes(
+        title=f"Probability of “{names[1]}”",
+        tickformat=".0%",
+        range=[0, 1],
+        dtick=0.25,
+        gridcolor=GRID[dark],
+    )
 
 
-def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool) -> go.Figure:
+def _groups(
+    table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool
+) -> go.Figure:
     """More labels: a group of bars a label."""
     margin = {"l": room(names, 130), "r": 40, "t": 20, "b": 40}
-    fig = figure(dark, 22 * len(table) * len(names) + 90, margin=margin, bargap=0.25, barmode="group", showlegend=True)
+    fig = figure(
+        dark,
+        22 * len(table) * len(names) + 90,
+        margin=margin,
+        bargap=0.25,
+        barmode="group",
+        showlegend=True,
+    )
     for row in table.iloc[::-1].itertuples():
         model = by_job[row.job]
         label = model.short + (f" · {row.state}" if row.state else "")
@@ -199,7 +314,11 @@ def _groups(table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str],
             textposition="outside",
             cliponaxis=False,
             hovertemplate=f"<b>{label}</b><br>%{{y}}: %{{x:.1%}}<extra></extra>",
-            marker={"color": fade(palette.color(model, dark), 0.45) if row.state == "original" else palette.color(model, dark)},
+            marker={
+                "color": fade(palette.color(model, dark), 0.45)
+                if row.state == "original"
+                else palette.color(model, dark)
+            },
         )
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5})
     return fig.update_xaxes(title="Probability", tickformat=".0%", range=[0, 1.06])

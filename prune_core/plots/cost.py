@@ -35,25 +35,64 @@ SAVINGS = (
 
 def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
     """One panel a figure, one bar a pruned model: its share of what the dense model of the same job needs."""
-    shown = [m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()]
-    fig = make_subplots(1, len(SAVINGS), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[s.title for s in SAVINGS])
+    shown = [
+        m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()
+    ]
+    fig = make_subplots(
+        1,
+        len(SAVINGS),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[s.title for s in SAVINGS],
+    )
     ends = [1.0]
     for column, saving in enumerate(SAVINGS, start=1):
         for model in shown:
             own = rows[rows["job"] == model.job].set_index("model")
             was, now = own.loc["dense"], own.loc["pruned"]
             ends.append(_bar(fig, model, saving, was, now, column, dark))
-        fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.6, row=1, col=column)
+        fig.add_vline(
+            x=1.0,
+            line={"color": INK[dark], "width": 1.2, "dash": "dot"},
+            opacity=0.6,
+            row=1,
+            col=column,
+        )
     for note in fig.layout.annotations[: len(SAVINGS)]:
         note.update(font={"size": 12.5, "color": MUTED[dark]}, yshift=2)
     margin = {"l": room([model.short for model in shown], 112), "r": 12, "t": 26, "b": 46}
-    fig.update_layout(template=template(dark), showlegend=False, height=27 * len(shown) + 78, bargap=0.34, margin=margin)
-    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12.5, "color": INK[dark]}, ticklabelstandoff=6)
-    fig.update_xaxes(range=[0, max(ends) * 1.04], tickvals=[0, 0.5, 1], tickformat=".0%", linecolor=AXIS[dark], showline=True)
+    fig.update_layout(
+        template=template(dark),
+        showlegend=False,
+        height=27 * len(shown) + 78,
+        bargap=0.34,
+        margin=margin,
+    )
+    fig.update_yaxes(
+        autorange="reversed",
+        showgrid=False,
+        tickfont={"size": 12.5, "color": INK[dark]},
+        ticklabelstandoff=6,
+    )
+    fig.update_xaxes(
+        range=[0, max(ends) * 1.04],
+        tickvals=[0, 0.5, 1],
+        tickformat=".0%",
+        linecolor=AXIS[dark],
+        showline=True,
+    )
     return fig.update_xaxes(title="share of dense")
 
 
-def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.Series, column: int, dark: bool) -> float:
+def _bar(
+    fig: go.Figure,
+    model: Model,
+    saving: Saving,
+    was: pd.Series,
+    now: pd.Series,
+    column: int,
+    dark: bool,
+) -> float:
     """The bar with its figure inside; returns how far right it reaches."""
     share, color = now[saving.column] / was[saving.column], palette.color(model, dark)
     late = now["latency_p95"] / was[saving.column] if saving.column == "latency_p50" else share
@@ -67,7 +106,14 @@ def _bar(fig: go.Figure, model: Model, saving: Saving, was: pd.Series, now: pd.S
         insidetextanchor="start",
         insidetextfont={"size": 12.5, "color": readable_on(color)},
         marker={"color": color, "line": {"width": 0}},
-        error_x={"type": "data", "array": [late - share], "arrayminus": [0.0], "thickness": 1.2, "width": 3, "color": fade(INK[dark], 0.6)}
+        error_x={
+            "type": "data",
+            "array": [late - share],
+            "arrayminus": [0.0],
+            "thickness": 1.2,
+            "width": 3,
+            "color": fade(INK[dark], 0.6),
+        }
         if late > share
         else None,
         hovertemplate=f"<b>{model.label}</b><br>{saving.title}: {saving.show(now[saving.column])}, dense {saving.show(was[saving.column])} "

@@ -21,7 +21,12 @@ TOP, BOTTOM = 12, 46
 
 
 def against_sparsity(
-    table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 300, compact: bool = False
+    table: pd.DataFrame,
+    models: Sequence[Model],
+    quantity: Quantity,
+    dark: bool = False,
+    height: int = 300,
+    compact: bool = False,
 ) -> go.Figure:
     """One line a method from the dense model (0%) through its sparsities; bars are 95% intervals, stars are N:M patterns."""
     fig = figure(dark, height, margin={"l": 62, "r": 72, "t": TOP, "b": BOTTOM})
@@ -32,11 +37,19 @@ def against_sparsity(
     top = max(points["x"].max(), 0.1)
     levels = sorted({round(x, 3) for x in points["x"]} | {0.0})
     # intervals at one sparsity would lie on top of each other: each method a little to the side
-    aside = {method: (place - (len(methods) - 1) / 2) * 0.018 * top for place, method in enumerate(methods)}
+    aside = {
+        method: (place - (len(methods) - 1) / 2) * 0.018 * top
+        for place, method in enumerate(methods)
+    }
     points["x"] += points["method"].map(aside).fillna(0.0)
     bounded = quantity.tick == ".0%"
-    near = [*points[["value", "low", "high"]].to_numpy().ravel(), *(value for runs in points["runs"] for value in runs)]
-    y_range = padded(near, 0.0 if bounded or points["value"].min() >= 0 else None, 1.0 if bounded else None)
+    near = [
+        *points[["value", "low", "high"]].to_numpy().ravel(),
+        *(value for runs in points["runs"] for value in runs),
+    ]
+    y_range = padded(
+        near, 0.0 if bounded or points["value"].min() >= 0 else None, 1.0 if bounded else None
+    )
     dense = points[points["method"] == DENSE]
     _dense_line(fig, dense, dark)
     ends = []
@@ -46,7 +59,13 @@ def against_sparsity(
         color = method_color(method, dark)
         if len(own):
             dash = "dash" if any(m.structured for m in models if m.method == method) else "solid"
-            fig.add_scatter(x=line["x"], y=line["value"], mode="lines", line={"color": color, "width": 2.2, "dash": dash}, hoverinfo="skip")
+            fig.add_scatter(
+                x=line["x"],
+                y=line["value"],
+                mode="lines",
+                line={"color": color, "width": 2.2, "dash": dash},
+                hoverinfo="skip",
+            )
         _marks(fig, points[points["method"] == method], models, quantity, dark)
         if len(own):
             last = line.iloc[-1]
@@ -66,26 +85,43 @@ def against_sparsity(
         showgrid=False,
         showline=True,
     )
-    fig.update_yaxes(title=quantity.axis, range=list(y_range), tickformat=tick_format(quantity.tick, y_range), nticks=6)
+    fig.update_yaxes(
+        title=quantity.axis,
+        range=list(y_range),
+        tickformat=tick_format(quantity.tick, y_range),
+        nticks=6,
+    )
     return fig
 
 
 def _removed(models: Sequence[Model], compact: bool) -> str:
     """What the sparsity axis counts."""
     if any(model.structured for model in models):
-        return "Removed (dashed: FLOPs)" if compact else "Share removed: weights, or FLOPs where dashed"
+        return (
+            "Removed (dashed: FLOPs)"
+            if compact
+            else "Share removed: weights, or FLOPs where dashed"
+        )
     return "Sparsity" if compact else "Sparsity (share of weights removed)"
 
 
 def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:
     form = {model.job: model.form or model.start for model in models}
     rows = table[table["job"].isin(form)] if quantity.key in table else table.iloc[:0]
-    out = rows[["job", "label", "method", "pattern"]].assign(x=rows["asked"], form=rows["job"].map(form))
-    for name, column in (("value", quantity.key), ("low", f"{quantity.key}_low"), ("high", f"{quantity.key}_high")):
+    out = rows[["job", "label", "method", "pattern"]].assign(
+        x=rows["asked"], form=rows["job"].map(form)
+    )
+    for name, column in (
+        ("value", quantity.key),
+        ("low", f"{quantity.key}_low"),
+        ("high", f"{quantity.key}_high"),
+    ):
         out[name] = rows[column].astype(float) * quantity.scale if column in rows else np.nan
     out["n"] = rows.get(f"{quantity.key}_n", np.nan)
     nothing = pd.Series([[] for _ in rows.index], index=rows.index, dtype=object)
-    out["runs"] = rows.get(f"{quantity.key}_runs", nothing).map(lambda values: [value * quantity.scale for value in values])
+    out["runs"] = rows.get(f"{quantity.key}_runs", nothing).map(
+        lambda values: [value * quantity.scale for value in values]
+    )
     return out.dropna(subset="value")
 
 
@@ -98,12 +134,23 @@ def _mean_over_seeds(points: pd.DataFrame) -> pd.DataFrame:
 def _dense_line(fig: go.Figure, dense: pd.DataFrame, dark: bool) -> None:
     """The baseline across the whole width, with its interval as a band."""
     for _, row in dense.head(1).iterrows():
-        fig.add_hline(y=row["value"], line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.55)
+        fig.add_hline(
+            y=row["value"], line={"color": INK[dark], "width": 1.2, "dash": "dot"}, opacity=0.55
+        )
         if not missing(row["low"]):
-            fig.add_hrect(y0=row["low"], y1=row["high"], fillcolor=INK[dark], opacity=0.06, line_width=0, layer="below")
+            fig.add_hrect(
+                y0=row["low"],
+                y1=row["high"],
+                fillcolor=INK[dark],
+                opacity=0.06,
+                line_width=0,
+                layer="below",
+            )
 
 
-def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool) -> None:
+def _marks(
+    fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool
+) -> None:
     by_job = {model.job: model for model in models}
     for row in points.itertuples():
         model = by_job[row.job]
@@ -114,9 +161,11 @@ def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quanti
             mode="markers",
             error_y=_bar(row.value, row.low, row.high, palette.color(model, dark)),
             marker={
-                "color": palette.color(model, dark), "size": 9, "symbol": palette.symbol(model),
+                "color": palette.color(model, dark),
+                "size": 9,
+                "symbol": palette.symbol(model),
                 "line": {"color": PAPER[dark], "width": 1},
-            },  # fmt: skip
+            },
             name=model.label,
             hovertemplate=hover(_seeds(model), [(quantity, row.value, row.low, row.high, row.n)]),
             cliponaxis=False,
@@ -126,7 +175,14 @@ def _marks(fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quanti
 def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str) -> None:
     """The single seeds behind a mean."""
     if len(xs) > 1:
-        fig.add_scatter(x=xs, y=ys, mode="markers", marker={"color": fade(color, 0.35), "size": 5}, hoverinfo="skip", cliponaxis=False)
+        fig.add_scatter(
+            x=xs,
+            y=ys,
+            mode="markers",
+            marker={"color": fade(color, 0.35), "size": 5},
+            hoverinfo="skip",
+            cliponaxis=False,
+        )
 
 
 def _seeds(model: Model) -> str:
@@ -136,7 +192,14 @@ def _seeds(model: Model) -> str:
 def _bar(value: float, low: float, high: float, color: str) -> dict[str, object] | None:
     if missing(low) or missing(high):
         return None
-    return {"type": "data", "array": [high - value], "arrayminus": [value - low], "thickness": 1.2, "width": 3, "color": fade(color, 0.6)}
+    return {
+        "type": "data",
+        "array": [high - value],
+        "arrayminus": [value - low],
+        "thickness": 1.2,
+        "width": 3,
+        "color": fade(color, 0.6),
+    }
 
 
 def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
@@ -145,7 +208,9 @@ def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, flo
     for quantity, value, low, high, n in figures:
         show = lambda v, q=quantity: q.show(v / q.scale)  # noqa: E731
         interval = "" if missing(low) else f" (95%: {show(low)} to {show(high)})"
-        lines.append(f"{quantity.title}: {show(value)}{interval}" + ("" if missing(n) else f", n = {n:.0f}"))
+        lines.append(
+            f"{quantity.title}: {show(value)}{interval}" + ("" if missing(n) else f", n = {n:.0f}")
+        )
     return "<br>".join(lines) + "<extra></extra>"
 
 
@@ -154,9 +219,14 @@ SMALL, LARGE = 9, 26  # diameters of marks, in pixels, where a third quantity is
 
 
 def scatter(
-    table: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool = False, height: int = 430,
+    table: pd.DataFrame,
+    models: Sequence[Model],
+    x: Quantity,
+    y: Quantity,
+    dark: bool = False,
+    height: int = 430,
     size: Quantity | None = None,
-) -> go.Figure:  # fmt: skip
+) -> go.Figure:
     """Each model as a point with its intervals; the line joins the models that none beats in both quantities, the rest is dimmed.
 
     The knee, where the line bends most, has a ring; `size` is a third quantity, shown by the area of the marks.
@@ -186,18 +256,36 @@ def scatter(
             error_x=_bar(h["value"], h["low"], h["high"], color),
             error_y=_bar(v["value"], v["low"], v["high"], color),
             marker={
-                "color": color, "size": widths.get(model.job, 13), "symbol": palette.symbol(model),
+                "color": color,
+                "size": widths.get(model.job, 13),
+                "symbol": palette.symbol(model),
                 "line": {"color": PAPER[dark], "width": 1.2},
             },
-            hovertemplate=hover(_seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]),
-        )  # fmt: skip
-    x_range = padded(xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
-    y_range = padded(ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07)
-    points = [End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, palette.ink(m, dark)) for m in shown]
+            hovertemplate=hover(
+                _seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]
+            ),
+        )
+    x_range = padded(
+        xs.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07
+    )
+    y_range = padded(
+        ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07
+    )
+    points = [
+        End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, palette.ink(m, dark))
+        for m in shown
+    ]
     beside_points(fig, points, x_range, y_range, height - TOP - 56, dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
-        arrow = {"higher": " · more is better", "lower": " · less is better"}.get(quantity.better, "")
-        axes(title=f"{quantity.axis}{arrow}", tickformat=tick_format(quantity.tick, limits), range=list(limits), showline=True)
+        arrow = {"higher": " · more is better", "lower": " · less is better"}.get(
+            quantity.better, ""
+        )
+        axes(
+            title=f"{quantity.axis}{arrow}",
+            tickformat=tick_format(quantity.tick, limits),
+            range=list(limits),
+            showline=True,
+        )
     return fig
 
 
@@ -210,33 +298,61 @@ def _widths(values: pd.Series) -> dict[int, float]:
 
 
 def _front(
-    fig: go.Figure, xs: pd.DataFrame, ys: pd.DataFrame, models: Sequence[Model], x: Quantity, y: Quantity, dark: bool
-) -> list[Model]:  # fmt: skip
+    fig: go.Figure,
+    xs: pd.DataFrame,
+    ys: pd.DataFrame,
+    models: Sequence[Model],
+    x: Quantity,
+    y: Quantity,
+    dark: bool,
+) -> list[Model]:
     """Draw the front and its knee; the models on it, or all where nothing says what is better."""
     if not (x.better and y.better) or len(models) < 2:
         return list(models)
     points = [(float(xs.loc[m.job]["value"]), float(ys.loc[m.job]["value"])) for m in models]
     along = tradeoff.front(points, x.better, y.better)
     line = {"color": MUTED[dark], "width": 1.4, "dash": "dot"}
-    fig.add_scatter(x=[points[i][0] for i in along], y=[points[i][1] for i in along], mode="lines", hoverinfo="skip", line=line)
+    fig.add_scatter(
+        x=[points[i][0] for i in along],
+        y=[points[i][1] for i in along],
+        mode="lines",
+        hoverinfo="skip",
+        line=line,
+    )
     bend = tradeoff.knee(points, along)
     if bend is not None:
         ring = {"symbol": "circle-open", "size": 30, "color": INK[dark], "line": {"width": 1.4}}
         fig.add_scatter(
-            x=[points[bend][0]], y=[points[bend][1]], mode="markers", marker=ring, name="knee", hoverinfo="skip", cliponaxis=False
+            x=[points[bend][0]],
+            y=[points[bend][1]],
+            mode="markers",
+            marker=ring,
+            name="knee",
+            hoverinfo="skip",
+            cliponaxis=False,
         )
     return [models[i] for i in along]
 
 
-def sparkline(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool = False, height: int = 72) -> go.Figure:
+def sparkline(
+    table: pd.DataFrame,
+    models: Sequence[Model],
+    quantity: Quantity,
+    dark: bool = False,
+    height: int = 72,
+) -> go.Figure:
     """A study in one glance: the quantity against sparsity, one thin line a method, no axes."""
     fig = figure(dark, height, margin={"l": 4, "r": 4, "t": 6, "b": 6}, hovermode=False)
     points = _points(table, models, quantity)
     dense = points[points["method"] == DENSE]
     if len(dense):
-        fig.add_hline(y=dense["value"].iloc[0], line={"color": AXIS[dark], "width": 1, "dash": "dot"})
+        fig.add_hline(
+            y=dense["value"].iloc[0], line={"color": AXIS[dark], "width": 1, "dash": "dot"}
+        )
     for method in dict.fromkeys(m.method for m in ordered(models) if not m.is_dense):
-        line = pd.concat([dense.head(1).assign(x=0.0), _mean_over_seeds(points[points["method"] == method])]).sort_values("x")
+        line = pd.concat(
+            [dense.head(1).assign(x=0.0), _mean_over_seeds(points[points["method"] == method])]
+        ).sort_values("x")
         fig.add_scatter(
             x=line["x"],
             y=line["value"],

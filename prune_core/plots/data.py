@@ -13,14 +13,20 @@ import plotly.graph_objects as go
 def data_of(figure: go.Figure) -> pd.DataFrame:
     """A row a mark: `series`, `x`, `y`, with `x_low` … where there is an interval, and `z` of a heat map. Mere text is left out."""
     frames = [frame for trace in figure.data for frame in _frames(trace)]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["series", "x", "y"])
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["series", "x", "y"])
+    )
 
 
 def _frames(trace: Any) -> Iterator[pd.DataFrame]:
     if trace.type == "heatmap":
         z = np.asarray(trace.z, dtype=object)
         across, upwards = _axis(trace.x, z.shape[1]), _axis(trace.y, z.shape[0])
-        cells = [(across[j], upwards[i], z[i, j]) for i in range(z.shape[0]) for j in range(z.shape[1])]
+        cells = [
+            (across[j], upwards[i], z[i, j]) for i in range(z.shape[0]) for j in range(z.shape[1])
+        ]
         yield pd.DataFrame(cells, columns=["x", "y", "z"]).assign(series=trace.name or "")
         return
     if trace.x is None or trace.y is None or trace.mode == "text" or _unseen(trace):

@@ -12,8 +12,16 @@ from ..analysis.policy import CRITERIA
 from .palette import AXIS, GRID, INK, MUTED
 from .style import template
 
-COLORS = {MET: ("#009E73", "#35c79c"), VIOLATED: ("#D55E00", "#ff8a3d"), INCONCLUSIVE: ("#66707c", "#97a1ad")}
-SYMBOLS = {MET: "circle", VIOLATED: "x", INCONCLUSIVE: "circle-open"}  # the second cue beside colour
+COLORS = {
+    MET: ("#009E73", "#35c79c"),
+    VIOLATED: ("#D55E00", "#ff8a3d"),
+    INCONCLUSIVE: ("#66707c", "#97a1ad"),
+}
+SYMBOLS = {
+    MET: "circle",
+    VIOLATED: "x",
+    INCONCLUSIVE: "circle-open",
+}  # the second cue beside colour
 ENDS = (-0.6, 2.5)  # of the axis, in limits; what lies beyond is drawn at its edge
 
 
@@ -26,35 +34,74 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
     low, high = ENDS
     names = [each.title.replace(" · ", "<br>") for each in verdicts]
     for each, name in reversed([*zip(verdicts, names, strict=True)]):
-        value, left, right = (np.clip(end, low, high) if not np.isnan(end) else np.nan for end in each.used)
+        value, left, right = (
+            np.clip(end, low, high) if not np.isnan(end) else np.nan for end in each.used
+        )
         color, unit = COLORS[each.answer][dark], CRITERIA[each.criterion].unit
         known = np.isfinite(right)
         fig.add_scatter(
-            x=[left if np.isfinite(left) else low, right] if known else [None], y=[name] * (2 if known else 1), mode="lines",
-            line={"color": color, "width": 3}, hoverinfo="skip",
-        )  # fmt: skip
+            x=[left if np.isfinite(left) else low, right] if known else [None],
+            y=[name] * (2 if known else 1),
+            mode="lines",
+            line={"color": color, "width": 3},
+            hoverinfo="skip",
+        )
         fig.add_scatter(
-            x=[value if np.isfinite(value) else None], y=[name], mode="markers",
-            marker={"color": color, "size": 11, "symbol": SYMBOLS[each.answer], "line": {"width": 2, "color": color}},
+            x=[value if np.isfinite(value) else None],
+            y=[name],
+            mode="markers",
+            marker={
+                "color": color,
+                "size": 11,
+                "symbol": SYMBOLS[each.answer],
+                "line": {"width": 2, "color": color},
+            },
             hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {each.asked}<br>"
             f"{each.answer}, n = {each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
-        )  # fmt: skip
+        )
         if each.answer == INCONCLUSIVE and each.excluded:
             fig.add_annotation(
-                x=high, y=name, xanchor="right", yshift=11, showarrow=False, text=f"rules out {each.excluded}",
+                x=high,
+                y=name,
+                xanchor="right",
+                yshift=11,
+                showarrow=False,
+                text=f"rules out {each.excluded}",
                 font={"size": 11, "color": MUTED[dark]},
-            )  # fmt: skip
+            )
     fig.add_vline(x=1.0, line={"color": INK[dark], "width": 1.5})
     fig.add_vline(x=0.0, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
-    fig.add_annotation(x=1.0, y=1.0, yref="paper", text="limit", showarrow=False, yshift=10, font={"size": 12, "color": INK[dark]})
     fig.add_annotation(
-        x=0.0, y=1.0, yref="paper", text="equal to dense", showarrow=False, yshift=10, font={"size": 12, "color": MUTED[dark]},
-    )  # fmt: skip
+        x=1.0,
+        y=1.0,
+        yref="paper",
+        text="limit",
+        showarrow=False,
+        yshift=10,
+        font={"size": 12, "color": INK[dark]},
+    )
+    fig.add_annotation(
+        x=0.0,
+        y=1.0,
+        yref="paper",
+        text="equal to dense",
+        showarrow=False,
+        yshift=10,
+        font={"size": 12, "color": MUTED[dark]},
+    )
     margin = {"l": 10, "r": 16, "t": 26, "b": 46}
-    fig.update_layout(template=template(dark), showlegend=False, height=42 * len(verdicts) + 92, margin=margin)
+    fig.update_layout(
+        template=template(dark), showlegend=False, height=42 * len(verdicts) + 92, margin=margin
+    )
     fig.update_yaxes(
-        categoryorder="array", categoryarray=names[::-1], automargin=True, gridcolor=GRID[dark],
-        tickfont={"size": 12.5, "color": INK[dark]}, range=[-0.6, len(verdicts) - 0.4],
-    )  # fmt: skip
-    fig.update_xaxes(tickvals=[0, 1, 2], tickformat=".0%", title="fraction of the limit", zeroline=False)
+        categoryorder="array",
+        categoryarray=names[::-1],
+        automargin=True,
+        gridcolor=GRID[dark],
+        tickfont={"size": 12.5, "color": INK[dark]},
+        range=[-0.6, len(verdicts) - 0.4],
+    )
+    fig.update_xaxes(
+        tickvals=[0, 1, 2], tickformat=".0%", title="fraction of the limit", zeroline=False
+    )
     return fig.update_xaxes(range=[low - 0.05, high + 0.05])

@@ -17,7 +17,10 @@ from .palette import AXIS, INK, MUTED, PAPER, fade
 from .style import figure
 
 TOP, BOTTOM = 10, 42
-CHANGED = {False: "#b3123f", True: "#ff6b8b"}  # a crossed point must stand out from every model's hue
+CHANGED = {
+    False: "#b3123f",
+    True: "#ff6b8b",
+}  # a crossed point must stand out from every model's hue
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,34 @@ class Similarity:
 
 
 SIMILARITIES = (
-    Similarity("cka", "CKA", "Linear CKA", 1.0, "Do the two models place sentences in the same geometry, whatever the rotation?"),
-    Similarity("cosine", "Cosine", "Mean cosine", 1.0, "Does each sentence's vector still point the same way?"),
-    Similarity("procrustes", "Procrustes distance", "Distance after best rotation", 0.0, "What is left after the best rotation is undone?"),
-    Similarity("overlap", "Neighbours kept", "Neighbour overlap", 1.0, "Are a sentence's nearest neighbours still its nearest?"),
+    Similarity(
+        "cka",
+        "CKA",
+        "Linear CKA",
+        1.0,
+        "Do the two models place sentences in the same geometry, whatever the rotation?",
+    ),
+    Similarity(
+        "cosine",
+        "Cosine",
+        "Mean cosine",
+        1.0,
+        "Does each sentence's vector still point the same way?",
+    ),
+    Similarity(
+        "procrustes",
+        "Procrustes distance",
+        "Distance after best rotation",
+        0.0,
+        "What is left after the best rotation is undone?",
+    ),
+    Similarity(
+        "overlap",
+        "Neighbours kept",
+        "Neighbour overlap",
+        1.0,
+        "Are a sentence's nearest neighbours still its nearest?",
+    ),
 )
 
 
@@ -54,7 +81,11 @@ def by_block(
     """
     fig = figure(dark, height, margin={"l": 58, "r": 104, "t": TOP, "b": BOTTOM})
     rows = rows[rows["pooling"] == pooling]
-    changed = rows.iloc[:0] if adversarial is None or adversarial.empty else adversarial[adversarial["pooling"] == pooling]
+    changed = (
+        rows.iloc[:0]
+        if adversarial is None or adversarial.empty
+        else adversarial[adversarial["pooling"] == pooling]
+    )
     y_range = padded([*rows[what.column], *changed[what.column], what.same], share=0.06)
     fig.add_hline(y=what.same, line={"color": AXIS[dark], "width": 1.2, "dash": "dot"})
     ends = []
@@ -63,19 +94,51 @@ def by_block(
         if own.empty or model.is_dense:
             continue
         color = palette.color(model, dark)
-        marked = {"mode": "lines+markers", "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color}}
+        marked = {
+            "mode": "lines+markers",
+            "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color},
+        }
         _line(fig, own, what, model.label, {"color": color, "width": 2}, **marked)
         dashed = changed[changed["job"] == model.job].sort_values("block")
-        _line(fig, dashed, what, f"{model.label}, adversarial", {"color": color, "width": 1.6, "dash": "dash"}, mode="lines")
-        ends.append(End(own["block"].iloc[-1] + 1, own[what.column].iloc[-1], model.short, palette.ink(model, dark)))
+        _line(
+            fig,
+            dashed,
+            what,
+            f"{model.label}, adversarial",
+            {"color": color, "width": 1.6, "dash": "dash"},
+            mode="lines",
+        )
+        ends.append(
+            End(
+                own["block"].iloc[-1] + 1,
+                own[what.column].iloc[-1],
+                model.short,
+                palette.ink(model, dark),
+            )
+        )
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(title="Block", dtick=1 if blocks <= 12 else 2, range=[0.7, blocks + 0.3], showgrid=False, showline=True)
-    return fig.update_yaxes(title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range))
+    fig.update_xaxes(
+        title="Block",
+        dtick=1 if blocks <= 12 else 2,
+        range=[0.7, blocks + 0.3],
+        showgrid=False,
+        showline=True,
+    )
+    return fig.update_yaxes(
+        title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range)
+    )
 
 
-def _line(fig: go.Figure, own: pd.DataFrame, what: Similarity, name: str, line: dict[str, object], **drawn: object) -> None:
+def _line(
+    fig: go.Figure,
+    own: pd.DataFrame,
+    what: Similarity,
+    name: str,
+    line: dict[str, object],
+    **drawn: object,
+) -> None:
     fig.add_scatter(
         x=own["block"] + 1,
         y=own[what.column],
@@ -98,7 +161,9 @@ def moves(
 ) -> go.Figure:
     """The map: each sentence as a hollow dense point and a filled pruned one, joined; a filled cross marks a changed prediction."""
     fig = figure(dark, 520, margin={"l": 34, "r": 16, "t": 34, "b": 34}, hovermode="closest")
-    here = rows[(rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)]
+    here = rows[
+        (rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)
+    ]
     if here.empty:
         return fig
     told = texts.loc[texts["job"] == model.job, ["example", "text", "label", "dense", "pruned"]]
@@ -115,9 +180,17 @@ def moves(
         text=notes,
         customdata=known["example"],  # which a click or a lasso gives back
         hovertemplate="%{text}<extra>dense</extra>",
-        marker={"symbol": "circle-open", "size": 7, "color": fade(INK[dark], 0.6), "line": {"width": 1.1}},
+        marker={
+            "symbol": "circle-open",
+            "size": 7,
+            "color": fade(INK[dark], 0.6),
+            "line": {"width": 1.1},
+        },
     )
-    for flag, symbol, name, size, fill in ((False, "circle", model.label, 7, color), (True, "x", "prediction changed", 11, CHANGED[dark])):
+    for flag, symbol, name, size, fill in (
+        (False, "circle", model.label, 7, color),
+        (True, "x", "prediction changed", 11, CHANGED[dark]),
+    ):
         pick = changed == flag
         fig.add_scattergl(
             x=known["x"][pick],
@@ -127,7 +200,13 @@ def moves(
             text=[n for n, p in zip(notes, pick, strict=True) if p],
             customdata=known["example"][pick],
             hovertemplate="%{text}<extra>" + model.label + "</extra>",
-            marker={"symbol": symbol, "size": size, "color": fill, "line": {"width": 0.8, "color": PAPER[dark]}, "opacity": 0.95},
+            marker={
+                "symbol": symbol,
+                "size": size,
+                "color": fill,
+                "line": {"width": 0.8, "color": PAPER[dark]},
+                "opacity": 0.95,
+            },
         )
     _name_predictions(fig, known, names, dark)
     return _map_axes(fig, known, "UMAP" if projection == "umap" else "Principal component")
@@ -135,7 +214,10 @@ def moves(
 
 def prediction_changed(known: pd.DataFrame) -> pd.Series:
     """Which sentences the pruned model answers otherwise; none where scores always differ a little, or nothing is predicted."""
-    told_apart = pd.api.types.is_integer_dtype(known["dense"]) or known["dense"].map(lambda said: isinstance(said, str)).all()
+    told_apart = (
+        pd.api.types.is_integer_dtype(known["dense"])
+        or known["dense"].map(lambda said: isinstance(said, str)).all()
+    )
     return (known["dense"] != known["pruned"]) & told_apart
 
 
@@ -154,14 +236,30 @@ def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:
 
 def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
     fig.update_xaxes(title=f"{title} 1", showticklabels=False, showgrid=False, showline=True)
-    fig.update_yaxes(title=f"{title} 2", showticklabels=False, showgrid=False, showline=True, scaleanchor="x", constrain="domain")
-    flat = np.ptp(known[["y_dense", "y"]].to_numpy()) / (np.ptp(known[["x_dense", "x"]].to_numpy()) or 1.0)
+    fig.update_yaxes(
+        title=f"{title} 2",
+        showticklabels=False,
+        showgrid=False,
+        showline=True,
+        scaleanchor="x",
+        constrain="domain",
+    )
+    flat = np.ptp(known[["y_dense", "y"]].to_numpy()) / (
+        np.ptp(known[["x_dense", "x"]].to_numpy()) or 1.0
+    )
     # both axes have one scale, so a flat map in a tall frame would be mostly empty
     height = int(np.clip(950 * flat, 300, 470)) + 68
-    return fig.update_layout(showlegend=True, dragmode="lasso", height=height, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
+    return fig.update_layout(
+        showlegend=True,
+        dragmode="lasso",
+        height=height,
+        legend={"y": 1.0, "yanchor": "bottom", "x": 0},
+    )
 
 
-def _name_predictions(fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool) -> None:
+def _name_predictions(
+    fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool
+) -> None:
     """Each label's name in the middle of the sentences to which the dense model gives it; a span has no label to name."""
     if not pd.api.types.is_integer_dtype(known["dense"]):
         return

@@ -23,7 +23,10 @@ class End:
 
 
 GLYPH = 0.53  # a letter's mean width, of the size of its font
-WIDE, NARROW = 240, 150  # pixels that labels may take beside a plot area as wide as the page, and beside one of several in a row
+WIDE, NARROW = (
+    240,
+    150,
+)  # pixels that labels may take beside a plot area as wide as the page, and beside one of several in a row
 
 
 def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float = WIDE) -> float:
@@ -53,15 +56,23 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def at_ends(
-    fig: go.Figure, ends: Sequence[End], y_range: tuple[float, float], height: float, size: float = 12.5, edge: float | None = None,
+    fig: go.Figure,
+    ends: Sequence[End],
+    y_range: tuple[float, float],
+    height: float,
+    size: float = 12.5,
+    edge: float | None = None,
     most: float = WIDE,
-) -> None:  # fmt: skip
+) -> None:
     """Write each label beside its line's end; `height` is the plot area's, in pixels.
 
     With `edge`, where the plot area ends, all labels stand behind it, where no line is, and a hair leads to those of lines that end
     before. The right margin grows to what they need, up to `most`; a label that needs more has a line for each of its parts.
     """
-    texts = [end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= most else end.text for end in ends]
+    texts = [
+        end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= most else end.text
+        for end in ends
+    ]
     fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, most))
     tall = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
     span = (y_range[1] - y_range[0]) or 1.0
@@ -71,9 +82,14 @@ def at_ends(
         x = end.x if edge is None else edge
         if edge is not None and (end.x < edge or abs(place - pixel) > size / 2):
             fig.add_shape(
-                type="line", x0=end.x, y0=end.y, x1=edge, y1=y_range[0] + place / height * span, layer="below",
+                type="line",
+                x0=end.x,
+                y0=end.y,
+                x1=edge,
+                y1=y_range[0] + place / height * span,
+                layer="below",
                 line={"color": fade(end.color, 0.45), "width": 0.8},
-            )  # fmt: skip
+            )
         fig.add_annotation(
             x=x,
             y=end.y,
@@ -89,25 +105,47 @@ def at_ends(
 
 
 def beside_points(
-    fig: go.Figure, points: Sequence[End], x_range: tuple[float, float], y_range: tuple[float, float], tall: float, dark: bool
+    fig: go.Figure,
+    points: Sequence[End],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    tall: float,
+    dark: bool,
 ) -> None:
     """A name beside each point, at the nearest place where it covers no point and no other name; a hair leads back from afar.
 
     `tall` is the plot area's height in pixels.
     """
-    wide = 520  # pixels, a width that holds on small screens; on larger ones there is only more room
+    wide = (
+        520  # pixels, a width that holds on small screens; on larger ones there is only more room
+    )
     spots = [
-        ((p.x - x_range[0]) / (x_range[1] - x_range[0]) * wide, (p.y - y_range[0]) / (y_range[1] - y_range[0]) * tall) for p in points
+        (
+            (p.x - x_range[0]) / (x_range[1] - x_range[0]) * wide,
+            (p.y - y_range[0]) / (y_range[1] - y_range[0]) * tall,
+        )
+        for p in points
     ]
     taken = [(across - 8, up - 8, across + 8, up + 8) for across, up in spots]
     for point, (across, up) in zip(points, spots, strict=True):
         length = GLYPH * 12.5 * len(point.text)
-        places = [(dx, dy) for far in (13, 26, 42, 58, 76) for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))]
-        boxes = {(dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8) for dx, dy in places}
-        inside = [
-            p for p, (left, low, right, _) in boxes.items() if left > 0 and right < wide + fig.layout.margin.r and 0 < low < tall - 16
+        places = [
+            (dx, dy)
+            for far in (13, 26, 42, 58, 76)
+            for dx, dy in ((11, far), (-11 - length, far), (11, -far), (-11 - length, -far))
         ]
-        dx, dy = next((p for p in inside if not any(_meet(boxes[p], box) for box in taken)), places[0])
+        boxes = {
+            (dx, dy): (across + dx, up + dy - 8, across + dx + length, up + dy + 8)
+            for dx, dy in places
+        }
+        inside = [
+            p
+            for p, (left, low, right, _) in boxes.items()
+            if left > 0 and right < wide + fig.layout.margin.r and 0 < low < tall - 16
+        ]
+        dx, dy = next(
+            (p for p in inside if not any(_meet(boxes[p], box) for box in taken)), places[0]
+        )
         taken.append(boxes[dx, dy])
         fig.add_annotation(
             x=point.x,
@@ -130,7 +168,12 @@ def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def padded(values: Sequence[float], low: float | None = None, high: float | None = None, share: float = 0.08) -> tuple[float, float]:
+def padded(
+    values: Sequence[float],
+    low: float | None = None,
+    high: float | None = None,
+    share: float = 0.08,
+) -> tuple[float, float]:
     """A range around the values with some air, never past `low` and `high`."""
     known = [value for value in values if value == value]
     if not known:

@@ -29,9 +29,17 @@ PART_TITLES = {
 TOP, BOTTOM = 12, 46
 
 
-def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", dark: bool = False, height: int = 400) -> go.Figure:
+def by_depth(
+    rows: pd.DataFrame,
+    models: Sequence[Model],
+    part: str = "block",
+    dark: bool = False,
+    height: int = 400,
+) -> go.Figure:
     """One line a model: the total relative error of `part` ("block" = hidden states) from the first block to the last."""
-    fig = figure(dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest")
+    fig = figure(
+        dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
+    )
     rows = rows[rows["part"] == part]
     ends = []
     for model in ordered(models):
@@ -46,13 +54,25 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
             cliponaxis=False,
             line={"color": palette.color(model, dark), "width": 2.2},
             marker={
-                "color": palette.color(model, dark), "size": 8, "symbol": palette.symbol(model),
+                "color": palette.color(model, dark),
+                "size": 8,
+                "symbol": palette.symbol(model),
                 "line": {"color": PAPER[dark], "width": 1},
-            },  # fmt: skip
-            customdata=[[f"{model.job}|{block + 1}", error(value)] for block, value in zip(own["block"], own["total"], strict=True)],
+            },
+            customdata=[
+                [f"{model.job}|{block + 1}", error(value)]
+                for block, value in zip(own["block"], own["total"], strict=True)
+            ],
             hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata[1]}}<extra></extra>",
         )
-        ends.append(End(own["block"].iloc[-1] + 1, own["total"].iloc[-1], model.short, palette.ink(model, dark)))
+        ends.append(
+            End(
+                own["block"].iloc[-1] + 1,
+                own["total"].iloc[-1],
+                model.short,
+                palette.ink(model, dark),
+            )
+        )
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM)
@@ -67,12 +87,21 @@ def by_depth(rows: pd.DataFrame, models: Sequence[Model], part: str = "block", d
         showline=True,
     )
     ticks = tick_format(".2~f", y_range)
-    return fig.update_yaxes(title=f"Relative error of the {PART_TITLES[part]}", range=list(y_range), tickformat=ticks, nticks=7)
+    return fig.update_yaxes(
+        title=f"Relative error of the {PART_TITLES[part]}",
+        range=list(y_range),
+        tickformat=ticks,
+        nticks=7,
+    )
 
 
-def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340) -> go.Figure:
+def own_and_inherited(
+    rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340
+) -> go.Figure:
     """One model, mean over a block's six parts: what the block's own pruning does, what came in, and both together."""
-    fig = figure(dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified")
+    fig = figure(
+        dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified"
+    )
     parts = rows[(rows["job"] == model.job) & (rows["part"] != "block")]
     if parts.empty:
         return fig
@@ -110,13 +139,22 @@ def own_and_inherited(rows: pd.DataFrame, model: Model, dark: bool = False, heig
     y_range = padded([0.0, *floor, *total], low=0.0)
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
     fig.update_xaxes(
-        title="Block", dtick=1 if len(x) <= 12 else 2, range=[0.9, max(x) + 0.05], showgrid=False, showline=True, hoverformat=".0f"
+        title="Block",
+        dtick=1 if len(x) <= 12 else 2,
+        range=[0.9, max(x) + 0.05],
+        showgrid=False,
+        showline=True,
+        hoverformat=".0f",
     )
     ticks = tick_format(".2~f", y_range)
-    return fig.update_yaxes(title="Relative error (mean over parts)", range=list(y_range), tickformat=ticks, nticks=6)
+    return fig.update_yaxes(
+        title="Relative error (mean over parts)", range=list(y_range), tickformat=ticks, nticks=6
+    )
 
 
-def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False) -> go.Figure:
+def heat_maps(
+    rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False
+) -> go.Figure:
     """Block by part, one map a model on one colour scale: `total`, `own` or `inherited` error, or realised `sparsity`."""
     shown = [m for m in ordered(models) if not m.is_dense and (rows["job"] == m.job).any()]
     rows = rows[(rows["part"] != "block") & rows["job"].isin([m.job for m in shown])]
@@ -137,7 +175,11 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
     )
     share = column == "sparsity"
     for place, model in enumerate(shown):
-        grid = rows[rows["job"] == model.job].pivot_table(index="block", columns="part", values=column).reindex(columns=list(PARTS))
+        grid = (
+            rows[rows["job"] == model.job]
+            .pivot_table(index="block", columns="part", values=column)
+            .reindex(columns=list(PARTS))
+        )
         cell = {"row": place // wide + 1, "col": place % wide + 1}
         _add_map(fig, grid, cell)
         _add_cells(fig, grid, model, float(np.nanmax(rows[column])), share, blocks <= 8, cell)
@@ -153,7 +195,9 @@ def heat_maps(rows: pd.DataFrame, models: Sequence[Model], column: str = "total"
         margin={"l": 44, "r": 60, "t": 26, "b": 80},
     )
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
-    fig.update_yaxes(autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11})
+    fig.update_yaxes(
+        autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11}
+    )
     return fig.update_yaxes(title="Block", col=1)
 
 
@@ -183,24 +227,41 @@ def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
             "tickformat": ".0%" if share else ".2~f",
             "len": 1.0,
             "x": 1.01,
-            "title": {"text": "zeros" if share else "error", "side": "top", "font": {"size": 12, "color": MUTED[dark]}},
+            "title": {
+                "text": "zeros" if share else "error",
+                "side": "top",
+                "font": {"size": 12, "color": MUTED[dark]},
+            },
             "tickfont": {"size": 11.5, "color": MUTED[dark]},
         },
     }
 
 
 def _add_cells(
-    fig: go.Figure, grid: pd.DataFrame, model: Model, top: float, share: bool, written: bool, cell: dict[str, int]
-) -> None:  # fmt: skip
+    fig: go.Figure,
+    grid: pd.DataFrame,
+    model: Model,
+    top: float,
+    share: bool,
+    written: bool,
+    cell: dict[str, int],
+) -> None:
     """What a map does not do itself: tell of clicks, and write figures black on its bright and white on its dark half."""
-    cells = [(PART_TITLES[part], block + 1, value) for block, line in grid.iterrows() for part, value in line.items()]
+    cells = [
+        (PART_TITLES[part], block + 1, value)
+        for block, line in grid.iterrows()
+        for part, value in line.items()
+    ]
     bright = [(value < 0.5) if share else value > 0.6 * top for _, _, value in cells]
     fig.add_scatter(
         x=[c[0] for c in cells],
         y=[c[1] for c in cells],
         mode="markers+text" if written else "markers",
         marker={"symbol": "square", "size": 20 if written else 14, "color": "rgba(0, 0, 0, 0)"},
-        customdata=[[f"{model.job}|{block}", percent(value) if share else error(value)] for _, block, value in cells],
+        customdata=[
+            [f"{model.job}|{block}", percent(value) if share else error(value)]
+            for _, block, value in cells
+        ],
         hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata[1]}}<extra></extra>",
         text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
         textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
@@ -208,16 +269,24 @@ def _add_cells(
     )
 
 
-def parts_of_block(rows: pd.DataFrame, model: Model, block: int, dark: bool = False, height: int = 300) -> go.Figure:
+def parts_of_block(
+    rows: pd.DataFrame, model: Model, block: int, dark: bool = False, height: int = 300
+) -> go.Figure:
     """One block of one model: what each of its matrices does itself, what came in, and what goes out."""
     fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
     own = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
     names = [part for part in (*PARTS, "block") if part in own.index]
     color = palette.color(model, dark)
     looks = {
-        "total": ("goes out (total)", {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)}),
+        "total": (
+            "goes out (total)",
+            {"symbol": "diamond", "size": 11, "color": palette.ink(model, dark)},
+        ),
         "own": ("its own", {"symbol": "circle", "size": 9, "color": color}),
-        "inherited": ("came in (inherited)", {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}}),
+        "inherited": (
+            "came in (inherited)",
+            {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}},
+        ),
     }
     for column, (title, marker) in looks.items():
         fig.add_scatter(
@@ -234,11 +303,17 @@ def parts_of_block(rows: pd.DataFrame, model: Model, block: int, dark: bool = Fa
     return fig.update_xaxes(title="Relative error", rangemode="tozero", showline=True)
 
 
-def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300) -> go.Figure:
+def realised_sparsity(
+    rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300
+) -> go.Figure:
     """Zeros per block (dots) for each model; the tick on each row is what was asked for."""
     shown = [m for m in reversed(ordered(models)) if not m.is_dense]
     rows = rows[rows["part"] != "block"]
-    fig = figure(dark, max(height, 40 * len(shown) + 70), margin={"l": room([m.short for m in shown], 116), "r": 20, "t": TOP, "b": BOTTOM})
+    fig = figure(
+        dark,
+        max(height, 40 * len(shown) + 70),
+        margin={"l": room([m.short for m in shown], 116), "r": 20, "t": TOP, "b": BOTTOM},
+    )
     for model in shown:
         own = rows[rows["job"] == model.job].dropna(subset="sparsity")
         fig.add_scatter(
@@ -253,11 +328,18 @@ def realised_sparsity(rows: pd.DataFrame, models: Sequence[Model], dark: bool = 
             y=[model.short] * len(own),
             mode="markers",
             name=model.label,
-            marker={"color": fade(palette.color(model, dark), 0.55), "size": 8, "symbol": palette.symbol(model)},
+            marker={
+                "color": fade(palette.color(model, dark), 0.55),
+                "size": 8,
+                "symbol": palette.symbol(model),
+            },
             customdata=[
-                f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}" for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)
+                f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}"
+                for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)
             ],
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<extra></extra>",
         )
     fig.update_yaxes(showgrid=False, tickfont={"size": 12.5})
-    return fig.update_xaxes(title="Share of zeros, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True)
+    return fig.update_xaxes(
+        title="Share of zeros, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True
+    )

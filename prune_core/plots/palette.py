@@ -11,12 +11,31 @@ from ..analysis.compared import DENSE, Model
 
 # Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the same on every page.
 HUES = {
-    "magnitude": "#E69F00", "wanda": "#CC79A7", "sparsegpt": "#0072B2", "akr": "#009E73", "akr_plus": "#7F6BB3", "kwon": "#56B4E9",
-    "kprune": "#D55E00", "ria": "#B2A200", "dsnot": "#8C6D4F", "exact_obs": "#6B7A8F", "alps": "#A3333D",
-    "kprune_plus": "#B0479B", "ziplm": "#4C9A8A", "osscar": "#7A8F2D", "grasprune": "#C2854B", "block_drop": "#8A8D99",
-}  # fmt: skip
+    "magnitude": "#E69F00",
+    "wanda": "#CC79A7",
+    "sparsegpt": "#0072B2",
+    "akr": "#009E73",
+    "akr_plus": "#7F6BB3",
+    "kwon": "#56B4E9",
+    "kprune": "#D55E00",
+    "ria": "#B2A200",
+    "dsnot": "#8C6D4F",
+    "exact_obs": "#6B7A8F",
+    "alps": "#A3333D",
+    "kprune_plus": "#B0479B",
+    "ziplm": "#4C9A8A",
+    "osscar": "#7A8F2D",
+    "grasprune": "#C2854B",
+    "block_drop": "#8A8D99",
+}
 SPARE_HUES = ("#5D8AA8", "#B5739D")  # for a method added later, chosen by its name
-DIVERGING = ["#0072B2", "#74B3D8", "#F4F4F2", "#F0B96B", "#D06A00"]  # blue, white, orange: differences
+DIVERGING = [
+    "#0072B2",
+    "#74B3D8",
+    "#F4F4F2",
+    "#F0B96B",
+    "#D06A00",
+]  # blue, white, orange: differences
 DIVERGING_DARK = ["#56B4E9", "#2C6E98", "#262A31", "#A5701F", "#F0A840"]
 SEQUENTIAL = "Viridis"  # errors, on every page
 PAPER = {False: "#ffffff", True: "#0f1318"}
@@ -29,15 +48,26 @@ AXIS = {False: "rgba(28,33,39,0.35)", True: "rgba(233,236,240,0.35)"}
 def symbol(model: Model) -> str:
     """A model's marker shape: by pattern, else by sparsity; hollow for structured pruning, with a dot for another checkpoint."""
     bounds = ((0.45, "triangle-up"), (0.6, "circle"), (0.8, "diamond"), (1.01, "square"))
-    by_sparsity = "circle" if model.is_dense else next(shape for limit, shape in bounds if model.sparsity < limit)
-    return ("star" if model.pattern else by_sparsity) + "-open" * model.structured + "-dot" * bool(model.start)
+    by_sparsity = (
+        "circle"
+        if model.is_dense
+        else next(shape for limit, shape in bounds if model.sparsity < limit)
+    )
+    return (
+        ("star" if model.pattern else by_sparsity)
+        + "-open" * model.structured
+        + "-dot" * bool(model.start)
+    )
 
 
 def color(model: Model, dark: bool = False) -> str:
     """A model's fill or line colour: its method's hue, lighter at low sparsity."""
     if model.is_dense:
         return INK[dark]
-    hue, step = hue_of(model.method), (0.0 if model.sparsity >= 0.8 else 0.5 if model.sparsity < 0.6 else 0.15)
+    hue, step = (
+        hue_of(model.method),
+        (0.0 if model.sparsity >= 0.8 else 0.5 if model.sparsity < 0.6 else 0.15),
+    )
     if dark:
         return mix(hue, "#ffffff", 0.12 + 0.66 * step)
     return mix(hue, "#ffffff", 0.9 * step) if step else mix(hue, "#000000", 0.3)
@@ -47,7 +77,11 @@ def ink(model: Model, dark: bool = False) -> str:
     """The same hue, dark (or light) enough to read as text."""
     if model.is_dense:
         return INK[dark]
-    return mix(hue_of(model.method), "#ffffff", 0.35) if dark else mix(hue_of(model.method), "#000000", 0.28)
+    return (
+        mix(hue_of(model.method), "#ffffff", 0.35)
+        if dark
+        else mix(hue_of(model.method), "#000000", 0.28)
+    )
 
 
 def hue_of(method: str) -> str:
@@ -65,7 +99,9 @@ def method_color(method: str, dark: bool = False) -> str:
 def mix(color: str, other: str, share: float) -> str:
     """`share` of the other colour in the first."""
     first, second = (tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (color, other))
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(first, second, strict=True))
+    return "#" + "".join(
+        f"{round(a + (b - a) * share):02x}" for a, b in zip(first, second, strict=True)
+    )
 
 
 def fade(color: str, opacity: float) -> str:

@@ -16,24 +16,49 @@ if TYPE_CHECKING:
     from ..analysis.published import Axis
 
 TOP, BOTTOM = 12, 46
-SHAPES = ("square", "diamond", "triangle-up", "cross", "x", "pentagon", "triangle-down")  # of methods that only the paper has
+SHAPES = (
+    "square",
+    "diamond",
+    "triangle-up",
+    "cross",
+    "x",
+    "pentagon",
+    "triangle-down",
+)  # of methods that only the paper has
 SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share of FLOPs removed"}
 
 
-def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340) -> go.Figure:
+def beside(
+    points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340
+) -> go.Figure:
     """Points as beside.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
     if across == "task":
         return _by_task(points, axis, dark)
     fig = figure(dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM})
     bounded = axis.tick == ".0%"
-    y_range = padded(points[["value", "low", "high"]].to_numpy().ravel(), None if bounded else 0.0, 1.0 if bounded else None)
+    y_range = padded(
+        points[["value", "low", "high"]].to_numpy().ravel(),
+        None if bounded else 0.0,
+        1.0 if bounded else None,
+    )
     ends, looks = [], _looks(points, dark)
     top = points["x"].max()
-    if across in SHARES:  # bars at one sparsity would lie on top of each other: each line of the study a little to the side
-        places = {name: i for i, name in enumerate(dict.fromkeys(points.loc[points["own"] & (points["x"] > 0), "series"]))}
+    if (
+        across in SHARES
+    ):  # bars at one sparsity would lie on top of each other: each line of the study a little to the side
+        places = {
+            name: i
+            for i, name in enumerate(
+                dict.fromkeys(points.loc[points["own"] & (points["x"] > 0), "series"])
+            )
+        }
         aside = points["series"].map(places).fillna((len(places) - 1) / 2) - (len(places) - 1) / 2
-        points = points.assign(level=points["x"], x=points["x"] + aside.where(points["own"], 0.0) * 0.014 * top)
-    for (series, own, adversarial), marks in points.groupby(["series", "own", "adversarial"], sort=False):
+        points = points.assign(
+            level=points["x"], x=points["x"] + aside.where(points["own"], 0.0) * 0.014 * top
+        )
+    for (series, own, adversarial), marks in points.groupby(
+        ["series", "own", "adversarial"], sort=False
+    ):
         marks = marks.sort_values("x")
         look, name = looks[series, own], f"{series}, adversarial" if adversarial else series
         name = name if own else f"<i>{name}</i>"
@@ -42,7 +67,11 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
             y=marks["value"],
             mode="lines+markers",
             cliponaxis=False,
-            line={"color": look["color"], "width": 2.2 if own else 1.3, "dash": "dash" if adversarial else "solid" if own else "dot"},
+            line={
+                "color": look["color"],
+                "width": 2.2 if own else 1.3,
+                "dash": "dash" if adversarial else "solid" if own else "dot",
+            },
             error_y=_bars(marks, look["color"]),
             **_shared(marks, name, axis, look),
         )
@@ -52,21 +81,35 @@ def beside(points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, he
     at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, edge)
     if across in SHARES:
         ticks = apart(sorted({0.0, *points["level"]}), top)
-        fig.update_xaxes(title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, edge])
+        fig.update_xaxes(
+            title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, edge]
+        )
     else:
         fig.update_xaxes(title="Layer", dtick=1, range=[0.6, edge])
     fig.update_xaxes(showgrid=False, showline=True)
-    return fig.update_yaxes(title=axis.title, range=list(y_range), tickformat=tick_format(axis.tick, y_range), nticks=6)
+    return fig.update_yaxes(
+        title=axis.title, range=list(y_range), tickformat=tick_format(axis.tick, y_range), nticks=6
+    )
 
 
 def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
     """Tasks as rows, one mark a method: the paper's hollow, the study's full in a row of its own task."""
     tasks = list(dict.fromkeys(points["x"]))
-    fig = figure(dark, 110 + 34 * len(tasks), margin={"l": 170, "r": 24, "t": 40, "b": BOTTOM}, showlegend=True)
+    fig = figure(
+        dark,
+        110 + 34 * len(tasks),
+        margin={"l": 170, "r": 24, "t": 40, "b": BOTTOM},
+        showlegend=True,
+    )
     looks = _looks(points, dark)
     for (series, own), marks in points.groupby(["series", "own"], sort=False):
         name = f"{series}, this study" if own else f"<i>{series}</i>"
-        fig.add_scatter(x=marks["value"], y=marks["x"], mode="markers", **_shared(marks, name, axis, looks[series, own]))
+        fig.add_scatter(
+            x=marks["value"],
+            y=marks["x"],
+            mode="markers",
+            **_shared(marks, name, axis, looks[series, own]),
+        )
     fig.update_xaxes(title=axis.title, tickformat=axis.tick, rangemode="tozero", showline=True)
     return fig.update_yaxes(categoryorder="array", categoryarray=tasks[::-1], showgrid=True)
 
@@ -85,13 +128,22 @@ def _shared(marks: pd.DataFrame, name: str, axis: Axis, look: dict[str, Any]) ->
 def _looks(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str, Any]]:
     """Each series' marker: hue by method, hollow for the paper's; what only the paper has is grey and told by its shape."""
     looks, strangers = {}, 0
-    for series, own, method in points[["series", "own", "method"]].drop_duplicates().itertuples(index=False):
+    for series, own, method in (
+        points[["series", "own", "method"]].drop_duplicates().itertuples(index=False)
+    ):
         known = own or method in HUES
         color = method_color(method or DENSE, dark) if known else MUTED[dark]
-        shape = ("star" if ":" in series else "circle") if known else SHAPES[strangers % len(SHAPES)]
+        shape = (
+            ("star" if ":" in series else "circle") if known else SHAPES[strangers % len(SHAPES)]
+        )
         strangers += not known
         edge = {"color": PAPER[dark], "width": 1} if own else {"color": color, "width": 1.6}
-        looks[series, own] = {"color": color, "size": 9, "symbol": shape if own else f"{shape}-open", "line": edge}
+        looks[series, own] = {
+            "color": color,
+            "size": 9,
+            "symbol": shape if own else f"{shape}-open",
+            "line": edge,
+        }
     return looks
 
 
@@ -99,4 +151,11 @@ def _bars(marks: pd.DataFrame, color: str) -> dict[str, Any] | None:
     if marks["low"].isna().all():
         return None
     up, down = marks["high"] - marks["value"], marks["value"] - marks["low"]
-    return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 3, "color": fade(color, 0.6)}
+    return {
+        "type": "data",
+        "array": up,
+        "arrayminus": down,
+        "thickness": 1.2,
+        "width": 3,
+        "color": fade(color, 0.6),
+    }

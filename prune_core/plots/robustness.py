@@ -28,7 +28,13 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
     rows = rows.assign(judged=rows["attacked"] + rows["skipped"])
     kinds = list(dict.fromkeys(rows["kind"]))
     shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
-    fig = make_subplots(1, len(kinds), subplot_titles=[f"<b>{kind}</b>" for kind in kinds], shared_yaxes=True, horizontal_spacing=0.02)
+    fig = make_subplots(
+        1,
+        len(kinds),
+        subplot_titles=[f"<b>{kind}</b>" for kind in kinds],
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+    )
     step = 0.8 / max(1, len(shown))
     for panel, kind in enumerate(kinds, start=1):
         here = rows[rows["kind"] == kind]
@@ -37,7 +43,10 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
             own = here[(here["job"] == model.job) & here[rate].notna()]
             color = palette.color(model, dark)
             fig.add_scatter(
-                x=[order.index(part) + (place - (len(shown) - 1) / 2) * step for part in own["slice"]],
+                x=[
+                    order.index(part) + (place - (len(shown) - 1) / 2) * step
+                    for part in own["slice"]
+                ],
                 y=own[rate],
                 mode="markers",
                 name=model.short,
@@ -51,11 +60,21 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
                     "thickness": 3,
                     "width": 0,
                 },
-                marker={"color": color, "size": 9, "symbol": palette.symbol(model), "line": {"color": PAPER[dark], "width": 1}},
+                marker={
+                    "color": color,
+                    "size": 9,
+                    "symbol": palette.symbol(model),
+                    "line": {"color": PAPER[dark], "width": 1},
+                },
                 customdata=[
                     f"{part}<br>{percent(value)} of {n:.0f} sentences, 95% interval {percent(low)} to {percent(high)}"
                     for part, value, n, low, high in zip(
-                        own["slice"], own[rate], own[size], own[f"{name}_low"], own[f"{name}_high"], strict=True
+                        own["slice"],
+                        own[rate],
+                        own[size],
+                        own[f"{name}_low"],
+                        own[f"{name}_high"],
+                        strict=True,
                     )
                 ],
                 hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<extra></extra>",
@@ -63,9 +82,21 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
                 col=panel,
             )
         ticks = [_tick(part, here[here["slice"] == part][size]) for part in order]
-        fig.update_xaxes(tickvals=list(range(len(order))), ticktext=ticks, range=[-0.55, len(order) - 0.45], row=1, col=panel)
+        fig.update_xaxes(
+            tickvals=list(range(len(order))),
+            ticktext=ticks,
+            range=[-0.55, len(order) - 0.45],
+            row=1,
+            col=panel,
+        )
     fig.update_annotations(font={"size": 13}, yshift=2)
-    fig.update_layout(template=template(dark), height=400, margin={"l": 58, "r": 12, "t": 78, "b": 66}, showlegend=True, legend={"y": 1.12})
+    fig.update_layout(
+        template=template(dark),
+        height=400,
+        margin={"l": 58, "r": 12, "t": 78, "b": 66},
+        showlegend=True,
+        legend={"y": 1.12},
+    )
     fig.update_xaxes(showgrid=False, showline=True, tickangle=0, tickfont={"size": 11.5})
     return fig.update_yaxes(tickformat=".0%", range=[-0.02, 1.02]).update_yaxes(title=title, col=1)
 
@@ -76,17 +107,33 @@ def _tick(part: str, sizes: pd.Series) -> str:
     return f"{part.replace(', ', '<br>')}<br>n = {low if low == high else f'{low}–{high}'}"
 
 
-def transfer(rows: pd.DataFrame, made: dict[object, str], models: Sequence[Model], by: str = "source", dark: bool = False) -> go.Figure:
+def transfer(
+    rows: pd.DataFrame,
+    made: dict[object, str],
+    models: Sequence[Model],
+    by: str = "source",
+    dark: bool = False,
+) -> go.Figure:
     """Rows of transfer.matrix as a heat map: texts `made` (key -> name, downwards) tried on the models (across); n in every cell."""
     shown = ordered(models)
     cells = {(row[by], row["job"]): row for row in rows.to_dict("records")}
     found = [[cells.get((key, model.job)) for model in shown] for key in made]
     tell = lambda cell: f"{cell['fooled']} of {cell['n']} texts fool it: {percent(cell['share'])}<br>95% interval " \
                         f"{percent(cell['low'])} to {percent(cell['high'])}"  # fmt: skip  # noqa: E731
-    across = [f"<span style='color:{palette.ink(model, dark)}'>{model.short.replace(' ', '<br>')}</span>" for model in shown]
-    fig = figure(dark, 40 * len(made) + 110, margin={"l": room(list(made.values()), 128), "r": 16, "t": 64, "b": 20})
+    across = [
+        f"<span style='color:{palette.ink(model, dark)}'>{model.short.replace(' ', '<br>')}</span>"
+        for model in shown
+    ]
+    fig = figure(
+        dark,
+        40 * len(made) + 110,
+        margin={"l": room(list(made.values()), 128), "r": 16, "t": 64, "b": 20},
+    )
     fig.add_heatmap(
-        z=[[cell["share"] if cell and cell["job"] != cell[by] else None for cell in line] for line in found],
+        z=[
+            [cell["share"] if cell and cell["job"] != cell[by] else None for cell in line]
+            for line in found
+        ],
         zmin=0,
         zmax=1,
         colorscale=[[place / 2, color] for place, color in enumerate(_shades(dark))],
@@ -110,9 +157,20 @@ def transfer(rows: pd.DataFrame, made: dict[object, str], models: Sequence[Model
         text = f"{100 * cell['share']:.0f}%<br><span style='font-size:10px'>n = {cell['n']}</span>"
         notes.append({"x": x, "y": y, "text": text, "font": {"size": 12, "color": color}})
     fig.update_layout(annotations=notes)  # at once: one by one takes plotly half a second
-    fig.update_xaxes(side="top", tickvals=list(range(len(shown))), ticktext=across, showgrid=False, title="tried on")
+    fig.update_xaxes(
+        side="top",
+        tickvals=list(range(len(shown))),
+        ticktext=across,
+        showgrid=False,
+        title="tried on",
+    )
     names = {"tickvals": list(range(len(made))), "ticktext": list(made.values())}
-    return fig.update_yaxes(autorange="reversed", showgrid=False, title="made on" if by == "source" else "made by", **names)
+    return fig.update_yaxes(
+        autorange="reversed",
+        showgrid=False,
+        title="made on" if by == "source" else "made by",
+        **names,
+    )
 
 
 def _shades(dark: bool) -> list[str]:

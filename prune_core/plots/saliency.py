@@ -16,32 +16,57 @@ NAMED = 40  # words, beyond which their names would cover each other
 LONGEST = 14  # letters of a name
 
 
-def attention_maps(told: Sequence[tuple[Model, Sequence[Sequence[float]]]], words: Sequence[str], dark: bool = False) -> go.Figure:
+def attention_maps(
+    told: Sequence[tuple[Model, Sequence[Sequence[float]]]],
+    words: Sequence[str],
+    dark: bool = False,
+) -> go.Figure:
     """`told` gives each model's weights (words, words): what the word of a row attends to."""
-    fig = make_subplots(1, len(told), subplot_titles=[model.short for model, _ in told], shared_yaxes=True, horizontal_spacing=0.03)
+    fig = make_subplots(
+        1,
+        len(told),
+        subplot_titles=[model.short for model, _ in told],
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+    )
     names = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in words]
     places = list(range(len(words)))
     for column, (model, weights) in enumerate(told, start=1):
         fig.add_heatmap(
-            z=weights, x=places, y=places, coloraxis="coloraxis", row=1, col=column,
+            z=weights,
+            x=places,
+            y=places,
+            coloraxis="coloraxis",
+            row=1,
+            col=column,
             customdata=[[f"{source} → {target}" for target in words] for source in words],
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}: %{{z:.1%}}<extra></extra>",
-        )  # fmt: skip
+        )
     for note, (model, _) in zip(fig.layout.annotations, told, strict=True):
         note.update(font={"size": 12.5, "color": palette.ink(model, dark)})
     few = len(words) <= NAMED
     fig.update_layout(
-        template=template(dark), height=min(620, 15 * len(words) + 190), showlegend=False,
+        template=template(dark),
+        height=min(620, 15 * len(words) + 190),
+        showlegend=False,
         margin={"l": 104 if few else 40, "r": 60, "t": 28, "b": 96 if few else 40},
         coloraxis={
-            "colorscale": SEQUENTIAL, "cmin": 0.0,
+            "colorscale": SEQUENTIAL,
+            "cmin": 0.0,
             "colorbar": {
-                "thickness": 10, "outlinewidth": 0, "tickformat": ".0%", "x": 1.01,
-                "title": {"text": "attention", "side": "top", "font": {"size": 12, "color": MUTED[dark]}},
+                "thickness": 10,
+                "outlinewidth": 0,
+                "tickformat": ".0%",
+                "x": 1.01,
+                "title": {
+                    "text": "attention",
+                    "side": "top",
+                    "font": {"size": 12, "color": MUTED[dark]},
+                },
                 "tickfont": {"size": 11.5, "color": MUTED[dark]},
             },
         },
-    )  # fmt: skip
+    )
     ticks = {"tickvals": places, "ticktext": names} if few else {"showticklabels": False}
     fig.update_xaxes(showgrid=False, tickangle=-60, tickfont={"size": 11}, **ticks)
     return fig.update_yaxes(showgrid=False, autorange="reversed", tickfont={"size": 11}, **ticks)

@@ -15,7 +15,10 @@ from .style import figure
 TOP, BOTTOM = 40, 56
 SCORES = {"accuracy": "Accuracy", "under_attack": "Accuracy under attack"}
 # by the option `adversarial` of the recipe
-KINDS = {"none": ("plain fine-tune", "#0072B2", "circle"), "freelb": ("adversarial fine-tune (FreeLB)", HUES["kprune"], "diamond")}
+KINDS = {
+    "none": ("plain fine-tune", "#0072B2", "circle"),
+    "freelb": ("adversarial fine-tune (FreeLB)", HUES["kprune"], "diamond"),
+}
 AVERAGE = HUES["akr"]
 
 Row = Mapping[str, Any]  # a candidate or an attempt of a soup.json
@@ -29,39 +32,93 @@ def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go
     for kind, (title, color, symbol) in KINDS.items():
         rows = [row for row in candidates if row["recipe"].get("adversarial", "none") == kind]
         outline = {"color": PAPER[dark], "width": 1.2}
-        _add(fig, rows, title, marker={"color": color, "symbol": symbol, "size": 12, "line": outline}, **_bars(rows, color))
-        ends += [End(row["accuracy"], row["under_attack"], row["name"], readable(color)) for row in rows]
-    left_out, taken = ([row for row in record["attempts"] if row["taken"] == is_taken] for is_taken in (False, True))
-    _add(fig, left_out, "average not taken", marker={"color": MUTED[dark], "symbol": "x-thin-open", "size": 9, "line": {"width": 1.6}})
+        _add(
+            fig,
+            rows,
+            title,
+            marker={"color": color, "symbol": symbol, "size": 12, "line": outline},
+            **_bars(rows, color),
+        )
+        ends += [
+            End(row["accuracy"], row["under_attack"], row["name"], readable(color)) for row in rows
+        ]
+    left_out, taken = (
+        [row for row in record["attempts"] if row["taken"] == is_taken]
+        for is_taken in (False, True)
+    )
+    _add(
+        fig,
+        left_out,
+        "average not taken",
+        marker={"color": MUTED[dark], "symbol": "x-thin-open", "size": 9, "line": {"width": 1.6}},
+    )
     *before, final = taken
     line = {"color": AVERAGE, "width": 2}
-    marker = {"symbol": ["circle-open"] * len(before) + ["star"], "size": [15] * len(before) + [19], "color": AVERAGE}
+    marker = {
+        "symbol": ["circle-open"] * len(before) + ["star"],
+        "size": [15] * len(before) + [19],
+        "color": AVERAGE,
+    }
     _add(fig, taken, "average", mode="lines+markers", line=line, marker=marker)
     if len(final["ingredients"]) > 1:
         ends.append(End(final["accuracy"], final["under_attack"], "the average", readable(AVERAGE)))
     x_range, y_range = (
-        padded([row[score + end] for row in candidates for end in ("_low", "_high")] + [row[score] for row in taken + left_out], 0.0, 1.0)
+        padded(
+            [row[score + end] for row in candidates for end in ("_low", "_high")]
+            + [row[score] for row in taken + left_out],
+            0.0,
+            1.0,
+        )
         for score in SCORES
     )
     beside_points(fig, ends, x_range, y_range, height - TOP - BOTTOM, dark)
     counts = (candidates[0]["n"], candidates[0]["attack_n"])
-    for axes, title, n, limits in zip((fig.update_xaxes, fig.update_yaxes), SCORES.values(), counts, (x_range, y_range), strict=True):
-        axes(title=f"{title} · more is better (n = {n})", tickformat=tick_format(".0%", limits), range=list(limits), showline=True)
+    for axes, title, n, limits in zip(
+        (fig.update_xaxes, fig.update_yaxes),
+        SCORES.values(),
+        counts,
+        (x_range, y_range),
+        strict=True,
+    ):
+        axes(
+            title=f"{title} · more is better (n = {n})",
+            tickformat=tick_format(".0%", limits),
+            range=list(limits),
+            showline=True,
+        )
     return fig
 
 
-def _add(fig: go.Figure, rows: Sequence[Row], title: str, mode: str = "markers", **look: Any) -> None:
+def _add(
+    fig: go.Figure, rows: Sequence[Row], title: str, mode: str = "markers", **look: Any
+) -> None:
     """The rows as one trace; nothing where there are none."""
     if rows:
         x, y = ([row[score] for row in rows] for score in SCORES)
         told, hover = [_told(row) for row in rows], "%{text}<extra></extra>"
-        fig.add_scatter(x=x, y=y, mode=mode, name=title, text=told, hovertemplate=hover, cliponaxis=False, **look)
+        fig.add_scatter(
+            x=x,
+            y=y,
+            mode=mode,
+            name=title,
+            text=told,
+            hovertemplate=hover,
+            cliponaxis=False,
+            **look,
+        )
 
 
 def _told(row: Row) -> str:
     name = row["name"] if "name" in row else " + ".join(row["ingredients"])
-    span = lambda key: f"{percent(row[key])} ({percent(row[f'{key}_low'])} to {percent(row[f'{key}_high'])})"  # noqa: E731
-    return "<br>".join([f"<b>{name}</b>", *(f"{title} {span(key)}" for key, title in SCORES.items())])
+
+    def span(key: str) -> str:
+        return (
+            f"{percent(row[key])} ({percent(row[f'{key}_low'])} to {percent(row[f'{key}_high'])})"
+        )
+
+    return "<br>".join(
+        [f"<b>{name}</b>", *(f"{title} {span(key)}" for key, title in SCORES.items())]
+    )
 
 
 def _bars(rows: Sequence[Row], color: str) -> dict[str, Any]:

@@ -38,9 +38,19 @@ def template(dark: bool) -> go.layout.Template:
                 "font": {"family": FONT, "size": 13, "color": INK[dark]},
                 "align": "left",
             },
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12.5}, "bgcolor": "rgba(0,0,0,0)"},
+            "legend": {
+                "orientation": "h",
+                "y": 1.02,
+                "yanchor": "bottom",
+                "x": 0,
+                "font": {"size": 12.5},
+                "bgcolor": "rgba(0,0,0,0)",
+            },
             "annotationdefaults": {"font": {"size": 12.5, "color": INK[dark]}, "showarrow": False},
-            "colorscale": {"sequential": SEQUENTIAL, "diverging": DIVERGING_DARK if dark else DIVERGING},
+            "colorscale": {
+                "sequential": SEQUENTIAL,
+                "diverging": DIVERGING_DARK if dark else DIVERGING,
+            },
             "dragmode": "zoom",
         }
     )
@@ -48,4 +58,6 @@ def template(dark: bool) -> go.layout.Template:
 
 def figure(dark: bool, height: int, **layout: Any) -> go.Figure:
     """An empty figure in the house style."""
-    return go.Figure(layout={"template": template(dark), "height": height, "showlegend": False, **layout})
+    return go.Figure(
+        layout={"template": template(dark), "height": height, "showlegend": False, **layout}
+    )

@@ -27,24 +27,44 @@ def kept_units(rows: pd.DataFrame, model: Model, dark: bool = False) -> go.Figur
         return figure(dark, 120)
     blocks = int(rows["block"].max()) + 1
     rows = rows.assign(cause=_causes(rows))
-    fig = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.46, 0.54], horizontal_spacing=0.05)
+    fig = make_subplots(
+        1, 2, shared_yaxes=True, column_widths=[0.46, 0.54], horizontal_spacing=0.05
+    )
     _heads(fig, rows[rows["part"] == "head"], model, dark)
     _neurons(fig, rows[rows["part"] == "neuron"], model, dark)
     fig.update_layout(
-        template=template(dark), height=26 * blocks + 110, barmode="stack", bargap=0.35, showlegend=True,
-        margin={"l": 52, "r": 20, "t": 40, "b": 48}, legend={"itemclick": False, "itemdoubleclick": False},
-    )  # fmt: skip
-    fig.update_yaxes(title="Block", autorange="reversed", dtick=1 if blocks <= 12 else 2, showgrid=False, col=1)
+        template=template(dark),
+        height=26 * blocks + 110,
+        barmode="stack",
+        bargap=0.35,
+        showlegend=True,
+        margin={"l": 52, "r": 20, "t": 40, "b": 48},
+        legend={"itemclick": False, "itemdoubleclick": False},
+    )
+    fig.update_yaxes(
+        title="Block", autorange="reversed", dtick=1 if blocks <= 12 else 2, showgrid=False, col=1
+    )
     fig.update_yaxes(autorange="reversed", showgrid=False, col=2)
     heads = int(rows.loc[rows["part"] == "head", "unit"].max()) + 1
-    fig.update_xaxes(title="Head", dtick=1 if heads <= 16 else 4, range=[0.4, heads + 0.6], showgrid=False, col=1)
-    return fig.update_xaxes(title="Share of neurons kept", tickformat=".0%", range=[0, 1], showline=True, linecolor=AXIS[dark], col=2)
+    fig.update_xaxes(
+        title="Head", dtick=1 if heads <= 16 else 4, range=[0.4, heads + 0.6], showgrid=False, col=1
+    )
+    return fig.update_xaxes(
+        title="Share of neurons kept",
+        tickformat=".0%",
+        range=[0, 1],
+        showline=True,
+        linecolor=AXIS[dark],
+        col=2,
+    )
 
 
 def _causes(rows: pd.DataFrame) -> np.ndarray:
     """Per unit: gone, kept by the larger of the two weighted kinds of knowledge, or just kept."""
     known = rows["predictive"].notna() & rows["representational"].notna()
-    larger = np.where(rows["predictive"] >= rows["representational"], "predictive", "representational")
+    larger = np.where(
+        rows["predictive"] >= rows["representational"], "predictive", "representational"
+    )
     return np.where(~rows["kept"].astype(bool), "gone", np.where(known, larger, "kept"))
 
 
@@ -61,15 +81,29 @@ def _heads(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None
         gone = cause == "gone"
         color = fade(MUTED[dark], 0.55) if gone else _color(cause, model, dark)
         fig.add_scatter(
-            x=some["unit"] + 1, y=some["block"] + 1, mode="markers", row=1, col=1, showlegend=gone, name="removed",
-            marker={"symbol": "square-open" if gone else "square", "size": 15, "color": color, "line": {"width": 1.2, "color": color}},
-            customdata=[_told(row) for row in some.itertuples()], hovertemplate="%{customdata}<extra></extra>",
-        )  # fmt: skip
+            x=some["unit"] + 1,
+            y=some["block"] + 1,
+            mode="markers",
+            row=1,
+            col=1,
+            showlegend=gone,
+            name="removed",
+            marker={
+                "symbol": "square-open" if gone else "square",
+                "size": 15,
+                "color": color,
+                "line": {"width": 1.2, "color": color},
+            },
+            customdata=[_told(row) for row in some.itertuples()],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
 
 
 def _told(row: object) -> str:
     """One head in words, for the hover text."""
-    words = f"<b>block {row.block + 1}, head {row.unit + 1}</b>: {'kept' if row.kept else 'removed'}"  # type: ignore[attr-defined]
+    words = (
+        f"<b>block {row.block + 1}, head {row.unit + 1}</b>: {'kept' if row.kept else 'removed'}"  # type: ignore[attr-defined]
+    )
     if row.cause == "kept" or not np.isfinite(row.score):  # type: ignore[attr-defined]
         return words
     lines = (
@@ -83,19 +117,43 @@ def _told(row: object) -> str:
 def _neurons(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None:
     sizes = rows.groupby("block").size()
     for cause, (title, _) in CAUSES.items():
-        count = rows[rows["cause"] == cause].groupby("block").size().reindex(sizes.index, fill_value=0)
+        count = (
+            rows[rows["cause"] == cause].groupby("block").size().reindex(sizes.index, fill_value=0)
+        )
         if not count.sum():
             continue
         color, share = _color(cause, model, dark), count / sizes
         fig.add_bar(
-            x=share, y=share.index + 1, orientation="h", row=1, col=2, name=title, marker={"color": color, "line": {"width": 0}},
-            text=[percent(value) if value > 0.12 else "" for value in share], textposition="inside", insidetextanchor="middle",
+            x=share,
+            y=share.index + 1,
+            orientation="h",
+            row=1,
+            col=2,
+            name=title,
+            marker={"color": color, "line": {"width": 0}},
+            text=[percent(value) if value > 0.12 else "" for value in share],
+            textposition="inside",
+            insidetextanchor="middle",
             insidetextfont={"size": 11, "color": readable_on(color)},
-            customdata=[f"{plural(int(n), 'neuron')} of {of}, {title}" for n, of in zip(count, sizes, strict=True)],
+            customdata=[
+                f"{plural(int(n), 'neuron')} of {of}, {title}"
+                for n, of in zip(count, sizes, strict=True)
+            ],
             hovertemplate="block %{y}: %{customdata}<extra></extra>",
-        )  # fmt: skip
-    kept = rows[rows["kept"].astype(bool)].groupby("block").size().reindex(sizes.index, fill_value=0) / sizes
+        )
+    kept = (
+        rows[rows["kept"].astype(bool)].groupby("block").size().reindex(sizes.index, fill_value=0)
+        / sizes
+    )
     fig.add_scatter(
-        x=kept.clip(upper=0.9), y=kept.index + 1, mode="text", text=[f" {percent(value)}" if value <= 0.12 else "" for value in kept],
-        textposition="middle right", textfont={"size": 11, "color": INK[dark]}, row=1, col=2, showlegend=False, hoverinfo="skip",
-    )  # fmt: skip
+        x=kept.clip(upper=0.9),
+        y=kept.index + 1,
+        mode="text",
+        text=[f" {percent(value)}" if value <= 0.12 else "" for value in kept],
+        textposition="middle right",
+        textfont={"size": 11, "color": INK[dark]},
+        row=1,
+        col=2,
+        showlegend=False,
+        hoverinfo="skip",
+    )

@@ -14,7 +14,12 @@ from torch import Tensor
 from .masks import lowest
 from .solvers import refit
 
-FACTORS = (0.5, 0.7, 1.0, 1.5)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
+FACTORS = (
+    0.5,
+    0.7,
+    1.0,
+    1.5,
+)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
 ROWS = 96  # of a matrix, at least, that stand for all: they are problems of their own
 STEPS = 5  # of the refit behind each point
 OUTLIER, REACH = 5.0, 0.08  # OWL's M and λ, as in the paper at 70%
@@ -25,7 +30,9 @@ def kept_shares(sparsity: float) -> list[float]:
     return sorted({min(1.0, factor * (1 - sparsity)) for factor in FACTORS})
 
 
-def curve(weight: Tensor, H: Tensor, kept: Sequence[float], worth: Tensor | None = None) -> list[float]:
+def curve(
+    weight: Tensor, H: Tensor, kept: Sequence[float], worth: Tensor | None = None
+) -> list[float]:
     """The share of the output's energy that is lost, tr(ΔHΔᵀ)/tr(WHWᵀ), at each share of kept weights.
 
     Where it is known what the outputs' errors are worth (`worth`, the diagonal of G), losses of all matrices are of one kind,
@@ -40,14 +47,18 @@ def curve(weight: Tensor, H: Tensor, kept: Sequence[float], worth: Tensor | None
     energy = ((weight @ H) * weight).sum() if worth is None else len(weight) / rows
     lost = []
     for share in kept:
-        pruned = refit(weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS)
+        pruned = refit(
+            weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS
+        )
         lost.append((((weight - pruned) @ H) * (weight - pruned)).sum() / energy)
     return torch.stack(lost).tolist()
 
 
 def outliers(matrices: Sequence[tuple[Tensor, Tensor]]) -> float:
     """The share of a block's |W_ij|·‖X_j‖ above OUTLIER times their mean; each matrix comes with Σx² of its inputs."""
-    scores = torch.cat([(weight.abs() * diagonal.sqrt()).flatten() for weight, diagonal in matrices])
+    scores = torch.cat(
+        [(weight.abs() * diagonal.sqrt()).flatten() for weight, diagonal in matrices]
+    )
     return float((scores > OUTLIER * scores.mean()).float().mean())
 
 
@@ -59,17 +70,29 @@ def by_outliers(shares: Sequence[float], sparsity: float) -> list[float]:
     return [float(share) for share in np.clip(sparsity + lower.mean() - lower, 0.0, 0.99)]
 
 
-def by_error(curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Sequence[int], sparsity: float) -> list[float]:
+def by_error(
+    curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Sequence[int], sparsity: float
+) -> list[float]:
     """The sparsity of each matrix so that the sum of their errors is least and the total of removed weights is as asked.
 
     A Lagrangian: every matrix minimises error + price · kept weights, and the price is bisected until the total fits.
     """
     shares = np.geomspace(min(kept), max(kept), 500)
-    least = 1e-9 * min(1.0, float(np.max(curves)))  # of a model that is sure of itself, all losses are small
-    losses = np.exp([np.interp(np.log(shares), np.log(kept), np.log(np.maximum(lost, max(least, 1e-300)))) for lost in curves])
+    least = 1e-9 * min(
+        1.0, float(np.max(curves))
+    )  # of a model that is sure of itself, all losses are small
+    losses = np.exp(
+        [
+            np.interp(np.log(shares), np.log(kept), np.log(np.maximum(lost, max(least, 1e-300))))
+            for lost in curves
+        ]
+    )
     n = np.array(sizes, float)
     total = (1 - sparsity) * n.sum()
-    low, high = np.full(len(n), max(kept)), np.full(len(n), min(kept))  # what is kept at a price of nothing, and of very much
+    low, high = (
+        np.full(len(n), max(kept)),
+        np.full(len(n), min(kept)),
+    )  # what is kept at a price of nothing, and of very much
     prices = [1e-18, 1e6]
     for _ in range(100):
         price = np.sqrt(prices[0] * prices[1])

@@ -21,13 +21,21 @@ from ..models.families import layout
 from ..models.replay import embed, head, kind_of, passed
 from ..plugins import Batch, Report
 
-RATES = (1e-5, 1e-4, 1e-3)  # Adam's; what a method has fitted already needs small steps, what was only cut large ones
-WARM_UP = 50  # steps in which the rate rises: a pruned model's first gradients are of no typical size
+RATES = (
+    1e-5,
+    1e-4,
+    1e-3,
+)  # Adam's; what a method has fitted already needs small steps, what was only cut large ones
+WARM_UP = (
+    50  # steps in which the rate rises: a pruned model's first gradients are of no typical size
+)
 TOGETHER = 8  # sentences a step
 MEAN = 0.98  # what of the running mean of the weights stays at each step; the mean is what is kept
 HELD = 8  # every eighth sentence is held apart and says when to stop
 PATIENCE = 6  # passes over the others without a better one
-Copied = tuple[Batch, Tensor] | None  # attacked copies of some of a batch's sentences, and of which rows (copies,) they are
+Copied = (
+    tuple[Batch, Tensor] | None
+)  # attacked copies of some of a batch's sentences, and of which rows (copies,) they are
 
 
 class Lesson(NamedTuple):
@@ -39,7 +47,12 @@ class Lesson(NamedTuple):
 
 
 def tune(
-    model: nn.Module, dense: nn.Module, learn: Sequence[Lesson], held: Sequence[Lesson], minutes: float, report: Report
+    model: nn.Module,
+    dense: nn.Module,
+    learn: Sequence[Lesson],
+    held: Sequence[Lesson],
+    minutes: float,
+    report: Report,
 ) -> pd.DataFrame:
     """Tune in place until the held-apart sentences gain nothing for PATIENCE passes, or the minutes are over; the best look is kept.
 
@@ -48,31 +61,59 @@ def tune(
     predictions' divergence). Embeddings stay as they are.
     """
     base: Any = getattr(model, layout(model).base)
-    asked, inside = [own.requires_grad for own in model.parameters()], {id(own) for own in base.embeddings.parameters()}
+    asked, inside = (
+        [own.requires_grad for own in model.parameters()],
+        {id(own) for own in base.embeddings.parameters()},
+    )
     for own in model.parameters():
         own.requires_grad_(id(own) not in inside)
     tuned = [own for own in model.parameters() if own.requires_grad]
     started, whole = time.perf_counter(), _copy(tuned)
-    found = [{"passes": 0, "rate": 0.0, "seconds": 0.0, "loss": _mean(model, dense, learn), "held": _mean(model, dense, held)}]
+    found = [
+        {
+            "passes": 0,
+            "rate": 0.0,
+            "seconds": 0.0,
+            "loss": _mean(model, dense, learn),
+            "held": _mean(model, dense, held),
+        }
+    ]
 
     def look(learner: _Learner, passes: int) -> float:
         loss = learner.once()
-        now, seconds = learner.at_mean(lambda: _mean(model, dense, held)), time.perf_counter() - started
-        found.append({"passes": passes, "rate": learner.rate, "seconds": seconds, "loss": loss, "held": now})
-        report(min(1.0, seconds / (60 * minutes)), f"distilled {passes} passes, held apart {found[0]['held']:.3f} → {now:.3f}")
+        now, seconds = (
+            learner.at_mean(lambda: _mean(model, dense, held)),
+            time.perf_counter() - started,
+        )
+        found.append(
+            {"passes": passes, "rate": learner.rate, "seconds": seconds, "loss": loss, "held": now}
+        )
+        report(
+            min(1.0, seconds / (60 * minutes)),
+            f"distilled {passes} passes, held apart {found[0]['held']:.3f} → {now:.3f}",
+        )
         return now
 
-    first, enough = dict[float, float](), -(-WARM_UP // len(learn))  # passes until a rate is reached
+    first, enough = (
+        dict[float, float](),
+        -(-WARM_UP // len(learn)),
+    )  # passes until a rate is reached
     for rate in RATES:
         learner = _Learner(model, dense, learn, tuned, whole, rate)
         first[rate] = min(look(learner, passes + 1) for passes in range(enough))
-    learner, best, since = _Learner(model, dense, learn, tuned, whole, min(first, key=first.__getitem__)), whole, 0
+    learner, best, since = (
+        _Learner(model, dense, learn, tuned, whole, min(first, key=first.__getitem__)),
+        whole,
+        0,
+    )
     lowest = found[0]["held"]
     for passes in count(1):
         if (now := look(learner, passes)) < lowest:
             lowest, best, since = now, _copy(learner.mean), -1
         since += 1
-        if (since >= PATIENCE and passes >= enough) or found[-1]["seconds"] * (len(found) + 1) / len(found) > 60 * minutes:
+        if (since >= PATIENCE and passes >= enough) or found[-1]["seconds"] * (
+            len(found) + 1
+        ) / len(found) > 60 * minutes:
             break
     _put(tuned, best)
     for own, was in zip(model.parameters(), asked, strict=True):
@@ -84,12 +125,22 @@ def tune(
 class _Learner:
     """The model's parameters on their way from the pruned ones by one rate, and the running mean of them."""
 
-    def __init__(self, model: nn.Module, dense: nn.Module, learn: Sequence[Lesson], tuned: list[Any], start: Sequence[Tensor], rate: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        dense: nn.Module,
+        learn: Sequence[Lesson],
+        tuned: list[Any],
+        start: Sequence[Tensor],
+        rate: float,
+    ):
         self.model, self.dense, self.learn, self.tuned, self.rate = model, dense, learn, tuned, rate
         _put(tuned, start)
         self.mean, self.masks = _copy(tuned), [own.detach() != 0 for own in tuned]
         self.optimizer = torch.optim.Adam(tuned, rate)
-        self.warm_up = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1 / WARM_UP, total_iters=WARM_UP)
+        self.warm_up = torch.optim.lr_scheduler.LinearLR(
+            self.optimizer, 1 / WARM_UP, total_iters=WARM_UP
+        )
         self.dice = torch.Generator().manual_seed(0)
 
     def once(self) -> float:
@@ -118,7 +169,9 @@ class _Learner:
         return found
 
 
-def parted(batches: Sequence[Batch], copies: Sequence[Copied] | None = None) -> tuple[list[Lesson], list[Lesson]]:
+def parted(
+    batches: Sequence[Batch], copies: Sequence[Copied] | None = None
+) -> tuple[list[Lesson], list[Lesson]]:
     """What to learn from, and what is held apart, a sentence's copies where it is; PruneError where there are too few sentences."""
     learn, held, place = list[Lesson](), list[Lesson](), 0
     for batch, copied in zip(batches, copies or [None] * len(batches), strict=True):
@@ -128,7 +181,9 @@ def parted(batches: Sequence[Batch], copies: Sequence[Copied] | None = None) -> 
         for side, own in ((learn, rows[~apart]), (held, rows[apart])):
             side += [_lesson(batch, some, copied) for some in own.split(TOGETHER) if len(some)]
     if not held:
-        raise PruneError(f"To distil takes at least {HELD} calibration sentences, of which every eighth says when to stop; give more.")
+        raise PruneError(
+            f"To distil takes at least {HELD} calibration sentences, of which every eighth says when to stop; give more."
+        )
     return learn, held
 
 
@@ -136,7 +191,11 @@ def _lesson(batch: Batch, rows: Tensor, copied: Copied) -> Lesson:
     """Those rows (ascending) of a batch, and the copies of them."""
     if copied is None or not (mine := torch.isin(copied[1], rows)).any():
         return Lesson(_some(batch, rows))
-    return Lesson(_some(batch, rows), _some(copied[0], mine.nonzero()[:, 0]), torch.searchsorted(rows, copied[1][mine]))
+    return Lesson(
+        _some(batch, rows),
+        _some(copied[0], mine.nonzero()[:, 0]),
+        torch.searchsorted(rows, copied[1][mine]),
+    )
 
 
 def _some(batch: Batch, rows: Tensor) -> Batch:
@@ -162,17 +221,23 @@ def _loss(model: nn.Module, dense: nn.Module, lesson: Lesson) -> Tensor:
     with torch.no_grad():
         *wanted, teacher = _states(dense, lesson.batch)
     *found, student = _states(model, lesson.batch)
-    hidden = sum((one - two).square().mean() / two.var() for one, two in zip(found, wanted, strict=True))
+    hidden = sum(
+        (one - two).square().mean() / two.var() for one, two in zip(found, wanted, strict=True)
+    )
     loss = hidden / len(wanted) + divergence(model, student, teacher).mean()
     if lesson.copies is None:
         return loss
     *_, student = _states(model, lesson.copies)
-    return loss + divergence(model, student, teacher[lesson.of.to(teacher.device)]).sum() / _size(lesson)
+    return loss + divergence(model, student, teacher[lesson.of.to(teacher.device)]).sum() / _size(
+        lesson
+    )
 
 
 @torch.no_grad()
 def _mean(model: nn.Module, dense: nn.Module, lessons: Sequence[Lesson]) -> float:
-    return sum(float(_loss(model, dense, lesson)) * _size(lesson) for lesson in lessons) / sum(map(_size, lessons))
+    return sum(float(_loss(model, dense, lesson)) * _size(lesson) for lesson in lessons) / sum(
+        map(_size, lessons)
+    )
 
 
 @torch.no_grad()
@@ -186,12 +251,18 @@ def _copy(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors]
 
 
-def divergence(model: nn.Module, student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def divergence(
+    model: nn.Module, student: Tensor, teacher: Tensor, temperature: float = 1.0
+) -> Tensor:
     """(sentences,), or (tokens,) where every token has a label: what the student's predictions lack of the teacher's."""
     if kind_of(model) == "regression":
         return (student - teacher).square().flatten(1).sum(1)
     if kind_of(model) == "multilabel":  # a coin a label
-        student, teacher = (torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher))
+        student, teacher = (
+            torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher)
+        )
     student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
     apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
-    return temperature**2 * apart.reshape(len(apart), -1).mean(1)  # of a span's start and end, the mean
+    return temperature**2 * apart.reshape(len(apart), -1).mean(
+        1
+    )  # of a span's start and end, the mean

@@ -29,7 +29,9 @@ SHRINK = 0.7  # of G's off-diagonals: what two outputs share is less sure than w
 class Fisher:
     """Of one block."""
 
-    outputs: Mapping[str, Tensor]  # part -> G, mean over tokens: (outputs, outputs), of the part with more outputs than inputs (outputs,)
+    outputs: Mapping[
+        str, Tensor
+    ]  # part -> G, mean over tokens: (outputs, outputs), of the part with more outputs than inputs (outputs,)
 
     def of(self, part: str) -> Outputs | None:
         """What errors of that part are worth; None where all are alike."""
@@ -37,7 +39,11 @@ class Fisher:
         if worth is None:
             return None
         found = self.outputs[part]
-        return Outputs(worth, None, lambda: None) if found.dim() == 1 else Outputs(worth, found, lambda: self._spectra[part])
+        return (
+            Outputs(worth, None, lambda: None)
+            if found.dim() == 1
+            else Outputs(worth, found, lambda: self._spectra[part])
+        )
 
     def worth(self, part: str) -> Tensor | None:
         """(outputs,) G's diagonal."""
@@ -48,11 +54,17 @@ class Fisher:
     def _spectra(self) -> dict[str, Spectrum]:
         """Matrices of one size in one call: a GPU takes as long for one as for several."""
         grams = {part: gram for part, gram in self.outputs.items() if gram.dim() == 2}
-        sizes = {len(gram): [part for part, other in grams.items() if len(other) == len(gram)] for gram in grams.values()}
+        sizes = {
+            len(gram): [part for part, other in grams.items() if len(other) == len(gram)]
+            for gram in grams.values()
+        }
         found: dict[str, Spectrum] = {}
         for parts in sizes.values():
             together = spectrum(torch.stack([self.outputs[part] for part in parts]))
-            found |= {part: Spectrum(*(each[place] for each in together)) for place, part in enumerate(parts)}
+            found |= {
+                part: Spectrum(*(each[place] for each in together))
+                for place, part in enumerate(parts)
+            }
         return found
 
 
@@ -60,7 +72,11 @@ ALL_ALIKE = Fisher({})  # where a method asks for none
 
 
 def fisher(
-    model: nn.Module, batches: Sequence[Batch], report: Report = quiet, probes: int = PROBES, parts: Sequence[str] = PARTS
+    model: nn.Module,
+    batches: Sequence[Batch],
+    report: Report = quiet,
+    probes: int = PROBES,
+    parts: Sequence[str] = PARTS,
 ) -> list[Fisher]:
     """Of those parts of every block, from one forward and `probes` backward passes over the sample; holds the activations of one batch.
 
@@ -68,14 +84,19 @@ def fisher(
     part, whose outputs are many, only the diagonal is summed. It costs half of all otherwise, and adds nothing that shows.
     """
     stack = blocks(model)
-    order = [index for index, block in enumerate(stack) for _ in range(block.passes)]  # of the passes
+    order = [
+        index for index, block in enumerate(stack) for _ in range(block.passes)
+    ]  # of the passes
     grams: list[dict[str, Tensor]] = [{} for _ in stack]
     count = 0
     dice = torch.Generator().manual_seed(0)
     for i, batch in enumerate(batches):
         report(0.0, f"what the prediction hangs on: batch {i + 1} of {len(batches)}")
         for gradients in _gradients(model, stack, batch, probes, dice, parts):
-            found = [gradients[start : start + len(parts)] for start in range(0, len(gradients), len(parts))]
+            found = [
+                gradients[start : start + len(parts)]
+                for start in range(0, len(gradients), len(parts))
+            ]
             for index, of_block in zip(order, found, strict=True):
                 gram = grams[index]
                 for part, g in zip(parts, of_block, strict=True):
@@ -83,16 +104,29 @@ def fisher(
                     gram[part] = gram.get(part, 0) + (g.square().sum(0) if wide else g.T @ g)
             count += len(found[0][0])  # tokens of a block's pass, in each probe
     passes = len(order) // len(stack)
-    return [Fisher({part: shrunk(gram / (count * passes)) for part, gram in of_block.items()}) for of_block in grams]
+    return [
+        Fisher({part: shrunk(gram / (count * passes)) for part, gram in of_block.items()})
+        for of_block in grams
+    ]
 
 
 def _gradients(
-    model: nn.Module, stack: Sequence[Block], batch: Batch, probes: int, dice: torch.Generator, parts: Sequence[str]
+    model: nn.Module,
+    stack: Sequence[Block],
+    batch: Batch,
+    probes: int,
+    dice: torch.Generator,
+    parts: Sequence[str],
 ) -> Iterator[Sequence[Tensor]]:
     """For each probe, the gradient (tokens, outputs) at the output of those parts of every block, in order."""
     outputs: list[Tensor] = []
-    linears = [block.linears[part] for block in stack for part in parts]  # a hook runs in every pass
-    hooks = [linear.register_forward_hook(lambda _, __, output: outputs.append(output)) for linear in linears]
+    linears = [
+        block.linears[part] for block in stack for part in parts
+    ]  # a hook runs in every pass
+    hooks = [
+        linear.register_forward_hook(lambda _, __, output: outputs.append(output))
+        for linear in linears
+    ]
     try:
         with torch.enable_grad():
             x, padding = embed(model, batch)
@@ -109,7 +143,9 @@ def _gradients(
         if kind_of(model) == "multilabel":  # each label a coin of its own
             p = logits.detach().sigmoid()
             probe = (p * (1 - p)).sqrt() * probe
-        elif kind_of(model) != "regression":  # a score has a Fisher of 1; others one of diag(p) − ppᵀ, which is E uuᵀ here
+        elif (
+            kind_of(model) != "regression"
+        ):  # a score has a Fisher of 1; others one of diag(p) − ppᵀ, which is E uuᵀ here
             p = logits.detach().softmax(-1)
             probe = p.sqrt() * probe
             probe = probe - p * probe.sum(-1, keepdim=True)
@@ -120,4 +156,8 @@ def shrunk(gram: Tensor) -> Tensor:
     """G with smaller off-diagonals, or its diagonal alone, and with a diagonal that is nowhere zero."""
     diagonal = gram if gram.dim() == 1 else gram.diagonal()
     floor = 1e-3 * diagonal.mean() if diagonal.any() else 1.0
-    return diagonal + floor if gram.dim() == 1 else SHRINK * gram + torch.diag((1 - SHRINK) * diagonal + floor)
+    return (
+        diagonal + floor
+        if gram.dim() == 1
+        else SHRINK * gram + torch.diag((1 - SHRINK) * diagonal + floor)
+    )

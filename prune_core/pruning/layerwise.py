@@ -48,14 +48,19 @@ class LayerwiseMethod(WeightMethod):
 
     statistic: ClassVar[str] = "gram"  # or "diagonal", where `solve` looks at no more
     refit_steps: int = option(
-        0, "Steps that refit the kept weights to the dense model's outputs by least squares (0 = none; 20 are nearly exact)",
-        low=0, high=1000,
-    )  # fmt: skip
-    allocation: str = option(
-        "uniform", "uniform, as patterns always are; error: more where the error grows slower, same total; owl: less in blocks with more "
-        "outliers (OWL), same mean; or each block's own: 0.8, 0.9, …"
+        0,
+        "Steps that refit the kept weights to the dense model's outputs by least squares (0 = none; 20 are nearly exact)",
+        low=0,
+        high=1000,
     )
-    recollect: bool = option(True, "Take the statistics anew behind each part of a block; off: once for the whole block")
+    allocation: str = option(
+        "uniform",
+        "uniform, as patterns always are; error: more where the error grows slower, same total; owl: less in blocks with more "
+        "outliers (OWL), same mean; or each block's own: 0.8, 0.9, …",
+    )
+    recollect: bool = option(
+        True, "Take the statistics anew behind each part of a block; off: once for the whole block"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,21 +110,43 @@ class LayerwiseMethod(WeightMethod):
             return {"prune": pd.DataFrame(_walk(self, model, batches, report))}
 
 
-def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], report: Report) -> list[dict[str, Any]]:
+def _report_group(
+    report: Report, index: int, blocks: int, group: int, parts: Sequence[str]
+) -> None:
+    names = ", ".join(parts).replace("_", " ")
+    report((index + group / len(GROUPS)) / blocks, f"block {index + 1} of {blocks}: {names}")
+
+
+def _walk(
+    method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], report: Report
+) -> list[dict[str, Any]]:
     """The driver: collect, let the dense stream pass, prune the group, let the pruned stream pass."""
     rows: list[dict[str, Any]] = []
     watch = Stopwatch(device_of(model))
     pruned = stream(model, batches)
     dense = pruned.twin() if "cross" in method.needs else None
     stack = blocks(model)
-    worth = fisher(model, spread(batches, GRADIENTS), report) if "fisher" in method.needs else [ALL_ALIKE] * len(stack)
-    sparsities = of_parts(method.allocation, method.sparsity, method.of_blocks, stack, pruned.twin(), worth, report)
+    worth = (
+        fisher(model, spread(batches, GRADIENTS), report)
+        if "fisher" in method.needs
+        else [ALL_ALIKE] * len(stack)
+    )
+    sparsities = of_parts(
+        method.allocation, method.sparsity, method.of_blocks, stack, pruned.twin(), worth, report
+    )
     for index, block in enumerate(stack):
-        own = [replace(method, sparsity=sparsities[index][part], allocation="uniform") for part in PARTS]
-        solve = partial(_solve, block=block, methods=dict(zip(PARTS, own, strict=True)), worth=worth[index], watch=watch)
-        say = lambda group, parts: report(  # noqa: E731
-            (index + group / len(GROUPS)) / len(stack), f"block {index + 1} of {len(stack)}: {', '.join(parts).replace('_', ' ')}"  # noqa: B023
-        )  # fmt: skip
+        own = [
+            replace(method, sparsity=sparsities[index][part], allocation="uniform")
+            for part in PARTS
+        ]
+        solve = partial(
+            _solve,
+            block=block,
+            methods=dict(zip(PARTS, own, strict=True)),
+            worth=worth[index],
+            watch=watch,
+        )
+        say = partial(_report_group, report, index, len(stack))
         walk = _walk_block if block.passes == 1 else _walk_shared
         for of_group in walk(method, block, pruned, dense, solve, say, index == 0):
             rows += [{"block": index, **row} for row in of_group]
@@ -131,26 +158,41 @@ def _walk(method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], r
     kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one look at the device for all
     found = zip(rows, kept, linears(model), watch.laps()[1::2], strict=True)
     return [
-        {"block": row["block"], "part": row["part"], "sparsity": 1 - count / max(1, linear.weight.numel()), "damping": row["damping"],
-         "seconds": seconds}
+        {
+            "block": row["block"],
+            "part": row["part"],
+            "sparsity": 1 - count / max(1, linear.weight.numel()),
+            "damping": row["damping"],
+            "seconds": seconds,
+        }
         for row, count, (_, _, linear), seconds in found
-    ]  # fmt: skip
+    ]
 
 
 Solve = Callable[[Sequence[str], Stats], list[dict[str, Any]]]
 
 
 def _walk_block(
-    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, solve: Solve, say: Callable[[int, Sequence[str]], None],
+    method: LayerwiseMethod,
+    block: Block,
+    pruned: Stream,
+    dense: Stream | None,
+    solve: Solve,
+    say: Callable[[int, Sequence[str]], None],
     same: bool,
-) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
+) -> Iterator[list[dict[str, Any]]]:
     """Group by group; `same`: both streams are still one. Rows of each group."""
     ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
     for path in filter(None, (dense, pruned, ahead)):
         path.enter(block)
     for group, parts in enumerate(GROUPS):
         say(group, parts)
-        stats = collect(method.needs, ahead or pruned, None if same and group == 0 else dense, group in ONTO_RESIDUAL)
+        stats = collect(
+            method.needs,
+            ahead or pruned,
+            None if same and group == 0 else dense,
+            group in ONTO_RESIDUAL,
+        )
         for path in filter(None, (dense, ahead)):
             path.advance(block, group)  # with the dense weights, which the next line replaces
         yield solve(parts, stats)
@@ -158,9 +200,14 @@ def _walk_block(
 
 
 def _walk_shared(
-    method: LayerwiseMethod, block: Block, pruned: Stream, dense: Stream | None, solve: Solve, say: Callable[[int, Sequence[str]], None],
+    method: LayerwiseMethod,
+    block: Block,
+    pruned: Stream,
+    dense: Stream | None,
+    solve: Solve,
+    say: Callable[[int, Sequence[str]], None],
     same: bool,
-) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
+) -> Iterator[list[dict[str, Any]]]:
     """A block that is passed several times: the inputs of all passes through the dense weights count, and it is pruned once."""
     ahead, sums = pruned.twin(), list[Stats]()
     for turn in range(block.passes):
@@ -181,8 +228,13 @@ def _walk_shared(
 
 
 def _solve(
-    parts: Sequence[str], stats: Stats, block: Block, methods: Mapping[str, LayerwiseMethod], worth: Fisher, watch: Stopwatch
-) -> list[dict[str, Any]]:  # fmt: skip
+    parts: Sequence[str],
+    stats: Stats,
+    block: Block,
+    methods: Mapping[str, LayerwiseMethod],
+    worth: Fisher,
+    watch: Stopwatch,
+) -> list[dict[str, Any]]:
     """Prune the parts of one group; a row each."""
     rows = []
     also = block.spec.also_read(block) if parts == GROUPS[0] else None
@@ -190,14 +242,21 @@ def _solve(
     for part in parts:
         watch.mark()
         seen = read if part in ("query", "key") else stats
-        rows.append({"part": part, **_solve_one(methods[part], block.linears[part], seen, worth.of(part))})
+        rows.append(
+            {"part": part, **_solve_one(methods[part], block.linears[part], seen, worth.of(part))}
+        )
         watch.mark()
     return rows
 
 
-def _solve_one(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None) -> dict[str, Any]:
+def _solve_one(
+    method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None
+) -> dict[str, Any]:
     if not linear.weight.numel():  # of a cut model whose block lost all heads or all neurons
-        return {"damping": 0.0, "kept": torch.zeros((), dtype=torch.long, device=linear.weight.device)}
+        return {
+            "damping": 0.0,
+            "kept": torch.zeros((), dtype=torch.long, device=linear.weight.device),
+        }
     if linear.bias is None and getattr(method, "bias", False):
         method = replace(method, bias=False)
     bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
@@ -210,4 +269,10 @@ def _solve_one(method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs
 
 def damping_option(default: float = 0.01) -> Any:
     """The option that keeps a gram matrix invertible, one wording for all methods."""
-    return option(default, "Added to the gram's diagonal, relative to its mean, before it is inverted", low=0.0, high=10.0, expert=True)
+    return option(
+        default,
+        "Added to the gram's diagonal, relative to its mean, before it is inverted",
+        low=0.0,
+        high=10.0,
+        expert=True,
+    )

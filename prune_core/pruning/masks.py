@@ -27,10 +27,16 @@ def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
     count = count_of(share, flat.shape[-1])
     if not count:
         return torch.zeros_like(scores, dtype=torch.bool)
-    if flat.is_cpu:  # where NumPy selects ten times faster, and a look at the count makes nobody wait
-        last = torch.from_numpy(np.partition(flat.numpy(), count - 1, axis=-1)[..., count - 1 : count])
+    if (
+        flat.is_cpu
+    ):  # where NumPy selects ten times faster, and a look at the count makes nobody wait
+        last = torch.from_numpy(
+            np.partition(flat.numpy(), count - 1, axis=-1)[..., count - 1 : count]
+        )
         mask = flat <= last
-        if np.count_nonzero(mask.numpy()) == count * (flat.numel() // flat.shape[-1]):  # no equals behind the last
+        if np.count_nonzero(mask.numpy()) == count * (
+            flat.numel() // flat.shape[-1]
+        ):  # no equals behind the last
             return mask.reshape(scores.shape)
     else:
         last = flat.topk(count, dim=-1, largest=False, sorted=False).values.amax(-1, keepdim=True)
@@ -42,7 +48,9 @@ def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
 def lowest_of_each(scores: Tensor, keep: int, group: int) -> Tensor:
     """N:M: True at all but the `keep` highest of every `group` neighbours in a row (rows, columns)."""
     if scores.shape[-1] % group:
-        raise PruneError(f"Pattern {keep}:{group} does not fit matrices with {scores.shape[-1]} inputs; choose an M that divides it.")
+        raise PruneError(
+            f"Pattern {keep}:{group} does not fit matrices with {scores.shape[-1]} inputs; choose an M that divides it."
+        )
     folded = scores.unflatten(-1, (-1, group))
     mask = torch.zeros_like(folded, dtype=torch.bool)
     mask.scatter_(-1, folded.sort(dim=-1, stable=True).indices[..., : group - keep], True)
@@ -55,7 +63,9 @@ def n_of_m(method: str, pattern: str) -> tuple[int, int]:
         return 0, 0
     keep, _, group = pattern.partition(":")
     if not (keep.isdigit() and group.isdigit() and 0 < int(keep) < int(group)):
-        raise PruneError(f"{method}: pattern is {pattern!r}; write it as N:M with 0 < N < M, such as 2:4.")
+        raise PruneError(
+            f"{method}: pattern is {pattern!r}; write it as N:M with 0 < N < M, such as 2:4."
+        )
     return int(keep), int(group)
 
 
@@ -63,7 +73,10 @@ def n_of_m(method: str, pattern: str) -> tuple[int, int]:
 class WeightMethod(Method):
     """A method that removes single weights, at any sparsity or in an N:M pattern."""
 
-    pattern: str = option("", "N:M keeps at most N of every M neighbouring weights (2:4, 4:8, 32:64 …) and decides the sparsity")
+    pattern: str = option(
+        "",
+        "N:M keeps at most N of every M neighbouring weights (2:4, 4:8, 32:64 …) and decides the sparsity",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,4 +97,6 @@ class WeightMethod(Method):
     def choose(self, scores: Tensor, per_row: bool = True) -> Tensor:
         """True where a weight goes, by the pattern or the sparsity; scores are (rows, columns), low goes first."""
         keep, group = self.keep_of
-        return lowest_of_each(scores, keep, group) if group else lowest(scores, self.sparsity, per_row)
+        return (
+            lowest_of_each(scores, keep, group) if group else lowest(scores, self.sparsity, per_row)
+        )

@@ -34,11 +34,15 @@ class Stats:
     cross: Tensor | None = None  # Σ x x̂ᵀ; None where the paths are still the same
     total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x̂; empty beside a diagonal
     dense_total: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ x
-    carry: Tensor | None = None  # Σ (r − r̂)x̂ᵀ, (outputs, d): what the residual added to the output lacks; None without one
+    carry: Tensor | None = (
+        None  # Σ (r − r̂)x̂ᵀ, (outputs, d): what the residual added to the output lacks; None without one
+    )
     carry_total: Tensor | None = None  # Σ (r − r̂)
     tokens: int = 0
     dense_gram: Tensor | None = None  # Σ xxᵀ, where a method asks for it
-    outputs: Outputs | None = None  # what errors at the outputs of one Linear are worth (fisher.py); None: all alike
+    outputs: Outputs | None = (
+        None  # what errors at the outputs of one Linear are worth (fisher.py); None: all alike
+    )
     sentences: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)
 
@@ -57,18 +61,33 @@ class Stats:
         """Of the inputs of both."""
         names = ("gram", "cross", "total", "dense_total", "carry", "carry_total", "dense_gram")
         both = {name: (getattr(self, name), getattr(other, name)) for name in names}
-        sums = {name: one if other is None else other if one is None else one + other for name, (one, other) in both.items()}
+        sums = {
+            name: one if other is None else other if one is None else one + other
+            for name, (one, other) in both.items()
+        }
         return Stats(**sums, tokens=self.tokens + other.tokens, sentences=self.sentences)
 
     def with_rows(self, rows: Tensor, times: int) -> Stats:
         """Also of these inputs (rows, d), which are the same on both paths, that many times each."""
         rows = rows.float()
         if self.gram.dim() == 1:
-            return Stats(self.gram + times * rows.square().sum(0), tokens=self.tokens + times * len(rows))
+            return Stats(
+                self.gram + times * rows.square().sum(0), tokens=self.tokens + times * len(rows)
+            )
         gram, total = times * rows.T @ rows, times * rows.sum(0)
-        grown = {name: value + gram for name in ("gram", "cross", "dense_gram") if (value := getattr(self, name)) is not None}
-        return replace(self, **grown, total=self.total + total, dense_total=self.dense_total + total,
-                       tokens=self.tokens + times * len(rows), memo={})  # fmt: skip
+        grown = {
+            name: value + gram
+            for name in ("gram", "cross", "dense_gram")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(
+            self,
+            **grown,
+            total=self.total + total,
+            dense_total=self.dense_total + total,
+            tokens=self.tokens + times * len(rows),
+            memo={},
+        )
 
     def damped(self, ridge: float) -> tuple[Tensor, Tensor, float]:
         """The gram as `solvers.damped` gives it, once for each ridge."""
@@ -84,11 +103,20 @@ class Stats:
             mean, dense_mean = self.total / self.tokens, self.dense_total / self.tokens
             gram = self.gram - torch.outer(self.total, mean)
             cross = None if self.cross is None else self.cross - torch.outer(self.dense_total, mean)
-            dense_gram = None if self.dense_gram is None else self.dense_gram - torch.outer(self.dense_total, dense_mean)
+            dense_gram = (
+                None
+                if self.dense_gram is None
+                else self.dense_gram - torch.outer(self.dense_total, dense_mean)
+            )
             carry = carry_mean = None
             if self.carry is not None and self.carry_total is not None:
-                carry, carry_mean = self.carry - torch.outer(self.carry_total, mean), self.carry_total / self.tokens
-            self.memo["centred"] = Stats(gram, cross, mean, dense_mean, carry, carry_mean, 1, dense_gram)
+                carry, carry_mean = (
+                    self.carry - torch.outer(self.carry_total, mean),
+                    self.carry_total / self.tokens,
+                )
+            self.memo["centred"] = Stats(
+                gram, cross, mean, dense_mean, carry, carry_mean, 1, dense_gram
+            )
         return replace(self.memo["centred"], outputs=self.outputs)
 
 
@@ -103,12 +131,20 @@ def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tenso
         return weight, 0.0
     cross, carry = stats.cross, stats.carry
     H, factor, used = stats.damped(epsilon)
-    adapt = stats.once("adapt", lambda: torch.cholesky_solve((cross + (H - stats.gram)).T, factor).T)  # maps W to W̄
-    lift = None if carry is None else stats.once("lift", lambda: torch.cholesky_solve(carry.T, factor).T)
+    adapt = stats.once(
+        "adapt", lambda: torch.cholesky_solve((cross + (H - stats.gram)).T, factor).T
+    )  # maps W to W̄
+    lift = (
+        None
+        if carry is None
+        else stats.once("lift", lambda: torch.cholesky_solve(carry.T, factor).T)
+    )
     return weight @ adapt if lift is None else weight @ adapt + lift, used
 
 
 def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: Stats) -> Tensor:
     """The bias that keeps the mean output of the dense layer, its residual's included, whatever was pruned."""
-    kept = bias + weight @ centred.dense_total - new @ centred.total  # a centred Stats holds means for totals
+    kept = (
+        bias + weight @ centred.dense_total - new @ centred.total
+    )  # a centred Stats holds means for totals
     return kept if centred.carry_total is None else kept + centred.carry_total

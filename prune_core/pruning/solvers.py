@@ -15,7 +15,10 @@ from torch import Tensor
 from ..errors import PruneError
 
 DAMPING_STEPS = 4  # each ten times the last, from the first that is asked for
-PENALTY, PENALTY_RISE = 0.03, 100.0  # of ADMM: where it starts, beside a gram whose diagonal is 1, and how many times it grows
+PENALTY, PENALTY_RISE = (
+    0.03,
+    100.0,
+)  # of ADMM: where it starts, beside a gram whose diagonal is 1, and how many times it grows
 
 
 def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
@@ -34,7 +37,9 @@ def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
         if bool((failed == 0) & torch.isfinite(factor).all()):  # the one look at the device
             return H, factor, used
     advice = "use more calibration sentences or raise damping"
-    raise PruneError(f"The input statistics cannot be inverted, even with damping {used:g}; {advice}.")
+    raise PruneError(
+        f"The input statistics cannot be inverted, even with damping {used:g}; {advice}."
+    )
 
 
 def ridge_fit(weight: Tensor, gram: Tensor, cross: Tensor, damping: float) -> tuple[Tensor, float]:
@@ -51,7 +56,9 @@ def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), H.flip(0, 1), used
 
 
-Choose = Callable[[Tensor, Tensor], Tensor]  # weights w (rows, c) of the next c columns, their U (c, c) -> True where one goes
+Choose = Callable[
+    [Tensor, Tensor], Tensor
+]  # weights w (rows, c) of the next c columns, their U (c, c) -> True where one goes
 
 
 def separately(choose: Callable[[Tensor], Tensor]) -> Choose:
@@ -69,10 +76,14 @@ def jointly(keep: int, group: int) -> Choose:
 
     def choose(w: Tensor, U: Tensor) -> Tensor:
         if w.device not in on:
-            on[w.device] = torch.tensor(list(combinations(range(group), group - keep)), device=w.device)
+            on[w.device] = torch.tensor(
+                list(combinations(range(group), group - keep)), device=w.device
+            )
         ways = on[w.device]  # (sets, removed)
         inverse = U.T @ U
-        blocks = torch.linalg.inv_ex(inverse[ways[:, :, None], ways[:, None, :]])[0]  # (sets, removed, removed); U has an inverse
+        blocks = torch.linalg.inv_ex(inverse[ways[:, :, None], ways[:, None, :]])[
+            0
+        ]  # (sets, removed, removed); U has an inverse
         gone = w[:, ways].transpose(0, 1)  # (sets, rows, removed)
         best = ways[((gone @ blocks) * gone).sum(-1).argmin(0)]
         return torch.zeros_like(w, dtype=torch.bool).scatter_(1, best, True)
@@ -80,7 +91,9 @@ def jointly(keep: int, group: int) -> Choose:
     return choose
 
 
-def column_sweep(weight: Tensor, U: Tensor, choose: Choose, width: int = 128, group: int = 0) -> Tensor:
+def column_sweep(
+    weight: Tensor, U: Tensor, choose: Choose, width: int = 128, group: int = 0
+) -> Tensor:
     """SparseGPT (Frantar & Alistarh 2023, Algorithm 1): columns left to right, errors pushed into the columns not yet seen.
 
     `choose` decides on the next `group` columns, or on `width` columns at once where there is no group. Width is how many
@@ -174,7 +187,12 @@ def spectrum(H: Tensor) -> Spectrum:
 
 
 def admm(
-    target: Tensor, inputs: Spectrum, choose: Callable[[Tensor], Tensor], steps: int, outputs: Spectrum | None = None, relax: float = 1.0
+    target: Tensor,
+    inputs: Spectrum,
+    choose: Callable[[Tensor], Tensor],
+    steps: int,
+    outputs: Spectrum | None = None,
+    relax: float = 1.0,
 ) -> Tensor:
     """Alternate between the least-squares fit of `target` and the nearest matrix with the zeros that `choose` wants.
 
@@ -204,7 +222,13 @@ def admm(
     return z / scale
 
 
-def exact_obs(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, int] = (0, 0), memory: int = 2**29) -> Tensor:
+def exact_obs(
+    weight: Tensor,
+    inverse: Tensor,
+    count: int,
+    group: tuple[int, int] = (0, 0),
+    memory: int = 2**29,
+) -> Tensor:
     """ExactOBS (Frantar & Alistarh 2022): each row drops `count` weights, one at a time, always the cheapest one.
 
     `inverse` is H⁻¹ (columns, columns), shared by all rows. Eliminating p turns it into H⁻¹ − uuᵀ with
@@ -225,7 +249,9 @@ def _exact_rows(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, i
     gone = torch.zeros_like(w, dtype=torch.bool)
     u = w.new_zeros(rows, count, columns)
     keep, size = group
-    left = torch.full((rows, columns // size), size - keep, device=w.device) if size else None  # removals a group may still take
+    left = (
+        torch.full((rows, columns // size), size - keep, device=w.device) if size else None
+    )  # removals a group may still take
     for step in range(count):
         cost = (w.square() / diagonal).masked_fill_(gone, torch.inf)  # eq. 1
         if left is not None:
@@ -244,5 +270,7 @@ def _exact_rows(weight: Tensor, inverse: Tensor, count: int, group: tuple[int, i
             left[every, p // size] -= 1
         # what is gone stays gone: rounding must not let it grow back, nor its pivot turn negative
         w.masked_fill_(gone, 0)
-        diagonal.masked_fill_(gone, 1.0).clamp_min_(torch.finfo(w.dtype).eps * inverse.diagonal().min())
+        diagonal.masked_fill_(gone, 1.0).clamp_min_(
+            torch.finfo(w.dtype).eps * inverse.diagonal().min()
+        )
     return w

@@ -29,7 +29,9 @@ class Stream:
         self.tokens = tokens  # of all batches, padding included
         self.inputs = list(inputs)  # input of the current group, (tokens, width) each
         self.residuals = self.inputs
-        self.shared: list[Tensor] = []  # what unitwise.py keeps of a block that is passed several times
+        self.shared: list[
+            Tensor
+        ] = []  # what unitwise.py keeps of a block that is passed several times
 
     def twin(self) -> Stream:
         """A second stream from the same states; nothing is written in place, so they share memory until they part."""
@@ -44,16 +46,22 @@ class Stream:
         """States of one batch as they are, or in a file that goes when they do, where all batches' together would take too much."""
         if x.device.type != "cpu" or self.tokens * x.shape[-1] * x.element_size() <= IN_MEMORY:
             return x
-        with tempfile.NamedTemporaryFile(prefix="prunescope-states-") as file:  # its name goes at once, its content with the tensor
+        with tempfile.NamedTemporaryFile(
+            prefix="prunescope-states-"
+        ) as file:  # its name goes at once, its content with the tensor
             try:
-                file.write(x.contiguous().view(torch.uint8).numpy().data)  # a full disk is told here, and not by a signal later
+                file.write(
+                    x.contiguous().view(torch.uint8).numpy().data
+                )  # a full disk is told here, and not by a signal later
                 file.flush()
             except OSError as error:
                 raise PruneError(
                     f"{tempfile.gettempdir()} has no room for the calibration sentences' states ({error.strerror}): free some, name "
                     "another folder by TMPDIR, or lower the calibration size or the max length."
                 ) from None
-            kept = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
+            kept = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype).view(
+                x.shape
+            )
         give_back_memory()  # of the batches before, of which each left a hole that the next one does not fit into
         return kept
 
@@ -69,7 +77,13 @@ class Stream:
             before = self.residuals[i]
             inputs, residual = block.stage(group, self.inputs[i], before, padding)
             self.inputs[i] = self.keep(inputs)
-            residual = self.inputs[i] if residual is inputs else before if residual is before else self.keep(residual)
+            residual = (
+                self.inputs[i]
+                if residual is inputs
+                else before
+                if residual is before
+                else self.keep(residual)
+            )
             if self.residuals is self.inputs:
                 self.residuals = list(self.inputs)
             self.residuals[i] = residual
@@ -96,7 +110,9 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
     return found
 
 
-def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, onto_residual: bool = False) -> Stats:
+def collect(
+    needs: Collection[str], pruned: Stream, dense: Stream | None, onto_residual: bool = False
+) -> Stats:
     """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same."""
     first = pruned.inputs[0]
     width, sentences = first.shape[-1], sum(len(each.mask) for each in pruned.paddings)
@@ -106,7 +122,9 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, onto_r
         for x in pruned.inputs:
             gram += x.float().square().sum(0)
         return Stats(gram, tokens=sum(map(len, pruned.inputs)), sentences=sentences)
-    stats = Stats(zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sentences)
+    stats = Stats(
+        zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sentences
+    )
     if dense is not None:
         stats.cross = zeros(width, width)
         if "dense_gram" in needs:
@@ -133,5 +151,7 @@ def collect(needs: Collection[str], pruned: Stream, dense: Stream | None, onto_r
     if dense is None:
         stats.dense_total = stats.total
     if not torch.isfinite(stats.gram).all():
-        raise PruneError("The model's hidden states are not finite on the calibration sentences; check the checkpoint and the data.")
+        raise PruneError(
+            "The model's hidden states are not finite on the calibration sentences; check the checkpoint and the data."
+        )
     return stats

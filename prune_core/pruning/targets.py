@@ -39,14 +39,19 @@ def of_bytes(subs: Sequence[Sublayer], size: int, whole: int) -> Budget:
     prices = [torch.arange(sub.units + 1, dtype=torch.float64) * _bytes(sub) for sub in subs]
     fixed = whole - float(sum(price[-1] for price in prices))
     if size <= fixed:
-        raise PruneError(f"A file of {size / 1e6:.1f} MB is asked for, but what is no head or neuron takes {fixed / 1e6:.1f} MB of the "
-                         f"{whole / 1e6:.1f}; ask for more, or export in half precision.")  # fmt: skip
+        raise PruneError(
+            f"A file of {size / 1e6:.1f} MB is asked for, but what is no head or neuron takes {fixed / 1e6:.1f} MB of the "
+            f"{whole / 1e6:.1f}; ask for more, or export in half precision."
+        )
     return Budget(prices, size - fixed)
 
 
 def _bytes(sub: Sublayer) -> float:
     """Of a unit: its rows with their biases, and its columns of the output."""
-    rows = sum(linear.weight[0].nbytes + (0 if linear.bias is None else linear.bias[0].nbytes) for linear in sub.own.values())
+    rows = sum(
+        linear.weight[0].nbytes + (0 if linear.bias is None else linear.bias[0].nbytes)
+        for linear in sub.own.values()
+    )
     return sub.width * (rows * sub.rows_a_unit + sub.output.weight[:, 0].nbytes)
 
 
@@ -57,5 +62,7 @@ def of_seconds(subs: Sequence[Sublayer], table: Latency, seconds: float) -> Budg
             f"A pass of {1e3 * seconds:.2f} ms is asked for, {table.whole / seconds:.1f} times faster than dense, but without any head "
             f"or neuron it takes {1e3 * table.fixed:.2f} ms, {table.whole / table.fixed:.1f} times faster; ask for less."
         )
-    prices = [(table.heads if sub.kind == "head" else table.neurons) * sub.block.passes for sub in subs]
+    prices = [
+        (table.heads if sub.kind == "head" else table.neurons) * sub.block.passes for sub in subs
+    ]
     return Budget(prices, seconds - table.fixed)

@@ -25,18 +25,27 @@ class Tableau:
         self.width, self.units = width, len(gram) // width
         self._A, self._B = -torch.cholesky_inverse(factor), columns
         self.kept = torch.ones(self.units, dtype=torch.bool, device=gram.device)
-        self.whole = float((columns * (H @ columns)).sum())  # the squared norm of all that the units add
+        self.whole = float(
+            (columns * (H @ columns)).sum()
+        )  # the squared norm of all that the units add
         self.error = 0.0
 
     def changes(self) -> Tensor:
         """(units,) by how much the squared error grows without a kept unit, or falls with one that was removed; 0 or more."""
-        blocks = self._A.unflatten(1, (self.units, -1)).unflatten(0, (self.units, -1)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+        blocks = (
+            self._A.unflatten(1, (self.units, -1))
+            .unflatten(0, (self.units, -1))
+            .diagonal(dim1=0, dim2=2)
+            .movedim(-1, 0)
+        )
         own = self._B.unflatten(0, (self.units, -1))
         return (own * torch.linalg.solve(blocks, own)).sum((1, 2)).abs()
 
     def flip(self, units: Tensor) -> None:
         """Remove kept units, or bring removed ones back, together; the error is exact."""
-        columns = (units[:, None] * self.width + torch.arange(self.width, device=units.device)).flatten()
+        columns = (
+            units[:, None] * self.width + torch.arange(self.width, device=units.device)
+        ).flatten()
         add = not bool(self.kept[units[0]])
         A, B = self._A[columns], self._B[columns]
         pivot = torch.linalg.inv(A[:, columns])
@@ -58,7 +67,9 @@ class Tableau:
             changes = self.changes().masked_fill(~self.kept, torch.inf)
             gone.append(changes.argsort(stable=True)[: min(together, left - count)])
             self.flip(gone[-1])
-        return torch.cat(gone) if gone else torch.zeros(0, dtype=torch.long, device=self.kept.device)
+        return (
+            torch.cat(gone) if gone else torch.zeros(0, dtype=torch.long, device=self.kept.device)
+        )
 
     def exchange(self, most: int, together: int = 1) -> int:
         """Local search: the kept units that are missed least change places with the removed ones that help most, as long as that helps,
@@ -69,7 +80,11 @@ class Tableau:
             before = self.error
             out = self.changes().masked_fill(~self.kept, torch.inf).argsort(stable=True)[:many]
             self.flip(out)
-            back = self.changes().masked_fill(self.kept, -1.0).argsort(descending=True, stable=True)[:many]
+            back = (
+                self.changes()
+                .masked_fill(self.kept, -1.0)
+                .argsort(descending=True, stable=True)[:many]
+            )
             self.flip(back)
             if before > self.error * BETTER:
                 done += 1

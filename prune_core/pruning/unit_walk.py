@@ -16,7 +16,9 @@ from .streams import Stream
 Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
 
 
-def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None) -> float:
+def pass_on(
+    sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
+) -> float:
     """Push both streams through a sub-layer of which only `kept` is left, its columns tuned on the way; the damping used.
 
     With A (tokens, k) the survivors' features and B (tokens, d) what their sum has to reach for the sub-layer's output to
@@ -24,9 +26,13 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
     """
     if sub.block.passes > 1:
         return _pass_on_shared(sub, kept, dense, pruned, solve)
-    if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed so far: the streams stay one
+    if (
+        kept.all() and dense.inputs[0] is pruned.inputs[0]
+    ):  # nothing has been removed so far: the streams stay one
         pairs = zip(dense.inputs, dense.paddings, strict=True)
-        dense.inputs = [dense.keep(sub.norm(sub.close(sub.features(x, padding), x))) for x, padding in pairs]
+        dense.inputs = [
+            dense.keep(sub.norm(sub.close(sub.features(x, padding), x))) for x, padding in pairs
+        ]
         pruned.inputs = list(dense.inputs)
         return 0.0
     small, damping = sub.only(kept), 0.0
@@ -40,7 +46,9 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
         features.append(A)
         if solve is not None:
             gram.addmm_(A.T, A)
-            cross.addmm_(A.T, total - x_hat if sub.output.bias is None else total - x_hat - sub.output.bias)
+            cross.addmm_(
+                A.T, total - x_hat if sub.output.bias is None else total - x_hat - sub.output.bias
+            )
     if solve is not None:
         fitted, damping = solve(weight, gram, cross)
         weight.copy_(fitted)
@@ -50,18 +58,25 @@ def pass_on(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: S
     return damping
 
 
-def _pass_on_shared(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None) -> float:
+def _pass_on_shared(
+    sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
+) -> float:
     """Of a block that is passed several times: tuned to the dense model's features of all passes, and passed once both of its
     sub-layers are pruned. As paths are the dense one's, AᵀB is AᵀA times the columns that were there."""
     gram, columns, damping, fitted = _shared_gram(sub, dense), sub.columns(kept), 0.0, None
     if solve is not None and not kept.all():
         whole = sub.output.weight
-        fitted, damping = solve(whole[:, columns], gram[columns][:, columns], (gram @ whole.T)[columns])
+        fitted, damping = solve(
+            whole[:, columns], gram[columns][:, columns], (gram @ whole.T)[columns]
+        )
     sub.fold(kept, fitted)
     if sub.kind == "neuron":
         dense.shared = []
         for _ in range(sub.block.passes):
-            pruned.inputs = [pruned.keep(sub.block.once(x, padding)) for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)]
+            pruned.inputs = [
+                pruned.keep(sub.block.once(x, padding))
+                for x, padding in zip(pruned.inputs, pruned.paddings, strict=True)
+            ]
     return damping
 
 
@@ -69,7 +84,10 @@ def _shared_gram(sub: Sublayer, dense: Stream) -> Tensor:
     """The gram of a shared sub-layer's features over all passes of its block through the dense weights, which are passed once."""
     if not dense.shared:
         both = [sub, replace(sub, kind="neuron")]
-        dense.shared = [each.output.weight.new_zeros(each.output.in_features, each.output.in_features) for each in both]
+        dense.shared = [
+            each.output.weight.new_zeros(each.output.in_features, each.output.in_features)
+            for each in both
+        ]
         for _ in range(sub.block.passes):
             for each, gram in zip(both, dense.shared, strict=True):
                 for i, padding in enumerate(dense.paddings):

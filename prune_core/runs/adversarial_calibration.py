@@ -30,18 +30,32 @@ def resolved(store: Store, source: Source) -> Source:
         return source
     job = store.job(int(asked[1]))
     if job.facts.get("pairs"):
-        raise PruneError(f"Job {job.id} attacked pairs of texts, and calibration takes single ones; choose a job on single sentences.")
+        raise PruneError(
+            f"Job {job.id} attacked pairs of texts, and calibration takes single ones; choose a job on single sentences."
+        )
     rows = store.rows("attack_example", [job.id])
     won = successes(rows) if len(rows) else rows
     if won.empty:
-        raise PruneError(f"Job {job.id} has no sentence that an attack flipped; choose a job with the measure attack.")
+        raise PruneError(
+            f"Job {job.id} has no sentence that an attack flipped; choose a job with the measure attack."
+        )
     texts = ["perturbed", "text"] if asked[2] else ["perturbed"]
-    own = [pd.DataFrame({source.text or "text": won[text], source.label or "label": won["label"]}) for text in texts]
+    own = [
+        pd.DataFrame({source.text or "text": won[text], source.label or "label": won["label"]})
+        for text in texts
+    ]
     content = pd.concat(own).to_csv(index=False).encode()
-    return replace(source, calibration=str(uploads.keep(store.home, f"attacked-{asked[0].replace(':', '-')}.csv", content)))
+    return replace(
+        source,
+        calibration=str(
+            uploads.keep(store.home, f"attacked-{asked[0].replace(':', '-')}.csv", content)
+        ),
+    )
 
 
 def leaks(store: Store, source: Source) -> bool:
     """Whether a source calibrates (as `job:3…`) on sentences of the data that it evaluates on."""
     asked = re.match(r"job:(\d+)", source.calibration)
-    return asked is not None and store.job(int(asked[1])).experiment["source"]["task"] == source.task
+    return (
+        asked is not None and store.job(int(asked[1])).experiment["source"]["task"] == source.task
+    )

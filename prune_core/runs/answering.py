@@ -43,7 +43,9 @@ class Shelf:
         """(model, tokenizer); PruneError where there is none."""
         if checkpoint not in self._kept:
             model, tokenizer = loading.load(checkpoint)
-            if not difference.about(loading.resolve(checkpoint)):  # else its weights have been compared with their hash
+            if not difference.about(
+                loading.resolve(checkpoint)
+            ):  # else its weights have been compared with their hash
                 examples = verification.sentences(replay.kind_of(model))
                 verification.check(checkpoint, model, tokenizer, examples, replay.longest(model))
             self._kept[checkpoint] = model, tokenizer
@@ -54,32 +56,57 @@ class Shelf:
         return self._kept[checkpoint]
 
 
-def predicted(model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None) -> dict[str, Any]:
+def predicted(
+    model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None
+) -> dict[str, Any]:
     """What the model says of every text, its labels and their probabilities; of words their `tags` too."""
     started, kind = time.perf_counter(), replay.kind_of(model)
     if kind == "span" and not pairs:
         raise PruneError("It finds answers in a text; give the text as well.")
     if kind == "token":  # words are what spaces part
         texts = [" ".join(text.split()) for text in texts]
-    found = predict(model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.longest(model))
+    found = predict(
+        model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.longest(model)
+    )
     names = loading.label_names(model.config)
-    told = {"labels": names, "probabilities": found.probabilities, "seconds": time.perf_counter() - started}
+    told = {
+        "labels": names,
+        "probabilities": found.probabilities,
+        "seconds": time.perf_counter() - started,
+    }
     if kind == "token":
         each = [[names[label] for label in row] for row in found.said]
-        return told | {"said": [_entities(text, tags) for text, tags in zip(texts, each, strict=True)], "tags": each}
+        return told | {
+            "said": [_entities(text, tags) for text, tags in zip(texts, each, strict=True)],
+            "tags": each,
+        }
     if kind == "multilabel":
-        return told | {"said": [", ".join(names[i] for i, holds in enumerate(row) if holds) or "none" for row in found.said]}
-    return told | {"said": [names[label] for label in found.said] if kind == "classification" else found.said}
+        return told | {
+            "said": [
+                ", ".join(names[i] for i, holds in enumerate(row) if holds) or "none"
+                for row in found.said
+            ]
+        }
+    return told | {
+        "said": [names[label] for label in found.said] if kind == "classification" else found.said
+    }
 
 
 def _entities(text: str, tags: list[str]) -> str:
     """The entities of a text, each with its type, or that there are none."""
     words = text.split(" ")
     found = sorted(entities(tags), key=lambda entity: entity[1])
-    return ", ".join(f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found) or "no entity"
+    return (
+        ", ".join(f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found)
+        or "no entity"
+    )
 
 
-QUICK: dict[str, Callable[..., dict[str, Any]]] = {"predict": predicted, "saliency": saliency, "attention": attention}
+QUICK: dict[str, Callable[..., dict[str, Any]]] = {
+    "predict": predicted,
+    "saliency": saliency,
+    "attention": attention,
+}
 
 
 class Desk:
@@ -119,9 +146,15 @@ class Desk:
                 self.say(id, over=True, error=STOPPED)
         else:
             checkpoints = question.pop("checkpoints")
-            self.say(id, over=True, told=[self.one(QUICK[ask], checkpoint, **question) for checkpoint in checkpoints])
+            self.say(
+                id,
+                over=True,
+                told=[self.one(QUICK[ask], checkpoint, **question) for checkpoint in checkpoints],
+            )
 
-    def one(self, work: Callable[..., dict[str, Any]], checkpoint: str, **question: Any) -> dict[str, Any]:
+    def one(
+        self, work: Callable[..., dict[str, Any]], checkpoint: str, **question: Any
+    ) -> dict[str, Any]:
         """One checkpoint's answer; what the user can mend comes back as a sentence."""
         try:
             return {"checkpoint": checkpoint, **work(*self.models.get(checkpoint), **question)}
@@ -132,7 +165,9 @@ class Desk:
         """One line."""
         print(json.dumps({"id": id, **told}), file=self.answers, flush=True)
 
-    def attack(self, id: int, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int) -> None:
+    def attack(
+        self, id: int, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int
+    ) -> None:
         """All checkpoints at once; their steps and outcomes as they come, by index into `checkpoints`."""
         error = ""
         try:
@@ -145,7 +180,9 @@ class Desk:
             for checkpoint in checkpoints:
                 self.look()
                 model, tokenizer = self.models.get(checkpoint)
-                victims.append(Victim(model, tokenizer, pulse.beat, max_length=replay.longest(model)))
+                victims.append(
+                    Victim(model, tokenizer, pulse.beat, max_length=replay.longest(model))
+                )
             example = Examples([text], None if pair is None else [pair], [label])
             tell = lambda index, told: self.say(id, index=index, told=told)  # noqa: E731
             for index, outcome in steps.run(recipe, victims, pulse, example, Budget(), 0, tell):
@@ -169,6 +206,8 @@ class Desk:
 if __name__ == "__main__":
     import transformers  # noqa: F401  imported before the first question rather than during it
 
-    torch.set_num_threads(1)  # one sentence is too little work to share, and threads would wait for a busy worker's
+    torch.set_num_threads(
+        1
+    )  # one sentence is too little work to share, and threads would wait for a busy worker's
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print, which is no answer
     Desk(sys.stdin, answers).serve()

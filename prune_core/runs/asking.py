@@ -30,7 +30,9 @@ class Attack:
     """An attack on its way or over: what is known of each model, which grows while the searches run."""
 
     def __init__(self, models: int, stop: Callable[[], object]):
-        self.models: list[Told] = [{} for _ in range(models)]  # `queries` and `steps`, at the end an outcome's fields
+        self.models: list[Told] = [
+            {} for _ in range(models)
+        ]  # `queries` and `steps`, at the end an outcome's fields
         self.is_over, self.error = False, ""
         self._stop = stop
 
@@ -57,30 +59,61 @@ class Inspector:
         self._hearing: dict[int, Callable[[Told], None]] = {}  # by question, of the process at work
         self._turn, self._numbers = Lock(), count()
 
-    def predict(self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Told]:
+    def predict(
+        self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> list[Told]:
         """One answer a checkpoint: what it `said` of every text, its `labels` and their `probabilities`, or an `error`.
 
         `pairs` are the second texts, or the contexts of questions.
         """
-        return self._asked(ask="predict", checkpoints=list(checkpoints), texts=list(texts), pairs=pairs and list(pairs))
+        return self._asked(
+            ask="predict",
+            checkpoints=list(checkpoints),
+            texts=list(texts),
+            pairs=pairs and list(pairs),
+        )
 
     def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Told]:
         """One answer a checkpoint, as saliency.saliency gives it, or an `error`."""
         return self._asked(ask="saliency", checkpoints=list(checkpoints), text=text, pair=pair)
 
-    def attention(self, checkpoints: Sequence[str], text: str, pair: str | None, block: int | None, head: int | None) -> list[Told]:
+    def attention(
+        self,
+        checkpoints: Sequence[str],
+        text: str,
+        pair: str | None,
+        block: int | None,
+        head: int | None,
+    ) -> list[Told]:
         """One answer a checkpoint, as saliency.attention gives it, or an `error`."""
-        return self._asked(ask="attention", checkpoints=list(checkpoints), text=text, pair=pair, block=block, head=head)
+        return self._asked(
+            ask="attention",
+            checkpoints=list(checkpoints),
+            text=text,
+            pair=pair,
+            block=block,
+            head=head,
+        )
 
     def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> Told:
         """The lesson's layer, pruned, as lesson.small_layer gives it."""
-        return self._asked(ask="small_layer", method=method, sparsity=sparsity, inherited=inherited)[0]
+        return self._asked(
+            ask="small_layer", method=method, sparsity=sparsity, inherited=inherited
+        )[0]
 
-    def attack(self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int) -> Attack:
+    def attack(
+        self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int
+    ) -> Attack:
         """Begin an attack on all these; it goes on while its caller does other things."""
         id = next(self._numbers)
         attack = Attack(len(checkpoints), lambda: self._send(id, ask="cancel"))
-        question = {"checkpoints": list(checkpoints), "recipe": recipe, "text": text, "pair": pair, "label": label}
+        question = {
+            "checkpoints": list(checkpoints),
+            "recipe": recipe,
+            "text": text,
+            "pair": pair,
+            "label": label,
+        }
         self._send(id, attack.hear, ask="attack", **question)
         return attack
 
@@ -104,7 +137,9 @@ class Inspector:
             answer = answers.get(timeout=PATIENCE)
         except Empty:
             self.close()
-            raise PruneError(f"No answer within {PATIENCE:.0f} s. Ask again to start a new process.") from None
+            raise PruneError(
+                f"No answer within {PATIENCE:.0f} s. Ask again to start a new process."
+            ) from None
         if "error" in answer:
             raise PruneError(answer["error"])
         return answer["told"]
@@ -116,7 +151,9 @@ class Inspector:
             assert process.stdin, "opened with a pipe"
             if hear:
                 self._hearing[id] = hear
-            with suppress(BrokenPipeError):  # the process is gone, which the thread that listens tells
+            with suppress(
+                BrokenPipeError
+            ):  # the process is gone, which the thread that listens tells
                 process.stdin.write(json.dumps({"id": id, **question}) + "\n")
                 process.stdin.flush()
 
@@ -125,13 +162,21 @@ class Inspector:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("w") as log:
                 self._process = subprocess.Popen(
-                    COMMAND, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+                    COMMAND,
+                    cwd=ROOT,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    bufsize=1,
                 )
             self._hearing = {}
             Thread(target=self._listen, args=(self._process, self._hearing), daemon=True).start()
         return self._process
 
-    def _listen(self, process: subprocess.Popen[str], hearing: dict[int, Callable[[Told], None]]) -> None:
+    def _listen(
+        self, process: subprocess.Popen[str], hearing: dict[int, Callable[[Told], None]]
+    ) -> None:
         """Hand out the process's lines; when it ends, tell those who still wait."""
         assert process.stdout, "opened with a pipe"
         for line in process.stdout:
@@ -146,6 +191,10 @@ class Inspector:
             hear({"error": self._stopped()})
 
     def _stopped(self) -> str:
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()] if self.log.is_file() else []
+        lines = (
+            [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+            if self.log.is_file()
+            else []
+        )
         why = lines[-1].strip() if lines else "it was ended"
         return f"The process that answers stopped: {why}. Ask again to start a new one."

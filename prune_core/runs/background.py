@@ -41,9 +41,15 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
     # the module is found by its path, as the shell works in the folder
     process = subprocess.Popen(
         ["sh", "-c", SCRIPT, "sh", sys.executable, "-m", "prune_core", *arguments],
-        cwd=folder, stdin=subprocess.DEVNULL, pass_fds=(lock.file,), start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
-    )  # fmt: skip
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        pass_fds=(lock.file,),
+        start_new_session=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        },
+    )
     (folder / COMMAND).write_text(json.dumps({"arguments": list(arguments), "group": process.pid}))
     lock.release()  # this process's hold; the command has its own
 

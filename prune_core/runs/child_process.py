@@ -23,7 +23,9 @@ class ChildProcess:
         # files, not pipes: nobody reads before the end, and a pipe that is full would stop the process
         self.said, self.complained = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  open as long as the process is
         command = [sys.executable, "-m", *arguments]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.complained)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.complained
+        )
 
     @property
     def is_over(self) -> bool:
@@ -38,7 +40,11 @@ class ChildProcess:
         """The last line of what it has reported so far."""
         # read at a place of our own: the process writes where its file stands, and the file is one
         size = os.fstat(self.complained.fileno()).st_size
-        lines = os.pread(self.complained.fileno(), 4096, max(0, size - 4096)).decode(errors="replace").split("\n")
+        lines = (
+            os.pread(self.complained.fileno(), 4096, max(0, size - 4096))
+            .decode(errors="replace")
+            .split("\n")
+        )
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def output(self) -> str:
@@ -49,4 +55,6 @@ class ChildProcess:
         if self.process.returncode == 0:
             return self.said.read().strip()
         lines = [line.strip() for line in self.complained if line.strip()]
-        raise PruneError(lines[-1] if lines else f"No answer within {self.patience:.0f} s; try again.")
+        raise PruneError(
+            lines[-1] if lines else f"No answer within {self.patience:.0f} s; try again."
+        )

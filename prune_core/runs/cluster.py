@@ -44,7 +44,9 @@ class Underway:
     cancelled: float | None = None  # since when
 
 
-def run(store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: int, report: Report) -> dict[Path, Record]:
+def run(
+    store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: int, report: Report
+) -> dict[Path, Record]:
     """Run the experiments of those folders on the cluster at that address; how each of them ended.
 
     `chunk`: sentences of an attack in one task; `cpus`: processors a task, which are its threads too.
@@ -57,8 +59,10 @@ def run(store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: in
         _answers(address)
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise PruneError(f"There is no Ray cluster to be had at {address}: {str(error)[:160]}; start one with ray start --head, or say "
-                         "--ray local for one on this machine alone.") from None  # fmt: skip
+        raise PruneError(
+            f"There is no Ray cluster to be had at {address}: {str(error)[:160]}; start one with ray start --head, or say "
+            "--ray local for one on this machine alone."
+        ) from None
     reap(store)  # jobs of an earlier run of this command that was killed
     name, life = new_worker(store)
     underway = list[Underway]()
@@ -73,13 +77,20 @@ def run(store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: in
                 _look(ray, store, each, name)
             over = sum(each.seen.progress for each in underway) / len(underway)
             running = sum(each.seen.status == Status.RUNNING for each in active)
-            report(over, f"{len(underway) - len(active)} of {len(underway)} over, {running} at work")
+            report(
+                over, f"{len(underway) - len(active)} of {len(underway)} over, {running} at work"
+            )
         return {folder: Record.of(folder) for folder in wanted}
     finally:
         for each in underway:
             if each.tasks:  # a person has stopped this command
                 _stop(ray, each, force=True)
-                _collected(store, each, replace(Record.of(each.folder), status=Status.CANCELLED, message=""), name)
+                _collected(
+                    store,
+                    each,
+                    replace(Record.of(each.folder), status=Status.CANCELLED, message=""),
+                    name,
+                )
         life.remove()
         ray.shutdown()
 
@@ -113,8 +124,17 @@ def _last(ray: Any, each: Underway, record: Record) -> Record:
         ray.get(each.tasks[-1])
     except (ray.exceptions.RayError, PruneError) as error:
         if record.status not in (Status.DONE, Status.FAILED, Status.CANCELLED):
-            said = "" if each.cancelled else BROKEN.format(error=str(error).strip().splitlines()[-1][:300])
-            record = replace(record, status=Status.CANCELLED if each.cancelled else Status.FAILED, error=said, message="")
+            said = (
+                ""
+                if each.cancelled
+                else BROKEN.format(error=str(error).strip().splitlines()[-1][:300])
+            )
+            record = replace(
+                record,
+                status=Status.CANCELLED if each.cancelled else Status.FAILED,
+                error=said,
+                message="",
+            )
             record.write(each.folder)
     return record
 
@@ -135,7 +155,9 @@ class _Tasks:
     def __init__(self, ray: Any, chunk: int, cpus: int):
         self.chunk, self.cpus = chunk, cpus
         self.nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self.perform, self.attack = (ray.remote(max_retries=RETRIES)(each) for each in (_perform, _attack))
+        self.perform, self.attack = (
+            ray.remote(max_retries=RETRIES)(each) for each in (_perform, _attack)
+        )
 
     def of(self, folder: Path) -> list[Any]:
         """The tasks of one experiment, each waiting for those before it."""
@@ -150,20 +172,33 @@ class _Tasks:
         return [before, *parts, perform.remote(str(folder), "", *parts)]
 
     def _chunks(self, experiment: Experiment) -> int:
-        largest = max((each.largest for each in experiment.measures if isinstance(each, Attack)), default=1)
+        largest = max(
+            (each.largest for each in experiment.measures if isinstance(each, Attack)), default=1
+        )
         return -(-largest // self.chunk)
 
     def _needs(self, experiment: Experiment) -> dict[str, Any]:
         """Processors, a GPU where the experiment may use one, and memory; a sentence where no node has as much."""
         place = folders.BUNDLED.get(experiment.checkpoint, Path(experiment.checkpoint))
-        gpus = int(experiment.device.startswith("cuda") or (experiment.device == "auto" and any("GPU" in node for node in self.nodes)))
+        gpus = int(
+            experiment.device.startswith("cuda")
+            or (experiment.device == "auto" and any("GPU" in node for node in self.nodes))
+        )
         length = experiment.max_length
-        sizes = memory.widths(folders.config_of(place)) | {"tokens": experiment.calibration * length, "longest": length}
+        sizes = memory.widths(folders.config_of(place)) | {
+            "tokens": experiment.calibration * length,
+            "longest": length,
+        }
         room = PROGRAM + memory.need(experiment, "cpu", **sizes).total  # type: ignore[arg-type]
         wanted = {"CPU": self.cpus, "GPU": gpus, "memory": room}
-        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in self.nodes):
-            raise PruneError(f"No node of the cluster has {self.cpus} processors, {gpus} GPUs and {room / 1e9:.1f} GB of memory, which "
-                             f"{experiment.label} asks for; lower --cpus, or choose another device.")  # fmt: skip
+        if not any(
+            all(node.get(name, 0) >= amount for name, amount in wanted.items())
+            for node in self.nodes
+        ):
+            raise PruneError(
+                f"No node of the cluster has {self.cpus} processors, {gpus} GPUs and {room / 1e9:.1f} GB of memory, which "
+                f"{experiment.label} asks for; lower --cpus, or choose another device."
+            )
         return {"num_cpus": self.cpus, "num_gpus": gpus, "memory": room}
 
 

@@ -39,7 +39,12 @@ def collect(store: Store, place: Path) -> Counter[str]:
 
 def _unfinished(record: Record) -> Record:
     """As a job shows it that nobody here runs."""
-    return replace(record, status=Status.FAILED, error=UNFINISHED.format(done=len(record.done) or "none"), message="")
+    return replace(
+        record,
+        status=Status.FAILED,
+        error=UNFINISHED.format(done=len(record.done) or "none"),
+        message="",
+    )
 
 
 def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
@@ -49,7 +54,12 @@ def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
     are here too: whoever is ended before that goes on with the next collect.
     """
     if record.status == Status.DONE and (folder / "checkpoint").is_dir():
-        id, is_ours = _adopted(store, folder, replace(record, status=Status.RUNNING) if worker else _unfinished(record), worker)
+        id, is_ours = _adopted(
+            store,
+            folder,
+            replace(record, status=Status.RUNNING) if worker else _unfinished(record),
+            worker,
+        )
         if not is_ours:
             return id
     return _adopted(store, folder, record, worker)[0]
@@ -60,9 +70,13 @@ def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[i
     known = shards.described(folder)
     experiment = known["experiment"]
     values = asdict(record) | {
-        "label": known["label"], "key": known["key"], "study": experiment["study"], "device": experiment["device"],
-        "experiment": experiment, "worker": worker,
-    }  # fmt: skip
+        "label": known["label"],
+        "key": known["key"],
+        "study": experiment["study"],
+        "device": experiment["device"],
+        "experiment": experiment,
+        "worker": worker,
+    }
     if record.status != Status.RUNNING:
         values["cancel"] = 0  # it has been heard, and is not for the next time
     columns = {name: json.dumps(each) if name in JSON else each for name, each in values.items()}
@@ -85,15 +99,25 @@ def _written(store: Store, values: dict[str, Any], tables: dict[str, bytes]) -> 
         row = db.execute(query, (values["key"], values["study"])).fetchone()
         if row is None:
             columns, marks = ", ".join((*values, "created")), ", ".join("?" * (len(values) + 1))
-            created = values["started"] or time.time()  # alike, as of a command of one's own: no worker here tries it once more
-            id = int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", (*values.values(), created)).lastrowid or 0)
+            created = (
+                values["started"] or time.time()
+            )  # alike, as of a command of one's own: no worker here tries it once more
+            id = int(
+                db.execute(
+                    f"INSERT INTO job ({columns}) VALUES ({marks})", (*values.values(), created)
+                ).lastrowid
+                or 0
+            )
             store.note(db, "collected", values["study"], id)
         else:
             id = int(row["id"])
             is_others = row["status"] == Status.RUNNING and row["worker"] != values["worker"]
             if is_others or row["status"] in (Status.DONE, Status.QUEUED):
                 return id, False
-            db.execute(f"UPDATE job SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?", (*values.values(), id))
+            db.execute(
+                f"UPDATE job SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?",
+                (*values.values(), id),
+            )
         found = [(id, name, content) for name, content in tables.items()]
         db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", found)
     return id, True

@@ -62,7 +62,9 @@ def of_data(name: str) -> list[list[str]]:
     return _of_files(path, SAVED) if is_data else []
 
 
-def _of_files(folder: Path, patterns: Iterable[str], ignored: Iterable[str] = ()) -> list[list[str]]:
+def _of_files(
+    folder: Path, patterns: Iterable[str], ignored: Iterable[str] = ()
+) -> list[list[str]]:
     """[name relative to the folder, hash] of the files that match, in the order of their names."""
     files = {
         path.relative_to(folder).as_posix(): path
@@ -88,7 +90,9 @@ def _of_file(path: Path) -> str:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         reason = error.strerror or error
-        raise PruneError(f"{path} cannot be read ({reason}); check that this user may read it.") from None
+        raise PruneError(
+            f"{path} cannot be read ({reason}); check that this user may read it."
+        ) from None
     if time.time_ns() - stat.st_ctime_ns > TICK:
         _hashes[key] = found
     return found

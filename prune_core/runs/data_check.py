@@ -33,7 +33,9 @@ class DataCheck(ChildProcess):
     """The data of an experiment under check, or checked."""
 
     def __init__(self, experiment: Experiment):
-        super().__init__("prune_core.runs.data_check", json.dumps(experiment.to_dict()), patience=PATIENCE)
+        super().__init__(
+            "prune_core.runs.data_check", json.dumps(experiment.to_dict()), patience=PATIENCE
+        )
 
     def found(self) -> dict[str, Any]:
         """What `understood` gives; beside an `error`, where the data cannot be used, what is known all the same."""
@@ -44,12 +46,28 @@ class Data:
     """How a model reads an experiment's data; `key` is equal where that is the same."""
 
     def __init__(self, experiment: Experiment, labels: tuple[str, ...], kind: str, tokenizer: Any):
-        self.experiment, self.labels, self.kind, self.tokenizer = experiment, labels, kind, tokenizer
+        self.experiment, self.labels, self.kind, self.tokenizer = (
+            experiment,
+            labels,
+            kind,
+            tokenizer,
+        )
         asked = experiment
-        self.key = [asdict(asked.source), labels, kind, asked.calibration, asked.evaluation, asked.seed, asked.min_words, asked.max_length]
+        self.key = [
+            asdict(asked.source),
+            labels,
+            kind,
+            asked.calibration,
+            asked.evaluation,
+            asked.seed,
+            asked.min_words,
+            asked.max_length,
+        ]
         self.labelled = asked.method is not None and asked.method.labelled
         if self.labelled and asked.source.calibration:
-            self.key.append("labelled")  # labels of a calibration set of its own are read only where they are used
+            self.key.append(
+                "labelled"
+            )  # labels of a calibration set of its own are read only where they are used
 
     def __call__(self) -> Task:
         """The sampled task, with what there is to say of it."""
@@ -60,7 +78,9 @@ class Data:
             raise PruneError(
                 f"{asked.source.task}: no calibration text has {asked.min_words} tokens or more; lower min_words, or leave it out."
             )
-        return replace(task, notes=(*task.notes, *told, *self._same_draw(task, among), *self._cut_off(task)))
+        return replace(
+            task, notes=(*task.notes, *told, *self._same_draw(task, among), *self._cut_off(task))
+        )
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.key))
@@ -71,7 +91,9 @@ class Data:
     @cached_property
     def whole(self) -> Task:
         """The task before it is sampled."""
-        return tasks.load(self.experiment.source, self.labels, self.experiment.seed, self.kind, self.labelled)
+        return tasks.load(
+            self.experiment.source, self.labels, self.experiment.seed, self.kind, self.labelled
+        )
 
     def _long_enough(self, task: Task) -> tuple[list[int] | None, list[str]]:
         """Calibration examples that are long enough (None: all), and a sentence where some are not."""
@@ -83,7 +105,9 @@ class Data:
             return None, []
         if asked is None and len(long) < ENOUGH * min(self.experiment.calibration, len(pool)):
             some = "all" if not long else f"{short:,} of {len(pool):,}"
-            return None, [f"Calibration: {some} texts are shorter than {least} words (tokens of the model); they were used all the same."]
+            return None, [
+                f"Calibration: {some} texts are shorter than {least} words (tokens of the model); they were used all the same."
+            ]
         return long, [
             f"Calibration: {short:,} of {len(pool):,} texts are shorter than {least} words (tokens of the model) and were left out."
         ]
@@ -91,7 +115,11 @@ class Data:
     def _same_draw(self, task: Task, among: list[int] | None) -> list[str]:
         """Where a seed draws what every seed draws, several seeds are one model, which a mean of them hides."""
         asked, count = self.experiment, len(task.calibration)
-        if asked.method is None or not asked.seed or count < len(self.whole.calibration if among is None else among):
+        if (
+            asked.method is None
+            or not asked.seed
+            or count < len(self.whole.calibration if among is None else among)
+        ):
             return []
         first = Data(replace(asked, seed=0), self.labels, self.kind, self.tokenizer)
         others, _ = first._long_enough(first.whole)
@@ -106,11 +134,17 @@ class Data:
         """What the longest length takes away."""
         if self.kind == "span":
             return []  # which are read in windows
-        looked, longer, lost, enough = tokens.cut_off(self.tokenizer, task.evaluation, self.experiment.max_length)
+        looked, longer, lost, enough = tokens.cut_off(
+            self.tokenizer, task.evaluation, self.experiment.max_length
+        )
         if not longer:
             return []
         most = self.tokenizer.model_max_length
-        could = f"a length of {enough} would keep 95%" if enough <= most else f"the model takes at most {most}, and {enough} would keep 95%"
+        could = (
+            f"a length of {enough} would keep 95%"
+            if enough <= most
+            else f"the model takes at most {most}, and {enough} would keep 95%"
+        )
         return [
             f"{longer:,} of {looked:,} evaluation texts are longer than {min(self.experiment.max_length, most)} tokens and were cut there: "
             f"{lost:.1%} of all tokens are lost; {could}."
@@ -145,9 +179,15 @@ def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = Fal
     `elsewhere`: another machine will run it, of whose device and memory nothing is known here.
     """
     check_measures(experiment, found["kind"])
-    if experiment.method is not None and experiment.method.labelled and not found["calibration_labelled"]:
-        raise PruneError(f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
-                         "name a label column, or choose another method.")  # fmt: skip
+    if (
+        experiment.method is not None
+        and experiment.method.labelled
+        and not found["calibration_labelled"]
+    ):
+        raise PruneError(
+            f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
+            "name a label column, or choose another method."
+        )
     if elsewhere:
         return memory.need(experiment, "cpu", **found["sizes"]).total
     return memory.checked(experiment, found["sizes"])
@@ -160,26 +200,47 @@ def understood(experiment: Experiment) -> dict[str, Any]:
     """
     config, tokenizer, notes = loading.described(experiment.checkpoint)
     kind, labels = loading.kind_of(config), loading.label_names(config)
-    found: dict[str, Any] = {"kind": kind, "labels": labels, "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]]), *notes]}
+    found: dict[str, Any] = {
+        "kind": kind,
+        "labels": labels,
+        "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]]), *notes],
+    }
     try:
         task = Data(experiment, labels, kind, tokenizer)()
     except PruneError as error:
-        return found | {"error": str(error), "counts": getattr(error, "counts", None), "rows": isinstance(error, RowQuestion)}
+        return found | {
+            "error": str(error),
+            "counts": getattr(error, "counts", None),
+            "rows": isinstance(error, RowQuestion),
+        }
     binary = [predict.binary_note(config)] if task.evaluation.binary else []
     return found | {
-        "labels": task.label_names, "meant": task.meant, "counts": task.counts,
-        "notes": [*found["notes"], *task.notes, *binary], "calibration": len(task.calibration),
-        "evaluation": len(task.evaluation), "labelled": task.evaluation.labels is not None, "metric": task.metric,
+        "labels": task.label_names,
+        "meant": task.meant,
+        "counts": task.counts,
+        "notes": [*found["notes"], *task.notes, *binary],
+        "calibration": len(task.calibration),
+        "evaluation": len(task.evaluation),
+        "labelled": task.evaluation.labels is not None,
+        "metric": task.metric,
         "calibration_labelled": task.calibration.labels is not None,
         "sizes": _sizes(experiment, config, task, tokenizer),
-    }  # fmt: skip
+    }
 
 
 def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> dict[str, float]:
     """What memory is counted by, of the model, of the calibration sentences and of some to be evaluated."""
-    rows = [tokens.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"] for sample in
-            (task.calibration, task.evaluation.take(range(min(FEW, len(task.evaluation)))))]  # fmt: skip
-    calibration, longest = sum(map(len, rows[0])), max((len(row) for each in rows for row in each), default=0)
+    rows = [
+        tokens.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"]
+        for sample in (
+            task.calibration,
+            task.evaluation.take(range(min(FEW, len(task.evaluation)))),
+        )
+    ]
+    calibration, longest = (
+        sum(map(len, rows[0])),
+        max((len(row) for each in rows for row in each), default=0),
+    )
     return memory.widths(config.to_dict()) | {"tokens": calibration, "longest": longest}
 
 

@@ -12,7 +12,13 @@ from .store import Store
 
 
 def export_checkpoint(
-    store: Store, job: Job, folder: Path, shrunk: bool = False, onnx: bool = False, int8: bool = False, report: Report = quiet
+    store: Store,
+    job: Job,
+    folder: Path,
+    shrunk: bool = False,
+    onnx: bool = False,
+    int8: bool = False,
+    report: Report = quiet,
 ) -> list[str]:
     """The pruned checkpoint with a note of how it was made: an ordinary Hugging Face folder, or cut; with ONNX and its int8 if wanted.
 
@@ -23,9 +29,13 @@ def export_checkpoint(
     """
     source = store.folder(job.id) / "checkpoint"
     if job.experiment["method"] is None:
-        raise PruneError(f"Job {job.id} is a dense baseline; it has no pruned checkpoint. Its weights are {job.experiment['checkpoint']}.")
+        raise PruneError(
+            f"Job {job.id} is a dense baseline; it has no pruned checkpoint. Its weights are {job.experiment['checkpoint']}."
+        )
     if "prune" not in job.done:
-        raise PruneError(f"Job {job.id} has not been pruned yet (it is {job.status}); resume it first.")
+        raise PruneError(
+            f"Job {job.id} has not been pruned yet (it is {job.status}); resume it first."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PruneError(f"{folder} exists and is not empty; name a new folder.")
     from ..models import doctor, export, loading
@@ -40,7 +50,13 @@ def export_checkpoint(
         said.append(export.write_onnx(folder))
     if int8:
         found = store.rows("doctor", [job.id])
-        said.append(doctor.write_int8(folder, [] if found.empty else found.loc[found["proposed"], "part"].tolist()))
+        said.append(
+            doctor.write_int8(
+                folder, [] if found.empty else found.loc[found["proposed"], "part"].tolist()
+            )
+        )
     card = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts}
-    (folder / "prunescope.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "prunescope.json").write_text(
+        json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return said

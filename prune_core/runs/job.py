@@ -56,9 +56,13 @@ def of_row(row: Mapping[str, Any]) -> Job:
     return _read(tuple(row[name] for name in COLUMNS))
 
 
-@lru_cache(maxsize=4096)  # a page asks for the same jobs many times over; nobody changes what a Job holds
+@lru_cache(
+    maxsize=4096
+)  # a page asks for the same jobs many times over; nobody changes what a Job holds
 def _read(columns: tuple[Any, ...]) -> Job:
     values = dict(zip(COLUMNS, columns, strict=True))
     values.update({name: json.loads(values[name]) for name in JSON})
-    values.update(done=tuple(values["done"]), cancel=bool(values["cancel"]), deferred=bool(values["deferred"]))
+    values.update(
+        done=tuple(values["done"]), cancel=bool(values["cancel"]), deferred=bool(values["deferred"])
+    )
     return Job(**values)

@@ -97,7 +97,14 @@ def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[i
         if there := finished(store, experiment):
             return there.id, True
     seconds = sum(estimates(experiment).values())
-    id = store.submit(experiment.to_dict(), experiment.label, key, experiment.study, experiment.device, estimate=seconds)
+    id = store.submit(
+        experiment.to_dict(),
+        experiment.label,
+        key,
+        experiment.study,
+        experiment.device,
+        estimate=seconds,
+    )
     ensure_worker(experiment.device, store)
     return id, False
 
@@ -108,7 +115,11 @@ def finished(store: Store, experiment: Experiment) -> Job | None:
     for study in (experiment.study, None):
         job = store.find(key, study)
         if job and job.status == Status.DONE:
-            return job if job.study == experiment.study else store.job(store.copy(job.id, experiment.study))
+            return (
+                job
+                if job.study == experiment.study
+                else store.job(store.copy(job.id, experiment.study))
+            )
     return None
 
 
@@ -139,8 +150,12 @@ def tend(store: Store) -> None:
     time, and see that queued jobs have a worker."""
     reap(store)
     for job in store.jobs():
-        died_once = job.status == Status.FAILED and job.facts.get("died") == 1 and "again" not in job.facts
-        if died_once and job.started != job.created:  # which a person's own command is in the same instant
+        died_once = (
+            job.status == Status.FAILED and job.facts.get("died") == 1 and "again" not in job.facts
+        )
+        if (
+            died_once and job.started != job.created
+        ):  # which a person's own command is in the same instant
             store.again(job.id)
     for device in {job.device for job in store.jobs() if job.status == Status.QUEUED}:
         ensure_worker(device, store)
@@ -158,7 +173,10 @@ def reap(store: Store) -> list[int]:
             facts = job.facts | {"died": job.facts.get("died", 0) + 1}
             ended = f"The process that ran this job ended{during}. Last line of its log: {told}"
             if memory_kills() > facts.get("memory_kills", float("inf")):
-                batch = min(facts.get("batch_size", job.experiment["batch_size"]), job.experiment["batch_size"])
+                batch = min(
+                    facts.get("batch_size", job.experiment["batch_size"]),
+                    job.experiment["batch_size"],
+                )
                 facts["batch_size"] = max(1, batch // 2)
                 ended = f"The machine's memory ran out{during}; with half the batch, {facts['batch_size']}, it needs less."
             status, error = (Status.CANCELLED, "") if job.cancel else (Status.FAILED, ended)
@@ -197,14 +215,18 @@ def resume(store: Store, id: int) -> None:
     ensure_worker(store.job(id).device, store)
 
 
-def remeasured(job: Job, names: Iterable[str], options: Mapping[str, Mapping[str, object]]) -> Experiment:
+def remeasured(
+    job: Job, names: Iterable[str], options: Mapping[str, Mapping[str, object]]
+) -> Experiment:
     """Return a finished job's experiment with these measures, their options changed where given."""
     from ..measures import MEASURES
     from ..plugins import build
     from .experiment import Experiment
 
     if job.status != Status.DONE:
-        raise PruneError(f"Job {job.id} is {job.status}; only a finished job can be measured again.")
+        raise PruneError(
+            f"Job {job.id} is {job.status}; only a finished job can be measured again."
+        )
     experiment = Experiment.from_dict(job.experiment)
     measures = {each.name: each for each in experiment.measures}
     for name in names:
@@ -214,7 +236,12 @@ def remeasured(job: Job, names: Iterable[str], options: Mapping[str, Mapping[str
 
 
 def remeasure(
-    store: Store, id: int, names: Sequence[str], options: Mapping[str, Mapping[str, object]], *, worker: str = ""
+    store: Store,
+    id: int,
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, object]],
+    *,
+    worker: str = "",
 ) -> None:
     """Run measures of a finished job again; their old rows stay until the new ones are there.
 
@@ -225,9 +252,16 @@ def remeasure(
     # of older jobs the rest stays as it was written, so that pages still see them as the same model
     plan = {**job.experiment, "measures": experiment.to_dict()["measures"]}
     store.update(
-        id, experiment=plan, key=experiment.key(), done=[name for name in job.done if name not in names],
-        status=Status.RUNNING if worker else Status.QUEUED, worker=worker, message="", finished=None, deferred=0,
-    )  # fmt: skip
+        id,
+        experiment=plan,
+        key=experiment.key(),
+        done=[name for name in job.done if name not in names],
+        status=Status.RUNNING if worker else Status.QUEUED,
+        worker=worker,
+        message="",
+        finished=None,
+        deferred=0,
+    )
     with store.write() as db:
         store.note(db, f"measured {', '.join(names)} again", "", id)
     if not worker:
@@ -236,4 +270,6 @@ def remeasure(
 
 def seconds_left(jobs: Iterable[Job]) -> float:
     """Estimated seconds until all of them are over."""
-    return sum(job.estimate_left or 0.0 for job in jobs if job.status in (Status.QUEUED, Status.RUNNING))
+    return sum(
+        job.estimate_left or 0.0 for job in jobs if job.status in (Status.QUEUED, Status.RUNNING)
+    )

@@ -25,13 +25,18 @@ def small_layer(method: str, sparsity: float, inherited: float, seed: int = 0) -
     """
     weight, x, x_hat = _layer(inherited, seed)
     pruned, bias = _pruned(method, sparsity, weight, x, x_hat)
-    told = {"own": (weight - pruned) @ x_hat.T - bias[:, None], "inherited": weight @ (x - x_hat).T,
-            "total": weight @ x.T - pruned @ x_hat.T - bias[:, None]}  # fmt: skip
+    told = {
+        "own": (weight - pruned) @ x_hat.T - bias[:, None],
+        "inherited": weight @ (x - x_hat).T,
+        "total": weight @ x.T - pruned @ x_hat.T - bias[:, None],
+    }
     scale = (weight @ x.T).norm()
     return {
-        "weight": weight.tolist(), "pruned": pruned.tolist(), "sizes": x_hat.square().mean(0).sqrt().tolist(),
+        "weight": weight.tolist(),
+        "pruned": pruned.tolist(),
+        "sizes": x_hat.square().mean(0).sqrt().tolist(),
         **{name: float(error.norm() / scale) for name, error in told.items()},
-    }  # fmt: skip
+    }
 
 
 def _layer(inherited: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,7 +52,9 @@ def _layer(inherited: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return weight, x, x - inherited * wrong * x.norm() / wrong.norm()
 
 
-def _pruned(method: str, sparsity: float, weight: Tensor, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+def _pruned(
+    method: str, sparsity: float, weight: Tensor, x: Tensor, x_hat: Tensor
+) -> tuple[Tensor, Tensor]:
     nothing = torch.zeros(ROWS)
     if method == "magnitude":
         return weight.masked_fill(lowest(weight.abs(), sparsity, per_row=False), 0), nothing

@@ -36,17 +36,32 @@ class Need(NamedTuple):
 def widths(config: Mapping[str, Any]) -> dict[str, float]:
     """What of a configuration memory depends on: hidden and inner width, bytes of the weights in fp32."""
     get = lambda *names: float(next((config[name] for name in names if config.get(name)), 0))  # noqa: E731
-    return {"wide": get("hidden_size", "dim"), "inside": get("intermediate_size", "hidden_dim"), "weights": folders.weight_bytes(config)[1]}
+    return {
+        "wide": get("hidden_size", "dim"),
+        "inside": get("intermediate_size", "hidden_dim"),
+        "weights": folders.weight_bytes(config)[1],
+    }
 
 
-def need(experiment: Experiment, on: str, wide: float, inside: float, weights: float, tokens: int, longest: int) -> Need:
+def need(
+    experiment: Experiment,
+    on: str,
+    wide: float,
+    inside: float,
+    weights: float,
+    tokens: int,
+    longest: int,
+) -> Need:
     """What the run takes on that kind of device; `tokens` of the calibration sentences, `longest` of them and of the evaluation ones."""
     states, statistics = 0.0, 0.0
     if experiment.method is not None:
         states = 4.0 * tokens * wide * STATES
         if on == "cpu":
             states = min(states, KINDS * IN_MEMORY)  # more lie in a file
-        if isinstance(experiment.method, LayerwiseMethod) and experiment.method.statistic != "diagonal":
+        if (
+            isinstance(experiment.method, LayerwiseMethod)
+            and experiment.method.statistic != "diagonal"
+        ):
             statistics = SQUARES * 4.0 * max(inside, wide) ** 2
     batch = 4.0 * experiment.batch_size * longest * (4 * wide + 3 * inside)
     return Need(MODELS * weights, states, batch, statistics)
@@ -54,7 +69,9 @@ def need(experiment: Experiment, on: str, wide: float, inside: float, weights: f
 
 def free(device: torch.device) -> float:
     """Bytes that are free there."""
-    return float(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory())
+    return float(
+        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory()
+    )
 
 
 def checked(experiment: Experiment, sizes: Mapping[str, Any]) -> float:

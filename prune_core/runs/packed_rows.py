@@ -13,8 +13,12 @@ import pandas as pd
 def text(frame: pd.DataFrame) -> bytes:
     """A table as JSON; the columns' kinds are kept for those whose every value is missing."""
     kinds = {str(name): _kind(frame[name]) for name in frame}
-    rows = [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
-    return json.dumps({"kinds": kinds, "rows": rows}, allow_nan=False, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    rows = [
+        {str(name): plain(value) for name, value in row.items()} for row in frame.to_dict("records")
+    ]
+    return json.dumps({"kinds": kinds, "rows": rows}, allow_nan=False, ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def packed(frame: pd.DataFrame) -> bytes:

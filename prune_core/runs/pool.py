@@ -18,15 +18,29 @@ def texts(store: Store) -> pd.DataFrame:
 
 
 def keep(
-    store: Store, *, text: str, pair: str | None, perturbed: str, label: str, recipe: str, model: str, study: str, note: str
+    store: Store,
+    *,
+    text: str,
+    pair: str | None,
+    perturbed: str,
+    label: str,
+    recipe: str,
+    model: str,
+    study: str,
+    note: str,
 ) -> None:
     """Put a text into the pool; one that is there from the same model and recipe only gets the new note."""
     same = (text, pair, perturbed, recipe, model, study)
     with store.write() as db:
-        where = "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
+        where = (
+            "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
+        )
         if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *same)).rowcount:
             columns = "text, pair, perturbed, recipe, model, study, label, note, added"
-            db.execute(f"INSERT INTO pool ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*same, label, note, time.time()))
+            db.execute(
+                f"INSERT INTO pool ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*same, label, note, time.time()),
+            )
 
 
 def discard(store: Store, ids: Sequence[int]) -> None:

@@ -34,7 +34,11 @@ def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
     from ..data.known import KNOWN
 
     known = KNOWN.get(task)
-    path, config, split = (known.path, known.config or "", split or known.evaluation) if known else (task, config, split)
+    path, config, split = (
+        (known.path, known.config or "", split or known.evaluation)
+        if known
+        else (task, config, split)
+    )
     try:
         rows = hub.preview(path, config or None, split, ROWS)
     except (OSError, ValueError) as error:
@@ -43,7 +47,10 @@ def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
             f"({(str(error).splitlines() or [''])[0][:160]})"
         ) from None
     names = known.labels if known else ()
-    return [{name: _shown(value, names if name == "label" else ()) for name, value in row.items()} for row in rows]
+    return [
+        {name: _shown(value, names if name == "label" else ()) for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _shown(value: Any, names: tuple[str, ...]) -> Any:

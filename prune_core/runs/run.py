@@ -43,9 +43,15 @@ class Stage(NamedTuple):
 
 
 def run(
-    experiment: Experiment, folder: Path, report: Report, done: Collection[str] = (), known: Rows | None = None, batch_size: int = 0,
-    until: str = "", shared: Path | None = None,
-) -> Iterator[Stage]:  # fmt: skip
+    experiment: Experiment,
+    folder: Path,
+    report: Report,
+    done: Collection[str] = (),
+    known: Rows | None = None,
+    batch_size: int = 0,
+    until: str = "",
+    shared: Path | None = None,
+) -> Iterator[Stage]:
     """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done;
     `batch_size`: what was found to fit into memory, where the experiment's own did not; `until`: a stage before which to end;
     `shared`: a folder of what is known of dense models, by this process or others."""
@@ -55,7 +61,9 @@ def run(
     whole = sum(seconds.values())
     start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
     report(start, f"loading {experiment.checkpoint}")
-    bench = _Bench(experiment, folder, dict(known or {}), batch_size or experiment.batch_size, shared)
+    bench = _Bench(
+        experiment, folder, dict(known or {}), batch_size or experiment.batch_size, shared
+    )
     for name in stages(experiment):
         if name in done:
             continue
@@ -65,14 +73,24 @@ def run(
         yield bench.stage(name, part_of(report, start, end))
         start = end
     if experiment.method and experiment.keep == "none":
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # until here a resumed run had needed it
+        shutil.rmtree(
+            folder / "checkpoint", ignore_errors=True
+        )  # until here a resumed run had needed it
 
 
 def attack(
-    experiment: Experiment, folder: Path, known: Rows, batch_size: int, chunk: tuple[int, int], report: Report, shared: Path | None = None
+    experiment: Experiment,
+    folder: Path,
+    known: Rows,
+    batch_size: int,
+    chunk: tuple[int, int],
+    report: Report,
+    shared: Path | None = None,
 ) -> None:
     """One chunk of an experiment's attacks, behind the stages before it; the outcomes wait in the folder for the attack stage."""
-    _Bench(experiment, folder, dict(known), batch_size or experiment.batch_size, shared, chunk).stage("attack", report)
+    _Bench(
+        experiment, folder, dict(known), batch_size or experiment.batch_size, shared, chunk
+    ).stage("attack", report)
 
 
 def preload() -> None:
@@ -88,7 +106,9 @@ def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
     return model.to(device), tokenizer
 
 
-@lru_cache(maxsize=1)  # and measures it once: the memo is where measures keep what they know of the dense model
+@lru_cache(
+    maxsize=1
+)  # and measures it once: the memo is where measures keep what they know of the dense model
 def _shared(frame: str, data: Data) -> tuple[Task, dict[Any, Any]]:
     return data(), {}
 
@@ -97,7 +117,13 @@ class _Bench:
     """The dense model, the pruned one once it is there, and the task of one run."""
 
     def __init__(
-        self, experiment: Experiment, folder: Path, known: Rows, batch_size: int, shared: Path | None, chunk: tuple[int, int] = (0, 1)
+        self,
+        experiment: Experiment,
+        folder: Path,
+        known: Rows,
+        batch_size: int,
+        shared: Path | None,
+        chunk: tuple[int, int] = (0, 1),
     ):
         self.experiment, self.folder, self.rows = experiment, folder, known
         self.device = devices.pick_device(experiment.device)
@@ -109,22 +135,38 @@ class _Bench:
                 experiment.checkpoint, json.dumps(content[0]), str(self.device)
             )
         except torch.OutOfMemoryError:
-            raise PruneError(f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu.") from None
+            raise PruneError(
+                f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu."
+            ) from None
         if experiment.method:
             refuse_shrunk(self.dense, experiment.checkpoint)
         self.labels = loading.label_names(self.dense.config)
-        frame = json.dumps([
-            experiment.checkpoint, content, str(self.device), experiment.batch_size,
-            experiment.max_length, experiment.tf32,
-        ])  # fmt: skip
+        frame = json.dumps(
+            [
+                experiment.checkpoint,
+                content,
+                str(self.device),
+                experiment.batch_size,
+                experiment.max_length,
+                experiment.tf32,
+            ]
+        )
         kind = replay.kind_of(self.dense)
         check_measures(experiment, kind)
         data = Data(experiment, self.labels, kind, self.tokenizer)
         self.task, self.memo = _shared(frame, data)
         if "verified" not in self.memo:
-            verification.check(experiment.checkpoint, self.dense, self.tokenizer, self.task.evaluation, experiment.max_length)
+            verification.check(
+                experiment.checkpoint,
+                self.dense,
+                self.tokenizer,
+                self.task.evaluation,
+                experiment.max_length,
+            )
             self.memo["verified"] = True
-        self.elsewhere = DenseFacts(shared, frame + json.dumps(data.key), self.device).get if shared else None
+        self.elsewhere = (
+            DenseFacts(shared, frame + json.dumps(data.key), self.device).get if shared else None
+        )
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 
     def stage(self, name: str, report: Report) -> Stage:
@@ -133,13 +175,19 @@ class _Bench:
         while True:
             # seeded here, behind all loading, and not once per run: a resumed run equals an uninterrupted one
             seed_everything(self.experiment.seed)
-            torch.set_num_threads(THREADS)  # UMAP's numba leaves another number behind, and sums round by it
+            torch.set_num_threads(
+                THREADS
+            )  # UMAP's numba leaves another number behind, and sums round by it
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             started = time.perf_counter()
             try:
                 with matrix_precision(self.experiment.tf32):
-                    rows = self._prune(report) if pruned is None else self._measure(name, pruned, report)
+                    rows = (
+                        self._prune(report)
+                        if pruned is None
+                        else self._measure(name, pruned, report)
+                    )
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _of_memory(error):
@@ -149,7 +197,9 @@ class _Bench:
                         f"{name}: the memory of {self.device} is too small even for one sentence at a time; "
                         "lower the max length or the sample sizes, or use --device cpu."
                     ) from None
-            self.batch_size //= 2  # outside the handler, where the failed stage's tensors are free again
+            self.batch_size //= (
+                2  # outside the handler, where the failed stage's tensors are free again
+            )
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             report(0.0, f"out of memory: again with batches of {self.batch_size}")
@@ -164,7 +214,9 @@ class _Bench:
         length, seed = self.experiment.max_length, self.experiment.seed
         found = [*batches(self.tokenizer, sample, self.batch_size, length, self.device, labelled)]
         copier = Copies(self.dense, self.tokenizer, sample, found, seed, length)
-        model, rows = steps.prune(self._at_task_length(method), self.dense, [batch for batch, _ in found], report, copier)
+        model, rows = steps.prune(
+            self._at_task_length(method), self.dense, [batch for batch, _ in found], report, copier
+        )
         self.pruned = model
         part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
         shutil.rmtree(part, ignore_errors=True)  # of a run that broke off
@@ -182,7 +234,9 @@ class _Bench:
         if not isinstance(method, UnitMethod) or method.length:
             return method
         if "length" not in self.memo:
-            rows = encode(self.tokenizer, self.task.evaluation, self.experiment.max_length).inputs["input_ids"]
+            rows = encode(self.tokenizer, self.task.evaluation, self.experiment.max_length).inputs[
+                "input_ids"
+            ]
             self.memo["length"] = sum(map(len, rows)) / len(rows)
         return replace(method, length=self.memo["length"])
 
@@ -196,9 +250,19 @@ class _Bench:
         measure = next(each for each in self.experiment.measures if each.name == name)
         experiment = self.experiment
         pair = Pair(
-            self.dense, pruned, self.tokenizer, self.task, experiment.seed, self.batch_size, experiment.max_length,
-            self.memo, self.folder, self.rows, self.elsewhere, self.chunk,
-        )  # fmt: skip
+            self.dense,
+            pruned,
+            self.tokenizer,
+            self.task,
+            experiment.seed,
+            self.batch_size,
+            experiment.max_length,
+            self.memo,
+            self.folder,
+            self.rows,
+            self.elsewhere,
+            self.chunk,
+        )
         return measure.measure(pair, report)
 
     def _reached(self) -> list[str]:
@@ -225,7 +289,9 @@ class _Bench:
             facts["threshold"] = predict.threshold(self.dense.config)  # of the output
             facts["notes"].append(predict.binary_note(self.dense.config))
         if self.weights:
-            facts["weights"] = self.weights  # a hash, by which weights made again are known to be the same
+            facts["weights"] = (
+                self.weights
+            )  # a hash, by which weights made again are known to be the same
         if self.device.type == "cuda":
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(self.device))
             facts |= {"peak_memory": self.peak_memory, "tf32": self.experiment.tf32}  # bytes
@@ -234,4 +300,6 @@ class _Bench:
 
 def _of_memory(error: Exception) -> bool:
     """PyTorch names its own error for a GPU's memory only; a CPU's is told by its words."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, (torch.OutOfMemoryError, MemoryError)
+    ) or "can't allocate memory" in str(error)

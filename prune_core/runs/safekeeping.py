@@ -35,7 +35,9 @@ def backup(store: Store, folder: Path, weights: bool = True) -> int:
             db.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file
         if weights and (store.home / "jobs").is_dir():
-            shutil.copytree(store.home / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("*.part"))
+            shutil.copytree(
+                store.home / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("*.part")
+            )
     except (sqlite3.Error, OSError) as error:
         raise complaint(error, folder) or error from error
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -49,7 +51,9 @@ def problems(path: Path) -> list[str]:
             entries = list(_entries(db, table))
             lost = sum(entry is None for entry in entries)
             if lost:
-                found.append(f"Of the table {table}, {len(entries) - lost} entries can be read and {lost} cannot.")
+                found.append(
+                    f"Of the table {table}, {len(entries) - lost} entries can be read and {lost} cannot."
+                )
     return found
 
 
@@ -65,10 +69,15 @@ def rescue(path: Path, folder: Path) -> dict[str, tuple[int, int]]:
             entries = list(_entries(db, table))
             for entry in filter(None, entries):
                 columns, marks = ", ".join(entry), ", ".join("?" * len(entry))
-                new.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", list(entry.values()))
+                new.execute(
+                    f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})",
+                    list(entry.values()),
+                )
             saved = sum(entry is not None for entry in entries)
             kept[table] = (saved, len(entries) - saved)
-        if kept.get("rows", (0, 0))[1]:  # which job's they were cannot be read: those that are left with none are known
+        if kept.get("rows", (0, 0))[
+            1
+        ]:  # which job's they were cannot be read: those that are left with none are known
             new.execute(
                 "UPDATE job SET status = 'failed', done = '[]', error = 'Its figures were lost with the damaged store; resume it.' "
                 "WHERE status = 'done' AND id NOT IN (SELECT job FROM rows)"
@@ -87,16 +96,22 @@ def _pages(db: sqlite3.Connection) -> list[str]:
 
 def _tables(db: sqlite3.Connection, path: Path) -> list[str]:
     try:
-        there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        there = {
+            name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
     except sqlite3.DatabaseError as error:
-        raise PruneError(f"Nothing of {path} can be read ({error}); put a backup of it in its place.") from error
+        raise PruneError(
+            f"Nothing of {path} can be read ({error}); put a backup of it in its place."
+        ) from error
     return [name for name in TABLES if name in there]
 
 
 def _entries(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] | None]:
     """Each entry by its number, None for one that cannot be read: a damaged page takes no more with it than what it holds."""
     try:
-        numbers: Iterable[int] = [number for (number,) in db.execute(f"SELECT rowid FROM {table} ORDER BY rowid")]
+        numbers: Iterable[int] = [
+            number for (number,) in db.execute(f"SELECT rowid FROM {table} ORDER BY rowid")
+        ]
     except sqlite3.DatabaseError:
         numbers = range(1, db.execute("PRAGMA page_count").fetchone()[0] * 64)
     for number in numbers:
@@ -116,13 +131,17 @@ def _fresh(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise complaint(error, folder) or PruneError(f"{folder} cannot be made: {error}.") from error
+        raise complaint(error, folder) or PruneError(
+            f"{folder} cannot be made: {error}."
+        ) from error
 
 
 def _opened(path: Path) -> closing[sqlite3.Connection]:
     """The file as it is, to be read only."""
     if not path.is_file():
-        raise PruneError(f"There is no store at {path}; PRUNESCOPE_HOME says where it is looked for.")
+        raise PruneError(
+            f"There is no store at {path}; PRUNESCOPE_HOME says where it is looked for."
+        )
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     db.row_factory = sqlite3.Row
     return closing(db)

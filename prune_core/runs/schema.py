@@ -46,9 +46,7 @@ DAMAGED = (
     "The store {path} is damaged ({what}). python -m prune_core store check says what can be saved, "
     "python -m prune_core store rescue FOLDER saves it there."
 )
-FULL = (
-    "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs go on behind it."
-)
+FULL = "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs go on behind it."
 SENTENCES = {
     "malformed": DAMAGED,
     "not a database": DAMAGED,
@@ -60,9 +58,14 @@ SENTENCES = {
 }
 
 OF_SYSTEM = {
-    errno.ENOSPC: "is full", errno.EDQUOT: "is full", errno.EACCES: "unable to open", errno.ENOTDIR: "unable to open",
-    errno.EEXIST: "unable to open", errno.EROFS: "readonly", errno.EIO: "disk I/O error",
-}  # fmt: skip
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is full",
+    errno.EACCES: "unable to open",
+    errno.ENOTDIR: "unable to open",
+    errno.EEXIST: "unable to open",
+    errno.EROFS: "readonly",
+    errno.EIO: "disk I/O error",
+}
 
 
 def upgraded(db: sqlite3.Connection, path: Path) -> None:
@@ -71,7 +74,9 @@ def upgraded(db: sqlite3.Connection, path: Path) -> None:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        for script in MIGRATIONS[_version(db, path) :]:  # asked again, as another process may have been first
+        for script in MIGRATIONS[
+            _version(db, path) :
+        ]:  # asked again, as another process may have been first
             for statement in script.split(";"):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
     from .experiment import Experiment
 
-PLAN, EXPERIMENT, RECORD, CANCEL, DENSE = "plan.json", "experiment.json", "record.json", "cancel", "dense"
+PLAN, EXPERIMENT, RECORD, CANCEL, DENSE = (
+    "plan.json",
+    "experiment.json",
+    "record.json",
+    "cancel",
+    "dense",
+)
 PATIENCE = 120.0  # seconds in which a shared folder lets go of the lock of a machine that died
 WAITS = "waits for its attacks"
 EVERY = 2.0  # seconds between writes of the progress
@@ -71,12 +77,21 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
         raise PruneError(f"shards is {shards}; it must be at least 1.")
     if not experiments:
         raise PruneError("There is nothing to write down: every experiment is finished.")
-    wanted = [{"label": each.label, "key": each.key(), "experiment": each.to_dict()} for each in experiments]
+    wanted = [
+        {"label": each.label, "key": each.key(), "experiment": each.to_dict()}
+        for each in experiments
+    ]
     folders = [place / f"{number:04}" for number in range(1, len(wanted) + 1)]
     if place.is_dir() and any(place.iterdir()):
-        there = [described(each)["key"] for each in folders_of(place)] if (place / PLAN).is_file() else []
+        there = (
+            [described(each)["key"] for each in folders_of(place)]
+            if (place / PLAN).is_file()
+            else []
+        )
         if there != [each["key"] for each in wanted]:
-            raise PruneError(f"{place} holds {'another study' if there else 'other files'}; give an empty folder.")
+            raise PruneError(
+                f"{place} holds {'another study' if there else 'other files'}; give an empty folder."
+            )
     for folder, content in zip(folders, wanted, strict=True):
         _write(folder / EXPERIMENT, content)
     _write(place / PLAN, {"version": __version__, "shards": min(shards, len(wanted))})
@@ -86,26 +101,41 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
 def folders_of(place: Path, shard: int | None = None) -> list[Path]:
     """The folders of all experiments, or of one shard's: neighbours, which share their dense model."""
     if not (place / PLAN).is_file():
-        raise PruneError(f"{place} holds no plan; python -m prune_core sweep FILE --shards N --out {place} writes one.")
+        raise PruneError(
+            f"{place} holds no plan; python -m prune_core sweep FILE --shards N --out {place} writes one."
+        )
     known = _read(place / PLAN)
     if known["version"] != __version__:
-        raise PruneError(f"{place} was planned by PruneScope {known['version']} and this is {__version__}; use that one, or plan it anew.")
-    found = sorted((each.parent for each in place.glob(f"*/{EXPERIMENT}")), key=lambda folder: (len(folder.name), folder.name))
+        raise PruneError(
+            f"{place} was planned by PruneScope {known['version']} and this is {__version__}; use that one, or plan it anew."
+        )
+    found = sorted(
+        (each.parent for each in place.glob(f"*/{EXPERIMENT}")),
+        key=lambda folder: (len(folder.name), folder.name),
+    )
     if shard is None:
         return found
     if not 1 <= shard <= known["shards"]:
         raise PruneError(f"There is no shard {shard}; {place} has 1 to {known['shards']}.")
-    return found[(shard - 1) * len(found) // known["shards"] : shard * len(found) // known["shards"]]
+    return found[
+        (shard - 1) * len(found) // known["shards"] : shard * len(found) // known["shards"]
+    ]
 
 
 def perform(folder: Path, report: Report, until: str = "") -> Record:
     """Run the experiment of that folder to its end, whatever that is, or up to a stage; what is finished there is not done again."""
     lock = Lock(folder / "lock")
     if not lock.take(patience=PATIENCE):
-        raise PruneError(f"{folder} is being run by another process; wait for it, or stop it first.")
+        raise PruneError(
+            f"{folder} is being run by another process; wait for it, or stop it first."
+        )
     try:
         record = Record.of(folder)
-        return record if record.status == Status.DONE else _Run(folder, record, report).to_its_end(until)
+        return (
+            record
+            if record.status == Status.DONE
+            else _Run(folder, record, report).to_its_end(until)
+        )
     finally:
         lock.release()
 
@@ -117,7 +147,13 @@ def attack(folder: Path, chunk: tuple[int, int]) -> None:
     record = Record.of(folder)
     obeys = lambda progress, message: _obey(folder)  # noqa: E731
     run.attack(
-        experiment_in(folder), folder, _known(folder), record.facts.get("batch_size", 0), chunk, obeys, folder.parent / DENSE
+        experiment_in(folder),
+        folder,
+        _known(folder),
+        record.facts.get("batch_size", 0),
+        chunk,
+        obeys,
+        folder.parent / DENSE,
     )
 
 
@@ -140,9 +176,18 @@ class _Run:
     def __init__(self, folder: Path, record: Record, report: Report):
         self.folder, self.also, self.looked = folder, report, 0.0
         began = record.started or time.time()
-        if record.status == Status.RUNNING and record.message != WAITS:  # whoever ran it is gone: we hold its lock
+        if (
+            record.status == Status.RUNNING and record.message != WAITS
+        ):  # whoever ran it is gone: we hold its lock
             record = replace(record, facts=record.facts | {"died": record.facts.get("died", 0) + 1})
-        self.record = replace(record, status=Status.RUNNING, error="", versions=versions(), started=began, finished=None)
+        self.record = replace(
+            record,
+            status=Status.RUNNING,
+            error="",
+            versions=versions(),
+            started=began,
+            finished=None,
+        )
 
     def to_its_end(self, until: str) -> Record:
         """The stages, and what ended them."""
@@ -153,13 +198,23 @@ class _Run:
         try:
             batch, shared = self.record.facts.get("batch_size", 0), self.folder.parent / DENSE
             known = _known(self.folder)
-            for stage in run(experiment_in(self.folder), self.folder, self.report, self.record.done, known, batch, until, shared):
+            for stage in run(
+                experiment_in(self.folder),
+                self.folder,
+                self.report,
+                self.record.done,
+                known,
+                batch,
+                until,
+                shared,
+            ):
                 for name, frame in stage.rows.items():
                     _write_bytes(self.folder / "rows" / f"{name}.json", packed_rows.text(frame))
                 self._set(
-                    done=[*self.record.done, stage.name], seconds=self.record.seconds | {stage.name: stage.seconds},
+                    done=[*self.record.done, stage.name],
+                    seconds=self.record.seconds | {stage.name: stage.seconds},
                     facts=self.record.facts | stage.facts,
-                )  # fmt: skip
+                )
             if until:
                 self._set(message=WAITS)
             else:
@@ -195,19 +250,26 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def _known(folder: Path) -> dict[str, pd.DataFrame]:
-    return {path.stem: packed_rows.unpacked(path.read_bytes().decode("utf-8", "surrogatepass")) for path in _tables(folder)}
+    return {
+        path.stem: packed_rows.unpacked(path.read_bytes().decode("utf-8", "surrogatepass"))
+        for path in _tables(folder)
+    }
 
 
 def _tables(folder: Path) -> list[Path]:
     """In the order in which they came."""
-    return sorted((folder / "rows").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return sorted(
+        (folder / "rows").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise PruneError(f"{path} cannot be read ({str(error)[:120]}); plan the study anew in an empty folder.") from None
+        raise PruneError(
+            f"{path} cannot be read ({str(error)[:120]}); plan the study anew in an empty folder."
+        ) from None
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

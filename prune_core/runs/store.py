@@ -29,7 +29,11 @@ from .schema import FILE, complaint, upgraded
 
 def default_home() -> Path:
     """$PRUNESCOPE_HOME, or runs/ beside the package."""
-    own = ROOT / "runs" if IS_CLONE else Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "prunescope"
+    own = (
+        ROOT / "runs"
+        if IS_CLONE
+        else Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "prunescope"
+    )
     return Path(os.environ.get("PRUNESCOPE_HOME") or own).expanduser().resolve()
 
 
@@ -44,7 +48,9 @@ def this_user() -> str:
 class Store:
     """Jobs and rows. Every call opens its own connection, so one Store serves any number of threads."""
 
-    asker: ClassVar[Callable[[], str]] = staticmethod(this_user)  # who submits, cancels, deletes; a dashboard asks its session
+    asker: ClassVar[Callable[[], str]] = staticmethod(
+        this_user
+    )  # who submits, cancels, deletes; a dashboard asks its session
 
     def __init__(self, home: Path | None = None):
         self.home = Path(home).resolve() if home else default_home()
@@ -85,19 +91,38 @@ class Store:
     # -- asking for work ------------------------------------------------------------------------------------------
 
     def submit(
-        self, experiment: dict[str, Any], label: str, key: str, study: str, device: str, *,
-        worker: str = "", estimate: float | None = None,
-    ) -> int:  # fmt: skip
+        self,
+        experiment: dict[str, Any],
+        label: str,
+        key: str,
+        study: str,
+        device: str,
+        *,
+        worker: str = "",
+        estimate: float | None = None,
+    ) -> int:
         """A new job; queued, or already running where `worker` (a process that brings its own) is named."""
         now = time.time()
         values = {
-            "study": study, "label": label, "key": key, "experiment": json.dumps(experiment), "device": device,
-            "status": Status.RUNNING if worker else Status.QUEUED, "created": now, "started": now if worker else None,
-            "worker": worker, "estimate_left": estimate,
-        }  # fmt: skip
+            "study": study,
+            "label": label,
+            "key": key,
+            "experiment": json.dumps(experiment),
+            "device": device,
+            "status": Status.RUNNING if worker else Status.QUEUED,
+            "created": now,
+            "started": now if worker else None,
+            "worker": worker,
+            "estimate_left": estimate,
+        }
         with self.write() as db:
             columns, marks = ", ".join(values), ", ".join("?" * len(values))
-            id = int(db.execute(f"INSERT INTO job ({columns}) VALUES ({marks})", list(values.values())).lastrowid or 0)
+            id = int(
+                db.execute(
+                    f"INSERT INTO job ({columns}) VALUES ({marks})", list(values.values())
+                ).lastrowid
+                or 0
+            )
             self.note(db, "submitted", study, id)
             return id
 
@@ -108,14 +133,23 @@ class Store:
         with self.write() as db:
             made = db.execute(
                 f"INSERT INTO job (study, created, experiment, {columns}) "
-                f"SELECT ?, ?, json_set(experiment, '$.study', ?), {columns} FROM job WHERE id = ?", (study, time.time(), study, id),
-            )  # fmt: skip
+                f"SELECT ?, ?, json_set(experiment, '$.study', ?), {columns} FROM job WHERE id = ?",
+                (study, time.time(), study, id),
+            )
             new = int(made.lastrowid or 0)
-            db.execute("INSERT INTO rows (job, name, content) SELECT ?, name, content FROM rows WHERE job = ?", (new, id))
+            db.execute(
+                "INSERT INTO rows (job, name, content) SELECT ?, name, content FROM rows WHERE job = ?",
+                (new, id),
+            )
             self.note(db, f"copied job {id}", study, new)
         if (self.folder(id) / "checkpoint").is_dir():
             # links, not copies: the files are never changed in place
-            shutil.copytree(self.folder(id) / "checkpoint", self.folder(new) / "checkpoint", copy_function=os.link, dirs_exist_ok=True)
+            shutil.copytree(
+                self.folder(id) / "checkpoint",
+                self.folder(new) / "checkpoint",
+                copy_function=os.link,
+                dirs_exist_ok=True,
+            )
         return new
 
     def cancel(self, id: int) -> None:
@@ -123,7 +157,10 @@ class Store:
         with self.write() as db:
             status = self._status(db, id)
             if status == Status.QUEUED:
-                db.execute("UPDATE job SET status = ?, finished = ? WHERE id = ?", (Status.CANCELLED, time.time(), id))
+                db.execute(
+                    "UPDATE job SET status = ?, finished = ? WHERE id = ?",
+                    (Status.CANCELLED, time.time(), id),
+                )
             elif status == Status.RUNNING:
                 db.execute("UPDATE job SET cancel = 1, message = 'cancelling' WHERE id = ?", (id,))
             else:
@@ -135,11 +172,14 @@ class Store:
         with self.write() as db:
             status = self._status(db, id)
             if status not in (Status.FAILED, Status.CANCELLED):
-                raise PruneError(f"Job {id} is {status}; only a failed or cancelled job can be resumed.")
+                raise PruneError(
+                    f"Job {id} is {status}; only a failed or cancelled job can be resumed."
+                )
             db.execute(
                 "UPDATE job SET status = ?, cancel = 0, error = '', message = '', worker = '', finished = NULL, deferred = 0 "
-                "WHERE id = ?", (Status.QUEUED, id),
-            )  # fmt: skip
+                "WHERE id = ?",
+                (Status.QUEUED, id),
+            )
             self.note(db, "resumed", "", id)
 
     def again(self, id: int) -> None:
@@ -150,8 +190,9 @@ class Store:
                 facts = json.dumps(job.facts | {"again": job.error})
                 db.execute(
                     "UPDATE job SET status = ?, worker = '', error = '', message = 'once more', finished = NULL, deferred = 0, "
-                    "facts = ? WHERE id = ?", (Status.QUEUED, facts, id),
-                )  # fmt: skip
+                    "facts = ? WHERE id = ?",
+                    (Status.QUEUED, facts, id),
+                )
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -167,25 +208,37 @@ class Store:
         """All jobs, or those of a study, oldest first."""
         where, values = ("", ()) if study is None else ("WHERE study = ?", (study,))
         with self.read() as db:
-            return [of_row(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)]
+            return [
+                of_row(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)
+            ]
 
     def studies(self) -> list[str]:
         """Names of the studies, the one with the newest job first."""
         with self.read() as db:
-            return [row["study"] for row in db.execute("SELECT study FROM job GROUP BY study ORDER BY MAX(id) DESC")]
+            return [
+                row["study"]
+                for row in db.execute("SELECT study FROM job GROUP BY study ORDER BY MAX(id) DESC")
+            ]
 
     def find(self, key: str, study: str | None = None) -> Job | None:
         """The newest job with that key that is queued, running or done."""
-        where = "key = ? AND status IN ('queued', 'running', 'done')" + ("" if study is None else " AND study = ?")
+        where = "key = ? AND status IN ('queued', 'running', 'done')" + (
+            "" if study is None else " AND study = ?"
+        )
         values = (key,) if study is None else (key, study)
         with self.read() as db:
-            row = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values).fetchone()
+            row = db.execute(
+                f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values
+            ).fetchone()
         return of_row(row) if row else None
 
     def tables(self, id: int) -> list[str]:
         """Names of the tables a job has so far, in the order they came."""
         with self.read() as db:
-            return [row["name"] for row in db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))]
+            return [
+                row["name"]
+                for row in db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))
+            ]
 
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
         """That table of those jobs, one under the other, in the jobs' order; empty where none has it.
@@ -196,13 +249,17 @@ class Store:
         marks = ", ".join("?" * len(jobs))
         with self.read() as db:
             query = "SELECT job.*, rows.content FROM rows JOIN job ON job.id = rows.job"
-            found = db.execute(f"{query} WHERE rows.name = ? AND rows.job IN ({marks})", (table, *jobs)).fetchall()
+            found = db.execute(
+                f"{query} WHERE rows.name = ? AND rows.job IN ({marks})", (table, *jobs)
+            ).fetchall()
         by_job = {row["id"]: row for row in found}
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
                 frame, known = unpacked(by_job[id]["content"]), _identity(of_row(by_job[id]))
-                for place, (name, value) in enumerate((n, v) for n, v in known.items() if n not in frame):
+                for place, (name, value) in enumerate(
+                    (n, v) for n, v in known.items() if n not in frame
+                ):
                     frame.insert(place, name, [value] * len(frame))
                 frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -210,7 +267,9 @@ class Store:
     def records(self, id: int) -> dict[str, list[dict[str, Any]]]:
         """Every table of a job as plain rows, missing values as None."""
         with self.read() as db:
-            found = db.execute("SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)).fetchall()
+            found = db.execute(
+                "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
+            ).fetchall()
         return {row["name"]: plain_rows(row["content"]) for row in found}
 
     def folder(self, id: int) -> Path:
@@ -243,8 +302,9 @@ class Store:
         with self.write() as db:
             row = db.execute(
                 f"SELECT id FROM job JOIN (SELECT study AS of, MIN(id) AS first FROM job WHERE status = 'queued' GROUP BY study) "
-                f"ON of = study WHERE status = 'queued' AND device IN ({marks}) ORDER BY first, deferred, id LIMIT 1", tuple(devices),
-            ).fetchone()  # fmt: skip
+                f"ON of = study WHERE status = 'queued' AND device IN ({marks}) ORDER BY first, deferred, id LIMIT 1",
+                tuple(devices),
+            ).fetchone()
             if row is None:
                 return None
             db.execute(
@@ -269,17 +329,35 @@ class Store:
         """Set columns of a job."""
         values = [json.dumps(value) if name in JSON else value for name, value in columns.items()]
         with self.write() as db:
-            db.execute(f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?", (*values, id))
+            db.execute(
+                f"UPDATE job SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?",
+                (*values, id),
+            )
 
-    def add_rows(self, id: int, tables: dict[str, pd.DataFrame], stage: str, seconds: float, facts: dict[str, Any]) -> None:
+    def add_rows(
+        self,
+        id: int,
+        tables: dict[str, pd.DataFrame],
+        stage: str,
+        seconds: float,
+        facts: dict[str, Any],
+    ) -> None:
         """A finished stage: its tables, its time and what is known by now, all or nothing."""
         texts = [(id, name, packed(frame)) for name, frame in tables.items()]
         with self.write() as db:
             job = of_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
-            db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts)
+            db.executemany(
+                "INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts
+            )
             done = json.dumps([*(name for name in job.done if name != stage), stage])
-            times, known = json.dumps({**job.seconds, stage: seconds}), json.dumps({**job.facts, **facts})
-            db.execute("UPDATE job SET done = ?, seconds = ?, facts = ? WHERE id = ?", (done, times, known, id))
+            times, known = (
+                json.dumps({**job.seconds, stage: seconds}),
+                json.dumps({**job.facts, **facts}),
+            )
+            db.execute(
+                "UPDATE job SET done = ?, seconds = ?, facts = ? WHERE id = ?",
+                (done, times, known, id),
+            )
 
     def finish(self, id: int, status: str, error: str, worker: str) -> bool:
         """End a job that this worker runs; False where it had ended already."""
@@ -287,20 +365,29 @@ class Store:
         with self.write() as db:
             changed = db.execute(
                 f"UPDATE job SET status = ?, error = ?, finished = ?, cancel = 0, message = '', estimate_left = 0{whole} "
-                "WHERE id = ? AND status = 'running' AND worker = ?", (status, error, time.time(), id, worker),
-            )  # fmt: skip
+                "WHERE id = ? AND status = 'running' AND worker = ?",
+                (status, error, time.time(), id, worker),
+            )
             return changed.rowcount == 1
 
     def note(self, db: sqlite3.Connection, what: str, study: str, job: int | None = None) -> None:
         """Write down who did this, within the same transaction."""
-        db.execute("INSERT INTO event (at, who, what, study, job) VALUES (?, ?, ?, ?, ?)", (time.time(), Store.asker(), what, study, job))
+        db.execute(
+            "INSERT INTO event (at, who, what, study, job) VALUES (?, ?, ?, ?, ?)",
+            (time.time(), Store.asker(), what, study, job),
+        )
 
     def events(self, last: int = 100) -> pd.DataFrame:
         """The last things that people did: at, who, what, study, job; the newest first."""
         with self.read() as db:
             query = "SELECT at, who, what, COALESCE(NULLIF(event.study, ''), job.study, '') AS study, job FROM event "
-            found = db.execute(f"{query} LEFT JOIN job ON job.id = event.job ORDER BY event.id DESC LIMIT ?", (last,)).fetchall()
-        return pd.DataFrame([tuple(row) for row in found], columns=["at", "who", "what", "study", "job"])
+            found = db.execute(
+                f"{query} LEFT JOIN job ON job.id = event.job ORDER BY event.id DESC LIMIT ?",
+                (last,),
+            ).fetchall()
+        return pd.DataFrame(
+            [tuple(row) for row in found], columns=["at", "who", "what", "study", "job"]
+        )
 
     def _status(self, db: sqlite3.Connection, id: int) -> str:
         row = db.execute("SELECT status FROM job WHERE id = ?", (id,)).fetchone()
@@ -315,6 +402,12 @@ def _identity(job: Job) -> dict[str, Any]:
     options = method["options"] if method else {}
     asked = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
     return {
-        "job": job.id, "label": job.label, "study": job.study, "method": method["name"] if method else "dense", "asked": asked,
-        "sparsity": asked, "pattern": options.get("pattern") or target_of(options), "seed": job.experiment.get("seed", 0),
-    }  # fmt: skip
+        "job": job.id,
+        "label": job.label,
+        "study": job.study,
+        "method": method["name"] if method else "dense",
+        "asked": asked,
+        "sparsity": asked,
+        "pattern": options.get("pattern") or target_of(options),
+        "seed": job.experiment.get("seed", 0),
+    }

@@ -30,7 +30,9 @@ class Study:
 
     def matches(self, words: str) -> bool:
         """Whether every word stands in its name, tags, models, checkpoints or data."""
-        text = " ".join((self.name, *self.tags, *self.checkpoints, *self.tasks, *self.labels)).lower()
+        text = " ".join(
+            (self.name, *self.tags, *self.checkpoints, *self.tasks, *self.labels)
+        ).lower()
         return all(word in text for word in words.lower().split())
 
 
@@ -40,7 +42,11 @@ def overview(store: Store) -> list[Study]:
     for job in store.jobs():
         by_study.setdefault(job.study, []).append(job)
     marks = _tags(store)
-    return [_study(store, name, by_study[name], marks.get(name, ())) for name in store.studies() if name in by_study]
+    return [
+        _study(store, name, by_study[name], marks.get(name, ()))
+        for name in store.studies()
+        if name in by_study
+    ]
 
 
 def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> Study:
@@ -49,10 +55,16 @@ def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> S
     for job in jobs:
         statuses[job.status] = statuses.get(job.status, 0) + 1
     return Study(
-        name, tags, len(jobs), statuses, each(job.experiment["checkpoint"] for job in jobs),
-        each(job.experiment["source"]["task"] for job in jobs), each(job.label for job in jobs),
-        max(job.finished or job.started or job.created for job in jobs), size(_folder(store, job) for job in jobs),
-    )  # fmt: skip
+        name,
+        tags,
+        len(jobs),
+        statuses,
+        each(job.experiment["checkpoint"] for job in jobs),
+        each(job.experiment["source"]["task"] for job in jobs),
+        each(job.label for job in jobs),
+        max(job.finished or job.started or job.created for job in jobs),
+        size(_folder(store, job) for job in jobs),
+    )
 
 
 def _folder(store: Store, job: Job) -> Path:
@@ -80,7 +92,10 @@ def rename(store: Store, name: str, to: str) -> None:
     jobs = _idle(store, name)
     with store.write() as db:
         for job in jobs:
-            db.execute("UPDATE job SET study = ?, experiment = ? WHERE id = ?", (to, json.dumps({**job.experiment, "study": to}), job.id))
+            db.execute(
+                "UPDATE job SET study = ?, experiment = ? WHERE id = ?",
+                (to, json.dumps({**job.experiment, "study": to}), job.id),
+            )
         db.execute("UPDATE tag SET study = ? WHERE study = ?", (to, name))
         db.execute("UPDATE pool SET study = ? WHERE study = ?", (to, name))
         store.note(db, f"renamed from {name}", to)
@@ -90,7 +105,11 @@ def clone(store: Store, name: str, to: str) -> None:
     """A study's finished runs under another name too; nothing is computed, and the weights are links."""
     to = to.strip()
     if not to or to in store.studies():
-        raise PruneError(f"There is a study {to!r} already; choose another name." if to else "The copy needs a name.")
+        raise PruneError(
+            f"There is a study {to!r} already; choose another name."
+            if to
+            else "The copy needs a name."
+        )
     done = [job for job in _idle(store, name) if job.status == Status.DONE]
     if not done:
         raise PruneError(f"The study {name!r} has no finished run to copy.")
@@ -102,7 +121,10 @@ def tag(store: Store, name: str, tags: Iterable[str]) -> None:
     """Set a study's tags."""
     with store.write() as db:
         db.execute("DELETE FROM tag WHERE study = ?", (name,))
-        db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", [(name, each.strip()) for each in tags if each.strip()])
+        db.executemany(
+            "INSERT OR IGNORE INTO tag VALUES (?, ?)",
+            [(name, each.strip()) for each in tags if each.strip()],
+        )
 
 
 def _tags(store: Store) -> dict[str, tuple[str, ...]]:
@@ -129,7 +151,9 @@ def delete(store: Store, name: str) -> None:
         store.note(db, f"deleted with {len(jobs)} jobs", name)
     for job in jobs:
         shutil.rmtree(_folder(store, job), ignore_errors=True)
-    if not any(job.status == Status.RUNNING for job in store.jobs()):  # which would have to wait for it with what it writes
+    if not any(
+        job.status == Status.RUNNING for job in store.jobs()
+    ):  # which would have to wait for it with what it writes
         safekeeping.compact(store)
 
 

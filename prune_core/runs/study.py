@@ -32,9 +32,19 @@ DEMO_OPTIONS: dict[str, dict[str, Any]] = {
 
 def demo() -> list[Experiment]:
     """What the one button runs, with all usual measures: dense and three methods at two sparsities; a robust start, and it pruned."""
-    methods = [build(METHODS, name, {"sparsity": sparsity}) for sparsity in DEMO_SPARSITIES for name in DEMO_METHODS]
-    measures = tuple(build(MEASURES, name, DEMO_OPTIONS.get(name)) for name, measure in MEASURES.items() if measure.usual)
-    plain = [Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)]
+    methods = [
+        build(METHODS, name, {"sparsity": sparsity})
+        for sparsity in DEMO_SPARSITIES
+        for name in DEMO_METHODS
+    ]
+    measures = tuple(
+        build(MEASURES, name, DEMO_OPTIONS.get(name))
+        for name, measure in MEASURES.items()
+        if measure.usual
+    )
+    plain = [
+        Experiment(method=method, measures=measures, study=DEMO) for method in (None, *methods)
+    ]
     robust = [replace(each, checkpoint="demo-robust") for each in (plain[0], plain[-1])]
     return [*plain, *robust]
 
@@ -65,7 +75,9 @@ class Sweep:
     methods: Sequence[Any] = ()
     sparsities: Sequence[float] = ()
     patterns: Sequence[str] = ()
-    targets: Sequence[dict[str, Any]] = ()  # such as {speedup: 3}, of methods that remove heads and neurons
+    targets: Sequence[
+        dict[str, Any]
+    ] = ()  # such as {speedup: 3}, of methods that remove heads and neurons
     seeds: Sequence[int] = (0,)
     measures: Sequence[Any] = ("accuracy",)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by plug-in
@@ -81,49 +93,83 @@ class Sweep:
     def experiments(self) -> list[Experiment]:
         """The grid; seeds outermost, so that a study cut short has one of everything, then starts, whose dense models are their own."""
         source = Source(**{spec.name: str(getattr(self, spec.name)) for spec in fields(Source)})
-        measures = tuple(build(MEASURES, name, options) for name, options in self._named(self.measures, "measures"))
+        measures = tuple(
+            build(MEASURES, name, options)
+            for name, options in self._named(self.measures, "measures")
+        )
         return [
             Experiment(
-                start, source, method, measures, self.calibration_size, self.evaluation_size, seed,
-                self.device, self.batch_size, self.max_length, self.study, self.min_words, self.tf32, self.keep,
+                start,
+                source,
+                method,
+                measures,
+                self.calibration_size,
+                self.evaluation_size,
+                seed,
+                self.device,
+                self.batch_size,
+                self.max_length,
+                self.study,
+                self.min_words,
+                self.tf32,
+                self.keep,
             )
             for seed in _each(self.seeds, "seeds", int)
             for start in _each(self.starts, "starts", str) or [self.checkpoint]
             for method in [*([None] if self.dense else []), *self._methods()]
-        ]  # fmt: skip
+        ]
 
     def _methods(self) -> list[Method]:
-        points: list[dict[str, Any]] = [{"sparsity": value} for value in _list(self.sparsities, "sparsities")]
+        points: list[dict[str, Any]] = [
+            {"sparsity": value} for value in _list(self.sparsities, "sparsities")
+        ]
         points += [{"pattern": value} for value in _list(self.patterns, "patterns")]
         points += [self._target(each) for each in _list(self.targets, "targets")]
         named = self._named(self.methods, "methods")
-        for key, marks, removes in (("patterns", ("pattern",), "single weights"), ("targets", TARGETS, "heads and neurons")):
+        for key, marks, removes in (
+            ("patterns", ("pattern",), "single weights"),
+            ("targets", TARGETS, "heads and neurons"),
+        ):
             if getattr(self, key) and named and not any(_has(name, marks[0]) for name, _ in named):
-                raise PruneError(f"{key}: none of {', '.join(name for name, _ in named)} removes {removes}; leave the {key} out.")
+                raise PruneError(
+                    f"{key}: none of {', '.join(name for name, _ in named)} removes {removes}; leave the {key} out."
+                )
         return [
-            build(METHODS, name, options | point) for point in points or [{}] for name, options in named
+            build(METHODS, name, options | point)
+            for point in points or [{}]
+            for name, options in named
             if all(key == "sparsity" or _has(name, key) for key in point)
-        ]  # fmt: skip
+        ]
 
     def _target(self, entry: Any) -> dict[str, Any]:
         if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in TARGETS:
-            raise PruneError(f"targets: {entry!r} is not understood; write one of {', '.join(TARGETS)} each, such as {{speedup: 3}}.")
+            raise PruneError(
+                f"targets: {entry!r} is not understood; write one of {', '.join(TARGETS)} each, such as {{speedup: 3}}."
+            )
         return entry
 
     def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
         """Entries such as `akr` or `akr: {solver: exact}` as (name, options)."""
         found = []
         for entry in _list(entries, key):
-            name, own = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+            name, own = (
+                next(iter(entry.items()))
+                if isinstance(entry, dict) and len(entry) == 1
+                else (entry, {})
+            )
             if not isinstance(name, str) or not isinstance(own or {}, dict):
-                raise PruneError(f"{key}: {entry!r} is not understood; write a name, or {{name: {{option: value}}}} for options.")
+                raise PruneError(
+                    f"{key}: {entry!r} is not understood; write a name, or {{name: {{option: value}}}} for options."
+                )
             found.append((name, {**(self.options.get(name) or {}), **(own or {})}))
         return found
 
 
 def _has(name: str, option: str) -> bool:
     """Whether a method can be asked for that; a name that is none is left to build, which says so."""
-    return name not in METHODS or any(spec["name"] == option for spec in option_specs(METHODS[name]))
+    return name not in METHODS or any(
+        spec["name"] == option for spec in option_specs(METHODS[name])
+    )
 
 
 def _list(value: Any, key: str) -> list[Any]:
@@ -135,8 +181,10 @@ def _list(value: Any, key: str) -> list[Any]:
 def _each(value: Any, key: str, kind: type) -> list[Any]:
     for each in (found := _list(value, key)):
         if not isinstance(each, kind) or isinstance(each, bool):
-            raise PruneError(f"{key}: {each!r} is not understood; write {'whole numbers' if kind is int else 'texts'}, such as "
-                             f"{'[0, 1]' if kind is int else '[a, b]'}.")  # fmt: skip
+            raise PruneError(
+                f"{key}: {each!r} is not understood; write {'whole numbers' if kind is int else 'texts'}, such as "
+                f"{'[0, 1]' if kind is int else '[a, b]'}."
+            )
     return found
 
 
@@ -153,14 +201,22 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experimen
     """
     if not path.is_file():
         if str(path) not in bundled():
-            raise PruneError(f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())}).")
+            raise PruneError(
+                f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())})."
+            )
         path = HOME / f"{path}.yaml"
     content = _content(path)
     changes = dict(changes or {})
     several = changes.pop("sweeps", content.pop("sweeps", [{}]))
     if not all(isinstance(own, dict) for own in _list(several, f"{path}: sweeps")):
-        raise PruneError(f"{path}: each entry of sweeps must be keys and values, such as {{study: A, task: sst2}}.")
-    found = [each for own in several for each in _sweep(path, {**content, **own, **changes}).experiments()]
+        raise PruneError(
+            f"{path}: each entry of sweeps must be keys and values, such as {{study: A, task: sst2}}."
+        )
+    found = [
+        each
+        for own in several
+        for each in _sweep(path, {**content, **own, **changes}).experiments()
+    ]
     if not found:
         raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
     return list(dict.fromkeys(found))
@@ -171,7 +227,9 @@ def changes(words: Mapping[str, str]) -> dict[str, Any]:
     try:
         return {key: yaml.safe_load(value) for key, value in words.items()}
     except yaml.YAMLError:
-        raise PruneError(f"{', '.join(words)}: write values as in the file, such as seeds=[0, 1].") from None
+        raise PruneError(
+            f"{', '.join(words)}: write values as in the file, such as seeds=[0, 1]."
+        ) from None
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -184,15 +242,24 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-KINDS = {str: "a text", bool: "true or false", int: "a whole number", dict: "options by name, such as {akr: {rounds: 20}}"}
+KINDS = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    dict: "options by name, such as {akr: {rounds: 20}}",
+}
 
 
 def _plain(path: Path, key: str, value: Any) -> Any:
     """A value of the kind that its key holds; a number where a text belongs is written out, and YAML's yes is the word again."""
     if key in ("header", "quotes") and isinstance(value, bool):
         return "yes" if value else "no"
-    kind = {"options": dict, "min_words": int}.get(key) or type(Sweep.__dataclass_fields__[key].default)
-    if kind is tuple or (key == "min_words" and value is None):  # lists are looked at where they are read
+    kind = {"options": dict, "min_words": int}.get(key) or type(
+        Sweep.__dataclass_fields__[key].default
+    )
+    if kind is tuple or (
+        key == "min_words" and value is None
+    ):  # lists are looked at where they are read
         return value
     if kind is str and type(value) in (int, float):
         return str(value)
@@ -207,11 +274,17 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise PruneError(f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}, sweeps.")
-    sweep = Sweep(**{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}})
+            raise PruneError(
+                f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}, sweeps."
+            )
+    sweep = Sweep(
+        **{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}}
+    )
     for name, own in sweep.options.items():
         if not isinstance(own or {}, dict):
             raise PruneError(f"{path}: the options of {name} are {own!r}; write {{option: value}}.")
         if name not in METHODS and name not in MEASURES:
-            raise PruneError(f"{path}: options are given for {name!r}, which is no method and no measure.")
+            raise PruneError(
+                f"{path}: options are given for {name!r}, which is no method and no measure."
+            )
     return sweep

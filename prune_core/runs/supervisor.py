@@ -16,10 +16,15 @@ from .jobs import Lock, tend
 from .store import Store
 
 LOOK = 2.0  # seconds between looks
-PAUSE = (1.0, 30.0)  # seconds before a dashboard that ended by itself is started again: at first, and at most
+PAUSE = (
+    1.0,
+    30.0,
+)  # seconds before a dashboard that ended by itself is started again: at first, and at most
 
 
-def supervise(store: Store, over: Callable[[], bool], say: Callable[[str], None], look: float = LOOK) -> None:
+def supervise(
+    store: Store, over: Callable[[], bool], say: Callable[[str], None], look: float = LOOK
+) -> None:
     """Until it is over: mark the dead, queue again what died, keep a worker at every queue. A store has one; a second one waits."""
     lock, said = Lock(store.home / "workers" / "supervisor.lock"), ""
     while not over():
@@ -27,7 +32,10 @@ def supervise(store: Store, over: Callable[[], bool], say: Callable[[str], None]
             try:
                 tend(store)
                 said = ""
-            except (PruneError, OSError) as error:  # a full disk, a store that is away: said once, tried again
+            except (
+                PruneError,
+                OSError,
+            ) as error:  # a full disk, a store that is away: said once, tried again
                 if str(error) != said:
                     said = str(error)
                     say(said)
@@ -48,7 +56,9 @@ class Dashboard:
         if self.process is not None and self.process.poll() is None:
             return
         if self.process is not None:
-            self.say(f"The dashboard ended with {self.process.returncode}; it is started again in {self.pause:.0f} s.")
+            self.say(
+                f"The dashboard ended with {self.process.returncode}; it is started again in {self.pause:.0f} s."
+            )
             self.due, self.pause = time.monotonic() + self.pause, min(2 * self.pause, PAUSE[1])
             self.process = None
         elif time.monotonic() >= self.due:

@@ -18,7 +18,9 @@ def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of every table that the jobs have."""
     names = list(dict.fromkeys(name for id in ids for name in store.tables(id)))
     if not names:
-        raise PruneError(f"Job {', '.join(map(str, ids))} has no rows yet; wait until a stage is finished.")
+        raise PruneError(
+            f"Job {', '.join(map(str, ids))} has no rows yet; wait until a stage is finished."
+        )
     for name in names:
         out = io.BytesIO()
         _plain(store.rows(name, list(ids))).to_parquet(out, index=False)
@@ -47,4 +49,11 @@ def zipped(store: Store, ids: Sequence[int]) -> bytes:
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Columns of unlike values (a label here, a list of tags there) as JSON, as Parquet has one type a column."""
     unlike = [name for name in rows.columns if rows[name].dropna().map(type).nunique() > 1]
-    return rows.assign(**{name: rows[name].map(lambda value: None if value is None else json.dumps(value, default=str)) for name in unlike})
+    return rows.assign(
+        **{
+            name: rows[name].map(
+                lambda value: None if value is None else json.dumps(value, default=str)
+            )
+            for name in unlike
+        }
+    )

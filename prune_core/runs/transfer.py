@@ -21,15 +21,26 @@ from .store import Store
 # names of labels: the right one, and what the model says of the original and of the changed text.
 TABLE = "transfer"
 COLUMNS = ["recipe", "source", "example", "truth", "original", "changed"]
-TEXTS = {"original": ("text", "pair"), "changed": ("perturbed", "perturbed_pair")}  # columns of `attack_example`
+TEXTS = {
+    "original": ("text", "pair"),
+    "changed": ("perturbed", "perturbed_pair"),
+}  # columns of `attack_example`
 
 
 def lacking(examples: pd.DataFrame, rows: pd.DataFrame) -> list[int]:
     """The jobs among the examples' whose models have not predicted all of the adversarial texts."""
     made = successes(examples)
     wanted = set(zip(made["recipe"], made["job"], made["example"], strict=True))
-    there = set(zip(rows["job"], rows["recipe"], rows["source"], rows["example"], strict=True)) if len(rows) else set()
-    return [int(job) for job in examples["job"].unique() if any((job, *text) not in there for text in wanted)]
+    there = (
+        set(zip(rows["job"], rows["recipe"], rows["source"], rows["example"], strict=True))
+        if len(rows)
+        else set()
+    )
+    return [
+        int(job)
+        for job in examples["job"].unique()
+        if any((job, *text) not in there for text in wanted)
+    ]
 
 
 def matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
@@ -44,7 +55,17 @@ def matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
     for (key, job), own in met.groupby([by, "job"], sort=False):
         fooled, n = int((own["changed"] != own["truth"]).sum()), len(own)
         low, high = wilson(fooled, n)
-        out.append({by: key, "job": job, "fooled": fooled, "n": n, "share": fooled / n, "low": low, "high": high})
+        out.append(
+            {
+                by: key,
+                "job": job,
+                "fooled": fooled,
+                "n": n,
+                "share": fooled / n,
+                "low": low,
+                "high": high,
+            }
+        )
     return pd.DataFrame(out, columns=[by, "job", "fooled", "n", "share", "low", "high"])
 
 
@@ -53,7 +74,9 @@ def run(store: Store, ids: Sequence[int], report: Report) -> None:
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
     examples = store.rows("attack_example", [job.id for job in jobs])
     if examples.empty or (made := successes(examples)).empty:
-        raise PruneError(f"No attack has succeeded in job {', '.join(str(job.id) for job in jobs)}; measure attack success first.")
+        raise PruneError(
+            f"No attack has succeeded in job {', '.join(str(job.id) for job in jobs)}; measure attack success first."
+        )
     _check(jobs, made)
     names = {job.id: job.facts["label_names"] for job in jobs}
     made = made.rename(columns={"job": "source"})
@@ -65,7 +88,9 @@ def run(store: Store, ids: Sequence[int], report: Report) -> None:
         started = time.perf_counter()
         said = _said(store, job, made, part_of(report, place / len(jobs), (place + 1) / len(jobs)))
         for column, texts in TEXTS.items():
-            made[column] = [said[both] for both in zip(*(made[text] for text in texts), strict=True)]
+            made[column] = [
+                said[both] for both in zip(*(made[text] for text in texts), strict=True)
+            ]
         before = store.rows(TABLE, [job.id])
         kept = [before.loc[~before["source"].isin(made["source"]), COLUMNS]] if len(before) else []
         rows = pd.concat([*kept, made[COLUMNS]], ignore_index=True)
@@ -76,15 +101,25 @@ def _check(jobs: Sequence[Job], made: pd.DataFrame) -> None:
     first, *others = jobs
     for job in others:
         if set(job.facts["label_names"]) != set(first.facts["label_names"]):
-            told = [f"job {each.id} {', '.join(each.facts['label_names'])}" for each in (first, job)]
-            raise PruneError(f"Texts can be tried only on models with the same labels; {told[0]}, {told[1]}.")
+            told = [
+                f"job {each.id} {', '.join(each.facts['label_names'])}" for each in (first, job)
+            ]
+            raise PruneError(
+                f"Texts can be tried only on models with the same labels; {told[0]}, {told[1]}."
+            )
         if job.facts.get("pairs") != first.facts.get("pairs"):
-            raise PruneError(f"Jobs {first.id} and {job.id} read one and two texts an example; choose jobs that read alike.")
+            raise PruneError(
+                f"Jobs {first.id} and {job.id} read one and two texts an example; choose jobs that read alike."
+            )
     if first.facts.get("pairs") and ("pair" not in made or made["pair"].isna().any()):
-        raise PruneError("Some of these attacks were saved without the second text of each pair; run them again.")
+        raise PruneError(
+            "Some of these attacks were saved without the second text of each pair; run them again."
+        )
 
 
-def _said(store: Store, job: Job, made: pd.DataFrame, report: Report) -> dict[tuple[str, str | None], str]:
+def _said(
+    store: Store, job: Job, made: pd.DataFrame, report: Report
+) -> dict[tuple[str, str | None], str]:
     """(text, pair) -> the label that the job's model gives it, each distinct one asked once, as the job's attack asked."""
     from ..data.examples import Examples
     from ..models import devices, loading
@@ -93,8 +128,20 @@ def _said(store: Store, job: Job, made: pd.DataFrame, report: Report) -> dict[tu
     report(0.0, f"{job.label}: loading")
     model, tokenizer = loading.load(store.checkpoint(job))
     model.to(devices.pick_device(job.device))
-    asked = list(dict.fromkeys(both for texts in TEXTS.values() for both in zip(*(made[text] for text in texts), strict=True)))
-    examples = Examples([text for text, _ in asked], [pair for _, pair in asked] if job.facts.get("pairs") else None)
+    asked = list(
+        dict.fromkeys(
+            both
+            for texts in TEXTS.values()
+            for both in zip(*(made[text] for text in texts), strict=True)
+        )
+    )
+    examples = Examples(
+        [text for text, _ in asked], [pair for _, pair in asked] if job.facts.get("pairs") else None
+    )
     told = lambda progress, message: report(progress, f"{job.label}: {message}")  # noqa: E731
-    found = predict(model, tokenizer, examples, job.experiment["batch_size"], job.experiment["max_length"], told)
-    return {both: job.facts["label_names"][label] for both, label in zip(asked, found.said, strict=True)}
+    found = predict(
+        model, tokenizer, examples, job.experiment["batch_size"], job.experiment["max_length"], told
+    )
+    return {
+        both: job.facts["label_names"][label] for both, label in zip(asked, found.said, strict=True)
+    }

@@ -32,7 +32,9 @@ from .schema import full
 from .store import Store
 
 POLL = 0.25  # seconds between looks at the cancel flag, and between writes of the progress
-GRACE = 1.0  # seconds for a cancelled stage to reach its next report; with POLL this stays well below 2
+GRACE = (
+    1.0  # seconds for a cancelled stage to reach its next report; with POLL this stays well below 2
+)
 LOG_EVERY = 5.0  # seconds between lines of a job's log
 IDLE = 600.0  # seconds without a job after which a worker ends
 WAIT = 0.3  # seconds between looks into an empty queue
@@ -52,13 +54,23 @@ class Pulse:
     The job's thread only sets fields, so a stage may report as often as it likes.
     """
 
-    def __init__(self, store: Store, job: Job, experiment: Experiment, give_up: Callable[[], NoReturn], also: Report | None):
+    def __init__(
+        self,
+        store: Store,
+        job: Job,
+        experiment: Experiment,
+        give_up: Callable[[], NoReturn],
+        also: Report | None,
+    ):
         self.store, self.id, self.worker = store, job.id, job.worker
         self.give_up, self.also = give_up, also
         self.seconds = estimates(experiment)
         self.left = [name for name in stages(experiment) if name not in job.done]
         self.progress, self.message = job.progress, ""
-        self.begun, self.begun_at = time.monotonic(), job.progress  # of the current stage: when, and at which progress
+        self.begun, self.begun_at = (
+            time.monotonic(),
+            job.progress,
+        )  # of the current stage: when, and at which progress
         self.cancelled = threading.Event()
         self._over = threading.Event()
         self._logged = (0.0, "")
@@ -88,7 +100,10 @@ class Pulse:
 
     def enter_stage(self) -> None:
         """Note in the store and in the log which stage begins."""
-        self.begun, self.begun_at = time.monotonic(), 1 - sum(self.seconds[name] for name in self.left) / sum(self.seconds.values())
+        self.begun, self.begun_at = (
+            time.monotonic(),
+            1 - sum(self.seconds[name] for name in self.left) / sum(self.seconds.values()),
+        )
         self.progress = self.begun_at
         self.store.update(self.id, stage=self.stage)
         self.log(f"{self.stage} begins" if self.stage else "all stages are over")
@@ -104,7 +119,9 @@ class Pulse:
         if not self.left:
             return 0.0
         spent, expected = time.monotonic() - self.begun, self.seconds[self.stage]
-        advance = (self.progress - self.begun_at) * sum(self.seconds.values()) / expected  # 0..1 within this stage
+        advance = (
+            (self.progress - self.begun_at) * sum(self.seconds.values()) / expected
+        )  # 0..1 within this stage
         current = spent * (1 / advance - 1) if advance > 0.05 else expected - spent
         return max(current, 0.0) + sum(self.seconds[name] for name in self.left[1:])
 
@@ -121,13 +138,22 @@ class Pulse:
                 self.store.finish(self.id, Status.CANCELLED, "", self.worker)
                 self.give_up()
             if asked is None and (self.progress, self.message) != (job.progress, job.message):
-                self.store.update(self.id, progress=self.progress, message=self.message, estimate_left=self.estimate_left())
+                self.store.update(
+                    self.id,
+                    progress=self.progress,
+                    message=self.message,
+                    estimate_left=self.estimate_left(),
+                )
             if self.message != self._logged[1] and time.monotonic() - self._logged[0] > LOG_EVERY:
                 self.log(self.message)
 
 
 def perform(
-    store: Store, job: Job, give_up: Callable[[], NoReturn], also: Report | None = None, may_defer: bool = False
+    store: Store,
+    job: Job,
+    give_up: Callable[[], NoReturn],
+    also: Report | None = None,
+    may_defer: bool = False,
 ) -> Job:
     """Run a claimed job to its end, whatever that is, and return it as it then stands.
 
@@ -136,12 +162,16 @@ def perform(
     folder = store.folder(job.id)
     try:
         experiment = Experiment.from_dict(job.experiment)
-        store.update(job.id, versions=versions(), facts=job.facts | {"memory_kills": memory_kills()})
+        store.update(
+            job.id, versions=versions(), facts=job.facts | {"memory_kills": memory_kills()}
+        )
         with Pulse(store, job, experiment, give_up, also) as pulse:
             if may_defer and _defers(store, job.id, experiment, pulse):
                 return store.job(job.id)
             known = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
-            for stage in run(experiment, folder, pulse.report, job.done, known, job.facts.get("batch_size", 0)):
+            for stage in run(
+                experiment, folder, pulse.report, job.done, known, job.facts.get("batch_size", 0)
+            ):
                 store.add_rows(job.id, stage.rows, stage.name, stage.seconds, stage.facts)
                 pulse.log(f"{stage.name} took {stage.seconds:.1f} s")
                 pulse.left = [name for name in pulse.left if name != stage.name]
@@ -203,7 +233,10 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
                 alias.take()  # only tells others that this name is served
         job = store.claim(names, name)
         if job is not None:
-            if any(waiting.status == Status.QUEUED and waiting.device in names[1:] for waiting in store.jobs()):
+            if any(
+                waiting.status == Status.QUEUED and waiting.device in names[1:]
+                for waiting in store.jobs()
+            ):
                 for sibling in siblings:
                     ensure_worker(sibling, store)
             with _output_to_log(store, job.id) as restore:
@@ -218,7 +251,9 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     for held in locks:
         held.release()
     # a job that came between the last look and the letting go found the locks held and started nobody
-    for waiting in {job.device for job in store.jobs() if job.status == Status.QUEUED and job.device in names}:
+    for waiting in {
+        job.device for job in store.jobs() if job.status == Status.QUEUED and job.device in names
+    }:
         ensure_worker(waiting, store)
 
 
@@ -242,13 +277,25 @@ def _code() -> float:
 def _refuse(store: Store, device: str) -> None:
     """Fail the jobs of a device that this machine does not have (resumed ones: submit looks first)."""
     while job := store.claim([device], "nobody"):
-        store.finish(job.id, Status.FAILED, f"There is no device {device!r} on this machine; submit it again for auto or cpu.", "nobody")
+        store.finish(
+            job.id,
+            Status.FAILED,
+            f"There is no device {device!r} on this machine; submit it again for auto or cpu.",
+            "nobody",
+        )
 
 
 def _names(device: str) -> list[str]:
     """Every name under which people ask for this device, its own first."""
     own = _canonical(device)
-    return [own, *(name for name in dict.fromkeys((device, "cuda", "auto")) if name != own and _canonical(name) == own)]
+    return [
+        own,
+        *(
+            name
+            for name in dict.fromkeys((device, "cuda", "auto"))
+            if name != own and _canonical(name) == own
+        ),
+    ]
 
 
 def _canonical(name: str) -> str:

@@ -42,38 +42,75 @@ class Recipe(Options):
     """Everything a fine-tune depends on; stored with the checkpoint."""
 
     name = "finetune"
-    checkpoint: str = option(loading.MINILM, "What to start from: minilm (bundled), a local folder or a Hub id")
+    checkpoint: str = option(
+        loading.MINILM, "What to start from: minilm (bundled), a local folder or a Hub id"
+    )
     kind: str = option(
-        "auto", "The head: a label, a score, or an answer in a text; auto reads it from the data",
+        "auto",
+        "The head: a label, a score, or an answer in a text; auto reads it from the data",
         choices=("auto", *loading.HEADS),
-    )  # fmt: skip
+    )
     epochs: int = option(3, "Passes over the training data", low=1, high=100)
     learning_rate: float = option(5e-5, "Peak learning rate", low=0.0, high=1.0)
     batch_size: int = option(32, "Examples per step", low=1, high=4096)
     examples: int = option(0, "Training examples, drawn with the seed (0 = all)", low=0)
-    max_length: int = option(128, "Tokens per example; longer sentences are cut, longer contexts read in windows", low=4, high=512)
-    warmup: float = option(0.06, "Share of the steps in which the learning rate rises", low=0.0, high=1.0)
+    max_length: int = option(
+        128,
+        "Tokens per example; longer sentences are cut, longer contexts read in windows",
+        low=4,
+        high=512,
+    )
+    warmup: float = option(
+        0.06, "Share of the steps in which the learning rate rises", low=0.0, high=1.0
+    )
     optimizer: str = option("adamw", "What makes the steps", choices=tuple(OPTIMIZERS))
     weight_decay: float = option(0.01, "The optimizer's weight decay", low=0.0, high=1.0)
-    dropout: float = option(0.1, "Dropout rate; on a CPU, 0 is several times faster", low=0.0, high=0.9)
-    adversarial: str = option("none", "freelb trains against small changes of the word embeddings", choices=("none", "freelb"))
-    adversarial_steps: int = option(3, "FreeLB: passes per step, each with a stronger change", low=1, high=100)
-    adversarial_step_size: float = option(0.1, "FreeLB: length of the change that a pass adds to a sentence's embeddings", low=0.0)
-    adversarial_norm: float = option(0.6, "FreeLB: longest change of a sentence's embeddings (a word's embedding is about 1)", low=0.0)
-    average: float = option(
-        0.0, "Decay of a running average of the weights, which is then what is kept (0.999: the last 1000 steps)", low=0.0, high=0.99999
+    dropout: float = option(
+        0.1, "Dropout rate; on a CPU, 0 is several times faster", low=0.0, high=0.9
     )
-    checks: int = option(1, "Looks at the validation data per epoch; the best look is kept", low=1, high=100)
-    patience: int = option(0, "Stop after this many looks without a better one (0 = never)", low=0, high=1000)
+    adversarial: str = option(
+        "none",
+        "freelb trains against small changes of the word embeddings",
+        choices=("none", "freelb"),
+    )
+    adversarial_steps: int = option(
+        3, "FreeLB: passes per step, each with a stronger change", low=1, high=100
+    )
+    adversarial_step_size: float = option(
+        0.1, "FreeLB: length of the change that a pass adds to a sentence's embeddings", low=0.0
+    )
+    adversarial_norm: float = option(
+        0.6,
+        "FreeLB: longest change of a sentence's embeddings (a word's embedding is about 1)",
+        low=0.0,
+    )
+    average: float = option(
+        0.0,
+        "Decay of a running average of the weights, which is then what is kept (0.999: the last 1000 steps)",
+        low=0.0,
+        high=0.99999,
+    )
+    checks: int = option(
+        1, "Looks at the validation data per epoch; the best look is kept", low=1, high=100
+    )
+    patience: int = option(
+        0, "Stop after this many looks without a better one (0 = never)", low=0, high=1000
+    )
     validation_size: int = option(0, "Validation examples per look (0 = all)", low=0)
     mixed_precision: bool = option(False, "Forward and backward in bf16")
     half: bool = option(False, "Write the weights as fp16: half the size on disk")
-    seed: int = option(0, "Seed of the dropout, the order of the batches and the drawn examples", low=0)
-    head_seed: int = option(0, "Seed of the new head; fine-tunes that are to be averaged must have begun alike", low=0)
+    seed: int = option(
+        0, "Seed of the dropout, the order of the batches and the drawn examples", low=0
+    )
+    head_seed: int = option(
+        0, "Seed of the new head; fine-tunes that are to be averaged must have begun alike", low=0
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps")
 
 
-def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, report: Report) -> dict[str, Any]:
+def finetune(
+    recipe: Recipe, source: Source, validation: Source, folder: Path, report: Report
+) -> dict[str, Any]:
     """Train, keep the weights that are best on the validation data; returns the card, which stands in finetune.json too.
 
     A folder that holds an unfinished run of the same recipe and data is gone on with, a finished one is left as it is; one of
@@ -82,11 +119,22 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
     kind = kind_of(source) if recipe.kind == "auto" else recipe.kind
     labels = label_names(source, kind)
     train = training_examples(source, labels, kind).sample(recipe.examples, recipe.seed)
-    held_out = validation_examples(validation, labels, kind).sample(recipe.validation_size, recipe.seed)
+    held_out = validation_examples(validation, labels, kind).sample(
+        recipe.validation_size, recipe.seed
+    )
     own = KNOWN[source.task].metric if source.task in KNOWN else ""
     metric = metric_for(kind, 2 if held_out.binary else len(labels), source.metric or own)
-    card: dict[str, Any] = {"recipe": recipe.to_dict(), "train": asdict(source), "validation": asdict(validation), "examples": len(train),
-            "validation_examples": len(held_out), "labels": [*labels], "metric": metric, "finished": False, "history": []}  # fmt: skip
+    card: dict[str, Any] = {
+        "recipe": recipe.to_dict(),
+        "train": asdict(source),
+        "validation": asdict(validation),
+        "examples": len(train),
+        "validation_examples": len(held_out),
+        "labels": [*labels],
+        "metric": metric,
+        "finished": False,
+        "history": [],
+    }
     if _same_run(folder, card) and is_finished(folder):
         report(1.0, "finished earlier")
         return read_card(folder)
@@ -101,7 +149,9 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
         card = trainer.restore(folder / STATE)
     history: list[dict[str, Any]] = card["history"]
     started = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
-    while trainer.step < trainer.steps and (not recipe.patience or _looks_since_best(history, metric) < recipe.patience):
+    while trainer.step < trainer.steps and (
+        not recipe.patience or _looks_since_best(history, metric) < recipe.patience
+    ):
         loss = trainer.run(max(1, trainer.steps // (recipe.epochs * recipe.checks)), report)
         figures = score(trainer.kept, tokenizer, held_out, recipe)
         epoch, seconds = trainer.step / trainer.batches_per_epoch, time.perf_counter() - started
@@ -110,7 +160,9 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
         report(trainer.step / trainer.steps, told)
         if "score" not in card or figures[metric] > card["score"]:
             card |= {"score": figures[metric], **figures}
-            loading.save(trainer.kept, tokenizer, folder, torch.float16 if recipe.half else torch.float32)
+            loading.save(
+                trainer.kept, tokenizer, folder, torch.float16 if recipe.half else torch.float32
+            )
         write_card(card, kind, folder)
         trainer.keep(folder / STATE, card)
     card["finished"] = True
@@ -122,7 +174,11 @@ def finetune(recipe: Recipe, source: Source, validation: Source, folder: Path, r
 def validation_examples(validation: Source, labels: tuple[str, ...], kind: str) -> Examples:
     """All of a file, or a known task's evaluation split."""
     own_file = is_file(validation.task)
-    return evaluation_examples(validation, labels, kind) if own_file else load_task(validation, labels, 0, kind).evaluation
+    return (
+        evaluation_examples(validation, labels, kind)
+        if own_file
+        else load_task(validation, labels, 0, kind).evaluation
+    )
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -145,7 +201,9 @@ def _same_run(folder: Path, card: dict[str, Any]) -> bool:
             if isinstance(was, dict):
                 part = next(key for key in {**was, **now} if was.get(key) != now.get(key))
                 was, now = was.get(part), now.get(part)
-            raise PruneError(f"{folder} holds a fine-tune with {part} {was!r}, not {now!r}; give another folder, or remove that one.")
+            raise PruneError(
+                f"{folder} holds a fine-tune with {part} {was!r}, not {now!r}; give another folder, or remove that one."
+            )
     return bool(earlier)
 
 
@@ -215,16 +273,31 @@ class Trainer:
         self.batches_per_epoch = -(-len(self.features) // recipe.batch_size)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.learning_rate, fused=True)  # one pass over the parameters
+        groups = [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer = OPTIMIZERS[recipe.optimizer](
+            groups, lr=recipe.learning_rate, fused=True
+        )  # one pass over the parameters
         self.steps = recipe.epochs * self.batches_per_epoch
         warm = max(1, int(recipe.warmup * self.steps))
         rate = lambda step: min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm))  # noqa: E731
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
-        self.step, self.begun, self.started = 0, 0, time.perf_counter()  # steps done in all, and before this process
-        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
+        self.step, self.begun, self.started = (
+            0,
+            0,
+            time.perf_counter(),
+        )  # steps done in all, and before this process
+        self.averaged = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+            if recipe.average
+            else None
+        )
         self.queue: list[list[int]] = []
-        self.multiple = 16 if recipe.mixed_precision else None  # bf16 kernels are made anew for every shape that they meet
+        self.multiple = (
+            16 if recipe.mixed_precision else None
+        )  # bf16 kernels are made anew for every shape that they meet
 
     @property
     def kept(self) -> nn.Module:
@@ -234,7 +307,10 @@ class Trainer:
     def batches(self, epoch: int) -> list[list[int]]:
         """Rows of this epoch's batches: like lengths together, so little is padding, yet new company every epoch."""
         dice = random.Random(self.recipe.seed * 1000 + epoch)
-        jittered = [(len(ids) * dice.uniform(0.9, 1.1), row) for row, ids in enumerate(self.features.inputs["input_ids"])]
+        jittered = [
+            (len(ids) * dice.uniform(0.9, 1.1), row)
+            for row, ids in enumerate(self.features.inputs["input_ids"])
+        ]
         order, size = [row for _, row in sorted(jittered)], self.recipe.batch_size
         found = [order[start : start + size] for start in range(0, len(order), size)]
         dice.shuffle(found)
@@ -252,8 +328,16 @@ class Trainer:
             right = self.right[rows] if self.features.words is None else self._of_words(rows, batch)
             total += self._update(batch, right)
             if count % 20 == 0 or count == steps:
-                left = (time.perf_counter() - self.started) / (self.step - self.begun) * (self.steps - self.step) / 60
-                report(self.step / self.steps, f"step {self.step} of {self.steps}, loss {total / count:.4f}, {left:.0f} min left")
+                left = (
+                    (time.perf_counter() - self.started)
+                    / (self.step - self.begun)
+                    * (self.steps - self.step)
+                    / 60
+                )
+                report(
+                    self.step / self.steps,
+                    f"step {self.step} of {self.steps}, loss {total / count:.4f}, {left:.0f} min left",
+                )
         return total / steps
 
     def _of_words(self, rows: list[int], batch: Batch) -> Tensor:
@@ -264,8 +348,14 @@ class Trainer:
     def _update(self, batch: Batch, right: Tensor) -> float:
         recipe = self.recipe
         if recipe.adversarial == "freelb":
-            limits = (recipe.adversarial_steps, recipe.adversarial_step_size, recipe.adversarial_norm)
-            loss = freelb.gradients(self.model, batch["attention_mask"], lambda: self._loss(batch, right), *limits)
+            limits = (
+                recipe.adversarial_steps,
+                recipe.adversarial_step_size,
+                recipe.adversarial_norm,
+            )
+            loss = freelb.gradients(
+                self.model, batch["attention_mask"], lambda: self._loss(batch, right), *limits
+            )
         else:
             plain = self._loss(batch, right)
             plain.backward()
@@ -282,18 +372,31 @@ class Trainer:
     def _loss(self, batch: Batch, right: Tensor) -> Tensor:
         with mixed(self.recipe, self.device):
             found: Any = self.model(**batch)
-            logits = torch.stack([found.start_logits, found.end_logits], 1) if "start_logits" in found else found.logits
+            logits = (
+                torch.stack([found.start_logits, found.end_logits], 1)
+                if "start_logits" in found
+                else found.logits
+            )
         return task_loss(logits.float(), right)
 
     def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "averaged": self.averaged}
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "averaged": self.averaged,
+        }
         return {name: part for name, part in parts.items() if part is not None}
 
     def keep(self, file: Path, card: dict[str, Any]) -> None:
         """Write everything that the rest of the run depends on, and the card so far."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        dice = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {})
-        part = file.with_suffix(".part")  # a run that is stopped while it writes keeps the look before
+        dice = {"cpu": torch.get_rng_state()} | (
+            {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        )
+        part = file.with_suffix(
+            ".part"
+        )  # a run that is stopped while it writes keeps the look before
         torch.save({**state, "step": self.step, "dice": dice, "card": json.dumps(card)}, part)
         part.replace(file)
 
@@ -307,5 +410,7 @@ class Trainer:
             torch.cuda.set_rng_state(state["dice"]["cuda"], self.device)
         self.step = self.begun = state["step"]
         epoch, done = divmod(self.step, self.batches_per_epoch)
-        self.queue = self.batches(epoch)[: self.batches_per_epoch - done]  # batches are taken from the end
+        self.queue = self.batches(epoch)[
+            : self.batches_per_epoch - done
+        ]  # batches are taken from the end
         return json.loads(state["card"])

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 
-def gradients(model: Any, mask: Tensor, loss: Callable[[], Tensor], steps: int, size: float, norm: float) -> float:
+def gradients(
+    model: Any, mask: Tensor, loss: Callable[[], Tensor], steps: int, size: float, norm: float
+) -> float:
     """Add the mean gradient over `steps` perturbed passes to the parameters; returns the mean loss.
 
     `mask` is (sentences, tokens), `loss` runs the model on that batch. The perturbation is added to what the word embedding
@@ -46,8 +48,12 @@ def start(mask: Tensor, width: int, norm: float) -> Tensor:
 
 def ascended(change: Tensor, gradient: Tensor, size: float, norm: float) -> Tensor:
     """A step of Frobenius length `size` up each sentence's own gradient, then back into its ball of radius `norm`."""
-    change = change + size * gradient / lengths(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return change * (norm / lengths(change).clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1.0)
+    change = change + size * gradient / lengths(gradient).clamp_min(
+        torch.finfo(gradient.dtype).tiny
+    )
+    return change * (norm / lengths(change).clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(
+        1.0
+    )
 
 
 def lengths(change: Tensor) -> Tensor:

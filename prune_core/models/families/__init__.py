@@ -17,9 +17,17 @@ from .roberta import ROBERTA
 __all__ = ["FAMILIES", "GROUPS", "PARTS", "Layout", "Scores", "attended", "layout"]
 
 FAMILIES = {
-    "bert": BERT, "roberta": ROBERTA, "xlm-roberta": ROBERTA, "camembert": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT,
-    "mpnet": MPNET, "albert": ALBERT, "deberta-v2": DEBERTA, "modernbert": MODERNBERT,
-}  # fmt: skip
+    "bert": BERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+    "camembert": ROBERTA,
+    "electra": ELECTRA,
+    "distilbert": DISTILBERT,
+    "mpnet": MPNET,
+    "albert": ALBERT,
+    "deberta-v2": DEBERTA,
+    "modernbert": MODERNBERT,
+}
 
 
 def layout(model: Any) -> Layout:

@@ -10,7 +10,9 @@ from .layout import Layout
 
 
 def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
-    return model.classifier(model.dropout(model.albert.pooler_activation(model.albert.pooler(hidden[:, 0]))))
+    return model.classifier(
+        model.dropout(model.albert.pooler_activation(model.albert.pooler(hidden[:, 0])))
+    )
 
 
 def _refuses(config: Any) -> str:
@@ -26,7 +28,14 @@ ALBERT = Layout(
     blocks="albert.encoder.albert_layer_groups",
     within="albert_layers",
     passes=lambda config: config.num_hidden_layers // config.num_hidden_groups,
-    parts=("attention.query", "attention.key", "attention.value", "attention.dense", "ffn", "ffn_output"),
+    parts=(
+        "attention.query",
+        "attention.key",
+        "attention.value",
+        "attention.dense",
+        "ffn",
+        "ffn_output",
+    ),
     norms=("attention.LayerNorm", "full_layer_layer_norm"),
     activation="activation",
     heads="num_attention_heads",

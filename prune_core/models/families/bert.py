@@ -8,13 +8,17 @@ from .layout import Layout
 
 BLOCK: dict[str, Any] = {
     "parts": (
-        "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense",
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "intermediate.dense",
         "output.dense",
     ),
     "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
     "activation": "intermediate.intermediate_act_fn",
     "heads": "num_attention_heads",
-}  # fmt: skip
+}
 
 BERT = Layout(
     base="bert",

@@ -25,11 +25,15 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     kinds = [kind for kind in ("c2p", "p2c") if kind in own.pos_att_type]
     scale = (query.shape[-1] * (1 + len(kinds))) ** -0.5
     span, tokens = own.pos_ebd_size, query.shape[-2]
-    positions = _buckets(tokens, own.position_buckets, own.max_relative_positions, query.device)  # (tokens, tokens), query minus key
+    positions = _buckets(
+        tokens, own.position_buckets, own.max_relative_positions, query.device
+    )  # (tokens, tokens), query minus key
     rows = encoder.get_rel_embedding()[: 2 * span].to(query.dtype)
     bias = query.new_zeros(())
     if "c2p" in kinds:
-        keys = block.split(_project(block, "key", "pos_key_proj", rows))  # (heads, 2 span, head width)
+        keys = block.split(
+            _project(block, "key", "pos_key_proj", rows)
+        )  # (heads, 2 span, head width)
         place = (positions + span).clamp(0, 2 * span - 1).expand(*query.shape[:2], -1, -1)
         bias = bias + (query @ keys.transpose(-1, -2)).gather(-1, place)
     if "p2c" in kinds:
@@ -43,7 +47,9 @@ def _project(block: Any, part: str, own: str, rows: Tensor) -> Tensor:
     """Position embeddings by the block's own matrix where it shares it with the content."""
     shared = block.module.attention.self.share_att_key
     linear = block.linears[part] if shared else block.more[own]
-    return F.linear(rows, linear.weight, linear.bias)  # not by a call, which hooks would take for one on hidden states
+    return F.linear(
+        rows, linear.weight, linear.bias
+    )  # not by a call, which hooks would take for one on hidden states
 
 
 def _buckets(tokens: int, buckets: int, most: int, device: torch.device) -> Tensor:
@@ -54,13 +60,19 @@ def _buckets(tokens: int, buckets: int, most: int, device: torch.device) -> Tens
         return apart
     middle = buckets // 2
     far = apart.abs().clamp_min(middle).float()
-    logs = torch.ceil(torch.log(far / middle) / math.log((most - 1) / middle) * (middle - 1)) + middle
+    logs = (
+        torch.ceil(torch.log(far / middle) / math.log((most - 1) / middle) * (middle - 1)) + middle
+    )
     return torch.where(apart.abs() <= middle, apart, (logs * apart.sign()).long())
 
 
 def _also_read(block: Any) -> Tensor | None:
     encoder, own = block.context, block.module.attention.self
-    return encoder.get_rel_embedding()[: 2 * own.pos_ebd_size] if encoder.relative_attention and own.share_att_key else None
+    return (
+        encoder.get_rel_embedding()[: 2 * own.pos_ebd_size]
+        if encoder.relative_attention and own.share_att_key
+        else None
+    )
 
 
 def _refuses(config: Any) -> str:
@@ -75,7 +87,12 @@ DEBERTA = Layout(
     base="deberta",
     blocks="deberta.encoder.layer",
     parts=(
-        f"{_SELF}.query_proj", f"{_SELF}.key_proj", f"{_SELF}.value_proj", "attention.output.dense", "intermediate.dense", "output.dense",
+        f"{_SELF}.query_proj",
+        f"{_SELF}.key_proj",
+        f"{_SELF}.value_proj",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
     ),
     norms=("attention.output.LayerNorm", "output.LayerNorm"),
     activation="intermediate.intermediate_act_fn",
@@ -87,4 +104,4 @@ DEBERTA = Layout(
     more_rows=(f"{_SELF}.pos_key_proj", f"{_SELF}.pos_query_proj"),
     also_read=_also_read,
     refuses=_refuses,
-)  # fmt: skip
+)

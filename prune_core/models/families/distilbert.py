@@ -17,7 +17,14 @@ def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
 DISTILBERT = Layout(
     base="distilbert",
     blocks="distilbert.transformer.layer",
-    parts=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
+    parts=(
+        "attention.q_lin",
+        "attention.k_lin",
+        "attention.v_lin",
+        "attention.out_lin",
+        "ffn.lin1",
+        "ffn.lin2",
+    ),
     norms=("sa_layer_norm", "output_layer_norm"),
     activation="ffn.activation",
     heads="n_heads",

@@ -5,4 +5,6 @@ from __future__ import annotations
 from .bert import BLOCK
 from .layout import Layout
 
-ELECTRA = Layout(base="electra", blocks="electra.encoder.layer", narrow="embeddings_project", **BLOCK)
+ELECTRA = Layout(
+    base="electra", blocks="electra.encoder.layer", narrow="embeddings_project", **BLOCK
+)

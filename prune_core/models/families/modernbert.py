@@ -25,7 +25,9 @@ def _reach(model: Any, index: int) -> Reach:
     window = config.local_attention // 2 if local else None
     written = getattr(config, "rope_parameters", None)
     if isinstance(written, dict) and "full_attention" in written:
-        return Reach(written["sliding_attention" if local else "full_attention"]["rope_theta"], window)
+        return Reach(
+            written["sliding_attention" if local else "full_attention"]["rope_theta"], window
+        )
     own = config.local_rope_theta if local else None
     return Reach(config.global_rope_theta if own is None else own, window)
 
@@ -34,14 +36,23 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     """Rotated queries and keys (Su et al. 2021), and where the block sees a window only, what is within it."""
     width, tokens = query.shape[-1], query.shape[-2]
     places = torch.arange(tokens, device=query.device)
-    steps = block.context.theta ** (-torch.arange(0, width, 2, device=query.device, dtype=torch.float32) / width)
+    steps = block.context.theta ** (
+        -torch.arange(0, width, 2, device=query.device, dtype=torch.float32) / width
+    )
     angles = (places[:, None].float() * steps).repeat(1, 2)
     cos, sin = angles.cos().to(query.dtype), angles.sin().to(query.dtype)
-    query, key = (x * cos + torch.cat((-x[..., width // 2 :], x[..., : width // 2]), -1) * sin for x in (query, key))
+    query, key = (
+        x * cos + torch.cat((-x[..., width // 2 :], x[..., : width // 2]), -1) * sin
+        for x in (query, key)
+    )
     if block.context.window is not None:
         near = (places[:, None] - places[None, :]).abs() <= block.context.window
         # a row of padding may see none but padding: it sees itself, so that nothing becomes NaN
-        mask = near[None, None] if mask is None else (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
+        mask = (
+            near[None, None]
+            if mask is None
+            else (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
+        )
     return Scores(query, key, width**-0.5, mask)
 
 
