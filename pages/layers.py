@@ -3,14 +3,15 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _layer_block, _ui, _whatif
+from pages.sections import layer_details, whatif
+from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 
-view = _frame.view()
+view = frame.view()
 rows = view.rows("reconstruction") if view.models else pd.DataFrame()
 if rows.empty:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Layers",
         "**Where does pruning hurt?** This page shows the relative error of every block and matrix: how it grows with depth, how "
@@ -20,8 +21,8 @@ if rows.empty:
         view.waiting,
     )
 
-_ui.opening("Layers", takeaways.layers(rows, view.models))
-_ui.stop_without(view.pruned, view.waiting)
+ui.opening("Layers", takeaways.layers(rows, view.models))
+ui.stop_without(view.pruned, view.waiting)
 pruned = [model for model in view.pruned if (rows["job"] == model.job).any()]
 units = view.first_seed("unit")
 cut = [model for model in view.pruned if len(units) and (units["job"] == model.job).any()]
@@ -30,7 +31,7 @@ cut = [model for model in view.pruned if len(units) and (units["job"] == model.j
 def by_depth() -> None:
     """The total error of every model, block by block."""
     names = ["block", *(part for part in plots.PART_TITLES if part != "block")]
-    part: str = _ui.chosen(
+    part: str = ui.chosen(
         st.segmented_control,
         "part",
         names,
@@ -38,15 +39,15 @@ def by_depth() -> None:
         label="Output of",
         format_func=plots.PART_TITLES.get,
     )
-    _ui.chart(
+    ui.chart(
         "How does the error grow with depth?",
         "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
         "as the output itself). Click a mark to see its block closely.",
         plots.by_depth(rows, view.models, part, view.dark),
         "depth",
-        selects=_layer_block.choose,
+        selects=layer_details.choose,
     )
-    _ui.how_to_read(
+    ui.how_to_read(
         "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all over $\\lVert Wx\\rVert$: **own** $\\lVert "
         "W\\hat x-\\hat W\\hat x\\rVert$ "
         "is what pruning this layer does, **inherited** $\\lVert Wx-W\\hat x\\rVert$ is what came in with its input, **total** $\\lVert "
@@ -63,7 +64,7 @@ def by_matrix() -> None:
         "inherited": "inherited error",
         "sparsity": "realised sparsity",
     }
-    column = _ui.chosen(
+    column = ui.chosen(
         st.segmented_control,
         "shade",
         list(shades),
@@ -71,23 +72,23 @@ def by_matrix() -> None:
         label="Colour shows",
         format_func=shades.get,
     )
-    _ui.chart(
+    ui.chart(
         f"Which matrices have the largest {shades[column]}?"
         if column != "sparsity"
         else "How sparse is each matrix?",
         "Block by part, one map a model, all on one scale; depth runs downwards. Click a cell to see its block closely.",
         plots.heat_maps(rows, pruned, column, view.dark),
         "heat",
-        selects=_layer_block.choose,
+        selects=layer_details.choose,
     )
 
 
 def own_or_inherited() -> None:
     """What of the error a block makes itself, and where the zeros are."""
-    model = _ui.one_model(pruned, "layer-model", "One model closely", view.dark)
+    model = ui.one_model(pruned, "layer-model", "One model closely", view.dark)
     left, right = st.columns(2, gap="medium")
     with left:
-        _ui.chart(
+        ui.chart(
             "Own or inherited?",
             f"{model.label}, mean over the six matrices of a block: areas stacked, the dashed line is the total that results.",
             plots.own_and_inherited(rows, model, view.dark),
@@ -95,7 +96,7 @@ def own_or_inherited() -> None:
             small=True,
         )
     with right:
-        _ui.chart(
+        ui.chart(
             "Where are the zeros?",
             "Realised sparsity: one mark a matrix, the thin upright tick is what was asked for.",
             plots.realised_sparsity(rows, pruned, view.dark),
@@ -106,8 +107,8 @@ def own_or_inherited() -> None:
 
 def heads_and_neurons() -> None:
     """Of structured models: which units are left."""
-    structured = _ui.one_model(cut, "unit-model", "Structured model", view.dark)
-    _ui.chart(
+    structured = ui.one_model(cut, "unit-model", "Structured model", view.dark)
+    ui.chart(
         "Which heads and neurons are left?",
         "One square per head (hollow = removed) and one bar per block for the neurons. The colour "
         "is the type of knowledge that kept the unit, if the method records it. "
@@ -115,7 +116,7 @@ def heads_and_neurons() -> None:
         plots.kept_units(units, structured, view.dark),
         "units",
     )
-    _ui.how_to_read(
+    ui.how_to_read(
         f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the "
         "FLOPs budget sets; other methods choose by their own rule. "
         "**Predictive** knowledge is how much the predictions would change without it, "
@@ -140,7 +141,7 @@ def figures() -> None:
         "realised sparsity": formatting.percent,
     }
     columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    _ui.table(
+    ui.table(
         shown[columns]
         .rename(columns={"sparsity": "realised sparsity"})
         .style.format(written, na_rep="–"),
@@ -153,11 +154,11 @@ def figures() -> None:
 
 VIEWS = {
     "depth": ("By depth", by_depth),
-    "block": ("One block", lambda: _layer_block.show(view, rows, pruned)),
+    "block": ("One block", lambda: layer_details.show(view, rows, pruned)),
     "matrices": ("Matrix by matrix", by_matrix),
     "own": ("Own or inherited", own_or_inherited),
     "units": ("Heads and neurons", heads_and_neurons),
-    "whatif": ("What if", lambda: _whatif.show(view)),
+    "whatif": ("What if", lambda: whatif.show(view)),
     "figures": ("All figures", figures),
 }
 there = {
@@ -167,4 +168,4 @@ there = {
     "units": bool(cut),
     "whatif": bool(pruned),
 }
-_ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")
+ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")

@@ -5,15 +5,16 @@ from typing import Any
 
 import streamlit as st
 
-from pages import _frame, _label_order, _ui
+from pages.sections import label_order
+from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import seeds, takeaways
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import available, recipes, summary
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
-view = _frame.view()
+view = frame.view()
 found = view.store.jobs()
 
 ABOUT = (
@@ -33,7 +34,7 @@ def introduction() -> None:
             "A six-block BERT that judges film reviews, pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: "
             "nine models, each measured for accuracy, reconstruction error, drift, cost and robustness against two attacks."
         )
-        _ui.offer(view.store, "demo-hero")
+        ui.offer(view.store, "demo-hero")
     with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
         for title, text in (
             (
@@ -64,7 +65,7 @@ def multiples() -> None:
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
             with grid.cell():
-                _ui.chart(
+                ui.chart(
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
@@ -103,8 +104,8 @@ def closer() -> None:
 
 def queue() -> None:
     """Every job that is waiting or at work, and what of the study on view has stopped."""
-    _frame.stopped(view.store.jobs(view.study))
-    working = [job for job in view.store.jobs() if job.status in _frame.ACTIVE]
+    frame.stopped(view.store.jobs(view.study))
+    working = [job for job in view.store.jobs() if job.status in frame.ACTIVE]
     if working:
         studies = dict.fromkeys(job.study for job in working)
         names = {
@@ -186,19 +187,19 @@ def recent() -> None:
                     disabled=name == view.study,
                     width="stretch",
                 ):
-                    _ui.put("study", name)
+                    ui.put("study", name)
                     st.rerun()
 
 
 if not found:
     introduction()
     st.stop()
-_ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
-_label_order.of_study(view.store, view.jobs)
+ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
+label_order.of_study(view.store, view.jobs)
 if view.models:
     multiples()
     starts = dict.fromkeys(model.start for model in view.models if model.start)
-    _ui.how_to_read(
+    ui.how_to_read(
         "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model "
         "and the pale band its "
         "95% Wilson interval. Bars are 95% intervals: where two bars overlap widely, the sample is too small to tell the models apart. "
@@ -214,12 +215,12 @@ elif view.waiting:
         for _ in range(3):
             with grid.cell():
                 st.skeleton(height=320)
-st.fragment(queue, run_every=1.5 if any(job.status in _frame.ACTIVE for job in found) else None)()
+st.fragment(queue, run_every=1.5 if any(job.status in frame.ACTIVE for job in found) else None)()
 if view.models:
     closer()
 recent()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
-    _ui.demo_button(view.store, "demo-again", "secondary")
+    ui.demo_button(view.store, "demo-again", "secondary")
     st.caption(
         "Nine models on the bundled film reviews, about 4 min on two cores; what is there already is not computed again."
     )

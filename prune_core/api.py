@@ -15,24 +15,25 @@ import pandas as pd
 from torch import nn
 
 from .analysis import takeaways
-from .analysis.compared import Model
+from .analysis.compared_models import Model
 from .data import in_memory, metrics, tasks
 from .data.examples import BINARY, Examples
 from .data.reading import Read
 from .data.tasks import Task
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
+from .experiments.experiment import Experiment, ordered
+from .experiments.run import run as stages_of
 from .measures import MEASURES
+from .measures.adversarial_augmentation import Copies, refuse_copies
 from .measures.base import Pair
-from .measures.copies import Copies, refuse_copies
-from .methods import METHODS, steps
-from .models import loading, verification
+from .methods import METHODS
+from .models.checkpoints import loading, verification
+from .models.checkpoints.tokenizers import fitted
 from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
-from .models.tokenizers import fitted
 from .plugins import Report, Rows, build, quiet
-from .runs.experiment import Experiment, ordered
-from .runs.run import run as stages_of
+from .pruning import pipeline
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
@@ -81,7 +82,9 @@ def prune(
             )
         ]
         copier = Copies(model, tokenizer, sample, found, seed, max_length)
-        return steps.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
+        return pipeline.prune(
+            chosen, model, [batch for batch, _ in found], report, methods=METHODS, copier=copier
+        )[0]
 
 
 @dataclass(frozen=True)

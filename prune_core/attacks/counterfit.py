@@ -67,7 +67,7 @@ def frequent_words(most: int) -> list[str]:
 
 def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
     """(words, dimensions) unit vectors: MiniLM of each template, centred, joined, reduced by principal components."""
-    from .sentences import encode
+    from .sentence_similarity import encode
 
     parts = []
     for template in TEMPLATES:

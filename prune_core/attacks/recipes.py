@@ -9,9 +9,7 @@ from typing import Any
 
 from .budget import Budget
 from .catalogue import FEW_WORDS
-from .limits import limit
-from .neighbours import load
-from .parts import (
+from .components import (
     ListedNames,
     ListedPlaces,
     LookAlikes,
@@ -20,8 +18,10 @@ from .parts import (
     SamePartOfSpeech,
     WordNetSynonyms,
 )
+from .constraints import limit
+from .neighbours import load
 from .resources import load_textattack, stopwords
-from .sentences import Encoder, SentenceSimilarity
+from .sentence_similarity import Encoder, SentenceSimilarity
 
 load_textattack()
 from textattack import Attack  # noqa: E402

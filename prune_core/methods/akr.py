@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ..models.replay import head, head_linears
 from ..plugins import option
+from ..pruning.input_statistics import Stats, adaptive_weight, fitted_bias
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.masks import count_of
-from ..pruning.moments import Stats, adaptive_weight, fitted_bias
 from ..pruning.solvers import (
     Choose,
     admm,

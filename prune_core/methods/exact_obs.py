@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..pruning.input_statistics import Stats
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.masks import count_of
-from ..pruning.moments import Stats
 from ..pruning.solvers import exact_obs
 
 

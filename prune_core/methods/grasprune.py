@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..models.replay import embed, head
 from ..models.units import frozen, unrolled
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..pruning.distil import divergence
+from ..pruning.distillation import divergence
 from ..pruning.targets import Budget
 from ..pruning.unitwise import Plan, UnitMethod
 

@@ -9,11 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model, ordered
-from ..attacks.success_rates import successes
+from ..analysis.attack_success import successes
+from ..analysis.compared_models import Model, ordered
 from ..formatting import mean_count, percent
 from . import palette
-from .labels import NARROW, End, at_ends, room
+from .annotations import NARROW, End, at_ends, room
 from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, readable_on
 from .style import figure, template
 

@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared_models import Model, ordered
 from ..formatting import millions, milliseconds, percent, size
 from . import palette
-from .labels import room
+from .annotations import room
 from .palette import AXIS, INK, MUTED, fade, readable_on
 from .style import template
 

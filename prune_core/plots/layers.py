@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared_models import Model, ordered
 from ..formatting import error, percent
 from . import palette
-from .labels import End, at_ends, padded, room, tick_format
+from .annotations import End, at_ends, padded, room, tick_format
 from .palette import AXIS, MUTED, PAPER, SEQUENTIAL, fade
 from .style import figure, template
 

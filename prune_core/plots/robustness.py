@@ -8,10 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared_models import Model, ordered
 from ..formatting import percent
 from . import palette
-from .labels import room
+from .annotations import room
 from .palette import DIVERGING, DIVERGING_DARK, MUTED, PAPER, fade, mix, readable_on
 from .style import figure, template
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model
+from ..analysis.compared_models import Model
 from . import palette
 from .palette import MUTED, SEQUENTIAL
 from .style import template

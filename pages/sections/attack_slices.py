@@ -1,0 +1,53 @@
+"""Where is a model weak? Attack success by length of the sentence, by label, and by how sure the dense model was."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.widgets import ui
+from pages.widgets.frame import View
+from prune_core import plots
+from prune_core.analysis import attack_success
+
+RATES = {"success_rate": "Attack success", "under_attack": "Accuracy under attack"}
+
+
+def show(view: View, recipe: str) -> None:
+    """Small multiples, one panel per type of slice."""
+    own = view.single("attack_example").query("recipe == @recipe")
+    rate = ui.chosen(
+        st.segmented_control,
+        "rate",
+        list(RATES),
+        "success_rate",
+        label="Show",
+        format_func=RATES.get,
+    )
+    dense = ui.dense_of(view.models, own)
+    runs = attack_success.slices(own, dense.jobs if dense else (), view.label_names)
+    order = list(dict.fromkeys(runs["slice"]))
+    found = view.pooled("attack_slice", runs)
+    place = lambda each: each.map(order.index)  # noqa: E731
+    found = found.sort_values("slice", key=place, kind="stable", ignore_index=True)
+    mean = view.means()
+    interval = f"intervals over seeds and examples, {mean}" if mean else "Wilson intervals"
+    ui.chart(
+        "On which sentences are the models easier to fool?",
+        f"{RATES[rate]} by {recipe} with 95% {interval}. n under each slice is its number of "
+        f"examples{' per seed' if mean else ''}, the smallest and the largest of any model.",
+        plots.slices(found, view.models, rate, view.dark),
+        "slices",
+    )
+    label = {model.job: model.label for model in view.models}
+    ui.downloads(found.assign(run=found["job"].map(label)), "attack-slices")
+    ui.how_to_read(
+        "Short, middle and long are thirds of the sentences by their number of words. Confidence is the probability that the **dense** "
+        "model gives its answer on the original sentence, the same thirds for every model. Sentences alike stay together, so thirds can "
+        "differ in size. A slice has few sentences: look whether intervals part before you believe a difference, and remember that among "
+        "many slices one stands out by chance."
+        + (
+            ""
+            if dense
+            else " Thirds by confidence appear when the dense model has been attacked and is on view."
+        )
+    )
