@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from prune_core.models.export.onnx.formats import INT8, STATIC
 from torch import nn
 
 from prune_core.experiments.experiment import Experiment
@@ -22,6 +21,7 @@ from prune_core.measures.base import Pair
 from prune_core.measures.quantization_sensitivity import Doctor
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
+from prune_core.models.export.formats import INT8, STATIC
 from prune_core.plugins import quiet
 
 

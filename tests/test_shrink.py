@@ -26,7 +26,7 @@ from prune_core.methods import METHODS
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.compact import alive, dead_units, padding, shrink
-from prune_core.models.export.onnx import onnx
+from prune_core.models.export import onnx
 from prune_core.models.inference.timing import Profile, limit
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
