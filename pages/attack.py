@@ -36,8 +36,8 @@ if rows.empty:
         "**Is the pruned model easier to fool?** This page shows how often each attack turns a right answer wrong, with intervals, "
         "how that grows "
         "with the attacker's budget, and every attacked sentence with its changed words marked.",
-        "attack",
-        view.waiting,
+        key="attack",
+        waiting=view.waiting,
     )
 examples = view.outcomes()
 
@@ -53,8 +53,8 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 "What does an attacker with few queries achieve?",
                 "Accuracy left when the attack may spend at most this many model queries per "
                 f"example. {recipe}, {n}.",
-                plots.against_budget(own, view.models, recipe, "queries", view.dark),
-                "queries",
+                plots.against_budget(own, view.models, recipe, spending="queries", dark=view.dark),
+                key="queries",
                 small=True,
             )
         with grid.cell():
@@ -62,8 +62,10 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 "And one who may change few words?",
                 "Accuracy left when the attack may change at most this fraction of an example's "
                 f"words. {n}.",
-                plots.against_budget(own, view.models, recipe, "share_changed", view.dark),
-                "words",
+                plots.against_budget(
+                    own, view.models, recipe, spending="share_changed", dark=view.dark
+                ),
+                key="words",
                 small=True,
             )
 
@@ -89,7 +91,7 @@ def figures() -> None:
         shown[["run", "recipe", *list(shares)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
         {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
-        rows,
+        plain=rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
     ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")
@@ -118,7 +120,7 @@ if len(able := rows[~rows["recipe"].isin(unable)]):
         f"on which the attack succeeded within its budget{f', {mean}' if mean else ''}. "
         "Click a dot to read its examples.",
         plots.success(able, view.models, view.dark),
-        "success",
+        key="success",
         selects=read,
     )
 for sentence in unable.values():
@@ -126,7 +128,11 @@ for sentence in unable.values():
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
     recipe = ui.chosen(
-        st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below"
+        st.segmented_control,
+        "recipe",
+        recipes(rows),
+        default=recipe,
+        label="Attack for everything below",
     )
 own = examples[examples["recipe"] == recipe]
 

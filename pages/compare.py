@@ -20,8 +20,8 @@ if not quantities:
         "Compare",
         "**Which model gives the best trade?** This page sets all runs of a study side by side: a scatter of any two quantities with their "
         "intervals, each quantity against sparsity, and one table to sort and download.",
-        "compare",
-        view.waiting,
+        key="compare",
+        waiting=view.waiting,
     )
 rows = view.summary()
 
@@ -36,7 +36,7 @@ def against_sparsity() -> None:
         st.pills,
         "panels",
         keys,
-        usual[:6],
+        default=usual[:6],
         label="Quantities",
         multi=True,
         format_func=lambda key: quantities[key].title,
@@ -51,7 +51,7 @@ def against_sparsity() -> None:
                     plots.against_sparsity(
                         rows, view.models, quantity, view.dark, 270, compact=True
                     ),
-                    f"compare-{key.replace(':', '-')}",
+                    key=f"compare-{key.replace(':', '-')}",
                     small=True,
                 )
 
@@ -77,9 +77,9 @@ def budgets() -> None:
                     f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
                     "marks: single weights set to zero, which ordinary kernels still multiply.",
                     plots.scatter(
-                        rows, view.models, quantities[key], quantities["accuracy"], view.dark
+                        rows, view.models, quantities[key], y=quantities["accuracy"], dark=view.dark
                     ),
-                    f"budget-{key}",
+                    key=f"budget-{key}",
                     small=True,
                 )
 
@@ -94,7 +94,7 @@ def savings() -> None:
             f"batch of {first['batch']} sentences of {first['length']} tokens, measured in turn with the dense model; its thin line "
             "reaches to the 95th percentile.",
             plots.saved(tables["cost"], view.models, view.dark),
-            "saved",
+            key="saved",
         )
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.disturbed(tables["cost"], view.models):
@@ -121,7 +121,7 @@ def parts() -> None:
             "form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. "
             f"{own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
-            f"parts-{method}",
+            key=f"parts-{method}",
         )
 
 
@@ -149,7 +149,7 @@ def all_runs() -> None:
     shown["took"] = rows["job"].map(mean).map(formatting.seconds)
     help = "Pruning and all measures together; of several seeds the mean"
     columns["took"] = st.column_config.TextColumn("Time", help=help)
-    ui.table(shown, "runs", columns, rows)
+    ui.table(shown, "runs", columns, plain=rows)
 
 
 ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))

@@ -23,8 +23,8 @@ if not view.models:
         "Deploy",
         "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on paired data. The result is ship, do not "
         "ship or inconclusive, with the loss that the sample rules out and the number of examples that would decide.",
-        "deploy",
-        view.waiting,
+        key="deploy",
+        waiting=view.waiting,
     )
 
 
@@ -91,7 +91,7 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
 
 
 def _remeasure(store: Store, job: Job) -> None:
-    jobs.remeasure(store, job.id, ["cost"], {"cost": {"repeats": evidence.passes(job)}})
+    jobs.remeasure(store, job.id, ["cost"], options={"cost": {"repeats": evidence.passes(job)}})
     ui.say(
         f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle."
     )
@@ -108,7 +108,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         st.segmented_control,
         "flips",
         kinds,
-        kinds[0],
+        default=kinds[0],
         label="Examples",
         format_func=lambda each: f"{each} · {counts[each]}",
     )
@@ -119,7 +119,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         shown,
         f"{kind}-examples",
         {"text": st.column_config.TextColumn("Text", width="large")},
-        own,
+        plain=own,
         height=320,
     )
 
@@ -149,7 +149,7 @@ def slice_view(found: pd.DataFrame) -> None:
         scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]],
         "slices",
         columns,
-        found,
+        plain=found,
     )
 
 
@@ -174,7 +174,7 @@ def in_ci(policy: Policy, job: int) -> None:
 st.title("Deploy", anchor=False)
 place = st.empty()
 ui.stop_without(view.pruned, view.waiting)
-model = ui.one_model(view.pruned, "deploy-model", "May it ship?", view.dark)
+model = ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
 if which_seed := seeds.which([model]):
     st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
@@ -186,7 +186,10 @@ if policy is None:
 job = view.job(model)
 try:
     verdicts, told, found_slices, found_flips = checked(
-        str(view.store.home), job.id, sum(sum(each.seconds.values()) for each in view.jobs), policy
+        str(view.store.home),
+        job.id,
+        sum(sum(each.seconds.values()) for each in view.jobs),
+        policy=policy,
     )
 except PruneError as error:
     st.error(str(error))
@@ -199,10 +202,10 @@ with answer:
         f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the bar is ruled out. Filled: met; hollow: "
         "inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
-        "allowances",
+        key="allowances",
     )
 PARTS = {
-    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy)),
+    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
     "forms": ("What ships", lambda: deployment_formats.page(Store(view.store.home), job)),

@@ -18,8 +18,8 @@ if rows.empty:
         "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity "
         "by block, a map "
         "on which each move can be followed, and the sentences that moved most.",
-        "drift",
-        view.waiting,
+        key="drift",
+        waiting=view.waiting,
     )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
@@ -37,7 +37,7 @@ def by_block() -> None:
             st.segmented_control,
             "pooling",
             poolings,
-            poolings[0],
+            default=poolings[0],
             label="Sentence embedding",
             format_func=TITLES.get,
         )
@@ -48,7 +48,7 @@ def by_block() -> None:
                     what.title,
                     what.gloss,
                     plots.by_block(rows, view.models, what, pooling, view.dark, 230, changed),
-                    f"drift-{what.column}",
+                    key=f"drift-{what.column}",
                     small=True,
                 )
     if len(changed):
@@ -68,10 +68,12 @@ def by_block() -> None:
 
 def on_the_map() -> None:
     """One model's map in one block, what is chosen on it, and the sentences that moved most."""
-    model = ui.one_model(mapped, "drift-model", "Model on the map", view.dark)
+    model = ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
     with st.container(horizontal=True, key="map-choices"):
         block = (
-            ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block")
+            ui.chosen(
+                st.select_slider, "block", list(range(1, blocks + 1)), default=blocks, label="Block"
+            )
             - 1
         )
         names = drift_map.projections(view, block)
@@ -82,15 +84,15 @@ def on_the_map() -> None:
                 st.segmented_control,
                 "projection",
                 names,
-                names[0],
+                default=names[0],
                 label="Projection",
                 format_func=kinds.get,
             )
-    drift_map.draw(view, model, block, projection)
+    drift_map.draw(view, model, block, projection=projection)
     selected_examples.panel(view, model)
     st.markdown("#### Which examples moved most?")
     view.caption_seed("This table shows", [model])
-    drift_map.table(view, drift_map.movers(view, model, block, projection), "movers")
+    drift_map.table(view, drift_map.movers(view, model, block, projection=projection), "movers")
 
 
 mapped = drift_map.mapped(view)

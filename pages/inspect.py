@@ -41,8 +41,8 @@ if not view.models:
         "Inspect",
         "**Do the models agree on your sentence?** Type any sentence and this page shows the prediction of the dense and of every "
         "pruned model side by side, and where they part; attacks the sentence on all of them, and shows which words they look at.",
-        "inspect",
-        view.waiting,
+        key="inspect",
+        waiting=view.waiting,
     )
 
 
@@ -169,9 +169,9 @@ def predictions(told: dict[Model, dict]) -> None:
         "What does each model make of it?",
         looking_at + " Pale: the original." * (len(states) == 2),
         plots.probability_bars(
-            table, list(told), names, view.dark, exclusive=view.kind == "classification"
+            table, list(told), names, dark=view.dark, exclusive=view.kind == "classification"
         ),
-        "inspect",
+        key="inspect",
     )
     outputs = (
         "sigmoid of each output, as labels hold independently"
@@ -243,7 +243,7 @@ def answers(told: dict[Model, dict], text: str) -> None:
                 for said in answer["said"][1:]
             )
         )
-    model = ui.one_model(list(told), "inspect-model", "In the text", view.dark)
+    model = ui.one_model(list(told), "inspect-model", "In the text", dark=view.dark)
     marked = dict.fromkeys([next(iter(told)), model])
     st.html(
         ui.underlined(
@@ -257,7 +257,7 @@ def entities(told: dict[Model, dict], text: str) -> None:
     """Entities in the text: the dense model's, and below them one other model's."""
     models = list(told)
     beside = (
-        ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", view.dark)
+        ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", dark=view.dark)
         if models[1:]
         else None
     )
@@ -305,10 +305,12 @@ sentences = [verdict(told), *([compared(told, original, changed)] if original el
 st.html(f'<div class="takeaway">{ui.escape(" ".join(sentences))}</div>')
 if original:
     st.html(ui.marked_words(original, changed))
-subject = word_importance.Subject(asking, {model: checkpoints[model] for model in told}, text, pair)
-shown = ui.chosen(st.segmented_control, "inspect-view", VIEWS, VIEWS[0], label="Look at")
+subject = word_importance.Subject(
+    asking, {model: checkpoints[model] for model in told}, text, pair=pair
+)
+shown = ui.chosen(st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at")
 if shown == VIEWS[1]:
-    inspect_attack.section(view, subject, told, paste)
+    inspect_attack.section(view, subject, told, paste=paste)
 elif shown == VIEWS[2]:
     word_importance.gradients(view, subject)
 elif shown == VIEWS[3]:

@@ -17,8 +17,8 @@ if rows.empty:
         "**Where does pruning hurt?** This page shows the relative error of every block and matrix: how it grows with depth, how "
         "much of it a "
         "layer makes itself and how much it inherits, and what share of each matrix is really zero.",
-        "layers",
-        view.waiting,
+        key="layers",
+        waiting=view.waiting,
     )
 
 ui.opening("Layers", takeaways.layers(rows, view.models))
@@ -35,7 +35,7 @@ def by_depth() -> None:
         st.segmented_control,
         "part",
         names,
-        "block",
+        default="block",
         label="Output of",
         format_func=plots.PART_TITLES.get,
     )
@@ -44,7 +44,7 @@ def by_depth() -> None:
         "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
         "as the output itself). Click a mark to see its block closely.",
         plots.by_depth(rows, view.models, part, view.dark),
-        "depth",
+        key="depth",
         selects=layer_details.choose,
     )
     ui.how_to_read(
@@ -68,7 +68,7 @@ def by_matrix() -> None:
         st.segmented_control,
         "shade",
         list(shades),
-        "total",
+        default="total",
         label="Colour shows",
         format_func=shades.get,
     )
@@ -77,22 +77,22 @@ def by_matrix() -> None:
         if column != "sparsity"
         else "How sparse is each matrix?",
         "Block by part, one map a model, all on one scale; depth runs downwards. Click a cell to see its block closely.",
-        plots.heat_maps(rows, pruned, column, view.dark),
-        "heat",
+        plots.heat_maps(rows, pruned, column, dark=view.dark),
+        key="heat",
         selects=layer_details.choose,
     )
 
 
 def own_or_inherited() -> None:
     """What of the error a block makes itself, and where the zeros are."""
-    model = ui.one_model(pruned, "layer-model", "One model closely", view.dark)
+    model = ui.one_model(pruned, "layer-model", "One model closely", dark=view.dark)
     left, right = st.columns(2, gap="medium")
     with left:
         ui.chart(
             "Own or inherited?",
             f"{model.label}, mean over the six matrices of a block: areas stacked, the dashed line is the total that results.",
             plots.own_and_inherited(rows, model, view.dark),
-            "own",
+            key="own",
             small=True,
         )
     with right:
@@ -100,21 +100,21 @@ def own_or_inherited() -> None:
             "Where are the zeros?",
             "Realised sparsity: one mark a matrix, the thin upright tick is what was asked for.",
             plots.realised_sparsity(rows, pruned, view.dark),
-            "zeros",
+            key="zeros",
             small=True,
         )
 
 
 def heads_and_neurons() -> None:
     """Of structured models: which units are left."""
-    structured = ui.one_model(cut, "unit-model", "Structured model", view.dark)
+    structured = ui.one_model(cut, "unit-model", "Structured model", dark=view.dark)
     ui.chart(
         "Which heads and neurons are left?",
         "One square per head (hollow = removed) and one bar per block for the neurons. The colour "
         "is the type of knowledge that kept the unit, if the method records it. "
         f"{view.which_seed('This chart shows', [structured])}".rstrip(),
         plots.kept_units(units, structured, view.dark),
-        "units",
+        key="units",
     )
     ui.how_to_read(
         f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the "
@@ -147,7 +147,7 @@ def figures() -> None:
         .style.format(written, na_rep="–"),
         "reconstruction",
         None,
-        own,
+        plain=own,
         height=420,
     )
 

@@ -33,7 +33,7 @@ number = int(
         st.segmented_control,
         "step",
         list(range(1, len(STEPS) + 1)),
-        1,
+        default=1,
         label="Step",
         label_visibility="collapsed",
     )

@@ -71,7 +71,7 @@ def multiples() -> None:
                     plots.against_sparsity(
                         table, view.models, quantity, view.dark, 320, compact=True
                     ),
-                    f"overview-{quantity.key.split(':')[0]}",
+                    key=f"overview-{quantity.key.split(':')[0]}",
                     small=True,
                 )
         missing = 3 - len(shown) if view.waiting else 0
@@ -153,7 +153,9 @@ def _sparkline(home: str, study: str, stamp: tuple[tuple[int, float], ...], dark
         return None
     rows = seeds.pooled("accuracy", rows, models)
     quantity = available({"accuracy": rows})["accuracy"]
-    return plots.sparkline(summary({"accuracy": rows}, models, [quantity]), models, quantity, dark)
+    return plots.sparkline(
+        summary({"accuracy": rows}, models, [quantity]), models, quantity, dark=dark
+    )
 
 
 def recent() -> None:
@@ -167,7 +169,7 @@ def recent() -> None:
             jobs = view.store.jobs(name)
             done = sum(job.status == Status.DONE for job in jobs)
             stamp = tuple((job.id, sum(job.seconds.values())) for job in jobs)
-            figure = _sparkline(str(view.store.home), name, stamp, view.dark)
+            figure = _sparkline(str(view.store.home), name, stamp, dark=view.dark)
             with grid.cell():
                 st.markdown(f"**{name}**")
                 st.caption(

@@ -28,7 +28,11 @@ KEEP: dict[str, Any] = {"persist_state": "session"}
 def how() -> dict[str, Any]:
     """Methods, and the sparsities, patterns and seeds each of them is run at."""
     chosen = forms.cards(
-        METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"), BASELINES
+        METHODS,
+        "method",
+        ("magnitude", "sparsegpt", "akr"),
+        leave_out=("sparsity", "pattern"),
+        more=BASELINES,
     )
     places = st.columns(3, gap="medium")
     usual = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]

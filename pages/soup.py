@@ -111,10 +111,16 @@ def make(home: Path) -> None:
         )
         epochs = places[3].number_input("Epochs", 1, 100, 1, key="own-epochs")
         wish = robust_checkpoint.Wish(
-            checkpoint.strip(), task.strip(), validation.strip(), plain, freelb, examples, epochs
+            checkpoint.strip(),
+            task.strip(),
+            validation.strip(),
+            plain=plain,
+            freelb=freelb,
+            examples=examples,
+            epochs=epochs,
         )
         st.caption(
-            f"About {formatting.about(robust_checkpoint.Wish('', '', '', 2, 2, 20_000).seconds())} for the usual numbers on two cores with a "
+            f"About {formatting.about(robust_checkpoint.Wish('', '', '', plain=2, freelb=2, examples=20_000).seconds())} for the usual numbers on two cores with a "
             "model of the demo's size; a FreeLB fine-tune takes three times a plain one's. A stopped one goes on where it was."
         )
         if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(
@@ -182,7 +188,9 @@ if not soups:
         if not running:
             make(home)
     st.stop()
-chosen = ui.chosen(st.selectbox, "soup", list(soups), next(iter(soups)), label="Soup on view")
+chosen = ui.chosen(
+    st.selectbox, "soup", list(soups), default=next(iter(soups)), label="Soup on view"
+)
 record = json.loads(soups[chosen].read_text())
 plan = record["plan"]
 st.html(f'<div class="takeaway">{ui.escape(takeaways.soup(record))}</div>')
@@ -193,7 +201,7 @@ ui.chart(
     f"Each dot is a fine-tune under {plan['attack']}, bars are 95% intervals; the line joins the averages in the order in which they grew, "
     "the star is the one that was kept.",
     plots.soup_path(record, view.dark),
-    "soup",
+    key="soup",
 )
 ui.how_to_read(
     "Up and to the right is better. "

@@ -185,7 +185,9 @@ def closely(study: Study) -> None:
     others = [each.name for each in found if each.name != study.name]
 
     def beside() -> None:
-        other = ui.chosen(st.selectbox, "beside", others, others[0], label="The other study")
+        other = ui.chosen(
+            st.selectbox, "beside", others, default=others[0], label="The other study"
+        )
         study_details.beside(view.store, study.name, other)
 
     if others:
@@ -199,7 +201,7 @@ if not found:
         view.store,
         "Studies",
         "**Every study you have made**, to search, tag, rename and delete, with its space.",
-        "studies",
+        key="studies",
     )
 whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found)
 last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))

@@ -30,7 +30,12 @@ def show(view: View, recipe: str) -> None:
     choices = [model for model in view.models if (own["job"] == model.job).any()]
     if choices:
         dense = ui.dense_of(view.models, own)
-        _browse(view, own, dense, ui.one_model(choices, "attack-model", "Model to read", view.dark))
+        _browse(
+            view,
+            own,
+            dense,
+            model=ui.one_model(choices, "attack-model", "Model to read", dark=view.dark),
+        )
     adversarial_pool.show(view.store)
 
 
@@ -58,7 +63,7 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
                 st.selectbox,
                 "turned",
                 ["all", *kinds],
-                kinds[0],
+                default=kinds[0],
                 label="Attack succeeded on",
                 format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
             )
@@ -135,9 +140,9 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
             "How sure was each model, before and after?",
             "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
             plots.probability_bars(
-                pd.DataFrame(wanted), view.models, view.label_names, view.dark, truth
+                pd.DataFrame(wanted), view.models, view.label_names, dark=view.dark, truth=truth
             ),
-            "before-after",
+            key="before-after",
             small=True,
         )
 

@@ -46,7 +46,7 @@ def show(view: View, own: pd.DataFrame) -> None:
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
             "p_value": number("p", "%.3f", test),
         },
-        found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
+        plain=found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
     )
     ui.how_to_read(
         "Pruning changes which sentences a model gets right, and so which are attacked. Here success is compared over the sentences that "

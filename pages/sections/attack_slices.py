@@ -19,7 +19,7 @@ def show(view: View, recipe: str) -> None:
         st.segmented_control,
         "rate",
         list(RATES),
-        "success_rate",
+        default="success_rate",
         label="Show",
         format_func=RATES.get,
     )
@@ -36,7 +36,7 @@ def show(view: View, recipe: str) -> None:
         f"{RATES[rate]} by {recipe} with 95% {interval}. n under each slice is its number of "
         f"examples{' per seed' if mean else ''}, the smallest and the largest of any model.",
         plots.slices(found, view.models, rate, view.dark),
-        "slices",
+        key="slices",
     )
     label = {model.job: model.label for model in view.models}
     ui.downloads(found.assign(run=found["job"].map(label)), "attack-slices")

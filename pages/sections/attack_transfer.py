@@ -41,7 +41,7 @@ def show(view: View, recipe: str) -> None:
         plots.transfer(
             made_on, {model.job: model.short for model in models}, models, "source", view.dark
         ),
-        "transfer",
+        key="transfer",
         selects=lambda marks: ui.put("cell", marks[0]),
     )
     _texts(view, rows[rows["recipe"] == recipe], models)
@@ -59,7 +59,7 @@ def show(view: View, recipe: str) -> None:
                 "recipe",
                 view.dark,
             ),
-            "transfer-recipes",
+            key="transfer-recipes",
         )
     label = {model.job: model.label for model in models}
     names = {
@@ -90,7 +90,12 @@ def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
     told = lambda cell: " → ".join(names[int(job)] for job in cell.split("|"))  # noqa: E731
     across = [cell for cell in cells if len(set(cell.split("|"))) == 2] or cells
     cell = ui.chosen(
-        st.selectbox, "cell", cells, across[0], label="Texts made on → tried on", format_func=told
+        st.selectbox,
+        "cell",
+        cells,
+        default=across[0],
+        label="Texts made on → tried on",
+        format_func=told,
     )
     made, tried = map(int, cell.split("|"))
     own = rows[

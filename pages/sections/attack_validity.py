@@ -42,7 +42,7 @@ def show(view: View, recipe: str) -> None:
         most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
         help = "Off: misspelt texts are judged by the share of words changed and the flags alone; see How to read this."
         strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
-    flaws = attack_success.flaws(examples, least, most / 100, () if strict else LETTERS)
+    flaws = attack_success.flaws(examples, least, most / 100, spared=() if strict else LETTERS)
     counted = attack_success.held_unless(examples, ~flaws.any(axis=1))
     rates = [attack_success.rates(rows) for rows in (counted, examples)]
     valid, every = (view.pooled("attack", rows) for rows in rates)
@@ -52,8 +52,8 @@ def show(view: View, recipe: str) -> None:
         "How often do attacks succeed with a valid text?",
         f"Dot: only valid texts count as a success, with its 95% {interval}; ring: all texts count"
         f"{f', {mean}' if mean else ''}. n is the number of examples{' per seed' if mean else ''}.",
-        plots.success(valid, view.models, view.dark, every),
-        "valid-success",
+        plots.success(valid, view.models, view.dark, rings=every),
+        key="valid-success",
     )
     _reasons(view, own, flaws)
     unseen = "" if WORDNET.present else " (WordNet is not on this machine, so opposites go unseen)"
@@ -111,7 +111,7 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
                 "words changed (mean, %)", format="%.0f"
             ),
         },
-        found,
+        plain=found,
     )
     if told["grammar"].isna().all():
         st.caption(

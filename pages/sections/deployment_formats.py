@@ -43,7 +43,7 @@ def _forms(found: pd.DataFrame) -> None:
             "speedup": number("Times faster", format="%.2f"),
             "bytes": number("MB", format="%.1f"),
         },
-        found,
+        own=found,
     )
     static = any(form in STATIC for form in found["form"])
     how = (
@@ -78,7 +78,7 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
             "own_divergence": number("Divergence (nats)", format="%.4f"),
             "bytes": number("MB", format="%.1f"),
         },
-        files,
+        own=files,
     )
     before = max(files["own_divergence"].iloc[1], 1e-12)
     back = 100 * (1 - parts["divergence"] / before)
@@ -92,7 +92,7 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
         "divergence": number("Divergence then (nats)", format="%.4f"),
         "proposed": "Proposed",
     }
-    ui.table(shown, "doctor", columns, parts, height=320)
+    ui.table(shown, "doctor", columns, plain=parts, height=320)
     st.caption(
         "Divergence is from the model's own answers in fp32 to calibration sentences, without labels; accuracy is of the evaluation "
         "sample."
@@ -134,4 +134,4 @@ def _judged(found: pd.DataFrame) -> dict[str, Any]:
 def _files(found: pd.DataFrame, key: str, columns: dict[str, Any], own: pd.DataFrame) -> None:
     shares = ("score", "difference", "agreement") if METRICS[found["metric"].iloc[0]].share else ()
     shown = found.assign(**{name: 100 * found[name] for name in shares}, bytes=found["bytes"] / 1e6)
-    ui.table(shown[[name for name in columns if name in shown]], key, columns, own)
+    ui.table(shown[[name for name in columns if name in shown]], key, columns, plain=own)

@@ -24,7 +24,7 @@ def offer(view: View) -> None:
     if not models:
         return
     st.markdown("#### Take a model with you")
-    model = ui.one_model(models, "export-model", "Pruned model", view.dark)
+    model = ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
     view.caption_seed("The exported model is that of", [model])
     with st.container(horizontal=True, key="export-forms"):
         help = "Without its dead heads and neurons it is smaller and faster, and loads by prune_core.load(folder)."
@@ -81,9 +81,9 @@ def page(view: View) -> None:
     offer(view)
     st.markdown("#### Take the figures with you")
     with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
-        _report(view, "html", "Report as HTML", "One file that opens offline and prints.")
+        _report(view, "html", "Report as HTML", help="One file that opens offline and prints.")
         if pdf.browser():
-            _report(view, "pdf", "Report as PDF", "The same, printed by Chromium.")
+            _report(view, "pdf", "Report as PDF", help="The same, printed by Chromium.")
         ids = [job for model in view.models for job in model.jobs]
         st.download_button(
             "All rows as Parquet",

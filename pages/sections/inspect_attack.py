@@ -67,14 +67,14 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
     first = next(iter(predicted)).label
     with st.container(horizontal=True, vertical_alignment="bottom", key="attack-choices"):
         recipe = ui.chosen(
-            st.selectbox, "inspect-recipe", recipes, recipes[0], label="Attack", width=240
+            st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
         title = lambda label: label or f"as {first} says ({dense['said'][0]})"  # noqa: E731
         said = ui.chosen(
             st.selectbox,
             "inspect-right",
             ["", *names],
-            "",
+            default="",
             label="Right label",
             format_func=title,
             width=260,
@@ -91,7 +91,7 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
             attack = subject.asking.attack(
                 list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label
             )
-            st.session_state[KEPT] = Attempt(attack, recipe, subject, label, names)
+            st.session_state[KEPT] = Attempt(attack, recipe, subject, label=label, names=names)
     entry = catalogue.CATALOGUE[recipe]
     st.caption(
         f"{entry.paper}. Changes {entry.changes}{' of the first sentence' if subject.pair else ''}; at most 500 queries and 30 s for "
@@ -132,7 +132,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
             st.segmented_control,
             "attack-by",
             list(plots.AXES),
-            "queries",
+            default="queries",
             label="Across",
             format_func=plots.AXES.get,
         )
@@ -141,13 +141,13 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         "How fast does each model give way?",
         f"Probability of “{attempt.right}” for the best text found so far; each dot is a change that {attempt.recipe} kept, a cross is "
         f"where the attack succeeded. One sentence, {plural(len(attempt.attack.models), 'model')}.",
-        plots.attack_steps(attempt.told(), by, attempt.right, two, view.dark),
-        "attack-steps",
+        plots.attack_steps(attempt.told(), by, attempt.right, two_labels=two, dark=view.dark),
+        key="attack-steps",
     )
     with st.grid(2, min_column_width=330, key="attack-cards") as grid:
         for model, told in attempt.told():
             with grid.cell(), st.container(border=True, key=f"attack-card-{model.job}"):
-                _card(view, attempt, model, told, paste)
+                _card(view, attempt, model, told=told, paste=paste)
 
 
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
@@ -241,7 +241,7 @@ def _transfer(attempt: Attempt) -> None:
         "found on": st.column_config.TextColumn("Found on", pinned=True),
         "text": st.column_config.TextColumn("Text", width="large"),
     }
-    ui.table(pd.DataFrame(rows), "transfer-text", wide, pd.DataFrame(plain))
+    ui.table(pd.DataFrame(rows), "transfer-text", wide, plain=pd.DataFrame(plain))
     st.caption(
         f"Cells: what the model on top says of that text, with its probability of “{attempt.right}”. Of one sentence, so no rate."
     )

@@ -26,10 +26,12 @@ def choose(marks: Sequence[Any]) -> None:
 def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
     """The block that was clicked, or the last one."""
     with st.container(horizontal=True, key="block-choices"):
-        model = ui.one_model(models, "layer-model", "One model closely", view.dark)
+        model = ui.one_model(models, "layer-model", "One model closely", dark=view.dark)
         blocks = int(rows["block"].max()) + 1
         block = (
-            ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block")
+            ui.chosen(
+                st.select_slider, "block", list(range(1, blocks + 1)), default=blocks, label="Block"
+            )
             - 1
         )
     left, right = st.columns(2, gap="medium")
@@ -37,8 +39,8 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
         ui.chart(
             f"Where in block {block + 1} does the error of {model.label} arise?",
             "One line a matrix: what its own pruning does, what came in with its input, and what goes out.",
-            plots.parts_of_block(rows, model, block, view.dark),
-            "block-parts",
+            plots.parts_of_block(rows, model, block, dark=view.dark),
+            key="block-parts",
             small=True,
         )
     if model not in drift_map.mapped(view):
@@ -48,9 +50,9 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
         return
     projection = drift_map.projections(view, block)[-1]
     with right:
-        drift_map.draw(view, model, block, projection, small=True)
+        drift_map.draw(view, model, block, projection=projection, small=True)
     selected_examples.panel(view, model)
-    found = drift_map.movers(view, model, block, projection)
+    found = drift_map.movers(view, model, block, projection=projection)
     hurt = found[found["changed"]] if found["changed"].any() else found
     st.markdown(f"#### Which examples does block {block + 1} hurt?")
     some = f"The {len(hurt)} of {len(found)} examples whose prediction changed"

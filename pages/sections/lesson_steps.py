@@ -61,7 +61,7 @@ def _matrix(told: Told, title: str, key: str, dark: bool) -> None:
         title,
         seen,
         plots.matrix(told["pruned"], told["weight"], told["sizes"], dark),
-        key,
+        key=key,
         small=True,
     )
 
@@ -76,11 +76,11 @@ def worth(view: View, asking: Inspector) -> None:
             "The layer",
             "Six outputs, eight inputs: every number is a weight.",
             whole,
-            "lesson-before",
+            key="lesson-before",
             small=True,
         )
     with right:
-        _matrix(told, "Without its smallest weights", "lesson-magnitude", view.dark)
+        _matrix(told, "Without its smallest weights", "lesson-magnitude", dark=view.dark)
 
 
 def activations(view: View, asking: Inspector) -> None:
@@ -89,7 +89,10 @@ def activations(view: View, asking: Inspector) -> None:
     for column, method in zip(st.columns(2, gap="medium"), ("magnitude", "wanda"), strict=True):
         with column:
             _matrix(
-                asking.small_layer(method, removed), METHODS[method], f"lesson-{method}", view.dark
+                asking.small_layer(method, removed),
+                METHODS[method],
+                f"lesson-{method}",
+                dark=view.dark,
             )
 
 
@@ -97,12 +100,12 @@ def piles_up(view: View, asking: Inspector) -> None:
     """The demo's error by depth, one model at a time or all."""
     rows = view.rows("reconstruction")
     models = [model for model in view.pruned if (rows["job"] == model.job).any()]
-    model = ui.one_model(models, "lesson-depth", "Model", view.dark)
+    model = ui.one_model(models, "lesson-depth", "Model", dark=view.dark)
     ui.chart(
         "How wrong is each block's output?",
         "Relative error of the hidden states, from the first block to the last.",
         plots.by_depth(rows, [model], dark=view.dark, height=320),
-        "lesson-by-depth",
+        key="lesson-by-depth",
         small=True,
     )
 
@@ -130,7 +133,7 @@ def corrects(view: View, asking: Inspector) -> None:
                 asking.small_layer(method, removed, wrong),
                 METHODS[method],
                 f"lesson-{method}",
-                view.dark,
+                dark=view.dark,
             )
     st.caption("Underlined: a weight that the method changed besides removing others.")
 
@@ -139,12 +142,12 @@ def where(view: View, asking: Inspector) -> None:
     """The demo's heat map of one model."""
     rows = view.rows("reconstruction")
     models = [model for model in view.pruned if (rows["job"] == model.job).any()]
-    model = ui.one_model(models, "lesson-where", "Model", view.dark)
+    model = ui.one_model(models, "lesson-where", "Model", dark=view.dark)
     ui.chart(
         "Which matrices lose most by their own pruning?",
         "Block by part: the relative error that each matrix's own pruning makes.",
-        plots.heat_maps(rows, [model], "own", view.dark),
-        "lesson-heat",
+        plots.heat_maps(rows, [model], "own", dark=view.dark),
+        key="lesson-heat",
         small=True,
     )
 
@@ -155,7 +158,7 @@ def whole(view: View, asking: Inspector) -> None:
     for column, method in zip(st.columns(2, gap="medium"), ("wanda", "columns"), strict=True):
         with column:
             title = "Single weights" if method == "wanda" else "Whole inputs"
-            _matrix(asking.small_layer(method, removed), title, f"lesson-{method}", view.dark)
+            _matrix(asking.small_layer(method, removed), title, f"lesson-{method}", dark=view.dark)
 
 
 def attack(view: View, asking: Inspector) -> None:
@@ -198,7 +201,7 @@ def robust(view: View, asking: Inspector) -> None:
         "What does averaging leave?",
         "Squared error of the average of k fine-tunes, a share of one fine-tune's.",
         plots.averaged(alike / 100, view.dark),
-        "lesson-average",
+        key="lesson-average",
         small=True,
     )
     st.page_link(
@@ -218,7 +221,7 @@ def trade(view: View, asking: Inspector) -> None:
         st.selectbox,
         "lesson-y",
         keys,
-        start,
+        default=start,
         label="Upwards",
         format_func=lambda key: found[key].title,
     )
@@ -226,8 +229,8 @@ def trade(view: View, asking: Inspector) -> None:
     ui.chart(
         "Which model would you take?",
         "One point a model with its 95% intervals; the others are beaten in both by one on the line.",
-        plots.scatter(rows, view.models, found["accuracy"], found[y], view.dark, 360),
-        "lesson-trade",
+        plots.scatter(rows, view.models, found["accuracy"], y=found[y], dark=view.dark, height=360),
+        key="lesson-trade",
         small=True,
     )
 
@@ -239,13 +242,13 @@ def ship(view: View, asking: Inspector) -> None:
     lost = middle.slider("Measured accuracy loss (points)", 0.0, 5.0, 1.0, 0.5, key="lesson-lost")
     limit = right.slider("Limit (points)", 0.5, 5.0, 2.0, 0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
-    low, high = paired_bounds(broken, fixed, n, 0.05)
+    low, high = paired_bounds(broken, fixed, n, alpha=0.05)
     verdict = (
         "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "inconclusive"
     )
     seen = f"{broken} examples newly broken and {fixed} newly fixed of {n:,}; the bar ends at the one-sided 95% bounds."
-    figure = plots.margin(broken, fixed, n, limit / 100, view.dark)
-    ui.chart(f"May it ship? {verdict.capitalize()}.", seen, figure, "lesson-ship", small=True)
+    figure = plots.margin(broken, fixed, n, limit=limit / 100, dark=view.dark)
+    ui.chart(f"May it ship? {verdict.capitalize()}.", seen, figure, key="lesson-ship", small=True)
     if view.pruned:
         st.page_link(
             "pages/deploy.py",
@@ -269,94 +272,94 @@ STEPS = (
         "A layer multiplies its inputs by a matrix. Remove the weights nearest to zero, and watch how far the outputs go from what they "
         "were.",
         r"\text{error}=\frac{\lVert Wx-\hat Wx\rVert}{\lVert Wx\rVert}",
-        "Half of the weights are gone. Is half of the output gone?",
-        "No: the smallest half carries little of the sum. The error stays small at first and then rises steeply; that bend is why pruning "
+        question="Half of the weights are gone. Is half of the output gone?",
+        answer="No: the smallest half carries little of the sum. The error stays small at first and then rises steeply; that bend is why pruning "
         "works at all, and why it stops working.",
-        worth,
+        draw=worth,
     ),
     Step(
         "Do the inputs matter?",
         "A small weight on a large input counts for more than a large weight on an input that is always nearly zero. Wanda weighs each "
         "weight by the size of its input, seen on a few calibration texts.",
         r"\text{score}_{ij}=\lvert W_{ij}\rvert\cdot\lVert x_j\rVert",
-        "Find a weight that magnitude removes and Wanda keeps. What is special about its column?",
-        "Its input is large. Wanda also compares weights within each row only, so that no output is emptied.",
-        activations,
+        question="Find a weight that magnitude removes and Wanda keeps. What is special about its column?",
+        answer="Its input is large. Wanda also compares weights within each row only, so that no output is emptied.",
+        draw=activations,
     ),
     Step(
         "Why do errors pile up?",
         "A block's inputs are the outputs of the block before it. So each block starts from what is wrong already, and adds its own.",
         r"Wx-\hat W\hat x=\underbrace{W(x-\hat x)}_{\text{inherited}}+\underbrace{(W-\hat W)\hat x}_{\text{own}}",
-        "The last block loses no more weights than the first. Why is its error so much larger?",
-        "Most of it is inherited: look at “Own or inherited” on the page Layers.",
-        piles_up,
-        ("reconstruction",),
+        question="The last block loses no more weights than the first. Why is its error so much larger?",
+        answer="Most of it is inherited: look at “Own or inherited” on the page Layers.",
+        draw=piles_up,
+        needs=("reconstruction",),
     ),
     Step(
         "How does AKR correct?",
         "SparseGPT removes weights and moves the others so that the layer answers as before, on the inputs that it gets now. AKR first "
         "moves the target: to the weights that would give the dense model's outputs from the wrong inputs.",
         r"\bar W=\Bigl(W\textstyle\sum x\hat x^\top\Bigr)\Bigl(\sum\hat x\hat x^\top\Bigr)^{-1}",
-        "Set the inputs' error to 0. Which method wins now?",
-        "Hardly either: with right inputs there is nothing to correct, and AKR differs only by its fitted bias. The more is wrong before, "
+        question="Set the inputs' error to 0. Which method wins now?",
+        answer="Hardly either: with right inputs there is nothing to correct, and AKR differs only by its fitted bias. The more is wrong before, "
         "the more it gains. What is wrong at random, token by token, nobody can correct.",
-        corrects,
+        draw=corrects,
     ),
     Step(
         "Where should the zeros be?",
         "Pruned uniformly, all matrices lose the same share of their weights, but not the same part of their output.",
         r"\min_{s_1,\dots,s_L}\ \sum_\ell e_\ell(s_\ell)\quad\text{with}\quad\sum_\ell n_\ell s_\ell=S",
-        "From which matrix would you take fewer weights, and from which more?",
-        "Fewer where the map is bright, more where it is dark. The option allocation=error of SparseGPT and AKR does it by curves measured "
+        question="From which matrix would you take fewer weights, and from which more?",
+        answer="Fewer where the map is bright, more where it is dark. The option allocation=error of SparseGPT and AKR does it by curves measured "
         "on the calibration texts.",
-        where,
-        ("reconstruction",),
+        draw=where,
+        needs=("reconstruction",),
     ),
     Step(
         "Heads and neurons",
         "Single zeros do not make a matrix smaller: ordinary kernels multiply them too. Whole heads and neurons do, as whole columns go.",
         r"\text{FLOPs}\propto\#\text{heads}\cdot d_{\text{head}}+\#\text{neurons}",
-        "Both removed the same share. Which error is larger, and why would anybody choose it?",
-        "Whole columns cost more accuracy, as good weights go with bad ones. But only they make the model faster without special kernels; "
+        question="Both removed the same share. Which error is larger, and why would anybody choose it?",
+        answer="Whole columns cost more accuracy, as good weights go with bad ones. But only they make the model faster without special kernels; "
         "K-prune chooses them by what each unit knows, and refits the rest.",
-        whole,
+        draw=whole,
     ),
     Step(
         "What does an attack do?",
         "An attacker changes a few letters or words until the answer turns, asking the model again and again. A reader would still give "
         "the old answer.",
         r"\text{success}=\frac{\#\text{right before, wrong after}}{\#\text{right before}}",
-        "Would you have noticed the change? Would you have changed your mind?",
-        "Where you would, the attack has cheated: its text is not valid. The page Attack counts how many are.",
-        attack,
-        ("attack_example",),
+        question="Would you have noticed the change? Would you have changed your mind?",
+        answer="Where you would, the attack has cheated: its text is not valid. The page Attack counts how many are.",
+        draw=attack,
+        needs=("attack_example",),
     ),
     Step(
         "Can a start be robust?",
         "Fine-tunes of one encoder lie in one valley; their average lies nearer to its middle, where small changes of the input matter "
         "less. Ingredients trained against small changes help.",
         r"\bar\theta=\frac1k\sum_{i=1}^k\theta_i,\qquad \mathbb E\,\lVert\bar\epsilon\rVert^2=\frac{1-\rho}{k}+\rho",
-        "All fine-tunes make the same mistakes (100% alike). What does averaging help?",
-        "Nothing: only what differs cancels. So candidates are made with other seeds, learning rates and objectives.",
-        robust,
+        question="All fine-tunes make the same mistakes (100% alike). What does averaging help?",
+        answer="Nothing: only what differs cancels. So candidates are made with other seeds, learning rates and objectives.",
+        draw=robust,
     ),
     Step(
         "How is a trade-off read?",
         "A model that another one beats in both figures is out. What is left is the Pareto front; where on it you stand is your choice.",
         r"a\succ b\iff a_1\ge b_1,\ a_2\ge b_2,\ a\ne b",
-        "Two points lie closer than their intervals are long. Which one is better?",
-        "This sample cannot tell. Choose by something else, such as size, or measure more examples.",
-        trade,
-        ("accuracy", "cost"),
+        question="Two points lie closer than their intervals are long. Which one is better?",
+        answer="This sample cannot tell. Choose by something else, such as size, or measure more examples.",
+        draw=trade,
+        needs=("accuracy", "cost"),
     ),
     Step(
         "Would you ship it?",
         "The measured loss is one draw. A limit holds when even the bad end of the interval keeps to it; otherwise more examples are "
         "needed.",
         r"\text{ship}\iff \underline{\Delta}_{95\%}\ge-\text{limit}",
-        "One point was lost, two are allowed. How many examples does it take to be sure?",
-        "Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 examples are inconclusive. What looks safe is "
+        question="One point was lost, two are allowed. How many examples does it take to be sure?",
+        answer="Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 examples are inconclusive. What looks safe is "
         "often unproven.",
-        ship,
+        draw=ship,
     ),
 )

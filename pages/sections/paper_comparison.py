@@ -29,20 +29,26 @@ def section(view: frame.View) -> None:
     name = lambda key: f"{known[key].source}: {known[key].title}"  # noqa: E731
     exhibit = known[
         ui.chosen(
-            st.selectbox, "exhibit", list(known), start, label="Published figures", format_func=name
+            st.selectbox,
+            "exhibit",
+            list(known),
+            default=start,
+            label="Published figures",
+            format_func=name,
         )
     ]
     figures = _narrowed(exhibit, study)
     metrics = list(dict.fromkeys(figures["metric"]))
     drawn = {
-        metric: published_comparison.points(exhibit, figures, metric, study) for metric in metrics
+        metric: published_comparison.points(exhibit, figures, metric, study=study)
+        for metric in metrics
     }
     st.caption(_legend(exhibit, drawn))
     columns = min(2, len(metrics))
     with st.grid(columns, min_column_width=380, gap="small", key="beside") as grid:
         for metric, points in drawn.items():
             with grid.cell():
-                _chart(exhibit, metric, points, view.dark, HEIGHTS[columns])
+                _chart(exhibit, metric, points, dark=view.dark, height=HEIGHTS[columns])
         with grid.cell():
             _differences(setup_differences.differences(exhibit, figures, study))
     st.caption(exhibit.citation)
@@ -69,7 +75,7 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
                 st.segmented_control,
                 f"{exhibit.key}-{column}",
                 options,
-                start,
+                default=start,
                 label=label,
                 format_func=lambda key: TASKS.get(key, key),
             )
@@ -107,7 +113,7 @@ def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, heig
         axis.title,
         f"This study: {sample}." if sample else "The paper's figures alone.",
         figure,
-        f"beside-{metric}",
+        key=f"beside-{metric}",
         small=True,
     )
 

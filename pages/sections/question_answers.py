@@ -19,7 +19,7 @@ def browser(view: View) -> None:
     rows = view.first_seed("prediction")
     st.markdown("#### Read the answers")
     view.caption_seed("This section shows")
-    model = ui.one_model(view.pruned, "answer-model", "Pruned model", view.dark)
+    model = ui.one_model(view.pruned, "answer-model", "Pruned model", dark=view.dark)
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]
     picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
@@ -27,7 +27,7 @@ def browser(view: View) -> None:
         st.segmented_control,
         "answers",
         list(FILTERS),
-        "broken",
+        default="broken",
         label="Questions",
         format_func=FILTERS.get,
     )
@@ -47,7 +47,7 @@ def browser(view: View) -> None:
     row = some.iloc[place if place < len(some) else 0]
     # models evaluated on different samples give one number to different questions
     same = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
-    _read(view, same, row, model)
+    _read(view, same, row, model=model)
 
 
 def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:

@@ -94,7 +94,7 @@ def _one(view: View, example: int) -> None:
         pair = first["pair"] if isinstance(first["pair"], str) else None
         asking = inspector(str(view.store.home))
         word_importance.gradients(
-            view, word_importance.Subject(asking, checkpoints, str(first["text"]), pair)
+            view, word_importance.Subject(asking, checkpoints, str(first["text"]), pair=pair)
         )
     st.page_link(
         "pages/inspect.py",
@@ -132,7 +132,7 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
             shown,
             "chosen-group",
             {"text": st.column_config.TextColumn("text", width="large")},
-            inside,
+            plain=inside,
             height=240,
         )
 

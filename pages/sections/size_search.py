@@ -27,7 +27,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
             st.segmented_control,
             "smallest-way",
             list(WAYS),
-            asked,
+            default=asked,
             label="Wanted",
             format_func=WAYS.get,
         )

@@ -103,13 +103,13 @@ def beside(store: Store, study: str, other: str) -> None:
             st.selectbox,
             "beside-figure",
             keys,
-            keys[0],
+            default=keys[0],
             label="Figure",
             format_func=lambda key: both[0][key].title,
         )
     ]
     figures = [
-        _figures(store, each, own, quantity)
+        _figures(store, each, own, quantity=quantity)
         for each, own in zip((study, other), tables, strict=True)
     ]
     shared = figures[0].merge(figures[1], on="label", suffixes=("_1", "_2"))
@@ -138,6 +138,9 @@ def _figures(
     found = store.jobs(study)
     models = seeds.merged(models_of([job for job in found if job.done]), found)
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
-    pooled = {name: seeds.pooled(name, rows, models, predictions) for name, rows in tables.items()}
+    pooled = {
+        name: seeds.pooled(name, rows, models, predictions=predictions)
+        for name, rows in tables.items()
+    }
     ends = [quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))]
     return summary(pooled, models, [quantity])[["label", *ends]].dropna(subset=quantity.key)

@@ -82,7 +82,10 @@ def rows(path: str) -> dict[str, Any]:
     there = Path(path).expanduser()
     try:
         table = _read(
-            path, tuple(asked.items()), text, there.stat().st_mtime if there.exists() else 0.0
+            path,
+            tuple(asked.items()),
+            text,
+            changed=there.stat().st_mtime if there.exists() else 0.0,
         )
     except PruneError as error:
         st.error(as_fields(str(error)))
@@ -118,7 +121,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     names = list(table.columns)
     several = ",".join(columns.marked(table))
     try:
-        found = columns.choose(table, Source(), path, columns.looks(table))
+        found = columns.choose(table, Source(), path, kind=columns.looks(table))
         text, pair, label = found.text, found.pair or "", found.label or several
     except PruneError:  # several could be the text: the reader chooses
         text, pair, label = names[-1], "", ""

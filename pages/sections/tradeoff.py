@@ -28,20 +28,27 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         "error" if "error" in keys else keys[-1],
     )
     if view.pruned:
-        _within(view, rows, quantities, attacked)
+        _within(view, rows, quantities, attacked=attacked)
     first, second, third = st.columns(3)
     with first:
         usual = "accuracy" if "accuracy" in keys else keys[0]
-        x = quantities[ui.chosen(st.selectbox, "x", keys, usual, label="Across", format_func=title)]
+        x = quantities[
+            ui.chosen(st.selectbox, "x", keys, default=usual, label="Across", format_func=title)
+        ]
     with second:
         y = quantities[
-            ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)
+            ui.chosen(st.selectbox, "y", keys, default=attacked, label="Upwards", format_func=title)
         ]
     with third:
         none = "one size"
         named = lambda key: none if key == none else title(key)  # noqa: E731
         size = ui.chosen(
-            st.selectbox, "size", [none, *keys], none, label="Size of the marks", format_func=named
+            st.selectbox,
+            "size",
+            [none, *keys],
+            default=none,
+            label="Size of the marks",
+            format_func=named,
         )
     sized = (
         ""
@@ -52,8 +59,8 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         f"Which models give the best trade between {formatting.inline(x.title)} and {formatting.inline(y.title)}?",
         "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front), the "
         f"others are faint. The ring is the knee, behind which the one costs most of the other.{sized}",
-        plots.scatter(rows, view.models, x, y, view.dark, size=quantities.get(size)),
-        "trade",
+        plots.scatter(rows, view.models, x, y=y, dark=view.dark, size=quantities.get(size)),
+        key="trade",
     )
 
 
@@ -117,7 +124,9 @@ def _within(
             st.columns(len(asked)), asked, strict=True
         ):
             with place:
-                value = ui.chosen(st.select_slider, f"limit-{name}", options, usual, label=title)
+                value = ui.chosen(
+                    st.select_slider, f"limit-{name}", options, default=usual, label=title
+                )
             if value != ANY:
                 limits.append(
                     tradeoff.Limit(words, value if unit == "times" else value / 100, unit)

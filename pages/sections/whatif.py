@@ -51,7 +51,7 @@ def show(view: View) -> None:
         st.segmented_control,
         "plan",
         list(known),
-        list(known)[-1],
+        default=list(known)[-1],
         label="Pruned by",
         format_func=lambda job: titles[job],
     )
@@ -60,15 +60,17 @@ def show(view: View) -> None:
     shares = _sliders(curves, job)
     overall = curves.overall(shares)
     _predicted(curves, shares, overall)
-    _run(view, curves, shares, overall)
-    found = whatif.held(curves, models, {each.id: each for each in view.jobs}, rows, examples)
+    _run(view, curves, shares, overall=overall)
+    found = whatif.held(
+        curves, models, {each.id: each for each in view.jobs}, rows=rows, examples=examples
+    )
     left, right = st.columns(2, gap="medium")
     with left:
         ui.chart(
             "Which block would cost most?",
             "A bar a block, its part of the predicted squared error; the tick is the same sparsity in every block.",
             plots.contributions(curves, shares, overall, models[0], view.dark),
-            "plan-blocks",
+            key="plan-blocks",
             small=True,
         )
     with right:
@@ -76,7 +78,7 @@ def show(view: View) -> None:
             "How well did predictions hold?",
             "One mark a run, predicted against measured; on the line both agree. Hollow marks had shares of their own.",
             plots.predicted(found, view.dark),
-            "plan-held",
+            key="plan-held",
             small=True,
         )
     _held(curves, found)

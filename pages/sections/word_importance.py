@@ -47,7 +47,7 @@ def gradients(view: View, subject: Subject) -> None:
         st.segmented_control,
         "saliency",
         list(ACCOUNTS),
-        "product",
+        default="product",
         label="Saliency by",
         format_func=ACCOUNTS.get,
     )
@@ -70,8 +70,8 @@ def gradients(view: View, subject: Subject) -> None:
         [(model, told[account], said(told)) for model, told in found.items()],
         words,
         account == "product",
-        ".3f",
-        view.dark,
+        style=".3f",
+        dark=view.dark,
     )
     if len(found) == 2:
         first, second = (pd.Series(told[account]) for told in found.values())
@@ -107,12 +107,25 @@ def attention(view: View, subject: Subject) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="attention-choices"):
         blocks, heads = list(range(1, known["blocks"] + 1)), [MEAN, *range(1, known["of"] + 1)]
         block = (
-            ui.chosen(st.selectbox, "attention-block", blocks, blocks[-1], label="Block", width=110)
+            ui.chosen(
+                st.selectbox,
+                "attention-block",
+                blocks,
+                default=blocks[-1],
+                label="Block",
+                width=110,
+            )
             - 1
         )
         title = lambda head: "mean over the heads left" if head == MEAN else f"head {head}"  # noqa: E731
         head = ui.chosen(
-            st.selectbox, "attention-head", heads, MEAN, label="Head", format_func=title, width=230
+            st.selectbox,
+            "attention-head",
+            heads,
+            default=MEAN,
+            label="Head",
+            format_func=title,
+            width=230,
         )
     head = None if head == MEAN else head - 1
     found = _asked(
@@ -141,8 +154,8 @@ def attention(view: View, subject: Subject) -> None:
         [(model, told["weights"][0], "") for model, told in there.items()],
         words,
         False,
-        ".1%",
-        view.dark,
+        style=".1%",
+        dark=view.dark,
     )
     ui.chart(
         "And every other word?",
@@ -150,7 +163,7 @@ def attention(view: View, subject: Subject) -> None:
         plots.attention_maps(
             [(model, told["weights"]) for model, told in there.items()], words, view.dark
         ),
-        "attention",
+        key="attention",
     )
     ui.how_to_read(
         "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the words say into each word's next state; a word "
@@ -171,7 +184,7 @@ def _two(view: View, subject: Subject) -> list[Model]:
         return models
     return [
         models[0],
-        ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", view.dark),
+        ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", dark=view.dark),
     ]
 
 

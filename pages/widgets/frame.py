@@ -52,7 +52,7 @@ class View:
         seeds.identity(table)  # also for a study of one seed, where there is nothing to average
         if not any(model.runs for model in self.models):
             return self.single(table)
-        return _pooled(str(self.store.home), table, self._stamped, self.models)
+        return _pooled(str(self.store.home), table, self._stamped, models=self.models)
 
     def first_seed(self, table: str) -> pd.DataFrame:
         """A table of each model's first seed; a page that shows it also shows `which_seed`."""
@@ -144,7 +144,7 @@ def _pooled(
 ) -> pd.DataFrame:
     # the hierarchical bootstrap takes too long for every rerun of a page
     predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
-    return seeds.pooled(table, _rows(home, table, stamped), models, predictions)
+    return seeds.pooled(table, _rows(home, table, stamped), models, predictions=predictions)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -154,8 +154,14 @@ def _summary(
     # whoever flips through the sparsities comes back to the same few
     single = {name: _rows(home, name, stamped) for name in quantities.TABLES}
     several = any(model.runs for model in models)
-    tables = {name: _pooled(home, name, stamped, models) for name in single} if several else single
-    return quantities.summary(tables, models, list(quantities.available(tables).values()), single)
+    tables = (
+        {name: _pooled(home, name, stamped, models=models) for name in single}
+        if several
+        else single
+    )
+    return quantities.summary(
+        tables, models, list(quantities.available(tables).values()), single=single
+    )
 
 
 def view() -> View:
@@ -183,13 +189,15 @@ def draw() -> None:
     studies = store.studies()
     with st.sidebar:
         study = (
-            ui.chosen(st.selectbox, "study", studies, studies[0], label="Study on view")
+            ui.chosen(st.selectbox, "study", studies, default=studies[0], label="Study on view")
             if studies
             else ""
         )
         found = _newest(store.jobs(study)) if study else []
         models = tuple(_choose_models(found, dark))
-        st.session_state["view"] = View(store, study, tuple(found), models, dark, _examples(study))
+        st.session_state["view"] = View(
+            store, study, tuple(found), models=models, dark=dark, examples=_examples(study)
+        )
         _sample(found)
         active = [job for job in store.jobs() if job.status in ACTIVE]
         st.session_state["seen"] = _state(store.jobs())
@@ -255,7 +263,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
             st.segmented_control,
             "seeds",
             ["one", "apart"],
-            "one",
+            default="one",
             label="Seeds",
             format_func=SEEDS.get,
         )
@@ -277,7 +285,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
         draw,
         "models",
         list(by_job),
-        first[:12],
+        default=first[:12],
         label="Models on view",
         multi=True,
         format_func=lambda job: dot(by_job[job]) + by_job[job].label,
@@ -292,7 +300,9 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     level = "all"
     if len(levels) > 1:
         draw = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider
-        level = ui.chosen(draw, "sparsity", ["all", *levels], "all", label="Sparsity on view")
+        level = ui.chosen(
+            draw, "sparsity", ["all", *levels], default="all", label="Sparsity on view"
+        )
     return [
         m
         for m in models

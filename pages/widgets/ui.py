@@ -196,7 +196,7 @@ def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> Non
         st.segmented_control,
         name,
         list(views),
-        next(iter(views)),
+        default=next(iter(views)),
         label="Look closer",
         format_func=lambda key: titles[key],
     )
@@ -393,7 +393,9 @@ def one_model(
         return f':color[●]{{foreground="{palette.color(by_job[job], dark)}"}} {by_job[job].label}'
 
     start = (default or models[-1]).job
-    return by_job[chosen(st.pills, name, list(by_job), start, label=label, format_func=chip)]
+    return by_job[
+        chosen(st.pills, name, list(by_job), default=start, label=label, format_func=chip)
+    ]
 
 
 def dense_of(models: Sequence[Model], rows: pd.DataFrame) -> Model | None:

@@ -95,7 +95,7 @@ def check(found: Evidence, policy: Policy) -> list[Verdict]:
     ]
     metric = judged_by(found.tables["accuracy"])
     return [
-        replace(_judged(name, of, figure, policy, len(asked)), metric=metric)
+        replace(_judged(name, of, figure, policy=policy, tests=len(asked)), metric=metric)
         for name, of, figure in asked
     ]
 
@@ -147,7 +147,17 @@ def _detail(first: Verdict) -> str:
 def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int) -> Verdict:
     asked, scale = policy.limits[name], CRITERIA[name].scale
     if isinstance(figure, str):
-        return Verdict(name, of, asked, np.nan, np.nan, INCONCLUSIVE, 0, None, figure)
+        return Verdict(
+            name,
+            of,
+            asked,
+            value=np.nan,
+            bound=np.nan,
+            answer=INCONCLUSIVE,
+            n=0,
+            needs=None,
+            told=figure,
+        )
     limit = (
         1 - asked / scale
         if name == "agreement"
@@ -161,20 +171,20 @@ def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int
     needs = (
         None
         if answer != INCONCLUSIVE or not np.isfinite(high)
-        else _needed(figure, limit, policy.alpha, tests)
+        else _needed(figure, limit, policy.alpha, tests=tests)
     )
     over, value, bound = max(limit, 1e-9), _shown(name, figure.value), _shown(name, high)
     return Verdict(
         name,
         of,
         asked,
-        value,
-        bound,
-        answer,
-        figure.n,
-        needs,
-        figure.told or _told(answer, needs, figure.n),
-        (figure.value / over, low / over, high / over),
+        value=value,
+        bound=bound,
+        answer=answer,
+        n=figure.n,
+        needs=needs,
+        told=figure.told or _told(answer, needs, figure.n),
+        used=(figure.value / over, low / over, high / over),
     )
 
 

@@ -100,8 +100,8 @@ class Lexicon:
                         pairs,
                         pos,
                         lemma,
-                        other,
-                        1 / (1 + max(rank, self._rank(pos, other, synset))),
+                        other=other,
+                        weight=1 / (1 + max(rank, self._rank(pos, other, synset))),
                     )
         return pairs
 
@@ -114,7 +114,7 @@ class Lexicon:
                     weight = 1 / (1 + rank)
                     if kind == _SIMILAR:
                         for other in self.wordnet.members[target]:
-                            self._relate(pairs, pos, lemma, other, weight)
+                            self._relate(pairs, pos, lemma, other=other, weight=weight)
                     elif (
                         kind in (_DERIVED, _PERTAINS)
                         and self.wordnet.members[synset][source - 1] == lemma
@@ -136,9 +136,11 @@ class Lexicon:
                 for kind, target, source, end in self.wordnet.pointers[synset]:
                     if kind != _ANTONYM or self.wordnet.members[synset][source - 1] != lemma:
                         continue
-                    self._relate(pairs, pos, lemma, self.wordnet.members[target][end - 1], 1.0)
+                    self._relate(
+                        pairs, pos, lemma, other=self.wordnet.members[target][end - 1], weight=1.0
+                    )
                     for similar in self._similar(target):
-                        self._relate(pairs, pos, lemma, similar, 1.0)
+                        self._relate(pairs, pos, lemma, other=similar, weight=1.0)
         return pairs
 
     def _senses(self) -> Iterator[tuple[tuple[str, str], list[str]]]:

@@ -26,7 +26,7 @@ class ExactOBS(LayerwiseMethod):
         """Algorithm 1 on every row, damped by `damping`."""
         gone = count_of(self.sparsity, weight.shape[1])
         return Solved(
-            exact_obs(weight, stats.inverse(self.damping), gone, self.keep_of),
+            exact_obs(weight, stats.inverse(self.damping), gone, group=self.keep_of),
             bias,
             stats.damped(self.damping)[2],
         )

@@ -47,7 +47,7 @@ class GRASPrune(UnitMethod):
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
     ) -> Rows:
         """Learn gates, project them once more, learn scales, and fold these into the output projections."""
-        plan = Plan(self, model, batches, budget)
+        plan = Plan(self, model, batches, budget=budget)
         game = Game(model, batches, self.at_once)
         gates = [
             torch.zeros(sub.units, device=game.device, requires_grad=True) for sub in plan.subs

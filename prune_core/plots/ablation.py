@@ -28,7 +28,7 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     )
     for target in targets.itertuples():
         own = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
-        model = Model(0, "", own["method"].iloc[0], target.asked, target.pattern)
+        model = Model(0, "", own["method"].iloc[0], sparsity=target.asked, pattern=target.pattern)
         fig.add_bar(
             x=100 * own["difference"],
             y=own["part"],

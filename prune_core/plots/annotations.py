@@ -73,11 +73,11 @@ def at_ends(
         end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= most else end.text
         for end in ends
     ]
-    fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, most))
+    fig.update_layout(margin_r=room(texts, fig.layout.margin.r or 0, size, most=most))
     tall = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
     span = (y_range[1] - y_range[0]) or 1.0
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
-    places = spread(pixels, tall, size / 2, height - size / 2)
+    places = spread(pixels, tall, size / 2, high=height - size / 2)
     for end, text, pixel, place in zip(ends, texts, pixels, places, strict=True):
         x = end.x if edge is None else edge
         if edge is not None and (end.x < edge or abs(place - pixel) > size / 2):

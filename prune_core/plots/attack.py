@@ -55,7 +55,7 @@ def success(
         lines = [line for line, model in enumerate(shown) if model.job in here.index]
         here = here.loc[[shown[line].job for line in lines]]
         for line, (_, row) in zip(lines, here.iterrows(), strict=True):
-            fig.add_scatter(**_dot(row, shown[line], recipe, line, dark), **cell)
+            fig.add_scatter(**_dot(row, shown[line], recipe, line=line, dark=dark), **cell)
         told = [f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in here.iterrows()]
         fig.add_scatter(
             x=[0.5] * len(told),
@@ -173,8 +173,8 @@ def against_budget(
             line={"color": palette.color(model, dark), "width": 2.2, "shape": "hv"},
             hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
         )
-        ends.append(End(x[-1], y[-1], model.short, palette.ink(model, dark)))
-    at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM, most=NARROW)
+        ends.append(End(x[-1], y[-1], model.short, color=palette.ink(model, dark)))
+    at_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
 
@@ -204,8 +204,8 @@ def probability_bars(
     by_job = {m.job: m for m in models}
     table = table[table["job"].isin(by_job)]
     if len(names) == 2 and exclusive:
-        return _balance(table, by_job, names, dark, truth)
-    return _groups(table, by_job, names, dark)
+        return _balance(table, by_job, names, dark=dark, truth=truth)
+    return _groups(table, by_job, names, dark=dark)
 
 
 def _balance(

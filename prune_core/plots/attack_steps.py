@@ -81,10 +81,12 @@ def attack_steps(
             ],
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with %{{y:.1%}}<extra></extra>",
         )
-        ends.append(End(most, y[-1], f"{model.short} {percent(y[-1])}", palette.ink(model, dark)))
+        ends.append(
+            End(most, y[-1], f"{model.short} {percent(y[-1])}", color=palette.ink(model, dark))
+        )
     if two_labels:
         fig.add_hline(y=0.5, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
-    at_ends(fig, ends, (0.0, 1.0), HEIGHT - TOP - BOTTOM)
+    at_ends(fig, ends, (0.0, 1.0), height=HEIGHT - TOP - BOTTOM)
     every = None if by == "queries" else max(1, most // 8)
     fig.update_xaxes(
         title=AXES[by], range=[0, most * 1.02], showgrid=False, showline=True, dtick=every

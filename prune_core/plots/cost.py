@@ -50,7 +50,7 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
         for model in shown:
             own = rows[rows["job"] == model.job].set_index("model")
             was, now = own.loc["dense"], own.loc["pruned"]
-            ends.append(_bar(fig, model, saving, was, now, column, dark))
+            ends.append(_bar(fig, model, saving, was=was, now=now, column=column, dark=dark))
         fig.add_vline(
             x=1.0,
             line={"color": INK[dark], "width": 1.2, "dash": "dot"},

@@ -66,16 +66,16 @@ def against_sparsity(
                 line={"color": color, "width": 2.2, "dash": dash},
                 hoverinfo="skip",
             )
-        _marks(fig, points[points["method"] == method], models, quantity, dark)
+        _marks(fig, points[points["method"] == method], models, quantity=quantity, dark=dark)
         if len(own):
             last = line.iloc[-1]
             model = next(m for m in models if m.method == method)
-            ends.append(End(last["x"], last["value"], model.family, palette.ink(model, dark)))
+            ends.append(End(last["x"], last["value"], model.family, color=palette.ink(model, dark)))
     if len(dense):
         if len(ends) == 0:
-            ends.append(End(0.0, dense["value"].iloc[0], "Dense", INK[dark]))
-        _marks(fig, dense, models, quantity, dark)
-    at_ends(fig, ends, y_range, height - TOP - BOTTOM, most=NARROW)
+            ends.append(End(0.0, dense["value"].iloc[0], "Dense", color=INK[dark]))
+        _marks(fig, dense, models, quantity=quantity, dark=dark)
+    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(
         title=_removed(models, compact),
         tickvals=apart(levels, top),
@@ -154,12 +154,12 @@ def _marks(
     by_job = {model.job: model for model in models}
     for row in points.itertuples():
         model = by_job[row.job]
-        _faint(fig, [row.x] * len(row.runs), row.runs, palette.color(model, dark))
+        _faint(fig, [row.x] * len(row.runs), row.runs, color=palette.color(model, dark))
         fig.add_scatter(
             x=[row.x],
             y=[row.value],
             mode="markers",
-            error_y=_bar(row.value, row.low, row.high, palette.color(model, dark)),
+            error_y=_bar(row.value, row.low, row.high, color=palette.color(model, dark)),
             marker={
                 "color": palette.color(model, dark),
                 "size": 9,
@@ -236,7 +236,7 @@ def scatter(
     shown = [m for m in ordered(models) if m.job in xs.index and m.job in ys.index]
     if not shown:
         return fig
-    best = _front(fig, xs, ys, shown, x, y, dark)
+    best = _front(fig, xs, ys, models=shown, x=x, y=y, dark=dark)
     sizes = _points(table, models, size).set_index("job") if size is not None else pd.DataFrame()
     widths = _widths(sizes["value"]) if len(sizes) else {}
     for model in shown:
@@ -245,7 +245,7 @@ def scatter(
         if size is not None and model.job in sizes.index:
             figures.append((size, sizes.loc[model.job]))
         if len(h["runs"]) == len(v["runs"]):
-            _faint(fig, h["runs"], v["runs"], color)
+            _faint(fig, h["runs"], v["runs"], color=color)
         fig.add_scatter(
             x=[h["value"]],
             y=[v["value"]],
@@ -253,8 +253,8 @@ def scatter(
             name=model.label,
             cliponaxis=False,
             opacity=1.0 if model in best else DIMMED,
-            error_x=_bar(h["value"], h["low"], h["high"], color),
-            error_y=_bar(v["value"], v["low"], v["high"], color),
+            error_x=_bar(h["value"], h["low"], h["high"], color=color),
+            error_y=_bar(v["value"], v["low"], v["high"], color=color),
             marker={
                 "color": color,
                 "size": widths.get(model.job, 13),
@@ -272,10 +272,10 @@ def scatter(
         ys.loc[[m.job for m in shown], ["value", "low", "high"]].to_numpy().ravel(), share=0.07
     )
     points = [
-        End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, palette.ink(m, dark))
+        End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, color=palette.ink(m, dark))
         for m in shown
     ]
-    beside_points(fig, points, x_range, y_range, height - TOP - 56, dark)
+    beside_points(fig, points, x_range, y_range=y_range, tall=height - TOP - 56, dark=dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
         arrow = {"higher": " · more is better", "lower": " · less is better"}.get(
             quantity.better, ""

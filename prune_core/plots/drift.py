@@ -39,29 +39,29 @@ SIMILARITIES = (
         "cka",
         "CKA",
         "Linear CKA",
-        1.0,
-        "Do the two models place sentences in the same geometry, whatever the rotation?",
+        same=1.0,
+        gloss="Do the two models place sentences in the same geometry, whatever the rotation?",
     ),
     Similarity(
         "cosine",
         "Cosine",
         "Mean cosine",
-        1.0,
-        "Does each sentence's vector still point the same way?",
+        same=1.0,
+        gloss="Does each sentence's vector still point the same way?",
     ),
     Similarity(
         "procrustes",
         "Procrustes distance",
         "Distance after best rotation",
-        0.0,
-        "What is left after the best rotation is undone?",
+        same=0.0,
+        gloss="What is left after the best rotation is undone?",
     ),
     Similarity(
         "overlap",
         "Neighbours kept",
         "Neighbour overlap",
-        1.0,
-        "Are a sentence's nearest neighbours still its nearest?",
+        same=1.0,
+        gloss="Are a sentence's nearest neighbours still its nearest?",
     ),
 )
 
@@ -104,8 +104,8 @@ def by_block(
             fig,
             dashed,
             what,
-            f"{model.label}, adversarial",
-            {"color": color, "width": 1.6, "dash": "dash"},
+            name=f"{model.label}, adversarial",
+            line={"color": color, "width": 1.6, "dash": "dash"},
             mode="lines",
         )
         ends.append(
@@ -113,11 +113,11 @@ def by_block(
                 own["block"].iloc[-1] + 1,
                 own[what.column].iloc[-1],
                 model.short,
-                palette.ink(model, dark),
+                color=palette.ink(model, dark),
             )
         )
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, most=NARROW)
+        at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
     fig.update_xaxes(
         title="Block",
@@ -208,7 +208,7 @@ def moves(
                 "opacity": 0.95,
             },
         )
-    _name_predictions(fig, known, names, dark)
+    _name_predictions(fig, known, names, dark=dark)
     return _map_axes(fig, known, "UMAP" if projection == "umap" else "Principal component")
 
 

@@ -70,12 +70,12 @@ def by_depth(
                 own["block"].iloc[-1] + 1,
                 own["total"].iloc[-1],
                 model.short,
-                palette.ink(model, dark),
+                color=palette.ink(model, dark),
             )
         )
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+        at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
@@ -122,7 +122,9 @@ def own_and_inherited(
             hovertemplate="%{y:.3f}",
         )
         if values[-1] > 0:
-            ends.append(End(x[-1], floor[-1] + values[-1] / 2, name, palette.ink(model, dark)))
+            ends.append(
+                End(x[-1], floor[-1] + values[-1] / 2, name, color=palette.ink(model, dark))
+            )
         floor = floor + values
     total = mean["total"].to_numpy()
     fig.add_scatter(
@@ -135,9 +137,9 @@ def own_and_inherited(
         hovertemplate="%{y:.3f}",
         cliponaxis=False,
     )
-    ends.append(End(x[-1], total[-1], "total", palette.ink(model, dark)))
+    ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
-    at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     fig.update_xaxes(
         title="Block",
         dtick=1 if len(x) <= 12 else 2,
@@ -182,7 +184,15 @@ def heat_maps(
         )
         cell = {"row": place // wide + 1, "col": place % wide + 1}
         _add_map(fig, grid, cell)
-        _add_cells(fig, grid, model, float(np.nanmax(rows[column])), share, blocks <= 8, cell)
+        _add_cells(
+            fig,
+            grid,
+            model,
+            top=float(np.nanmax(rows[column])),
+            share=share,
+            written=blocks <= 8,
+            cell=cell,
+        )
         if place + wide >= len(shown):  # nothing below it
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):

@@ -76,7 +76,7 @@ def averaged(likeness: float, dark: bool = False) -> go.Figure:
 
 def margin(broken: int, fixed: int, n: int, limit: float, dark: bool = False) -> go.Figure:
     """The difference of accuracy with its one-sided 95% bound, and the limit that the policy sets; in points."""
-    low, high = paired_bounds(broken, fixed, n, 0.05)
+    low, high = paired_bounds(broken, fixed, n, alpha=0.05)
     value, color = (fixed - broken) / n, method_color("akr", dark)
     fig = figure(dark, 170, margin={"l": 24, "r": 24, "t": 30, "b": 46})
     fig.add_scatter(

@@ -73,12 +73,12 @@ def beside(
                 "dash": "dash" if adversarial else "solid" if own else "dot",
             },
             error_y=_bars(marks, look["color"]),
-            **_shared(marks, name, axis, look),
+            **_shared(marks, name, axis, look=look),
         )
         last = marks.iloc[-1]
-        ends.append(End(last["x"], last["value"], name, look["color"]))
+        ends.append(End(last["x"], last["value"], name, color=look["color"]))
     edge = 1.04 * top if across in SHARES else top + 0.4
-    at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, edge)
+    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, edge=edge)
     if across in SHARES:
         ticks = apart(sorted({0.0, *points["level"]}), top)
         fig.update_xaxes(
@@ -108,7 +108,7 @@ def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
             x=marks["value"],
             y=marks["x"],
             mode="markers",
-            **_shared(marks, name, axis, looks[series, own]),
+            **_shared(marks, name, axis, look=looks[series, own]),
         )
     fig.update_xaxes(title=axis.title, tickformat=axis.tick, rangemode="tozero", showline=True)
     return fig.update_yaxes(categoryorder="array", categoryarray=tasks[::-1], showgrid=True)

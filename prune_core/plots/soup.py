@@ -40,7 +40,8 @@ def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go
             **_bars(rows, color),
         )
         ends += [
-            End(row["accuracy"], row["under_attack"], row["name"], readable(color)) for row in rows
+            End(row["accuracy"], row["under_attack"], row["name"], color=readable(color))
+            for row in rows
         ]
     left_out, taken = (
         [row for row in record["attempts"] if row["taken"] == is_taken]
@@ -61,7 +62,9 @@ def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go
     }
     _add(fig, taken, "average", mode="lines+markers", line=line, marker=marker)
     if len(final["ingredients"]) > 1:
-        ends.append(End(final["accuracy"], final["under_attack"], "the average", readable(AVERAGE)))
+        ends.append(
+            End(final["accuracy"], final["under_attack"], "the average", color=readable(AVERAGE))
+        )
     x_range, y_range = (
         padded(
             [row[score + end] for row in candidates for end in ("_low", "_high")]
@@ -71,7 +74,7 @@ def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go
         )
         for score in SCORES
     )
-    beside_points(fig, ends, x_range, y_range, height - TOP - BOTTOM, dark)
+    beside_points(fig, ends, x_range, y_range=y_range, tall=height - TOP - BOTTOM, dark=dark)
     counts = (candidates[0]["n"], candidates[0]["attack_n"])
     for axes, title, n, limits in zip(
         (fig.update_xaxes, fig.update_yaxes),

@@ -30,8 +30,8 @@ def kept_units(rows: pd.DataFrame, model: Model, dark: bool = False) -> go.Figur
     fig = make_subplots(
         1, 2, shared_yaxes=True, column_widths=[0.46, 0.54], horizontal_spacing=0.05
     )
-    _heads(fig, rows[rows["part"] == "head"], model, dark)
-    _neurons(fig, rows[rows["part"] == "neuron"], model, dark)
+    _heads(fig, rows[rows["part"] == "head"], model, dark=dark)
+    _neurons(fig, rows[rows["part"] == "neuron"], model, dark=dark)
     fig.update_layout(
         template=template(dark),
         height=26 * blocks + 110,
