@@ -15,12 +15,13 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-# A stamp is a copy of the list it was made from and is compared by content: a fresh checkout gives files new times,
+# A stamp is a copy of the lists it was made from and is compared by content: a fresh checkout gives files new times,
 # and that alone must install nothing.
 $(VENV)/installed: always
-	@cmp -s requirements.txt $@ || { \
+	@cat requirements.txt requirements-no-deps.txt | cmp -s - $@ || { \
 		$(MAKE) -s --no-print-directory $(RUN) && echo "Installing requirements.txt into $(VENV); this happens once and takes minutes" && \
-		$(RUN) -m pip install -q -r requirements.txt && cp requirements.txt $@; }
+		$(RUN) -m pip install -q --no-warn-conflicts -r requirements.txt && $(RUN) -m pip install -q --no-deps -r requirements-no-deps.txt && \
+		cat requirements.txt requirements-no-deps.txt > $@; }
 
 $(VENV)/installed-test: $(VENV)/installed
 	@cmp -s requirements-test.txt $@ || { $(RUN) -m pip install -q -r requirements-test.txt && cp requirements-test.txt $@; }

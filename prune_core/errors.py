@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+# Packages that an extra cannot list: pip would install flair with TextAttack, and flair requires transformers below 5.
+WITHOUT_DEPENDENCIES = {"textattack": "textattack==0.3.11"}
+
 
 def require(package: str, extra: str) -> None:
-    """Refuse to go on without an optional package; the sentence says how to install it."""
+    """Raise PruneError if an optional package is not installed; the message says how to install it."""
     if find_spec(package) is None:
-        raise PruneError(
-            f"{package} is not installed, and this needs it: pip install 'prunescope[{extra}]'."
-        )
+        command = f"pip install 'prunescope[{extra}]'"
+        if package in WITHOUT_DEPENDENCIES:
+            command += f" && pip install --no-deps {WITHOUT_DEPENDENCIES[package]}"
+        raise PruneError(f"{package} is not installed, and this needs it: {command}.")
 
 
 class PruneError(Exception):

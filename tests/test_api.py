@@ -78,7 +78,6 @@ def test_compare_takes_tables_files_and_tuples_and_says_what_came_out(dense, kin
     assert "Half" in result.takeaway and "n = 12" in result.takeaway
 
 
-@pytest.mark.attacks
 def test_attacks_are_a_measure_like_any_other(dense):
     pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="magnitude", sparsity=0.5)
     data = list(zip(tiny.SENTENCES, [0, 1] * 6, strict=True))

@@ -4,15 +4,17 @@ import hashlib
 import pickle
 import random
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
 import torch
 
+from prune_core import PruneError
 from prune_core.attacks import requirements
 from prune_core.attacks.catalogue import CATALOGUE, FEW_WORDS, missing
+from prune_core.attacks.flair_stand_in import flair_or_stand_in
 from prune_core.models.devices import seed_everything
 
 PROMISED = {
@@ -109,6 +111,29 @@ def test_a_resource_is_present_when_its_files_are(resource, monkeypatch, tmp_pat
         file.touch()
     installed |= {"textattack", *resource.what.split()}
     assert resource.present
+
+
+def test_recipes_with_a_flair_tagger_say_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("prune_core.attacks.requirements.find_spec", lambda _: None)
+    for name in ("CLARE", "Checklist", "PSO"):
+        assert "pip install flair==" in missing(CATALOGUE[name])
+
+
+def test_without_flair_its_tagger_is_an_error_and_no_module_of_that_name_is_left(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flair", None)  # importing it raises ImportError
+    with flair_or_stand_in():
+        from flair.models import SequenceTagger
+
+        with pytest.raises(PruneError, match="pip install flair=="):
+            SequenceTagger.load("upos-fast")
+    assert not {"flair", "flair.data", "flair.models"} & set(sys.modules)
+
+
+def test_an_installed_flair_is_used(monkeypatch):
+    installed = ModuleType("flair")
+    monkeypatch.setitem(sys.modules, "flair", installed)
+    with flair_or_stand_in():
+        assert sys.modules["flair"] is installed
 
 
 @pytest.fixture(scope="module")

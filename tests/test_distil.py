@@ -218,7 +218,6 @@ def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeyp
         )
 
 
-@pytest.mark.attacks
 def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
     dense, tokenizer = loading.load("demo")
     sample = tasks.load(

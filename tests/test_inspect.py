@@ -208,7 +208,6 @@ def test_saliency_of_labels_and_scores_but_not_of_answers(folder):
 
 
 @pytest.mark.parametrize("recipe", ["DeepWordBug", "Pruthi"])  # a greedy search and a beam
-@pytest.mark.attacks
 def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
     from prune_core.attacks import engine
     from prune_core.attacks.budget import Budget, Pulse
@@ -259,7 +258,6 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
     assert turned
 
 
-@pytest.mark.attacks
 def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder, monkeypatch):
     first = attacking(folder, 0, "model", "other", text=" ".join(tiny.SENTENCES)) | {
         "recipe": "TextFooler (MiniLM)"
@@ -305,7 +303,6 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
     assert errors == {0: inspector_client.STOPPED, 2: inspector_client.STOPPED, 3: ""}
 
 
-@pytest.mark.attacks
 def test_an_attack_ends_with_its_input_and_with_a_checkpoint_that_is_not_there(folder):
     assert (
         asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"]
@@ -337,7 +334,6 @@ def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
     inspector.close()
 
 
-@pytest.mark.attacks
 def test_the_whole_process_attacks_answers_meanwhile_and_is_stopped(folder, tmp_path):
     inspector = inspector_client.Inspector(tmp_path / "inspect.log")
     attack = inspector.attack(

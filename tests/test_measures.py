@@ -315,7 +315,6 @@ def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
     ].tolist() == [1, 0, 1]
 
 
-@pytest.mark.attacks
 def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
     from prune_core.models.export.formats import FORMS, ONNX, Source
 

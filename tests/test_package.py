@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from prune_core.errors import WITHOUT_DEPENDENCIES
+
 ROOT = Path(__file__).resolve().parent.parent
 TRACKERS = (
     "mlflow",
@@ -54,3 +56,7 @@ def test_ranges_and_pins_are_of_the_same_packages():
 def test_the_tested_version_is_within_the_range(line):
     wanted = Requirement(line)
     assert wanted.specifier.contains(pins()[wanted.name.lower().replace("_", "-")]), line
+
+
+def test_the_message_for_a_missing_textattack_names_the_tested_version():
+    assert WITHOUT_DEPENDENCIES["textattack"] in (ROOT / "requirements-no-deps.txt").read_text()

@@ -135,7 +135,6 @@ def test_another_family_and_a_lonely_checkpoint_are_sentences(saved, tmp_path):
         model_soup.check([first])
 
 
-@pytest.mark.attacks
 def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch):
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
     pd.DataFrame(rows).to_csv(tmp_path / "held-out.csv", index=False)
@@ -177,7 +176,6 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
     ]
 
 
-@pytest.mark.attacks
 def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_path):
     pd.DataFrame({"text": tiny.SENTENCES, "label": [0, 1] * 6}).to_csv(
         tmp_path / "held-out.csv", index=False
@@ -199,7 +197,6 @@ def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_p
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["measurements.json"]
 
 
-@pytest.mark.attacks
 def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     rows = [

@@ -143,10 +143,19 @@ CATALOGUE = {
             "Li, Zhang, Peng, Chen, Brockett, Sun and Dolan 2020, Contextualized perturbation for textual adversarial attack, "
             "arXiv 2009.07502",
             WORDS,
-            needs=(needs.STOPWORDS, needs.ROBERTA, needs.FLAIR_POS, *_USE),
+            needs=(needs.STOPWORDS, needs.ROBERTA, needs.FLAIR, needs.FLAIR_POS, *_USE),
             seconds=20.0,
         ),
-        Entry("Checklist", _CHECKLIST, WORDS, needs=(needs.FLAIR_NER,), seconds=1.0),
+        Entry(
+            "Checklist",
+            _CHECKLIST,
+            WORDS,
+            needs=(
+                needs.FLAIR,
+                needs.FLAIR_NER,
+            ),
+            seconds=1.0,
+        ),
         Entry(
             "IGA",
             "Wang, Jin and He 2019, Natural language adversarial attacks and defenses in word level, arXiv 1909.06723",
@@ -174,7 +183,7 @@ CATALOGUE = {
             "Zang, Qi, Yang, Liu, Zhang, Liu and Sun 2020, Word-level textual adversarial attacking as combinatorial optimization, "
             "arXiv 1910.12196",
             WORDS,
-            needs=(needs.STOPWORDS, needs.HOWNET, needs.FLAIR_POS),
+            needs=(needs.STOPWORDS, needs.HOWNET, needs.FLAIR, needs.FLAIR_POS),
             seconds=5.0,
         ),
         Entry(

@@ -161,6 +161,9 @@ SBERT = Resource(
     "the sentence encoder stsb-distilbert-base", "hub", "sentence-transformers/stsb-distilbert-base"
 )
 GPT2 = Resource("the language model GPT-2", "hub", "gpt2")
+FLAIR = Resource(
+    "flair", "package", "flair", "pip install flair==0.15.1, which replaces transformers 5 by 4.57"
+)
 FLAIR_POS = Resource("flair's part-of-speech tagger", "flair", "flair/upos-english-fast")
 FLAIR_NER = Resource("flair's tagger of names", "flair", "flair/ner-english")
 HOMOGLYPHS = Resource(
@@ -181,6 +184,7 @@ RESOURCES = (
     ROBERTA,
     SBERT,
     GPT2,
+    FLAIR,
     FLAIR_POS,
     FLAIR_NER,
     HOWNET,

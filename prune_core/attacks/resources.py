@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import PruneError
+from .flair_stand_in import flair_or_stand_in
 from .requirements import MARKER, WORDNET, WORDNET_FILES, own_folder, textattack_folder
 
 # TextAttack writes these when TA_CACHE_DIR is set; the Hub's caches of this process and its children must not move.
@@ -52,7 +53,8 @@ def load_textattack() -> None:
         _write_once(cache / MARKER, "")
         os.environ["TA_CACHE_DIR"] = str(cache)
     try:
-        import textattack
+        with flair_or_stand_in():
+            import textattack
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
