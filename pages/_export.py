@@ -1,4 +1,4 @@
-"""Take things with you: a pruned model as a folder, cut or as ONNX; the report as HTML or PDF; all rows; how charts are saved."""
+"""Take things with you: a pruned model as a folder, cut or as ONNX; the report; all rows; how charts are saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import streamlit as st
 
 from pages import _ui
 from pages._frame import View
-from prune_core.cli import pdf
 from prune_core.paths import allowed
 from prune_core.runs import tables
 from prune_core.runs.child_process import ChildProcess
@@ -81,9 +80,7 @@ def page(view: View) -> None:
     offer(view)
     st.markdown("#### Take the figures with you")
     with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
-        _report(view, "html", "Report as HTML", "One file that opens offline and prints.")
-        if pdf.browser():
-            _report(view, "pdf", "Report as PDF", "The same, printed by Chromium.")
+        _report(view)
         ids = [job for model in view.models for job in model.jobs]
         st.download_button(
             "All rows as Parquet",
@@ -104,28 +101,29 @@ def page(view: View) -> None:
         )
 
 
-def _report(view: View, kind: str, title: str, help: str) -> None:
-    """A button that writes it, and then one that hands it over."""
+def _report(view: View) -> None:
+    """Show a button that writes the report, then one that downloads it."""
     ids = [str(job) for model in view.models for job in model.jobs]
-    key = f"report-{kind}-{','.join(ids)}"
+    key = f"report-{','.join(ids)}"
     if key in st.session_state:
         asked, path = st.session_state[key]
         if asked.is_over and _ui.attempt(asked.output) is not None:
             st.download_button(
-                f"Save the {kind.upper()}",
+                "Save the HTML",
                 path.read_bytes(),
                 path.name,
-                key=f"save-{kind}",
+                key="save-html",
                 icon=":material/download:",
                 type="primary",
                 on_click="ignore",
             )
             return
         if not asked.is_over:
-            st.fragment(_wait, run_every=1.0)(asked, title)
+            st.fragment(_wait, run_every=1.0)(asked)
             return
-    if st.button(title, key=f"make-{kind}", icon=":material/article:", help=help):
-        path = Path(tempfile.mkdtemp()) / f"prunescope-report.{kind}"
+    help = "One file that opens offline; print it from the browser for a PDF."
+    if st.button("Report as HTML", key="make-html", icon=":material/article:", help=help):
+        path = Path(tempfile.mkdtemp()) / "prunescope-report.html"
         st.session_state[key] = (
             ChildProcess("prune_core", "report", *ids, "--out", str(path), patience=PATIENCE),
             path,
@@ -133,7 +131,7 @@ def _report(view: View, kind: str, title: str, help: str) -> None:
         st.rerun()
 
 
-def _wait(asked: ChildProcess, title: str) -> None:
+def _wait(asked: ChildProcess) -> None:
     if asked.is_over:
         st.rerun()
-    st.markdown(f":gray[{title} …]")
+    st.markdown(":gray[Report as HTML …]")

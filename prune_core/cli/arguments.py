@@ -396,7 +396,7 @@ def _add_jobs(added: Any) -> None:
         added,
         "report",
         job_commands.report,
-        "write jobs side by side into one HTML file, or into a PDF",
+        "write jobs side by side into one HTML file",
     )
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")

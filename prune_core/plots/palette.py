@@ -20,12 +20,10 @@ HUES = {
     "kprune": "#D55E00",
     "ria": "#B2A200",
     "dsnot": "#8C6D4F",
-    "exact_obs": "#6B7A8F",
     "alps": "#A3333D",
     "kprune_plus": "#B0479B",
     "ziplm": "#4C9A8A",
     "osscar": "#7A8F2D",
-    "grasprune": "#C2854B",
     "block_drop": "#8A8D99",
 }
 SPARE_HUES = ("#5D8AA8", "#B5739D")  # for a method added later, chosen by its name
