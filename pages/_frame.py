@@ -87,9 +87,19 @@ class View:
         return _summary(str(self.store.home), self._stamped, self.models)
 
     @property
+    def runs(self) -> list[int]:
+        """The jobs behind the models on view, of all their seeds."""
+        return [job for model in self.models for job in model.jobs]
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """The model label of each of these jobs."""
+        return {job: model.label for model in self.models for job in model.jobs}
+
+    @property
     def _stamped(self) -> tuple[tuple[int, float], ...]:
         """Every run behind the models on view."""
-        return self._stamps(job for model in self.models for job in model.jobs)
+        return self._stamps(self.runs)
 
     def _stamps(self, jobs: Iterable[int]) -> tuple[tuple[int, float], ...]:
         """Jobs with the seconds of all their stages, by which caches notice new rows."""

@@ -93,6 +93,38 @@ def chosen(
     return value
 
 
+def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
+    """A segmented control over the keys of `titles`; the first one is the default."""
+    start = next(iter(titles)) if default is None else default
+    return chosen(
+        st.segmented_control, name, list(titles), start, format_func=titles.get, **keywords
+    )
+
+
+def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
+    """A select box over the keys of `titles`; the first one is the default."""
+    start = next(iter(titles)) if default is None else default
+    return chosen(st.selectbox, name, list(titles), start, format_func=titles.get, **keywords)
+
+
+def block_slider(blocks: int) -> int:
+    """The index of one of so many layers, chosen on any page."""
+    numbers = list(range(1, blocks + 1))
+    return int(chosen(st.select_slider, "block", numbers, blocks, label="Block")) - 1
+
+
+def named(model: Model, dark: bool, text: str = "") -> str:
+    """A model's label in Markdown behind a dot in its colour, followed by `text`."""
+    return f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{text}'
+
+
+def percent_bar(title: str, **keywords: Any) -> Any:
+    """A table column that shows percentages as bars."""
+    return st.column_config.ProgressColumn(
+        title, format="%.1f%%", min_value=0, max_value=100, **keywords
+    )
+
+
 def put(name: str, value: Any) -> None:
     """Make a choice for the reader, from the next run on."""
     st.session_state.setdefault("kept", {})[name] = value

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages import _answers, _export, _frame, _label_order, _papers, _trade, _ui
+from pages import _answers, _frame, _label_order, _papers, _trade, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared import models_of
@@ -55,34 +55,6 @@ def against_sparsity() -> None:
                 )
 
 
-def budgets() -> None:
-    """For structured models: what accuracy costs in counted work and in measured time."""
-    if not any(model.structured for model in view.pruned) or not {
-        "accuracy",
-        "work",
-        "latency",
-    } <= set(quantities):
-        return
-    figure = quantities["accuracy"].title
-    st.markdown(f"#### What does {figure} cost in work, and in time?")
-    with st.grid(2, min_column_width=380, gap="small", key="budgets") as grid:
-        for key, told in (
-            ("work", "Counted multiply-adds of a sentence"),
-            ("latency", "Measured median time of a batch"),
-        ):
-            with grid.cell():
-                _ui.chart(
-                    f"{figure} against {formatting.inline(quantities[key].title)}",
-                    f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
-                    "marks: single weights set to zero, which ordinary kernels still multiply.",
-                    plots.scatter(
-                        rows, view.models, quantities[key], quantities["accuracy"], view.dark
-                    ),
-                    f"budget-{key}",
-                    small=True,
-                )
-
-
 def savings() -> None:
     """What pruning saves in weights, file, work and time, counted beside measured."""
     if view.pruned and len(tables["cost"]):
@@ -95,7 +67,6 @@ def savings() -> None:
             plots.saved(tables["cost"], view.models, view.dark),
             "saved",
         )
-        st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.disturbed(tables["cost"], view.models):
             st.warning(busy, icon=":material/warning:")
 
@@ -162,12 +133,6 @@ _ui.how_to_read(
 )
 
 
-def work_and_time() -> None:
-    """What a model costs to run."""
-    budgets()
-    savings()
-
-
 def figures() -> None:
     """The table, and how many examples pruning broke."""
     all_runs()
@@ -190,18 +155,23 @@ def figures() -> None:
 
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
-    "cost": ("Work and time", work_and_time),
+    "cost": ("Work and time", savings),
     "parts": ("Parts of a method", parts),
     "paper": ("Beside the paper", lambda: _papers.section(view)),
     "figures": ("All figures", figures),
     "answers": ("Answers", lambda: _answers.browser(view)),
-    "export": ("Take it with you", lambda: _export.page(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
 there = {
     "cost": len(tables["cost"]) > 0 and len(view.pruned) > 0,
     "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
-    "export": len(view.pruned) > 0,
 }
 _ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")
+if view.pruned:
+    st.page_link(
+        "pages/deploy.py",
+        label="Export a model, the report or all rows on Deploy",
+        icon=":material/rocket_launch:",
+        query_params={"deploy-part": "export"},
+    )

@@ -205,7 +205,7 @@ PARTS = {
     "forms": ("What ships", lambda: _ships.page(Store(view.store.home), job)),
     "smallest": ("As small as it gets", lambda: _smallest.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
-    "export": ("Take it with you", lambda: _export.page(view)),
+    "export": ("Export", lambda: _export.page(view)),
 }
 _ui.parts(PARTS, "deploy-part")
 _ui.how_to_read(

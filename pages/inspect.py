@@ -182,25 +182,6 @@ def predictions(told: dict[Model, dict]) -> None:
         "itself, not how often it is right. A bar that crosses the middle is a changed prediction; a shorter bar on the same side is "
         "lost confidence."
     )
-    shown = [
-        {
-            "model": model.label,
-            "text": state or "text",
-            **{name: 100 * p for name, p in zip(names, values, strict=True)},
-        }
-        for model, state, values in rows
-    ]
-    bars = {
-        name: st.column_config.ProgressColumn(
-            f"{name} (probability)", format="%.1f%%", min_value=0, max_value=100
-        )
-        for name in names
-    }
-    _ui.table(
-        pd.DataFrame(shown),
-        "predictions",
-        {"model": "Model", "text": "Text" if len(states) == 2 else None, **bars},
-    )
 
 
 def scores(told: dict[Model, dict]) -> None:

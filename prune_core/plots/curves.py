@@ -1,4 +1,4 @@
-"""Figures that compare whole models: a quantity against sparsity, one quantity against another, a sparkline."""
+"""Charts that compare models: a quantity against sparsity, one quantity against another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..analysis.quantities import Quantity
 from ..formatting import missing
 from . import palette
 from .labels import NARROW, End, apart, at_ends, beside_points, padded, tick_format
-from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, method_color
+from .palette import INK, MUTED, PAPER, fade, method_color
 from .style import figure
 
 TOP, BOTTOM = 12, 46
@@ -332,35 +332,3 @@ def _front(
             cliponaxis=False,
         )
     return [models[i] for i in along]
-
-
-def sparkline(
-    table: pd.DataFrame,
-    models: Sequence[Model],
-    quantity: Quantity,
-    dark: bool = False,
-    height: int = 72,
-) -> go.Figure:
-    """A study in one glance: the quantity against sparsity, one thin line a method, no axes."""
-    fig = figure(dark, height, margin={"l": 4, "r": 4, "t": 6, "b": 6}, hovermode=False)
-    points = _points(table, models, quantity)
-    dense = points[points["method"] == DENSE]
-    if len(dense):
-        fig.add_hline(
-            y=dense["value"].iloc[0], line={"color": AXIS[dark], "width": 1, "dash": "dot"}
-        )
-    for method in dict.fromkeys(m.method for m in ordered(models) if not m.is_dense):
-        line = pd.concat(
-            [dense.head(1).assign(x=0.0), _mean_over_seeds(points[points["method"] == method])]
-        ).sort_values("x")
-        fig.add_scatter(
-            x=line["x"],
-            y=line["value"],
-            mode="lines+markers",
-            hoverinfo="skip",
-            cliponaxis=False,
-            line={"color": method_color(method, dark), "width": 2},
-            marker={"size": 5},
-        )
-    fig.update_xaxes(visible=False)
-    return fig.update_yaxes(visible=False, gridcolor=GRID[dark])

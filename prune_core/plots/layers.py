@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 from ..analysis.compared import Model, ordered
 from ..formatting import error, percent
 from . import palette
-from .labels import End, at_ends, padded, room, tick_format
-from .palette import AXIS, MUTED, PAPER, SEQUENTIAL, fade
+from .labels import End, at_ends, padded, tick_format
+from .palette import MUTED, PAPER, SEQUENTIAL, fade
 from .style import figure, template
 
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
@@ -301,45 +301,3 @@ def parts_of_block(
     fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
     fig.update_yaxes(autorange="reversed", showgrid=True)
     return fig.update_xaxes(title="Relative error", rangemode="tozero", showline=True)
-
-
-def realised_sparsity(
-    rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300
-) -> go.Figure:
-    """Zeros per block (dots) for each model; the tick on each row is what was asked for."""
-    shown = [m for m in reversed(ordered(models)) if not m.is_dense]
-    rows = rows[rows["part"] != "block"]
-    fig = figure(
-        dark,
-        max(height, 40 * len(shown) + 70),
-        margin={"l": room([m.short for m in shown], 116), "r": 20, "t": TOP, "b": BOTTOM},
-    )
-    for model in shown:
-        own = rows[rows["job"] == model.job].dropna(subset="sparsity")
-        fig.add_scatter(
-            x=[model.sparsity],
-            y=[model.short],
-            mode="markers",
-            hoverinfo="skip",
-            marker={"symbol": "line-ns", "size": 20, "line": {"width": 1.5, "color": AXIS[dark]}},
-        )
-        fig.add_scatter(
-            x=own["sparsity"],
-            y=[model.short] * len(own),
-            mode="markers",
-            name=model.label,
-            marker={
-                "color": fade(palette.color(model, dark), 0.55),
-                "size": 8,
-                "symbol": palette.symbol(model),
-            },
-            customdata=[
-                f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}"
-                for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)
-            ],
-            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<extra></extra>",
-        )
-    fig.update_yaxes(showgrid=False, tickfont={"size": 12.5})
-    return fig.update_xaxes(
-        title="Share of zeros, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True
-    )

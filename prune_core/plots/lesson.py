@@ -1,4 +1,4 @@
-"""Figures of the lesson: a matrix with its numbers, what averaging does to errors, and an interval beside a limit."""
+"""Charts of the lesson: a weight matrix, and the error of an average of fine-tunes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..statistics import paired_bounds
 from .palette import DIVERGING, DIVERGING_DARK, INK, MUTED, method_color
 from .style import figure
 
@@ -72,32 +71,3 @@ def averaged(likeness: float, dark: bool = False) -> go.Figure:
     fig.update_layout(showlegend=True)
     fig.update_yaxes(title="Squared error left", tickformat=".0%", range=[0, 1.04])
     return fig.update_xaxes(title="Fine-tunes in the average", dtick=1)
-
-
-def margin(broken: int, fixed: int, n: int, limit: float, dark: bool = False) -> go.Figure:
-    """The difference of accuracy with its one-sided 95% bound, and the limit that the policy sets; in points."""
-    low, high = paired_bounds(broken, fixed, n, 0.05)
-    value, color = (fixed - broken) / n, method_color("akr", dark)
-    fig = figure(dark, 170, margin={"l": 24, "r": 24, "t": 30, "b": 46})
-    fig.add_scatter(
-        x=[100 * value],
-        y=[0],
-        mode="markers",
-        marker={"size": 13, "color": color, "symbol": "diamond"},
-        name="measured",
-        error_x={
-            "array": [100 * (high - value)],
-            "arrayminus": [100 * (value - low)],
-            "thickness": 4,
-            "width": 0,
-            "color": color,
-        },
-    )
-    fig.add_vline(
-        x=-100 * limit,
-        line={"color": INK[dark], "width": 2, "dash": "dash"},
-        annotation_text="limit",
-    )
-    fig.add_vline(x=0, line={"color": MUTED[dark], "width": 1})
-    fig.update_yaxes(visible=False, range=[-1, 1])
-    return fig.update_xaxes(title="Accuracy against dense (points)", range=[-12, 4], showline=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -109,7 +110,7 @@ def _tick(part: str, sizes: pd.Series) -> str:
 
 def transfer(
     rows: pd.DataFrame,
-    made: dict[object, str],
+    made: Mapping[Any, str],
     models: Sequence[Model],
     by: str = "source",
     dark: bool = False,
