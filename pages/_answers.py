@@ -36,7 +36,8 @@ def browser(view: View) -> None:
         st.info(f"No question is {FILTERS[which]}: choose others.")
         return
     st.caption(
-        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 falls or rises."
+        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 "
+        "falls or rises."
     )
     place = st.selectbox(
         "Question",
@@ -70,9 +71,11 @@ def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
     )
     for label, text, f1, color in said:
         st.markdown(
-            f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 {percent(f1)}'
+            f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 '
+            f"{percent(f1)}"
         )
     st.html(_ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
     st.caption(
-        "In the text: underlined in each model's colour where it found its answer (dense, and the chosen model)."
+        "In the text: underlined in each model's colour where it found its answer (dense, and "
+        "the chosen model)."
     )

@@ -49,9 +49,10 @@ def show(view: View, own: pd.DataFrame) -> None:
         found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
     )
     _ui.how_to_read(
-        "Pruning changes which sentences a model gets right, and so which are attacked. Here success is compared over the sentences that "
-        "both models got right. McNemar's test looks at those on which the attack succeeded on one model only; what would be missed is "
-        "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is found in fewer than 80 of 100 samples."
-        " Several seeds of a model are paired by seed and example; interval and p-value are then a "
-        "bootstrap over both."
+        "Pruning changes which sentences a model gets right, and so which are attacked. Here "
+        "success is compared over the sentences that both models got right. McNemar's test looks "
+        "at those on which the attack succeeded on one model only; what would be missed is "
+        "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is "
+        "found in fewer than 80 of 100 samples. Several seeds of a model are paired by seed and "
+        "example; interval and p-value are then a bootstrap over both."
     )

@@ -24,7 +24,8 @@ def show(view: View, recipe: str) -> None:
     if len(here) and not _chosen.warn_if_ambiguous(view, own):
         own = here
         st.caption(
-            f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}."
+            f"Only the chosen examples that were attacked: {own['example'].nunique()} of "
+            f"{len(view.examples)}."
         )
     choices = [model for model in view.models if (own["job"] == model.job).any()]
     if choices:
@@ -98,7 +99,8 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
             st.markdown(
-                f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {_told(row)}'
+                f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · '
+                f"{_told(row)}"
             )
             edited = isinstance(
                 row["perturbed"], str
@@ -134,7 +136,8 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
         truth = int(here["label"].iloc[0])
         _ui.chart(
             "How sure was each model, before and after?",
-            "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
+            "Pale: the original sentence. Full: the attacked one, which differs from model to "
+            "model.",
             plots.probability_bars(
                 pd.DataFrame(wanted), view.models, view.label_names, view.dark, truth
             ),
@@ -148,7 +151,8 @@ def _told(row: dict[str, Any]) -> str:
     told = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
     if not formatting.missing(row["words_changed"]):
         told.append(
-            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, {row['queries']:.0f} queries"
+            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, "
+            f"{row['queries']:.0f} queries"
         )
     if row["outcome"] == "success" and not formatting.missing(row.get("similarity")):
         told.append(f"similarity {row['similarity']:.2f}")

@@ -41,13 +41,15 @@ def show(view: View, recipe: str) -> None:
     label = {model.job: model.label for model in view.models}
     _ui.downloads(found.assign(run=found["job"].map(label)), "attack-slices")
     _ui.how_to_read(
-        "Short, middle and long are thirds of the sentences by their number of words. Confidence is the probability that the **dense** "
-        "model gives its answer on the original sentence, the same thirds for every model. Sentences alike stay together, so thirds can "
-        "differ in size. A slice has few sentences: look whether intervals part before you believe a difference, and remember that among "
-        "many slices one stands out by chance."
+        "Short, middle and long are thirds of the sentences by their number of words. Confidence "
+        "is the probability that the **dense** model gives its answer on the original sentence, "
+        "the same thirds for every model. Sentences alike stay together, so thirds can differ in "
+        "size. A slice has few sentences: look whether intervals part before you believe a "
+        "difference, and remember that among many slices one stands out by chance."
         + (
             ""
             if dense
-            else " Thirds by confidence appear when the dense model has been attacked and is on view."
+            else " Thirds by confidence appear when the dense model has been attacked and is on "
+            "view."
         )
     )

@@ -18,13 +18,15 @@ def panel() -> None:
             if entry.goal != Entry.goal
         )
         st.markdown(
-            f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on the Prune page, among the options of the "
-            "measure Attack success. An attack under its published name is TextAttack's own recipe; brackets say what is replaced. "
-            f"An attack succeeds when {Entry.goal}; {others}."
+            f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on "
+            "the Prune page, among the options of the measure Attack success. An attack under "
+            "its published name is TextAttack's own recipe; brackets say what is replaced. An "
+            f"attack succeeds when {Entry.goal}; {others}."
             + (
                 ""
                 if STOPWORDS.present
-                else " Attacks that run without NLTK's stop words leave a list alone that holds them and some more."
+                else " Attacks that run without NLTK's stop words leave a list alone that holds "
+                "them and some more."
             )
         )
         attacks = [
@@ -72,5 +74,6 @@ def panel() -> None:
         ]
         st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
         st.caption(
-            f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be downloaded."
+            f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be "
+            "downloaded."
         )

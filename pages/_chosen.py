@@ -137,7 +137,9 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
 def _told(name: str, each: Contrast) -> str:
     """Accuracy: 80.0% of 25 inside, 91.0% of 300 outside; −11.0 points (95% interval …), p = …"""
     return (
-        f"**{name[0].upper()}{name[1:]}**: {formatting.percent(each.inside)} of {each.n} inside, {formatting.percent(each.outside)} of "
-        f"{each.n_outside} outside; {formatting.points(each.inside - each.outside)} (95% interval {formatting.signed(100 * each.low)} to "
-        f"{formatting.signed(100 * each.high)}, Fisher {formatting.p_value(each.p_value)})"
+        f"**{name[0].upper()}{name[1:]}**: {formatting.percent(each.inside)} of {each.n} inside, "
+        f"{formatting.percent(each.outside)} of {each.n_outside} outside; "
+        f"{formatting.points(each.inside - each.outside)} (95% interval "
+        f"{formatting.signed(100 * each.low)} to {formatting.signed(100 * each.high)}, Fisher "
+        f"{formatting.p_value(each.p_value)})"
     )

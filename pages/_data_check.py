@@ -134,7 +134,8 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
             else " There are no labels: models are judged against the dense one."
         )
         st.markdown(
-            f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} evaluate.{against}"
+            f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} "
+            f"evaluate.{against}"
         )
     for note in found["notes"]:
         st.caption(f"· {as_fields(note)}")

@@ -45,7 +45,8 @@ def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str])
             **common,
         )
     if spec["type"] is float:
-        # limits are the plug-in's business: it answers with a sentence, and a widget's own limit would hide the value
+        # limits are the plug-in's business: it answers with a sentence, and a widget's own limit
+        # would hide the value
         step = (
             10.0 ** (floor(log10(abs(spec["default"]))) - (abs(spec["default"]) < 1))
             if spec["default"]

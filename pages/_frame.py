@@ -30,7 +30,8 @@ ACTIVE = (Status.QUEUED, Status.RUNNING)
 SEEDS = {"one": "averaged", "apart": "separate"}
 MOST_EXAMPLES = 300  # an address holds no more
 WARM_AFTER = 3.0  # seconds
-SEGMENTS = 3  # so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
+# so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
+SEGMENTS = 3
 CHIPS = 30  # so many models are shown as chips of their own
 
 
@@ -169,7 +170,8 @@ def _summary(
 def view() -> View:
     """What the frame has put on view for this run of the script."""
     if "view" not in st.session_state:
-        # Streamlit runs the scripts of a folder named pages by themselves until somebody has called st.navigation:
+        # Streamlit runs the scripts of a folder named pages by themselves until somebody has called
+        # st.navigation:
         # so it does when the first request after a start is a link to a page
         _navigation.navigation()
         st.rerun()
@@ -258,7 +260,8 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
         return []
     together = seeds.merged(models, found)
     if len(together) < len(models):
-        # a switch, and not a choice among models: what was chosen of the ones is not among the others
+        # a switch, and not a choice among models: what was chosen of the ones is not among the
+        # others
         apart = _ui.chosen(
             st.segmented_control,
             "seeds",
@@ -279,7 +282,8 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
             f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""
         )
 
-    # of several seeds one, and of several forms of a method the full one: the pages would be crowded
+    # of several seeds one, and of several forms of a method the full one: the pages would be
+    # crowded
     first = [model.job for model in models if model.seed == models[0].seed and not model.form]
     picked = _ui.chosen(
         draw,
@@ -321,7 +325,8 @@ def _sample(found: list[Job]) -> None:
     )
     seeds = sorted({job.experiment["seed"] for job in found})
     st.caption(
-        f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}"
+        f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint "
+        f"{os.path.basename(plan['checkpoint'])}"
     )
 
 
@@ -370,7 +375,10 @@ def _memory() -> str:
     except ImportError:
         return ""
     memory = psutil.virtual_memory()
-    return f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB memory in use"
+    return (
+        f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB memory "
+        "in use"
+    )
 
 
 def stopped(found: Sequence[Job]) -> None:
@@ -383,7 +391,8 @@ def stopped(found: Sequence[Job]) -> None:
             ):
                 # a traceback's last line is what a person can read; the whole is in the job's log
                 st.error(
-                    f"**{job.label} failed.** {job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}"
+                    f"**{job.label} failed.** "
+                    f"{job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}"
                 )
                 _resume_button([job], "Resume" if job.done else "Try again", f"resume-{job.id}")
     if cancelled := [job for job in latest if job.status == Status.CANCELLED]:
@@ -391,7 +400,8 @@ def stopped(found: Sequence[Job]) -> None:
             border=True, horizontal=True, vertical_alignment="center", key="cancelled"
         ):
             st.markdown(
-                f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are kept."
+                f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are "
+                "kept."
             )
             _resume_button(
                 cancelled, f"Resume {formatting.plural(len(cancelled), 'run')}", "resume-cancelled"

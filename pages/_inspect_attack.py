@@ -48,7 +48,8 @@ def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: P
     if view.kind != "classification":
         gives = f"give {KINDS[view.kind]}"
         st.info(
-            f"The attacks here try to flip a label, and these models {gives}: there is no label to flip.",
+            f"The attacks here try to flip a label, and these models {gives}: there is no label "
+            "to flip.",
             icon=":material/info:",
         )
         return
@@ -94,8 +95,9 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
             st.session_state[KEPT] = Attempt(attack, recipe, subject, label, names)
     entry = catalogue.CATALOGUE[recipe]
     st.caption(
-        f"{entry.paper}. Changes {entry.changes}{' of the first sentence' if subject.pair else ''}; at most 500 queries and 30 s for "
-        f"each model. {entry.replaces}"
+        f"{entry.paper}. Changes "
+        f"{entry.changes}{' of the first sentence' if subject.pair else ''}; at most 500 queries "
+        f"and 30 s for each model. {entry.replaces}"
     )
 
 
@@ -139,8 +141,9 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
     two = len(attempt.names) == 2
     _ui.chart(
         "How fast does each model give way?",
-        f"Probability of “{attempt.right}” for the best text found so far; each dot is a change that {attempt.recipe} kept, a cross is "
-        f"where the attack succeeded. One sentence, {plural(len(attempt.attack.models), 'model')}.",
+        f"Probability of “{attempt.right}” for the best text found so far; each dot is a change "
+        f"that {attempt.recipe} kept, a cross is where the attack succeeded. One sentence, "
+        f"{plural(len(attempt.attack.models), 'model')}.",
         plots.attack_steps(attempt.told(), by, attempt.right, two, view.dark),
         "attack-steps",
     )
@@ -161,7 +164,8 @@ def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) 
         marked = _ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
         what = f"change {place} · {_queries(step)}" if place else "original"
         lines.append(
-            f'<div class="step">{what} · {_ui.escape(attempt.right)} {percent(step["probability"])}</div>{marked}'
+            f'<div class="step">{what} · {_ui.escape(attempt.right)} '
+            f"{percent(step['probability'])}</div>{marked}"
         )
     st.html("".join(lines) or "<p>–</p>")
     if len(steps) > 1 and attempt.attack.is_over:
@@ -169,7 +173,8 @@ def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) 
             "Paste it",
             key=f"paste-{model.job}",
             icon=":material/content_paste:",
-            help="Put this text and its original into the fields above, and see what all models say of it.",
+            help="Put this text and its original into the fields above, and see what all models "
+            "say of it.",
             on_click=paste,
             args=(steps[-1]["text"], attempt.subject.text),
         )
@@ -243,5 +248,6 @@ def _transfer(attempt: Attempt) -> None:
     }
     _ui.table(pd.DataFrame(rows), "transfer-text", wide, pd.DataFrame(plain))
     st.caption(
-        f"Cells: what the model on top says of that text, with its probability of “{attempt.right}”. Of one sentence, so no rate."
+        "Cells: what the model on top says of that text, with its probability of "
+        f"“{attempt.right}”. Of one sentence, so no rate."
     )

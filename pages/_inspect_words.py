@@ -63,7 +63,10 @@ def gradients(view: View, subject: Subject) -> None:
     st.markdown("#### Which words does the prediction hang on?")
 
     def said(told: dict[str, Any]) -> str:
-        return f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit {told['logit']:.2f}"
+        return (
+            f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit "
+            f"{told['logit']:.2f}"
+        )
 
     words = next(iter(found.values()))["words"]
     _lines(
@@ -76,16 +79,20 @@ def gradients(view: View, subject: Subject) -> None:
     if len(found) == 2:
         first, second = (pd.Series(told[account]) for told in found.values())
         st.caption(
-            f"Order of the words by this figure, dense against pruned: rank correlation {first.corr(second, method='spearman'):.2f} "
-            f"over {len(first)} words (1: the same order, 0: none in common)."
+            "Order of the words by this figure, dense against pruned: rank correlation "
+            f"{first.corr(second, method='spearman'):.2f} over {len(first)} words (1: the same "
+            "order, 0: none in common)."
         )
     _ui.how_to_read(
-        "The gradient $g$ of the predicted label's logit (or of the score) is taken at the embedding $x$ of each piece of a word, and "
-        "the pieces are summed. **Gradient × input**, $g\\cdot x$: orange words pull the logit up as their embedding grows, blue ones "
-        "pull it down. **Gradient norm**, $\\lVert g\\rVert_2$: how much the logit moves with a word at all, without a direction. Both "
-        "say how the model would answer to a *tiny* change of an embedding. They do not say what happens when a word is taken away or "
-        "replaced, nor why the model is right or wrong; logits of two models are scaled differently, so compare patterns first and sizes "
-        "second. [CLS] and [SEP] are marks that the model itself puts around a text."
+        "The gradient $g$ of the predicted label's logit (or of the score) is taken at the "
+        "embedding $x$ of each piece of a word, and the pieces are summed. **Gradient × input**, "
+        "$g\\cdot x$: orange words pull the logit up as their embedding grows, blue ones pull it "
+        "down. **Gradient norm**, $\\lVert g\\rVert_2$: how much the logit moves with a word at "
+        "all, without a direction. Both say how the model would answer to a *tiny* change of an "
+        "embedding. They do not say what happens when a word is taken away or replaced, nor why "
+        "the model is right or wrong; logits of two models are scaled differently, so compare "
+        "patterns first and sizes second. [CLS] and [SEP] are marks that the model itself puts "
+        "around a text."
     )
     _table(
         found,
@@ -125,15 +132,18 @@ def attention(view: View, subject: Subject) -> None:
         gone = sorted(set(range(told["of"])) - set(told["heads"]))
         if not told["heads"]:
             st.info(
-                f"{model.label}: all {told['of']} heads of block {block + 1} are gone: pruning has removed them, and no word attends."
+                f"{model.label}: all {told['of']} heads of block {block + 1} are gone: pruning "
+                "has removed them, and no word attends."
             )
         elif model not in there and head is not None:
             st.info(
-                f"{model.label}: head {head + 1} of block {block + 1} is gone: pruning has removed it. Left: {_listed(told['heads'])}."
+                f"{model.label}: head {head + 1} of block {block + 1} is gone: pruning has "
+                f"removed it. Left: {_listed(told['heads'])}."
             )
         elif gone:
             st.caption(
-                f"{model.label}: {len(gone)} of {told['of']} heads of block {block + 1} are gone ({_listed(gone)})."
+                f"{model.label}: {len(gone)} of {told['of']} heads of block {block + 1} are gone "
+                f"({_listed(gone)})."
             )
     if not there:
         return
@@ -148,16 +158,19 @@ def attention(view: View, subject: Subject) -> None:
     )
     _ui.chart(
         "And every other word?",
-        "A row is a word, its cells are the shares of its attention that go to each word; every row adds up to 100%.",
+        "A row is a word, its cells are the shares of its attention that go to each word; every "
+        "row adds up to 100%.",
         plots.attention_maps(
             [(model, told["weights"]) for model, told in there.items()], words, view.dark
         ),
         "attention",
     )
     _ui.how_to_read(
-        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the words say into each word's next state; a word "
-        f"of several pieces gets their sum. The prediction is read off {words[0]} after the last block. High attention does *not* say that "
-        "a word decided the prediction: what is mixed may be small, and later blocks mix again; many heads park their attention on [SEP]."
+        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the "
+        "words say into each word's next state; a word of several pieces gets their sum. The "
+        f"prediction is read off {words[0]} after the last block. High attention does *not* say "
+        "that a word decided the prediction: what is mixed may be small, and later blocks mix "
+        "again; many heads park their attention on [SEP]."
     )
     _table(
         there,
@@ -203,10 +216,12 @@ def _lines(
     top = max((abs(value) for _, values, _ in told for value in values), default=0.0) or 1.0
     for model, values, note in told:
         st.markdown(
-            f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{" · " * bool(note)}{_ui.escape(note)}'
+            f':color[●]{{foreground="{palette.color(model, dark)}"}} '
+            f"**{model.label}**{' · ' * bool(note)}{_ui.escape(note)}"
         )
         spans = [
-            f'<span title="{_ui.escape(word)}: {value:{style}}" style="background:{(color := _color(value / top, dark))};'
+            f'<span title="{_ui.escape(word)}: {value:{style}}" '
+            f'style="background:{(color := _color(value / top, dark))};'
             f'color:{readable_on(color)}">{_ui.escape(word)}</span>'
             for word, value in zip(words, values, strict=True)
         ]

@@ -85,16 +85,19 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
         )
     if any(points["own"].any() for points in drawn.values()):
         parts.append(
-            "Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval)."
+            "Full marks: this study, means over seeds with bars from the lowest to the highest "
+            "(of one seed its 95% interval)."
         )
         parts.append(
-            f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full one."
+            f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full "
+            "one."
         )
     else:
         parts.append("This study has no figures to draw here.")
     if exhibit.across == "layer":
         parts.append(
-            "Dashed: on adversarial sentences, the study's on those that turned each pruned model's own answer."
+            "Dashed: on adversarial sentences, the study's on those that turned each pruned "
+            "model's own answer."
         )
     return " ".join([*parts, exhibit.note])
 

@@ -22,7 +22,10 @@ def form(kind: str, metric: str) -> Policy:
         "Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"
     ):
         _read_file()
-        help = "length, label, keyword:WORD for texts with a word, column:NAME for a column of your file; separated by commas"
+        help = (
+            "length, label, keyword:WORD for texts with a word, column:NAME for a column of "
+            "your file; separated by commas"
+        )
         slices = st.text_input(
             "Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP
         )

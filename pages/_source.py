@@ -33,7 +33,10 @@ CALIBRATIONS = {
 }
 
 
-FOUND = "What was used before, what the Hub's cache holds, and what lies under the folders that PRUNESCOPE_MODELS names."
+FOUND = (
+    "What was used before, what the Hub's cache holds, and what lies under the folders that "
+    "PRUNESCOPE_MODELS names."
+)
 
 
 def what(store: Store) -> dict[str, Any]:
@@ -73,8 +76,9 @@ def what(store: Store) -> dict[str, Any]:
 def _checkpoint(store: Store) -> str:
     """A name to type, or one of those found here."""
     help = (
-        "`demo`, a local Hugging Face folder (a Trainer's output too), or a Hub id of a fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, "
-        "CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa v2/v3 or ModernBERT."
+        "`demo`, a local Hugging Face folder (a Trainer's output too), or a Hub id of a "
+        "fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa "
+        "v2/v3 or ModernBERT."
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     named = left.text_input(
@@ -141,7 +145,10 @@ def _sizes() -> dict[str, Any]:
     evaluation = places[1].number_input(
         "Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP
     )
-    help = "Least length of a calibration text, in tokens of the model. Empty: nine where enough of them have as many, else any."
+    help = (
+        "Least length of a calibration text, in tokens of the model. Empty: nine where "
+        "enough of them have as many, else any."
+    )
     least = places[2].number_input(
         "Least tokens", 0, 512, None, 1, key="min_words", help=help, placeholder="auto", **KEEP
     )
@@ -248,7 +255,8 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     row = store.rows("accuracy", [known[-1].id]).iloc[0]
     figure, _ = headline(row["metric"])
     st.markdown(
-        f"**The dense model reaches {figure.show(row['score'])} {formatting.inline(figure.title)}** on {row['n']} evaluation examples "
-        f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
+        f"**The dense model reaches {figure.show(row['score'])} "
+        f"{formatting.inline(figure.title)}** on {row['n']} evaluation examples (95% interval "
+        f"{figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
     )
     _label_order.offer(store, known[-1], "take")

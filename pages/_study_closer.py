@@ -128,7 +128,8 @@ def beside(store: Store, study: str, other: str) -> None:
     )
     _ui.table(shown, "beside", plain=shared)
     st.caption(
-        "The studies may differ in sample, seed or settings: a difference here is no test of a method."
+        "The studies may differ in sample, seed or settings: a difference here is no test of a "
+        "method."
     )
 
 

@@ -51,7 +51,10 @@ def file(store: Store, of: str) -> str:
                 seen: upload.file_id,
             }
         )
-    help = "Where the file, or a folder of save_to_disk, lies on the machine that serves this page. An upload is kept."
+    help = (
+        "Where the file, or a folder of save_to_disk, lies on the machine that serves this "
+        "page. An upload is kept."
+    )
     path = st.text_input(
         "or give its path",
         key=f"{of}path",
@@ -162,7 +165,10 @@ def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
     several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
     if several or splits or st.session_state.get(f"split-{path}"):
         with st.expander("Read another part", icon=":material/tune:", key="read-part"):
-            help = "A split of a saved folder or by the file's own column, a sheet of an Excel file, or a key of a JSON file of several."
+            help = (
+                "A split of a saved folder or by the file's own column, a sheet of an Excel "
+                "file, or a key of a JSON file of several."
+            )
             st.text_input(
                 "Split, sheet or key",
                 key=f"split-{path}",
@@ -204,7 +210,10 @@ def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
             key=f"quotes-{path}",
             **KEEP,
         )
-        help = "Rows with another number of cells, without a text, or with a value that does not fit its column."
+        help = (
+            "Rows with another number of cells, without a text, or with a value that does "
+            "not fit its column."
+        )
         places[4].selectbox(
             "Bad rows",
             list(BAD_ROWS),

@@ -51,9 +51,11 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         else f" Larger marks: more of {formatting.inline(quantities[size].title)}."
     )
     _ui.chart(
-        f"Which models give the best trade between {formatting.inline(x.title)} and {formatting.inline(y.title)}?",
-        "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front), the "
-        f"others are faint. The ring is the knee, behind which the one costs most of the other.{sized}",
+        f"Which models give the best trade between {formatting.inline(x.title)} and "
+        f"{formatting.inline(y.title)}?",
+        "One point a model with its 95% intervals; the dotted line joins the models that no "
+        "other beats in both (the Pareto front), the others are faint. The ring is the knee, "
+        f"behind which the one costs most of the other.{sized}",
         plots.scatter(rows, view.models, x, y, view.dark, size=quantities.get(size)),
         "trade",
     )
@@ -130,5 +132,8 @@ def _within(
                 ":gray[Move a slider, and the best model within your limits is named here.]"
             )
             return
-        help = "By the measured values, of the whole model, embeddings too; whether it holds beyond these sentences is tested on Deploy."
+        help = (
+            "By the measured values, of the whole model, embeddings too; whether it holds "
+            "beyond these sentences is tested on Deploy."
+        )
         st.markdown(tradeoff.told(tradeoff.choose(view.pruned, found, limits)), help=help)

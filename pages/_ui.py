@@ -69,7 +69,8 @@ def chosen(
             # models that appear while a study runs join the view; those taken off it stay off
             start = [v for v in options if v in start or v not in st.session_state[scope]]
         st.session_state.update({key: start, scope: list(options), begun: start})
-    # the start is given twice, as state and as default: a first run that is cut short would otherwise leave the browser's
+    # the start is given twice, as state and as default: a first run that is cut short would
+    # otherwise leave the browser's
     # widget with nothing chosen, which it then reports as the reader's choice
     start = st.session_state[begun]
     if draw is st.selectbox:
@@ -353,7 +354,10 @@ def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
     end = 0
     for kind, first, last in sorted(entities(tags), key=lambda entity: entity[1]):
         inside = escape(" ".join(words[first : last + 1]))
-        mark = f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: 3px">{inside}</span> <small>{escape(kind)}</small>'
+        mark = (
+            f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: '
+            f'3px">{inside}</span> <small>{escape(kind)}</small>'
+        )
         out += [escape(" ".join(words[end:first])), mark]
         end = last + 1
     return (
@@ -374,7 +378,8 @@ def offer(store: Store, key: str) -> None:
     """What an empty page can be filled with: the demo, or the reader's own checkpoint."""
     demo_button(store, key)
     st.caption(
-        "Nine models of bundled film reviews: first charts within 30 s, everything within about 4 min on two cores; no download."
+        "Nine models of bundled film reviews: first charts within 30 s, everything within about "
+        "4 min on two cores; no download."
     )
     st.page_link(
         "pages/prune.py", label="or prune a checkpoint of your own", icon=":material/content_cut:"

@@ -39,8 +39,9 @@ def show(view: View) -> None:
     }
     if not known:
         st.info(
-            "What if predicts from two sparsities or more of one method that prunes layer by layer (Wanda, SparseGPT, AKR), measured with "
-            "**Block sensitivity**. Add what is missing on the Prune page, in this study.",
+            "What if predicts from two sparsities or more of one method that prunes layer by "
+            "layer (Wanda, SparseGPT, AKR), measured with **Block sensitivity**. Add what is "
+            "missing on the Prune page, in this study.",
             icon=":material/info:",
         )
         return
@@ -66,7 +67,8 @@ def show(view: View) -> None:
     with left:
         _ui.chart(
             "Which block would cost most?",
-            "A bar a block, its part of the predicted squared error; the tick is the same sparsity in every block.",
+            "A bar a block, its part of the predicted squared error; the tick is the same "
+            "sparsity in every block.",
             plots.contributions(curves, shares, overall, models[0], view.dark),
             "plan-blocks",
             small=True,
@@ -74,7 +76,8 @@ def show(view: View) -> None:
     with right:
         _ui.chart(
             "How well did predictions hold?",
-            "One mark a run, predicted against measured; on the line both agree. Hollow marks had shares of their own.",
+            "One mark a run, predicted against measured; on the line both agree. Hollow marks "
+            "had shares of their own.",
             plots.predicted(found, view.dark),
             "plan-held",
             small=True,
@@ -235,7 +238,10 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
         if tests[0].own_shares
         else "that the curves come from, so that only adding up is tested"
     )
-    told = f"Over {formatting.plural(len(tests), 'run')} {of}, predictions were off by {apart:.0f}% of the error"
+    told = (
+        f"Over {formatting.plural(len(tests), 'run')} {of}, predictions were off by "
+        f"{apart:.0f}% of the error"
+    )
     if tests[0].measured.n:
         told += (
             f" and {score:.1f} points of {title}"
@@ -261,9 +267,11 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
     )
     _ui.table(table, "plan-held", {name: f"{name} {title}" for name in ("predicted", "measured")})
     _ui.how_to_read(
-        "Each run was also measured with **one block at a time** exchanged for its pruned form. Between the sparsities that were run, a "
-        "block's error $e_b$ follows a power law. Errors of different blocks are taken as independent, "
-        "$e=\\sqrt{\\sum_b e_b(s_b)^2}$, and what each block does to an example's log-odds adds up, which gives predicted answers. A "
-        "method that corrects in later blocks what earlier ones lost, as AKR does, ends below its prediction; where every block "
-        "pushes the answers the same way, sums go wrong, and the table shows it."
+        "Each run was also measured with **one block at a time** exchanged for its pruned form. "
+        "Between the sparsities that were run, a block's error $e_b$ follows a power law. Errors "
+        "of different blocks are taken as independent, $e=\\sqrt{\\sum_b e_b(s_b)^2}$, and what "
+        "each block does to an example's log-odds adds up, which gives predicted answers. A "
+        "method that corrects in later blocks what earlier ones lost, as AKR does, ends below "
+        "its prediction; where every block pushes the answers the same way, sums go wrong, and "
+        "the table shows it."
     )

@@ -25,8 +25,8 @@ if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
     gives = f"give {KINDS[view.kind]}"
     st.info(
-        f"The attacks here try to flip a label, and the models of this study {gives}: there is no label to flip. What pruning costs "
-        "them on clean data is on Compare, Layers and Drift.",
+        f"The attacks here try to flip a label, and the models of this study {gives}: there is no "
+        "label to flip. What pruning costs them on clean data is on Compare, Layers and Drift.",
         icon=":material/info:",
     )
     st.stop()
@@ -34,9 +34,9 @@ if rows.empty:
     _ui.empty(
         view.store,
         "Attack",
-        "**Is the pruned model easier to fool?** This page shows how often each attack turns a right answer wrong, with intervals, "
-        "how that grows "
-        "with the attacker's budget, and every attacked sentence with its changed words marked.",
+        "**Is the pruned model easier to fool?** This page shows how often each attack turns a "
+        "right answer wrong, with intervals, how that grows with the attacker's budget, and "
+        "every attacked sentence with its changed words marked.",
         "attack",
         view.waiting,
     )
@@ -136,11 +136,12 @@ def chance() -> None:
     """Paired tests, and how success is counted."""
     _attack_paired.show(view, own)
     _ui.how_to_read(
-        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the "
-        "answer wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to "
-        "begin with are **skipped** and not counted, so the denominator differs from model to model. **Accuracy under attack** counts "
-        "all sentences. Recipes follow different rules on what may be changed: compare models within a recipe, not recipes with each "
-        "other."
+        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an "
+        "attack succeeds where it turns the answer wrong, unless the list of attacks below says "
+        "otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin with are "
+        "**skipped** and not counted, so the denominator differs from model to model. **Accuracy "
+        "under attack** counts all sentences. Recipes follow different rules on what may be "
+        "changed: compare models within a recipe, not recipes with each other."
     )
     options = {
         m.label: each["options"]

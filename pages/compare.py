@@ -17,8 +17,9 @@ if not quantities:
     _ui.empty(
         view.store,
         "Compare",
-        "**Which model gives the best trade?** This page sets all runs of a study side by side: a scatter of any two quantities with their "
-        "intervals, each quantity against sparsity, and one table to sort and download.",
+        "**Which model gives the best trade?** This page sets all runs of a study side by side: "
+        "a scatter of any two quantities with their intervals, each quantity against sparsity, "
+        "and one table to sort and download.",
         "compare",
         view.waiting,
     )
@@ -61,8 +62,9 @@ def savings() -> None:
         first = tables["cost"].iloc[0]
         _ui.chart(
             "What does pruning save?",
-            "One bar a model and figure, as a share of the dense model's (dotted line): less is better. Time is the median of a "
-            f"batch of {first['batch']} sentences of {first['length']} tokens, measured in turn with the dense model; its thin line "
+            "One bar a model and figure, as a share of the dense model's (dotted line): less is "
+            f"better. Time is the median of a batch of {first['batch']} sentences of "
+            f"{first['length']} tokens, measured in turn with the dense model; its thin line "
             "reaches to the 95th percentile.",
             plots.saved(tables["cost"], view.models, view.dark),
             "saved",
@@ -87,9 +89,10 @@ def parts() -> None:
     ):
         _ui.chart(
             f"What does each part of {family} contribute?",
-            f"One bar per changed option and sparsity: the difference in {formatting.inline(quantities['accuracy'].title)} from the full "
-            "form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. "
-            f"{own['n'].max():.0f} evaluation examples.",
+            "One bar per changed option and sparsity: the difference in "
+            f"{formatting.inline(quantities['accuracy'].title)} from the full form on the same "
+            "calibration sentences, mean over seeds; the thin line reaches from the lowest to "
+            f"the highest seed. {own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
             f"parts-{method}",
         )
@@ -126,9 +129,9 @@ _ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
 _label_order.of_study(view.store, view.jobs)
 _trade.show(view, rows, quantities)
 _ui.how_to_read(
-    "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: "
-    "Wilson for "
-    "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no "
+    "A model is on the Pareto front when no other is at least as good in both quantities and "
+    "better in one. Bars are 95% intervals: Wilson for shares, Bonett–Price for the paired "
+    "difference from dense. A figure without a bar is not a sample of sentences, or has no "
     "interval here."
 )
 

@@ -19,8 +19,9 @@ if not view.models:
     _ui.empty(
         view.store,
         "Deploy",
-        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on paired data. The result is ship, do not "
-        "ship or inconclusive, with the loss that the sample rules out and the number of examples that would decide.",
+        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on "
+        "paired data. The result is ship, do not ship or inconclusive, with the loss that the "
+        "sample rules out and the number of examples that would decide.",
         "deploy",
         view.waiting,
     )
@@ -58,7 +59,10 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
         for each in verdicts
     ]
     number = st.column_config.NumberColumn
-    help = f"Values that the sample rules out with {policy.confidence:g}% confidence: the tightest limit it could show to be met."
+    help = (
+        f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
+        "tightest limit it could show to be met."
+    )
     columns: dict[str, Any] = {
         "test": st.column_config.TextColumn("Test", width=290),
         "answer": "Result",
@@ -90,7 +94,8 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
 def _remeasure(store: Store, job: Job) -> None:
     jobs.remeasure(store, job.id, ["cost"], {"cost": {"repeats": evidence.passes(job)}})
     _ui.say(
-        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle."
+        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
+        "the machine idle."
     )
 
 
@@ -154,7 +159,8 @@ def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
     st.code(
-        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: inconclusive",
+        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, "
+        "3: inconclusive",
         language="bash",
     )
     st.code(policy.as_yaml(), language="yaml")
@@ -193,8 +199,8 @@ with place:
 with answer:
     _ui.chart(
         "How much of each limit is used?",
-        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the bar is ruled out. Filled: met; hollow: "
-        "inconclusive; cross: violated.",
+        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the "
+        "bar is ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
         "allowances",
     )
@@ -209,9 +215,12 @@ PARTS = {
 }
 _ui.parts(PARTS, "deploy-part")
 _ui.how_to_read(
-    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of a one-sided interval is within it. "
-    "A model exactly at a limit passes in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to be met. "
-    "**Inconclusive** means that the sample is too small: the table shows what it rules out and how many examples would decide. A limit "
-    "is violated only if it still is after correction for all tests (Bonferroni). Without labels, accuracy is bounded by the percentage "
-    "of changed predictions. Latency and speed-up are inconclusive if other processes used the processor during the timed passes."
+    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end "
+    "of a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
+    "samples at 95% confidence, and shipping needs every limit to be met. **Inconclusive** means "
+    "that the sample is too small: the table shows what it rules out and how many examples would "
+    "decide. A limit is violated only if it still is after correction for all tests "
+    "(Bonferroni). Without labels, accuracy is bounded by the percentage of changed predictions. "
+    "Latency and speed-up are inconclusive if other processes used the processor during the "
+    "timed passes."
 )

@@ -14,9 +14,9 @@ if rows.empty:
     _ui.empty(
         view.store,
         "Drift",
-        "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity "
-        "by block, a map "
-        "on which each move can be followed, and the sentences that moved most.",
+        "**Do sentences stay where they were?** This page compares the dense and the pruned "
+        "embedding of every sentence: similarity by block, a map on which each move can be "
+        "followed, and the sentences that moved most.",
         "drift",
         view.waiting,
     )
@@ -58,10 +58,12 @@ def by_block() -> None:
     _ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
-        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on "
-        "centred embeddings is 1 when the two sets differ by a rotation and a scale only; **Procrustes** is the distance left after the "
-        "best rotation of the normalised sets; **neighbours kept** is the mean share of "
-        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
+        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
+        "X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two sets "
+        "differ by a rotation and a scale only; **Procrustes** is the distance left after "
+        "the best rotation of the normalised sets; **neighbours kept** is the mean share of "
+        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The "
+        "dotted line marks no change."
     )
 
 

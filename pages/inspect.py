@@ -16,7 +16,8 @@ from prune_core.plots import palette
 from prune_core.runs.store import Store
 
 view = _frame.view()
-# what the fields are called, and what stands in them at first; the second field is for pairs and for questions
+# what the fields are called, and what stands in them at first; the second field is for pairs and
+# for questions
 SENTENCE = ("A sentence", "Not the masterpiece the posters promise, but I left the cinema smiling.")
 PAIR = (
     ("First sentence", "The committee will publish its report in the spring."),
@@ -26,8 +27,9 @@ QUESTION = (
     ("A question", "Who paid for the restoration of the old cinema?"),
     (
         "The text that answers it",
-        "The Rex opened in 1931 and closed fifty years later. After a long campaign the town council bought the building, but the "
-        "restoration of the old cinema was paid for by a retired projectionist, who had won the lottery twice.",
+        "The Rex opened in 1931 and closed fifty years later. After a long campaign the town "
+        "council bought the building, but the restoration of the old cinema was paid for by a "
+        "retired projectionist, who had won the lottery twice.",
     ),
 )
 FIELDS = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
@@ -38,8 +40,9 @@ if not view.models:
     _ui.empty(
         view.store,
         "Inspect",
-        "**Do the models agree on your sentence?** Type any sentence and this page shows the prediction of the dense and of every "
-        "pruned model side by side, and where they part; attacks the sentence on all of them, and shows which words they look at.",
+        "**Do the models agree on your sentence?** Type any sentence and this page shows the "
+        "prediction of the dense and of every pruned model side by side, and where they part; "
+        "attacks the sentence on all of them, and shows which words they look at.",
         "inspect",
         view.waiting,
     )
@@ -71,7 +74,8 @@ def form() -> tuple[str, str | None, str]:
                     key=_key(ORIGINAL),
                     height=height,
                     persist_state="session",
-                    help="Paste an adversarial text on the left and the text it was made from here: the predictions for both are shown.",
+                    help="Paste an adversarial text on the left and the text it was made from "
+                    "here: the predictions for both are shown.",
                 )
         st.form_submit_button(
             "Ask the models", key="predict", type="primary", icon=":material/search:"
@@ -127,7 +131,10 @@ def verdict(told: dict[Model, dict]) -> str:
     first = next(iter(said))  # the dense one where it is on view
     others = [model.label for model in said if said[model] != said[first]]
     named = "The dense model" if first.is_dense else first.label
-    return f"{named} says {said[first]}; {', '.join(others)} {'says' if len(others) == 1 else 'say'} otherwise."
+    return (
+        f"{named} says {said[first]}; {', '.join(others)} "
+        f"{'says' if len(others) == 1 else 'say'} otherwise."
+    )
 
 
 def compared(told: dict[Model, dict], original: str, text: str) -> str:
@@ -141,7 +148,10 @@ def compared(told: dict[Model, dict], original: str, text: str) -> str:
         return "The two texts are the same."
     if not turned:
         return f"The change turns none of the {formatting.plural(len(told), 'model')}."
-    return f"The change turns {len(turned)} of {formatting.plural(len(told), 'model')}: {', '.join(turned)}."
+    return (
+        f"The change turns {len(turned)} of {formatting.plural(len(told), 'model')}: "
+        f"{', '.join(turned)}."
+    )
 
 
 def predictions(told: dict[Model, dict]) -> None:
@@ -160,7 +170,8 @@ def predictions(told: dict[Model, dict]) -> None:
         ]
     )
     looking_at = (
-        "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
+        "One bar a model, growing from the undecided middle towards the label it prefers; its "
+        "figure is the probability of that label."
         if len(names) == 2 and view.kind == "classification"
         else "Bars are the probabilities each model gives to each label."
     )
@@ -178,9 +189,9 @@ def predictions(told: dict[Model, dict]) -> None:
         else ("softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")
     )
     _ui.how_to_read(
-        f"Probabilities are the {outputs}; they say how sure a model is of "
-        "itself, not how often it is right. A bar that crosses the middle is a changed prediction; a shorter bar on the same side is "
-        "lost confidence."
+        f"Probabilities are the {outputs}; they say how sure a model is of itself, not how often "
+        "it is right. A bar that crosses the middle is a changed prediction; a shorter bar on "
+        "the same side is lost confidence."
     )
 
 
@@ -243,7 +254,8 @@ def entities(told: dict[Model, dict], text: str) -> None:
     )
     for model in filter(None, (models[0], beside)):
         st.markdown(
-            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: {_ui.escape(told[model]["said"][0])}'
+            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: '
+            f"{_ui.escape(told[model]['said'][0])}"
         )
         st.html(_ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
     shown = pd.DataFrame(

@@ -13,9 +13,9 @@ if rows.empty:
     _ui.empty(
         view.store,
         "Layers",
-        "**Where does pruning hurt?** This page shows the relative error of every block and matrix: how it grows with depth, how "
-        "much of it a "
-        "layer makes itself and how much it inherits, and what share of each matrix is really zero.",
+        "**Where does pruning hurt?** This page shows the relative error of every block and "
+        "matrix: how it grows with depth, how much of it a layer makes itself and how much it "
+        "inherits, and what share of each matrix is really zero.",
         "layers",
         view.waiting,
     )
@@ -85,11 +85,12 @@ def heads_and_neurons() -> None:
         "units",
     )
     _ui.how_to_read(
-        f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the "
-        "FLOPs budget sets; other methods choose by their own rule. "
-        "**Predictive** knowledge is how much the predictions would change without it, "
-        "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how much the sub-layer's output would, "
-        "$\\lVert X W\\rVert_F^2$, each with its weight in the method. Hover over a head for its figures."
+        f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge "
+        "per FLOP, is above the threshold that the FLOPs budget sets; other methods choose by "
+        "their own rule. **Predictive** knowledge is how much the predictions would change "
+        "without it, $\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** "
+        "knowledge is how much the sub-layer's output would, $\\lVert X W\\rVert_F^2$, each with "
+        "its weight in the method. Hover over a head for its figures."
     )
 
 

@@ -45,7 +45,8 @@ beside.latex(step.equation)
 if not _lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
         st.markdown(
-            "This step looks at a study with pruned models and these figures, such as the demo; the one on view has none."
+            "This step looks at a study with pruned models and these figures, such as the demo; "
+            "the one on view has none."
         )
         if view.waiting:
             st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")

@@ -11,9 +11,9 @@ view = _frame.view()
 found = view.store.jobs()
 
 ABOUT = (
-    "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error arises, how far the sentence "
-    "embeddings drift, and how much easier the model is to attack. Dense and pruned models stand side by side, every figure with its "
-    "interval."
+    "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error "
+    "arises, how far the sentence embeddings drift, and how much easier the model is to attack. "
+    "Dense and pruned models stand side by side, every figure with its interval."
 )
 
 
@@ -23,20 +23,23 @@ def introduction() -> None:
     st.markdown(ABOUT)
     with st.container(border=True, key="hero"):
         st.markdown(
-            "#### Start with the demo study\n"
-            "A six-block BERT that judges film reviews, pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: "
-            "nine models, each measured for accuracy, reconstruction error, drift, cost and robustness against two attacks."
+            "#### Start with the demo study\nA six-block BERT that judges film reviews, pruned "
+            "by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: nine models, "
+            "each measured for accuracy, reconstruction error, drift, cost and robustness "
+            "against two attacks."
         )
         _ui.offer(view.store, "demo-hero")
     with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
         for title, text in (
             (
                 ":material/layers: Layers",
-                "Which block and which matrix loses most, and how much of it was inherited from the blocks before.",
+                "Which block and which matrix loses most, and how much of it was inherited from "
+                "the blocks before.",
             ),
             (
                 ":material/moving: Drift",
-                "A map on which every sentence can be followed from its dense to its pruned embedding.",
+                "A map on which every sentence can be followed from its dense to its pruned "
+                "embedding.",
             ),
             (
                 ":material/shield: Attack",
@@ -104,10 +107,11 @@ if view.models:
     multiples()
     starts = dict.fromkeys(model.start for model in view.models if model.start)
     _ui.how_to_read(
-        "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model "
-        "and the pale band its "
-        "95% Wilson interval. Bars are 95% intervals: where two bars overlap widely, the sample is too small to tell the models apart. "
-        "Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ of a block's output, mean over blocks."
+        "Each line is one method, from the dense model at 0% through the sparsities asked for; "
+        "the dotted line is the dense model and the pale band its 95% Wilson interval. Bars are "
+        "95% intervals: where two bars overlap widely, the sample is too small to tell the "
+        "models apart. Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ "
+        "of a block's output, mean over blocks."
         + (f" A mark with a dot in it starts from {' or '.join(starts)} instead." if starts else "")
     )
 elif view.waiting:
@@ -125,6 +129,7 @@ if view.models:
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
     _ui.demo_button(view.store, "demo-again", "secondary")
     st.caption(
-        "Nine models on the bundled film reviews, about 4 min on two cores; finished runs are reused."
+        "Nine models on the bundled film reviews, about 4 min on two cores; finished runs are "
+        "reused."
     )
     st.page_link("pages/studies.py", label="All studies", icon=":material/folder_open:")

@@ -35,7 +35,8 @@ def how() -> dict[str, Any]:
         ["50%", "70%"],
         accept_new_options=True,
         key="sparsities",
-        help="Share of the encoder's weights to remove, of its FLOPs for methods that remove heads and neurons; type another, such as 65%.",
+        help="Share of the encoder's weights to remove, of its FLOPs for methods that remove "
+        "heads and neurons; type another, such as 65%.",
         **KEEP,
     )
     patterns = places[1].multiselect(
@@ -43,8 +44,8 @@ def how() -> dict[str, Any]:
         ["2:4", "4:8", "32:64"],
         accept_new_options=True,
         key="patterns",
-        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is 50%. Not for methods that remove heads "
-        "and neurons.",
+        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is "
+        "50%. Not for methods that remove heads and neurons.",
         **KEEP,
     )
     seeds = places[2].multiselect(
@@ -109,7 +110,8 @@ def expert() -> dict[str, Any]:
                 list(experiment.KEEP),
                 key="keep",
                 format_func=lambda name: str(experiment.KEEP[name]),
-                help="Whatever you choose, they can be made again from the seed when you want them.",
+                help="Whatever you choose, they can be made again from the seed when you want "
+                "them.",
                 **KEEP,
             ),
             "tf32": st.checkbox(
@@ -126,7 +128,8 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
         st.caption(
-            f"{', '.join(left_out)} is made for models that choose one label and is not offered: this one gives {KINDS[kind]}."
+            f"{', '.join(left_out)} is made for models that choose one label and is not offered: "
+            f"this one gives {KINDS[kind]}."
         )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
@@ -166,7 +169,8 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
     reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
     if reused:
         _ui.say(
-            f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results are taken as they are."
+            f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results "
+            "are taken as they are."
         )
     _ui.put("study", plan[0].study)
     st.switch_page("pages/overview.py")
@@ -182,7 +186,8 @@ def published() -> None:
         plan = load(Path(name))
         tasks = ", ".join(dict.fromkeys(each.source.task for each in plan))
         st.caption(
-            f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the paper's figures."
+            f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the "
+            "paper's figures."
         )
         if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
             submit(plan, again=False)
@@ -190,8 +195,8 @@ def published() -> None:
 
 st.title("Prune", anchor=False)
 st.markdown(
-    "Choose what to prune, how, and what to measure. The dense model is measured along with the rest, so that every figure has its "
-    "baseline."
+    "Choose what to prune, how, and what to measure. The dense model is measured along with the "
+    "rest, so that every figure has its baseline."
 )
 published()
 try:
@@ -239,7 +244,8 @@ try:
     kept = "" if formatting.missing(space) else f", and up to {formatting.size(space)} on disk"
     kept += f"; about {formatting.size(memory)} of memory" if memory else ""
     st.caption(
-        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size{kept}."
+        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a "
+        f"model of the demo's size{kept}."
         if new
         else "Every run of this plan is there already; nothing would be computed again."
     )

@@ -44,7 +44,8 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
                 "color": fade(INK[dark], 0.6),
             },
             customdata=[
-                f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over {plural(row.seeds, 'seed')}, n = {row.n:.0f}"
+                f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over "
+                f"{plural(row.seeds, 'seed')}, n = {row.n:.0f}"
                 for row in own.itertuples()
             ],
             hovertemplate=f"<b>%{{y}}</b>, {model.level}<br>%{{customdata}}<extra></extra>",

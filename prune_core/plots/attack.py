@@ -37,7 +37,10 @@ def success(
     sizes = rows.groupby("recipe")["n"].max()
 
     def head(recipe: str) -> str:
-        return f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = {sizes[recipe]:.0f} sentences"
+        return (
+            f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = "
+            f"{sizes[recipe]:.0f} sentences"
+        )
 
     fig = make_subplots(
         deep,
@@ -130,9 +133,10 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
             "symbol": palette.symbol(model),
             "line": {"color": PAPER[dark], "width": 1.2},
         },
-        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, "
-        f"success rate {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
-        f"{percent(row['under_attack'])} under attack<extra></extra>",
+        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, success rate "
+        f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy "
+        f"{percent(row['accuracy'])} before, {percent(row['under_attack'])} under "
+        "attack<extra></extra>",
     }
 
 
@@ -171,7 +175,8 @@ def against_budget(
             mode="lines",
             name=model.label,
             line={"color": palette.color(model, dark), "width": 2.2, "shape": "hv"},
-            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at "
+            f"%{{x:{tick or '.0f'}}}<extra></extra>",
         )
         ends.append(End(x[-1], y[-1], model.short, palette.ink(model, dark)))
     at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM, most=NARROW)
@@ -242,7 +247,8 @@ def _balance(
                 else palette.color(model, dark),
                 "line": {"width": 0},
             },
-            hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
+            hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} "
+            f"{percent(second)}<extra></extra>",
         )
         right, inside = (
             second >= 0.5,

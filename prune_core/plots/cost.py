@@ -116,8 +116,8 @@ def _bar(
         }
         if late > share
         else None,
-        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: {saving.show(now[saving.column])}, dense {saving.show(was[saving.column])} "
-        f"({percent(share)})<extra></extra>",
+        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: {saving.show(now[saving.column])}, dense "
+        f"{saving.show(was[saving.column])} ({percent(share)})<extra></extra>",
         row=1,
         col=column,
     )

@@ -57,7 +57,8 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
                 "line": {"width": 2, "color": color},
             },
             hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {each.asked}<br>"
-            f"{each.answer}, n = {each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
+            f"{each.answer}, n = "
+            f"{each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
         )
         if each.answer == INCONCLUSIVE and each.excluded:
             fig.add_annotation(

@@ -26,7 +26,10 @@ GLYPH = 0.53  # a letter's mean width, of the size of its font
 WIDE, NARROW = (
     240,
     150,
-)  # pixels that labels may take beside a plot area as wide as the page, and beside one of several in a row
+    # pixels that labels may take beside a plot area as wide as the page, and beside one of several
+    # in a
+    # row
+)
 
 
 def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float = WIDE) -> float:

@@ -63,7 +63,8 @@ def by_depth(
                 [f"{model.job}|{block + 1}", error(value)]
                 for block, value in zip(own["block"], own["total"], strict=True)
             ],
-            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata[1]}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error "
+            f"%{{customdata[1]}}<extra></extra>",
         )
         ends.append(
             End(

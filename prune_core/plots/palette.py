@@ -9,7 +9,8 @@ import zlib
 
 from ..analysis.compared import DENSE, Model
 
-# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the same on every page.
+# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the
+# same on every page.
 HUES = {
     "magnitude": "#E69F00",
     "wanda": "#CC79A7",

@@ -45,7 +45,10 @@ def beside(
     top = points["x"].max()
     if (
         across in SHARES
-    ):  # bars at one sparsity would lie on top of each other: each line of the study a little to the side
+        # bars at one sparsity would lie on top of each other: each line of the study a little to
+        # the
+        # side
+    ):
         places = {
             name: i
             for i, name in enumerate(

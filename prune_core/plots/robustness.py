@@ -68,7 +68,8 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
                     "line": {"color": PAPER[dark], "width": 1},
                 },
                 customdata=[
-                    f"{part}<br>{percent(value)} of {n:.0f} sentences, 95% interval {percent(low)} to {percent(high)}"
+                    f"{part}<br>{percent(value)} of {n:.0f} sentences, 95% interval "
+                    f"{percent(low)} to {percent(high)}"
                     for part, value, n, low, high in zip(
                         own["slice"],
                         own[rate],
@@ -119,8 +120,8 @@ def transfer(
     shown = ordered(models)
     cells = {(row[by], row["job"]): row for row in rows.to_dict("records")}
     found = [[cells.get((key, model.job)) for model in shown] for key in made]
-    tell = lambda cell: f"{cell['fooled']} of {cell['n']} texts fool it: {percent(cell['share'])}<br>95% interval " \
-                        f"{percent(cell['low'])} to {percent(cell['high'])}"  # fmt: skip  # noqa: E731
+    tell = lambda cell: (f"{cell['fooled']} of {cell['n']} texts fool it: {percent(cell['share'])}<br>95% interval "
+    f"{percent(cell['low'])} to {percent(cell['high'])}")  # fmt: skip  # noqa: E731
     across = [
         f"<span style='color:{palette.ink(model, dark)}'>{model.short.replace(' ', '<br>')}</span>"
         for model in shown

@@ -79,7 +79,8 @@ def attack_steps(
                     for number, step in enumerate(steps[1:], start=1)
                 ),
             ],
-            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with %{{y:.1%}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with "
+            f"%{{y:.1%}}<extra></extra>",
         )
         ends.append(End(most, y[-1], f"{model.short} {percent(y[-1])}", palette.ink(model, dark)))
     if two_labels:

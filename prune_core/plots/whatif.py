@@ -81,7 +81,8 @@ def predicted(found: Sequence[Held], dark: bool = False, height: int = 300) -> g
                 "symbol": f"{symbol}-open" if each.own_shares else symbol,
                 "line": {"width": 2},
             },
-            hovertemplate=f"<b>{each.model.label}</b><br>predicted %{{x:.3f}}, measured %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"<b>{each.model.label}</b><br>predicted %{{x:.3f}}, measured "
+            f"%{{y:.3f}}<extra></extra>",
         )
     fig.update_xaxes(title="Predicted error of the encoder's output", range=[low, high], nticks=6)
     return fig.update_yaxes(title="Measured", range=[low, high], nticks=6)
