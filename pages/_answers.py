@@ -23,14 +23,7 @@ def browser(view: View) -> None:
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]
     picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
-    which = _ui.chosen(
-        st.segmented_control,
-        "answers",
-        list(FILTERS),
-        "broken",
-        label="Questions",
-        format_func=FILTERS.get,
-    )
+    which = _ui.segments("answers", FILTERS, "broken", label="Questions")
     some = picks[which]
     if some.empty:
         st.info(f"No question is {FILTERS[which]}: choose others.")

@@ -20,8 +20,7 @@ def show(view: View, own: pd.DataFrame) -> None:
         return
     st.markdown("#### Is it more than chance?")
     found = success_rates.table(own, dense.job, jobs)
-    labels = {model.job: model.label for model in view.pruned}
-    shown = found.assign(run=found["job"].map(labels))
+    shown = found.assign(run=found["job"].map(view.labels))
     for name in ("dense", "pruned", "difference", "low", "high"):
         shown[name] = 100 * shown[name]
     test = "Bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
@@ -46,7 +45,7 @@ def show(view: View, own: pd.DataFrame) -> None:
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
             "p_value": number("p", "%.3f", test),
         },
-        found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
+        found.assign(run=found["job"].map(view.labels), recipe=own["recipe"].iloc[0]),
     )
     _ui.how_to_read(
         "Pruning changes which sentences a model gets right, and so which are attacked. Here "

@@ -10,9 +10,8 @@ import streamlit as st
 from pages import _attack_pool, _chosen, _ui
 from pages._frame import View
 from prune_core import formatting, plots
-from prune_core.analysis.compared import Model
+from prune_core.analysis.compared import Model, with_rows
 from prune_core.attacks.catalogue import outcome_words
-from prune_core.plots import palette
 
 
 def show(view: View, recipe: str) -> None:
@@ -27,7 +26,7 @@ def show(view: View, recipe: str) -> None:
             f"Only the chosen examples that were attacked: {own['example'].nunique()} of "
             f"{len(view.examples)}."
         )
-    choices = [model for model in view.models if (own["job"] == model.job).any()]
+    choices = with_rows(view.models, own)
     if choices:
         dense = _ui.dense_of(view.models, own)
         _browse(
@@ -98,10 +97,7 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
     """One sentence: what was changed for each model, and the probabilities of all models before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
-            st.markdown(
-                f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · '
-                f"{_told(row)}"
-            )
+            st.markdown(_ui.named(model, view.dark) + f" · {_told(row)}")
             edited = isinstance(
                 row["perturbed"], str
             )  # not where it was skipped, or stopped before its search ended

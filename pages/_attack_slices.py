@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages import _ui
 from pages._frame import View
 from prune_core import plots
@@ -15,14 +13,7 @@ RATES = {"success_rate": "Attack success", "under_attack": "Accuracy under attac
 def show(view: View, recipe: str) -> None:
     """Small multiples, one panel per type of slice."""
     own = view.single("attack_example").query("recipe == @recipe")
-    rate = _ui.chosen(
-        st.segmented_control,
-        "rate",
-        list(RATES),
-        "success_rate",
-        label="Show",
-        format_func=RATES.get,
-    )
+    rate = _ui.segments("rate", RATES, "success_rate", label="Show")
     dense = _ui.dense_of(view.models, own)
     runs = success_rates.slices(own, dense.jobs if dense else (), view.label_names)
     order = list(dict.fromkeys(runs["slice"]))
@@ -38,8 +29,7 @@ def show(view: View, recipe: str) -> None:
         plots.slices(found, view.models, rate, view.dark),
         "slices",
     )
-    label = {model.job: model.label for model in view.models}
-    _ui.downloads(found.assign(run=found["job"].map(label)), "attack-slices")
+    _ui.downloads(found.assign(run=found["job"].map(view.labels)), "attack-slices")
     _ui.how_to_read(
         "Short, middle and long are thirds of the sentences by their number of words. Confidence "
         "is the probability that the **dense** model gives its answer on the original sentence, "

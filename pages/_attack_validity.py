@@ -35,19 +35,27 @@ def show(view: View, recipe: str) -> None:
         return
     own = own[own["job"].isin(examples["job"])]
     with st.container(horizontal=True, vertical_alignment="bottom", key="valid-rule"):
-        help = (
-            "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 "
-            "is the same."
-        )
         least = st.slider(
-            "Similarity at least", 0.0, 1.0, SIMILARITY, 0.05, key="valid-similarity", help=help
+            "Similarity at least",
+            0.0,
+            1.0,
+            SIMILARITY,
+            0.05,
+            key="valid-similarity",
+            help=(
+                "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 "
+                "is the same."
+            ),
         )
         most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
-        help = (
-            "Off: misspelt texts are judged by the share of words changed and the flags "
-            "alone; see How to read this."
+        strict = st.toggle(
+            "Judge misspellings by similarity too",
+            key="valid-letters",
+            help=(
+                "Off: misspelt texts are judged by the share of words changed and the flags "
+                "alone; see How to read this."
+            ),
         )
-        strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
     flaws = success_rates.flaws(examples, least, most / 100, () if strict else LETTERS)
     counted = success_rates.held_unless(examples, ~flaws.any(axis=1))
     rates = [success_rates.rates(rows) for rows in (counted, examples)]
@@ -82,12 +90,11 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
     made = success_rates.successes(own)
     if made.empty:
         return
-    label = {job: model.label for model in view.models for job in model.jobs}
     flaws = flaws.loc[made.index]
     told = (
         made[["similarity", "grammar", "share_changed"]]
         .join(flaws)
-        .assign(valid=~flaws.any(axis=1), run=made["job"].map(label))
+        .assign(valid=~flaws.any(axis=1), run=made["job"].map(view.labels))
     )
     found = (
         told.groupby("run", sort=False)

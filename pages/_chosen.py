@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _inspect_words, _ui, _weights
-from pages._asking import inspector
+from pages import _ui
 from pages._frame import View
 from prune_core import formatting
 from prune_core.analysis import groups
@@ -81,25 +80,11 @@ def _one(view: View, example: int) -> None:
                 else each["outcome"]
             )
         table.append(line)
-    sure = st.column_config.ProgressColumn("sure", format="%.1f%%", min_value=0, max_value=100)
+    sure = _ui.percent_bar("sure")
     _ui.table(pd.DataFrame(table), "chosen-example", {"sure": sure})
-    if view.kind == "classification" and st.toggle("Which words decide?", key="chosen-words"):
-        models = _weights.kept(
-            view, [model for model in view.models if (own["job"] == model.job).any()]
-        )
-        if not models:
-            return
-        checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
-        pair = first["pair"] if isinstance(first["pair"], str) else None
-        asking = inspector(str(view.store.home))
-        _inspect_words.gradients(
-            view, _inspect_words.Subject(asking, checkpoints, str(first["text"]), pair)
-        )
-    st.page_link(
-        "pages/inspect.py",
-        label="Ask the models about a sentence of your own",
-        icon=":material/search:",
-    )
+    if st.button("Inspect this example", key="inspect-example", icon=":material/search:"):
+        st.session_state["inspect-texts"] = (first["text"], first["pair"])
+        st.switch_page("pages/inspect.py")
 
 
 def _sure(row: pd.Series) -> float | None:

@@ -335,14 +335,14 @@ def _state(found: Sequence[Job]) -> list[tuple[int, str, int]]:
 
 
 def _queue(store: Store) -> None:
-    """The job at work with progress, time left and a way to stop it; reruns the page when a stage has finished."""
+    """Running jobs with their progress, and queued ones; reruns the page after each stage."""
     jobs.tend(store)
     found = store.jobs()
     if _state(found) != st.session_state.get("seen"):
         st.rerun()
     running = [job for job in found if job.status == Status.RUNNING]
-    waiting = [job for job in found if job.status == Status.QUEUED]
-    st.markdown("**At work**" if running or waiting else ":gray[Nothing is running.]")
+    queued = [job for job in found if job.status == Status.QUEUED]
+    st.markdown("**Running**" if running or queued else ":gray[Nothing is running.]")
     for job in running:
         left = f" · {formatting.about(job.estimate_left)} left" if job.estimate_left else ""
         st.progress(
@@ -356,16 +356,12 @@ def _queue(store: Store) -> None:
             width="stretch",
         ):
             _ui.attempt(jobs.cancel, store, job.id)
-    if waiting:
+    if queued:
         left = formatting.about(jobs.seconds_left(found))
-        st.caption(f"{formatting.plural(len(waiting), 'job')} waiting · about {left} in all")
-        if st.button("Cancel all waiting jobs", key="cancel-waiting", width="stretch"):
-            for job in waiting:
-                _ui.attempt(jobs.cancel, store, job.id)
-    device = next(
-        (job.facts["device_title"] for job in reversed(found) if "device_title" in job.facts), ""
-    )
-    st.caption(" · ".join(filter(None, (device, _memory()))))
+        st.caption(f"{formatting.plural(len(queued), 'job')} queued · about {left} in all")
+        act(queued, "Cancel all queued jobs", "cancel-waiting")
+    titles = [job.facts["device_title"] for job in found if "device_title" in job.facts]
+    st.caption(" · ".join(filter(None, (*titles[-1:], _memory()))))
 
 
 def _memory() -> str:
@@ -382,34 +378,30 @@ def _memory() -> str:
 
 
 def stopped(found: Sequence[Job]) -> None:
-    """A study's failed and cancelled jobs with a way to go on from their last finished stage; what was run again is left out."""
+    """A study's failed and cancelled jobs, each with a button that resumes it.
+
+    Jobs that were submitted again are left out.
+    """
     latest = {job.key: job for job in found}.values()
+    row: dict[str, Any] = {"border": True, "horizontal": True, "vertical_alignment": "center"}
     for job in latest:
         if job.status == Status.FAILED:
-            with st.container(
-                border=True, horizontal=True, vertical_alignment="center", key=f"failed-{job.id}"
-            ):
-                # a traceback's last line is what a person can read; the whole is in the job's log
-                st.error(
-                    f"**{job.label} failed.** "
-                    f"{job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}"
-                )
-                _resume_button([job], "Resume" if job.done else "Try again", f"resume-{job.id}")
+            with st.container(**row, key=f"failed-{job.id}"):
+                # the last line of a traceback; the log of the job has all of it
+                message = job.error.strip().splitlines()[-1:] or ["No message was left."]
+                st.error(f"**{job.label} failed.** {message[0]}")
+                act([job], "Resume" if job.done else "Try again", f"resume-{job.id}", resume=True)
     if cancelled := [job for job in latest if job.status == Status.CANCELLED]:
-        with st.container(
-            border=True, horizontal=True, vertical_alignment="center", key="cancelled"
-        ):
-            st.markdown(
-                f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are "
-                "kept."
-            )
-            _resume_button(
-                cancelled, f"Resume {formatting.plural(len(cancelled), 'run')}", "resume-cancelled"
-            )
+        with st.container(**row, key="cancelled"):
+            names = ", ".join(job.label for job in cancelled)
+            st.markdown(f"**Cancelled:** {names}. Finished stages are kept.")
+            title = f"Resume {formatting.plural(len(cancelled), 'run')}"
+            act(cancelled, title, "resume-cancelled", resume=True)
 
 
-def _resume_button(some: Sequence[Job], label: str, key: str) -> None:
-    if st.button(label, key=key, icon=":material/refresh:"):
+def act(some: Sequence[Job], title: str, key: str, *, resume: bool = False) -> None:
+    """A button that cancels these jobs, or resumes them."""
+    if st.button(title, key=key, icon=f":material/{'refresh' if resume else 'stop'}:"):
         for job in some:
-            _ui.attempt(jobs.resume, Store(), job.id)
+            _ui.attempt(jobs.resume if resume else jobs.cancel, Store(), job.id)
         st.rerun()

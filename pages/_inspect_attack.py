@@ -16,7 +16,6 @@ from prune_core.analysis.compared import Model
 from prune_core.attacks import catalogue
 from prune_core.data.examples import KINDS
 from prune_core.formatting import percent, plural, seconds
-from prune_core.plots import palette
 from prune_core.runs.asking import Attack
 
 KEPT = "inspect-attack"  # the reader's last attack, in the session
@@ -130,14 +129,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         horizontal_alignment="right",
         key="attack-axis",
     ):
-        by = _ui.chosen(
-            st.segmented_control,
-            "attack-by",
-            list(plots.AXES),
-            "queries",
-            label="Across",
-            format_func=plots.AXES.get,
-        )
+        by = _ui.segments("attack-by", plots.AXES, "queries", label="Across")
     two = len(attempt.names) == 2
     _ui.chart(
         "How fast does each model give way?",
@@ -156,9 +148,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
     steps = told.get("steps", [])
     ended = verdict(told, attempt.recipe, attempt.attack.is_over)
-    st.markdown(
-        f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {ended}'
-    )
+    st.markdown(_ui.named(model, view.dark) + f" · {ended}")
     lines = []
     for place, step in enumerate(steps):
         marked = _ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
@@ -201,53 +191,31 @@ def _queries(told: dict) -> str:
 
 
 def _transfer(attempt: Attempt) -> None:
-    """Every text that turned its model wrong, put to all models."""
-    won = {
-        model.label: told["perturbed"]
-        for model, told in attempt.told()
-        if told.get("outcome") == "success"
+    """The adversarial texts of all models, evaluated on all models."""
+    texts = {
+        model.label: found["perturbed"]
+        for model, found in attempt.told()
+        if found.get("outcome") == "success"
     }
-    if not won:
+    if not texts:
         return
-    st.markdown("#### Does a text found on one model fool the others?")
+    st.markdown("#### Do these adversarial examples transfer?")
     subject = attempt.subject
-    pairs = None if subject.pair is None else [subject.pair] * len(won)
-    found = _ui.attempt(
-        subject.asking.predict, list(subject.checkpoints.values()), list(won.values()), pairs
-    )
-    if found is None:
-        return
-    rows, plain = [], []
-    for place, (label, text) in enumerate(won.items()):
-        chances = {
-            model.label: (
-                answer["probabilities"][place][attempt.label],
-                answer["said"][place] != attempt.right,
-            )
-            for model, answer in zip(subject.checkpoints, found, strict=True)
-            if "error" not in answer
-        }
-        fooled = sum(wrong for _, wrong in chances.values())
-        cells = {
-            name: f"{'✗ wrong' if wrong else 'right'} · {percent(chance)}"
-            for name, (chance, wrong) in chances.items()
-        }
-        rows.append(
-            {"found on": label, "fools": f"{fooled} of {len(chances)}", **cells, "text": text}
-        )
-        plain.append(
-            {
-                "found_on": label,
-                "text": text,
-                **{name: chance for name, (chance, _) in chances.items()},
-            }
-        )
-    wide = {
-        "found on": st.column_config.TextColumn("Found on", pinned=True),
-        "text": st.column_config.TextColumn("Text", width="large"),
-    }
-    _ui.table(pd.DataFrame(rows), "transfer-text", wide, pd.DataFrame(plain))
+    pairs = None if subject.pair is None else [subject.pair] * len(texts)
+    checkpoints = list(subject.checkpoints.values())
+    outputs = _ui.attempt(subject.asking.predict, checkpoints, list(texts.values()), pairs) or []
+    table = pd.DataFrame({"attacked model": list(texts)})
+    for model, output in zip(subject.checkpoints, outputs, strict=bool(outputs)):
+        if "error" not in output:
+            table[model.label] = [
+                f"{label} · {percent(probabilities[attempt.label])}"
+                for label, probabilities in zip(
+                    output["said"], output["probabilities"], strict=True
+                )
+            ]
+    table["text"] = list(texts.values())
+    _ui.table(table, "transfer-text", {"text": st.column_config.TextColumn(width="large")})
     st.caption(
-        "Cells: what the model on top says of that text, with its probability of "
-        f"“{attempt.right}”. Of one sentence, so no rate."
+        "Cells: the prediction of the model above for that text, with its probability of "
+        f"“{attempt.right}”. One sentence, so not a rate."
     )

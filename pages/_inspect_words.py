@@ -43,14 +43,7 @@ def gradients(view: View, subject: Subject) -> None:
         )
         return
     models = _two(view, subject)
-    account = _ui.chosen(
-        st.segmented_control,
-        "saliency",
-        list(ACCOUNTS),
-        "product",
-        label="Saliency by",
-        format_func=ACCOUNTS.get,
-    )
+    account = _ui.segments("saliency", ACCOUNTS, "product", label="Saliency by")
     found = _asked(
         models,
         subject.asking.saliency,

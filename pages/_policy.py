@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.analysis.policy import CRITERIA, Policy
-
-KEEP: dict[str, Any] = {"persist_state": "session"}
 
 
 def form(kind: str, metric: str) -> Policy:
@@ -22,12 +18,15 @@ def form(kind: str, metric: str) -> Policy:
         "Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"
     ):
         _read_file()
-        help = (
-            "length, label, keyword:WORD for texts with a word, column:NAME for a column of "
-            "your file; separated by commas"
-        )
         slices = st.text_input(
-            "Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP
+            "Slices",
+            ", ".join(policy.SLICES),
+            key="policy-slices",
+            help=(
+                "length, label, keyword:WORD for texts with a word, column:NAME for a column of "
+                "your file; separated by commas"
+            ),
+            persist_state="session",
         )
         confidence = st.number_input(
             "Confidence (%)",
@@ -37,7 +36,7 @@ def form(kind: str, metric: str) -> Policy:
             1.0,
             format="%g",
             key="policy-confidence",
-            **KEEP,
+            persist_state="session",
         )
     with rows:
         limits = _limits(kind, metric)
@@ -57,7 +56,7 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
             each.asked,
             key=f"asked-{name}",
             help=each.help,
-            **KEEP,
+            persist_state="session",
         )
         # its limits are the policy's business: it answers with a sentence
         limit = number.number_input(
@@ -68,7 +67,7 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
             key=f"limit-{name}",
             label_visibility="collapsed",
             disabled=not on,
-            **KEEP,
+            persist_state="session",
         )
         if on:
             limits[name] = float(limit)

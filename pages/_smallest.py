@@ -24,14 +24,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     )
     asked = "smallest"
     if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
-        asked = _ui.chosen(
-            st.segmented_control,
-            "smallest-way",
-            list(WAYS),
-            asked,
-            label="Wanted",
-            format_func=WAYS.get,
-        )
+        asked = _ui.segments("smallest-way", WAYS, asked, label="Wanted")
     command = ["shrink-to", "--job", str(job.id), *(["--fastest"] if asked == "fastest" else [])]
     limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[
         :8

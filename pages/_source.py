@@ -18,7 +18,6 @@ from prune_core.runs import adversarial_calibration
 from prune_core.runs.preview import Peek
 from prune_core.runs.store import Store
 
-KEEP: dict[str, Any] = {"persist_state": "session"}
 TITLES = {
     "demo": "Demo film reviews",
     FILE: "A file of your own (csv, json, parquet, Excel, …)",
@@ -48,7 +47,11 @@ def what(store: Store) -> dict[str, Any]:
     with left:
         plan: dict[str, Any] = {"checkpoint": _checkpoint(store)}
         task = st.selectbox(
-            "Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP
+            "Data",
+            list(TITLES),
+            format_func=TITLES.__getitem__,
+            key="task",
+            persist_state="session",
         )
         plan["task"] = _table.file(store, "") if task == FILE else task
         plan |= _hub_id() if task == HUB else {}
@@ -82,7 +85,11 @@ def _checkpoint(store: Store) -> str:
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     named = left.text_input(
-        "Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP
+        "Checkpoint (the fine-tuned model to prune)",
+        "demo",
+        key="checkpoint",
+        help=help,
+        persist_state="session",
     ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
     offered = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
@@ -112,13 +119,20 @@ def _hub_id() -> dict[str, Any]:
     """Id, configuration, split and columns of any data set; no task as long as it has no id."""
     places = st.columns(3)
     found = {
-        "task": places[0].text_input("Id", key="hub-id", placeholder="owner/name", **KEEP).strip(),
+        "task": places[0]
+        .text_input("Id", key="hub-id", placeholder="owner/name", persist_state="session")
+        .strip(),
         "config": places[1]
-        .text_input("Configuration", key="hub-config", placeholder="the only one", **KEEP)
+        .text_input(
+            "Configuration", key="hub-config", placeholder="the only one", persist_state="session"
+        )
         .strip(),
         "split": places[2]
         .text_input(
-            "Split to evaluate on", key="hub-split", placeholder="validation or test", **KEEP
+            "Split to evaluate on",
+            key="hub-split",
+            placeholder="validation or test",
+            persist_state="session",
         )
         .strip(),
     }
@@ -130,27 +144,46 @@ def _hub_id() -> dict[str, Any]:
         strict=True,
     ):
         found[name] = place.text_input(
-            title, key=f"hub-{name}", placeholder="by its name", **KEEP
+            title, key=f"hub-{name}", placeholder="by its name", persist_state="session"
         ).strip()
     return found
 
 
 def _sizes() -> dict[str, Any]:
     places = st.columns(3)
-    help = "Shown to the methods that look at activations; labels are not used."
     calibration = places[0].number_input(
-        "Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP
+        "Calibration sentences",
+        1,
+        100_000,
+        256,
+        64,
+        key="calibration",
+        help="Shown to the methods that look at activations; labels are not used.",
+        persist_state="session",
     )
-    help = "Sentences that every model is measured on."
     evaluation = places[1].number_input(
-        "Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP
-    )
-    help = (
-        "Least length of a calibration text, in tokens of the model. Empty: nine where "
-        "enough of them have as many, else any."
+        "Evaluation (0 = all)",
+        0,
+        1_000_000,
+        0,
+        100,
+        key="evaluation",
+        help="Sentences that every model is measured on.",
+        persist_state="session",
     )
     least = places[2].number_input(
-        "Least tokens", 0, 512, None, 1, key="min_words", help=help, placeholder="auto", **KEEP
+        "Least tokens",
+        0,
+        512,
+        None,
+        1,
+        key="min_words",
+        help=(
+            "Least length of a calibration text, in tokens of the model. Empty: nine where "
+            "enough of them have as many, else any."
+        ),
+        placeholder="auto",
+        persist_state="session",
     )
     return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": least}
 
@@ -163,7 +196,7 @@ def _calibration(store: Store) -> str | None:
             list(CALIBRATIONS),
             format_func=CALIBRATIONS.__getitem__,
             key="calibrate-on",
-            **KEEP,
+            persist_state="session",
         )
         if kind.startswith("attacked"):
             return _attacked(store, "+clean" if kind == "attacked+clean" else "")
@@ -190,7 +223,14 @@ def _attacked(store: Store, clean: str) -> str | None:
             icon=":material/info:",
         )
         return None
-    return f"job:{st.selectbox('Attacks of', list(known), format_func=known.__getitem__, key='attacked-job', **KEEP)}{clean}"
+    job = st.selectbox(
+        "Attacks of",
+        list(known),
+        format_func=known.__getitem__,
+        key="attacked-job",
+        persist_state="session",
+    )
+    return f"job:{job}{clean}"
 
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:

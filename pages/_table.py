@@ -15,7 +15,6 @@ from prune_core.data.delimited import SEPARATORS, Form
 from prune_core.data.examples import Source
 from prune_core.runs.store import Store
 
-KEEP: dict[str, Any] = {"persist_state": "session"}
 FILE = "a file of your own"  # what the choice of data calls it, and the next
 HUB = "a data set of the Hub"
 TYPES = [ending.removeprefix(".") for ending in (*tables.SUFFIXES, *tables.PACKED)]
@@ -51,17 +50,16 @@ def file(store: Store, of: str) -> str:
                 seen: upload.file_id,
             }
         )
-    help = (
-        "Where the file, or a folder of save_to_disk, lies on the machine that serves this "
-        "page. An upload is kept."
-    )
     path = st.text_input(
         "or give its path",
         key=f"{of}path",
         placeholder="/data/reviews.csv",
-        help=help,
+        help=(
+            "Where the file, or a folder of save_to_disk, lies on the machine that serves this "
+            "page. An upload is kept."
+        ),
         on_change=drop,
-        **KEEP,
+        persist_state="session",
     ).strip()
     uploaded = str(st.session_state.get(kept, ""))
     if uploaded:
@@ -136,7 +134,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     places, labels = st.columns(3), [columns.NONE, *names, *([several] if several else [])]
     return {
         "text": places[0].selectbox(
-            "Text column", names, names.index(text), key=f"text-{path}", **KEEP
+            "Text column", names, names.index(text), key=f"text-{path}", persist_state="session"
         ),
         "text_pair": places[1].selectbox(
             "Second text",
@@ -145,7 +143,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             format_func=lambda name: name or "none",
             key=f"pair-{path}",
             help="For sentence pairs, or the context of questions.",
-            **KEEP,
+            persist_state="session",
         ),
         "label": places[2].selectbox(
             "Label column",
@@ -154,7 +152,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             key=f"label-{path}",
             format_func=lambda name: NO_LABEL if name == columns.NONE else name.replace(",", ", "),
             help="Of a multi-label file with a column of 1 and 0 for each label, all of these.",
-            **KEEP,
+            persist_state="session",
         ),
     }
 
@@ -165,16 +163,15 @@ def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
     several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
     if several or splits or st.session_state.get(f"split-{path}"):
         with st.expander("Read another part", icon=":material/tune:", key="read-part"):
-            help = (
-                "A split of a saved folder or by the file's own column, a sheet of an Excel "
-                "file, or a key of a JSON file of several."
-            )
             st.text_input(
                 "Split, sheet or key",
                 key=f"split-{path}",
                 placeholder="as found",
-                help=help,
-                **KEEP,
+                help=(
+                    "A split of a saved folder or by the file's own column, a sheet of an Excel "
+                    "file, or a key of a JSON file of several."
+                ),
+                persist_state="session",
             )
     if several or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
@@ -188,39 +185,42 @@ def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
             **{name: name for name in (*SEPARATORS.values(), "none")},
         }
         places[0].selectbox(
-            "Separator", list(signs), format_func=signs.__getitem__, key=f"separator-{path}", **KEEP
+            "Separator",
+            list(signs),
+            format_func=signs.__getitem__,
+            key=f"separator-{path}",
+            persist_state="session",
         )
         places[1].text_input(
             "Encoding",
             key=f"encoding-{path}",
             placeholder=form.encoding or "such as cp1252",
-            **KEEP,
+            persist_state="session",
         )
         places[2].selectbox(
             "First row names columns",
             list(YES_NO),
             format_func=YES_NO.__getitem__,
             key=f"header-{path}",
-            **KEEP,
+            persist_state="session",
         )
         places[3].selectbox(
             "Quotes enclose cells",
             list(QUOTES),
             format_func=QUOTES.__getitem__,
             key=f"quotes-{path}",
-            **KEEP,
-        )
-        help = (
-            "Rows with another number of cells, without a text, or with a value that does "
-            "not fit its column."
+            persist_state="session",
         )
         places[4].selectbox(
             "Bad rows",
             list(BAD_ROWS),
             format_func=BAD_ROWS.__getitem__,
             key=f"bad_rows-{path}",
-            help=help,
-            **KEEP,
+            help=(
+                "Rows with another number of cells, without a text, or with a value that does "
+                "not fit its column."
+            ),
+            persist_state="session",
         )
 
 

@@ -132,8 +132,10 @@ def _within(
                 ":gray[Move a slider, and the best model within your limits is named here.]"
             )
             return
-        help = (
-            "By the measured values, of the whole model, embeddings too; whether it holds "
-            "beyond these sentences is tested on Deploy."
+        st.markdown(
+            tradeoff.told(tradeoff.choose(view.pruned, found, limits)),
+            help=(
+                "By the measured values, of the whole model, embeddings too; whether it holds "
+                "beyond these sentences is tested on Deploy."
+            ),
         )
-        st.markdown(tradeoff.told(tradeoff.choose(view.pruned, found, limits)), help=help)

@@ -97,15 +97,13 @@ def chosen(
 def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
     """A segmented control over the keys of `titles`; the first one is the default."""
     start = next(iter(titles)) if default is None else default
-    return chosen(
-        st.segmented_control, name, list(titles), start, format_func=titles.get, **keywords
-    )
+    return segments(name, titles, start, **keywords)
 
 
 def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
     """A select box over the keys of `titles`; the first one is the default."""
     start = next(iter(titles)) if default is None else default
-    return chosen(st.selectbox, name, list(titles), start, format_func=titles.get, **keywords)
+    return pick(name, titles, start, **keywords)
 
 
 def block_slider(blocks: int) -> int:

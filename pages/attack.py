@@ -71,18 +71,16 @@ def budgets(view: View, own: pd.DataFrame) -> None:
 
 def figures() -> None:
     """The rows behind the page."""
-    label = {model.job: model.label for model in view.models}
     shares = {
         "accuracy": "accuracy",
         "under_attack": "under attack",
         "success_rate": "success rate",
         "words_changed": "words changed",
     }
-    shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
-    bars = {
-        key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100)
-        for key, title in shares.items()
-    }
+    shown = rows.assign(
+        run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in shares}
+    )
+    bars = {key: _ui.percent_bar(title) for key, title in shares.items()}
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
     counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
@@ -93,7 +91,7 @@ def figures() -> None:
         rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
-    _ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")
+    _ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
 
 
 def read(marks: list[str]) -> None:

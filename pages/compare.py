@@ -120,8 +120,9 @@ def all_runs() -> None:
     took = {job.id: sum(job.seconds.values()) for job in view.jobs}
     mean = {m.job: sum(took[job] for job in m.jobs) / len(m.jobs) for m in view.models}
     shown["took"] = rows["job"].map(mean).map(formatting.seconds)
-    help = "Pruning and all measures together; of several seeds the mean"
-    columns["took"] = st.column_config.TextColumn("Time", help=help)
+    columns["took"] = st.column_config.TextColumn(
+        "Time", help="Pruning and all measures together; of several seeds the mean"
+    )
     _ui.table(shown, "runs", columns, rows)
 
 

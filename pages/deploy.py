@@ -59,16 +59,18 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
         for each in verdicts
     ]
     number = st.column_config.NumberColumn
-    help = (
-        f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
-        "tightest limit it could show to be met."
-    )
     columns: dict[str, Any] = {
         "test": st.column_config.TextColumn("Test", width=290),
         "answer": "Result",
         "measured": number("Measured", format="%.2f"),
         "limit": "Limit",
-        "excluded": st.column_config.TextColumn("Ruled out", help=help),
+        "excluded": st.column_config.TextColumn(
+            "Ruled out",
+            help=(
+                f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
+                "tightest limit it could show to be met."
+            ),
+        ),
         "needs": number(
             "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
         ),
@@ -131,11 +133,10 @@ def slice_view(found: pd.DataFrame) -> None:
     if found.empty:
         st.info("Slices need labels and answers that are right or wrong.", icon=":material/info:")
         return
-    share = st.column_config.ProgressColumn
     columns: dict[str, Any] = {
         "slice": "Slice",
-        "dense": share("Dense", format="%.1f%%", min_value=0, max_value=100),
-        "pruned": share("Pruned", format="%.1f%%", min_value=0, max_value=100),
+        "dense": _ui.percent_bar("Dense"),
+        "pruned": _ui.percent_bar("Pruned"),
         "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
         "low": st.column_config.NumberColumn(
             "At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"

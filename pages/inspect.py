@@ -226,7 +226,7 @@ def answers(told: dict[Model, dict], text: str) -> None:
     """Answers: every model's, and the dense and the last model's in place."""
     for model, answer in told.items():
         st.markdown(
-            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: '
+            _ui.named(model, view.dark) + f": "
             f"{_ui.escape(formatting.answer(answer['said'][0], ()))} "
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
             + "".join(
@@ -253,10 +253,7 @@ def entities(told: dict[Model, dict], text: str) -> None:
         else None
     )
     for model in filter(None, (models[0], beside)):
-        st.markdown(
-            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: '
-            f"{_ui.escape(told[model]['said'][0])}"
-        )
+        st.markdown(_ui.named(model, view.dark) + f": {_ui.escape(told[model]['said'][0])}")
         st.html(_ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
     shown = pd.DataFrame(
         {"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}}
@@ -265,6 +262,8 @@ def entities(told: dict[Model, dict], text: str) -> None:
         _ui.table(shown, "tags", {})
 
 
+for (title, _), given in zip(FIELDS, st.session_state.pop("inspect-texts", ()), strict=False):
+    st.session_state[_key(title)] = given or ""
 st.title("Inspect", anchor=False)
 view.caption_seed("This page uses the weights of")
 asking = inspector(str(view.store.home))

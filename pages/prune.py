@@ -19,7 +19,6 @@ from prune_core.runs.job import Status
 from prune_core.runs.study import Sweep, bundled, load
 
 view = _frame.view()
-KEEP: dict[str, Any] = {"persist_state": "session"}
 
 
 def how() -> dict[str, Any]:
@@ -37,7 +36,7 @@ def how() -> dict[str, Any]:
         key="sparsities",
         help="Share of the encoder's weights to remove, of its FLOPs for methods that remove "
         "heads and neurons; type another, such as 65%.",
-        **KEEP,
+        persist_state="session",
     )
     patterns = places[1].multiselect(
         "N:M patterns",
@@ -46,7 +45,7 @@ def how() -> dict[str, Any]:
         key="patterns",
         help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is "
         "50%. Not for methods that remove heads and neurons.",
-        **KEEP,
+        persist_state="session",
     )
     seeds = places[2].multiselect(
         "Seeds",
@@ -55,7 +54,7 @@ def how() -> dict[str, Any]:
         accept_new_options=True,
         key="seeds",
         help="Each seed draws other samples.",
-        **KEEP,
+        persist_state="session",
     )
     return {
         "methods": [{name: options} for name, options in chosen.items()],
@@ -91,7 +90,7 @@ def expert() -> dict[str, Any]:
                 ["auto", "cpu", "cuda", "mps"],
                 key="device",
                 help="auto takes CUDA, then MPS, then the CPU.",
-                **KEEP,
+                persist_state="session",
             ),
             "batch_size": places[1].number_input(
                 "Batch size",
@@ -100,10 +99,10 @@ def expert() -> dict[str, Any]:
                 32,
                 key="batch_size",
                 help="Halved by itself when memory runs out.",
-                **KEEP,
+                persist_state="session",
             ),
             "max_length": places[2].number_input(
-                "Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP
+                "Longest sentence (tokens)", 4, 512, 128, key="max_length", persist_state="session"
             ),
             "keep": places[0].selectbox(
                 "Keep pruned weights",
@@ -112,13 +111,13 @@ def expert() -> dict[str, Any]:
                 format_func=lambda name: str(experiment.KEEP[name]),
                 help="Whatever you choose, they can be made again from the seed when you want "
                 "them.",
-                **KEEP,
+                persist_state="session",
             ),
             "tf32": st.checkbox(
                 "TF32 on CUDA",
                 key="tf32",
                 help="Matrix products round to 10 bits: faster, and figures move a little.",
-                **KEEP,
+                persist_state="session",
             ),
         }
 
@@ -181,7 +180,11 @@ def published() -> None:
     with st.expander("Repeat a paper's experiments", icon=":material/menu_book:", key="published"):
         known = bundled()
         name = st.selectbox(
-            "Study", list(known), format_func=lambda name: known[name], key="bundled", **KEEP
+            "Study",
+            list(known),
+            format_func=lambda name: known[name],
+            key="bundled",
+            persist_state="session",
         )
         plan = load(Path(name))
         tasks = ", ".join(dict.fromkeys(each.source.task for each in plan))
@@ -220,7 +223,7 @@ try:
         "My study",
         key="study-name",
         help="Runs of one study are compared with each other; an existing name adds to it.",
-        **KEEP,
+        persist_state="session",
     )
     again = places[1].toggle(
         "Compute again what is there",

@@ -85,9 +85,11 @@ def make(home: Path) -> None:
     ):
         left, right = st.columns(2)
         name = left.text_input("Name", "my robust start", key="own-name")
-        help = "minilm (bundled), a folder or a Hub id"
         checkpoint = right.text_input(
-            "Encoder to start from", "minilm", key="own-checkpoint", help=help
+            "Encoder to start from",
+            "minilm",
+            key="own-checkpoint",
+            help="minilm (bundled), a folder or a Hub id",
         )
         task = left.text_input(
             "Training data",

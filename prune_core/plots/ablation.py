@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from ..analysis.compared import Model
 from ..formatting import plural, points
 from . import palette
-from .palette import AXIS, INK, fade
-from .style import figure
+from .palette import AXIS, INK
+from .style import figure, interval
 
 
 def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
@@ -35,14 +35,9 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
             orientation="h",
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},
-            error_x={
-                "type": "data",
-                "array": 100 * (own["high"] - own["difference"]),
-                "arrayminus": 100 * (own["difference"] - own["low"]),
-                "thickness": 1.2,
-                "width": 3,
-                "color": fade(INK[dark], 0.6),
-            },
+            error_x=interval(
+                100 * own["difference"], 100 * own["low"], 100 * own["high"], INK[dark]
+            ),
             customdata=[
                 f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over "
                 f"{plural(row.seeds, 'seed')}, n = {row.n:.0f}"

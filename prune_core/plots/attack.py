@@ -7,17 +7,15 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared import Model, ordered, with_rows
 from ..attacks.success_rates import successes
 from ..formatting import mean_count, percent
 from . import palette
 from .labels import NARROW, End, at_ends, room
-from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, readable_on
-from .style import figure, template
+from .palette import AXIS, GRID, INK, MUTED, fade, readable_on
+from .style import BOTTOM, TOP, figure, interval, marker, panels
 
-TOP, BOTTOM = 12, 46
 COLUMNS = 4  # recipes side by side in the table of dots
 LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
 
@@ -29,7 +27,7 @@ def success(
     rings: pd.DataFrame | None = None,
 ) -> go.Figure:
     """A table of dots with 95% Wilson intervals, a line a model and a column a recipe; `rings` are the same rates counted otherwise."""
-    shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
+    shown = with_rows(ordered(models), rows)
     recipes = list(dict.fromkeys(rows["recipe"]))
     deep = -(-len(recipes) // COLUMNS)
     wide = -(-len(recipes) // deep)
@@ -42,15 +40,16 @@ def success(
             f"{sizes[recipe]:.0f} sentences"
         )
 
-    fig = make_subplots(
-        deep,
-        wide,
-        subplot_titles=[head(recipe) for recipe in recipes],
-        shared_xaxes=True,
-        shared_yaxes=True,
-        horizontal_spacing=0.1 / wide,
-        vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
-        x_title="Attack success rate (share of attacked sentences)",
+    fig = panels(
+        dark,
+        deep * (tall + GAP) + 52,
+        [head(recipe) for recipe in recipes],
+        rows=deep,
+        margin={"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52},
+        panel_shared_xaxes=True,
+        panel_horizontal_spacing=0.1 / wide,
+        panel_vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
+        panel_x_title="Attack success rate (fraction of attacked examples)",
     )
     for place, recipe in enumerate(recipes):
         cell = {"row": place // wide + 1, "col": place % wide + 1}
@@ -84,11 +83,6 @@ def success(
                 hoverinfo="skip",
                 **cell,
             )
-    fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
-    margin = {"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52}
-    fig.update_layout(
-        template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin
-    )
     names = [
         f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown
     ]
@@ -109,10 +103,7 @@ def _counts(row: pd.Series) -> str:
 
 
 def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
-    color, low, rate, high = (
-        palette.color(model, dark),
-        *(row[key] for key in ("success_low", "success_rate", "success_high")),
-    )
+    low, rate, high = (row[key] for key in ("success_low", "success_rate", "success_high"))
     return {
         "x": [rate],
         "y": [line],
@@ -120,19 +111,8 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "name": model.label,
         "customdata": [f"{model.job}|{recipe}"],  # which a click gives back
         "cliponaxis": False,
-        "error_x": {
-            "array": [high - rate],
-            "arrayminus": [rate - low],
-            "color": fade(color, 0.5),
-            "thickness": 4,
-            "width": 0,
-        },
-        "marker": {
-            "color": color,
-            "size": 11,
-            "symbol": palette.symbol(model),
-            "line": {"color": PAPER[dark], "width": 1.2},
-        },
+        "error_x": interval(rate, low, high, palette.color(model, dark), thickness=4, width=0),
+        "marker": marker(model, dark, 11),
         "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, success rate "
         f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy "
         f"{percent(row['accuracy'])} before, {percent(row['under_attack'])} under "

@@ -14,10 +14,8 @@ from ..analysis.quantities import Quantity
 from ..formatting import missing
 from . import palette
 from .labels import NARROW, End, apart, at_ends, beside_points, padded, tick_format
-from .palette import INK, MUTED, PAPER, fade, method_color
-from .style import figure
-
-TOP, BOTTOM = 12, 46
+from .palette import INK, MUTED, fade, method_color
+from .style import BOTTOM, TOP, figure, interval, marker
 
 
 def against_sparsity(
@@ -159,13 +157,8 @@ def _marks(
             x=[row.x],
             y=[row.value],
             mode="markers",
-            error_y=_bar(row.value, row.low, row.high, palette.color(model, dark)),
-            marker={
-                "color": palette.color(model, dark),
-                "size": 9,
-                "symbol": palette.symbol(model),
-                "line": {"color": PAPER[dark], "width": 1},
-            },
+            error_y=interval(row.value, row.low, row.high, palette.color(model, dark)),
+            marker=marker(model, dark),
             name=model.label,
             hovertemplate=hover(_seeds(model), [(quantity, row.value, row.low, row.high, row.n)]),
             cliponaxis=False,
@@ -187,19 +180,6 @@ def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str)
 
 def _seeds(model: Model) -> str:
     return f"{model.label}, mean of {len(model.runs)} seeds" if model.runs else model.label
-
-
-def _bar(value: float, low: float, high: float, color: str) -> dict[str, object] | None:
-    if missing(low) or missing(high):
-        return None
-    return {
-        "type": "data",
-        "array": [high - value],
-        "arrayminus": [value - low],
-        "thickness": 1.2,
-        "width": 3,
-        "color": fade(color, 0.6),
-    }
 
 
 def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
@@ -253,14 +233,9 @@ def scatter(
             name=model.label,
             cliponaxis=False,
             opacity=1.0 if model in best else DIMMED,
-            error_x=_bar(h["value"], h["low"], h["high"], color),
-            error_y=_bar(v["value"], v["low"], v["high"], color),
-            marker={
-                "color": color,
-                "size": widths.get(model.job, 13),
-                "symbol": palette.symbol(model),
-                "line": {"color": PAPER[dark], "width": 1.2},
-            },
+            error_x=interval(h["value"], h["low"], h["high"], color),
+            error_y=interval(v["value"], v["low"], v["high"], color),
+            marker=marker(model, dark, widths.get(model.job, 13)),
             hovertemplate=hover(
                 _seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]
             ),

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from .style import CLICKABLE
+
 
 def data_of(figure: go.Figure) -> pd.DataFrame:
     """A row a mark: `series`, `x`, `y`, with `x_low` … where there is an interval, and `z` of a heat map. Mere text is left out."""
@@ -48,4 +50,4 @@ def _axis(values: Any, length: int) -> list[Any]:
 
 def _unseen(trace: Any) -> bool:
     """Marks that are there only to be clicked."""
-    return getattr(trace, "marker", None) is not None and trace.marker.color == "rgba(0, 0, 0, 0)"
+    return getattr(trace, "marker", None) is not None and trace.marker.color == CLICKABLE

@@ -14,7 +14,7 @@ from ..formatting import answer
 from . import palette
 from .labels import NARROW, End, at_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
-from .style import figure
+from .style import block_axis, figure
 
 TOP, BOTTOM = 10, 42
 CHANGED = {
@@ -119,13 +119,7 @@ def by_block(
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(
-        title="Block",
-        dtick=1 if blocks <= 12 else 2,
-        range=[0.7, blocks + 0.3],
-        showgrid=False,
-        showline=True,
-    )
+    fig.update_xaxes(block_axis(blocks), title="Block")
     return fig.update_yaxes(
         title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range)
     )

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ..analysis.compared import Model, ordered
 from ..formatting import error, percent
 from . import palette
 from .labels import End, at_ends, padded, tick_format
-from .palette import MUTED, PAPER, SEQUENTIAL, fade
-from .style import figure, template
+from .palette import SEQUENTIAL, fade
+from .style import BOTTOM, CLICKABLE, TOP, block_axis, color_bar, figure, marker, panels
 
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 PART_TITLES = {
@@ -26,7 +25,6 @@ PART_TITLES = {
     "ffn_out": "FFN out",
     "block": "block output",
 }
-TOP, BOTTOM = 12, 46
 
 
 def by_depth(
@@ -53,12 +51,7 @@ def by_depth(
             name=model.label,
             cliponaxis=False,
             line={"color": palette.color(model, dark), "width": 2.2},
-            marker={
-                "color": palette.color(model, dark),
-                "size": 8,
-                "symbol": palette.symbol(model),
-                "line": {"color": PAPER[dark], "width": 1},
-            },
+            marker=marker(model, dark, 8),
             customdata=[
                 [f"{model.job}|{block + 1}", error(value)]
                 for block, value in zip(own["block"], own["total"], strict=True)
@@ -80,13 +73,7 @@ def by_depth(
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(
-        title="Block (1 = first after the embeddings)",
-        dtick=1 if blocks <= 12 else 2,
-        range=[0.8, blocks + 0.05],
-        showgrid=False,
-        showline=True,
-    )
+    fig.update_xaxes(block_axis(blocks, 0.8, 0.05))
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
         title=f"Relative error of the {PART_TITLES[part]}",
@@ -139,14 +126,7 @@ def own_and_inherited(
     ends.append(End(x[-1], total[-1], "total", palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
     at_ends(fig, ends, y_range, height - TOP - BOTTOM)
-    fig.update_xaxes(
-        title="Block",
-        dtick=1 if len(x) <= 12 else 2,
-        range=[0.9, max(x) + 0.05],
-        showgrid=False,
-        showline=True,
-        hoverformat=".0f",
-    )
+    fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Block", hoverformat=".0f")
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
         title="Relative error (mean over parts)", range=list(y_range), tickformat=ticks, nticks=6
@@ -165,16 +145,18 @@ def heat_maps(
     deep = -(-len(shown) // wide)
     blocks = int(rows["block"].max()) + 1
     tall = blocks * (22 if blocks <= 8 else 15)
-    fig = make_subplots(
-        deep,
-        wide,
-        subplot_titles=[f"<b>{m.short}</b>" for m in shown],
-        horizontal_spacing=0.035,
-        vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
-        shared_xaxes=True,
-        shared_yaxes=True,
+    share, top = column == "sparsity", float(np.nanmax(rows[column]))
+    fig = panels(
+        dark,
+        deep * (tall + 34) - 34 + 106,
+        [f"<b>{m.short}</b>" for m in shown],
+        rows=deep,
+        coloraxis=_color_axis(share, top, dark),
+        margin={"l": 44, "r": 60, "t": 26, "b": 80},
+        panel_horizontal_spacing=0.035,
+        panel_vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
+        panel_shared_xaxes=True,
     )
-    share = column == "sparsity"
     for place, model in enumerate(shown):
         grid = (
             rows[rows["job"] == model.job]
@@ -183,18 +165,11 @@ def heat_maps(
         )
         cell = {"row": place // wide + 1, "col": place % wide + 1}
         _add_map(fig, grid, cell)
-        _add_cells(fig, grid, model, float(np.nanmax(rows[column])), share, blocks <= 8, cell)
+        _add_cells(fig, grid, model, top=top, share=share, written=blocks <= 8, cell=cell)
         if place + wide >= len(shown):  # nothing below it
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
-        note.update(font={"size": 12.5, "color": palette.ink(model, dark)}, yshift=2)
-    fig.update_layout(
-        template=template(dark),
-        showlegend=False,
-        height=deep * (tall + 34) - 34 + 106,
-        coloraxis=_color_axis(share, float(np.nanmax(rows[column])), dark),
-        margin={"l": 44, "r": 60, "t": 26, "b": 80},
-    )
+        note.update(font_color=palette.ink(model, dark))
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
     fig.update_yaxes(
         autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11}
@@ -222,19 +197,7 @@ def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
         "colorscale": "Blues" if share else SEQUENTIAL,
         "cmin": 0.0,
         "cmax": 1.0 if share else top or 1.0,
-        "colorbar": {
-            "thickness": 10,
-            "outlinewidth": 0,
-            "tickformat": ".0%" if share else ".2~f",
-            "len": 1.0,
-            "x": 1.01,
-            "title": {
-                "text": "zeros" if share else "error",
-                "side": "top",
-                "font": {"size": 12, "color": MUTED[dark]},
-            },
-            "tickfont": {"size": 11.5, "color": MUTED[dark]},
-        },
+        "colorbar": color_bar("zeros", ".0%", dark) if share else color_bar("error", ".2~f", dark),
     }
 
 
@@ -242,6 +205,7 @@ def _add_cells(
     fig: go.Figure,
     grid: pd.DataFrame,
     model: Model,
+    *,
     top: float,
     share: bool,
     written: bool,
@@ -258,7 +222,7 @@ def _add_cells(
         x=[c[0] for c in cells],
         y=[c[1] for c in cells],
         mode="markers+text" if written else "markers",
-        marker={"symbol": "square", "size": 20 if written else 14, "color": "rgba(0, 0, 0, 0)"},
+        marker={"symbol": "square", "size": 20 if written else 14, "color": CLICKABLE},
         customdata=[
             [f"{model.job}|{block}", percent(value) if share else error(value)]
             for _, block, value in cells
@@ -289,13 +253,13 @@ def parts_of_block(
             {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}},
         ),
     }
-    for column, (title, marker) in looks.items():
+    for column, (title, look) in looks.items():
         fig.add_scatter(
             x=own.loc[names, column],
             y=[PART_TITLES[part] for part in names],
             mode="markers",
             name=title,
-            marker=marker,
+            marker=look,
             cliponaxis=False,
             hovertemplate=f"%{{y}}, {title}: %{{x:.3f}}<extra></extra>",
         )

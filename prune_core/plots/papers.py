@@ -9,13 +9,12 @@ import plotly.graph_objects as go
 
 from ..analysis.compared import DENSE
 from .labels import End, apart, at_ends, padded, tick_format
-from .palette import HUES, MUTED, PAPER, fade, method_color
-from .style import figure
+from .palette import HUES, MUTED, PAPER, method_color
+from .style import BOTTOM, TOP, figure, interval
 
 if TYPE_CHECKING:
     from ..analysis.published import Axis
 
-TOP, BOTTOM = 12, 46
 SHAPES = (
     "square",
     "diamond",
@@ -75,7 +74,7 @@ def beside(
                 "width": 2.2 if own else 1.3,
                 "dash": "dash" if adversarial else "solid" if own else "dot",
             },
-            error_y=_bars(marks, look["color"]),
+            error_y=interval(marks["value"], marks["low"], marks["high"], look["color"]),
             **_shared(marks, name, axis, look),
         )
         last = marks.iloc[-1]
@@ -148,17 +147,3 @@ def _looks(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str,
             "line": edge,
         }
     return looks
-
-
-def _bars(marks: pd.DataFrame, color: str) -> dict[str, Any] | None:
-    if marks["low"].isna().all():
-        return None
-    up, down = marks["high"] - marks["value"], marks["value"] - marks["low"]
-    return {
-        "type": "data",
-        "array": up,
-        "arrayminus": down,
-        "thickness": 1.2,
-        "width": 3,
-        "color": fade(color, 0.6),
-    }

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from ..formatting import percent
 from .labels import End, beside_points, padded, tick_format
-from .palette import HUES, MUTED, PAPER, fade, mix
-from .style import figure
+from .palette import HUES, MUTED, PAPER, mix
+from .style import figure, interval
 
 TOP, BOTTOM = 40, 56
 SCORES = {"accuracy": "Accuracy", "under_attack": "Accuracy under attack"}
@@ -122,10 +122,9 @@ def _told(row: Row) -> str:
 
 
 def _bars(rows: Sequence[Row], color: str) -> dict[str, Any]:
-    """Intervals of both scores; of candidates only, as those of the averages would cover them."""
-    look = {"thickness": 1.2, "width": 3, "color": fade(color, 0.5)}
-    away = lambda score, end: [abs(row[score + end] - row[score]) for row in rows]  # noqa: E731
+    """Intervals of both scores; of candidates only, as those of the averages would hide them."""
+    column = lambda key: [row[key] for row in rows]  # noqa: E731
     return {
-        axis: {"array": away(score, "_high"), "arrayminus": away(score, "_low"), **look}
-        for axis, score in zip(("error_x", "error_y"), SCORES, strict=True)
+        axis: interval(column(key), column(f"{key}_low"), column(f"{key}_high"), color)
+        for axis, key in zip(("error_x", "error_y"), SCORES, strict=True)
     }

@@ -12,9 +12,9 @@ from ..formatting import percent
 from . import palette
 from .labels import End, at_ends
 from .palette import AXIS, PAPER
-from .style import figure
+from .style import BOTTOM, TOP, figure
 
-TOP, BOTTOM, HEIGHT = 12, 46, 330
+HEIGHT = 330
 AXES = {"queries": "Queries asked", "changes": "Words changed so far"}
 
 

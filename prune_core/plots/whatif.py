@@ -12,7 +12,7 @@ from ..formatting import error, percent
 from . import palette
 from .labels import padded
 from .palette import MUTED
-from .style import figure
+from .style import block_axis, figure
 
 
 def contributions(
@@ -48,11 +48,7 @@ def contributions(
         hovertemplate="all alike: %{y:.3f}<extra></extra>",
         marker={"symbol": "line-ew-open", "size": 26, "color": MUTED[dark], "line": {"width": 2}},
     )
-    fig.update_xaxes(
-        title="Block (1 = first after the embeddings)",
-        dtick=1 if len(blocks) <= 12 else 2,
-        showgrid=False,
-    )
+    fig.update_xaxes(block_axis(len(blocks), 0.3, 0.7))
     return fig.update_yaxes(title="Part of the squared error", rangemode="tozero", nticks=6)
 
 
