@@ -1,4 +1,4 @@
-"""Answers in a text, read one by one: question, context, and where the dense and the pruned models found their answers."""
+"""Answers of a question answering model, one question at a time, in their context."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def browser(view: View) -> None:
     rows = view.first_seed("prediction")
     st.markdown("#### Read the answers")
     view.caption_seed("This section shows")
-    model = _ui.one_model(view.pruned, "answer-model", "Pruned model", view.dark)
+    model = _ui.one_model(view.pruned, "answer-model", "Pruned model", dark=view.dark)
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]
     picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
@@ -41,7 +41,7 @@ def browser(view: View) -> None:
     row = some.iloc[place if place < len(some) else 0]
     # models evaluated on different samples give one number to different questions
     same = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
-    _read(view, same, row, model)
+    _read(view, same, row, model=model)
 
 
 def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
@@ -64,8 +64,8 @@ def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
     )
     for label, text, f1, color in said:
         st.markdown(
-            f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 '
-            f"{percent(f1)}"
+            f':color[●]{{foreground="{color}"}} **{label}**: '
+            f"{_ui.escape(answer(text, ()))} · F1 {percent(f1)}"
         )
     st.html(_ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
     st.caption(

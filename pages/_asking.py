@@ -1,4 +1,4 @@
-"""The one answering process that pages share: Inspect asks it about texts, the lesson about its small layer."""
+"""The process that holds loaded models, shared by Inspect and the lesson."""
 
 from __future__ import annotations
 

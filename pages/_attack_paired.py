@@ -1,4 +1,4 @@
-"""Is the difference from dense more than chance? Every pruned model and dense under one attack on the same sentences."""
+"""Paired comparison of attack success: every pruned model with the dense one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prune_core.attacks import success_rates
 
 
 def show(view: View, own: pd.DataFrame) -> None:
-    """A line a pruned model: the difference from dense, its interval and test, and a verdict in words."""
+    """One row per pruned model: the difference from dense, its interval, test and verdict."""
     dense = _ui.dense_of(view.models, own)
     jobs = [model.job for model in view.pruned if (own["job"] == model.job).any()]
     if not jobs or dense is None:
@@ -45,7 +45,7 @@ def show(view: View, own: pd.DataFrame) -> None:
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
             "p_value": number("p", "%.3f", test),
         },
-        found.assign(run=found["job"].map(view.labels), recipe=own["recipe"].iloc[0]),
+        plain=found.assign(run=found["job"].map(view.labels), recipe=own["recipe"].iloc[0]),
     )
     _ui.how_to_read(
         "Pruning changes which sentences a model gets right, and so which are attacked. Here "

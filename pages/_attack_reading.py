@@ -1,4 +1,4 @@
-"""Read the attacked sentences: filters and a list, the changed words in colour, every model's probabilities, and the pool."""
+"""Attacked examples: a filtered list, changed words, probabilities, and saved texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def show(view: View, recipe: str) -> None:
     if choices:
         dense = _ui.dense_of(view.models, own)
         _browse(
-            view, own, dense, _ui.one_model(choices, "attack-model", "Model to read", view.dark)
+            view,
+            own,
+            dense,
+            model=_ui.one_model(choices, "attack-model", "Model to read", dark=view.dark),
         )
     _attack_pool.show(view.store)
 
@@ -59,7 +62,7 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
                 st.selectbox,
                 "turned",
                 ["all", *kinds],
-                kinds[0],
+                default=kinds[0],
                 label="Attack succeeded on",
                 format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
             )
@@ -94,7 +97,7 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
 
 
 def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
-    """One sentence: what was changed for each model, and the probabilities of all models before and after."""
+    """One example: the changes made for each model, and probabilities before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
             st.markdown(_ui.named(model, view.dark) + f" · {_told(row)}")
@@ -135,9 +138,9 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
             "Pale: the original sentence. Full: the attacked one, which differs from model to "
             "model.",
             plots.probability_bars(
-                pd.DataFrame(wanted), view.models, view.label_names, view.dark, truth
+                pd.DataFrame(wanted), view.models, view.label_names, dark=view.dark, truth=truth
             ),
-            "before-after",
+            key="before-after",
             small=True,
         )
 

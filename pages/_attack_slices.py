@@ -1,4 +1,4 @@
-"""Where is a model weak? Attack success by length of the sentence, by label, and by how sure the dense model was."""
+"""Attack success by length of the text, by label and by confidence of the dense model."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def show(view: View, recipe: str) -> None:
         "On which sentences are the models easier to fool?",
         f"{RATES[rate]} by {recipe} with 95% {interval}. n under each slice is its number of "
         f"examples{' per seed' if mean else ''}, the smallest and the largest of any model.",
-        plots.slices(found, view.models, rate, view.dark),
-        "slices",
+        plots.slices(found, view.models, rate, dark=view.dark),
+        key="slices",
     )
     _ui.downloads(found.assign(run=found["job"].map(view.labels)), "attack-slices")
     _ui.how_to_read(

@@ -73,7 +73,7 @@ def _chart(
         "fraction that succeeds there, of the n whose original it classifies correctly. "
         + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
         plots.transfer(rates, made, models, by=by, dark=view.dark),
-        "transfer",
+        key="transfer",
         selects=(lambda marks: _ui.put("cell", marks[0])) if by == "source" else None,
     )
 

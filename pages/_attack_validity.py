@@ -1,4 +1,4 @@
-"""Are the adversarial texts valid? Success counted again over those that still say what the original said."""
+"""Attack success with valid adversarial examples only, under adjustable rules."""
 
 from __future__ import annotations
 
@@ -39,15 +39,17 @@ def show(view: View, recipe: str) -> None:
             "Similarity at least",
             0.0,
             1.0,
-            SIMILARITY,
-            0.05,
+            value=SIMILARITY,
+            step=0.05,
             key="valid-similarity",
             help=(
                 "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 "
                 "is the same."
             ),
         )
-        most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
+        most = st.slider(
+            "Words changed at most (%)", 5, 100, value=CHANGED, step=5, key="valid-changed"
+        )
         strict = st.toggle(
             "Judge misspellings by similarity too",
             key="valid-letters",
@@ -56,7 +58,7 @@ def show(view: View, recipe: str) -> None:
                 "alone; see How to read this."
             ),
         )
-    flaws = success_rates.flaws(examples, least, most / 100, () if strict else LETTERS)
+    flaws = success_rates.flaws(examples, least, most / 100, spared=() if strict else LETTERS)
     counted = success_rates.held_unless(examples, ~flaws.any(axis=1))
     rates = [success_rates.rates(rows) for rows in (counted, examples)]
     valid, every = (view.pooled("attack", rows) for rows in rates)
@@ -65,9 +67,9 @@ def show(view: View, recipe: str) -> None:
     _ui.chart(
         "How often do attacks succeed with a valid text?",
         f"Dot: only valid texts count as a success, with its 95% {interval}; ring: all texts count"
-        f"{f', {mean}' if mean else ''}. n is the number of examples{' per seed' if mean else ''}.",
-        plots.success(valid, view.models, view.dark, every),
-        "valid-success",
+        f"{mean and f', {mean}'}. n is the number of examples{mean and ' per seed'}.",
+        plots.success(valid, view.models, view.dark, rings=every),
+        key="valid-success",
     )
     _reasons(view, own, flaws)
     unseen = "" if WORDNET.present else " (WordNet is not on this machine, so opposites go unseen)"
@@ -127,7 +129,7 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
                 "words changed (mean, %)", format="%.0f"
             ),
         },
-        found,
+        plain=found,
     )
     if told["grammar"].isna().all():
         st.caption(

@@ -1,4 +1,4 @@
-"""The panel about attacks: what they need and whether it is here, what each changes, what counts as success, what is replaced."""
+"""Table of all attacks: requirements, changes, success criterion and replaced parts."""
 
 import streamlit as st
 
@@ -32,18 +32,10 @@ def panel() -> None:
         attacks = [
             {
                 "attack": entry.name,
-                "can run": "not yet" if missing(entry) else "yes",
+                "can run": _state(entry),
                 "changes": entry.changes,
-                "needs": ", ".join(resource.name for resource in entry.needs) or "nothing",
-                "replaced": entry.replaces or "nothing",
-                "paper": entry.paper,
-            }
-            if not entry.cannot
-            else {
-                "attack": entry.name,
-                "can run": "no",
-                "changes": entry.changes,
-                "needs": f"It {entry.cannot}.",
+                "needs": f"It {entry.cannot}." if entry.cannot else _needs(entry),
+                "replaced": None if entry.cannot else entry.replaces or "nothing",
                 "paper": entry.paper,
             }
             for entry in CATALOGUE.values()
@@ -77,3 +69,13 @@ def panel() -> None:
             f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be "
             "downloaded."
         )
+
+
+def _state(entry: Entry) -> str:
+    if entry.cannot:
+        return "no"
+    return "not yet" if missing(entry) else "yes"
+
+
+def _needs(entry: Entry) -> str:
+    return ", ".join(resource.name for resource in entry.needs) or "nothing"

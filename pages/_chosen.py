@@ -1,4 +1,4 @@
-"""The examples that the reader has chosen, on whatever page: kept in the URL, shown in the frame, read beside any chart."""
+"""The examples selected on any page: one in detail, or a group compared with the rest."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
             shown,
             "chosen-group",
             {"text": st.column_config.TextColumn("text", width="large")},
-            inside,
+            plain=inside,
             height=240,
         )
 
 
 def _told(name: str, each: Contrast) -> str:
-    """Accuracy: 80.0% of 25 inside, 91.0% of 300 outside; −11.0 points (95% interval …), p = …"""
+    """A contrast in words: both fractions, their difference with interval, and the p-value."""
     return (
         f"**{name[0].upper()}{name[1:]}**: {formatting.percent(each.inside)} of {each.n} inside, "
         f"{formatting.percent(each.outside)} of {each.n_outside} outside; "

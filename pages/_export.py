@@ -47,7 +47,7 @@ def _model(view: View) -> None:
     if not models:
         return
     st.markdown("#### Export a model")
-    model = _ui.one_model(models, "export-model", "Pruned model", view.dark)
+    model = _ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
     view.caption_seed("The exported model is that of", [model])
     with st.container(horizontal=True, key="export-forms"):
         cut = model.structured and st.toggle(

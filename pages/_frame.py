@@ -1,4 +1,4 @@
-"""The frame around every page: which study, models and sparsity are on view, the sample, and the jobs at work.
+"""The sidebar of every page: study, models, sparsity, sample and queue.
 
 What is on view lives in the URL. Pages ask for it with `view()`.
 """
@@ -51,7 +51,7 @@ class View:
         seeds.identity(table)  # also for a study of one seed, where there is nothing to average
         if not any(model.runs for model in self.models):
             return self.single(table)
-        return _pooled(str(self.store.home), table, self._stamped, self.models)
+        return _pooled(str(self.store.home), table, self._stamped, models=self.models)
 
     def first_seed(self, table: str) -> pd.DataFrame:
         """A table of each model's first seed; a page that shows it also shows `which_seed`."""
@@ -153,7 +153,7 @@ def _pooled(
 ) -> pd.DataFrame:
     # the hierarchical bootstrap takes too long for every rerun of a page
     predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
-    return seeds.pooled(table, _rows(home, table, stamped), models, predictions)
+    return seeds.pooled(table, _rows(home, table, stamped), models, predictions=predictions)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -163,8 +163,14 @@ def _summary(
     # whoever flips through the sparsities comes back to the same few
     single = {name: _rows(home, name, stamped) for name in quantities.TABLES}
     several = any(model.runs for model in models)
-    tables = {name: _pooled(home, name, stamped, models) for name in single} if several else single
-    return quantities.summary(tables, models, list(quantities.available(tables).values()), single)
+    tables = (
+        {name: _pooled(home, name, stamped, models=models) for name in single}
+        if several
+        else single
+    )
+    return quantities.summary(
+        tables, models, list(quantities.available(tables).values()), single=single
+    )
 
 
 def view() -> View:
@@ -193,13 +199,15 @@ def draw() -> None:
     studies = store.studies()
     with st.sidebar:
         study = (
-            _ui.chosen(st.selectbox, "study", studies, studies[0], label="Study on view")
+            _ui.chosen(st.selectbox, "study", studies, default=studies[0], label="Study on view")
             if studies
             else ""
         )
         found = _newest(store.jobs(study)) if study else []
         models = tuple(_choose_models(found, dark))
-        st.session_state["view"] = View(store, study, tuple(found), models, dark, _examples(study))
+        st.session_state["view"] = View(
+            store, study, tuple(found), models=models, dark=dark, examples=_examples(study)
+        )
         _sample(found)
         active = [job for job in store.jobs() if job.status in ACTIVE]
         st.session_state["seen"] = _state(store.jobs())
@@ -207,7 +215,7 @@ def draw() -> None:
 
 
 def choose_examples(study: str, examples: Sequence[int]) -> None:
-    """Put examples on view; none takes them off. They live in the URL, of which they are the longest part."""
+    """Select examples; an empty sequence clears the selection. They are stored in the URL."""
     some = ",".join(str(int(example)) for example in dict.fromkeys(examples))
     st.session_state["examples-chosen"] = (study, some)
 
@@ -239,7 +247,7 @@ def _examples(study: str) -> tuple[int, ...]:
 
 @st.cache_resource(show_spinner=False)
 def _warm(home: str) -> bool:
-    """One idle worker that loads its models while the reader reads, and not while the first page is drawn."""
+    """Start an idle worker shortly after the first page is drawn, so that it has loaded."""
     later = Timer(WARM_AFTER, jobs.ensure_worker, ("auto", Store(Path(home))))
     later.daemon = True
     later.start()
@@ -254,7 +262,7 @@ def _newest(found: list[Job]) -> list[Job]:
 
 
 def _choose_models(found: list[Job], dark: bool) -> list[Model]:
-    """Chips in the models' colours, a list to search where they are many, and the sparsity that all views can be narrowed to."""
+    """Choose models, and one sparsity to which all views are narrowed."""
     models = models_of([job for job in found if job.done])
     if not models:
         return []
@@ -266,7 +274,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
             st.segmented_control,
             "seeds",
             ["one", "apart"],
-            "one",
+            default="one",
             label="Seeds",
             format_func=SEEDS.get,
         )
@@ -289,7 +297,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
         draw,
         "models",
         list(by_job),
-        first[:12],
+        default=first[:12],
         label="Models on view",
         multi=True,
         format_func=lambda job: dot(by_job[job]) + by_job[job].label,
@@ -304,7 +312,9 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     level = "all"
     if len(levels) > 1:
         draw = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider
-        level = _ui.chosen(draw, "sparsity", ["all", *levels], "all", label="Sparsity on view")
+        level = _ui.chosen(
+            draw, "sparsity", ["all", *levels], default="all", label="Sparsity on view"
+        )
     return [
         m
         for m in models

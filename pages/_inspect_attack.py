@@ -1,4 +1,4 @@
-"""Inspect's attack: one text on all models at once, every accepted change as it comes, and whom the found texts fool besides."""
+"""Attack one text on all models at once and show every accepted change."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Attempt:
 
 
 def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: Paste) -> None:
-    """The choices and the button; below, the last attack, which goes on while the reader looks elsewhere."""
+    """The choices and the button; below, the last attack, which continues on other pages."""
     if view.kind != "classification":
         gives = f"give {KINDS[view.kind]}"
         st.info(
@@ -67,14 +67,14 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
     first = next(iter(predicted)).label
     with st.container(horizontal=True, vertical_alignment="bottom", key="attack-choices"):
         recipe = _ui.chosen(
-            st.selectbox, "inspect-recipe", recipes, recipes[0], label="Attack", width=240
+            st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
         title = lambda label: label or f"as {first} says ({dense['said'][0]})"  # noqa: E731
         said = _ui.chosen(
             st.selectbox,
             "inspect-right",
             ["", *names],
-            "",
+            default="",
             label="Right label",
             format_func=title,
             width=260,
@@ -91,7 +91,7 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
             attack = subject.asking.attack(
                 list(subject.checkpoints.values()), recipe, subject.text, subject.pair, label
             )
-            st.session_state[KEPT] = Attempt(attack, recipe, subject, label, names)
+            st.session_state[KEPT] = Attempt(attack, recipe, subject, label=label, names=names)
     entry = catalogue.CATALOGUE[recipe]
     st.caption(
         f"{entry.paper}. Changes "
@@ -136,13 +136,13 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         f"Probability of “{attempt.right}” for the best text found so far; each dot is a change "
         f"that {attempt.recipe} kept, a cross is where the attack succeeded. One sentence, "
         f"{plural(len(attempt.attack.models), 'model')}.",
-        plots.attack_steps(attempt.told(), by, attempt.right, two, view.dark),
-        "attack-steps",
+        plots.attack_steps(attempt.told(), by, attempt.right, two_labels=two, dark=view.dark),
+        key="attack-steps",
     )
     with st.grid(2, min_column_width=330, key="attack-cards") as grid:
         for model, told in attempt.told():
             with grid.cell(), st.container(border=True, key=f"attack-card-{model.job}"):
-                _card(view, attempt, model, told, paste)
+                _card(view, attempt, model, told=told, paste=paste)
 
 
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
@@ -182,7 +182,9 @@ def verdict(told: dict, recipe: str, is_over: bool) -> str:
     if "outcome" in told:
         note = f". {told['note']}" if told["note"] and told["outcome"] != "skipped" else ""
         return f"{ends[told['outcome']]}, {seconds(told['seconds'])}{note}"
-    return f"stopped after {asked}" if is_over else f"{asked} so far" if told else "waiting"
+    if is_over:
+        return f"stopped after {asked}"
+    return f"{asked} so far" if told else "waiting"
 
 
 def _queries(told: dict) -> str:

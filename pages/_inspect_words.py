@@ -1,4 +1,4 @@
-"""Inspect's words: which ones a prediction hangs on by the gradient, and which ones a head attends to; two models on one scale."""
+"""Saliency and attention of the words of a text, for two models on one scale."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def gradients(view: View, subject: Subject) -> None:
         [(model, told[account], said(told)) for model, told in found.items()],
         words,
         account == "product",
-        ".3f",
-        view.dark,
+        style=".3f",
+        dark=view.dark,
     )
     if len(found) == 2:
         first, second = (pd.Series(told[account]) for told in found.values())
@@ -108,14 +108,17 @@ def attention(view: View, subject: Subject) -> None:
         blocks, heads = list(range(1, known["blocks"] + 1)), [MEAN, *range(1, known["of"] + 1)]
         block = (
             _ui.chosen(
-                st.selectbox, "attention-block", blocks, blocks[-1], label="Block", width=110
+                st.selectbox,
+                "attention-block",
+                blocks,
+                default=blocks[-1],
+                label="Block",
+                width=110,
             )
             - 1
         )
-        title = lambda head: "mean over the heads left" if head == MEAN else f"head {head}"  # noqa: E731
-        head = _ui.chosen(
-            st.selectbox, "attention-head", heads, MEAN, label="Head", format_func=title, width=230
-        )
+        titles = {MEAN: "mean over the heads left"} | {each: f"head {each}" for each in heads[1:]}
+        head = _ui.pick("attention-head", titles, label="Head", width=230)
     head = None if head == MEAN else head - 1
     found = _asked(
         models, subject.asking.attention, checkpoints, subject.text, subject.pair, block, head
@@ -146,8 +149,8 @@ def attention(view: View, subject: Subject) -> None:
         [(model, told["weights"][0], "") for model, told in there.items()],
         words,
         False,
-        ".1%",
-        view.dark,
+        style=".1%",
+        dark=view.dark,
     )
     _ui.chart(
         "And every other word?",
@@ -156,7 +159,7 @@ def attention(view: View, subject: Subject) -> None:
         plots.attention_maps(
             [(model, told["weights"]) for model, told in there.items()], words, view.dark
         ),
-        "attention",
+        key="attention",
     )
     _ui.how_to_read(
         "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the "
@@ -179,7 +182,7 @@ def _two(view: View, subject: Subject) -> list[Model]:
         return models
     return [
         models[0],
-        _ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", view.dark),
+        _ui.one_model(models[1:], "inspect-beside", f"Beside {models[0].label}", dark=view.dark),
     ]
 
 

@@ -24,7 +24,7 @@ def choose(marks: Sequence[Any]) -> None:
 def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
     """Own and inherited error of all layers, and of each matrix in one of them."""
     with st.container(horizontal=True, key="block-choices"):
-        model = _ui.one_model(models, "layer-model", "Model", view.dark)
+        model = _ui.one_model(models, "layer-model", "Model", dark=view.dark)
         block = _ui.block_slider(int(rows["block"].max()) + 1)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -33,7 +33,7 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
             f"{model.label}, mean over the six matrices of a layer, stacked; the dashed line is "
             "the total that results.",
             plots.own_and_inherited(rows, model, view.dark),
-            "own",
+            key="own",
             small=True,
         )
     with right:
@@ -41,8 +41,8 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
             f"Where in block {block + 1} does the error of {model.label} arise?",
             "For each matrix: the error of its own pruning, the error inherited with its input, "
             "and the total.",
-            plots.parts_of_block(rows, model, block, view.dark),
-            "block-parts",
+            plots.parts_of_block(rows, model, block, dark=view.dark),
+            key="block-parts",
             small=True,
         )
     if model not in _drift_map.mapped(view):

@@ -39,8 +39,8 @@ def _percentage(title: str, most: int, start: int, key: str) -> float:
         title,
         0,
         most,
-        start,
-        5,
+        value=start,
+        step=5,
         format="%d%%",
         key=f"lesson-{key}",
         persist_state="session",
@@ -54,11 +54,11 @@ def pruned_layers(
     """The example layer pruned by two methods, side by side; "" is the dense layer."""
     columns = st.columns(2, gap="medium")
     with columns[0]:
-        sparsity = _percentage("Sparsity", 90, 50, "removed")
+        sparsity = _percentage("Sparsity", 90, 50, key="removed")
     inherited = 0.0
     if has_errors:
         with columns[1]:
-            inherited = _percentage("Error of the inputs", 60, 30, "wrong")
+            inherited = _percentage("Error of the inputs", 60, 30, key="wrong")
     for column, (method, title) in zip(st.columns(2, gap="medium"), methods.items(), strict=True):
         layer = inspector.small_layer(method or "magnitude", sparsity, inherited)
         with column:
@@ -70,15 +70,15 @@ def pruned_layers(
 def _layer(layer: dict, title: str, key: str, *, is_dense: bool, dark: bool) -> None:
     if is_dense:
         looking_at = "Six outputs, eight inputs: every number is a weight."
-        figure = plots.matrix(layer["weight"], None, layer["sizes"], dark)
+        figure = plots.matrix(layer["weight"], None, layer["sizes"], dark=dark)
     else:
         zeros = sum(value == 0 for row in layer["pruned"] for value in row) / 48
         looking_at = (
             f"{formatting.percent(zeros)} of the weights are zero; the relative error of the "
             f"output is {formatting.percent(layer['total'])}."
         )
-        figure = plots.matrix(layer["pruned"], layer["weight"], layer["sizes"], dark)
-    _ui.chart(title, looking_at, figure, key, small=True)
+        figure = plots.matrix(layer["pruned"], layer["weight"], layer["sizes"], dark=dark)
+    _ui.chart(title, looking_at, figure, key=key, small=True)
 
 
 def reconstruction(
@@ -92,9 +92,9 @@ def reconstruction(
     """A chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
     models: list[Model] = with_rows(view.pruned, rows)
-    model = _ui.one_model(models, "lesson-model", "Model", view.dark)
+    model = _ui.one_model(models, "lesson-model", "Model", dark=view.dark)
     figure = draw(rows, [model], dark=view.dark)
-    _ui.chart(question, looking_at, figure, f"lesson-{draw.__name__}", small=True)
+    _ui.chart(question, looking_at, figure, key=f"lesson-{draw.__name__}", small=True)
 
 
 def attack(view: View, inspector: Inspector) -> None:
@@ -103,7 +103,9 @@ def attack(view: View, inspector: Inspector) -> None:
     if rows.empty:
         st.info("No attack succeeded on the models on view.")
         return
-    number = st.slider("Example", 1, len(rows), 1, key="lesson-sentence", persist_state="session")
+    number = st.slider(
+        "Example", 1, len(rows), value=1, key="lesson-sentence", persist_state="session"
+    )
     row = rows.iloc[number - 1]
     st.html(_ui.marked_words(row["text"], row["perturbed"]))
     before, after = (
@@ -119,12 +121,12 @@ def attack(view: View, inspector: Inspector) -> None:
 
 def robust(view: View, inspector: Inspector) -> None:
     """The error of an average of fine-tunes."""
-    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, "alike")
+    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="alike")
     _ui.chart(
         "What does averaging leave?",
         "Squared error of the average of k fine-tunes, relative to that of one fine-tune.",
         plots.averaged(correlation, view.dark),
-        "lesson-average",
+        key="lesson-average",
         small=True,
     )
     st.page_link(
@@ -142,7 +144,7 @@ def trade(view: View, inspector: Inspector) -> None:
         "Which model would you choose?",
         "One point per model with 95% intervals; the dotted line is the Pareto front.",
         plots.scatter(view.summary(), view.models, found["accuracy"], y=y, dark=view.dark),
-        "lesson-trade",
+        key="lesson-trade",
         small=True,
     )
 
@@ -151,8 +153,10 @@ def ship(view: View, inspector: Inspector) -> None:
     """The test of an accuracy limit, with n to vary."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
-    lost = middle.slider("Measured accuracy loss (points)", 0.0, 5.0, 1.0, 0.5, key="lesson-lost")
-    limit = right.slider("Limit (points)", 0.5, 5.0, 2.0, 0.5, key="lesson-limit")
+    lost = middle.slider(
+        "Measured accuracy loss (points)", 0.0, 5.0, value=1.0, step=0.5, key="lesson-lost"
+    )
+    limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
     broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
     policy = Policy({"accuracy_loss": limit})
     figure = evidence.difference(broken, fixed, n)
@@ -162,7 +166,7 @@ def ship(view: View, inspector: Inspector) -> None:
         f"{broken} examples newly broken and {fixed} newly fixed of {n:,}. "
         f"{deploy.sentence([verdict], policy)}",
         plots.allowances([verdict], view.dark),
-        "lesson-ship",
+        key="lesson-ship",
         small=True,
     )
     if view.pruned:
@@ -184,20 +188,20 @@ STEPS = (
         "A layer multiplies its inputs by a matrix. Remove the smallest weights and watch how far "
         "the outputs move.",
         r"\text{error}=\frac{\lVert Wx-\hat Wx\rVert}{\lVert Wx\rVert}",
-        "Half of the weights are removed. Is half of the output lost?",
-        "No: the smallest half contributes little to the sum. The error is small at first and then "
+        question="Half of the weights are removed. Is half of the output lost?",
+        answer="No: the smallest half contributes little to the sum. The error is small at first and then "
         "rises steeply, which is why pruning works up to a point.",
-        partial(pruned_layers, methods={"": "The layer", "magnitude": "Magnitude"}),
+        draw=partial(pruned_layers, methods={"": "The layer", "magnitude": "Magnitude"}),
     ),
     Step(
         "Do the inputs matter?",
         "A small weight on a large input contributes more than a large weight on an input near "
         "zero. Wanda multiplies each weight by the norm of its input on calibration examples.",
         r"\text{score}_{ij}=\lvert W_{ij}\rvert\cdot\lVert x_j\rVert",
-        "Find a weight that magnitude removes and Wanda keeps. What is special about its column?",
-        "Its input is large. Wanda also compares weights only within a row, so no output loses all "
+        question="Find a weight that magnitude removes and Wanda keeps. What is special about its column?",
+        answer="Its input is large. Wanda also compares weights only within a row, so no output loses all "
         "of its weights.",
-        partial(pruned_layers, methods={"magnitude": "Magnitude", "wanda": "Wanda"}),
+        draw=partial(pruned_layers, methods={"magnitude": "Magnitude", "wanda": "Wanda"}),
     ),
     Step(
         "Why do errors accumulate?",
@@ -205,15 +209,15 @@ STEPS = (
         "an error and adds its own.",
         r"Wx-\hat W\hat x=\underbrace{W(x-\hat x)}_{\text{inherited}}"
         r"+\underbrace{(W-\hat W)\hat x}_{\text{own}}",
-        "The last layer has the same sparsity as the first. Why is its error so much larger?",
-        "Most of it is inherited: see “Own or inherited?” on the page Layers.",
-        partial(
+        question="The last layer has the same sparsity as the first. Why is its error so much larger?",
+        answer="Most of it is inherited: see “Own or inherited?” on the page Layers.",
+        draw=partial(
             reconstruction,
             draw=plots.by_depth,
             question="How large is the error of each layer's output?",
             looking_at="Relative error of the hidden states, from the first layer to the last.",
         ),
-        ("reconstruction",),
+        needs=("reconstruction",),
     ),
     Step(
         "How does AKR correct errors?",
@@ -222,11 +226,13 @@ STEPS = (
         "model's outputs from these inputs.",
         r"\bar W=\Bigl(W\textstyle\sum x\hat x^\top\Bigr)"
         r"\Bigl(\sum\hat x\hat x^\top\Bigr)^{-1}",
-        "Set the error of the inputs to 0. Which method is better now?",
-        "They hardly differ: with exact inputs there is nothing to correct, and AKR only fits a "
+        question="Set the error of the inputs to 0. Which method is better now?",
+        answer="They hardly differ: with exact inputs there is nothing to correct, and AKR only fits a "
         "bias. The larger the inherited error, the more AKR gains. Errors that are independent "
         "from token to token cannot be corrected.",
-        partial(pruned_layers, methods={"sparsegpt": "SparseGPT", "akr": "AKR"}, has_errors=True),
+        draw=partial(
+            pruned_layers, methods={"sparsegpt": "SparseGPT", "akr": "AKR"}, has_errors=True
+        ),
     ),
     Step(
         "Where should the zeros be?",
@@ -234,37 +240,37 @@ STEPS = (
         "same fraction of their output.",
         r"\min_{s_1,\dots,s_L}\ \sum_\ell e_\ell(s_\ell)"
         r"\quad\text{with}\quad\sum_\ell n_\ell s_\ell=S",
-        "From which matrix would you remove fewer weights, and from which more?",
-        "Fewer where the map is bright, more where it is dark. The option allocation=error of "
+        question="From which matrix would you remove fewer weights, and from which more?",
+        answer="Fewer where the map is bright, more where it is dark. The option allocation=error of "
         "SparseGPT and AKR measures these errors on the calibration examples.",
-        partial(
+        draw=partial(
             reconstruction,
             draw=plots.heat_maps,
             question="Which matrices have the largest error?",
             looking_at="Layers by matrix: the relative error of the matrix's output.",
         ),
-        ("reconstruction",),
+        needs=("reconstruction",),
     ),
     Step(
         "Heads and neurons",
         "Single zeros do not make a matrix smaller: standard kernels multiply them too. Removing "
         "heads and neurons does, as it removes whole columns.",
         r"\text{FLOPs}\propto\#\text{heads}\cdot d_{\text{head}}+\#\text{neurons}",
-        "Both have the same sparsity. Which error is larger, and why would anybody choose it?",
-        "Columns cost more accuracy, as important weights are removed with unimportant ones, but "
+        question="Both have the same sparsity. Which error is larger, and why would anybody choose it?",
+        answer="Columns cost more accuracy, as important weights are removed with unimportant ones, but "
         "only they make the model faster without special kernels. K-prune selects them by the "
         "knowledge of each unit and refits the rest.",
-        partial(pruned_layers, methods={"wanda": "Single weights", "columns": "Columns"}),
+        draw=partial(pruned_layers, methods={"wanda": "Single weights", "columns": "Columns"}),
     ),
     Step(
         "What does an attack do?",
         "An attacker changes a few letters or words until the prediction changes, querying the "
         "model again and again. For a reader the label stays the same.",
         r"\text{success}=\frac{\#\text{correct before, incorrect after}}{\#\text{correct before}}",
-        "Would you have noticed the change? Would you have changed your mind?",
-        "If so, the adversarial example is not valid. The page Attack counts how many are.",
-        attack,
-        ("attack_example",),
+        question="Would you have noticed the change? Would you have changed your mind?",
+        answer="If so, the adversarial example is not valid. The page Attack counts how many are.",
+        draw=attack,
+        needs=("attack_example",),
     ),
     Step(
         "Can a checkpoint be robust?",
@@ -272,30 +278,30 @@ STEPS = (
         "center, where small changes of the input matter less. Adversarially trained ones help.",
         r"\bar\theta=\frac1k\sum_{i=1}^k\theta_i,"
         r"\qquad \mathbb E\,\lVert\bar\epsilon\rVert^2=\frac{1-\rho}{k}+\rho",
-        "All fine-tunes make the same errors (correlation 100%). Does averaging help?",
-        "No: only errors that differ cancel. Candidates therefore differ in seed, learning rate "
+        question="All fine-tunes make the same errors (correlation 100%). Does averaging help?",
+        answer="No: only errors that differ cancel. Candidates therefore differ in seed, learning rate "
         "and objective.",
-        robust,
+        draw=robust,
     ),
     Step(
         "How is a trade-off read?",
         "A model that is worse than another in both quantities is dominated. The others form the "
         "Pareto front; which of them to choose is up to you.",
         r"a\succ b\iff a_1\ge b_1,\ a_2\ge b_2,\ a\ne b",
-        "Two points are closer than their intervals are long. Which one is better?",
-        "This sample cannot tell. Choose by something else, such as size, or evaluate on more "
+        question="Two points are closer than their intervals are long. Which one is better?",
+        answer="This sample cannot tell. Choose by something else, such as size, or evaluate on more "
         "examples.",
-        trade,
-        ("accuracy", "cost"),
+        draw=trade,
+        needs=("accuracy", "cost"),
     ),
     Step(
         "Would you ship it?",
         "The measured loss depends on the sample. A limit is met if the worse end of the interval "
         "is within it; otherwise more examples are needed.",
         r"\text{ship}\iff \underline{\Delta}_{95\%}\ge-\text{limit}",
-        "The loss is one point, the limit two. How many examples are needed to be sure?",
-        "Thousands, as the slider shows, if 7 of 100 predictions change: the 440 examples of the "
+        question="The loss is one point, the limit two. How many examples are needed to be sure?",
+        answer="Thousands, as the slider shows, if 7 of 100 predictions change: the 440 examples of the "
         "demo are inconclusive.",
-        ship,
+        draw=ship,
     ),
 )

@@ -1,4 +1,4 @@
-"""The policy as widgets: which limits are asked for, how tight they are, and which slices are looked at."""
+"""Widgets for a policy: its limits, confidence and slices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from prune_core.analysis.policy import CRITERIA, Policy
 
 
 def form(kind: str, metric: str) -> Policy:
-    """A row a limit, for a head of that kind judged by that metric; what is switched off is not asked for. PruneError where a value
-    cannot be."""
+    """One row per limit for a task type and metric; limits that are off are left out.
+
+    Raises PruneError if a value is invalid.
+    """
     st.markdown("#### Limits")
     rows = st.container()
     with st.expander(
@@ -32,8 +34,8 @@ def form(kind: str, metric: str) -> Policy:
             "Confidence (%)",
             51.0,
             99.9,
-            policy.CONFIDENCE,
-            1.0,
+            value=policy.CONFIDENCE,
+            step=1.0,
             format="%g",
             key="policy-confidence",
             persist_state="session",

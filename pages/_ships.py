@@ -1,4 +1,4 @@
-"""What really ships: both models in every form that was written, and what int8 costs, matrix by matrix."""
+"""The exported formats of both models, and the cost of int8 by weight matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATIC = ("ONNX int8 static", "OpenVINO int8")
 
 
 def page(store: Store, job: Job) -> None:
-    """The files of a job, and what its doctor found; how to get either where it was not asked for."""
+    """The exported formats of a job and its quantization sensitivity, or how to measure them."""
     _forms(store.rows("forms", [job.id]))
     _doctor(store.rows("doctor", [job.id]), store.rows("repair", [job.id]))
 
@@ -46,7 +46,7 @@ def _forms(found: pd.DataFrame) -> None:
             "speedup": number("Times faster", format="%.2f"),
             "bytes": number("MB", format="%.1f"),
         },
-        found,
+        own=found,
     )
     static = any(form in STATIC for form in found["form"])
     how = (
@@ -85,7 +85,7 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
             "own_divergence": number("Divergence (nats)", format="%.4f"),
             "bytes": number("MB", format="%.1f"),
         },
-        files,
+        own=files,
     )
     before = max(files["own_divergence"].iloc[1], 1e-12)
     back = 100 * (1 - parts["divergence"] / before)
@@ -99,7 +99,7 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
         "divergence": number("Divergence then (nats)", format="%.4f"),
         "proposed": "Proposed",
     }
-    _ui.table(shown, "doctor", columns, parts, height=320)
+    _ui.table(shown, "doctor", columns, plain=parts, height=320)
     st.caption(
         "Divergence is from the model's own answers in fp32 to calibration sentences, without "
         "labels; accuracy is of the evaluation sample."
@@ -147,4 +147,4 @@ def _judged(found: pd.DataFrame) -> dict[str, Any]:
 def _files(found: pd.DataFrame, key: str, columns: dict[str, Any], own: pd.DataFrame) -> None:
     shares = ("score", "difference", "agreement") if METRICS[found["metric"].iloc[0]].share else ()
     shown = found.assign(**{name: 100 * found[name] for name in shares}, bytes=found["bytes"] / 1e6)
-    _ui.table(shown[[name for name in columns if name in shown]], key, columns, own)
+    _ui.table(shown[[name for name in columns if name in shown]], key, columns, plain=own)

@@ -1,4 +1,4 @@
-"""As small, or as fast, as it gets: the search within the policy's limits as a command that outlives the page, and what its tries said."""
+"""Size search: the highest sparsity within the policy's limits, run in the background."""
 
 from __future__ import annotations
 

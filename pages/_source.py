@@ -1,4 +1,4 @@
-"""The first step of the Prune page: checkpoint and data, with five rows to look at and what the dense model reaches."""
+"""Step 1 of the Prune page: checkpoint and data, with a preview and the dense accuracy."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ FOUND = (
 
 
 def what(store: Store) -> dict[str, Any]:
-    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" as long as there is no data that can be read.
+    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" until data can be read.
 
-    Beside them `found`, what the data check says (None: not yet, or not needed), and `kind` of the model ("": not known yet).
+    Also `found`, the result of the data check (None if there is none yet), and the task type
+    `kind` ("" if unknown).
     """
     left, right = st.columns(2, gap="medium")
     with left:
@@ -155,8 +156,8 @@ def _sizes() -> dict[str, Any]:
         "Calibration sentences",
         1,
         100_000,
-        256,
-        64,
+        value=256,
+        step=64,
         key="calibration",
         help="Shown to the methods that look at activations; labels are not used.",
         persist_state="session",
@@ -165,8 +166,8 @@ def _sizes() -> dict[str, Any]:
         "Evaluation (0 = all)",
         0,
         1_000_000,
-        0,
-        100,
+        value=0,
+        step=100,
         key="evaluation",
         help="Sentences that every model is measured on.",
         persist_state="session",
@@ -175,8 +176,8 @@ def _sizes() -> dict[str, Any]:
         "Least tokens",
         0,
         512,
-        None,
-        1,
+        value=None,
+        step=1,
         key="min_words",
         help=(
             "Least length of a calibration text, in tokens of the model. Empty: nine where "
@@ -189,7 +190,7 @@ def _sizes() -> dict[str, Any]:
 
 
 def _calibration(store: Store) -> str | None:
-    """ "" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
+    """The calibration data: "" for the task's own, a path, or job:ID; None if unreadable."""
     with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
         kind = st.radio(
             "Calibrate on",
@@ -234,7 +235,7 @@ def _attacked(store: Store, clean: str) -> str | None:
 
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
-    """What changes in the plan: a job's attacked sentences become a file; a warning where the plan evaluates on the same sentences."""
+    """Resolve adversarial calibration to a file; warn if the plan evaluates on its examples."""
     source = examples.Source(
         **{name: str(plan.get(name, "")) for name in examples.Source.__dataclass_fields__}
     )
@@ -250,7 +251,7 @@ def _peek(*what: str) -> Peek:
 
 
 def _hub_rows(task: str, config: str, split: str) -> None:
-    """A known task's or Hub data set's first rows; another process asks the Hub for them, and the page does not wait."""
+    """The first rows of a Hub data set, fetched by another process."""
     peek = _peek(task, config, split)
     waiting = not peek.is_over
     title = KNOWN[task].title if task in KNOWN else task

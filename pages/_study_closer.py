@@ -1,4 +1,4 @@
-"""One study closely: its runs as a grid that fills in, and beside another study, model by model."""
+"""One study in detail: its runs, and a comparison with another study."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _cell(job: Job, stage: str) -> str:
 
 
 def beside(store: Store, study: str, other: str) -> None:
-    """The models that both have, with one figure in each and the difference; intervals are in the download."""
+    """Models of both studies, one quantity in each and the difference."""
     tables = [
         {name: store.rows(name, [job.id for job in store.jobs(each)]) for name in TABLES}
         for each in (study, other)
@@ -82,13 +82,13 @@ def beside(store: Store, study: str, other: str) -> None:
             st.selectbox,
             "beside-figure",
             keys,
-            keys[0],
+            default=keys[0],
             label="Figure",
             format_func=lambda key: both[0][key].title,
         )
     ]
     figures = [
-        _figures(store, each, own, quantity)
+        _figures(store, each, own, quantity=quantity)
         for each, own in zip((study, other), tables, strict=True)
     ]
     shared = figures[0].merge(figures[1], on="label", suffixes=("_1", "_2"))
@@ -118,6 +118,9 @@ def _figures(
     found = store.jobs(study)
     models = seeds.merged(models_of([job for job in found if job.done]), found)
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
-    pooled = {name: seeds.pooled(name, rows, models, predictions) for name, rows in tables.items()}
+    pooled = {
+        name: seeds.pooled(name, rows, models, predictions=predictions)
+        for name, rows in tables.items()
+    }
     ends = [quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))]
     return summary(pooled, models, [quantity])[["label", *ends]].dropna(subset=quantity.key)

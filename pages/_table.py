@@ -1,4 +1,4 @@
-"""A file of the reader's own on the Prune page: uploaded or named, how it was read, and which of its columns are used."""
+"""The user's own data file: upload or path, how it is parsed, and which columns are used."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ HOW = ("separator", "encoding", "header", "quotes", "bad_rows")
 
 
 def file(store: Store, of: str) -> str:
-    """The path of the reader's file: the upload's, which is kept in the home folder, or the one typed, whichever came last.
+    """The path of the file: that of the upload, or the one typed, whichever came last.
 
-    The upload has a key of its own, and is taken where the widget gives it: what a callback does for another widget, or at all, may
-    be lost where the reader clicks on while it arrives.
+    The upload has its own key and is stored when its widget returns it: a callback may be lost if
+    the user clicks elsewhere while the upload arrives.
     """
     kept, seen = f"{of}uploaded", f"{of}upload-seen"
 
@@ -70,7 +70,7 @@ def file(store: Store, of: str) -> str:
 
 
 def rows(path: str) -> dict[str, Any]:
-    """How the file is read, its chosen columns and first rows, as keys of a sweep; no task where it cannot be read."""
+    """Parsing options, columns and first rows, as keys of a sweep; no task if unreadable."""
     if not path:
         st.info(
             "Upload a file, or give its path, to see its first rows and choose its columns.",
@@ -83,7 +83,10 @@ def rows(path: str) -> dict[str, Any]:
     there = Path(path).expanduser()
     try:
         table = _read(
-            path, tuple(asked.items()), text, there.stat().st_mtime if there.exists() else 0.0
+            path,
+            tuple(asked.items()),
+            text,
+            changed=there.stat().st_mtime if there.exists() else 0.0,
         )
     except PruneError as error:
         st.error(as_fields(str(error)))
@@ -115,11 +118,11 @@ def _read(path: str, asked: tuple[tuple[str, str], ...], text: str, changed: flo
 
 
 def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
-    """The columns as they look, to be corrected; the file's path is in the keys: another file starts with its own."""
+    """The detected columns, to be corrected. The file's path is part of the widget keys."""
     names = list(table.columns)
     several = ",".join(columns.marked(table))
     try:
-        found = columns.choose(table, Source(), path, columns.looks(table))
+        found = columns.choose(table, Source(), path, kind=columns.looks(table))
         text, pair, label = found.text, found.pair or "", found.label or several
     except PruneError:  # several could be the text: the reader chooses
         text, pair, label = names[-1], "", ""
@@ -158,7 +161,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
 
 
 def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
-    """What was found of a text table, to be corrected; of what holds several tables, or splits by a column, which one."""
+    """The detected format of a text table, to be corrected, or the part to read of a container."""
     kind = tables.suffix(path)
     several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
     if several or splits or st.session_state.get(f"split-{path}"):

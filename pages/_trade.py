@@ -1,4 +1,4 @@
-"""The trade-off: two figures against each other, a third as size, and which model keeps to the limits that the reader sets."""
+"""The trade-off between two quantities, and the best model within limits."""
 
 from __future__ import annotations
 
@@ -28,22 +28,29 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         "error" if "error" in keys else keys[-1],
     )
     if view.pruned:
-        _within(view, rows, quantities, attacked)
+        _within(view, rows, quantities, attacked=attacked)
     first, second, third = st.columns(3)
     with first:
         usual = "accuracy" if "accuracy" in keys else keys[0]
         x = quantities[
-            _ui.chosen(st.selectbox, "x", keys, usual, label="Across", format_func=title)
+            _ui.chosen(st.selectbox, "x", keys, default=usual, label="Across", format_func=title)
         ]
     with second:
         y = quantities[
-            _ui.chosen(st.selectbox, "y", keys, attacked, label="Upwards", format_func=title)
+            _ui.chosen(
+                st.selectbox, "y", keys, default=attacked, label="Upwards", format_func=title
+            )
         ]
     with third:
         none = "one size"
         named = lambda key: none if key == none else title(key)  # noqa: E731
         size = _ui.chosen(
-            st.selectbox, "size", [none, *keys], none, label="Size of the marks", format_func=named
+            st.selectbox,
+            "size",
+            [none, *keys],
+            default=none,
+            label="Size of the marks",
+            format_func=named,
         )
     sized = (
         ""
@@ -56,8 +63,8 @@ def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> 
         "One point a model with its 95% intervals; the dotted line joins the models that no "
         "other beats in both (the Pareto front), the others are faint. The ring is the knee, "
         f"behind which the one costs most of the other.{sized}",
-        plots.scatter(rows, view.models, x, y, view.dark, size=quantities.get(size)),
-        "trade",
+        plots.scatter(rows, view.models, x, y=y, dark=view.dark, size=quantities.get(size)),
+        key="trade",
     )
 
 
@@ -121,7 +128,9 @@ def _within(
             st.columns(len(asked)), asked, strict=True
         ):
             with place:
-                value = _ui.chosen(st.select_slider, f"limit-{name}", options, usual, label=title)
+                value = _ui.chosen(
+                    st.select_slider, f"limit-{name}", options, default=usual, label=title
+                )
             if value != ANY:
                 limits.append(
                     tradeoff.Limit(words, value if unit == "times" else value / 100, unit)

@@ -1,4 +1,4 @@
-"""What if: a share of zeros for every block, what the model would lose by the prediction, and the run that shows it."""
+"""What if: sparsity by layer, the predicted loss, and a run to verify it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def show(view: View) -> None:
         st.segmented_control,
         "plan",
         list(known),
-        list(known)[-1],
+        default=list(known)[-1],
         label="Pruned by",
         format_func=lambda job: titles[job],
     )
@@ -61,16 +61,18 @@ def show(view: View) -> None:
     shares = _sliders(curves, job)
     overall = curves.overall(shares)
     _predicted(curves, shares, overall)
-    _run(view, curves, shares, overall)
-    found = whatif.held(curves, models, {each.id: each for each in view.jobs}, rows, examples)
+    _run(view, curves, shares, overall=overall)
+    found = whatif.held(
+        curves, models, {each.id: each for each in view.jobs}, rows=rows, examples=examples
+    )
     left, right = st.columns(2, gap="medium")
     with left:
         _ui.chart(
             "Which block would cost most?",
             "A bar a block, its part of the predicted squared error; the tick is the same "
             "sparsity in every block.",
-            plots.contributions(curves, shares, overall, models[0], view.dark),
-            "plan-blocks",
+            plots.contributions(curves, shares, overall, model=models[0], dark=view.dark),
+            key="plan-blocks",
             small=True,
         )
     with right:
@@ -79,7 +81,7 @@ def show(view: View) -> None:
             "One mark a run, predicted against measured; on the line both agree. Hollow marks "
             "had shares of their own.",
             plots.predicted(found, view.dark),
-            "plan-held",
+            key="plan-held",
             small=True,
         )
     _held(curves, found)
@@ -105,7 +107,7 @@ def _sliders(curves: whatif.Curves, job: int) -> list[float]:
             "Overall sparsity to share out",
             1,
             most,
-            start,
+            value=start,
             key=f"share-{job}-all",
             format="%d%%",
             persist_state="session",
@@ -190,7 +192,7 @@ def _predicted(curves: whatif.Curves, shares: Sequence[float], overall: float) -
 
 
 def _run(view: View, curves: whatif.Curves, shares: Sequence[float], overall: float) -> None:
-    """The button that queues it in this study, with the options of the runs that the curves come from."""
+    """The button that queues the run, with the options of the runs behind the curves."""
     if not st.button(
         "Prune like this", key="plan-run", icon=":material/play_arrow:", disabled=overall == 0
     ):

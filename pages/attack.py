@@ -1,4 +1,4 @@
-"""Attack: how often adversarial edits succeed on each model, what they cost the attacker, and every example to read."""
+"""Attack: success rates on each model, the attacker's cost, and every attacked example."""
 
 import pandas as pd
 import streamlit as st
@@ -37,8 +37,8 @@ if rows.empty:
         "**Is the pruned model easier to fool?** This page shows how often each attack turns a "
         "right answer wrong, with intervals, how that grows with the attacker's budget, and "
         "every attacked sentence with its changed words marked.",
-        "attack",
-        view.waiting,
+        key="attack",
+        waiting=view.waiting,
     )
 examples = view.outcomes()
 
@@ -54,8 +54,8 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 "What does an attacker with few queries achieve?",
                 "Accuracy left when the attack may spend at most this many model queries per "
                 f"example. {recipe}, {n}.",
-                plots.against_budget(own, view.models, recipe, "queries", view.dark),
-                "queries",
+                plots.against_budget(own, view.models, recipe, spending="queries", dark=view.dark),
+                key="queries",
                 small=True,
             )
         with grid.cell():
@@ -63,8 +63,10 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 "And one who may change few words?",
                 "Accuracy left when the attack may change at most this fraction of an example's "
                 f"words. {n}.",
-                plots.against_budget(own, view.models, recipe, "share_changed", view.dark),
-                "words",
+                plots.against_budget(
+                    own, view.models, recipe, spending="share_changed", dark=view.dark
+                ),
+                key="words",
                 small=True,
             )
 
@@ -88,7 +90,7 @@ def figures() -> None:
         shown[["run", "recipe", *list(shares)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
         {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
-        rows,
+        plain=rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
     _ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
@@ -117,7 +119,7 @@ if len(able := rows[~rows["recipe"].isin(unable)]):
         f"on which the attack succeeded within its budget{f', {mean}' if mean else ''}. "
         "Click a dot to read its examples.",
         plots.success(able, view.models, view.dark),
-        "success",
+        key="success",
         selects=read,
     )
 for sentence in unable.values():
@@ -125,7 +127,11 @@ for sentence in unable.values():
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
     recipe = _ui.chosen(
-        st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below"
+        st.segmented_control,
+        "recipe",
+        recipes(rows),
+        default=recipe,
+        label="Attack for everything below",
     )
 own = examples[examples["recipe"] == recipe]
 

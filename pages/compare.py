@@ -20,8 +20,8 @@ if not quantities:
         "**Which model gives the best trade?** This page sets all runs of a study side by side: "
         "a scatter of any two quantities with their intervals, each quantity against sparsity, "
         "and one table to sort and download.",
-        "compare",
-        view.waiting,
+        key="compare",
+        waiting=view.waiting,
     )
 rows = view.summary()
 
@@ -36,7 +36,7 @@ def against_sparsity() -> None:
         st.pills,
         "panels",
         keys,
-        usual[:6],
+        default=usual[:6],
         label="Quantities",
         multi=True,
         format_func=lambda key: quantities[key].title,
@@ -49,9 +49,9 @@ def against_sparsity() -> None:
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
-                        rows, view.models, quantity, view.dark, 270, compact=True
+                        rows, view.models, quantity, dark=view.dark, height=270, compact=True
                     ),
-                    f"compare-{key.replace(':', '-')}",
+                    key=f"compare-{key.replace(':', '-')}",
                     small=True,
                 )
 
@@ -67,14 +67,14 @@ def savings() -> None:
             f"{first['length']} tokens, measured in turn with the dense model; its thin line "
             "reaches to the 95th percentile.",
             plots.saved(tables["cost"], view.models, view.dark),
-            "saved",
+            key="saved",
         )
         if busy := takeaways.disturbed(tables["cost"], view.models):
             st.warning(busy, icon=":material/warning:")
 
 
 def parts() -> None:
-    """Where a method was run in several forms: what each of its parts contributes, over all runs of the study."""
+    """The contribution of each option, for methods that were run with several settings."""
     options = {
         job.id: job.experiment["method"]["options"]
         for job in view.jobs
@@ -94,12 +94,12 @@ def parts() -> None:
             "calibration sentences, mean over seeds; the thin line reaches from the lowest to "
             f"the highest seed. {own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
-            f"parts-{method}",
+            key=f"parts-{method}",
         )
 
 
 def all_runs() -> None:
-    """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
+    """One row per run; the download has every quantity with its interval."""
     shown, columns = (
         rows[["label"]].copy(),
         {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")},
@@ -107,12 +107,11 @@ def all_runs() -> None:
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
         if quantity.tick == ".0%":
-            columns[key] = st.column_config.ProgressColumn(
-                quantity.title, help=quantity.gloss, format="%.1f%%", min_value=0, max_value=100
-            )
+            columns[key] = _ui.percent_bar(quantity.title, help=quantity.gloss)
             values = values * 100
         else:
-            style = "%+.1f" if key == "difference" else "%.1f" if quantity.scale != 1 else "%.3f"
+            style = "%.3f" if quantity.scale == 1 else "%.1f"
+            style = "%+.1f" if key == "difference" else style
             columns[key] = st.column_config.NumberColumn(
                 quantity.axis, help=quantity.gloss, format=style
             )
@@ -123,7 +122,7 @@ def all_runs() -> None:
     columns["took"] = st.column_config.TextColumn(
         "Time", help="Pruning and all measures together; of several seeds the mean"
     )
-    _ui.table(shown, "runs", columns, rows)
+    _ui.table(shown, "runs", columns, plain=rows)
 
 
 _ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))

@@ -1,4 +1,4 @@
-"""Deploy: may this model ship? Limits on the left, what each test says on the right, what breaks below."""
+"""Deploy: test whether a model meets the limits of a policy, and export it."""
 
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ if not view.models:
         "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on "
         "paired data. The result is ship, do not ship or inconclusive, with the loss that the "
         "sample rules out and the number of examples that would decide.",
-        "deploy",
-        view.waiting,
+        key="deploy",
+        waiting=view.waiting,
     )
 
 
@@ -31,8 +31,11 @@ if not view.models:
 def checked(
     home: str, job: int, stamp: float, policy: Policy
 ) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of all stages of the study, changes with any
-    rows: the dense model's attacks are read too."""
+    """Verdicts, their sentence, slices and flipped examples.
+
+    `stamp`, the seconds of all stages of the study, changes with any rows: the attacks on the
+    dense model are read too.
+    """
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
     verdicts = deploy.check(found, policy)
@@ -45,7 +48,7 @@ def checked(
 
 
 def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy) -> None:
-    """One row per test; below it why a test has no result, and a button that times both models again."""
+    """One row per test, why tests have no result, and a button that measures cost again."""
     rows = [
         {
             "test": each.title,
@@ -94,7 +97,7 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
 
 
 def _remeasure(store: Store, job: Job) -> None:
-    jobs.remeasure(store, job.id, ["cost"], {"cost": {"repeats": evidence.passes(job)}})
+    jobs.remeasure(store, job.id, ["cost"], options={"cost": {"repeats": evidence.passes(job)}})
     _ui.say(
         f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
         "the machine idle."
@@ -112,7 +115,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         st.segmented_control,
         "flips",
         kinds,
-        kinds[0],
+        default=kinds[0],
         label="Examples",
         format_func=lambda each: f"{each} · {counts[each]}",
     )
@@ -123,7 +126,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         shown,
         f"{kind}-examples",
         {"text": st.column_config.TextColumn("Text", width="large")},
-        own,
+        plain=own,
         height=320,
     )
 
@@ -152,7 +155,7 @@ def slice_view(found: pd.DataFrame) -> None:
         scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]],
         "slices",
         columns,
-        found,
+        plain=found,
     )
 
 
@@ -178,7 +181,7 @@ def in_ci(policy: Policy, job: int) -> None:
 st.title("Deploy", anchor=False)
 place = st.empty()
 _ui.stop_without(view.pruned, view.waiting)
-model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", view.dark)
+model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
 if which_seed := seeds.which([model]):
     st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
@@ -190,7 +193,10 @@ if policy is None:
 job = view.job(model)
 try:
     verdicts, told, found_slices, found_flips = checked(
-        str(view.store.home), job.id, sum(sum(each.seconds.values()) for each in view.jobs), policy
+        str(view.store.home),
+        job.id,
+        sum(sum(each.seconds.values()) for each in view.jobs),
+        policy=policy,
     )
 except PruneError as error:
     st.error(str(error))
@@ -203,10 +209,10 @@ with answer:
         f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the "
         "bar is ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
-        "allowances",
+        key="allowances",
     )
 PARTS = {
-    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy)),
+    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
     "forms": ("What ships", lambda: _ships.page(Store(view.store.home), job)),

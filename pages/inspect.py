@@ -1,4 +1,4 @@
-"""Inspect: type a sentence, a pair or a question with its text; see what every model makes of it, why, and under attack."""
+"""Inspect: predictions, attacks, saliency and attention for a text of your own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ QUESTION = (
         "retired projectionist, who had won the lottery twice.",
     ),
 )
-FIELDS = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
+FIELDS = PAIR if view.pairs else (SENTENCE,)
+FIELDS = QUESTION if view.kind == "span" else FIELDS
 VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
 CHANGED = FIELDS[view.kind == "span"][0]  # the field whose original may be given
@@ -43,13 +44,13 @@ if not view.models:
         "**Do the models agree on your sentence?** Type any sentence and this page shows the "
         "prediction of the dense and of every pruned model side by side, and where they part; "
         "attacks the sentence on all of them, and shows which words they look at.",
-        "inspect",
-        view.waiting,
+        key="inspect",
+        waiting=view.waiting,
     )
 
 
 def form() -> tuple[str, str | None, str]:
-    """The text, the second one where the study's examples have two, and the original of the one that may be changed, or ""."""
+    """The text, the second text or None, and the original of the changed one or ""."""
     typed = {}
     helps = {
         FIELDS[0][
@@ -85,7 +86,7 @@ def form() -> tuple[str, str | None, str]:
 
 
 def starts() -> list[str]:
-    """What stands in the fields at first: the study's first example, as a model knows most of its own field and language."""
+    """Initial texts: the study's first example, or bundled ones for the demo."""
     if task() == "demo":
         return [start for _, start in FIELDS]
     found = (
@@ -97,7 +98,10 @@ def starts() -> list[str]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _first_example(home: str, job: int, done: tuple[str, ...]) -> list[str]:
-    """Its text and second text, or nothing before the job judged any; by the stages `done`, as rows come with them."""
+    """Text and second text of the first evaluation example; empty without predictions.
+
+    `done`, the finished stages, changes with the rows.
+    """
     rows = Store(Path(home)).rows("prediction", [job]) if "accuracy" in done else pd.DataFrame()
     return [] if rows.empty else [str(rows.iloc[0][column]) for column in ("text", "pair")]
 
@@ -113,7 +117,7 @@ def _key(field: str) -> str:
 
 
 def paste(text: str, original: str) -> None:
-    """Put an adversarial text and its original into the form, and show their predictions; to be called before the form is drawn."""
+    """Fill in an adversarial text and its original; to be called before the form is drawn."""
     st.session_state[_key(CHANGED)] = text
     st.session_state[_key(ORIGINAL)] = original
     _ui.put("inspect-view", VIEWS[0])
@@ -179,9 +183,9 @@ def predictions(told: dict[Model, dict]) -> None:
         "What does each model make of it?",
         looking_at + " Pale: the original." * (len(states) == 2),
         plots.probability_bars(
-            table, list(told), names, view.dark, exclusive=view.kind == "classification"
+            table, list(told), names, dark=view.dark, exclusive=view.kind == "classification"
         ),
-        "inspect",
+        key="inspect",
     )
     outputs = (
         "sigmoid of each output, as labels hold independently"
@@ -196,7 +200,7 @@ def predictions(told: dict[Model, dict]) -> None:
 
 
 def scores(told: dict[Model, dict]) -> None:
-    """Scores: one figure a model, and how far it is from the dense model's; that of the original beside it."""
+    """Scores of a regression model, and their differences from the dense one."""
     dense = next(
         (answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan")
     )
@@ -234,7 +238,7 @@ def answers(told: dict[Model, dict], text: str) -> None:
                 for said in answer["said"][1:]
             )
         )
-    model = _ui.one_model(list(told), "inspect-model", "In the text", view.dark)
+    model = _ui.one_model(list(told), "inspect-model", "In the text", dark=view.dark)
     marked = dict.fromkeys([next(iter(told)), model])
     st.html(
         _ui.underlined(
@@ -248,7 +252,7 @@ def entities(told: dict[Model, dict], text: str) -> None:
     """Entities in the text: the dense model's, and below them one other model's."""
     models = list(told)
     beside = (
-        _ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", view.dark)
+        _ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", dark=view.dark)
         if models[1:]
         else None
     )
@@ -296,10 +300,12 @@ sentences = [verdict(told), *([compared(told, original, changed)] if original el
 st.html(f'<div class="takeaway">{_ui.escape(" ".join(sentences))}</div>')
 if original:
     st.html(_ui.marked_words(original, changed))
-subject = _inspect_words.Subject(asking, {model: checkpoints[model] for model in told}, text, pair)
-shown = _ui.chosen(st.segmented_control, "inspect-view", VIEWS, VIEWS[0], label="Look at")
+subject = _inspect_words.Subject(
+    asking, {model: checkpoints[model] for model in told}, text, pair=pair
+)
+shown = _ui.chosen(st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at")
 if shown == VIEWS[1]:
-    _inspect_attack.section(view, subject, told, paste)
+    _inspect_attack.section(view, subject, told, paste=paste)
 elif shown == VIEWS[2]:
     _inspect_words.gradients(view, subject)
 elif shown == VIEWS[3]:

@@ -1,4 +1,4 @@
-"""Layers: where in the network the error arises, what of it is a layer's own, and where the zeros are."""
+"""Layers: reconstruction error by layer and matrix, and the units that were kept."""
 
 import pandas as pd
 
@@ -16,8 +16,8 @@ if rows.empty:
         "**Where does pruning hurt?** This page shows the relative error of every block and "
         "matrix: how it grows with depth, how much of it a layer makes itself and how much it "
         "inherits, and what share of each matrix is really zero.",
-        "layers",
-        view.waiting,
+        key="layers",
+        waiting=view.waiting,
     )
 
 _ui.opening("Layers", takeaways.layers(rows, view.models))
@@ -44,7 +44,7 @@ def by_depth() -> None:
         "their norm (0: identical, 1: as large as the output itself). Click a mark to see its "
         "layer closely.",
         plots.by_depth(rows, view.models, part, dark=view.dark),
-        "depth",
+        key="depth",
         selects=_layer_block.choose,
     )
     _ui.how_to_read(
@@ -67,22 +67,22 @@ def by_matrix() -> None:
         question,
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer closely.",
-        plots.heat_maps(rows, pruned, column, view.dark),
-        "heat",
+        plots.heat_maps(rows, pruned, column, dark=view.dark),
+        key="heat",
         selects=_layer_block.choose,
     )
 
 
 def heads_and_neurons() -> None:
     """Of structured models: which units are left."""
-    structured = _ui.one_model(cut, "unit-model", "Structured model", view.dark)
+    structured = _ui.one_model(cut, "unit-model", "Structured model", dark=view.dark)
     _ui.chart(
         "Which heads and neurons are left?",
         "One square per head (hollow = removed) and one bar per block for the neurons. The colour "
         "is the type of knowledge that kept the unit, if the method records it. "
         f"{view.which_seed('This chart shows', [structured])}".rstrip(),
         plots.kept_units(units, structured, view.dark),
-        "units",
+        key="units",
     )
     _ui.how_to_read(
         f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge "

@@ -65,9 +65,9 @@ def multiples() -> None:
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
-                        table, view.models, quantity, view.dark, 320, compact=True
+                        table, view.models, quantity, dark=view.dark, height=320, compact=True
                     ),
-                    f"overview-{quantity.key.split(':')[0]}",
+                    key=f"overview-{quantity.key.split(':')[0]}",
                     small=True,
                 )
         missing = 3 - len(shown) if view.waiting else 0

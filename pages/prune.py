@@ -24,7 +24,11 @@ view = _frame.view()
 def how() -> dict[str, Any]:
     """Methods, and the sparsities, patterns and seeds each of them is run at."""
     chosen = _forms.cards(
-        METHODS, "method", ("magnitude", "sparsegpt", "akr"), ("sparsity", "pattern"), BASELINES
+        METHODS,
+        "method",
+        ("magnitude", "sparsegpt", "akr"),
+        leave_out=("sparsity", "pattern"),
+        more=BASELINES,
     )
     places = st.columns(3, gap="medium")
     usual = ["30%", "50%", "60%", "70%", "80%", "87.5%", "90%"]
@@ -96,13 +100,18 @@ def expert() -> dict[str, Any]:
                 "Batch size",
                 1,
                 4096,
-                32,
+                value=32,
                 key="batch_size",
                 help="Halved by itself when memory runs out.",
                 persist_state="session",
             ),
             "max_length": places[2].number_input(
-                "Longest sentence (tokens)", 4, 512, 128, key="max_length", persist_state="session"
+                "Longest sentence (tokens)",
+                4,
+                512,
+                value=128,
+                key="max_length",
+                persist_state="session",
             ),
             "keep": places[0].selectbox(
                 "Keep pruned weights",
@@ -134,7 +143,7 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
 
 
 def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float, float]:
-    """The runs with their stages, times and space; how many are still to be computed, and the seconds and bytes that takes."""
+    """The runs with their stages and estimates. Return how many are new, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
     for each in plan:
         seconds = sum(experiment.estimates(each).values())

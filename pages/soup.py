@@ -1,4 +1,4 @@
-"""Robust fine-tuning: model soups, that is averages of fine-tunes; their candidates, and how the average moved. Reads soup.json files."""
+"""Robust fine-tuning: model soups, their candidates, and how the average was built."""
 
 import json
 from pathlib import Path
@@ -101,24 +101,35 @@ def make(home: Path) -> None:
             "Data to choose by", "sst2", key="own-validation", help="Apart from the training data"
         )
         places = st.columns(4)
-        plain = places[0].number_input("Plain fine-tunes", 0, 20, 2, key="own-plain")
+        plain = places[0].number_input("Plain fine-tunes", 0, 20, value=2, key="own-plain")
         freelb = places[1].number_input(
             "FreeLB fine-tunes",
             0,
             20,
-            2,
+            value=2,
             key="own-freelb",
             help="Against small changes of the embeddings",
         )
         examples = places[2].number_input(
-            "Training examples each", 0, 10_000_000, 20_000, key="own-examples", help="0 takes all"
+            "Training examples each",
+            0,
+            10_000_000,
+            value=20_000,
+            key="own-examples",
+            help="0 takes all",
         )
-        epochs = places[3].number_input("Epochs", 1, 100, 1, key="own-epochs")
+        epochs = places[3].number_input("Epochs", 1, 100, value=1, key="own-epochs")
         wish = robust_start.Wish(
-            checkpoint.strip(), task.strip(), validation.strip(), plain, freelb, examples, epochs
+            checkpoint.strip(),
+            task.strip(),
+            validation.strip(),
+            plain=plain,
+            freelb=freelb,
+            examples=examples,
+            epochs=epochs,
         )
         st.caption(
-            f"About {formatting.about(robust_start.Wish('', '', '', 2, 2, 20_000).seconds())} for "
+            f"About {formatting.about(robust_start.Wish('', '', '', plain=2, freelb=2, examples=20_000).seconds())} for "
             "the usual numbers on two cores with a model of the demo's size; a FreeLB fine-tune "
             "takes three times a plain one's. A stopped one goes on where it was."
         )
@@ -187,7 +198,9 @@ if not soups:
         if not running:
             make(home)
     st.stop()
-chosen = _ui.chosen(st.selectbox, "soup", list(soups), next(iter(soups)), label="Soup on view")
+chosen = _ui.chosen(
+    st.selectbox, "soup", list(soups), default=next(iter(soups)), label="Soup on view"
+)
 record = json.loads(soups[chosen].read_text())
 plan = record["plan"]
 st.html(f'<div class="takeaway">{_ui.escape(takeaways.soup(record))}</div>')
@@ -198,7 +211,7 @@ _ui.chart(
     f"Each dot is a fine-tune under {plan['attack']}, bars are 95% intervals; the line joins the "
     "averages in the order in which they grew, the star is the one that was kept.",
     plots.soup_path(record, view.dark),
-    "soup",
+    key="soup",
 )
 _ui.how_to_read(
     "Up and to the right is better. "

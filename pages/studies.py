@@ -1,4 +1,4 @@
-"""Studies: all of them at a glance, searched, tagged, renamed, copied, freed of their weights, deleted; one closely, two compared."""
+"""Studies: search, tag, rename, copy, clean up, delete and compare studies."""
 
 from __future__ import annotations
 
@@ -187,7 +187,9 @@ def closely(study: Study) -> None:
     others = [each.name for each in found if each.name != study.name]
 
     def beside() -> None:
-        other = _ui.chosen(st.selectbox, "beside", others, others[0], label="The other study")
+        other = _ui.chosen(
+            st.selectbox, "beside", others, default=others[0], label="The other study"
+        )
         _study_closer.beside(view.store, study.name, other)
 
     if others:
@@ -201,7 +203,7 @@ if not found:
         view.store,
         "Studies",
         "**Every study you have made**, to search, tag, rename and delete, with its space.",
-        "studies",
+        key="studies",
     )
 whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found)
 last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))

@@ -617,8 +617,8 @@ def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
     clicked: dict = {}
     real = _ui.chart
 
-    def keep(*given, selects=None, **more):
-        return clicked.update({given[3]: selects}) or real(*given, selects=selects, **more)
+    def keep(*given, key, selects=None, **more):
+        return clicked.update({key: selects}) or real(*given, key=key, selects=selects, **more)
 
     monkeypatch.setattr(_ui, "chart", keep)
     monkeypatch.setattr(_ui, "put", lambda name, value: chosen.update({name: value}))

@@ -1,4 +1,4 @@
-"""Rows in, plotly figures out: pure functions, one module a question. Knows nothing of Streamlit or of the store."""
+"""Charts: pure functions from rows to plotly figures."""
 
 from ..analysis.compared import DENSE, Model, ordered
 from .ablation import parts

@@ -13,7 +13,7 @@ from .style import figure, interval
 
 
 def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """One group a changed option, one bar a sparsity; the thin line reaches from the lowest to the highest seed."""
+    """One group per changed option, one bar per sparsity; lines span the seeds."""
     names = list(dict.fromkeys(table["part"]))
     targets = (
         table[["asked", "pattern"]]
@@ -28,7 +28,7 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     )
     for target in targets.itertuples():
         own = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
-        model = Model(0, "", own["method"].iloc[0], target.asked, target.pattern)
+        model = Model(0, "", own["method"].iloc[0], sparsity=target.asked, pattern=target.pattern)
         fig.add_bar(
             x=100 * own["difference"],
             y=own["part"],
@@ -36,7 +36,7 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},
             error_x=interval(
-                100 * own["difference"], 100 * own["low"], 100 * own["high"], INK[dark]
+                100 * own["difference"], 100 * own["low"], 100 * own["high"], color=INK[dark]
             ),
             customdata=[
                 f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over "

@@ -1,4 +1,4 @@
-"""Figures of robustness: attack success with intervals, accuracy as the attacker may spend more, probabilities as bars."""
+"""Attack success with intervals, accuracy by attack budget, and probabilities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def success(
     dark: bool = False,
     rings: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """A table of dots with 95% Wilson intervals, a line a model and a column a recipe; `rings` are the same rates counted otherwise."""
+    """Attack success by model and recipe with 95% intervals; `rings` are other rates."""
     shown = with_rows(ordered(models), rows)
     recipes = list(dict.fromkeys(rows["recipe"]))
     deep = -(-len(recipes) // COLUMNS)
@@ -57,7 +57,7 @@ def success(
         lines = [line for line, model in enumerate(shown) if model.job in here.index]
         here = here.loc[[shown[line].job for line in lines]]
         for line, (_, row) in zip(lines, here.iterrows(), strict=True):
-            fig.add_scatter(**_dot(row, shown[line], recipe, line, dark), **cell)
+            fig.add_scatter(**_dot(row, shown[line], recipe, line=line, dark=dark), **cell)
         told = [f"{percent(row['success_rate'])} · {_counts(row)}" for _, row in here.iterrows()]
         fig.add_scatter(
             x=[0.5] * len(told),
@@ -111,9 +111,12 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "name": model.label,
         "customdata": [f"{model.job}|{recipe}"],  # which a click gives back
         "cliponaxis": False,
-        "error_x": interval(rate, low, high, palette.color(model, dark), thickness=4, width=0),
+        "error_x": interval(
+            rate, low, high, color=palette.color(model, dark), thickness=4, width=0
+        ),
         "marker": marker(model, dark, 11),
-        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, success rate "
+        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>"
+        f"{_counts(row)} attacked examples, success rate "
         f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy "
         f"{percent(row['accuracy'])} before, {percent(row['under_attack'])} under "
         "attack<extra></extra>",
@@ -134,15 +137,14 @@ def against_budget(
     dark: bool = False,
     height: int = 320,
 ) -> go.Figure:
-    """Accuracy under attack as a step curve: successes count once they are within the budget on the x axis."""
+    """Accuracy under attack by the budget of the attacker, as a step curve."""
     axis, tick = SPENDING[spending]
     fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
     rows = examples[(examples["recipe"] == recipe) & (examples["outcome"] != "error")]
     won = successes(rows)
-    limit = (
-        1.0 if spending == "share_changed" else float(won[spending].max() if len(won) else 1) * 1.03
-    )
-    top = min(limit, float(won[spending].max()) * 1.08) if len(won) else limit
+    most = float(won[spending].max()) if len(won) else 1.0
+    limit = 1.0 if spending == "share_changed" else most * 1.03
+    top = min(limit, most * 1.08) if len(won) else limit
     ends = []
     for model in ordered(models):
         own = rows[rows["job"] == model.job]
@@ -158,14 +160,14 @@ def against_budget(
             hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at "
             f"%{{x:{tick or '.0f'}}}<extra></extra>",
         )
-        ends.append(End(x[-1], y[-1], model.short, palette.ink(model, dark)))
-    at_ends(fig, ends, (0.0, 1.0), height - TOP - BOTTOM, most=NARROW)
+        ends.append(End(x[-1], y[-1], model.short, color=palette.ink(model, dark)))
+    at_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
 
 
 def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float], list[float]]:
-    """Share still right as the budget grows: starts at clean accuracy, falls by one sentence at each success."""
+    """Fraction still correct by budget: clean accuracy, then one step per successful attack."""
     n = len(rows)
     right = int((rows["outcome"] != "skipped").sum())
     costs = sorted(float(value) for value in successes(rows)[spending])
@@ -184,13 +186,15 @@ def probability_bars(
     truth: int | None = None,
     exclusive: bool = True,
 ) -> go.Figure:
-    """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two
-    labels of which one holds."""
+    """One bar per row of `job`, `state` ("", "original" or "attacked") and `probabilities`.
+
+    Two exclusive labels are drawn from 50% outwards.
+    """
     by_job = {m.job: m for m in models}
     table = table[table["job"].isin(by_job)]
     if len(names) == 2 and exclusive:
-        return _balance(table, by_job, names, dark, truth)
-    return _groups(table, by_job, names, dark)
+        return _balance(table, by_job, names, dark=dark, truth=truth)
+    return _groups(table, by_job, names, dark=dark)
 
 
 def _balance(

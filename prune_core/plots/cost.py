@@ -1,4 +1,4 @@
-"""What pruning saves: weights, bytes, work and time as shares of the dense model's, counted beside measured."""
+"""Size, work and latency relative to the dense model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAVINGS = (
 
 
 def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
-    """One panel a figure, one bar a pruned model: its share of what the dense model of the same job needs."""
+    """One panel per cost, one bar per pruned model, relative to its dense model."""
     shown = [
         m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()
     ]
@@ -50,7 +50,7 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
         for model in shown:
             own = rows[rows["job"] == model.job].set_index("model")
             was, now = own.loc["dense"], own.loc["pruned"]
-            ends.append(_bar(fig, model, saving, was, now, column, dark))
+            ends.append(_bar(fig, model, saving, was=was, now=now, column=column, dark=dark))
         fig.add_vline(
             x=1.0,
             line={"color": INK[dark], "width": 1.2, "dash": "dot"},
@@ -96,8 +96,9 @@ def _bar(
         insidetextanchor="start",
         insidetextfont={"size": 12.5, "color": readable_on(color)},
         marker={"color": color, "line": {"width": 0}},
-        error_x=interval(share, share, late, INK[dark]) if late > share else None,
-        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: {saving.show(now[saving.column])}, dense "
+        error_x=interval(share, share, late, color=INK[dark]) if late > share else None,
+        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: "
+        f"{saving.show(now[saving.column])}, dense "
         f"{saving.show(was[saving.column])} ({percent(share)})<extra></extra>",
         row=1,
         col=column,

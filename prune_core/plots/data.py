@@ -1,4 +1,4 @@
-"""The figures behind a chart as a table. Reads the figure itself, so that nobody writes a chart's data twice."""
+"""The values of a chart as a table, read from the plotly figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .style import CLICKABLE
 
 
 def data_of(figure: go.Figure) -> pd.DataFrame:
-    """A row a mark: `series`, `x`, `y`, with `x_low` … where there is an interval, and `z` of a heat map. Mere text is left out."""
+    """One row per mark: `series`, `x`, `y`, ends of intervals such as `x_low`, `z` of heat maps."""
     frames = [frame for trace in figure.data for frame in _frames(trace)]
     return (
         pd.concat(frames, ignore_index=True)

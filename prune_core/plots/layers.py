@@ -1,4 +1,4 @@
-"""Figures of where in the network the error arises: by depth, own against inherited, and block by part."""
+"""Reconstruction error by layer and weight matrix: total, own and inherited."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_depth(
     dark: bool = False,
     height: int = 400,
 ) -> go.Figure:
-    """One line a model: the total relative error of `part` ("block" = hidden states) from the first block to the last."""
+    """One line per model: total error of `part` ("block": hidden states) by layer."""
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
     )
@@ -64,12 +64,12 @@ def by_depth(
                 own["block"].iloc[-1] + 1,
                 own["total"].iloc[-1],
                 model.short,
-                palette.ink(model, dark),
+                color=palette.ink(model, dark),
             )
         )
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+        at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
@@ -86,7 +86,7 @@ def by_depth(
 def own_and_inherited(
     rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340
 ) -> go.Figure:
-    """One model, mean over a block's six parts: what the block's own pruning does, what came in, and both together."""
+    """One model, mean over the six matrices of a layer: own, inherited and total error."""
     fig = figure(
         dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified"
     )
@@ -110,7 +110,9 @@ def own_and_inherited(
             hovertemplate="%{y:.3f}",
         )
         if values[-1] > 0:
-            ends.append(End(x[-1], floor[-1] + values[-1] / 2, name, palette.ink(model, dark)))
+            ends.append(
+                End(x[-1], floor[-1] + values[-1] / 2, name, color=palette.ink(model, dark))
+            )
         floor = floor + values
     total = mean["total"].to_numpy()
     fig.add_scatter(
@@ -123,9 +125,9 @@ def own_and_inherited(
         hovertemplate="%{y:.3f}",
         cliponaxis=False,
     )
-    ends.append(End(x[-1], total[-1], "total", palette.ink(model, dark)))
+    ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
-    at_ends(fig, ends, y_range, height - TOP - BOTTOM)
+    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Block", hoverformat=".0f")
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
@@ -136,7 +138,7 @@ def own_and_inherited(
 def heat_maps(
     rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False
 ) -> go.Figure:
-    """Block by part, one map a model on one colour scale: `total`, `own` or `inherited` error, or realised `sparsity`."""
+    """Layers by matrix, one map per model: `total`, `own`, `inherited` error or `sparsity`."""
     shown = [m for m in ordered(models) if not m.is_dense and (rows["job"] == m.job).any()]
     rows = rows[(rows["part"] != "block") & rows["job"].isin([m.job for m in shown])]
     if rows.empty:
@@ -211,7 +213,7 @@ def _add_cells(
     written: bool,
     cell: dict[str, int],
 ) -> None:
-    """What a map does not do itself: tell of clicks, and write figures black on its bright and white on its dark half."""
+    """Values and click targets of a map, black on bright and white on dark cells."""
     cells = [
         (PART_TITLES[part], block + 1, value)
         for block, line in grid.iterrows()
@@ -227,7 +229,8 @@ def _add_cells(
             [f"{model.job}|{block}", percent(value) if share else error(value)]
             for _, block, value in cells
         ],
-        hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata[1]}}<extra></extra>",
+        hovertemplate=f"<b>{model.label}</b><br>"
+        "block %{y}, %{x}: %{customdata[1]}<extra></extra>",
         text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
         textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
         **cell,
@@ -237,7 +240,7 @@ def _add_cells(
 def parts_of_block(
     rows: pd.DataFrame, model: Model, block: int, dark: bool = False, height: int = 300
 ) -> go.Figure:
-    """One block of one model: what each of its matrices does itself, what came in, and what goes out."""
+    """Own, inherited and total error of each matrix in one layer of a model."""
     fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
     own = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
     names = [part for part in (*PARTS, "block") if part in own.index]

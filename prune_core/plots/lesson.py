@@ -17,7 +17,10 @@ def matrix(
     sizes: Sequence[float] = (),
     dark: bool = False,
 ) -> go.Figure:
-    """Every weight as a number on its colour; zeros are empty, what a method changed besides is underlined; below, the inputs' sizes."""
+    """Weights as numbers on colors; zeros are empty, updated weights underlined.
+
+    `sizes` are the norms of the inputs.
+    """
     w = np.array(values)
     top = float(np.abs(w if before is None else before).max())
     fig = figure(dark, 34 * w.shape[0] + 50, margin={"l": 28, "r": 8, "t": 8, "b": 42})
@@ -36,7 +39,8 @@ def matrix(
     notes = []
     for y, x in np.ndindex(*w.shape):
         moved = w[y, x] != 0 and abs(w[y, x] - old[y, x]) > 0.005
-        text = "·" if w[y, x] == 0 else f"<u>{w[y, x]:.2f}</u>" if moved else f"{w[y, x]:.2f}"
+        text = f"{w[y, x]:.2f}" if w[y, x] else "·"
+        text = f"<u>{text}</u>" if moved else text
         strong = abs(w[y, x]) > 0.65 * top and not dark
         notes.append(
             {
@@ -59,7 +63,7 @@ def matrix(
 
 
 def averaged(likeness: float, dark: bool = False) -> go.Figure:
-    """What is left of the candidates' errors in their average, by how many there are: (1 − ρ)/k + ρ for errors that are ρ alike."""
+    """Squared error of an average of k fine-tunes with error correlation ρ: (1 − ρ)/k + ρ."""
     fig = figure(dark, 300, margin={"l": 66, "r": 24, "t": 12, "b": 46})
     k = np.arange(1, 11)
     own = {"color": method_color("akr", dark), "width": 2.4}

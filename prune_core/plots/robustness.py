@@ -1,4 +1,4 @@
-"""Figures of where attacks succeed most, and of whether a text made to fool one model fools another."""
+"""Attack success by slice, and transfer of adversarial examples."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
                     own[rate],
                     own[f"{name}_low"],
                     own[f"{name}_high"],
-                    palette.color(model, dark),
+                    color=palette.color(model, dark),
                     thickness=3,
                     width=0,
                 ),
@@ -104,7 +104,7 @@ def transfer(
     by: str = "source",
     dark: bool = False,
 ) -> go.Figure:
-    """Rows of transfer.matrix as a heat map: texts `made` (key -> name, downwards) tried on the models (across); n in every cell."""
+    """Rates of `transfer.matrix`: texts by key of `made` (downwards) on the models (across)."""
     shown = ordered(models)
     cells = {(row[by], row["job"]): row for row in rows.to_dict("records")}
     found = [[cells.get((key, model.job)) for model in shown] for key in made]

@@ -26,7 +26,7 @@ def attention_maps(
         dark,
         min(620, 15 * len(words) + 190),
         [model.short for model, _ in told],
-        margin={"l": 104 if few else 40, "r": 60, "t": 28, "b": 96 if few else 40},
+        margin={"r": 60, "t": 28, **({"l": 104, "b": 96} if few else {"l": 40, "b": 40})},
         coloraxis={
             "colorscale": SEQUENTIAL,
             "cmin": 0.0,

@@ -23,7 +23,7 @@ def contributions(
     dark: bool = False,
     height: int = 300,
 ) -> go.Figure:
-    """A bar a block: its part of the predicted squared error; the tick is what it would be with the same share for all blocks."""
+    """One bar per layer: its part of the predicted squared error; ticks: uniform sparsity."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
     blocks = list(range(1, len(shares) + 1))
     chosen = [block.error(share) ** 2 for block, share in zip(curves.blocks, shares, strict=True)]
@@ -53,7 +53,7 @@ def contributions(
 
 
 def predicted(found: Sequence[Held], dark: bool = False, height: int = 300) -> go.Figure:
-    """Predicted against measured error of the encoder's output; the diagonal is where both agree. Rings: shares chosen block by block."""
+    """Predicted against measured error; hollow marks have their own sparsity by layer."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
     values = [value for each in found for value in (each.predicted.error, each.measured.error)]
     low, high = padded(values, low=0.0)
