@@ -29,46 +29,50 @@ def panel() -> None:
                 "them and some more."
             )
         )
-        attacks = [
-            {
-                "attack": entry.name,
-                "can run": _state(entry),
-                "changes": entry.changes,
-                "needs": f"It {entry.cannot}." if entry.cannot else _needs(entry),
-                "replaced": None if entry.cannot else entry.replaces or "nothing",
-                "paper": entry.paper,
-            }
-            for entry in CATALOGUE.values()
-        ]
-        wide = dict.fromkeys(
-            ("needs", "replaced", "paper"), st.column_config.TextColumn(width="large")
-        )
-        st.dataframe(
-            attacks,
-            hide_index=True,
-            width="stretch",
-            height="content",
-            key="catalogue",
-            placeholder="–",
-            column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
-        )
+        _catalogue()
         st.markdown("**What some of them need**, and how to get it with a network:")
-        resources = [
-            {
-                "resource": resource.name,
-                "here": "present" if resource.present else "missing",
-                "how to get it": resource.how,
-                "for": ", ".join(
-                    entry.name for entry in CATALOGUE.values() if resource in entry.needs
-                ),
-            }
-            for resource in RESOURCES
-        ]
-        st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
+        _resources()
         st.caption(
             f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be "
             "downloaded."
         )
+
+
+def _catalogue() -> None:
+    attacks = [
+        {
+            "attack": entry.name,
+            "can run": _state(entry),
+            "changes": entry.changes,
+            "needs": f"It {entry.cannot}." if entry.cannot else _needs(entry),
+            "replaced": None if entry.cannot else entry.replaces or "nothing",
+            "paper": entry.paper,
+        }
+        for entry in CATALOGUE.values()
+    ]
+    wide = dict.fromkeys(("needs", "replaced", "paper"), st.column_config.TextColumn(width="large"))
+    st.dataframe(
+        attacks,
+        hide_index=True,
+        width="stretch",
+        height="content",
+        key="catalogue",
+        placeholder="–",
+        column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
+    )
+
+
+def _resources() -> None:
+    resources = [
+        {
+            "resource": resource.name,
+            "here": "present" if resource.present else "missing",
+            "how to get it": resource.how,
+            "for": ", ".join(entry.name for entry in CATALOGUE.values() if resource in entry.needs),
+        }
+        for resource in RESOURCES
+    ]
+    st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
 
 
 def _state(entry: Entry) -> str:

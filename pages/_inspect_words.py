@@ -87,11 +87,13 @@ def gradients(view: View, subject: Subject) -> None:
         "patterns first and sizes second. [CLS] and [SEP] are marks that the model itself puts "
         "around a text."
     )
-    _table(
-        found,
-        {ACCOUNTS[name]: [told[name] for told in found.values()] for name in ACCOUNTS},
-        "saliency",
-    )
+    table = pd.DataFrame({"word": words})
+    for name, title in ACCOUNTS.items():
+        for model, told in found.items():
+            table[f"{title}, {model.label}"] = told[name]
+    with st.expander("Saliency by word", icon=":material/table:"):
+        number = st.column_config.NumberColumn(format="%.3f")
+        _ui.table(table, "saliency", dict.fromkeys(table.columns[1:], number))
 
 
 def attention(view: View, subject: Subject) -> None:
@@ -105,42 +107,17 @@ def attention(view: View, subject: Subject) -> None:
         return
     known = next(iter(shape.values()))
     with st.container(horizontal=True, vertical_alignment="bottom", key="attention-choices"):
-        blocks, heads = list(range(1, known["blocks"] + 1)), [MEAN, *range(1, known["of"] + 1)]
-        block = (
-            _ui.chosen(
-                st.selectbox,
-                "attention-block",
-                blocks,
-                default=blocks[-1],
-                label="Block",
-                width=110,
-            )
-            - 1
-        )
-        titles = {MEAN: "mean over the heads left"} | {each: f"head {each}" for each in heads[1:]}
+        blocks = {number: str(number) for number in range(1, known["blocks"] + 1)}
+        block = _ui.pick("attention-block", blocks, known["blocks"], label="Block", width=110) - 1
+        titles: dict[Any, str] = {MEAN: "mean over the heads left"}
+        titles |= {number: f"head {number}" for number in range(1, known["of"] + 1)}
         head = _ui.pick("attention-head", titles, label="Head", width=230)
     head = None if head == MEAN else head - 1
     found = _asked(
         models, subject.asking.attention, checkpoints, subject.text, subject.pair, block, head
     )
     there = {model: told for model, told in found.items() if told["weights"]}
-    for model, told in found.items():
-        gone = sorted(set(range(told["of"])) - set(told["heads"]))
-        if not told["heads"]:
-            st.info(
-                f"{model.label}: all {told['of']} heads of block {block + 1} are gone: pruning "
-                "has removed them, and no word attends."
-            )
-        elif model not in there and head is not None:
-            st.info(
-                f"{model.label}: head {head + 1} of block {block + 1} is gone: pruning has "
-                f"removed it. Left: {_listed(told['heads'])}."
-            )
-        elif gone:
-            st.caption(
-                f"{model.label}: {len(gone)} of {told['of']} heads of block {block + 1} are gone "
-                f"({_listed(gone)})."
-            )
+    _tell_removed(found, block, head)
     if not there:
         return
     words = next(iter(there.values()))["words"]
@@ -168,11 +145,24 @@ def attention(view: View, subject: Subject) -> None:
         "that a word decided the prediction: what is mixed may be small, and later blocks mix "
         "again; many heads park their attention on [SEP]."
     )
-    _table(
-        there,
-        {f"attention of {words[0]}": [told["weights"][0] for told in there.values()]},
-        "attention",
-    )
+
+
+def _tell_removed(found: dict[Model, dict], block: int, head: int | None) -> None:
+    """Say which heads of the layer are removed in each model."""
+    for model, told in found.items():
+        removed = sorted(set(range(told["of"])) - set(told["heads"]))
+        if not told["heads"]:
+            st.info(f"{model.label}: all {told['of']} heads of block {block + 1} are removed.")
+        elif not told["weights"] and head is not None:
+            st.info(
+                f"{model.label}: head {head + 1} of block {block + 1} is removed. "
+                f"Left: {_listed(told['heads'])}."
+            )
+        elif removed:
+            st.caption(
+                f"{model.label}: {len(removed)} of {told['of']} heads of block {block + 1} are "
+                f"removed ({_listed(removed)})."
+            )
 
 
 def _two(view: View, subject: Subject) -> list[Model]:
@@ -235,14 +225,3 @@ def _color(share: float, dark: bool) -> str:
     """Of a value from -1 to 1."""
     scale = DIVERGING_DARK if dark else DIVERGING
     return mix(scale[2], scale[-1] if share > 0 else scale[0], abs(share))
-
-
-def _table(found: dict[Model, dict], columns: dict[str, list[Sequence[float]]], key: str) -> None:
-    """The figures by word."""
-    table = pd.DataFrame({"word": next(iter(found.values()))["words"]})
-    for title, values in columns.items():
-        for model, own in zip(found, values, strict=True):
-            table[f"{title}, {model.label}"] = own
-    with st.expander("The figures, word by word", icon=":material/table:"):
-        number = st.column_config.NumberColumn(format="%.3f")
-        _ui.table(table, key, dict.fromkeys(table.columns[1:], number))

@@ -189,8 +189,8 @@ STEPS = (
         "the outputs move.",
         r"\text{error}=\frac{\lVert Wx-\hat Wx\rVert}{\lVert Wx\rVert}",
         question="Half of the weights are removed. Is half of the output lost?",
-        answer="No: the smallest half contributes little to the sum. The error is small at first and then "
-        "rises steeply, which is why pruning works up to a point.",
+        answer="No: the smallest half contributes little to the sum. The error is small at first "
+        "and then rises steeply, which is why pruning works up to a point.",
         draw=partial(pruned_layers, methods={"": "The layer", "magnitude": "Magnitude"}),
     ),
     Step(
@@ -198,9 +198,10 @@ STEPS = (
         "A small weight on a large input contributes more than a large weight on an input near "
         "zero. Wanda multiplies each weight by the norm of its input on calibration examples.",
         r"\text{score}_{ij}=\lvert W_{ij}\rvert\cdot\lVert x_j\rVert",
-        question="Find a weight that magnitude removes and Wanda keeps. What is special about its column?",
-        answer="Its input is large. Wanda also compares weights only within a row, so no output loses all "
-        "of its weights.",
+        question="Find a weight that magnitude removes and Wanda keeps. What is special about its "
+        "column?",
+        answer="Its input is large. Wanda also compares weights only within a row, so no output "
+        "loses all of its weights.",
         draw=partial(pruned_layers, methods={"magnitude": "Magnitude", "wanda": "Wanda"}),
     ),
     Step(
@@ -209,7 +210,7 @@ STEPS = (
         "an error and adds its own.",
         r"Wx-\hat W\hat x=\underbrace{W(x-\hat x)}_{\text{inherited}}"
         r"+\underbrace{(W-\hat W)\hat x}_{\text{own}}",
-        question="The last layer has the same sparsity as the first. Why is its error so much larger?",
+        question="The last layer has the same sparsity as the first. Why is its error larger?",
         answer="Most of it is inherited: see “Own or inherited?” on the page Layers.",
         draw=partial(
             reconstruction,
@@ -227,9 +228,9 @@ STEPS = (
         r"\bar W=\Bigl(W\textstyle\sum x\hat x^\top\Bigr)"
         r"\Bigl(\sum\hat x\hat x^\top\Bigr)^{-1}",
         question="Set the error of the inputs to 0. Which method is better now?",
-        answer="They hardly differ: with exact inputs there is nothing to correct, and AKR only fits a "
-        "bias. The larger the inherited error, the more AKR gains. Errors that are independent "
-        "from token to token cannot be corrected.",
+        answer="They hardly differ: with exact inputs there is nothing to correct, and AKR only "
+        "fits a bias. The larger the inherited error, the more AKR gains. Errors that are "
+        "independent from token to token cannot be corrected.",
         draw=partial(
             pruned_layers, methods={"sparsegpt": "SparseGPT", "akr": "AKR"}, has_errors=True
         ),
@@ -241,8 +242,8 @@ STEPS = (
         r"\min_{s_1,\dots,s_L}\ \sum_\ell e_\ell(s_\ell)"
         r"\quad\text{with}\quad\sum_\ell n_\ell s_\ell=S",
         question="From which matrix would you remove fewer weights, and from which more?",
-        answer="Fewer where the map is bright, more where it is dark. The option allocation=error of "
-        "SparseGPT and AKR measures these errors on the calibration examples.",
+        answer="Fewer where the map is bright, more where it is dark. The option allocation=error "
+        "of SparseGPT and AKR measures these errors on the calibration examples.",
         draw=partial(
             reconstruction,
             draw=plots.heat_maps,
@@ -256,10 +257,11 @@ STEPS = (
         "Single zeros do not make a matrix smaller: standard kernels multiply them too. Removing "
         "heads and neurons does, as it removes whole columns.",
         r"\text{FLOPs}\propto\#\text{heads}\cdot d_{\text{head}}+\#\text{neurons}",
-        question="Both have the same sparsity. Which error is larger, and why would anybody choose it?",
-        answer="Columns cost more accuracy, as important weights are removed with unimportant ones, but "
-        "only they make the model faster without special kernels. K-prune selects them by the "
-        "knowledge of each unit and refits the rest.",
+        question="Both have the same sparsity. Which error is larger, and why would anybody choose "
+        "it?",
+        answer="Columns cost more accuracy, as important weights are removed with others, "
+        "but only they make the model faster without special kernels. K-prune selects them "
+        "by the knowledge of each unit and refits the rest.",
         draw=partial(pruned_layers, methods={"wanda": "Single weights", "columns": "Columns"}),
     ),
     Step(
@@ -279,8 +281,8 @@ STEPS = (
         r"\bar\theta=\frac1k\sum_{i=1}^k\theta_i,"
         r"\qquad \mathbb E\,\lVert\bar\epsilon\rVert^2=\frac{1-\rho}{k}+\rho",
         question="All fine-tunes make the same errors (correlation 100%). Does averaging help?",
-        answer="No: only errors that differ cancel. Candidates therefore differ in seed, learning rate "
-        "and objective.",
+        answer="No: only errors that differ cancel. Candidates therefore differ in seed, learning "
+        "rate and objective.",
         draw=robust,
     ),
     Step(
@@ -289,8 +291,8 @@ STEPS = (
         "Pareto front; which of them to choose is up to you.",
         r"a\succ b\iff a_1\ge b_1,\ a_2\ge b_2,\ a\ne b",
         question="Two points are closer than their intervals are long. Which one is better?",
-        answer="This sample cannot tell. Choose by something else, such as size, or evaluate on more "
-        "examples.",
+        answer="This sample cannot tell. Choose by something else, such as size, or evaluate on "
+        "more examples.",
         draw=trade,
         needs=("accuracy", "cost"),
     ),
@@ -300,8 +302,8 @@ STEPS = (
         "is within it; otherwise more examples are needed.",
         r"\text{ship}\iff \underline{\Delta}_{95\%}\ge-\text{limit}",
         question="The loss is one point, the limit two. How many examples are needed to be sure?",
-        answer="Thousands, as the slider shows, if 7 of 100 predictions change: the 440 examples of the "
-        "demo are inconclusive.",
+        answer="Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 "
+        "examples are inconclusive.",
         draw=ship,
     ),
 )

@@ -79,6 +79,11 @@ def make(home: Path) -> None:
             ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their "
             "attack, their averages, the choice: within 10 minutes on two cores.]"
         )
+    _own(home)
+
+
+def _own(home: Path) -> None:
+    """A form that creates a model soup from the user's encoder and data."""
     with (
         st.expander("With my own encoder and data", icon=":material/tune:"),
         st.form("make-own", border=False),
@@ -129,9 +134,9 @@ def make(home: Path) -> None:
             epochs=epochs,
         )
         st.caption(
-            f"About {formatting.about(robust_start.Wish('', '', '', plain=2, freelb=2, examples=20_000).seconds())} for "
-            "the usual numbers on two cores with a model of the demo's size; a FreeLB fine-tune "
-            "takes three times a plain one's. A stopped one goes on where it was."
+            f"About {formatting.about(wish.seconds())} for these numbers on two cores with a model "
+            "of the demo's size; a FreeLB fine-tune takes three times as long as a plain one. A "
+            "stopped run can be resumed."
         )
         if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(
             robust_start.begin, home, name, wish
