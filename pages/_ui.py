@@ -88,14 +88,26 @@ def _start(
 
 def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
     """A segmented control over the keys of `titles`; the first one is the default."""
-    start = next(iter(titles)) if default is None else default
-    return segments(name, titles, start, **keywords)
+    return _titled(st.segmented_control, name, titles, default=default, **keywords)
 
 
 def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
     """A select box over the keys of `titles`; the first one is the default."""
+    return _titled(st.selectbox, name, titles, default=default, **keywords)
+
+
+def _titled(
+    draw: Callable[..., Any],
+    name: str,
+    titles: Mapping[Any, str],
+    *,
+    default: Any,
+    **keywords: Any,
+) -> Any:
     start = next(iter(titles)) if default is None else default
-    return pick(name, titles, start, **keywords)
+    return chosen(
+        draw, name, list(titles), default=start, format_func=titles.__getitem__, **keywords
+    )
 
 
 def block_slider(blocks: int) -> int:
@@ -217,14 +229,7 @@ def chart(
 def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
     """Parts of a page of which one is drawn, and computed: key -> (title, what draws it)."""
     titles = {key: title for key, (title, _) in views.items()}
-    which = chosen(
-        st.segmented_control,
-        name,
-        list(views),
-        default=next(iter(views)),
-        label="Look closer",
-        format_func=lambda key: titles[key],
-    )
+    which = segments(name, titles, label="Look closer")
     views[which][1]()
 
 
