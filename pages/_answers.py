@@ -1,4 +1,4 @@
-"""Answers in a text, read one by one: question, context, and where the dense and the pruned models found their answers."""
+"""Answers of a question answering model, one question at a time, in their context."""
 
 from __future__ import annotations
 
@@ -19,24 +19,18 @@ def browser(view: View) -> None:
     rows = view.first_seed("prediction")
     st.markdown("#### Read the answers")
     view.caption_seed("This section shows")
-    model = _ui.one_model(view.pruned, "answer-model", "Pruned model", view.dark)
+    model = _ui.one_model(view.pruned, "answer-model", "Pruned model", dark=view.dark)
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]
     picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
-    which = _ui.chosen(
-        st.segmented_control,
-        "answers",
-        list(FILTERS),
-        "broken",
-        label="Questions",
-        format_func=FILTERS.get,
-    )
+    which = _ui.segments("answers", FILTERS, "broken", label="Questions")
     some = picks[which]
     if some.empty:
         st.info(f"No question is {FILTERS[which]}: choose others.")
         return
     st.caption(
-        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 falls or rises."
+        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 "
+        "falls or rises."
     )
     place = st.selectbox(
         "Question",
@@ -47,7 +41,7 @@ def browser(view: View) -> None:
     row = some.iloc[place if place < len(some) else 0]
     # models evaluated on different samples give one number to different questions
     same = rows[(rows["example"] == row["example"]) & (rows["text"] == row["text"])]
-    _read(view, same, row, model)
+    _read(view, same, row, model=model)
 
 
 def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
@@ -70,9 +64,11 @@ def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
     )
     for label, text, f1, color in said:
         st.markdown(
-            f':color[●]{{foreground="{color}"}} **{label}**: {_ui.escape(answer(text, ()))} · F1 {percent(f1)}'
+            f':color[●]{{foreground="{color}"}} **{label}**: '
+            f"{_ui.escape(answer(text, ()))} · F1 {percent(f1)}"
         )
     st.html(_ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
     st.caption(
-        "In the text: underlined in each model's colour where it found its answer (dense, and the chosen model)."
+        "In the text: underlined in each model's colour where it found its answer (dense, and "
+        "the chosen model)."
     )

@@ -1,4 +1,4 @@
-"""Read the attacked sentences: filters and a list, the changed words in colour, every model's probabilities, and the pool."""
+"""Attacked examples: a filtered list, changed words, probabilities, and saved texts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import streamlit as st
 from pages import _attack_pool, _chosen, _ui
 from pages._frame import View
 from prune_core import formatting, plots
-from prune_core.analysis.compared import Model
+from prune_core.analysis.compared import Model, with_rows
 from prune_core.attacks.catalogue import outcome_words
-from prune_core.plots import palette
 
 
 def show(view: View, recipe: str) -> None:
@@ -24,13 +23,17 @@ def show(view: View, recipe: str) -> None:
     if len(here) and not _chosen.warn_if_ambiguous(view, own):
         own = here
         st.caption(
-            f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}."
+            f"Only the chosen examples that were attacked: {own['example'].nunique()} of "
+            f"{len(view.examples)}."
         )
-    choices = [model for model in view.models if (own["job"] == model.job).any()]
+    choices = with_rows(view.models, own)
     if choices:
         dense = _ui.dense_of(view.models, own)
         _browse(
-            view, own, dense, _ui.one_model(choices, "attack-model", "Model to read", view.dark)
+            view,
+            own,
+            dense,
+            model=_ui.one_model(choices, "attack-model", "Model to read", dark=view.dark),
         )
     _attack_pool.show(view.store)
 
@@ -59,7 +62,7 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
                 st.selectbox,
                 "turned",
                 ["all", *kinds],
-                kinds[0],
+                default=kinds[0],
                 label="Attack succeeded on",
                 format_func=lambda k: f"{'all sentences' if k == 'all' else k} ({count[k]})",
             )
@@ -94,12 +97,10 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
 
 
 def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
-    """One sentence: what was changed for each model, and the probabilities of all models before and after."""
+    """One example: the changes made for each model, and probabilities before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
-            st.markdown(
-                f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {_told(row)}'
-            )
+            st.markdown(_ui.named(model, view.dark) + f" · {_told(row)}")
             edited = isinstance(
                 row["perturbed"], str
             )  # not where it was skipped, or stopped before its search ended
@@ -134,11 +135,12 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
         truth = int(here["label"].iloc[0])
         _ui.chart(
             "How sure was each model, before and after?",
-            "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
+            "Pale: the original sentence. Full: the attacked one, which differs from model to "
+            "model.",
             plots.probability_bars(
-                pd.DataFrame(wanted), view.models, view.label_names, view.dark, truth
+                pd.DataFrame(wanted), view.models, view.label_names, dark=view.dark, truth=truth
             ),
-            "before-after",
+            key="before-after",
             small=True,
         )
 
@@ -148,7 +150,8 @@ def _told(row: dict[str, Any]) -> str:
     told = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
     if not formatting.missing(row["words_changed"]):
         told.append(
-            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, {row['queries']:.0f} queries"
+            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, "
+            f"{row['queries']:.0f} queries"
         )
     if row["outcome"] == "success" and not formatting.missing(row.get("similarity")):
         told.append(f"similarity {row['similarity']:.2f}")

@@ -40,9 +40,15 @@ def draw(view: View, model: Model, block: int, projection: str, small: bool = Fa
         "Click a point to read its example, or draw around several to compare them with the rest. "
         f"{view.which_seed('This chart shows', [model])}".rstrip(),
         plots.moves(
-            moved, model, block, projection, texts=texts, names=view.label_names, dark=view.dark
+            moved,
+            model,
+            block,
+            projection=projection,
+            texts=texts,
+            names=view.label_names,
+            dark=view.dark,
         ),
-        "map",
+        key="map",
         small=small,
         selects=lambda examples: _frame.choose_examples(view.study, examples),
         lasso=True,
@@ -96,7 +102,7 @@ def table(view: View, found: pd.DataFrame, key: str) -> None:
             "pruned": "pruned says",
             "changed": st.column_config.CheckboxColumn("changed"),
         },
-        shown,
+        plain=shown,
         height=360,
         on_select=changed,
         selection_mode="multi-row",

@@ -1,11 +1,11 @@
-"""One study closely: its runs as a grid that fills in, and beside another study, model by model."""
+"""One study in detail: its runs, and a comparison with another study."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from pages import _ui
+from pages import _frame, _ui
 from pages._frame import ACTIVE
 from prune_core import formatting
 from prune_core.analysis import seeds
@@ -15,11 +15,9 @@ from prune_core.runs import jobs
 from prune_core.runs.job import Job, Status
 from prune_core.runs.store import Store
 
-AGAIN = (Status.FAILED, Status.CANCELLED)
-
 
 def grid(store: Store, study: str) -> None:
-    """A row a run, a column a stage: how long it took, or how it stands; stop what is to come, go on with what stopped."""
+    """One row per run, one column per stage: its duration or status; stop or resume runs."""
     found = list({job.key: job for job in store.jobs(study)}.values())
     names = {model.job: model.label for model in models_of(found)}
     rows = [
@@ -30,38 +28,19 @@ def grid(store: Store, study: str) -> None:
         }
         for job in found
     ]
-    order = list(
-        dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)])
-    )  # the first run may be dense
-    st.dataframe(
-        pd.DataFrame(rows, columns=order).fillna(""),
-        hide_index=True,
-        width="stretch",
-        key="study-grid",
-    )
-    ahead, again = (
-        [job for job in found if job.status in ACTIVE],
-        [job for job in found if job.status in AGAIN],
-    )
+    # the first run may be dense, without the stage prune
+    columns = dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)])
+    table = pd.DataFrame(rows, columns=list(columns)).fillna("")
+    st.dataframe(table, hide_index=True, width="stretch", key="study-grid")
+    ahead = [job for job in found if job.status in ACTIVE]
+    again = [job for job in found if job.status in (Status.FAILED, Status.CANCELLED)]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
         if ahead:
             st.markdown(f":gray[about {formatting.about(jobs.seconds_left(ahead))} left]")
-            if st.button(
-                f"Stop {formatting.plural(len(ahead), 'run')}",
-                key="study-stop",
-                icon=":material/stop:",
-            ):
-                for job in ahead:
-                    _ui.attempt(jobs.cancel, store, job.id)
-                st.rerun()
-        if again and st.button(
-            f"Go on with {formatting.plural(len(again), 'run')}",
-            key="study-resume",
-            icon=":material/refresh:",
-        ):
-            for job in again:
-                _ui.attempt(jobs.resume, store, job.id)
-            st.rerun()
+            _frame.act(ahead, f"Stop {formatting.plural(len(ahead), 'run')}", "study-stop")
+        if again:
+            title = f"Resume {formatting.plural(len(again), 'run')}"
+            _frame.act(again, title, "study-resume", resume=True)
 
 
 def _stages(job: Job) -> list[str]:
@@ -79,12 +58,12 @@ def _cell(job: Job, stage: str) -> str:
     if stage in job.done:
         return formatting.seconds(job.seconds[stage]) if stage in job.seconds else "done"
     if job.status == Status.RUNNING and job.stage == stage:
-        return "at work"
-    return "waits" if job.status in ACTIVE else "–"
+        return "running"
+    return "queued" if job.status in ACTIVE else "–"
 
 
 def beside(store: Store, study: str, other: str) -> None:
-    """The models that both have, with one figure in each and the difference; intervals are in the download."""
+    """Models of both studies, one quantity in each and the difference."""
     tables = [
         {name: store.rows(name, [job.id for job in store.jobs(each)]) for name in TABLES}
         for each in (study, other)
@@ -103,13 +82,13 @@ def beside(store: Store, study: str, other: str) -> None:
             st.selectbox,
             "beside-figure",
             keys,
-            keys[0],
+            default=keys[0],
             label="Figure",
             format_func=lambda key: both[0][key].title,
         )
     ]
     figures = [
-        _figures(store, each, own, quantity)
+        _figures(store, each, own, quantity=quantity)
         for each, own in zip((study, other), tables, strict=True)
     ]
     shared = figures[0].merge(figures[1], on="label", suffixes=("_1", "_2"))
@@ -128,7 +107,8 @@ def beside(store: Store, study: str, other: str) -> None:
     )
     _ui.table(shown, "beside", plain=shared)
     st.caption(
-        "The studies may differ in sample, seed or settings: a difference here is no test of a method."
+        "The studies may differ in sample, seed or settings: a difference here is no test of a "
+        "method."
     )
 
 
@@ -138,6 +118,9 @@ def _figures(
     found = store.jobs(study)
     models = seeds.merged(models_of([job for job in found if job.done]), found)
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
-    pooled = {name: seeds.pooled(name, rows, models, predictions) for name, rows in tables.items()}
+    pooled = {
+        name: seeds.pooled(name, rows, models, predictions=predictions)
+        for name, rows in tables.items()
+    }
     ends = [quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))]
     return summary(pooled, models, [quantity])[["label", *ends]].dropna(subset=quantity.key)

@@ -1,4 +1,4 @@
-"""Attack: how often adversarial edits succeed on each model, what they cost the attacker, and every example to read."""
+"""Attack: success rates on each model, the attacker's cost, and every attacked example."""
 
 import pandas as pd
 import streamlit as st
@@ -25,8 +25,8 @@ if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
     gives = f"give {KINDS[view.kind]}"
     st.info(
-        f"The attacks here try to flip a label, and the models of this study {gives}: there is no label to flip. What pruning costs "
-        "them on clean data is on Compare, Layers and Drift.",
+        f"The attacks here try to flip a label, and the models of this study {gives}: there is no "
+        "label to flip. What pruning costs them on clean data is on Compare, Layers and Drift.",
         icon=":material/info:",
     )
     st.stop()
@@ -34,11 +34,11 @@ if rows.empty:
     _ui.empty(
         view.store,
         "Attack",
-        "**Is the pruned model easier to fool?** This page shows how often each attack turns a right answer wrong, with intervals, "
-        "how that grows "
-        "with the attacker's budget, and every attacked sentence with its changed words marked.",
-        "attack",
-        view.waiting,
+        "**Is the pruned model easier to fool?** This page shows how often each attack turns a "
+        "right answer wrong, with intervals, how that grows with the attacker's budget, and "
+        "every attacked sentence with its changed words marked.",
+        key="attack",
+        waiting=view.waiting,
     )
 examples = view.outcomes()
 
@@ -54,8 +54,8 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 "What does an attacker with few queries achieve?",
                 "Accuracy left when the attack may spend at most this many model queries per "
                 f"example. {recipe}, {n}.",
-                plots.against_budget(own, view.models, recipe, "queries", view.dark),
-                "queries",
+                plots.against_budget(own, view.models, recipe, spending="queries", dark=view.dark),
+                key="queries",
                 small=True,
             )
         with grid.cell():
@@ -63,26 +63,26 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 "And one who may change few words?",
                 "Accuracy left when the attack may change at most this fraction of an example's "
                 f"words. {n}.",
-                plots.against_budget(own, view.models, recipe, "share_changed", view.dark),
-                "words",
+                plots.against_budget(
+                    own, view.models, recipe, spending="share_changed", dark=view.dark
+                ),
+                key="words",
                 small=True,
             )
 
 
 def figures() -> None:
     """The rows behind the page."""
-    label = {model.job: model.label for model in view.models}
     shares = {
         "accuracy": "accuracy",
         "under_attack": "under attack",
         "success_rate": "success rate",
         "words_changed": "words changed",
     }
-    shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
-    bars = {
-        key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100)
-        for key, title in shares.items()
-    }
+    shown = rows.assign(
+        run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in shares}
+    )
+    bars = {key: _ui.percent_bar(title) for key, title in shares.items()}
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
     counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
@@ -90,10 +90,10 @@ def figures() -> None:
         shown[["run", "recipe", *list(shares)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
         {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
-        rows,
+        plain=rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
-    _ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")
+    _ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
 
 
 def read(marks: list[str]) -> None:
@@ -119,7 +119,7 @@ if len(able := rows[~rows["recipe"].isin(unable)]):
         f"on which the attack succeeded within its budget{f', {mean}' if mean else ''}. "
         "Click a dot to read its examples.",
         plots.success(able, view.models, view.dark),
-        "success",
+        key="success",
         selects=read,
     )
 for sentence in unable.values():
@@ -127,7 +127,11 @@ for sentence in unable.values():
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
     recipe = _ui.chosen(
-        st.segmented_control, "recipe", recipes(rows), recipe, label="Attack for everything below"
+        st.segmented_control,
+        "recipe",
+        recipes(rows),
+        default=recipe,
+        label="Attack for everything below",
     )
 own = examples[examples["recipe"] == recipe]
 
@@ -136,11 +140,12 @@ def chance() -> None:
     """Paired tests, and how success is counted."""
     _attack_paired.show(view, own)
     _ui.how_to_read(
-        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the "
-        "answer wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to "
-        "begin with are **skipped** and not counted, so the denominator differs from model to model. **Accuracy under attack** counts "
-        "all sentences. Recipes follow different rules on what may be changed: compare models within a recipe, not recipes with each "
-        "other."
+        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an "
+        "attack succeeds where it turns the answer wrong, unless the list of attacks below says "
+        "otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin with are "
+        "**skipped** and not counted, so the denominator differs from model to model. **Accuracy "
+        "under attack** counts all sentences. Recipes follow different rules on what may be "
+        "changed: compare models within a recipe, not recipes with each other."
     )
     options = {
         m.label: each["options"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages import _answers, _export, _frame, _label_order, _papers, _trade, _ui
+from pages import _answers, _frame, _label_order, _papers, _trade, _ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
 from prune_core.analysis.compared import models_of
@@ -17,10 +17,11 @@ if not quantities:
     _ui.empty(
         view.store,
         "Compare",
-        "**Which model gives the best trade?** This page sets all runs of a study side by side: a scatter of any two quantities with their "
-        "intervals, each quantity against sparsity, and one table to sort and download.",
-        "compare",
-        view.waiting,
+        "**Which model gives the best trade?** This page sets all runs of a study side by side: "
+        "a scatter of any two quantities with their intervals, each quantity against sparsity, "
+        "and one table to sort and download.",
+        key="compare",
+        waiting=view.waiting,
     )
 rows = view.summary()
 
@@ -35,7 +36,7 @@ def against_sparsity() -> None:
         st.pills,
         "panels",
         keys,
-        usual[:6],
+        default=usual[:6],
         label="Quantities",
         multi=True,
         format_func=lambda key: quantities[key].title,
@@ -48,37 +49,9 @@ def against_sparsity() -> None:
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
-                        rows, view.models, quantity, view.dark, 270, compact=True
+                        rows, view.models, quantity, dark=view.dark, height=270, compact=True
                     ),
-                    f"compare-{key.replace(':', '-')}",
-                    small=True,
-                )
-
-
-def budgets() -> None:
-    """For structured models: what accuracy costs in counted work and in measured time."""
-    if not any(model.structured for model in view.pruned) or not {
-        "accuracy",
-        "work",
-        "latency",
-    } <= set(quantities):
-        return
-    figure = quantities["accuracy"].title
-    st.markdown(f"#### What does {figure} cost in work, and in time?")
-    with st.grid(2, min_column_width=380, gap="small", key="budgets") as grid:
-        for key, told in (
-            ("work", "Counted multiply-adds of a sentence"),
-            ("latency", "Measured median time of a batch"),
-        ):
-            with grid.cell():
-                _ui.chart(
-                    f"{figure} against {formatting.inline(quantities[key].title)}",
-                    f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
-                    "marks: single weights set to zero, which ordinary kernels still multiply.",
-                    plots.scatter(
-                        rows, view.models, quantities[key], quantities["accuracy"], view.dark
-                    ),
-                    f"budget-{key}",
+                    key=f"compare-{key.replace(':', '-')}",
                     small=True,
                 )
 
@@ -89,19 +62,19 @@ def savings() -> None:
         first = tables["cost"].iloc[0]
         _ui.chart(
             "What does pruning save?",
-            "One bar a model and figure, as a share of the dense model's (dotted line): less is better. Time is the median of a "
-            f"batch of {first['batch']} sentences of {first['length']} tokens, measured in turn with the dense model; its thin line "
+            "One bar a model and figure, as a share of the dense model's (dotted line): less is "
+            f"better. Time is the median of a batch of {first['batch']} sentences of "
+            f"{first['length']} tokens, measured in turn with the dense model; its thin line "
             "reaches to the 95th percentile.",
             plots.saved(tables["cost"], view.models, view.dark),
-            "saved",
+            key="saved",
         )
-        st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.disturbed(tables["cost"], view.models):
             st.warning(busy, icon=":material/warning:")
 
 
 def parts() -> None:
-    """Where a method was run in several forms: what each of its parts contributes, over all runs of the study."""
+    """The contribution of each option, for methods that were run with several settings."""
     options = {
         job.id: job.experiment["method"]["options"]
         for job in view.jobs
@@ -116,16 +89,17 @@ def parts() -> None:
     ):
         _ui.chart(
             f"What does each part of {family} contribute?",
-            f"One bar per changed option and sparsity: the difference in {formatting.inline(quantities['accuracy'].title)} from the full "
-            "form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. "
-            f"{own['n'].max():.0f} evaluation examples.",
+            "One bar per changed option and sparsity: the difference in "
+            f"{formatting.inline(quantities['accuracy'].title)} from the full form on the same "
+            "calibration sentences, mean over seeds; the thin line reaches from the lowest to "
+            f"the highest seed. {own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
-            f"parts-{method}",
+            key=f"parts-{method}",
         )
 
 
 def all_runs() -> None:
-    """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
+    """One row per run; the download has every quantity with its interval."""
     shown, columns = (
         rows[["label"]].copy(),
         {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")},
@@ -133,12 +107,11 @@ def all_runs() -> None:
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
         if quantity.tick == ".0%":
-            columns[key] = st.column_config.ProgressColumn(
-                quantity.title, help=quantity.gloss, format="%.1f%%", min_value=0, max_value=100
-            )
+            columns[key] = _ui.percent_bar(quantity.title, help=quantity.gloss)
             values = values * 100
         else:
-            style = "%+.1f" if key == "difference" else "%.1f" if quantity.scale != 1 else "%.3f"
+            style = "%.3f" if quantity.scale == 1 else "%.1f"
+            style = "%+.1f" if key == "difference" else style
             columns[key] = st.column_config.NumberColumn(
                 quantity.axis, help=quantity.gloss, format=style
             )
@@ -146,26 +119,21 @@ def all_runs() -> None:
     took = {job.id: sum(job.seconds.values()) for job in view.jobs}
     mean = {m.job: sum(took[job] for job in m.jobs) / len(m.jobs) for m in view.models}
     shown["took"] = rows["job"].map(mean).map(formatting.seconds)
-    help = "Pruning and all measures together; of several seeds the mean"
-    columns["took"] = st.column_config.TextColumn("Time", help=help)
-    _ui.table(shown, "runs", columns, rows)
+    columns["took"] = st.column_config.TextColumn(
+        "Time", help="Pruning and all measures together; of several seeds the mean"
+    )
+    _ui.table(shown, "runs", columns, plain=rows)
 
 
 _ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
 _label_order.of_study(view.store, view.jobs)
 _trade.show(view, rows, quantities)
 _ui.how_to_read(
-    "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: "
-    "Wilson for "
-    "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no "
+    "A model is on the Pareto front when no other is at least as good in both quantities and "
+    "better in one. Bars are 95% intervals: Wilson for shares, Bonett–Price for the paired "
+    "difference from dense. A figure without a bar is not a sample of sentences, or has no "
     "interval here."
 )
-
-
-def work_and_time() -> None:
-    """What a model costs to run."""
-    budgets()
-    savings()
 
 
 def figures() -> None:
@@ -190,18 +158,23 @@ def figures() -> None:
 
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
-    "cost": ("Work and time", work_and_time),
+    "cost": ("Work and time", savings),
     "parts": ("Parts of a method", parts),
     "paper": ("Beside the paper", lambda: _papers.section(view)),
     "figures": ("All figures", figures),
     "answers": ("Answers", lambda: _answers.browser(view)),
-    "export": ("Take it with you", lambda: _export.page(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
 there = {
     "cost": len(tables["cost"]) > 0 and len(view.pruned) > 0,
     "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
-    "export": len(view.pruned) > 0,
 }
 _ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")
+if view.pruned:
+    st.page_link(
+        "pages/deploy.py",
+        label="Export a model, the report or all rows on Deploy",
+        icon=":material/rocket_launch:",
+        query_params={"deploy-part": "export"},
+    )

@@ -1,4 +1,4 @@
-"""Deploy: may this model ship? Limits on the left, what each test says on the right, what breaks below."""
+"""Deploy: test whether a model meets the limits of a policy, and export it."""
 
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ if not view.models:
     _ui.empty(
         view.store,
         "Deploy",
-        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on paired data. The result is ship, do not "
-        "ship or inconclusive, with the loss that the sample rules out and the number of examples that would decide.",
-        "deploy",
-        view.waiting,
+        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on "
+        "paired data. The result is ship, do not ship or inconclusive, with the loss that the "
+        "sample rules out and the number of examples that would decide.",
+        key="deploy",
+        waiting=view.waiting,
     )
 
 
@@ -30,8 +31,11 @@ if not view.models:
 def checked(
     home: str, job: int, stamp: float, policy: Policy
 ) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of all stages of the study, changes with any
-    rows: the dense model's attacks are read too."""
+    """Verdicts, their sentence, slices and flipped examples.
+
+    `stamp`, the seconds of all stages of the study, changes with any rows: the attacks on the
+    dense model are read too.
+    """
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
     verdicts = deploy.check(found, policy)
@@ -44,7 +48,7 @@ def checked(
 
 
 def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy) -> None:
-    """One row per test; below it why a test has no result, and a button that times both models again."""
+    """One row per test, why tests have no result, and a button that measures cost again."""
     rows = [
         {
             "test": each.title,
@@ -58,13 +62,18 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
         for each in verdicts
     ]
     number = st.column_config.NumberColumn
-    help = f"Values that the sample rules out with {policy.confidence:g}% confidence: the tightest limit it could show to be met."
     columns: dict[str, Any] = {
         "test": st.column_config.TextColumn("Test", width=290),
         "answer": "Result",
         "measured": number("Measured", format="%.2f"),
         "limit": "Limit",
-        "excluded": st.column_config.TextColumn("Ruled out", help=help),
+        "excluded": st.column_config.TextColumn(
+            "Ruled out",
+            help=(
+                f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
+                "tightest limit it could show to be met."
+            ),
+        ),
         "needs": number(
             "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
         ),
@@ -88,9 +97,10 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
 
 
 def _remeasure(store: Store, job: Job) -> None:
-    jobs.remeasure(store, job.id, ["cost"], {"cost": {"repeats": evidence.passes(job)}})
+    jobs.remeasure(store, job.id, ["cost"], options={"cost": {"repeats": evidence.passes(job)}})
     _ui.say(
-        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle."
+        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
+        "the machine idle."
     )
 
 
@@ -105,7 +115,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         st.segmented_control,
         "flips",
         kinds,
-        kinds[0],
+        default=kinds[0],
         label="Examples",
         format_func=lambda each: f"{each} · {counts[each]}",
     )
@@ -116,7 +126,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         shown,
         f"{kind}-examples",
         {"text": st.column_config.TextColumn("Text", width="large")},
-        own,
+        plain=own,
         height=320,
     )
 
@@ -126,11 +136,10 @@ def slice_view(found: pd.DataFrame) -> None:
     if found.empty:
         st.info("Slices need labels and answers that are right or wrong.", icon=":material/info:")
         return
-    share = st.column_config.ProgressColumn
     columns: dict[str, Any] = {
         "slice": "Slice",
-        "dense": share("Dense", format="%.1f%%", min_value=0, max_value=100),
-        "pruned": share("Pruned", format="%.1f%%", min_value=0, max_value=100),
+        "dense": _ui.percent_bar("Dense"),
+        "pruned": _ui.percent_bar("Pruned"),
         "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
         "low": st.column_config.NumberColumn(
             "At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"
@@ -146,7 +155,7 @@ def slice_view(found: pd.DataFrame) -> None:
         scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]],
         "slices",
         columns,
-        found,
+        plain=found,
     )
 
 
@@ -154,7 +163,8 @@ def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
     st.code(
-        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: inconclusive",
+        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, "
+        "3: inconclusive",
         language="bash",
     )
     st.code(policy.as_yaml(), language="yaml")
@@ -171,7 +181,7 @@ def in_ci(policy: Policy, job: int) -> None:
 st.title("Deploy", anchor=False)
 place = st.empty()
 _ui.stop_without(view.pruned, view.waiting)
-model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", view.dark)
+model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
 if which_seed := seeds.which([model]):
     st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
@@ -183,7 +193,10 @@ if policy is None:
 job = view.job(model)
 try:
     verdicts, told, found_slices, found_flips = checked(
-        str(view.store.home), job.id, sum(sum(each.seconds.values()) for each in view.jobs), policy
+        str(view.store.home),
+        job.id,
+        sum(sum(each.seconds.values()) for each in view.jobs),
+        policy=policy,
     )
 except PruneError as error:
     st.error(str(error))
@@ -193,25 +206,28 @@ with place:
 with answer:
     _ui.chart(
         "How much of each limit is used?",
-        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the bar is ruled out. Filled: met; hollow: "
-        "inconclusive; cross: violated.",
+        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the "
+        "bar is ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
-        "allowances",
+        key="allowances",
     )
 PARTS = {
-    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy)),
+    "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
     "forms": ("What ships", lambda: _ships.page(Store(view.store.home), job)),
     "smallest": ("As small as it gets", lambda: _smallest.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
-    "export": ("Take it with you", lambda: _export.page(view)),
+    "export": ("Export", lambda: _export.page(view)),
 }
 _ui.parts(PARTS, "deploy-part")
 _ui.how_to_read(
-    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of a one-sided interval is within it. "
-    "A model exactly at a limit passes in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to be met. "
-    "**Inconclusive** means that the sample is too small: the table shows what it rules out and how many examples would decide. A limit "
-    "is violated only if it still is after correction for all tests (Bonferroni). Without labels, accuracy is bounded by the percentage "
-    "of changed predictions. Latency and speed-up are inconclusive if other processes used the processor during the timed passes."
+    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end "
+    "of a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
+    "samples at 95% confidence, and shipping needs every limit to be met. **Inconclusive** means "
+    "that the sample is too small: the table shows what it rules out and how many examples would "
+    "decide. A limit is violated only if it still is after correction for all tests "
+    "(Bonferroni). Without labels, accuracy is bounded by the percentage of changed predictions. "
+    "Latency and speed-up are inconclusive if other processes used the processor during the "
+    "timed passes."
 )

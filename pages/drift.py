@@ -14,11 +14,11 @@ if rows.empty:
     _ui.empty(
         view.store,
         "Drift",
-        "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity "
-        "by block, a map "
-        "on which each move can be followed, and the sentences that moved most.",
-        "drift",
-        view.waiting,
+        "**Do sentences stay where they were?** This page compares the dense and the pruned "
+        "embedding of every sentence: similarity by block, a map on which each move can be "
+        "followed, and the sentences that moved most.",
+        key="drift",
+        waiting=view.waiting,
     )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
@@ -36,7 +36,7 @@ def by_block() -> None:
             st.segmented_control,
             "pooling",
             poolings,
-            poolings[0],
+            default=poolings[0],
             label="Sentence embedding",
             format_func=TITLES.get,
         )
@@ -46,8 +46,16 @@ def by_block() -> None:
                 _ui.chart(
                     what.title,
                     what.gloss,
-                    plots.by_block(rows, view.models, what, pooling, view.dark, 230, changed),
-                    f"drift-{what.column}",
+                    plots.by_block(
+                        rows,
+                        view.models,
+                        what,
+                        pooling=pooling,
+                        dark=view.dark,
+                        height=230,
+                        adversarial=changed,
+                    ),
+                    key=f"drift-{what.column}",
                     small=True,
                 )
     if len(changed):
@@ -58,19 +66,23 @@ def by_block() -> None:
     _ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
-        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on "
-        "centred embeddings is 1 when the two sets differ by a rotation and a scale only; **Procrustes** is the distance left after the "
-        "best rotation of the normalised sets; **neighbours kept** is the mean share of "
-        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
+        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
+        "X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two sets "
+        "differ by a rotation and a scale only; **Procrustes** is the distance left after "
+        "the best rotation of the normalised sets; **neighbours kept** is the mean share of "
+        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The "
+        "dotted line marks no change."
     )
 
 
 def on_the_map() -> None:
     """One model's map in one block, what is chosen on it, and the sentences that moved most."""
-    model = _ui.one_model(mapped, "drift-model", "Model on the map", view.dark)
+    model = _ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
     with st.container(horizontal=True, key="map-choices"):
         block = (
-            _ui.chosen(st.select_slider, "block", list(range(1, blocks + 1)), blocks, label="Block")
+            _ui.chosen(
+                st.select_slider, "block", list(range(1, blocks + 1)), default=blocks, label="Block"
+            )
             - 1
         )
         names = _drift_map.projections(view, block)
@@ -81,15 +93,15 @@ def on_the_map() -> None:
                 st.segmented_control,
                 "projection",
                 names,
-                names[0],
+                default=names[0],
                 label="Projection",
                 format_func=kinds.get,
             )
-    _drift_map.draw(view, model, block, projection)
+    _drift_map.draw(view, model, block, projection=projection)
     _chosen.panel(view, model)
     st.markdown("#### Which examples moved most?")
     view.caption_seed("This table shows", [model])
-    _drift_map.table(view, _drift_map.movers(view, model, block, projection), "movers")
+    _drift_map.table(view, _drift_map.movers(view, model, block, projection=projection), "movers")
 
 
 mapped = _drift_map.mapped(view)

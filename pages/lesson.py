@@ -1,4 +1,4 @@
-"""Lesson: pruning in ten steps, each one figure to move; a view for presenting in front of a class."""
+"""Lesson: pruning in ten steps, with a view for presentations."""
 
 import streamlit as st
 
@@ -11,7 +11,9 @@ STEPS = _lesson_steps.STEPS
 PRESENTING = """<style>
 [data-testid="stSidebar"], [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { max-width: none; padding: 1.5rem 4rem; }
-[data-testid="stMain"] [data-testid="stMarkdownContainer"] p, [data-testid="stMain"] label p { font-size: 1.35rem; line-height: 1.5; }
+[data-testid="stMain"] :is([data-testid="stMarkdownContainer"], label) p {
+  font-size: 1.35rem; line-height: 1.5;
+}
 [data-testid="stMain"] h2 { font-size: 2.6rem; }
 [data-testid="stMain"] .katex { font-size: 1.5em; }
 </style>"""
@@ -32,7 +34,7 @@ number = int(
         st.segmented_control,
         "step",
         list(range(1, len(STEPS) + 1)),
-        1,
+        default=1,
         label="Step",
         label_visibility="collapsed",
     )
@@ -45,7 +47,8 @@ beside.latex(step.equation)
 if not _lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
         st.markdown(
-            "This step looks at a study with pruned models and these figures, such as the demo; the one on view has none."
+            "This step looks at a study with pruned models and these figures, such as the demo; "
+            "the one on view has none."
         )
         if view.waiting:
             st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")

@@ -1,10 +1,10 @@
-"""Rows in, plotly figures out: pure functions, one module a question. Knows nothing of Streamlit or of the store."""
+"""Charts: pure functions from rows to plotly figures."""
 
 from ..analysis.compared import DENSE, Model, ordered
 from .ablation import parts
 from .attack import against_budget, probability_bars, success
 from .cost import saved
-from .curves import against_sparsity, scatter, sparkline
+from .curves import against_sparsity, scatter
 from .data import data_of
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
@@ -14,9 +14,8 @@ from .layers import (
     heat_maps,
     own_and_inherited,
     parts_of_block,
-    realised_sparsity,
 )
-from .lesson import averaged, margin, matrix
+from .lesson import averaged, matrix
 from .papers import beside
 from .robustness import slices, transfer
 from .saliency import attention_maps
@@ -45,7 +44,6 @@ __all__ = [
     "data_of",
     "heat_maps",
     "kept_units",
-    "margin",
     "matrix",
     "moves",
     "ordered",
@@ -55,12 +53,10 @@ __all__ = [
     "predicted",
     "prediction_changed",
     "probability_bars",
-    "realised_sparsity",
     "saved",
     "scatter",
     "soup_path",
     "slices",
-    "sparkline",
     "success",
     "transfer",
 ]

@@ -1,4 +1,4 @@
-"""Figures of how far the representations moved: the map of one block, and similarity to dense by block."""
+"""Drift of the representations: a map of one layer, and similarity to dense by layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..formatting import answer
 from . import palette
 from .labels import NARROW, End, at_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
-from .style import figure
+from .style import block_axis, figure
 
 TOP, BOTTOM = 10, 42
 CHANGED = {
@@ -39,29 +39,29 @@ SIMILARITIES = (
         "cka",
         "CKA",
         "Linear CKA",
-        1.0,
-        "Do the two models place sentences in the same geometry, whatever the rotation?",
+        same=1.0,
+        gloss="Do the two models place sentences in the same geometry, whatever the rotation?",
     ),
     Similarity(
         "cosine",
         "Cosine",
         "Mean cosine",
-        1.0,
-        "Does each sentence's vector still point the same way?",
+        same=1.0,
+        gloss="Does each sentence's vector still point the same way?",
     ),
     Similarity(
         "procrustes",
         "Procrustes distance",
         "Distance after best rotation",
-        0.0,
-        "What is left after the best rotation is undone?",
+        same=0.0,
+        gloss="What is left after the best rotation is undone?",
     ),
     Similarity(
         "overlap",
         "Neighbours kept",
         "Neighbour overlap",
-        1.0,
-        "Are a sentence's nearest neighbours still its nearest?",
+        same=1.0,
+        gloss="Are a sentence's nearest neighbours still its nearest?",
     ),
 )
 
@@ -98,14 +98,14 @@ def by_block(
             "mode": "lines+markers",
             "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color},
         }
-        _line(fig, own, what, model.label, {"color": color, "width": 2}, **marked)
+        _line(fig, own, what, name=model.label, line={"color": color, "width": 2}, **marked)
         dashed = changed[changed["job"] == model.job].sort_values("block")
         _line(
             fig,
             dashed,
             what,
-            f"{model.label}, adversarial",
-            {"color": color, "width": 1.6, "dash": "dash"},
+            name=f"{model.label}, adversarial",
+            line={"color": color, "width": 1.6, "dash": "dash"},
             mode="lines",
         )
         ends.append(
@@ -113,19 +113,13 @@ def by_block(
                 own["block"].iloc[-1] + 1,
                 own[what.column].iloc[-1],
                 model.short,
-                palette.ink(model, dark),
+                color=palette.ink(model, dark),
             )
         )
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height - TOP - BOTTOM, 12, most=NARROW)
+        at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(
-        title="Block",
-        dtick=1 if blocks <= 12 else 2,
-        range=[0.7, blocks + 0.3],
-        showgrid=False,
-        showline=True,
-    )
+    fig.update_xaxes(block_axis(blocks), title="Block")
     return fig.update_yaxes(
         title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range)
     )
@@ -159,7 +153,7 @@ def moves(
     names: Sequence[str],
     dark: bool = False,
 ) -> go.Figure:
-    """The map: each sentence as a hollow dense point and a filled pruned one, joined; a filled cross marks a changed prediction."""
+    """The map: hollow dense and filled pruned points, joined; crosses changed their prediction."""
     fig = figure(dark, 520, margin={"l": 34, "r": 16, "t": 34, "b": 34}, hovermode="closest")
     here = rows[
         (rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)
@@ -208,12 +202,12 @@ def moves(
                 "opacity": 0.95,
             },
         )
-    _name_predictions(fig, known, names, dark)
+    _name_predictions(fig, known, names, dark=dark)
     return _map_axes(fig, known, "UMAP" if projection == "umap" else "Principal component")
 
 
 def prediction_changed(known: pd.DataFrame) -> pd.Series:
-    """Which sentences the pruned model answers otherwise; none where scores always differ a little, or nothing is predicted."""
+    """Whether the prediction of each example changed; never for scores."""
     told_apart = (
         pd.api.types.is_integer_dtype(known["dense"])
         or known["dense"].map(lambda said: isinstance(said, str)).all()
@@ -222,7 +216,7 @@ def prediction_changed(known: pd.DataFrame) -> pd.Series:
 
 
 def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:
-    """From each dense point to its pruned one: one line trace with breaks instead of a trace a segment."""
+    """Lines from dense to pruned points, in one trace."""
     gap = np.full(len(known), np.nan)
     fig.add_scattergl(
         x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(),
@@ -260,7 +254,7 @@ def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
 def _name_predictions(
     fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool
 ) -> None:
-    """Each label's name in the middle of the sentences to which the dense model gives it; a span has no label to name."""
+    """Label names at the median of the examples with that dense prediction."""
     if not pd.api.types.is_integer_dtype(known["dense"]):
         return
     for label, points in known.groupby("dense"):

@@ -1,4 +1,4 @@
-"""An attack on one text, model by model: the probability of the right label as the attacker asks, or changes, more."""
+"""The probability of the label during an attack on one text, by queries or changes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..formatting import percent
 from . import palette
 from .labels import End, at_ends
 from .palette import AXIS, PAPER
-from .style import figure
+from .style import BOTTOM, TOP, figure
 
-TOP, BOTTOM, HEIGHT = 12, 46, 330
+HEIGHT = 330
 AXES = {"queries": "Queries asked", "changes": "Words changed so far"}
 
 
@@ -25,20 +25,19 @@ def attack_steps(
     two_labels: bool,
     dark: bool = False,
 ) -> go.Figure:
-    """`steps` of each model (probability, queries; the original first), `queries` in all and, where it is over, its `outcome`.
+    """Chart of each model's `steps` (probability, queries), total `queries` and `outcome`.
 
-    `by` is one of AXES. A cross is where an attack succeeded.
+    `by` is a key of AXES. A cross marks a successful attack.
     """
     fig = figure(dark, HEIGHT, margin={"l": 58, "r": 150, "t": TOP, "b": BOTTOM})
     shown = [(model, told, told["steps"]) for model, told in attacked if told.get("steps")]
-    place = lambda told, number: told["steps"][number]["queries"] if by == "queries" else number  # noqa: E731
     most = max(
         [1, *(told["queries"] if by == "queries" else len(steps) - 1 for _, told, steps in shown)]
     )
     ends = []
     for model, told, steps in shown:
         won, color = told.get("outcome") == "success", palette.color(model, dark)
-        x = [place(told, number) for number in range(len(steps))]
+        x = [step["queries"] if by == "queries" else number for number, step in enumerate(steps)]
         y = [step["probability"] for step in steps]
         asking = (
             x[-1] if won or by == "changes" else told["queries"]
@@ -79,12 +78,15 @@ def attack_steps(
                     for number, step in enumerate(steps[1:], start=1)
                 ),
             ],
-            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with %{{y:.1%}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with "
+            f"%{{y:.1%}}<extra></extra>",
         )
-        ends.append(End(most, y[-1], f"{model.short} {percent(y[-1])}", palette.ink(model, dark)))
+        ends.append(
+            End(most, y[-1], f"{model.short} {percent(y[-1])}", color=palette.ink(model, dark))
+        )
     if two_labels:
         fig.add_hline(y=0.5, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
-    at_ends(fig, ends, (0.0, 1.0), HEIGHT - TOP - BOTTOM)
+    at_ends(fig, ends, (0.0, 1.0), height=HEIGHT - TOP - BOTTOM)
     every = None if by == "queries" else max(1, most // 8)
     fig.update_xaxes(
         title=AXES[by], range=[0, most * 1.02], showgrid=False, showline=True, dtick=every
