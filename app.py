@@ -6,14 +6,15 @@
 import streamlit as st
 
 if __name__ == "__main__":
-    from pages import _admission, _frame, _navigation
+    from pages.server import admission
+    from pages.widgets import frame, navigation as _navigation
 
-    admitted = _admission.may_enter()
+    admitted = admission.may_enter()
     page = _navigation.navigation("sidebar" if admitted else "hidden")
     if admitted:
-        _frame.draw()
+        frame.draw()
         page.run()
 else:
-    from pages import _server
+    from pages.server import middleware as _server
 
     app = st.App(__file__, middleware=_server.middleware(), lifespan=_server.announce)

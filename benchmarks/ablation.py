@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from prune_core.analysis import ablation
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import available, summary
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ import torch
 
 from prune_core.data.examples import Examples, Source
 from prune_core.data.tasks import load
-from prune_core.models import devices, loading
+from prune_core.models import devices
+from prune_core.models.checkpoints import loading
 from prune_core.plugins import quiet
 
 THREE = ["DeepWordBug", "PWWS", "TextFooler (MiniLM)"]
@@ -182,7 +183,7 @@ def theirs(
 
     from prune_core.attacks.engine import example_seed
     from prune_core.attacks.recipes import RECIPES
-    from prune_core.attacks.sentences import Encoder
+    from prune_core.attacks.sentence_similarity import Encoder
 
     attack = RECIPES[name](
         HuggingFaceModelWrapper(model, tokenizer), Encoder(devices.device_of(model), lambda: None)

@@ -22,7 +22,7 @@ from scipy.stats import bootstrap
 
 from benchmarks.bench import Bench
 from prune_core import PruneError
-from prune_core.attacks.success_rates import successes
+from prune_core.analysis.attack_success import successes
 from prune_core.data.examples import Examples
 from prune_core.formatting import percent, points
 

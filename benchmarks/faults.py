@@ -30,10 +30,10 @@ from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
 from prune_core.plugins import build
-from prune_core.runs import jobs
-from prune_core.runs.experiment import Experiment
-from prune_core.runs.job import Job, Status
-from prune_core.runs.store import Store
+from prune_core.queue import jobs
+from prune_core.experiments.experiment import Experiment
+from prune_core.store.job import Job, Status
+from prune_core.store.store import Store
 
 DISK = 400  # MB
 SHIFT = "import time\n_now = time.time\ntime.time = lambda: _now() - 86400.0\n"  # a clock set back by a day, for a process that finds this

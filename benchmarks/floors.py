@@ -19,7 +19,7 @@ from prune_core.pruning.allocation import FACTORS, ROWS
 from prune_core.pruning.allocation import STEPS as CURVE_STEPS
 from prune_core.pruning.fisher import PROBES
 from prune_core.pruning.layerwise import GRADIENTS
-from prune_core.pruning.shares import CURVES
+from prune_core.pruning.layer_sparsities import CURVES
 
 FLOAT = 4  # bytes
 EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan, 8.3)

@@ -32,11 +32,12 @@ from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.data import tasks
 from prune_core.data.examples import Source
-from prune_core.models import folders, loading
-from prune_core.runs import safekeeping, study
-from prune_core.runs.experiment import Experiment
-from prune_core.runs.schema import FILE
-from prune_core.runs.store import Store
+from prune_core.models.checkpoints import folders, loading
+from prune_core.store import maintenance
+from prune_core.experiments import study
+from prune_core.experiments.experiment import Experiment
+from prune_core.store.schema import FILE
+from prune_core.store.store import Store
 
 LABELS = ("negative", "positive")
 ROWS = [
@@ -487,7 +488,7 @@ def _stores(scratch: Path) -> Iterator[Case]:
         "S",
         "cpu",
     )
-    safekeeping.compact(Store(home))
+    maintenance.compact(Store(home))
     raw = (home / FILE).read_bytes()
     changes = {
         "text": b"not a store" * 100,
@@ -502,12 +503,12 @@ def _stores(scratch: Path) -> Iterator[Case]:
         (folder / FILE).write_bytes(content)
         yield Case("store", title, lambda folder=folder: Store(folder).jobs())
         yield Case(
-            "store", f"{title}: checked", lambda folder=folder: safekeeping.problems(folder / FILE)
+            "store", f"{title}: checked", lambda folder=folder: maintenance.problems(folder / FILE)
         )
         yield Case(
             "store",
             f"{title}: rescued",
-            lambda folder=folder: safekeeping.rescue(folder / FILE, folder / "saved"),
+            lambda folder=folder: maintenance.rescue(folder / FILE, folder / "saved"),
         )
     newer = scratch / "newer"
     shutil.copytree(home, newer)

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from prune_core.runs.store import Store, default_home
+from prune_core.store.store import Store, default_home
 
 from .dashboard import chromium, served
 

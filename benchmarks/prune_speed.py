@@ -19,7 +19,8 @@ from benchmarks.gpu.setting import Setting
 from prune_core.data import tasks, tokens
 from prune_core.data.examples import Source
 from prune_core.methods import METHODS
-from prune_core.models import devices, loading
+from prune_core.models import devices
+from prune_core.models.checkpoints import loading
 from prune_core.plugins import build, quiet
 from prune_core.pruning.masks import WeightMethod
 

@@ -29,8 +29,8 @@ import torch
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
-from prune_core.runs.experiment import Experiment
-from prune_core.runs.memory import need
+from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.memory import need
 
 BASE, LARGE = (
     {"hidden_size": 768, "intermediate_size": 3072},
@@ -182,7 +182,7 @@ def _attack(examples: int) -> dict[str, float]:
     from prune_core.data.examples import Source
     from prune_core.measures.attack import Attack
     from prune_core.measures.base import Pair
-    from prune_core.models import loading
+    from prune_core.models.checkpoints import loading
 
     model, tokenizer = loading.load("demo")
     task = tasks.load(Source(), loading.label_names(model.config))
@@ -195,7 +195,7 @@ def _pages(models: int) -> dict[str, float]:
     """Overview and Compare of a study of so many models, seen for the first time by a server that has shown an empty store."""
     from streamlit.testing.v1 import AppTest
 
-    from prune_core.runs import jobs
+    from prune_core.queue import jobs
 
     jobs.ensure_worker = lambda *_, **__: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as home:
@@ -217,7 +217,7 @@ def _study(models: int) -> None:
     """One experiment of the demo, run, and its rows again under other sparsities."""
     from prune_core.cli.run_commands import perform_here
     from prune_core.measures import MEASURES
-    from prune_core.runs.store import Store
+    from prune_core.store.store import Store
 
     store, measures = (
         Store(),

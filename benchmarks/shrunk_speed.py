@@ -23,8 +23,9 @@ from prune_core.data.examples import Source
 from prune_core.measures.base import Pair
 from prune_core.measures.cost import Cost
 from prune_core.methods import METHODS
-from prune_core.models import devices, loading, replay
-from prune_core.models.shrink import shrink
+from prune_core.models import devices, replay
+from prune_core.models.checkpoints import loading
+from prune_core.models.compact import shrink
 from prune_core.plugins import build, quiet
 
 

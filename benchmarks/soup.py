@@ -16,15 +16,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from prune_core.attacks import success_rates
+from prune_core.analysis import attack_success
 from prune_core.cli.progress import PrintedProgress
 from prune_core.data import tables
 from prune_core.data.examples import Source
 from prune_core.data.tasks import training_examples
 from prune_core.formatting import p_value, percent, points, seconds
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 from prune_core.plugins import quiet
-from prune_core.training import soup
+from prune_core.training import model_soup
 from prune_core.training.finetune import Recipe, Trainer
 
 LABELS = ("negative", "positive")
@@ -106,15 +106,15 @@ def main() -> None:
         trial(recipes, train, options)
         return
     progress = PrintedProgress()
-    candidates = soup.make(recipes, train, held_out, options.out / "candidates", progress)
+    candidates = model_soup.make(recipes, train, held_out, options.out / "candidates", progress)
     soups = {}
-    for way in (*soup.SCORES, "uniform"):
-        plan = soup.Plan(way=way, attack_examples=options.choose, precision="bf16", max_length=64)
-        made = soup.cook(plan, candidates, held_out, options.out, progress)
-        soups[f"soup {way}"] = soup.Candidate(f"soup {way}", str(options.out / way), {})
+    for way in (*model_soup.SCORES, "uniform"):
+        plan = model_soup.Plan(way=way, attack_examples=options.choose, precision="bf16", max_length=64)
+        made = model_soup.cook(plan, candidates, held_out, options.out, progress)
+        soups[f"soup {way}"] = model_soup.Candidate(f"soup {way}", str(options.out / way), {})
         print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)
-    plan = soup.Plan(attack_examples=options.sentences, max_length=64)
-    judge = soup.Judge(
+    plan = model_soup.Plan(attack_examples=options.sentences, max_length=64)
+    judge = model_soup.Judge(
         plan,
         LABELS,
         training_examples(Source(options.validation), LABELS),
@@ -179,8 +179,8 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
                 flush=True,
             )
         whole += per_step[each.adversarial] * trainer.steps
-    plan = soup.Plan(attack_examples=20, examples=20, precision="bf16", max_length=64)
-    judge = soup.Judge(
+    plan = model_soup.Plan(attack_examples=20, examples=20, precision="bf16", max_length=64)
+    judge = model_soup.Judge(
         plan,
         LABELS,
         training_examples(Source(options.validation), LABELS),
@@ -194,7 +194,7 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
     print(f"fine-tunes {seconds(whole)}, attacks at most {seconds(most * attack)}")
 
 
-def show(found: dict[str, soup.Figures]) -> None:
+def show(found: dict[str, model_soup.Figures]) -> None:
     """A line a model, and each soup against the plain run with the highest accuracy and the one that attacks hurt least."""
     print(f"\n{'':20}{'accuracy':>10}{'under attack':>14}{'95% interval':>18}{'n':>6}")
     for name, row in found.items():
@@ -208,7 +208,7 @@ def show(found: dict[str, soup.Figures]) -> None:
         print(f"\nagainst {best}, the {told} plain run:")
         for name, row in found.items():
             if name.startswith("soup"):
-                versus = success_rates.under_attack(
+                versus = attack_success.under_attack(
                     pd.DataFrame(found[best]["outcomes"]), pd.DataFrame(row["outcomes"])
                 )
                 gap = row["accuracy"] - found[best]["accuracy"]

@@ -18,7 +18,7 @@ from prune_core.data.examples import Examples
 from prune_core.data.metrics import METRICS
 from prune_core.methods import METHODS
 from prune_core.models import devices
-from prune_core.models.shrink import shrink
+from prune_core.models.compact import shrink
 from prune_core.pruning.unitwise import UnitMethod
 
 UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages import _ui
-from prune_core.runs.child_process import ChildProcess
+from pages.widgets import ui
+from prune_core.processes.child_process import ChildProcess
 
 
 def start(key: str, *arguments: str, patience: float) -> None:
@@ -50,5 +50,5 @@ def _watch(
             st.info(message, icon=":material/hourglass_top:")
     elif was_running:
         st.rerun()
-    elif (output := _ui.attempt(process.output)) is not None:
+    elif (output := ui.attempt(process.output)) is not None:
         done(output)

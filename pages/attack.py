@@ -3,23 +3,15 @@
 import pandas as pd
 import streamlit as st
 
-from pages import (
-    _attack_paired,
-    _attack_reading,
-    _attack_slices,
-    _attack_transfer,
-    _attack_validity,
-    _attacks,
-    _frame,
-    _ui,
-)
-from pages._frame import View
+from pages.sections import attack_paired_test, attack_examples, attack_slices, attack_transfer, attack_validity, attack_catalogue
+from pages.widgets import frame, ui
+from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import recipes
 from prune_core.data.examples import KINDS
 
-view = _frame.view()
+view = frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
 if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
@@ -31,7 +23,7 @@ if view.models and view.kind != "classification":
     )
     st.stop()
 if rows.empty:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Attack",
         "**Is the pruned model easier to fool?** This page shows how often each attack turns a "
@@ -50,7 +42,7 @@ def budgets(view: View, own: pd.DataFrame) -> None:
     n += f" in each of {runs} seeds" * (runs > 1)
     with st.grid(2, min_column_width=330, key="budgets") as grid:
         with grid.cell():
-            _ui.chart(
+            ui.chart(
                 "What does an attacker with few queries achieve?",
                 "Accuracy left when the attack may spend at most this many model queries per "
                 f"example. {recipe}, {n}.",
@@ -59,7 +51,7 @@ def budgets(view: View, own: pd.DataFrame) -> None:
                 small=True,
             )
         with grid.cell():
-            _ui.chart(
+            ui.chart(
                 "And one who may change few words?",
                 "Accuracy left when the attack may change at most this fraction of an example's "
                 f"words. {n}.",
@@ -82,18 +74,18 @@ def figures() -> None:
     shown = rows.assign(
         run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in shares}
     )
-    bars = {key: _ui.percent_bar(title) for key, title in shares.items()}
+    bars = {key: ui.percent_bar(title) for key, title in shares.items()}
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
     counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
-    _ui.table(
+    ui.table(
         shown[["run", "recipe", *list(shares)[:3], *outcomes, "words_changed", "queries"]],
         "attack",
         {**bars, **counts, "queries": number("queries (mean)", format="%.0f")},
         plain=rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
-    _ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
+    ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
 
 
 def read(marks: list[str]) -> None:
@@ -105,15 +97,15 @@ def read(marks: list[str]) -> None:
         ("ask", "read"),
         ("turned", "all"),
     ):
-        _ui.put(choice, value)
+        ui.put(choice, value)
 
 
-_ui.opening("Attack", takeaways.attack(rows, examples, view.models))
+ui.opening("Attack", takeaways.attack(rows, examples, view.models))
 unable = takeaways.unable(examples)
 mean = view.means()
 interval = "interval over seeds and examples" if mean else "Wilson interval"
 if len(able := rows[~rows["recipe"].isin(unable)]):
-    _ui.chart(
+    ui.chart(
         "On which model do attacks succeed?",
         f"One dot per model with its 95% {interval}: the fraction of correctly classified examples "
         f"on which the attack succeeded within its budget{f', {mean}' if mean else ''}. "
@@ -126,7 +118,7 @@ for sentence in unable.values():
     st.info(sentence, icon=":material/info:")
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
-    recipe = _ui.chosen(
+    recipe = ui.chosen(
         st.segmented_control,
         "recipe",
         recipes(rows),
@@ -138,8 +130,8 @@ own = examples[examples["recipe"] == recipe]
 
 def chance() -> None:
     """Paired tests, and how success is counted."""
-    _attack_paired.show(view, own)
-    _ui.how_to_read(
+    attack_paired_test.show(view, own)
+    ui.how_to_read(
         "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an "
         "attack succeeds where it turns the answer wrong, unless the list of attacks below says "
         "otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin with are "
@@ -154,16 +146,16 @@ def chance() -> None:
         if each["name"] == "attack"
     }
     st.caption(takeaways.attack_settings(options))
-    _attacks.panel()
+    attack_catalogue.panel()
 
 
 VIEWS = {
     "chance": ("More than chance?", chance),
-    "read": ("The sentences", lambda: _attack_reading.show(view, recipe)),
+    "read": ("The sentences", lambda: attack_examples.show(view, recipe)),
     "cost": ("The attacker's cost", lambda: budgets(view, own)),
-    "weak": ("Where it is weak", lambda: _attack_slices.show(view, recipe)),
-    "transfer": ("Do texts transfer?", lambda: _attack_transfer.show(view, recipe)),
-    "valid": ("Are they valid?", lambda: _attack_validity.show(view, recipe)),
+    "weak": ("Where it is weak", lambda: attack_slices.show(view, recipe)),
+    "transfer": ("Do texts transfer?", lambda: attack_transfer.show(view, recipe)),
+    "valid": ("Are they valid?", lambda: attack_validity.show(view, recipe)),
     "figures": ("All figures", figures),
 }
-_ui.parts(VIEWS, "ask")
+ui.parts(VIEWS, "ask")

@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages import _answers, _frame, _label_order, _papers, _trade, _ui
+from pages.sections import question_answers, label_order, paper_comparison, tradeoff
+from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import TABLES, available, summary
 
-view = _frame.view()
+view = frame.view()
 tables = {name: view.rows(name) for name in TABLES} if view.models else {}
 quantities = available(tables)
 if not quantities:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Compare",
         "**Which model gives the best trade?** This page sets all runs of a study side by side: "
@@ -32,7 +33,7 @@ def against_sparsity() -> None:
     usual: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
     usual[1:1] = [key for key in keys if key.startswith("success")][:2]
     st.markdown("#### How does each figure change with sparsity?")
-    chosen = _ui.chosen(
+    chosen = ui.chosen(
         st.pills,
         "panels",
         keys,
@@ -45,7 +46,7 @@ def against_sparsity() -> None:
         for key in chosen:
             quantity = quantities[key]
             with grid.cell():
-                _ui.chart(
+                ui.chart(
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
@@ -60,7 +61,7 @@ def savings() -> None:
     """What pruning saves in weights, file, work and time, counted beside measured."""
     if view.pruned and len(tables["cost"]):
         first = tables["cost"].iloc[0]
-        _ui.chart(
+        ui.chart(
             "What does pruning save?",
             "One bar a model and figure, as a share of the dense model's (dotted line): less is "
             f"better. Time is the median of a batch of {first['batch']} sentences of "
@@ -87,7 +88,7 @@ def parts() -> None:
     for (method, family), own in ablation.contributions(judged, options).groupby(
         ["method", "family"], sort=False
     ):
-        _ui.chart(
+        ui.chart(
             f"What does each part of {family} contribute?",
             "One bar per changed option and sparsity: the difference in "
             f"{formatting.inline(quantities['accuracy'].title)} from the full form on the same "
@@ -107,7 +108,7 @@ def all_runs() -> None:
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
         if quantity.tick == ".0%":
-            columns[key] = _ui.percent_bar(quantity.title, help=quantity.gloss)
+            columns[key] = ui.percent_bar(quantity.title, help=quantity.gloss)
             values = values * 100
         else:
             style = "%.3f" if quantity.scale == 1 else "%.1f"
@@ -122,13 +123,13 @@ def all_runs() -> None:
     columns["took"] = st.column_config.TextColumn(
         "Time", help="Pruning and all measures together; of several seeds the mean"
     )
-    _ui.table(shown, "runs", columns, plain=rows)
+    ui.table(shown, "runs", columns, plain=rows)
 
 
-_ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
-_label_order.of_study(view.store, view.jobs)
-_trade.show(view, rows, quantities)
-_ui.how_to_read(
+ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
+label_order.of_study(view.store, view.jobs)
+tradeoff.show(view, rows, quantities)
+ui.how_to_read(
     "A model is on the Pareto front when no other is at least as good in both quantities and "
     "better in one. Bars are 95% intervals: Wilson for shares, Bonett–Price for the paired "
     "difference from dense. A figure without a bar is not a sample of sentences, or has no "
@@ -160,9 +161,9 @@ VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
     "cost": ("Work and time", savings),
     "parts": ("Parts of a method", parts),
-    "paper": ("Beside the paper", lambda: _papers.section(view)),
+    "paper": ("Beside the paper", lambda: paper_comparison.section(view)),
     "figures": ("All figures", figures),
-    "answers": ("Answers", lambda: _answers.browser(view)),
+    "answers": ("Answers", lambda: question_answers.browser(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
 there = {
@@ -170,7 +171,7 @@ there = {
     "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
 }
-_ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")
+ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")
 if view.pruned:
     st.page_link(
         "pages/deploy.py",

@@ -6,17 +6,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _export, _frame, _policy, _ships, _smallest, _ui
+from pages.sections import export, policy as _policy, deployment_formats, size_search
+from pages.widgets import frame, ui
 from prune_core import PruneError, plots
-from prune_core.analysis import deploy, evidence, seeds
+from prune_core.analysis import deployment_check, evidence, seeds
 from prune_core.analysis.policy import CRITERIA, Policy
-from prune_core.runs import jobs
-from prune_core.runs.job import Job, Status
-from prune_core.runs.store import Store
+from prune_core.queue import jobs
+from prune_core.store.job import Job, Status
+from prune_core.store.store import Store
 
-view = _frame.view()
+view = frame.view()
 if not view.models:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Deploy",
         "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on "
@@ -30,7 +31,7 @@ if not view.models:
 @st.cache_data(max_entries=64, show_spinner=False)
 def checked(
     home: str, job: int, stamp: float, policy: Policy
-) -> tuple[list[deploy.Verdict], str, pd.DataFrame, pd.DataFrame]:
+) -> tuple[list[deployment_check.Verdict], str, pd.DataFrame, pd.DataFrame]:
     """Verdicts, their sentence, slices and flipped examples.
 
     `stamp`, the seconds of all stages of the study, changes with any rows: the attacks on the
@@ -38,16 +39,16 @@ def checked(
     """
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
-    verdicts = deploy.check(found, policy)
+    verdicts = deployment_check.check(found, policy)
     return (
         verdicts,
-        deploy.sentence(verdicts, policy),
+        deployment_check.sentence(verdicts, policy),
         evidence.slice_table(found, policy),
         evidence.flipped(found),
     )
 
 
-def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy) -> None:
+def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], policy: Policy) -> None:
     """One row per test, why tests have no result, and a button that measures cost again."""
     rows = [
         {
@@ -78,27 +79,27 @@ def tests(store: Store, job: Job, verdicts: list[deploy.Verdict], policy: Policy
             "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
         ),
     }
-    _ui.table(pd.DataFrame(rows), "verdicts", columns)
+    ui.table(pd.DataFrame(rows), "verdicts", columns)
     for told in dict.fromkeys(each.told for each in verdicts if each.told and not each.needs):
         names = ", ".join(each.title for each in verdicts if each.told == told)
-        st.info(f"**{_ui.escape(names)}**: {_ui.escape(told)}.", icon=":material/info:")
+        st.info(f"**{ui.escape(names)}**: {ui.escape(told)}.", icon=":material/info:")
     timed = [
         each
         for each in verdicts
-        if CRITERIA[each.criterion].measure == "cost" and each.answer == deploy.INCONCLUSIVE
+        if CRITERIA[each.criterion].measure == "cost" and each.answer == deployment_check.INCONCLUSIVE
     ]
     if (
         timed
         and job.status == Status.DONE
         and st.button("Measure cost again", key="remeasure", icon=":material/timer:")
     ):
-        _ui.attempt(_remeasure, store, job)
+        ui.attempt(_remeasure, store, job)
         st.rerun()
 
 
 def _remeasure(store: Store, job: Job) -> None:
     jobs.remeasure(store, job.id, ["cost"], options={"cost": {"repeats": evidence.passes(job)}})
-    _ui.say(
+    ui.say(
         f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
         "the machine idle."
     )
@@ -111,7 +112,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         return
     kinds = list(dict.fromkeys(found["what"]))
     counts = found["what"].value_counts()
-    kind = _ui.chosen(
+    kind = ui.chosen(
         st.segmented_control,
         "flips",
         kinds,
@@ -120,9 +121,9 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         format_func=lambda each: f"{each} · {counts[each]}",
     )
     own = found[found["what"] == kind]
-    shown = _ui.in_words(own[["text", "label", "dense", "pruned"]], names)
+    shown = ui.in_words(own[["text", "label", "dense", "pruned"]], names)
     shown.insert(1, "pair", own["pair"]) if own["pair"].notna().any() else None
-    _ui.table(
+    ui.table(
         shown,
         f"{kind}-examples",
         {"text": st.column_config.TextColumn("Text", width="large")},
@@ -138,8 +139,8 @@ def slice_view(found: pd.DataFrame) -> None:
         return
     columns: dict[str, Any] = {
         "slice": "Slice",
-        "dense": _ui.percent_bar("Dense"),
-        "pruned": _ui.percent_bar("Pruned"),
+        "dense": ui.percent_bar("Dense"),
+        "pruned": ui.percent_bar("Pruned"),
         "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
         "low": st.column_config.NumberColumn(
             "At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"
@@ -151,7 +152,7 @@ def slice_view(found: pd.DataFrame) -> None:
     scaled = found.assign(
         **{name: 100 * found[name] for name in ("dense", "pruned", "difference", "low")}
     )
-    _ui.table(
+    ui.table(
         scaled[["slice", "n", "dense", "pruned", "difference", "low", "broken", "fixed", "p_holm"]],
         "slices",
         columns,
@@ -180,14 +181,14 @@ def in_ci(policy: Policy, job: int) -> None:
 
 st.title("Deploy", anchor=False)
 place = st.empty()
-_ui.stop_without(view.pruned, view.waiting)
-model = _ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
+ui.stop_without(view.pruned, view.waiting)
+model = ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
 if which_seed := seeds.which([model]):
     st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
 answer, limits = grid.cell(), grid.cell()
 with limits:
-    policy = _ui.attempt(_policy.form, view.kind, evidence.judged_by(view.rows("accuracy")))
+    policy = ui.attempt(_policy.form, view.kind, evidence.judged_by(view.rows("accuracy")))
 if policy is None:
     st.stop()
 job = view.job(model)
@@ -202,9 +203,9 @@ except PruneError as error:
     st.error(str(error))
     st.stop()
 with place:
-    _ui.takeaway(f"{model.label}. {told}")
+    ui.takeaway(f"{model.label}. {told}")
 with answer:
-    _ui.chart(
+    ui.chart(
         "How much of each limit is used?",
         f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the "
         "bar is ruled out. Filled: met; hollow: inconclusive; cross: violated.",
@@ -215,13 +216,13 @@ PARTS = {
     "tests": ("Tests", lambda: tests(view.store, job, verdicts, policy=policy)),
     "flips": ("Newly broken, newly fixed", lambda: flips(found_flips, view.label_names)),
     "slices": ("Slices", lambda: slice_view(found_slices)),
-    "forms": ("What ships", lambda: _ships.page(Store(view.store.home), job)),
-    "smallest": ("As small as it gets", lambda: _smallest.page(view.store.home, job, policy)),
+    "forms": ("What ships", lambda: deployment_formats.page(Store(view.store.home), job)),
+    "smallest": ("As small as it gets", lambda: size_search.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
-    "export": ("Export", lambda: _export.page(view)),
+    "export": ("Export", lambda: export.page(view)),
 }
-_ui.parts(PARTS, "deploy-part")
-_ui.how_to_read(
+ui.parts(PARTS, "deploy-part")
+ui.how_to_read(
     "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end "
     "of a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
     "samples at 95% confidence, and shipping needs every limit to be met. **Inconclusive** means "

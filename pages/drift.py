@@ -3,15 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from pages import _chosen, _drift_map, _frame, _ui
+from pages.sections import selected_examples, drift_map
+from pages.widgets import frame, ui
 from prune_core import plots
 from prune_core.analysis import takeaways
 
-view = _frame.view()
+view = frame.view()
 rows = view.rows("drift") if view.models else pd.DataFrame()
 changed = view.rows("drift_adversarial") if view.models else rows
 if rows.empty:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Drift",
         "**Do sentences stay where they were?** This page compares the dense and the pruned "
@@ -22,8 +23,8 @@ if rows.empty:
     )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
-_ui.opening("Drift", takeaways.drift(rows, view.models, poolings[0]))
-_ui.stop_without(view.pruned, view.waiting)
+ui.opening("Drift", takeaways.drift(rows, view.models, poolings[0]))
+ui.stop_without(view.pruned, view.waiting)
 TITLES = {"cls": "[CLS] token", "mean": "mean over tokens"}
 blocks = int(rows["block"].max()) + 1
 
@@ -32,7 +33,7 @@ def by_block() -> None:
     """Likeness of the embeddings block by block."""
     pooling = poolings[0]
     if len(poolings) > 1:
-        pooling = _ui.chosen(
+        pooling = ui.chosen(
             st.segmented_control,
             "pooling",
             poolings,
@@ -43,7 +44,7 @@ def by_block() -> None:
     with st.grid(2, min_column_width=330, key="similarities") as grid:
         for what in plots.SIMILARITIES:
             with grid.cell():
-                _ui.chart(
+                ui.chart(
                     what.title,
                     what.gloss,
                     plots.by_block(
@@ -63,7 +64,7 @@ def by_block() -> None:
         sizes = "–".join(dict.fromkeys(f"{n:.0f}" for n in ends))
         seeds = " per seed" if view.means() else ""
         st.caption(f"Dashed: adversarial examples of attacks on that model, n = {sizes}{seeds}.")
-    _ui.how_to_read(
+    ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
         + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
@@ -77,19 +78,19 @@ def by_block() -> None:
 
 def on_the_map() -> None:
     """One model's map in one block, what is chosen on it, and the sentences that moved most."""
-    model = _ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
+    model = ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
     with st.container(horizontal=True, key="map-choices"):
         block = (
-            _ui.chosen(
+            ui.chosen(
                 st.select_slider, "block", list(range(1, blocks + 1)), default=blocks, label="Block"
             )
             - 1
         )
-        names = _drift_map.projections(view, block)
+        names = drift_map.projections(view, block)
         projection = names[0]
         if len(names) > 1:
-            kinds = _drift_map.KINDS
-            projection = _ui.chosen(
+            kinds = drift_map.KINDS
+            projection = ui.chosen(
                 st.segmented_control,
                 "projection",
                 names,
@@ -97,15 +98,15 @@ def on_the_map() -> None:
                 label="Projection",
                 format_func=kinds.get,
             )
-    _drift_map.draw(view, model, block, projection=projection)
-    _chosen.panel(view, model)
+    drift_map.draw(view, model, block, projection=projection)
+    selected_examples.panel(view, model)
     st.markdown("#### Which examples moved most?")
     view.caption_seed("This table shows", [model])
-    _drift_map.table(view, _drift_map.movers(view, model, block, projection=projection), "movers")
+    drift_map.table(view, drift_map.movers(view, model, block, projection=projection), "movers")
 
 
-mapped = _drift_map.mapped(view)
-_ui.parts(
+mapped = drift_map.mapped(view)
+ui.parts(
     {
         **({"map": ("Sentence by sentence", on_the_map)} if mapped else {}),
         "blocks": ("Block by block", by_block),

@@ -8,14 +8,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _inspect_attack, _inspect_words, _ui, _weights
-from pages._asking import inspector
+from pages.widgets import frame, ui
+from pages.sections import inspect_attack, word_importance, missing_weights
+from pages.widgets.inspector import inspector
 from prune_core import formatting, plots
-from prune_core.analysis.compared import Model
+from prune_core.analysis.compared_models import Model
 from prune_core.plots import palette
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
-view = _frame.view()
+view = frame.view()
 # what the fields are called, and what stands in them at first; the second field is for pairs and
 # for questions
 SENTENCE = ("A sentence", "Not the masterpiece the posters promise, but I left the cinema smiling.")
@@ -38,7 +39,7 @@ VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
 CHANGED = FIELDS[view.kind == "span"][0]  # the field whose original may be given
 if not view.models:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Inspect",
         "**Do the models agree on your sentence?** Type any sentence and this page shows the "
@@ -120,7 +121,7 @@ def paste(text: str, original: str) -> None:
     """Fill in an adversarial text and its original; to be called before the form is drawn."""
     st.session_state[_key(CHANGED)] = text
     st.session_state[_key(ORIGINAL)] = original
-    _ui.put("inspect-view", VIEWS[0])
+    ui.put("inspect-view", VIEWS[0])
 
 
 def verdict(told: dict[Model, dict]) -> str:
@@ -179,7 +180,7 @@ def predictions(told: dict[Model, dict]) -> None:
         if len(names) == 2 and view.kind == "classification"
         else "Bars are the probabilities each model gives to each label."
     )
-    _ui.chart(
+    ui.chart(
         "What does each model make of it?",
         looking_at + " Pale: the original." * (len(states) == 2),
         plots.probability_bars(
@@ -192,7 +193,7 @@ def predictions(told: dict[Model, dict]) -> None:
         if view.kind == "multilabel"
         else ("softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")
     )
-    _ui.how_to_read(
+    ui.how_to_read(
         f"Probabilities are the {outputs}; they say how sure a model is of itself, not how often "
         "it is right. A bar that crosses the middle is a changed prediction; a shorter bar on "
         "the same side is lost confidence."
@@ -223,25 +224,25 @@ def scores(told: dict[Model, dict]) -> None:
         if rows[0]["original"] is not None
         else None,
     }
-    _ui.table(pd.DataFrame(rows), "predictions", columns)
+    ui.table(pd.DataFrame(rows), "predictions", columns)
 
 
 def answers(told: dict[Model, dict], text: str) -> None:
     """Answers: every model's, and the dense and the last model's in place."""
     for model, answer in told.items():
         st.markdown(
-            _ui.named(model, view.dark) + f": "
-            f"{_ui.escape(formatting.answer(answer['said'][0], ()))} "
+            ui.named(model, view.dark) + f": "
+            f"{ui.escape(formatting.answer(answer['said'][0], ()))} "
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
             + "".join(
-                f" · in the original: {_ui.escape(formatting.answer(said, ()))}"
+                f" · in the original: {ui.escape(formatting.answer(said, ()))}"
                 for said in answer["said"][1:]
             )
         )
-    model = _ui.one_model(list(told), "inspect-model", "In the text", dark=view.dark)
+    model = ui.one_model(list(told), "inspect-model", "In the text", dark=view.dark)
     marked = dict.fromkeys([next(iter(told)), model])
     st.html(
-        _ui.underlined(
+        ui.underlined(
             text, [(told[each]["said"][0], palette.color(each, view.dark)) for each in marked]
         )
     )
@@ -252,18 +253,18 @@ def entities(told: dict[Model, dict], text: str) -> None:
     """Entities in the text: the dense model's, and below them one other model's."""
     models = list(told)
     beside = (
-        _ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", dark=view.dark)
+        ui.one_model(models[1:], "inspect-model", f"Beside {models[0].label}", dark=view.dark)
         if models[1:]
         else None
     )
     for model in filter(None, (models[0], beside)):
-        st.markdown(_ui.named(model, view.dark) + f": {_ui.escape(told[model]['said'][0])}")
-        st.html(_ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
+        st.markdown(ui.named(model, view.dark) + f": {ui.escape(told[model]['said'][0])}")
+        st.html(ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
     shown = pd.DataFrame(
         {"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}}
     )
     with st.expander("Labels, word by word", icon=":material/table:"):
-        _ui.table(shown, "tags", {})
+        ui.table(shown, "tags", {})
 
 
 for (title, _), given in zip(FIELDS, st.session_state.pop("inspect-texts", ()), strict=False):
@@ -275,7 +276,7 @@ text, pair, original = form()
 if not text or pair == "":
     st.info("Type a sentence first." if pair is None else "Both fields need a text.")
     st.stop()
-models = _weights.kept(view, view.models)
+models = missing_weights.kept(view, view.models)
 checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
 texts: list[str] = [text]
 pairs: list[Any] | None = None if pair is None else [pair]
@@ -286,7 +287,7 @@ if original:
         else ([text, original], pairs and pairs * 2)
     )
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
-    found = _ui.attempt(asking.predict, [checkpoints[model] for model in models], texts, pairs)
+    found = ui.attempt(asking.predict, [checkpoints[model] for model in models], texts, pairs)
 if found is None:
     st.stop()
 told = {model: answer for model, answer in zip(models, found, strict=True) if "error" not in answer}
@@ -297,19 +298,19 @@ if not told:
     st.stop()
 changed = pair if pair is not None and view.kind == "span" else text
 sentences = [verdict(told), *([compared(told, original, changed)] if original else [])]
-st.html(f'<div class="takeaway">{_ui.escape(" ".join(sentences))}</div>')
+st.html(f'<div class="takeaway">{ui.escape(" ".join(sentences))}</div>')
 if original:
-    st.html(_ui.marked_words(original, changed))
-subject = _inspect_words.Subject(
+    st.html(ui.marked_words(original, changed))
+subject = word_importance.Subject(
     asking, {model: checkpoints[model] for model in told}, text, pair=pair
 )
-shown = _ui.chosen(st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at")
+shown = ui.chosen(st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at")
 if shown == VIEWS[1]:
-    _inspect_attack.section(view, subject, told, paste=paste)
+    inspect_attack.section(view, subject, told, paste=paste)
 elif shown == VIEWS[2]:
-    _inspect_words.gradients(view, subject)
+    word_importance.gradients(view, subject)
 elif shown == VIEWS[3]:
-    _inspect_words.attention(view, subject)
+    word_importance.attention(view, subject)
 elif view.kind == "span":
     answers(told, pair or "")
 elif view.kind == "regression":

@@ -2,15 +2,16 @@
 
 import pandas as pd
 
-from pages import _frame, _layer_block, _ui, _whatif
+from pages.widgets import frame, ui
+from pages.sections import layer_details, whatif
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
-from prune_core.analysis.compared import with_rows
+from prune_core.analysis.compared_models import with_rows
 
-view = _frame.view()
+view = frame.view()
 rows = view.rows("reconstruction") if view.models else pd.DataFrame()
 if rows.empty:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Layers",
         "**Where does pruning hurt?** This page shows the relative error of every block and "
@@ -20,8 +21,8 @@ if rows.empty:
         waiting=view.waiting,
     )
 
-_ui.opening("Layers", takeaways.layers(rows, view.models))
-_ui.stop_without(view.pruned, view.waiting)
+ui.opening("Layers", takeaways.layers(rows, view.models))
+ui.stop_without(view.pruned, view.waiting)
 pruned = with_rows(view.pruned, rows)
 units = view.first_seed("unit")
 cut = with_rows(view.pruned, units)
@@ -37,17 +38,17 @@ SHADES = {
 
 def by_depth() -> None:
     """The total error of every model, layer by layer."""
-    part: str = _ui.segments("part", plots.PART_TITLES, "block", label="Output of")
-    _ui.chart(
+    part: str = ui.segments("part", plots.PART_TITLES, "block", label="Output of")
+    ui.chart(
         "How does the error grow with depth?",
         "One line per model: the distance between its outputs and the dense model's, relative to "
         "their norm (0: identical, 1: as large as the output itself). Click a mark to see its "
         "layer closely.",
         plots.by_depth(rows, view.models, part, dark=view.dark),
         key="depth",
-        selects=_layer_block.choose,
+        selects=layer_details.choose,
     )
-    _ui.how_to_read(
+    ui.how_to_read(
         "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all "
         "relative to $\\lVert Wx\\rVert$: the **own** error "
         "$\\lVert W\\hat x-\\hat W\\hat x\\rVert$ comes from pruning this matrix, the "
@@ -59,24 +60,24 @@ def by_depth() -> None:
 
 def by_matrix() -> None:
     """Every matrix of every model on one scale."""
-    column = _ui.segments("shade", SHADES, label="Colour shows")
+    column = ui.segments("shade", SHADES, label="Colour shows")
     question = "How sparse is each matrix?"
     if column != "sparsity":
         question = f"Which matrices have the largest {SHADES[column]}?"
-    _ui.chart(
+    ui.chart(
         question,
         "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
         "its layer closely.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
         key="heat",
-        selects=_layer_block.choose,
+        selects=layer_details.choose,
     )
 
 
 def heads_and_neurons() -> None:
     """Of structured models: which units are left."""
-    structured = _ui.one_model(cut, "unit-model", "Structured model", dark=view.dark)
-    _ui.chart(
+    structured = ui.one_model(cut, "unit-model", "Structured model", dark=view.dark)
+    ui.chart(
         "Which heads and neurons are left?",
         "One square per head (hollow = removed) and one bar per block for the neurons. The colour "
         "is the type of knowledge that kept the unit, if the method records it. "
@@ -84,7 +85,7 @@ def heads_and_neurons() -> None:
         plots.kept_units(units, structured, view.dark),
         key="units",
     )
-    _ui.how_to_read(
+    ui.how_to_read(
         f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge "
         "per FLOP, is above the threshold that the FLOPs budget sets; other methods choose by "
         "their own rule. **Predictive** knowledge is how much the predictions would change "
@@ -111,16 +112,16 @@ def figures() -> None:
     columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
     renamed = shown[columns].rename(columns={"sparsity": "realised sparsity"})
     styled = renamed.style.format(written, na_rep="–")
-    _ui.table(styled, "reconstruction", plain=own, height=420)
+    ui.table(styled, "reconstruction", plain=own, height=420)
 
 
 VIEWS = {
     "depth": ("By depth", by_depth),
-    "block": ("One model closely", lambda: _layer_block.show(view, rows, pruned)),
+    "block": ("One model closely", lambda: layer_details.show(view, rows, pruned)),
     "matrices": ("Matrix by matrix", by_matrix),
     "units": ("Heads and neurons", heads_and_neurons),
-    "whatif": ("What if", lambda: _whatif.show(view)),
+    "whatif": ("What if", lambda: whatif.show(view)),
     "figures": ("All values", figures),
 }
 there = {**dict.fromkeys(("block", "matrices", "whatif"), bool(pruned)), "units": bool(cut)}
-_ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")
+ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")

@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from pages import _frame, _lesson_steps, _ui
-from pages._asking import inspector
+from pages.widgets import frame, ui
+from pages.sections import lesson_steps
+from pages.widgets.inspector import inspector
 from prune_core import PruneError
 
-view = _frame.view()
-STEPS = _lesson_steps.STEPS
+view = frame.view()
+STEPS = lesson_steps.STEPS
 PRESENTING = """<style>
 [data-testid="stSidebar"], [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { max-width: none; padding: 1.5rem 4rem; }
@@ -21,7 +22,7 @@ PRESENTING = """<style>
 
 def turn(to: int) -> None:
     """Go to a step."""
-    _ui.put("step", min(max(to, 1), len(STEPS)))
+    ui.put("step", min(max(to, 1), len(STEPS)))
 
 
 presenting = st.query_params.get("present") == "1"
@@ -30,7 +31,7 @@ if presenting:
 else:
     st.title("Lesson", anchor=False)
 number = int(
-    _ui.chosen(
+    ui.chosen(
         st.segmented_control,
         "step",
         list(range(1, len(STEPS) + 1)),
@@ -44,7 +45,7 @@ st.header(f"{number} · {step.title}", anchor=False)
 told, beside = st.columns([3, 2], gap="large", vertical_alignment="center")
 told.markdown(step.text)
 beside.latex(step.equation)
-if not _lesson_steps.ready(view, step):
+if not lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
         st.markdown(
             "This step looks at a study with pruned models and these figures, such as the demo; "
@@ -53,7 +54,7 @@ if not _lesson_steps.ready(view, step):
         if view.waiting:
             st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")
         else:
-            _ui.demo_button(view.store, "demo-lesson")
+            ui.demo_button(view.store, "demo-lesson")
 else:
     try:
         with st.spinner("Starting the solvers; only the first step waits, for a few seconds …"):

@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from pages import _frame, _label_order, _ui
+from pages.widgets import frame, ui
+from pages.sections import label_order
 from prune_core import plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import available, recipes
 
-view = _frame.view()
+view = frame.view()
 found = view.store.jobs()
 
 ABOUT = (
@@ -28,7 +29,7 @@ def introduction() -> None:
             "each measured for accuracy, reconstruction error, drift, cost and robustness "
             "against two attacks."
         )
-        _ui.offer(view.store, "demo-hero")
+        ui.offer(view.store, "demo-hero")
     with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
         for title, text in (
             (
@@ -61,7 +62,7 @@ def multiples() -> None:
     with st.grid(3, min_column_width=290, key="multiples") as grid:
         for quantity in shown:
             with grid.cell():
-                _ui.chart(
+                ui.chart(
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
@@ -101,12 +102,12 @@ def closer() -> None:
 if not found:
     introduction()
     st.stop()
-_ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
-_label_order.of_study(view.store, view.jobs)
+ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
+label_order.of_study(view.store, view.jobs)
 if view.models:
     multiples()
     starts = dict.fromkeys(model.start for model in view.models if model.start)
-    _ui.how_to_read(
+    ui.how_to_read(
         "Each line is one method, from the dense model at 0% through the sparsities asked for; "
         "the dotted line is the dense model and the pale band its 95% Wilson interval. Bars are "
         "95% intervals: where two bars overlap widely, the sample is too small to tell the "
@@ -123,11 +124,11 @@ elif view.waiting:
         for _ in range(3):
             with grid.cell():
                 st.skeleton(height=320)
-_frame.stopped(view.store.jobs(view.study))
+frame.stopped(view.store.jobs(view.study))
 if view.models:
     closer()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
-    _ui.demo_button(view.store, "demo-again", "secondary")
+    ui.demo_button(view.store, "demo-again", "secondary")
     st.caption(
         "Nine models on the bundled film reviews, about 4 min on two cores; finished runs are "
         "reused."

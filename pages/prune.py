@@ -7,23 +7,25 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _data_check, _forms, _frame, _source, _ui
+from pages.sections import data_check as _data_check, data_source
+from pages.widgets import forms, frame, ui
 from prune_core import PruneError, formatting
 from prune_core.data.examples import KINDS
-from prune_core.data.known import KNOWN
+from prune_core.data.known_tasks import KNOWN
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import BASELINES, METHODS
-from prune_core.runs import data_check, experiment, jobs
-from prune_core.runs.job import Status
-from prune_core.runs.study import Sweep, bundled, load
+from prune_core.experiments import data_check, experiment
+from prune_core.queue import jobs
+from prune_core.store.job import Status
+from prune_core.experiments.study import Sweep, bundled, load
 
-view = _frame.view()
+view = frame.view()
 
 
 def how() -> dict[str, Any]:
     """Methods, and the sparsities, patterns and seeds each of them is run at."""
-    chosen = _forms.cards(
+    chosen = forms.cards(
         METHODS,
         "method",
         ("magnitude", "sparsegpt", "akr"),
@@ -176,11 +178,11 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
     """Queue them all and turn to the study."""
     reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
     if reused:
-        _ui.say(
+        ui.say(
             f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results "
             "are taken as they are."
         )
-    _ui.put("study", plan[0].study)
+    ui.put("study", plan[0].study)
     st.switch_page("pages/overview.py")
 
 
@@ -213,13 +215,13 @@ st.markdown(
 published()
 try:
     st.markdown("#### 1 · What")
-    source = _source.what(view.store)
+    source = data_source.what(view.store)
     st.markdown("#### 2 · How")
     methods = how()
     st.markdown("#### 3 · What to measure")
     checked, task = source.pop("found"), str(source["task"])
     kind = source.pop("kind") or (KNOWN[task].kind if task in KNOWN else "classification")
-    measures = _forms.cards(
+    measures = forms.cards(
         fitting_measures(kind),
         "measure",
         tuple(name for name, measure in MEASURES.items() if measure.usual),

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _ui
+from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 from prune_core.paths import allowed
-from prune_core.runs import background, robust_start
+from prune_core.processes import background, robust_checkpoint
 
-view = _frame.view()
+view = frame.view()
 ABOUT = (
     "A soup is the average of the weights of several fine-tunes of one encoder, ordinary ones "
     "and ones trained against an attacker. It is one model, as large and as fast as each of "
@@ -55,7 +55,7 @@ def candidates(record: dict[str, Any]) -> None:
         "#### How was each candidate made?\n:small[:gray[Only the options in which they differ; "
         "“used” ones are in the average.]]"
     )
-    _ui.table(
+    ui.table(
         pd.DataFrame(rows),
         "soup-candidates",
         {**words, **shares, "used": st.column_config.CheckboxColumn("Used")},
@@ -73,7 +73,7 @@ def make(home: Path) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="soup-example"):
         if st.button(
             "Make the example", key="make-example", type="primary", icon=":material/play_arrow:"
-        ) and begun(robust_start.begin_example, home):
+        ) and begun(robust_checkpoint.begin_example, home):
             st.rerun()
         st.markdown(
             ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their "
@@ -124,7 +124,7 @@ def _own(home: Path) -> None:
             help="0 takes all",
         )
         epochs = places[3].number_input("Epochs", 1, 100, value=1, key="own-epochs")
-        wish = robust_start.Wish(
+        wish = robust_checkpoint.Wish(
             checkpoint.strip(),
             task.strip(),
             validation.strip(),
@@ -139,19 +139,19 @@ def _own(home: Path) -> None:
             "stopped run can be resumed."
         )
         if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(
-            robust_start.begin, home, name, wish
+            robust_checkpoint.begin, home, name, wish
         ):
             st.rerun()
 
 
 def begun(action: Any, *arguments: Any) -> bool:
     """Whether it was begun; a mistake is said."""
-    return _ui.attempt(action, *arguments) is not None
+    return ui.attempt(action, *arguments) is not None
 
 
 def at_work(home: Path) -> None:
     """What is being made, with progress, stop and resume."""
-    found = robust_start.at_work(home)
+    found = robust_checkpoint.at_work(home)
     if not found and st.session_state.pop("soup-working", False):
         st.rerun()  # whole, for what has become of it
     for name, state in found.items():
@@ -160,19 +160,19 @@ def at_work(home: Path) -> None:
                 st.session_state["soup-working"] = True
                 st.progress(min(1.0, state.progress), text=f"**{name}** · {state.told}")
                 if st.button("Stop", key=f"stop-{name}", icon=":material/stop:"):
-                    _ui.attempt(background.stop, home / name)
+                    ui.attempt(background.stop, home / name)
             else:
                 failed = state.status == "failed"
                 st.markdown(
                     f"**{name}** "
                     + (
-                        f"failed: {_ui.escape(state.told)}"
+                        f"failed: {ui.escape(state.told)}"
                         if failed
                         else "was stopped; what is finished is kept."
                     )
                 )
                 if st.button("Go on", key=f"resume-{name}", icon=":material/refresh:"):
-                    _ui.attempt(background.resume, home / name)
+                    ui.attempt(background.resume, home / name)
                     st.rerun()
 
 
@@ -184,15 +184,15 @@ def prune(checkpoint: Path) -> None:
     st.switch_page("pages/prune.py")
 
 
-_ui.opening("Robust fine-tuning", "", ABOUT)
+ui.opening("Robust fine-tuning", "", ABOUT)
 home = view.store.home / "soups"
-running = any(state.status == "running" for state in robust_start.at_work(home).values())
+running = any(state.status == "running" for state in robust_checkpoint.at_work(home).values())
 st.fragment(at_work, run_every=1.0 if running else None)(home)
 with st.expander("Soups elsewhere", icon=":material/folder_open:"):
     folder = st.text_input(
         "Folder with soups", str(home), key="soup-folder", persist_state="session"
     )
-place = _ui.attempt(allowed, folder)
+place = ui.attempt(allowed, folder)
 soups = found(place) if place else {}
 if not soups:
     with st.container(border=True, key="empty-soup"):
@@ -203,22 +203,22 @@ if not soups:
         if not running:
             make(home)
     st.stop()
-chosen = _ui.chosen(
+chosen = ui.chosen(
     st.selectbox, "soup", list(soups), default=next(iter(soups)), label="Soup on view"
 )
 record = json.loads(soups[chosen].read_text())
 plan = record["plan"]
-st.html(f'<div class="takeaway">{_ui.escape(takeaways.soup(record))}</div>')
+st.html(f'<div class="takeaway">{ui.escape(takeaways.soup(record))}</div>')
 if st.button("Prune it", key="prune-soup", type="primary", icon=":material/content_cut:"):
     prune(soups[chosen].parent)
-_ui.chart(
+ui.chart(
     "How did the average move?",
     f"Each dot is a fine-tune under {plan['attack']}, bars are 95% intervals; the line joins the "
     "averages in the order in which they grew, the star is the one that was kept.",
     plots.soup_path(record, view.dark),
     key="soup",
 )
-_ui.how_to_read(
+ui.how_to_read(
     "Up and to the right is better. "
     + (
         f"Candidates are taken by {SCORE[plan['way']]}, highest first; one stays in the average "

@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _frame, _study_closer, _ui
+from pages.widgets import frame, ui
+from pages.sections import study_details
 from prune_core import PruneError, formatting
-from prune_core.runs import studies
-from prune_core.runs.store import Store
-from prune_core.runs.studies import Study
+from prune_core.store import studies
+from prune_core.store.store import Store
+from prune_core.store.studies import Study
 
-view = _frame.view()
+view = frame.view()
 
 
 def told(study: Study) -> str:
@@ -73,8 +74,8 @@ def listed(found: list[Study]) -> Study | None:
 
 def attempt_and_say(sentence: str, action: Any, *arguments: Any) -> None:
     """Do it, and say so on the next run; what cannot be done is an error here."""
-    if _ui.attempt(lambda: action(view.store, *arguments) or True):
-        _ui.say(sentence)
+    if ui.attempt(lambda: action(view.store, *arguments) or True):
+        ui.say(sentence)
         st.rerun()
 
 
@@ -82,7 +83,7 @@ def rename(store: Store, study: Study, name: str) -> None:
     """Under the new name it stays on view; where that cannot be, what is on view stays."""
     studies.rename(store, study.name, name)
     if view.study == study.name:
-        _ui.put("study", name.strip())
+        ui.put("study", name.strip())
 
 
 def manage(study: Study) -> None:
@@ -138,7 +139,7 @@ def manage(study: Study) -> None:
             icon=":material/visibility:",
             disabled=study.name == view.study,
         ):
-            _ui.put("study", study.name)
+            ui.put("study", study.name)
             st.rerun()
         if st.button("Free its weights …", key="study-free", icon=":material/delete_sweep:"):
             confirm(study, "free")
@@ -169,9 +170,9 @@ def confirm(study: Study, what: str) -> None:
     def act() -> None:
         try:
             action(view.store, study.name)
-            _ui.say(sentence)
+            ui.say(sentence)
         except PruneError as error:
-            _ui.say(str(error))
+            ui.say(str(error))
 
     yes, no = st.columns(2)
     title = "Free them" if what == "free" else "Delete it"
@@ -183,23 +184,23 @@ def confirm(study: Study, what: str) -> None:
 
 def closely(study: Study) -> None:
     """Its runs, and what it has in common with another."""
-    parts = {"runs": ("Its runs", lambda: _study_closer.grid(view.store, study.name))}
+    parts = {"runs": ("Its runs", lambda: study_details.grid(view.store, study.name))}
     others = [each.name for each in found if each.name != study.name]
 
     def beside() -> None:
-        other = _ui.chosen(
+        other = ui.chosen(
             st.selectbox, "beside", others, default=others[0], label="The other study"
         )
-        _study_closer.beside(view.store, study.name, other)
+        study_details.beside(view.store, study.name, other)
 
     if others:
         parts["beside"] = ("Beside another study", beside)
-    _ui.parts(parts, "study-part")
+    ui.parts(parts, "study-part")
 
 
 found = studies.overview(view.store)
 if not found:
-    _ui.empty(
+    ui.empty(
         view.store,
         "Studies",
         "**Every study you have made**, to search, tag, rename and delete, with its space.",
@@ -207,7 +208,7 @@ if not found:
     )
 whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found)
 last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))
-_ui.opening(
+ui.opening(
     "Studies",
     f"{len(found)} {'study' if len(found) == 1 else 'studies'} with "
     f"{formatting.plural(runs, 'run')} on this disk: {formatting.size(whole)}; last changed on "

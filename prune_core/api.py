@@ -15,7 +15,7 @@ import pandas as pd
 from torch import nn
 
 from .analysis import takeaways
-from .analysis.compared import Model
+from .analysis.compared_models import Model
 from .data import in_memory, metrics, tasks
 from .data.examples import BINARY, Examples
 from .data.reading import Read
@@ -24,15 +24,16 @@ from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .measures import MEASURES
 from .measures.base import Pair
-from .measures.copies import Copies, refuse_copies
-from .methods import METHODS, steps
-from .models import loading, verification
+from .measures.adversarial_augmentation import Copies, refuse_copies
+from .methods import METHODS
+from .pruning import pipeline
+from .models.checkpoints import loading, verification
 from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
 from .models.replay import kind_of, sparsity_by_part
-from .models.tokenizers import fitted
+from .models.checkpoints.tokenizers import fitted
 from .plugins import Report, Rows, build, quiet
-from .runs.experiment import Experiment, ordered
-from .runs.run import run as stages_of
+from .experiments.experiment import Experiment, ordered
+from .experiments.run import run as stages_of
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
@@ -81,7 +82,7 @@ def prune(
             )
         ]
         copier = Copies(model, tokenizer, sample, found, seed, max_length)
-        return steps.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
+        return pipeline.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
 
 
 @dataclass(frozen=True)

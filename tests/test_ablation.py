@@ -7,9 +7,9 @@ import pytest
 
 from prune_core import plots
 from prune_core.analysis import ablation
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import headline
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 FULL = {"solver": "blocked", "bias": True, "recollect": True}
 FORMS = {

@@ -15,13 +15,13 @@ from streamlit.testing.v1 import AppTest
 from test_serve import free_port, healthy
 
 from benchmarks.dashboard import APP, served
-from pages import _server
+from pages.server import middleware
 from prune_core import PruneError, access
 from prune_core.access import Access, AllowList
 from prune_core.cli.arguments import main
 from prune_core.paths import ROOT
-from prune_core.runs import jobs
-from prune_core.runs.store import Store
+from prune_core.queue import jobs
+from prune_core.store.store import Store
 
 LOGIN = '[auth]\nserver_metadata_url = "{}"\n'
 GOOGLE = "https://accounts.google.com/.well-known/openid-configuration"
@@ -271,7 +271,7 @@ def client(gate, port=8501, **options):
 
 @pytest.fixture
 def browser():
-    return client(_server.TokenGate(streamlit, TOKEN))
+    return client(middleware.TokenGate(streamlit, TOKEN))
 
 
 @pytest.mark.parametrize(
@@ -317,14 +317,14 @@ def test_the_cookie_is_strict_private_and_of_one_port(browser):
     cookie = browser.get(f"/?token={TOKEN}").headers["set-cookie"]
     assert "prunescope-token-8501=" in cookie and TOKEN not in cookie
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Max-Age" in cookie
-    other = client(_server.TokenGate(streamlit, TOKEN), 8502, cookies=dict(browser.cookies))
+    other = client(middleware.TokenGate(streamlit, TOKEN), 8502, cookies=dict(browser.cookies))
     assert other.get("/").status_code == 403
     renamed = {name.replace("8501", "8502"): value for name, value in browser.cookies.items()}
     assert (
-        client(_server.TokenGate(streamlit, TOKEN), 8502, cookies=renamed).get("/").status_code
+        client(middleware.TokenGate(streamlit, TOKEN), 8502, cookies=renamed).get("/").status_code
         == 403
     )
-    rotated = client(_server.TokenGate(streamlit, "another token"), cookies=dict(browser.cookies))
+    rotated = client(middleware.TokenGate(streamlit, "another token"), cookies=dict(browser.cookies))
     assert rotated.get("/").status_code == 403
 
 
@@ -421,7 +421,7 @@ def proxied(monkeypatch, secret="", **settings):
     monkeypatch.setenv(access.USER_HEADER, "X-User")
     for name, value in settings.items():
         monkeypatch.setenv(getattr(access, name), value)
-    return client(_server.ProxyGate(streamlit, Access.from_environment(), secret))
+    return client(middleware.ProxyGate(streamlit, Access.from_environment(), secret))
 
 
 @pytest.mark.parametrize(

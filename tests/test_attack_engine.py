@@ -11,7 +11,7 @@ import torch
 
 from prune_core import Cancelled, PruneError
 from prune_core.analysis import takeaways
-from prune_core.analysis.compared import Model
+from prune_core.analysis.compared_models import Model
 from prune_core.attacks.budget import Budget, Clock, OutOfTime, Pulse
 from prune_core.attacks.catalogue import CATALOGUE, WORDS, missing
 from prune_core.data.examples import Examples
@@ -155,7 +155,7 @@ def test_words_never_to_touch(attacked):
 
 
 def test_least_similarity_to_the_original(attacked):
-    from prune_core.attacks.sentences import encode
+    from prune_core.attacks.sentence_similarity import encode
 
     def similarity(rows):
         tried = [row for row in rows if row["perturbed"] != row["text"]]
@@ -282,9 +282,9 @@ def test_any_text_ends_in_a_row(recipe, script):
 
 
 def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
-    from prune_core.attacks import flight
+    from prune_core.attacks import scheduler
 
-    monkeypatch.setattr(flight, "ROUND", 12)
+    monkeypatch.setattr(scheduler, "ROUND", 12)
     rounds = []
 
     def shout(texts):
@@ -292,31 +292,31 @@ def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
         return [text.upper() for text in texts]
 
     def work(texts):
-        return lambda: flight.ask(shout, texts)
+        return lambda: scheduler.ask(shout, texts)
 
     def stopped():
         try:
-            flight.ask(shout, ["never"])
+            scheduler.ask(shout, ["never"])
         except OutOfTime:
             return "stopped"
 
     long = ["abc", "def", "ghi", "jkl"]
-    assert list(flight.fly([flight.Search(work(long), Clock(nothing), 0)], 4)) == [
+    assert list(scheduler.fly([scheduler.Search(work(long), Clock(nothing), 0)], 4)) == [
         [text.upper() for text in long]
     ]
     assert rounds == [long]
     rounds.clear()
     searches = [
-        flight.Search(work(long), Clock(nothing), 0),
-        flight.Search(work(["x"]), Clock(nothing), 1),
+        scheduler.Search(work(long), Clock(nothing), 0),
+        scheduler.Search(work(["x"]), Clock(nothing), 1),
     ]
-    assert sorted(flight.fly(searches, 4), key=len) == [["X"], [text.upper() for text in long]]
+    assert sorted(scheduler.fly(searches, 4), key=len) == [["X"], [text.upper() for text in long]]
     assert rounds == [["abc", "def", "x"], ["ghi", "jkl"]]
-    assert list(flight.fly([flight.Search(stopped, Clock(nothing, 0.0), 0)], 4)) == ["stopped"]
+    assert list(scheduler.fly([scheduler.Search(stopped, Clock(nothing, 0.0), 0)], 4)) == ["stopped"]
 
 
 def test_large_searches_leave_room():
-    from prune_core.attacks.flight import Search, ask, fly
+    from prune_core.attacks.scheduler import Search, ask, fly
 
     together = []
     answer = lambda texts: together.append(len(texts)) or texts  # noqa: E731

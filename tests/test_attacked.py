@@ -5,8 +5,8 @@ import pytest
 
 from prune_core import PruneError
 from prune_core.data.examples import Source
-from prune_core.runs import adversarial_calibration
-from prune_core.runs.store import Store
+from prune_core.experiments import adversarial_calibration
+from prune_core.store.store import Store
 
 ROWS = pd.DataFrame(
     {

@@ -17,7 +17,7 @@ from prune_core import Cancelled, PruneError
 from prune_core.attacks import neighbours, resources
 from prune_core.attacks.budget import Budget, Clock, Pulse
 from prune_core.attacks.catalogue import CATALOGUE, missing
-from prune_core.attacks.flight import Search, ask, fly
+from prune_core.attacks.scheduler import Search, ask, fly
 from prune_core.data.examples import Examples
 from prune_core.measures.attack import Attack, summary
 from prune_core.models.devices import seed_everything
@@ -79,7 +79,7 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
 
     from prune_core.attacks.engine import example_seed
     from prune_core.attacks.recipes import RECIPES, reached
-    from prune_core.attacks.sentences import Encoder
+    from prune_core.attacks.sentence_similarity import Encoder
     from prune_core.attacks.victim import Victim
 
     model, tokenizer, examples = victim
@@ -111,7 +111,7 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
 def test_our_text_edits_as_textattacks_does(name):
     from textattack.shared import AttackedText
 
-    from prune_core.attacks.text import Text
+    from prune_core.attacks.attacked_text import Text
 
     mine, reference = Text(OrderedDict(text=ODD[name]), Clock(nothing)), AttackedText(ODD[name])
     assert mine.words == reference.words

@@ -12,17 +12,17 @@ from sklearn import metrics as sklearn
 from streamlit.testing.v1 import AppTest
 
 from prune_core import PruneError
-from prune_core.analysis import deploy, evidence, policy, takeaways, whatif
-from prune_core.analysis.compared import models_of
+from prune_core.analysis import deployment_check, evidence, policy, takeaways, whatif
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.label_order import better_order
 from prune_core.cli.arguments import main
 from prune_core.data import tasks
 from prune_core.data.examples import BINARY, Source
 from prune_core.data.metrics import METRICS, metric_for, metrics_of
 from prune_core.measures.accuracy import summary
-from prune_core.models import loading
-from prune_core.models.predict import predict
-from prune_core.runs.store import Store
+from prune_core.models.checkpoints import loading
+from prune_core.models.inference.predict import predict
+from prune_core.store.store import Store
 from prune_core.statistics import mcnemar, paired_difference, wilson
 
 TEXTS = [f"{text} {i}" for i in range(5) for text in tiny.SENTENCES]
@@ -245,7 +245,7 @@ def test_from_a_file_to_the_pages(store: Store, capsys: pytest.CaptureFixture) -
     found = evidence.evidence(store, job)
     asked = policy.usual(found.kind, found.metric)
     assert set(asked.limits) == {"accuracy_loss", "agreement", "slice_loss"}
-    verdicts = deploy.check(found, asked)
+    verdicts = deployment_check.check(found, asked)
     assert {each.title for each in verdicts} >= {"Accuracy loss", "Agreement with dense"} and all(
         each.n for each in verdicts
     )
@@ -293,7 +293,7 @@ def test_every_metric_reaches_deploy_and_the_report(
         row["score"] == pytest.approx(wanted[metric]) and row["low"] <= row["score"] <= row["high"]
     )
     found = evidence.evidence(store, job)
-    verdict = deploy.check(found, policy.usual(found.kind, found.metric))[0]
+    verdict = deployment_check.check(found, policy.usual(found.kind, found.metric))[0]
     assert verdict.value == pytest.approx(100 * (row["dense_score"] - row["score"]))
     assert main(["report", "1", "3", str(job.id), "--out", str(tmp_path / "report.html")]) == 0
 

@@ -9,8 +9,8 @@ import sample_rows
 import strangers
 
 from benchmarks.dashboard import CHROMIUM, chromium, served
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 GOOD = ("lovely", "superb", "funny")
 PATIENCE = 150_000  # ms; minutes on a busy machine, seconds on an idle one

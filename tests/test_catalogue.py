@@ -269,7 +269,7 @@ def test_input_reduction_keeps_the_answer_and_counts_what_is_left(victim):
 def test_names_and_places_come_from_lists_and_ordinary_words_stay(victim):
     from textattack.shared import AttackedText
 
-    from prune_core.attacks.parts import ListedNames, ListedPlaces, Numbers
+    from prune_core.attacks.components import ListedNames, ListedPlaces, Numbers
 
     def changed(swap, text):
         random.seed(0)

@@ -12,11 +12,12 @@ import sample_rows
 import tiny
 
 from prune_core.cli.arguments import main
-from prune_core.models import loading, replay
+from prune_core.models.checkpoints import loading
+from prune_core.models import replay
 from prune_core.paths import ROOT
-from prune_core.runs import jobs
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.queue import jobs
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 CSV = "text,label,extra\n" + "".join(
     f'"a film about number {i} that nobody needed to see",{i % 2},x\n' for i in range(40)

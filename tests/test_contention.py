@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from prune_core.analysis import evidence, quantities, takeaways
-from prune_core.analysis.compared import Model
-from prune_core.models import contention
-from prune_core.models.contention import Clocks, Contention
+from prune_core.analysis.compared_models import Model
+from prune_core.models.inference import contention
+from prune_core.models.inference.contention import Clocks, Contention
 
 
 def measured(monkeypatch, threads, cores, seconds, busy, own):

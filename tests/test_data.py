@@ -17,7 +17,7 @@ from prune_core.data import tables, tasks, tokens
 from prune_core.data.delimited import Form
 from prune_core.data.encodings import decode
 from prune_core.data.examples import Source
-from prune_core.data.known import KNOWN
+from prune_core.data.known_tasks import KNOWN
 
 LABELS = ("negative", "positive")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -11,15 +11,15 @@ import pytest
 import sample_rows
 
 from prune_core import PruneError, plots
-from prune_core.analysis import deploy, policy, slices
+from prune_core.analysis import deployment_check, policy, slices
 from prune_core.analysis import evidence as evidence_of
 from prune_core.analysis.calibration import root, squared_error
 from prune_core.analysis.evidence import Evidence
 from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
 from prune_core.data.metrics import METRICS
-from prune_core.runs.job import Job
-from prune_core.runs.store import Store
+from prune_core.store.job import Job
+from prune_core.store.store import Store
 from prune_core.statistics import paired_bounds, quantile_bounds, share_bounds
 
 REPETITIONS = 1000
@@ -85,7 +85,7 @@ def drawn(dice, n: int, broken: float, fixed: float) -> pd.DataFrame:
 
 
 def ships(asked: Policy, found) -> int:
-    return sum(deploy.decision(deploy.check(each, asked)) == deploy.SHIP for each in found)
+    return sum(deployment_check.decision(deployment_check.check(each, asked)) == deployment_check.SHIP for each in found)
 
 
 def attacks(outcomes: np.ndarray) -> pd.DataFrame:
@@ -197,9 +197,9 @@ def test_a_model_whose_calibration_is_on_its_limit_ships_in_at_most_five_of_a_hu
 def test_a_model_on_its_limit_is_as_rarely_told_not_to_ship(case):
     dice = np.random.default_rng(1)
     answers = [
-        deploy.decision(deploy.check(case(dice), Policy(LIMITS[case]))) for _ in range(REPETITIONS)
+        deployment_check.decision(deployment_check.check(case(dice), Policy(LIMITS[case]))) for _ in range(REPETITIONS)
     ]
-    assert answers.count(deploy.STOP) <= REPETITIONS // 20
+    assert answers.count(deployment_check.STOP) <= REPETITIONS // 20
 
 
 @pytest.mark.parametrize("n", [20, 60, 150])
@@ -239,18 +239,18 @@ def test_as_many_examples_as_are_asked_for_decide_in_most_samples():
     dice = np.random.default_rng(2)
     asked = Policy({"accuracy_loss": 2})
     place = np.arange(200)
-    first = deploy.check(
+    first = deployment_check.check(
         evidence(predictions(np.zeros(200, int), place < 180, (place < 179) | (place > 198))), asked
     )
     needs = first[0].needs
     assert (
-        first[0].answer == deploy.INCONCLUSIVE
+        first[0].answer == deployment_check.INCONCLUSIVE
         and 200 < needs < 2000
         and f"about {needs:,}".replace(",", "\u2009") in first[0].told
     )
     decided = sum(
-        deploy.decision(deploy.check(evidence(drawn(dice, needs, 0.005, 0.005)), asked))
-        == deploy.SHIP
+        deployment_check.decision(deployment_check.check(evidence(drawn(dice, needs, 0.005, 0.005)), asked))
+        == deployment_check.SHIP
         for _ in range(200)
     )  # as it was in the first sample: one broken, one fixed
     assert decided >= 140
@@ -262,15 +262,15 @@ def test_traffic_without_labels_ships_by_its_changed_answers_and_is_never_refuse
     )
     found = evidence(same, metric="same_label")
     assert (
-        deploy.decision(deploy.check(found, Policy({"accuracy_loss": 1, "agreement": 97})))
-        == deploy.SHIP
+        deployment_check.decision(deployment_check.check(found, Policy({"accuracy_loss": 1, "agreement": 97})))
+        == deployment_check.SHIP
     )
     other = evidence(same.assign(pruned=1 - same["dense"]), metric="same_label")
-    loss, agreement = deploy.check(other, Policy({"accuracy_loss": 1, "agreement": 97}))
+    loss, agreement = deployment_check.check(other, Policy({"accuracy_loss": 1, "agreement": 97}))
     assert (
-        loss.answer == deploy.INCONCLUSIVE
+        loss.answer == deployment_check.INCONCLUSIVE
         and "no labels" in loss.told
-        and agreement.answer == deploy.VIOLATED
+        and agreement.answer == deployment_check.VIOLATED
     )
     assert (
         set(evidence_of.flipped(other)["what"]) == {"changed"}
@@ -280,15 +280,15 @@ def test_traffic_without_labels_ships_by_its_changed_answers_and_is_never_refuse
 
 def test_what_was_not_measured_is_inconclusive_and_says_what_to_run():
     found = evidence()
-    verdicts = deploy.check(found, Policy({name: each.usual for name, each in CRITERIA.items()}))
-    assert {each.answer for each in verdicts} == {deploy.INCONCLUSIVE} and all(
+    verdicts = deployment_check.check(found, Policy({name: each.usual for name, each in CRITERIA.items()}))
+    assert {each.answer for each in verdicts} == {deployment_check.INCONCLUSIVE} and all(
         "run it with the measure" in each.told for each in verdicts
     )
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
-    latency, speed = deploy.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
-    assert latency.answer == deploy.INCONCLUSIVE and speed.answer == deploy.MET
+    latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
+    assert latency.answer == deployment_check.INCONCLUSIVE and speed.answer == deployment_check.MET
     assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.told
-    old = deploy.check(
+    old = deployment_check.check(
         replace(times, tables={**times.tables, "timing": EMPTY}), Policy({"speedup": 1.5})
     )
     assert "measure again (python -m prune_core remeasure 1 cost)" in old[0].told
@@ -309,8 +309,8 @@ def test_attacks_under_other_settings_are_not_compared():
     )
     asked = Policy({"attack_success": 3})
     assert (
-        deploy.check(alike, asked)[0].n == 200
-        and "other settings" in deploy.check(other, asked)[0].told
+        deployment_check.check(alike, asked)[0].n == 200
+        and "other settings" in deployment_check.check(other, asked)[0].told
     )
 
 
@@ -348,13 +348,13 @@ def test_every_kind_of_head_is_judged_by_its_own_figure(
     accuracy = pd.DataFrame([{"metric": metric, "dense_score": 1.0, "score": 0.99}])
     found = replace(evidence(rows, metric), job=job(kind=kind))
     found = replace(found, tables={**found.tables, "accuracy": accuracy})
-    loose, tight = (deploy.check(found, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1))
+    loose, tight = (deployment_check.check(found, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1))
     assert (
-        loose.answer == deploy.MET
-        and tight.answer == deploy.INCONCLUSIVE
+        loose.answer == deployment_check.MET
+        and tight.answer == deployment_check.INCONCLUSIVE
         and loose.bound > loose.value >= 0
     )
-    told = deploy.sentence([tight], Policy({"accuracy_loss": 0.1}))
+    told = deployment_check.sentence([tight], Policy({"accuracy_loss": 0.1}))
     assert loose.title == f"{METRICS[metric].title} loss" and told.startswith(
         "Inconclusive: with n = 100, the limit can be neither met"
     )
@@ -485,7 +485,7 @@ def test_the_command_answers_with_its_exit_status(home, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "other_load, answer", [(0.04, deploy.MET), (np.nan, deploy.MET), (0.4, deploy.INCONCLUSIVE)]
+    "other_load, answer", [(0.04, deployment_check.MET), (np.nan, deployment_check.MET), (0.4, deployment_check.INCONCLUSIVE)]
 )
 def test_times_measured_while_other_processes_were_busy_are_inconclusive(other_load, answer):
     times = timed(np.random.default_rng(0), np.full(60, 0.02), np.full(60, 0.04))
@@ -493,9 +493,9 @@ def test_times_measured_while_other_processes_were_busy_are_inconclusive(other_l
         times, tables={**times.tables, "cost": times.tables["cost"].assign(other_load=other_load)}
     )
     asked = Policy({"latency_p95": 50, "speedup": 1.5})
-    verdicts = deploy.check(found, asked)
+    verdicts = deployment_check.check(found, asked)
     assert [each.answer for each in verdicts] == [answer] * 2
-    if answer == deploy.INCONCLUSIVE:
+    if answer == deployment_check.INCONCLUSIVE:
         for each in verdicts:
             assert each.told.startswith(
                 "other processes took 40% of a core from the timed passes; measure again on an idle machine"
@@ -506,18 +506,18 @@ def test_times_measured_while_other_processes_were_busy_are_inconclusive(other_l
                 and each.needs is None
             )
         assert (
-            "2 of 2 limits can be" in (told := deploy.sentence(verdicts, asked))
+            "2 of 2 limits can be" in (told := deployment_check.sentence(verdicts, asked))
             and verdicts[0].told in told
         )
         plots.allowances(verdicts)
-        assert deploy.as_record(verdicts, found, asked)["verdicts"][0]["bound"] is None
+        assert deployment_check.as_record(verdicts, found, asked)["verdicts"][0]["bound"] is None
 
 
 def test_an_inconclusive_limit_says_what_the_sample_rules_out():
     place = np.arange(440)
     found = evidence(predictions(np.zeros(440, int), place < 397, (place < 390) | (place > 436)))
     asked = Policy({"accuracy_loss": 1, "agreement": 97})
-    loss, agreement = verdicts = deploy.check(found, asked)
+    loss, agreement = verdicts = deployment_check.check(found, asked)
     assert (
         loss.rules_out == f"an accuracy loss of more than {np.ceil(10 * loss.bound) / 10:g} points"
         and loss.bound > 1
@@ -526,7 +526,7 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
         agreement.excluded == f"less than {np.floor(10 * agreement.bound) / 10:g}%"
         and agreement.bound < 97
     )
-    told = deploy.sentence(verdicts, asked)
+    told = deployment_check.sentence(verdicts, asked)
     assert told.startswith(
         "Inconclusive: with n = 440, 2 of 2 limits can be neither met nor violated with 95% confidence. This sample"
     )
@@ -534,22 +534,22 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
         f"rules out {loss.rules_out}; the limit is 1 point, which takes about " in told
         and told.endswith(" to decide.")
     )
-    assert deploy.as_record(verdicts, found, asked)["verdicts"][0]["rules_out"] == loss.rules_out
+    assert deployment_check.as_record(verdicts, found, asked)["verdicts"][0]["rules_out"] == loss.rules_out
     assert (
-        deploy.check(
+        deployment_check.check(
             found, replace(asked, limits={"accuracy_loss": np.ceil(10 * loss.bound) / 10})
         )[0].answer
-        == deploy.MET
+        == deployment_check.MET
     )
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_titles_keep_the_case_of_names_inside_a_sentence(name, metric):
-    each = deploy.Verdict(
-        name, "TextFooler", 1.0, 2.0, 2.0, deploy.VIOLATED, 9, None, "", metric=metric
+    each = deployment_check.Verdict(
+        name, "TextFooler", 1.0, 2.0, 2.0, deployment_check.VIOLATED, 9, None, "", metric=metric
     )
-    told = deploy.sentence([each, replace(each, criterion="agreement")], Policy({name: 1.0}))
+    told = deployment_check.sentence([each, replace(each, criterion="agreement")], Policy({name: 1.0}))
     for word in ("F1", "Matthews", "Spearman", "Pearson"):
         assert (word in each.title) == (word in each.inline) and word.lower() not in told
     assert re.match(

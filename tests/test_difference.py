@@ -14,10 +14,10 @@ from test_methods import calibration
 from prune_core import PruneError
 from prune_core.cli.arguments import main
 from prune_core.methods import METHODS
-from prune_core.models import difference, loading
+from prune_core.models.checkpoints import difference, loading
 from prune_core.plugins import build, quiet
-from prune_core.runs import studies
-from prune_core.runs.store import Store
+from prune_core.store import studies
+from prune_core.store.store import Store
 
 
 def bits(model: torch.nn.Module) -> dict[str, bytes]:

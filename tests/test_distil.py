@@ -9,26 +9,28 @@ import torch
 from test_seeds import assert_declared
 
 from prune_core import PruneError, errors
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.data import tasks
 from prune_core.data.examples import Source
 from prune_core.data.tokens import batches
-from prune_core.measures.copies import Copies, refuse_copies
-from prune_core.methods import METHODS, steps
-from prune_core.models import loading, replay
+from prune_core.measures.adversarial_augmentation import Copies, refuse_copies
+from prune_core.methods import METHODS
+from prune_core.pruning import pipeline
+from prune_core.models.checkpoints import loading
+from prune_core.models import replay
 from prune_core.models.families import FAMILIES
 from prune_core.plugins import build, quiet
-from prune_core.pruning import distil
-from prune_core.runs import jobs
-from prune_core.runs.experiment import Experiment, estimates
-from prune_core.runs.store import Store
+from prune_core.pruning import distillation
+from prune_core.queue import jobs
+from prune_core.experiments.experiment import Experiment, estimates
+from prune_core.store.store import Store
 
 
 def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0, **options):
     dense = tiny.model(family, kind=kind)
     chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
-    model, rows = steps.prune(chosen, dense, tiny.calibration(family), quiet)
+    model, rows = pipeline.prune(chosen, dense, tiny.calibration(family), quiet)
     assert_declared(rows)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), (
         "the dense model is as it was"
@@ -38,7 +40,7 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
 
 @pytest.fixture(autouse=True)
 def few_passes(monkeypatch):
-    monkeypatch.setattr(distil, "PATIENCE", 2)
+    monkeypatch.setattr(distillation, "PATIENCE", 2)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def few_passes(monkeypatch):
 )
 def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
     dense, model, rows = tuned(family, kind)
-    plain, _ = steps.prune(
+    plain, _ = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}), dense, tiny.calibration(family), quiet
     )
     for (_, _, one), (_, _, other) in zip(
@@ -64,8 +66,8 @@ def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
     assert found["held"].min() < found["held"].iloc[0] and not any(
         own.grad is not None for own in model.parameters()
     )
-    _, held = distil.parted(tiny.calibration(family))
-    assert distil._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), (
+    _, held = distillation.parted(tiny.calibration(family))
+    assert distillation._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), (
         "the best look is what is kept"
     )
 
@@ -79,7 +81,7 @@ def test_a_pattern_and_dead_units_survive():
     _, model, _ = tuned(method="sparsegpt", pattern="2:4")
     weight = next(linear.weight for _, part, linear in replay.linears(model) if part == "ffn_in")
     assert ((weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
-    from prune_core.models.shrink import dead_units, shrink
+    from prune_core.models.compact import dead_units, shrink
 
     dense, model, _ = tuned(method="unit_magnitude")
     assert all(dead_units(model))
@@ -92,7 +94,7 @@ def test_a_pattern_and_dead_units_survive():
 def test_too_few_sentences_are_a_sentence():
     some = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
     with pytest.raises(PruneError, match="at least 8 calibration sentences"):
-        steps.prune(build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet)
+        pipeline.prune(build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet)
 
 
 def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
@@ -128,7 +130,7 @@ def copied(batches):
 
 def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
     batches = tiny.calibration()
-    learn, held = distil.parted(batches, copied(batches))
+    learn, held = distillation.parted(batches, copied(batches))
     with_copies = [lesson for lesson in learn if lesson.copies is not None]
     assert (
         len(with_copies) == 1
@@ -139,7 +141,7 @@ def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
         batches[0]["input_ids"]
     )  # of the second batch, and the first sentence held apart
     copy_of_it = {name: values[[eighth]] for name, values in batches[1].items()}
-    learn, held = distil.parted(
+    learn, held = distillation.parted(
         batches, [None, (copy_of_it, torch.tensor([eighth])), *[None] * (len(batches) - 2)]
     )
     assert not any(lesson.copies for lesson in learn)
@@ -148,19 +150,19 @@ def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
 
 def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
     dense, batches = tiny.model(), tiny.calibration()
-    other = steps.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet)[0]
+    other = pipeline.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet)[0]
     with torch.no_grad():
         lesson = next(
             lesson
-            for lesson in distil.parted(batches, copied(batches))[0]
+            for lesson in distillation.parted(batches, copied(batches))[0]
             if lesson.copies is not None
         )
-        plain = distil._loss(other, dense, distil.Lesson(lesson.batch))
+        plain = distillation._loss(other, dense, distillation.Lesson(lesson.batch))
         said = other(**lesson.copies).logits.log_softmax(-1)
         right = dense(**lesson.batch).logits.log_softmax(-1)[lesson.of]
         expected = plain + (said.exp() * (said - right)).sum() / len(lesson.batch["input_ids"])
         torch.testing.assert_close(
-            distil._loss(other, dense, lesson), expected, rtol=1e-5, atol=1e-6
+            distillation._loss(other, dense, lesson), expected, rtol=1e-5, atol=1e-6
         )
 
 
@@ -205,7 +207,7 @@ def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
         Source(), loading.label_names(dense.config), 0, "classification"
     ).calibration.sample(24, 0)
     found = [*batches(tokenizer, sample, 8, 64, torch.device("cpu"))]
-    pruned, _ = steps.prune(
+    pruned, _ = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}), dense, [batch for batch, _ in found], quiet
     )
     made = Copies(dense, tokenizer, sample, found, 0, 64)(pruned, quiet)

@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from prune_core import PruneError
-from prune_core.models import devices, families, loading, replay
+from prune_core.models import devices, families, replay
+from prune_core.models.checkpoints import loading
 from prune_core.pruning.streams import collect, stream
 
 

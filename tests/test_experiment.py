@@ -17,9 +17,9 @@ from prune_core.data.examples import Source
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
-from prune_core.runs import content_hashes
-from prune_core.runs.experiment import Experiment, stages
-from prune_core.runs.run import run
+from prune_core.experiments import content_hashes
+from prune_core.experiments.experiment import Experiment, stages
+from prune_core.experiments.run import run
 from prune_core.versions import versions
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from prune_core import Cancelled, PruneError
 from prune_core.data.examples import Source
 from prune_core.data.tasks import label_names, load
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 from prune_core.plugins import quiet
 from prune_core.training import freelb
 from prune_core.training.finetune import STATE, Recipe, finetune

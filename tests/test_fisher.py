@@ -10,7 +10,7 @@ from prune_core.data.examples import KINDS
 from prune_core.measures.accuracy import divergence
 from prune_core.methods.akr_plus import AKRPlus
 from prune_core.models import families, replay
-from prune_core.models.predict import probabilities
+from prune_core.models.inference.predict import probabilities
 from prune_core.plugins import quiet
 from prune_core.pruning.fisher import ALL_ALIKE, fisher, shrunk
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -12,10 +12,12 @@ import tiny
 import torch
 
 from prune_core import PruneError
-from prune_core.models import loading, replay, saliency, shrink
+from prune_core.models.checkpoints import loading
+from prune_core.models import replay, compact
+from prune_core.models.inference import saliency
 from prune_core.models.families import FAMILIES
-from prune_core.runs import asking
-from prune_core.runs.answering import Desk, Shelf
+from prune_core.processes import inspector_client
+from prune_core.processes.inspector_server import Desk, Shelf
 
 TEXT, PAIR = "A fine, unpretentious film.", "Dull."
 SHELF = Shelf()  # one for all desks here: most of the time would go into loading tokenizers
@@ -177,7 +179,7 @@ def test_a_dead_head_is_gone_and_counts_in_no_mean():
         [block for _, block in replay.passed(model)][1].linears["attention_output"].weight[
             :, width : 2 * width
         ] = 0
-    for each in (model, shrink.shrink(model)):
+    for each in (model, compact.shrink(model)):
         found = [saliency.attention(each, tokenizer, TEXT, None, 1, head) for head in (None, 1, 2)]
         assert all(answer["heads"] == [0, 2, 3] and answer["of"] == 4 for answer in found)
         assert found[0]["weights"] and found[1]["weights"] is None and found[2]["weights"]
@@ -215,7 +217,7 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
         lines = [line for line in asked(question, until=over(0)) if "index" in line]
         for index, name in enumerate(names):
             seen = [line["told"] for line in lines if line["index"] == index]
-            shown = asking.Attack(1, lambda: None)
+            shown = inspector_client.Attack(1, lambda: None)
             for each in seen:
                 shown.hear({"index": 0, "told": each})
             model, tokenizer = SHELF.get(str(folder / name))
@@ -295,12 +297,12 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
     ends = [line["id"] for line in said() if line.get("over")]
     assert ends == [1, 2, 0, 3]
     errors = {line["id"]: line["error"] for line in said() if "error" in line}
-    assert errors == {0: asking.STOPPED, 2: asking.STOPPED, 3: ""}
+    assert errors == {0: inspector_client.STOPPED, 2: inspector_client.STOPPED, 3: ""}
 
 
 def test_an_attack_ends_with_its_input_and_with_a_checkpoint_that_is_not_there(folder):
     assert (
-        asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == asking.STOPPED
+        asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == inspector_client.STOPPED
     )
     [line] = asked(attacking(folder, 0, "missing"), until=over(0))
     assert "missing" in line["error"]
@@ -310,9 +312,9 @@ def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        asking, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
+        inspector_client, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
     )
-    inspector = asking.Inspector(tmp_path / "inspect.log")
+    inspector = inspector_client.Inspector(tmp_path / "inspect.log")
     with pytest.raises(PruneError, match="no memory left"):
         inspector.predict(["demo"], [TEXT])
     attack = inspector.attack(["demo"], "DeepWordBug", TEXT, None, 0)
@@ -320,14 +322,14 @@ def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
         time.sleep(0.01)
     assert "no memory left" in attack.error
     echo = "import json, sys; [print(json.dumps(json.loads(l) | {'over': True, 'told': [l]}), flush=True) for l in sys.stdin]"
-    monkeypatch.setattr(asking, "COMMAND", [sys.executable, "-c", echo])
+    monkeypatch.setattr(inspector_client, "COMMAND", [sys.executable, "-c", echo])
     [line] = inspector.predict(["demo"], [TEXT])
     assert json.loads(line)["texts"] == [TEXT]
     inspector.close()
 
 
 def test_the_whole_process_attacks_answers_meanwhile_and_is_stopped(folder, tmp_path):
-    inspector = asking.Inspector(tmp_path / "inspect.log")
+    inspector = inspector_client.Inspector(tmp_path / "inspect.log")
     attack = inspector.attack(
         [str(folder / "model")], "TextFooler (MiniLM)", " ".join(tiny.SENTENCES * 3), None, 0
     )
@@ -336,5 +338,5 @@ def test_the_whole_process_attacks_answers_meanwhile_and_is_stopped(folder, tmp_
         time.sleep(0.05)
     assert inspector.predict([str(folder / "model")], [TEXT])[0]["said"] and not attack.is_over
     attack.cancel()
-    assert attack.is_over and attack.error == asking.STOPPED
+    assert attack.is_over and attack.error == inspector_client.STOPPED
     inspector.close()

@@ -13,9 +13,9 @@ import pytest
 
 from prune_core import PruneError
 from prune_core.paths import ROOT
-from prune_core.runs import jobs, worker
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.queue import jobs, worker
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.models import families, loading, predict, replay
+from prune_core.models import families, replay
+from prune_core.models.checkpoints import loading
+from prune_core.models.inference import predict
 from prune_core.plugins import build, quiet
 
 KINDS = ("multilabel", "token")

@@ -16,7 +16,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.dashboard import APP, CHROMIUM, chromium, served
 from prune_core import access
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 PATIENCE = 120_000  # ms
 

@@ -14,8 +14,9 @@ from prune_core.analysis import policy
 from prune_core.data import tasks
 from prune_core.data.examples import Source
 from prune_core.paths import ROOT
-from prune_core.runs import jobs, study
-from prune_core.runs.store import Store
+from prune_core.queue import jobs
+from prune_core.experiments import study
+from prune_core.store.store import Store
 
 FEW = settings(
     max_examples=40,

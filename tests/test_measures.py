@@ -20,7 +20,7 @@ from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import divergence, summary
 from prune_core.measures.drift import adversarial, distances
 from prune_core.methods import METHODS
-from prune_core.models.predict import predict
+from prune_core.models.inference.predict import predict
 from prune_core.plugins import build, quiet
 from prune_core.statistics import mcnemar, paired_difference, wilson
 
@@ -289,7 +289,7 @@ def test_statistics_have_textbook_values() -> None:
 
 
 def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
-    from prune_core.models.forms import FORMS
+    from prune_core.models.export.onnx.formats import FORMS
 
     found = rows("forms", files=", ".join(FORMS))["forms"].set_index(["model", "form"])
     assert list(found.index) == [
@@ -316,7 +316,7 @@ def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
 
 
 def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
-    from prune_core.models.forms import FORMS, ONNX, Source
+    from prune_core.models.export.onnx.formats import FORMS, ONNX, Source
 
     dense = tiny.model()
     pair = tiny.pair(dense, dense, copies=2)
@@ -342,7 +342,7 @@ def test_openvino_and_nncf_report_to_nobody(tmp_path) -> None:
 import socket, sys
 from pathlib import Path
 import tiny
-from prune_core.models.forms import FORMS, OPENVINO_INT8, Source
+from prune_core.models.export.formats import FORMS, OPENVINO_INT8, Source
 def nobody(*arguments, **named):
     raise SystemExit("asked for a connection")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = nobody

@@ -17,7 +17,7 @@ from prune_core.methods.dsnot import exchange
 from prune_core.models import families, replay
 from prune_core.plugins import build, option_specs, quiet
 from prune_core.pruning.allocation import by_outliers, outliers
-from prune_core.pruning.moments import Stats, adaptive_weight, fitted_bias
+from prune_core.pruning.input_statistics import Stats, adaptive_weight, fitted_bias
 from prune_core.pruning.unitwise import UnitMethod
 
 FAMILIES = list(families.FAMILIES)

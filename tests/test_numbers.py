@@ -14,7 +14,8 @@ from prune_core.data.examples import Examples
 from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
-from prune_core.methods import METHODS, steps
+from prune_core.methods import METHODS
+from prune_core.pruning import pipeline
 from prune_core.models import replay
 from prune_core.plugins import build, quiet
 
@@ -76,7 +77,7 @@ CASES += [
 def test_methods(name):
     for what, sample, sparsity in CASES:
         try:
-            after, _ = steps.prune(
+            after, _ = pipeline.prune(
                 build(METHODS, name, {"sparsity": sparsity}), changed(what), batches(sample), quiet
             )
         except PruneError as error:

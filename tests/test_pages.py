@@ -12,16 +12,20 @@ import streamlit as st
 import test_seeds
 from streamlit.testing.v1 import AppTest
 
-from pages import _drift_map, _ui
+from pages.sections import drift_map
+from pages.widgets import ui
 from prune_core import PruneError
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.data import uploads
 from prune_core.data.examples import sample_indices
-from prune_core.runs import background, jobs, pool, preview, robust_start, transfer
-from prune_core.runs.asking import STOPPED, Attack
-from prune_core.runs.job import Status
-from prune_core.runs.lesson import small_layer
-from prune_core.runs.store import Store
+from prune_core.processes import background, dataset_preview, robust_checkpoint
+from prune_core.queue import jobs
+from prune_core.store import adversarial_pool
+from prune_core.experiments import attack_transfer
+from prune_core.processes.inspector_client import STOPPED, Attack
+from prune_core.store.job import Status
+from prune_core.processes.lesson_layer import small_layer
+from prune_core.store.store import Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 PAGES = (
@@ -134,7 +138,7 @@ def store(tmp_path, monkeypatch) -> Store:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     monkeypatch.setattr(jobs, "tend", lambda *a: None)
-    monkeypatch.setattr("prune_core.runs.asking.Inspector", Oracle)
+    monkeypatch.setattr("prune_core.processes.inspector_client.Inspector", Oracle)
     st.cache_data.clear()
     st.cache_resource.clear()
     return Store(tmp_path)
@@ -275,7 +279,7 @@ def until(holds) -> None:
 
 
 def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(store, monkeypatch):
-    monkeypatch.setattr(robust_start, "_command", lambda folder, *_: ["sleepy"])
+    monkeypatch.setattr(robust_checkpoint, "_command", lambda folder, *_: ["sleepy"])
     monkeypatch.setattr(
         background,
         "SCRIPT",
@@ -283,8 +287,8 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
     )
     at = opened("soup")
     at.button(key="make-example").click().run()
-    until(lambda: robust_start.at_work(store.home / "soups")["demo"].progress > 0)
-    [(name, state)] = robust_start.at_work(store.home / "soups").items()
+    until(lambda: robust_checkpoint.at_work(store.home / "soups")["demo"].progress > 0)
+    [(name, state)] = robust_checkpoint.at_work(store.home / "soups").items()
     assert (name, state.status, state.progress, state.told) == (
         "demo",
         "running",
@@ -295,15 +299,15 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
     at.run()
     assert not any(button.key == "make-example" for button in at.button), "one at a time"
     at.button(key="stop-demo").click().run()
-    until(lambda: robust_start.at_work(store.home / "soups")["demo"].status == "stopped")
+    until(lambda: robust_checkpoint.at_work(store.home / "soups")["demo"].status == "stopped")
     at.run()
     at.button(key="resume-demo").click().run()
     assert (
-        robust_start.at_work(store.home / "soups")["demo"].status == "running" and not at.exception
+        robust_checkpoint.at_work(store.home / "soups")["demo"].status == "running" and not at.exception
     )
     background.stop(store.home / "soups" / "demo")
     with pytest.raises(PruneError, match="cannot be a folder's"):
-        robust_start.begin(store.home / "soups", "../x", robust_start.Wish("demo", "sst2", "sst2"))
+        robust_checkpoint.begin(store.home / "soups", "../x", robust_checkpoint.Wish("demo", "sst2", "sst2"))
 
 
 def test_robust_start_shows_a_soup_and_hands_it_on_to_pruning(store):
@@ -352,8 +356,8 @@ def test_a_study_in_its_middle_shows_what_is_there(store):
 def queue_alone() -> None:
     import streamlit as st
 
-    from pages import _frame
-    from prune_core.runs.store import Store
+    from pages.widgets import frame as _frame
+    from prune_core.store.store import Store
 
     st.session_state["seen"] = _frame._state(Store().jobs())
     _frame._queue(Store())
@@ -394,7 +398,7 @@ def test_the_view_comes_from_the_link_and_survives_pages(store):
 
 
 def test_where_there_are_many_models_the_sidebar_has_a_list_to_search(store, monkeypatch):
-    monkeypatch.setattr("pages._frame.CHIPS", 5)
+    monkeypatch.setattr("pages.widgets.frame.CHIPS", 5)
     ids = sample_rows.fill(store, 40)
     at = opened("overview", models=f"{ids[0]},{ids[6]}")
     found = at.multiselect(key="choice-models")
@@ -515,7 +519,7 @@ class Told:
 
 
 def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
-    monkeypatch.setattr("pages._source.Peek", Told)
+    monkeypatch.setattr("pages.sections.data_source.Peek", Told)
     at = opened("prune")
     at.selectbox(key="task").set_value("sst2").run()
     assert at.dataframe[0].value["sentence"].tolist() == ["A quiet marvel."]
@@ -529,7 +533,7 @@ def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
 
 def test_without_a_network_the_process_answers_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no cache"))
-    peek = preview.Peek("sst2")
+    peek = dataset_preview.Peek("sst2")
     while not peek.is_over:
         time.sleep(0.1)
     with pytest.raises(PruneError, match="sst2 can be neither fetched .* nor found"):
@@ -544,7 +548,7 @@ def test_rows_of_a_known_task_bear_label_names(monkeypatch):
         {"sentence": ["Dull."] * 7, "label": [0] * 7, "idx": list(range(7))}
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or made)
-    rows = preview.fetch("sst2")
+    rows = dataset_preview.fetch("sst2")
     assert len(rows) == 5 and rows[0] == {"sentence": "Dull.", "label": "negative", "idx": 0}
     assert asked[0][0][1] == "sst2" and asked[0][1]["split"] == "validation"
 
@@ -615,13 +619,13 @@ def test_every_part_of_a_page_opens_and_shows_something(store, page):
 def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
     sample_rows.fill(store, 40)
     clicked: dict = {}
-    real = _ui.chart
+    real = ui.chart
 
     def keep(*given, key, selects=None, **more):
         return clicked.update({key: selects}) or real(*given, key=key, selects=selects, **more)
 
-    monkeypatch.setattr(_ui, "chart", keep)
-    monkeypatch.setattr(_ui, "put", lambda name, value: chosen.update({name: value}))
+    monkeypatch.setattr(ui, "chart", keep)
+    monkeypatch.setattr(ui, "put", lambda name, value: chosen.update({name: value}))
     for page, chart, mark, choices in (
         ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-part": "block"}),
         (
@@ -698,7 +702,7 @@ def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
     monkeypatch.setattr("pages._child.ChildProcess", Trying)
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     rows = store.rows("transfer", [ids[0]])
-    own = rows.loc[rows["source"] == ids[0], transfer.COLUMNS]
+    own = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
     store.add_rows(ids[0], {"transfer": own}, "transfer", 5.0, {})
     at = opened("attack", ask="transfer")
     assert any("1 model of 3 not evaluated" in text.value for text in at.caption)
@@ -716,7 +720,7 @@ def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
     keep = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
     at.text_input(key=str(keep.key).replace("keep", "note")).set_value("a fair one").run()
     at.button(key=keep.key).click().run()
-    kept = pool.texts(store)
+    kept = adversarial_pool.texts(store)
     assert (
         kept["note"].tolist() == ["a fair one"]
         and kept["label"][0] in ("negative", "positive")
@@ -929,7 +933,7 @@ def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, m
         .loc["Accuracy loss", "excluded"]
         .startswith("more than ")
     )
-    monkeypatch.setattr("prune_core.runs.jobs.ensure_worker", lambda *_: None)
+    monkeypatch.setattr("prune_core.queue.jobs.ensure_worker", lambda *_: None)
     at.button(key="remeasure").click().run()
     queued = store.job(job)
     assert (
@@ -1023,7 +1027,7 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
 
     begun = []
     monkeypatch.setattr(
-        "prune_core.runs.background.start",
+        "prune_core.processes.background.start",
         lambda folder, arguments: begun.append((folder, list(arguments))),
     )
     at.segmented_control(key="choice-deploy-part").set_value("As small as it gets").run()
@@ -1057,7 +1061,7 @@ def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
     def page(home, options):
         from types import SimpleNamespace
 
-        from pages import _smallest
+        from pages.sections import size_search
         from prune_core.analysis.policy import Policy
 
         job = SimpleNamespace(
@@ -1065,11 +1069,11 @@ def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
             label="K-prune −50% FLOPs",
             experiment={"method": {"name": "kprune", "options": options}},
         )
-        _smallest.page(home, job, Policy({"accuracy_loss": 1.0}))
+        size_search.page(home, job, Policy({"accuracy_loss": 1.0}))
 
     begun = []
     monkeypatch.setattr(
-        "prune_core.runs.background.start", lambda folder, arguments: begun.append(list(arguments))
+        "prune_core.processes.background.start", lambda folder, arguments: begun.append(list(arguments))
     )
     at = AppTest.from_function(page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}}).run()
     assert not at.segmented_control and at.button(key="find-smallest")
@@ -1258,25 +1262,25 @@ def test_drift_tables_of_earlier_versions_are_numbered_as_the_evaluation_sample(
     (model,) = models_of([store.job(id)])
     for tables in (new, old):
         view = SimpleNamespace(first_seed=tables.get, jobs=[store.job(id)])
-        found = _drift_map.movers(view, model, 0, "pca")
+        found = drift_map.movers(view, model, 0, "pca")
         assert sorted(found["example"]) == indices
         assert found["text"].tolist() == predictions["text"][found["example"]].tolist()
 
 
 def test_a_group_is_set_against_the_rest_by_fishers_test():
-    from prune_core.analysis import groups
+    from prune_core.analysis import example_groups
 
     rows = pd.DataFrame({"example": range(20), "label": [1] * 20, "pruned": [0] * 5 + [1] * 15})
-    found = groups.right(rows, range(8))
+    found = example_groups.right(rows, range(8))
     assert (found.inside, found.n, found.outside, found.n_outside) == (3 / 8, 8, 1.0, 12)
     assert (
         found.p_value == pytest.approx(0.0036, abs=1e-4) and found.low < -0.625 < found.high < 0
     )  # 56 of 15,504 tables
     assert (
-        groups.right(rows, range(20)) is None
-        and groups.right(rows.assign(label=None), range(8)) is None
+        example_groups.right(rows, range(20)) is None
+        and example_groups.right(rows.assign(label=None), range(8)) is None
     )
-    assert groups.fooled(pd.DataFrame(), [1]) == {}
+    assert example_groups.fooled(pd.DataFrame(), [1]) == {}
 
 
 @pytest.mark.parametrize("study", [False, True])

@@ -8,14 +8,14 @@ import sample_rows
 
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
-from prune_core.analysis.compared import Model, ordered
+from prune_core.analysis.compared_models import Model, ordered
 from prune_core.analysis.quantities import available, recipes, summary
-from prune_core.attacks import success_rates
+from prune_core.analysis import attack_success
 from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, pieces
 from prune_core.plots import palette, style
-from prune_core.plots.labels import NARROW, End, at_ends, room, spread, tick_format
+from prune_core.plots.annotations import NARROW, End, at_ends, room, spread, tick_format
 from prune_core.plots.palette import HUES, hue_of
-from prune_core.runs import transfer
+from prune_core.experiments import attack_transfer
 
 MODELS = [
     Model(job, sample_rows.label(method, sparsity), method, sparsity)
@@ -39,7 +39,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         {"job": one["job"], "state": "original", "probabilities": one["original_probabilities"]}
     )
     of_one_recipe = examples[examples["recipe"] == "DeepWordBug"]
-    sliced = lambda dense: success_rates.slices(of_one_recipe, dense, NAMES)  # noqa: E731
+    sliced = lambda dense: attack_success.slices(of_one_recipe, dense, NAMES)  # noqa: E731
     six = pd.concat(
         [study["attack"].assign(recipe=study["attack"]["recipe"] + f" {copy}") for copy in range(3)]
     )
@@ -82,10 +82,10 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "slices": plots.slices(sliced([1]), models, "success_rate", dark),
         "slices under attack": plots.slices(sliced(()), models, "under_attack", dark),
         "transfer": plots.transfer(
-            transfer.matrix(study["transfer"]), made, models, "source", dark
+            attack_transfer.matrix(study["transfer"]), made, models, "source", dark
         ),
         "transfer by recipe": plots.transfer(
-            transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark
+            attack_transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark
         ),
         "matrix": plots.matrix(
             [[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark
@@ -158,8 +158,8 @@ def test_order_is_dense_then_methods_then_sparsity():
 
 
 def test_another_checkpoint_in_a_study_is_named_and_marked():
-    from prune_core.analysis.compared import models_of
-    from prune_core.runs.job import Job
+    from prune_core.analysis.compared_models import models_of
+    from prune_core.store.job import Job
 
     def job(id: int, checkpoint: str, method: dict | None) -> Job:
         plan = {"checkpoint": checkpoint, "method": method, "seed": 0}
@@ -339,7 +339,7 @@ def test_attack_takeaway_names_a_difference_only_where_there_is_one():
     )
     models = [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
     told = [
-        takeaways.attack(success_rates.rates(examples), examples, models)
+        takeaways.attack(attack_success.rates(examples), examples, models)
         for examples in (near, far)
     ]
     assert (
@@ -358,7 +358,7 @@ def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
     skipped = attacked(2, 0, 9).assign(example=range(1, 10), outcome="skipped")
     examples = pd.concat([dense, pruned, skipped])
     told = takeaways.attack(
-        success_rates.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
+        attack_success.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
     )
     assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
 

@@ -14,10 +14,10 @@ from prune_core.cli import run_commands
 from prune_core.cli.arguments import main, parser
 from prune_core.data import tasks
 from prune_core.data.examples import Source
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
-from prune_core.runs.data_check import understood
-from prune_core.runs.store import Store
+from prune_core.experiments.data_check import understood
+from prune_core.store.store import Store
 
 LONG = "a film that is long enough to calibrate with, word after word"
 PLAIN = LONG.replace(",", "")
@@ -396,10 +396,10 @@ ELSEWHERE = {  # messages whose advice another test follows, or no test can
     "prune_core/access.py": "tests/test_access.py",
     "prune_core/cli/serve.py": "tests/test_access.py and test_serve.py",
     "prune_core/training": "tests/test_finetune.py and test_soup.py",
-    "prune_core/models/loading.py": "finetune: tests/test_finetune.py",
+    "prune_core/models/checkpoints/loading.py": "finetune: tests/test_finetune.py",
     "prune_core/data/hub.py": "needs the Hub: tests/test_data.py and test_hub_stops.py have one of their own",
-    "prune_core/runs/cluster.py": "needs a cluster: tests/test_shards.py",
-    "prune_core/runs/run.py": "needs memory to run out: tests/test_memory.py",
+    "prune_core/distributed/ray_cluster.py": "needs a cluster: tests/test_shards.py",
+    "prune_core/experiments/run.py": "needs memory to run out: tests/test_memory.py",
     "prune_core/attacks": "builds an asset",
     "prune_core/analysis/evidence.py": "tests/test_deploy.py",
 }

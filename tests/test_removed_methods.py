@@ -5,12 +5,13 @@ import sample_rows
 from test_pages import charts, opened
 
 from prune_core import PruneError
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.cli.report import write_report
 from prune_core.plugins import quiet
-from prune_core.runs import jobs, remake, worker
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.queue import jobs, worker
+from prune_core.experiments import reprune
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 REMOVED = {"grasprune": "GRASPrune", "exact_obs": "ExactOBS"}
 
@@ -43,7 +44,7 @@ def test_its_pages_open(run, monkeypatch) -> None:
 def test_running_it_again_names_the_methods_that_exist(run) -> None:
     store, id, _ = run
     with pytest.raises(PruneError, match=r"There is no .*Available: magnitude, wanda, sparsegpt"):
-        remake.remake(store, store.job(id), quiet)
+        reprune.remake(store, store.job(id), quiet)
     with pytest.raises(PruneError, match="Available: "):
         jobs.remeasured(store.job(id), ["accuracy"], {})
     store.update(id, status=Status.RUNNING, worker="test")

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from prune_core.attacks import success_rates
+from prune_core.analysis import attack_success
 
 
 def rows(outcomes: str, job: int = 1) -> pd.DataFrame:
@@ -19,9 +19,9 @@ def rows(outcomes: str, job: int = 1) -> pd.DataFrame:
 
 def test_success_counts_only_examples_that_both_models_got_right():
     dense, pruned = rows("ssffkkfe"), rows("sfsfsfke")
-    found = success_rates.success_rate(dense, pruned)
+    found = attack_success.success_rate(dense, pruned)
     assert (found.n, found.dense, found.pruned, found.difference) == (4, 0.5, 0.5, 0)
-    under = success_rates.under_attack(dense, pruned)
+    under = attack_success.under_attack(dense, pruned)
     assert (
         under.n == 7
         and under.dense == pytest.approx(3 / 7)
@@ -30,7 +30,7 @@ def test_success_counts_only_examples_that_both_models_got_right():
 
 
 def test_a_clear_difference_is_named_with_its_test():
-    found = success_rates.success_rate(
+    found = attack_success.success_rate(
         rows("f" * 60 + "s" * 40), rows("s" * 30 + "f" * 30 + "s" * 40)
     )
     assert (
@@ -38,21 +38,21 @@ def test_a_clear_difference_is_named_with_its_test():
         and found.difference == pytest.approx(0.3)
         and found.low < 0.3 < found.high
     )
-    assert success_rates.verdict(found).startswith("Attacks succeed on 30 points more (p < 0.001")
+    assert attack_success.verdict(found).startswith("Attacks succeed on 30 points more (p < 0.001")
 
 
 def test_no_difference_says_what_would_be_missed():
-    same = success_rates.success_rate(rows("sf" * 100), rows("sf" * 100))
+    same = attack_success.success_rate(rows("sf" * 100), rows("sf" * 100))
     assert same.p_value == 1 and same.low < 0 < same.high
-    told = success_rates.verdict(same)
+    told = attack_success.verdict(same)
     assert (
         told.startswith("No detectable change at n = 200")
         and "points would often be missed" in told
     )
-    some = success_rates.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
+    some = attack_success.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
     assert some.missed == pytest.approx(
         2.8 * (24 / 200 / 200) ** 0.5
-    ) and "under 7 points" in success_rates.verdict(some)
+    ) and "under 7 points" in attack_success.verdict(some)
 
 
 def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
@@ -65,19 +65,19 @@ def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
         gap = dice.choice([1, -1, 0], size=n, p=[(0.12 + missed) / 2, (0.12 - missed) / 2, 0.88])
         dense = "".join("s" if value < 0 else "f" for value in gap)
         pruned = "".join("s" if value > 0 else "f" for value in gap)
-        found += success_rates.success_rate(rows(dense), rows(pruned)).p_value < 0.05
+        found += attack_success.success_rate(rows(dense), rows(pruned)).p_value < 0.05
     assert 0.65 < found / 200 < 0.9  # the exact test is a little shy
 
 
 def test_nothing_to_compare_is_said():
     assert (
-        success_rates.verdict(success_rates.success_rate(rows("kk"), rows("ss")))
+        attack_success.verdict(attack_success.success_rate(rows("kk"), rows("ss")))
         == "No sentence to compare on"
     )
 
 
 def test_table_has_a_row_a_model():
-    found = success_rates.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
+    found = attack_success.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
     assert found["job"].tolist() == [2, 3] and found["difference"].tolist() == [0.5, -0.5]
     assert (
         found["under_attack_difference"].tolist() == [-0.5, 0.5]
@@ -87,11 +87,11 @@ def test_table_has_a_row_a_model():
 
 def test_the_same_number_in_another_sample_is_another_sentence():
     other = rows("ss").assign(text=["A sentence.", "Of another sample."])
-    assert success_rates.success_rate(rows("ss"), other).n == 1
+    assert attack_success.success_rate(rows("ss"), other).n == 1
 
 
 def test_rates_count_a_group_at_a_time():
-    found = success_rates.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
+    found = attack_success.rates(pd.concat([rows("ssfk", 1), rows("fffe", 2)])).set_index("job")
     assert found["success_rate"].tolist() == [pytest.approx(2 / 3), 0.0] and found[
         "under_attack"
     ].tolist() == [0.25, 1.0]
@@ -108,7 +108,7 @@ def test_slices_are_thirds_that_keep_equal_values_together():
         text=texts, label=[0, 1, 0, 1, 0, 1], original_probabilities=sure
     )
     both, names = pd.concat([dense, dense.assign(job=2, outcome="failed")]), ["no", "yes"]
-    found = success_rates.slices(both, [1], names)
+    found = attack_success.slices(both, [1], names)
     own = found[found["job"] == 1]
     assert own["slice"].tolist() == [
         "short, ≤ 2",
@@ -125,7 +125,7 @@ def test_slices_are_thirds_that_keep_equal_values_together():
         own["succeeded"].tolist() == [2, 0, 1, 2, 1, 1, 1, 1]
         and not found.loc[found["job"] == 2, "succeeded"].any()
     )
-    assert "Confidence of dense" not in set(success_rates.slices(dense, (), names)["kind"])
+    assert "Confidence of dense" not in set(attack_success.slices(dense, (), names)["kind"])
 
 
 def test_a_success_that_is_not_valid_counts_as_held():
@@ -135,9 +135,9 @@ def test_a_success_that_is_not_valid_counts_as_held():
     )
     made["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     made.loc[4, "recipe"] = "Letters"
-    found = success_rates.flaws(made, 0.8, 0.4, ["Letters"])
+    found = attack_success.flaws(made, 0.8, 0.4, ["Letters"])
     assert found.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
-    held = success_rates.held_unless(made, ~found.any(axis=1))
+    held = attack_success.held_unless(made, ~found.any(axis=1))
     assert held["outcome"].tolist() == [
         "success",
         "failed",

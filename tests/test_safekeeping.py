@@ -10,9 +10,9 @@ import pytest
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
-from prune_core.runs import safekeeping, schema, studies
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.store import maintenance, schema, studies
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 PLAN = {"checkpoint": "demo", "method": None, "seed": 0, "study": "S", "source": {"task": "demo"}}
 
@@ -113,7 +113,7 @@ def damage(path, share=(0.4, 0.6)):
 
 def test_of_a_damaged_store_is_said_and_saved_what_can_be_read(tmp_path, monkeypatch, capsys):
     store = filled(tmp_path / "home", jobs=8)
-    safekeeping.compact(store)
+    maintenance.compact(store)
     damage(store.path)
     monkeypatch.setenv("PRUNESCOPE_HOME", str(store.home))
     assert main(["store", "check"]) == 1
@@ -121,7 +121,7 @@ def test_of_a_damaged_store_is_said_and_saved_what_can_be_read(tmp_path, monkeyp
     assert "cannot" in said and "rescue" in said
     assert main(["store", "rescue", str(tmp_path / "saved")]) == 0
     saved = Store(tmp_path / "saved")
-    assert len(saved.jobs()) == 8 and safekeeping.problems(saved.path) == []
+    assert len(saved.jobs()) == 8 and maintenance.problems(saved.path) == []
     whole = [job for job in saved.jobs() if saved.tables(job.id) == ["accuracy", "drift"]]
     assert whole and len(whole) < 8
     assert saved.rows("accuracy", [whole[0].id])["value"].tolist() == [i / 7 for i in range(2000)]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import tiny
 
-from pages import _ui
+from pages.widgets import ui
 from prune_core import PruneError, paths
 from prune_core.data import tables
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 
 
 @pytest.fixture
@@ -115,6 +115,6 @@ def test_formulas_are_text_in_a_spreadsheet():
             "=name": ["a"] * 6,
         }
     )
-    lines = _ui.csv(frame).splitlines()
+    lines = ui.csv(frame).splitlines()
     assert lines[0] == "text,value,'=name" and lines[1] == "'=HYPERLINK(1),-1.5,a"
     assert [line[:2] for line in lines[2:5]] == ["'+", "'@", "'-"] and lines[5].startswith("fine")

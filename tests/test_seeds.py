@@ -12,10 +12,10 @@ from scipy.stats import t
 
 from prune_core import PruneError, plots
 from prune_core.analysis import seeds, takeaways
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import available, summary
-from prune_core.attacks import success_rates
-from prune_core.runs.store import Store
+from prune_core.analysis import attack_success
+from prune_core.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = (("dense", 0.0), ("magnitude", 0.7), ("akr", 0.5), ("akr", 0.7))
@@ -187,7 +187,7 @@ def test_slices_of_an_attack_are_averaged_over_seeds(study):
     models = seeds.merged(models_of(jobs), jobs)
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     outcomes = outcomes[outcomes["recipe"] == "DeepWordBug"]
-    runs = success_rates.slices(outcomes, models[0].jobs, ["negative", "positive"])
+    runs = attack_success.slices(outcomes, models[0].jobs, ["negative", "positive"])
     found = seeds.pooled("attack_slice", runs, models)
     own = found[(found["job"] == models[1].job) & (found["slice"] == "positive")].iloc[0]
     single = runs[runs["job"].isin(models[1].runs) & (runs["slice"] == "positive")]
@@ -262,14 +262,14 @@ def test_attacks_are_paired_by_seed_and_sentence():
 
     dense = pd.concat([outcomes(0, "ssff"), outcomes(1, "ffff")])
     pruned = pd.concat([outcomes(0, "sssx"), outcomes(1, "sfff")])
-    found = success_rates.success_rate(dense, pruned)
+    found = attack_success.success_rate(dense, pruned)
     assert (
         found.n == 7
         and found.dense == pytest.approx(2 / 7)
         and found.pruned == pytest.approx(4 / 7)
     )
     assert found.low <= found.difference <= found.high
-    alone = success_rates.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
+    alone = attack_success.success_rate(outcomes(0, "ssff"), outcomes(2, "sssf"))
     assert alone.n == 4, "another seed's model on the same sentences"
 
 
@@ -286,10 +286,10 @@ def test_the_report_has_a_row_a_model(study, tmp_path):
 def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
     from prune_core.data.examples import Source
     from prune_core.methods import METHODS
-    from prune_core.models import loading
+    from prune_core.models.checkpoints import loading
     from prune_core.plugins import build
-    from prune_core.runs.data_check import Data
-    from prune_core.runs.experiment import Experiment
+    from prune_core.experiments.data_check import Data
+    from prune_core.experiments.experiment import Experiment
 
     rows = [
         f"film number {count} lasts for more than nine words in all,{('negative', 'positive')[count % 2]}"

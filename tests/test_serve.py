@@ -17,12 +17,12 @@ from streamlit.testing.v1 import AppTest
 from test_jobs import busy, calls, patch, store, submit, wait, workers  # noqa: F401  fixtures
 
 from benchmarks import faults
-from pages import _admission
+from pages.server import admission
 from prune_core import PruneError, access
 from prune_core.cli.arguments import main
 from prune_core.paths import ROOT
-from prune_core.runs import jobs, supervisor
-from prune_core.runs.job import Status
+from prune_core.queue import jobs, supervisor
+from prune_core.store.job import Status
 
 
 @pytest.fixture
@@ -168,16 +168,16 @@ def test_no_checkpoint_is_ever_half_there(store, calls, monkeypatch):  # noqa: F
 def test_an_unidentified_user_sees_no_page(how, monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
     if how == "no login":
-        real = _admission.st.get_option
+        real = admission.st.get_option
         monkeypatch.setattr(
-            _admission.st,
+            admission.st,
             "get_option",
             lambda name: "0.0.0.0" if name == "server.address" else real(name),
         )
     else:
         monkeypatch.setenv(access.USER_HEADER, "X-Forwarded-User")
     if how == "a user":
-        monkeypatch.setattr(_admission, "current_user", lambda: "maria@example.org")
+        monkeypatch.setattr(admission, "current_user", lambda: "maria@example.org")
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
     assert not at.exception
     if how == "a user":

@@ -22,13 +22,15 @@ from prune_core.cli.arguments import main
 from prune_core.measures import MEASURES
 from prune_core.measures.cost import macs
 from prune_core.methods import METHODS
-from prune_core.models import export, families, loading, replay
-from prune_core.models.shrink import alive, dead_units, padding, shrink
-from prune_core.models.timing import Profile, limit
+from prune_core.models.export.onnx import onnx
+from prune_core.models import families, replay
+from prune_core.models.checkpoints import loading
+from prune_core.models.compact import alive, dead_units, padding, shrink
+from prune_core.models.inference.timing import Profile, limit
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
-from prune_core.runs import experiment, run
-from prune_core.runs.store import Store
+from prune_core.experiments import experiment, run
+from prune_core.store.store import Store
 
 KINDS = ("classification", "span")
 # What each of the two blocks loses: its heads and neurons by lot, or all of a sub-layer.
@@ -330,7 +332,7 @@ def test_cost_refuses_what_the_model_cannot_take():
 def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = folders / f"{family}-{kind}"
-    assert "the largest difference is" in export.write_onnx(folder)
+    assert "the largest difference is" in onnx.write_onnx(folder)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     assert {given.name for given in session.get_inputs()} == set(
         tiny.tokenizer(family).model_input_names
@@ -348,14 +350,14 @@ def test_onnx_gives_the_logits_at_every_shape(folders, family, kind):
 def test_onnx_of_the_full_shape(tmp_path):
     pytest.importorskip("onnxruntime")
     loading.save(tiny.model(kind="span"), tiny.tokenizer(), tmp_path)
-    assert "the largest difference is" in export.write_onnx(tmp_path)
+    assert "the largest difference is" in onnx.write_onnx(tmp_path)
 
 
 def test_a_wrong_export_is_noticed():
     model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
     with pytest.raises(PruneError, match="does not give the model's answers"):
-        export.largest_difference(
-            model, tokenizer, export.Deployed(other, tokenizer).answers, "model.onnx"
+        onnx.largest_difference(
+            model, tokenizer, onnx.Deployed(other, tokenizer).answers, "model.onnx"
         )
 
 

@@ -16,7 +16,8 @@ from prune_core import PruneError
 from prune_core.cli.arguments import main
 from prune_core.data import tokens
 from prune_core.data.examples import Examples
-from prune_core.models import loading, predict, saliency, verification
+from prune_core.models.checkpoints import loading, verification
+from prune_core.models.inference import predict, saliency
 
 WORDS = ["ada", "brook", "wri@@", "tes", "in", "oak", "bri@@", "dge", "."]
 TAGGED = "Ada B-PER\nBrook I-PER\nwrites O\nin O\nOak B-LOC\nBridge I-LOC\n. O\n\n"

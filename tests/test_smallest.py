@@ -3,11 +3,11 @@
 import pytest
 from test_targets import clock  # noqa: F401
 
-from prune_core.analysis import deploy, evidence, smallest
+from prune_core.analysis import deployment_check, evidence, size_search
 from prune_core.analysis.policy import Policy
-from prune_core.analysis.smallest import MOST, STEP, TRIES, Try
+from prune_core.analysis.size_search import MOST, STEP, TRIES, Try
 from prune_core.cli.arguments import main
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 POLICY = Policy({"accuracy_loss": 12.0})
 
@@ -15,13 +15,13 @@ POLICY = Policy({"accuracy_loss": 12.0})
 def searched(holds: float) -> list[Try]:
     """The tries where every share up to this holds."""
     tries: list[Try] = []
-    while (share := smallest.next_share(tries)) is not None:
+    while (share := size_search.next_share(tries)) is not None:
         tries.append(
             Try(
                 share,
                 f"M {share:.0%}",
                 len(tries) + 1,
-                deploy.SHIP if share <= holds else deploy.STOP,
+                deployment_check.SHIP if share <= holds else deployment_check.STOP,
                 "Do not ship: it lost.",
             )
         )
@@ -39,18 +39,18 @@ def test_the_search_ends_within_a_step_of_the_threshold(holds: float) -> None:
 
 
 def test_the_answer_names_the_smallest_and_what_is_beyond_it() -> None:
-    told = smallest.told(searched(0.5), POLICY)
+    told = size_search.told(searched(0.5), POLICY)
     assert told.startswith(
         "M 50% (job 1) is the smallest that holds the limit at 95% confidence. M 5"
     )
     assert told.endswith("does not: do not ship: it lost.")
-    assert smallest.told(searched(0.0), POLICY).startswith(
+    assert size_search.told(searched(0.0), POLICY).startswith(
         "No share that was tried holds the limit"
     )
 
 
 def test_each_try_is_judged_so_that_the_answer_keeps_the_policys_confidence() -> None:
-    assert (1 - smallest.each(POLICY).confidence / 100) * TRIES == pytest.approx(POLICY.alpha)
+    assert (1 - size_search.each(POLICY).confidence / 100) * TRIES == pytest.approx(POLICY.alpha)
 
 
 def test_a_whole_search_leaves_a_study_and_reads_what_it_knows(
@@ -68,7 +68,7 @@ def test_a_whole_search_leaves_a_study_and_reads_what_it_knows(
     best = next(
         job for job in jobs if f"(job {job.id}) is the smallest that holds the limit" in told[-1]
     )
-    assert deploy.decision(deploy.check(evidence.evidence(store, best), POLICY)) == deploy.SHIP
+    assert deployment_check.decision(deployment_check.check(evidence.evidence(store, best), POLICY)) == deployment_check.SHIP
     shares = sorted(
         job.experiment["method"]["options"]["sparsity"] for job in jobs if job.experiment["method"]
     )

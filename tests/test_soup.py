@@ -11,13 +11,13 @@ import torch
 from prune_core import PruneError
 from prune_core.cli.arguments import main
 from prune_core.data.examples import Source
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 from prune_core.plugins import quiet
-from prune_core.training import soup
+from prune_core.training import model_soup
 
 
-def candidates(*names: str) -> list[soup.Candidate]:
-    return [soup.Candidate(name, name, {}) for name in names]
+def candidates(*names: str) -> list[model_soup.Candidate]:
+    return [model_soup.Candidate(name, name, {}) for name in names]
 
 
 def walk(
@@ -29,7 +29,7 @@ def walk(
         key = "".join(candidate.name for candidate in chosen)
         return {"under_attack": scores[key], "accuracy": (accuracies or {}).get(key, 1.0)}
 
-    attempts = soup.greedy(candidates("a", "b", "c"), "under_attack", floor, measure, quiet)
+    attempts = model_soup.greedy(candidates("a", "b", "c"), "under_attack", floor, measure, quiet)
     assert [attempt["added"] for attempt in attempts] == ["a", "b", "c"]
     return [attempt["added"] for attempt in attempts if attempt["taken"]]
 
@@ -51,8 +51,8 @@ def test_what_is_too_wrong_to_start_from_is_tried_last():
         "plain": {"accuracy": 0.91, "under_attack": 0.2},
         "second": {"accuracy": 0.9, "under_attack": 0.1},
     }
-    assert soup.ranking(found, "under_attack", 0.9) == ["plain", "second", "constant", "robust"]
-    assert soup.ranking(found, "under_attack", -0.09) == list(found), (
+    assert model_soup.ranking(found, "under_attack", 0.9) == ["plain", "second", "constant", "robust"]
+    assert model_soup.ranking(found, "under_attack", -0.09) == list(found), (
         "with any loss allowed, Algorithm 3's order"
     )
 
@@ -62,7 +62,7 @@ def test_the_mean_is_taken_in_fp32_and_whole_numbers_are_left_alone():
         {"w": torch.tensor([w], dtype=torch.float16), "ids": torch.tensor([i])}
         for w, i in ((1.0, 3), (1.0009765625, 5))
     )
-    found = soup.average([first, second])
+    found = model_soup.average([first, second])
     assert (
         found["w"].dtype == torch.float32 and found["w"].item() == 1.00048828125
     )  # which fp16 cannot hold
@@ -73,12 +73,12 @@ def test_the_mean_is_taken_in_fp32_and_whole_numbers_are_left_alone():
 def saved(tmp_path: Path):
     """A checkpoint of that name, changed by a function before it is saved."""
 
-    def save(name: str, seed: int = 0, change=lambda model, tokenizer: None) -> soup.Candidate:
+    def save(name: str, seed: int = 0, change=lambda model, tokenizer: None) -> model_soup.Candidate:
         model, tokenizer = tiny.model(seed=seed), tiny.tokenizer()
         model.config.id2label = {0: "negative", 1: "positive"}
         change(model, tokenizer)
         loading.save(model, tokenizer, tmp_path / name)
-        return soup.Candidate.of(str(tmp_path / name))
+        return model_soup.Candidate.of(str(tmp_path / name))
 
     return save
 
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_a_sentence_before_anything_is_measured(
 ):
     pair = [saved("a"), saved("b", change=change)]
     with pytest.raises(PruneError, match=words):
-        soup.cook(soup.Plan(), pair, Source("nowhere.csv"), tmp_path / "out", quiet)
+        model_soup.cook(model_soup.Plan(), pair, Source("nowhere.csv"), tmp_path / "out", quiet)
     assert not (tmp_path / "out").exists()
 
 
@@ -119,22 +119,22 @@ def test_another_family_and_a_lonely_checkpoint_are_sentences(saved, tmp_path):
         "a", change=lambda model, _: setattr(model.config, "id2label", {0: "LABEL_0", 1: "LABEL_1"})
     )
     with pytest.raises(PruneError, match="not of one shape"):
-        soup.check([first, soup.Candidate.of(str(tmp_path / "electra"))])
+        model_soup.check([first, model_soup.Candidate.of(str(tmp_path / "electra"))])
     with pytest.raises(PruneError, match="two checkpoints or more"):
-        soup.check([first])
+        model_soup.check([first])
 
 
 def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch):
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
     pd.DataFrame(rows).to_csv(tmp_path / "held-out.csv", index=False)
     pair, calls = [saved("a"), saved("b", seed=1)], []
-    attack = soup.Attack.measure
+    attack = model_soup.Attack.measure
     monkeypatch.setattr(
-        soup.Attack, "measure", lambda *arguments: calls.append(1) or attack(*arguments)
+        model_soup.Attack, "measure", lambda *arguments: calls.append(1) or attack(*arguments)
     )
     plan = {"attack": "DeepWordBug", "attack_examples": 4}
-    record = soup.cook(
-        soup.Plan(way="uniform", **plan),
+    record = model_soup.cook(
+        model_soup.Plan(way="uniform", **plan),
         pair,
         Source(str(tmp_path / "held-out.csv")),
         tmp_path / "out",
@@ -145,8 +145,8 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
         and record["ingredients"] == ["a", "b"]
         and record["candidates"][0]["n"] == 12
     )
-    again = soup.cook(
-        soup.Plan(allowed_loss=1.0, **plan),
+    again = model_soup.cook(
+        model_soup.Plan(allowed_loss=1.0, **plan),
         pair,
         Source(str(tmp_path / "held-out.csv")),
         tmp_path / "out",
@@ -157,7 +157,7 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
     model, _ = loading.load(str(tmp_path / "out" / "uniform"))
     mean = (tiny.model(seed=0).classifier.weight + tiny.model(seed=1).classifier.weight) / 2
     torch.testing.assert_close(model.classifier.weight, mean)
-    assert json.loads((tmp_path / "out" / "uniform" / soup.RECORD).read_text()) == record
+    assert json.loads((tmp_path / "out" / "uniform" / model_soup.RECORD).read_text()) == record
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "greedy-attack",
         "measurements.json",
@@ -174,9 +174,9 @@ def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_p
         if message.startswith("b: "):
             raise KeyboardInterrupt
 
-    plan = soup.Plan(attack="DeepWordBug", attack_examples=2)
+    plan = model_soup.Plan(attack="DeepWordBug", attack_examples=2)
     with pytest.raises(KeyboardInterrupt):
-        soup.cook(
+        model_soup.cook(
             plan,
             [saved("a"), saved("b", seed=1)],
             Source(str(tmp_path / "held-out.csv")),
@@ -218,7 +218,7 @@ def test_the_command_makes_recipes_and_their_average(tmp_path, capsys):
         and "fine-tune 02" in said.err
         and f"01 + 02: {tmp_path / 'out' / 'uniform'}" in said.out
     )
-    record = json.loads((tmp_path / "out" / "uniform" / soup.RECORD).read_text())
+    record = json.loads((tmp_path / "out" / "uniform" / model_soup.RECORD).read_text())
     assert [row["recipe"]["seed"] for row in record["candidates"]] == [1, 2]
 
 
@@ -240,7 +240,7 @@ def test_recipes_are_read_scaled_and_overridden(tmp_path):
     (tmp_path / "recipes.yaml").write_text(
         "- {learning_rate: 5e-5, epochs: 30}\n- {name: robust, adversarial: freelb, epochs: 3}\n"
     )
-    found = soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_share=0.1)
+    found = model_soup.read_recipes(tmp_path / "recipes.yaml", {"dropout": "0"}, epochs_share=0.1)
     assert (
         list(found) == ["01", "robust"] and found["01"].epochs == 3 and found["robust"].epochs == 1
     )
@@ -251,4 +251,4 @@ def test_recipes_are_read_scaled_and_overridden(tmp_path):
     )
     (tmp_path / "recipes.yaml").write_text("learning_rate: 5e-5")
     with pytest.raises(PruneError, match="write a list"):
-        soup.read_recipes(tmp_path / "recipes.yaml", {})
+        model_soup.read_recipes(tmp_path / "recipes.yaml", {})

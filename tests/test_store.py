@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from prune_core import PruneError
-from prune_core.runs import pool, studies
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.store import adversarial_pool, studies
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 PLAIN = {"method": {"name": "akr", "options": {"sparsity": 0.7, "pattern": ""}}, "seed": 1}
 
@@ -238,7 +238,7 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
 
 def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
     store = Store(tmp_path)
-    assert pool.texts(store).empty
+    assert adversarial_pool.texts(store).empty
     same = {
         "text": "Not bad.",
         "pair": None,
@@ -248,18 +248,18 @@ def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
         "study": "A",
         "label": "positive",
     }
-    pool.keep(store, **same, note="")
-    pool.keep(store, **same, note="a negation")
-    pool.keep(store, **same | {"pair": "A second sentence."}, note="")
+    adversarial_pool.keep(store, **same, note="")
+    adversarial_pool.keep(store, **same, note="a negation")
+    adversarial_pool.keep(store, **same | {"pair": "A second sentence."}, note="")
     submit(store, "A")
     studies.delete(store, "A")
-    kept = pool.texts(store)
+    kept = adversarial_pool.texts(store)
     assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [
         False,
         True,
     ]
-    pool.discard(store, [int(kept["id"].iloc[0])])
-    assert pool.texts(Store(tmp_path))["text"].tolist() == ["Not bad."]
+    adversarial_pool.discard(store, [int(kept["id"].iloc[0])])
+    assert adversarial_pool.texts(Store(tmp_path))["text"].tolist() == ["Not bad."]
 
 
 def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):

@@ -8,7 +8,7 @@ import strangers
 from streamlit.testing.v1 import AppTest
 
 from prune_core.cli.arguments import main
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 
 def ran(*arguments: object) -> int:

@@ -13,8 +13,8 @@ import sample_rows
 from prune_core import PruneError, plots
 from prune_core.cli import trackers
 from prune_core.cli.arguments import main
-from prune_core.runs import tables
-from prune_core.runs.store import Store
+from prune_core.store import parquet
+from prune_core.store.store import Store
 
 
 def run(*arguments: object) -> int:
@@ -55,13 +55,13 @@ def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
         "1",
         '"two"',
     ]
-    with zipfile.ZipFile(io.BytesIO(tables.zipped(store, ids))) as file:
+    with zipfile.ZipFile(io.BytesIO(parquet.zipped(store, ids))) as file:
         assert set(file.namelist()) == {
             f"{name}.parquet" for id in ids for name in store.tables(id)
         }
     empty = store.submit({"checkpoint": "demo"}, "a", "k", "s", "cpu")
     with pytest.raises(PruneError, match="no rows yet"):
-        tables.zipped(store, [empty])
+        parquet.zipped(store, [empty])
 
 
 def test_a_report_prints_on_paper_and_is_no_pdf(tmp_path, capsys) -> None:

@@ -11,17 +11,18 @@ from test_structured import FAMILIES, NAMES, labelled, pruned
 
 from prune_core import PruneError
 from prune_core.analysis.ablation import forms
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.methods import METHODS
-from prune_core.models import latency as measured
-from prune_core.models import replay, timing
-from prune_core.models.latency import latency
-from prune_core.models.shrink import shrink
+from prune_core.models.inference import latency as measured
+from prune_core.models import replay
+from prune_core.models.inference import timing
+from prune_core.models.inference.latency import latency
+from prune_core.models.compact import shrink
 from prune_core.plugins import build, quiet
-from prune_core.runs.experiment import Experiment
-from prune_core.runs.run import run
-from prune_core.runs.store import Store
-from prune_core.runs.study import load
+from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.run import run
+from prune_core.store.store import Store
+from prune_core.experiments.study import load
 
 FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
 

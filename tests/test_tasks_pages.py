@@ -12,8 +12,8 @@ from test_tasks import squad_rows, written
 
 from prune_core import load
 from prune_core.cli.arguments import main
-from prune_core.models import loading
-from prune_core.runs import jobs
+from prune_core.models.checkpoints import loading
+from prune_core.queue import jobs
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from prune_core.analysis.compared import Model
+from prune_core.analysis.compared_models import Model
 from prune_core.analysis.tradeoff import Limit, choose, front, knee, told
 
 MODELS = [Model(job, f"M{job}", "akr", job / 10) for job in (1, 2, 3)]

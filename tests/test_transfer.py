@@ -9,12 +9,12 @@ import tiny
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
-from prune_core.models import loading
+from prune_core.models.checkpoints import loading
 from prune_core.plugins import quiet
-from prune_core.runs import transfer
-from prune_core.runs.child_process import ChildProcess
-from prune_core.runs.job import Status
-from prune_core.runs.store import Store
+from prune_core.experiments import attack_transfer
+from prune_core.processes.child_process import ChildProcess
+from prune_core.store.job import Status
+from prune_core.store.store import Store
 
 NAMES = ["negative", "positive"]
 
@@ -41,14 +41,14 @@ def test_a_text_counts_where_the_model_got_the_original_right():
             row(1, 2, 0, "good", "good"),
         ]
     )
-    found = transfer.matrix(rows).set_index(["source", "job"])
+    found = attack_transfer.matrix(rows).set_index(["source", "job"])
     assert found[["fooled", "n"]].apply(tuple, axis=1).to_dict() == {
         (1, 2): (1, 2),
         (2, 2): (1, 1),
         (2, 1): (0, 1),
     }
     assert found.loc[(1, 2), "low"] == pytest.approx(0.0945, abs=1e-4), "Wilson, 1 of 2"
-    by_recipe = transfer.matrix(rows, "recipe").set_index("job")
+    by_recipe = attack_transfer.matrix(rows, "recipe").set_index("job")
     assert by_recipe["n"].to_dict() == {2: 2, 1: 1}, "a model's own texts are left out"
 
 
@@ -105,7 +105,7 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
     )
     third = made(store, checkpoints[1], "success", NAMES[::-1])
     examples = store.rows("attack_example", [first, second, third])
-    assert transfer.lacking(examples, pd.DataFrame()) == [first, second, third]
+    assert attack_transfer.lacking(examples, pd.DataFrame()) == [first, second, third]
     assert main(["transfer", str(first), str(second)]) == 0
     assert f"{first} Dense" in capsys.readouterr().out
     rows = store.rows("transfer", [first, second])
@@ -118,10 +118,10 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
         and one["changed"].tolist() == two["changed"].tolist()
     )
     assert set(rows["truth"]) == {"negative"} and set(rows["original"]) == set(NAMES)
-    assert transfer.lacking(examples, rows) == [first, second, third]
-    transfer.run(store, [second, third], quiet)
-    transfer.run(store, [first, third], quiet)
-    assert transfer.lacking(examples, store.rows("transfer", [first, second, third])) == []
+    assert attack_transfer.lacking(examples, rows) == [first, second, third]
+    attack_transfer.run(store, [second, third], quiet)
+    attack_transfer.run(store, [first, third], quiet)
+    assert attack_transfer.lacking(examples, store.rows("transfer", [first, second, third])) == []
     assert len(store.rows("transfer", [second])) == 12, "what was known of other texts is kept"
 
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
     store = Store(home)
     first, nothing = made(store, checkpoints[0], "success"), made(store, checkpoints[0], "failed")
     with pytest.raises(PruneError, match="No attack has succeeded"):
-        transfer.run(store, [nothing], quiet)
+        attack_transfer.run(store, [nothing], quiet)
     others = (
         ({"names": ["a", "b"]}, "same labels; job 1 negative, positive, job 3 a, b"),
         ({"pairs": True}, "one and two texts"),
@@ -137,9 +137,9 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
     for facts, words in others:
         other = made(store, checkpoints[0], "success", **facts)
         with pytest.raises(PruneError, match=words):
-            transfer.run(store, [first, other], quiet)
+            attack_transfer.run(store, [first, other], quiet)
     with pytest.raises(PruneError, match="without the second text"):
-        transfer.run(store, [other], quiet)
+        attack_transfer.run(store, [other], quiet)
     pruned = store.submit({"method": {"name": "akr"}}, "AKR 50%", "akr", "Study", "cpu")
     with pytest.raises(PruneError, match="has no pruned weights"):
         store.checkpoint(store.job(pruned))

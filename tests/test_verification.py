@@ -9,7 +9,8 @@ import torch
 import prune_core as pc
 from prune_core import PruneError
 from prune_core.data.examples import KINDS, Examples
-from prune_core.models import families, loading, replay, tokenizers, verification, weights
+from prune_core.models import families, replay
+from prune_core.models.checkpoints import loading, tokenizers, verification, weights
 
 PAIRS = Examples(
     ["a good film", "dull", "the long and clever story stays with you"],

@@ -14,7 +14,7 @@ import sample_rows
 from test_browser import opened, problems, pytestmark, server, settle, turn_to, wait_for_charts  # noqa: F401
 
 from prune_core.paths import ROOT
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 
 def furnish(home: Path) -> None:

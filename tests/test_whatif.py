@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages import APP
 
 from prune_core.analysis import whatif
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.whatif import Curve, Curves
 from prune_core.data.examples import Answers
 from prune_core.data.metrics import METRICS, metric_for
@@ -20,8 +20,8 @@ from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.plugins import build, quiet
-from prune_core.runs import jobs
-from prune_core.runs.store import Store
+from prune_core.queue import jobs
+from prune_core.store.store import Store
 
 
 def curve(scale: float, weights: int = 100, moves: tuple[float, float] = (1.0, 3.0)) -> Curve:

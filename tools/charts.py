@@ -22,9 +22,9 @@ from plotly.offline import get_plotlyjs
 
 from prune_core import plots
 from prune_core.analysis import published, published_comparison
-from prune_core.analysis.compared import models_of
+from prune_core.analysis.compared_models import models_of
 from prune_core.plots.palette import PAPER
-from prune_core.runs.store import Store
+from prune_core.store.store import Store
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 WIDTH = 560  # pixels

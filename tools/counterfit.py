@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prune_core.attacks.neighbours import TABLE, Neighbours, pack
-from prune_core.attacks.sentences import encode
+from prune_core.attacks.sentence_similarity import encode
 from prune_core.errors import PruneError
 from tools.wordnet import Lexicon, Pairs, parts_of_speech
 

@@ -24,7 +24,7 @@ from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.models import replay
 from prune_core.models.devices import matrix_precision, seed_everything
-from prune_core.models.predict import probabilities
+from prune_core.models.inference.predict import probabilities
 from prune_core.plugins import build, quiet
 
 from .setting import Row, Setting

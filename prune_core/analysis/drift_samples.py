@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.examples import sample_indices
-from ..runs.job import Job
+from ..store.job import Job
 
 
 def with_evaluation_indices(rows: pd.DataFrame, jobs: Collection[Job]) -> pd.DataFrame:

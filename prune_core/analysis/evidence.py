@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..attacks.success_rates import ATTACKED, joined
+from .attack_success import ATTACKED, joined
 from ..data.metrics import METRICS, prediction_type, values_for
 from ..errors import PruneError
-from ..models import contention
-from ..runs.job import Job
-from ..runs.store import Store
+from ..models.inference import contention
+from ..store.job import Job
+from ..store.store import Store
 from ..statistics import paired_bounds, paired_draws, quantile_bounds, share_bounds
 from . import slices
 from .calibration import root, squared_error

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from .. import formatting as f
-from ..runs.job import Job
-from .compared import Model, ordered
+from ..store.job import Job
+from .compared_models import Model, ordered
 from .published import TASKS, Exhibit
 from .quantities import available, summary
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from .. import formatting as f
 from ..data.metrics import METRICS
-from ..models.contention import DISTURBED
-from .compared import Model
+from ..models.inference.contention import DISTURBED
+from .compared_models import Model
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")  # that figures are read from
 Value = tuple[float, float, float, float]  # value, low, high, n; NaN where there is none

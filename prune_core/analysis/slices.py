@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..attacks.success_rates import thirds
+from .attack_success import thirds
 from ..data import columns, tasks
 from ..data.examples import Answers, Source
 from ..data.metrics import exact_match, normalised

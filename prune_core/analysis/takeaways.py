@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..attacks.success_rates import success_rate
+from .attack_success import success_rate
 from ..data.metrics import METRICS
 from ..formatting import (
     error,
@@ -25,7 +25,7 @@ from ..formatting import (
     seconds,
     signed,
 )
-from .compared import Model, ordered
+from .compared_models import Model, ordered
 from .evidence import disturbance
 from .quantities import Quantity, headline
 from .seeds import means

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .compared import Model
+from .compared_models import Model
 
 Point = tuple[float, float]
 

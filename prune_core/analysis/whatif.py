@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..data.metrics import METRICS, THRESHOLD
-from ..runs.job import Job
-from .compared import Model
+from ..store.job import Job
+from .compared_models import Model
 
 LEAST = 1e-6  # of a probability, below which its logarithm says nothing
 STEP = 0.01  # of a block's weights, in which shares are given out

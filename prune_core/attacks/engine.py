@@ -20,14 +20,14 @@ from ..errors import PruneError
 from ..models.devices import device_of
 from .budget import Budget, Clock, OutOfTime, Pulse
 from .catalogue import CATALOGUE, WORDS
-from .flight import ENDS_ALL, Search, fly
+from .scheduler import ENDS_ALL, Search, fly
 from .languages import foreign, refusal
-from .limits import COLUMNS
+from .constraints import COLUMNS
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, Journal, Outcome
 from .recipes import another, prepared, reached
 from .resources import load_textattack
-from .sentences import Encoder
-from .text import Text
+from .sentence_similarity import Encoder
+from .attacked_text import Text
 from .victim import Victim
 
 load_textattack()

@@ -9,19 +9,11 @@ from typing import Any
 
 from .budget import Budget
 from .catalogue import FEW_WORDS
-from .limits import limit
+from .constraints import limit
 from .neighbours import load
-from .parts import (
-    ListedNames,
-    ListedPlaces,
-    LookAlikes,
-    NeighbourVectors,
-    Numbers,
-    SamePartOfSpeech,
-    WordNetSynonyms,
-)
+from .components import ListedNames, ListedPlaces, LookAlikes, NeighbourVectors, Numbers, SamePartOfSpeech, WordNetSynonyms
 from .resources import load_textattack, stopwords
-from .sentences import Encoder, SentenceSimilarity
+from .sentence_similarity import Encoder, SentenceSimilarity
 
 load_textattack()
 from textattack import Attack  # noqa: E402

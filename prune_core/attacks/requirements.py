@@ -1,6 +1,6 @@
 """What attacks need besides the installed packages: whether each is here, looked up in a moment, and how to get it.
 
-Looks at files only: nothing of textattack, nltk or tensorflow is imported, and no network is asked. attacks/fetch.py gets them.
+Looks at files only: nothing of textattack, nltk or tensorflow is imported, and no network is asked. attacks/download.py gets them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from os import environ
 from pathlib import Path
 
-FETCH = "python -m prune_core.attacks.fetch"
+FETCH = "python -m prune_core.attacks.download"
 MARKER = "post_install_check_3"  # with this file in its cache TextAttack 0.3.11 downloads nothing at import
 WORDNET_FILES = Path("/usr/share/wordnet")  # where Debian's wordnet-base keeps it
 _PREFIXES = (sys.prefix, "/usr", "/usr/local")

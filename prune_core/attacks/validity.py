@@ -20,7 +20,7 @@ import torch
 from .changed_words import INSERTED, STRUCK, pieces
 from .requirements import WORDNET
 from .resources import provide_wordnet
-from .sentences import encode
+from .sentence_similarity import encode
 
 NEGATIONS = {
     "barely",

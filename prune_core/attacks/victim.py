@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from .flight import ask
+from .scheduler import ask
 from .queries import Input, Queries
 from .resources import load_textattack
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from ..runs.store import Store
+from ..store.store import Store
 from .progress import PrintedProgress
 
 
 def jobs(options: argparse.Namespace) -> None:
     """List all jobs."""
-    from ..runs.jobs import reap
+    from ..queue.jobs import reap
     from .terminal import job_table
 
     store = Store()
@@ -20,7 +20,7 @@ def jobs(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """One job and its rows."""
-    from ..runs.jobs import reap
+    from ..queue.jobs import reap
     from .terminal import summary, write_json
 
     store = Store()
@@ -33,7 +33,7 @@ def show(options: argparse.Namespace) -> None:
 
 def cancel(options: argparse.Namespace) -> None:
     """Stop a job."""
-    from ..runs.jobs import cancel
+    from ..queue.jobs import cancel
 
     cancel(Store(), options.id)
     print(f"Job {options.id} is being cancelled; its finished stages are kept.")
@@ -41,7 +41,7 @@ def cancel(options: argparse.Namespace) -> None:
 
 def resume(options: argparse.Namespace) -> None:
     """Go on with a job."""
-    from ..runs.jobs import resume
+    from ..queue.jobs import resume
 
     store = Store()
     resume(store, options.id)
@@ -51,8 +51,8 @@ def resume(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Copy a job's pruned checkpoint, cut or as ONNX where wanted."""
-    from ..runs.export import export_checkpoint
-    from .card import write_card
+    from ..experiments.export import export_checkpoint
+    from .export_card import write_card
 
     store, progress = Store(), PrintedProgress()
     job = store.job(options.id)
@@ -70,7 +70,7 @@ def export(options: argparse.Namespace) -> None:
 
 def remake(options: argparse.Namespace) -> None:
     """Make pruned weights again that were not kept."""
-    from ..runs.remake import remake
+    from ..experiments.reprune import remake
 
     store, progress = Store(), PrintedProgress()
     for id in options.ids:
@@ -83,7 +83,7 @@ def check(options: argparse.Namespace) -> int:
     """Test a job against a policy: 0 if every limit is met, 1 if one is violated, 3 if the result is inconclusive."""
     import json
 
-    from ..analysis import deploy, policy
+    from ..analysis import deployment_check, policy
     from ..analysis.evidence import evidence
     from .terminal import verdicts
 
@@ -91,13 +91,13 @@ def check(options: argparse.Namespace) -> int:
     found = evidence(store, store.job(options.id))
     own = options.policy
     asked = policy.load(own) if own else policy.usual(found.kind, found.metric)
-    judged = deploy.check(found, asked)
+    judged = deployment_check.check(found, asked)
     print(verdicts(found, judged, asked))
     if options.json:
         options.json.write_text(
-            json.dumps(deploy.as_record(judged, found, asked), indent=2, ensure_ascii=False)
+            json.dumps(deployment_check.as_record(judged, found, asked), indent=2, ensure_ascii=False)
         )
-    return deploy.CODES[deploy.decision(judged)]
+    return deployment_check.CODES[deployment_check.decision(judged)]
 
 
 def report(options: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def report(options: argparse.Namespace) -> None:
 
 def rows(options: argparse.Namespace) -> None:
     """Write all rows as Parquet."""
-    from ..runs.tables import write
+    from ..store.parquet import write
 
     written = write(Store(), options.ids, options.out)
     print(f"{len(written)} tables are in {options.out}: {', '.join(file.name for file in written)}")
@@ -127,17 +127,17 @@ def log(options: argparse.Namespace) -> None:
 
 def transfer(options: argparse.Namespace) -> None:
     """Try saved adversarial texts on the jobs' models and show the shares that fool them."""
-    from ..runs import transfer
+    from ..experiments import attack_transfer
     from .terminal import transfers
 
     store, progress = Store(), PrintedProgress()
-    transfer.run(store, options.ids, progress)
+    attack_transfer.run(store, options.ids, progress)
     progress.end()
     print(transfers(store, options.ids))
 
 
 def worker(options: argparse.Namespace) -> None:
     """Run queued jobs until there are none for a while; started by the queue."""
-    from ..runs.worker import work
+    from ..queue.worker import work
 
     work(options.device, options.lock)

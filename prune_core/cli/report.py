@@ -12,11 +12,11 @@ import pandas as pd
 
 from .. import formatting as f
 from ..analysis import seeds, takeaways
-from ..analysis.compared import Model, models_of
+from ..analysis.compared_models import Model, models_of
 from ..analysis.quantities import available, summary
 from ..errors import PruneError
-from ..runs.job import Job
-from ..runs.store import Store
+from ..store.job import Job
+from ..store.store import Store
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 STYLE = """

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import Cancelled, PruneError
 from ..formatting import size
-from ..runs.job import Job, Status
-from ..runs.store import Store
+from ..store.job import Job, Status
+from ..store.store import Store
 from .progress import PrintedProgress
-from .settings import settings
+from .key_values import settings
 
 if TYPE_CHECKING:
     from ..data.examples import Source
-    from ..runs.experiment import Experiment
-    from ..runs.jobs import Lock
+    from ..experiments.experiment import Experiment
+    from ..queue.jobs import Lock
 
 STUDY = "Command line"  # where single runs are kept unless --study names another
 
@@ -45,7 +45,7 @@ def measures(options: argparse.Namespace) -> None:
 
 def tasks(options: argparse.Namespace) -> None:
     """List the tasks."""
-    from ..data.known import KNOWN
+    from ..data.known_tasks import KNOWN
     from ..data.metrics import METRICS
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
@@ -60,8 +60,8 @@ def tasks(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """One experiment, in this process, kept in the store like any other."""
-    from ..runs.export import export_checkpoint
-    from .card import write_card
+    from ..experiments.export import export_checkpoint
+    from .export_card import write_card
     from .terminal import summary, write_json
 
     store = Store()
@@ -84,8 +84,8 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
     from ..measures import MEASURES
     from ..methods import METHODS
     from ..plugins import build
-    from ..runs import adversarial_calibration
-    from ..runs.experiment import Experiment
+    from ..experiments import adversarial_calibration
+    from ..experiments.experiment import Experiment
 
     own: dict[str, str] = {
         name: value
@@ -145,7 +145,7 @@ def least_words(text: str) -> int | None:
 
 def perform_here(store: Store, experiment: Experiment) -> Job:
     """Run an experiment here and now as a job of the store; the job as it ends."""
-    from ..runs.worker import new_worker
+    from ..queue.worker import new_worker
 
     name, life = new_worker(store)
     values = (
@@ -160,8 +160,8 @@ def perform_here(store: Store, experiment: Experiment) -> Job:
 
 def remeasure(options: argparse.Namespace) -> None:
     """Run measures of a finished job again, in this process."""
-    from ..runs import jobs
-    from ..runs.worker import new_worker
+    from ..queue import jobs
+    from ..queue.worker import new_worker
     from .terminal import summary
 
     changes: dict[str, dict[str, str]] = {name: {} for name in options.measures}
@@ -182,7 +182,7 @@ def remeasure(options: argparse.Namespace) -> None:
 
 def _finish_here(store: Store, id: int, life: Lock) -> Job:
     """Run a job that this process has claimed; return it as it ends."""
-    from ..runs.worker import perform
+    from ..queue.worker import perform
 
     def give_up() -> NoReturn:
         print("\nprune_core: cancelled", file=sys.stderr, flush=True)
@@ -199,12 +199,12 @@ def _finish_here(store: Store, id: int, life: Lock) -> Job:
 
 def check_data(*experiments: Experiment, elsewhere: bool = False) -> None:
     """A mistake in checkpoint or data makes no job; what several have in common is read once. `elsewhere`: not in this memory."""
-    from ..models.folders import BUNDLED
+    from ..models.checkpoints.folders import BUNDLED
 
     for each in {json.dumps(each.data_key()): each for each in experiments}.values():
         if each.source.task == "demo" and each.checkpoint in BUNDLED:
             continue  # which fit each other, and a check would cost every command seconds
-        from ..runs.data_check import check
+        from ..experiments.data_check import check
 
         memory = check(each, elsewhere)
         print(f"prune_core: {each.label} takes about {size(memory)} of memory", file=sys.stderr)
@@ -219,8 +219,8 @@ def succeeded(store: Store, job: Job) -> Job:
 
 def sweep(options: argparse.Namespace) -> None:
     """A grid of experiments in this process; what is finished already is not computed again."""
-    from ..runs import study
-    from ..runs.jobs import finished
+    from ..experiments import study
+    from ..queue.jobs import finished
     from .terminal import headline
 
     experiments = study.load(options.file, study.changes(settings(options.set)))
@@ -258,7 +258,7 @@ def sweep(options: argparse.Namespace) -> None:
 
 def _list(experiments: Sequence[Experiment]) -> None:
     """What a sweep would run, a line each."""
-    from ..runs.experiment import stages
+    from ..experiments.experiment import stages
 
     study, label = (
         max((len(getattr(each, part)) for each in experiments), default=0) + 2
@@ -271,7 +271,7 @@ def _list(experiments: Sequence[Experiment]) -> None:
 
 def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -> None:
     """Queue them for the worker."""
-    from ..runs import jobs
+    from ..queue import jobs
 
     check_data(*experiments)
     store = Store()
@@ -285,7 +285,7 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
 
 def studies(options: argparse.Namespace) -> None:
     """List the bundled studies."""
-    from ..runs import study
+    from ..experiments import study
 
     for name, about in study.bundled().items():
         print(f"{name:16}{len(study.load(Path(name))):4} runs  {about}")
@@ -293,14 +293,14 @@ def studies(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """Queue the demo study for the worker, as the button on the Overview page does."""
-    from ..runs import study
+    from ..experiments import study
 
     _queue(study.demo(), options.wait)
 
 
 def _wait(store: Store, ids: Sequence[int]) -> None:
     """Show the progress of queued jobs until all are over."""
-    from ..runs.jobs import tend
+    from ..queue.jobs import tend
 
     progress = PrintedProgress()
     while True:

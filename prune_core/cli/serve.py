@@ -12,8 +12,8 @@ from pathlib import Path
 from .. import access
 from ..errors import PruneError
 from ..paths import ROOTS
-from ..runs.store import Store, default_home
-from ..runs.supervisor import Dashboard, supervise
+from ..store.store import Store, default_home
+from ..queue.supervisor import Dashboard, supervise
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PruneError
-from ..runs import collecting, shards
-from ..runs.job import Status
-from ..runs.jobs import reap
-from ..runs.store import Store
+from ..distributed import collect as collecting, shards
+from ..store.job import Status
+from ..queue.jobs import reap
+from ..store.store import Store
 from .progress import PrintedProgress
 
 if TYPE_CHECKING:
-    from ..runs.experiment import Experiment
+    from ..experiments.experiment import Experiment
 
 
 def plan(experiments: Sequence[Experiment], count: int, out: Path | None) -> None:
@@ -66,7 +66,7 @@ def on_ray(
     experiments: Sequence[Experiment], finished: Collection[str], options: argparse.Namespace
 ) -> None:
     """Run what is not `finished` (keys) of a study on a Ray cluster, and fill the store meanwhile."""
-    from ..runs import cluster
+    from ..distributed import ray_cluster
 
     store = Store()
     name = hashlib.sha256("".join(each.key() for each in experiments).encode()).hexdigest()[:12]
@@ -77,7 +77,7 @@ def on_ray(
         if shards.described(each)["key"] not in finished
     ]
     progress = PrintedProgress()
-    ended = cluster.run(store, wanted, options.ray, options.chunk, options.cpus, progress)
+    ended = ray_cluster.run(store, wanted, options.ray, options.chunk, options.cpus, progress)
     progress.end()
     bad = [folder for folder, record in ended.items() if record.status != Status.DONE]
     if bad:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PruneError
-from ..runs.store import Store
+from ..store.store import Store
 from .run_commands import check_data, experiment_of, perform_here, succeeded
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def shrink_to(options: argparse.Namespace) -> int:
     """Try shares by bisection; 0 where one holds every limit, 1 where none does. What was measured before is read, not repeated."""
-    from ..analysis import deploy, policy, smallest
+    from ..analysis import deployment_check, policy, size_search
     from ..measures import MEASURES
     from ..plugins import build
-    from ..runs.experiment import Experiment
-    from ..runs.jobs import finished
+    from ..experiments.experiment import Experiment
+    from ..queue.jobs import finished
 
     if not (options.job or options.method):
         raise PruneError(
@@ -55,16 +55,16 @@ def shrink_to(options: argparse.Namespace) -> int:
     base = replace(start, method=None, measures=measures, study=study)
     check_data(base)
     done = lambda each: finished(store, each) or succeeded(store, perform_here(store, each))  # noqa: E731
-    smallest.refuse_unknowable(store, done(base), asked)
-    tries: list[smallest.Try] = []
-    while (share := smallest.next_share(tries)) is not None:
+    size_search.refuse_unknowable(store, done(base), asked)
+    tries: list[size_search.Try] = []
+    while (share := size_search.next_share(tries)) is not None:
         method = _at(start.method, share, options.fastest)
         try:
-            tries.append(smallest.judged(store, done(replace(base, method=method)), share, asked))
+            tries.append(size_search.judged(store, done(replace(base, method=method)), share, asked))
         except PruneError as error:  # one head a block may be more than that share leaves
-            tries.append(smallest.Try(share, method.label, 0, deploy.STOP, str(error)))
+            tries.append(size_search.Try(share, method.label, 0, deployment_check.STOP, str(error)))
         print(f"- {method.label}: {tries[-1].told}", flush=True)
-    print(smallest.told(tries, asked, best))
+    print(size_search.told(tries, asked, best))
     return 0 if any(each.holds for each in tries) else 1
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from ..runs import safekeeping
-from ..runs.schema import FILE
-from ..runs.store import Store, default_home
+from ..store import maintenance
+from ..store.schema import FILE
+from ..store.store import Store, default_home
 
 
 def check(options: argparse.Namespace) -> int:
     """Whether every page and every row can be read; 1 where not."""
-    found = safekeeping.problems(default_home() / FILE)
+    found = maintenance.problems(default_home() / FILE)
     print("\n".join(found or [f"{default_home() / FILE}: every page and every row can be read."]))
     if found:
         print("What can be read is saved by: python -m prune_core store rescue FOLDER")
@@ -21,7 +21,7 @@ def check(options: argparse.Namespace) -> int:
 
 def backup(options: argparse.Namespace) -> None:
     """Copy the store."""
-    size = safekeeping.backup(Store(), options.folder, options.weights)
+    size = maintenance.backup(Store(), options.folder, options.weights)
     what = "with" if options.weights else "without"
     print(
         f"{options.folder} holds the store as it is now, {what} weights and logs, {size / 1e6:.1f} MB."
@@ -31,14 +31,14 @@ def backup(options: argparse.Namespace) -> None:
 
 def rescue(options: argparse.Namespace) -> None:
     """Save what can be read."""
-    for table, (saved, lost) in safekeeping.rescue(default_home() / FILE, options.folder).items():
+    for table, (saved, lost) in maintenance.rescue(default_home() / FILE, options.folder).items():
         print(f"{table}: {saved} entries saved" + (f", {lost} could not be read" if lost else ""))
     print(f"Use it by PRUNESCOPE_HOME={options.folder}")
 
 
 def compact(options: argparse.Namespace) -> None:
     """Give space back."""
-    print(f"{safekeeping.compact(Store()) / 1e6:.1f} MB given back.")
+    print(f"{maintenance.compact(Store()) / 1e6:.1f} MB given back.")
 
 
 def events(options: argparse.Namespace) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import formatting as f
 from ..plugins import Options, option_specs
-from ..runs.job import Job, Status
-from ..runs.store import Store
+from ..store.job import Job, Status
+from ..store.store import Store
 
 if TYPE_CHECKING:
-    from ..analysis.deploy import Verdict
+    from ..analysis.deployment_check import Verdict
     from ..analysis.evidence import Evidence
     from ..analysis.label_order import Order
     from ..analysis.policy import Policy
@@ -185,7 +185,7 @@ def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
 
 def transfers(store: Store, ids: Sequence[int]) -> str:
     """A line a job whose texts were tried, a column a job whose model they met: the share that fooled it, and of how many."""
-    from ..runs.transfer import TABLE, matrix
+    from ..experiments.attack_transfer import TABLE, matrix
 
     rows = store.rows(TABLE, ids)
     found = matrix(rows[rows["source"].isin(ids)])
@@ -201,7 +201,7 @@ def transfers(store: Store, ids: Sequence[int]) -> str:
 
 def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
     """The decision, then one line per test."""
-    from ..analysis.deploy import sentence
+    from ..analysis.deployment_check import sentence
 
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for each in judged:

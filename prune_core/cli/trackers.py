@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PruneError, require
-from ..runs.job import Job
-from ..runs.store import Store
-from .card import figures_of
+from ..store.job import Job
+from ..store.store import Store
+from .export_card import figures_of
 
 TRACKERS = ("mlflow", "wandb")
 

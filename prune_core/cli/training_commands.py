@@ -7,7 +7,7 @@ import dataclasses
 
 from .progress import PrintedProgress
 from .run_commands import source_of
-from .settings import settings
+from .key_values import settings
 
 
 def finetune(options: argparse.Namespace) -> None:
@@ -40,23 +40,23 @@ def soup(options: argparse.Namespace) -> None:
     """Average fine-tunes, made first where recipes are given."""
     from ..analysis.takeaways import soup as takeaway
     from ..plugins import build, part_of
-    from ..training import soup
+    from ..training import model_soup
     from .terminal import soup_table
 
-    plan = build({"soup": soup.Plan}, "soup", {"way": options.way, **settings(options.set)})
+    plan = build({"soup": model_soup.Plan}, "soup", {"way": options.way, **settings(options.set)})
     source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
     progress = PrintedProgress()
-    candidates, begun = [soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0
+    candidates, begun = [model_soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0
     if options.recipes:
         recipes, begun = (
-            soup.read_recipes(options.recipes, settings(options.each), options.epochs_share),
+            model_soup.read_recipes(options.recipes, settings(options.each), options.epochs_share),
             0.7,
         )
-        candidates += soup.make(
+        candidates += model_soup.make(
             recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun)
         )
-    record = soup.cook(plan, candidates, validation, options.out, part_of(progress, begun, 1.0))
+    record = model_soup.cook(plan, candidates, validation, options.out, part_of(progress, begun, 1.0))
     progress.end()
     print(soup_table(record))
     print(f"{takeaway(record)}\n{' + '.join(record['ingredients'])}: {options.out / plan.way}")

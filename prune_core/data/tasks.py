@@ -14,7 +14,7 @@ from . import cells, columns, hub, reading, tables
 from .columns import Columns
 from .delimited import Form
 from .examples import BINARY, KINDS, Examples, Source
-from .known import KNOWN
+from .known_tasks import KNOWN
 from .label_pairs import parse_pairs, written
 from .labels import left_out
 from .metrics import metric_for

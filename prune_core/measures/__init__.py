@@ -4,9 +4,9 @@ from .accuracy import Accuracy
 from .attack import Attack
 from .base import Measure
 from .cost import Cost
-from .doctor import Doctor
+from .quantization_sensitivity import Doctor
 from .drift import Drift
-from .forms import Forms
+from .deployment_formats import Forms
 from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data.examples import Answers
 from ..data.metrics import METRICS, answer_f1, exact_match, judged, metrics_of, values_for
-from ..models.predict import Predictions, predict
+from ..models.inference.predict import Predictions, predict
 from ..plugins import Report, Rows, option, part_of
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
 from .base import Measure, Pair

@@ -16,11 +16,11 @@ import torch
 from .. import __version__
 from ..attacks import languages
 from ..attacks.catalogue import CATALOGUE, LETTERS, Entry, missing
-from ..attacks.success_rates import summary
+from ..analysis.attack_success import summary
 from ..data.examples import Examples
 from ..errors import PruneError, require
 from ..models.devices import device_of
-from ..models.timing import timing_batch, turns
+from ..models.inference.timing import timing_batch, turns
 from ..plugins import Report, Rows, option, part_of, quiet
 from .accuracy import dense_predictions
 from .base import Measure, Pair

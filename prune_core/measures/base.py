@@ -43,7 +43,7 @@ class Pair:
     )  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
 
     def __post_init__(self) -> None:
-        from ..models.weights import not_numbers
+        from ..models.checkpoints.weights import not_numbers
 
         for role, model in (("dense", self.dense), ("pruned", self.pruned)):
             if bad := not_numbers(model):

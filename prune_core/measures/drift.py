@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..attacks.success_rates import successes
+from ..analysis.attack_success import successes
 from ..data.examples import Examples, sample_indices
 from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
-from ..models.predict import SHARES, threshold
+from ..models.inference.predict import SHARES, threshold
 from ..models.replay import Padding, head, hidden_states
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.tokens import batches
 from ..models.devices import device_of
-from ..models.predict import SHARES
+from ..models.inference.predict import SHARES
 from ..models.replay import Block, Padding, blocks, embed, head
 from ..plugins import Batch, Report, Rows, option
 from .base import Measure, Pair

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..models.replay import head, head_linears
 from ..plugins import option
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
-from ..pruning.moments import Stats, adaptive_weight, fitted_bias
+from ..pruning.input_statistics import Stats, adaptive_weight, fitted_bias
 from ..pruning.solvers import (
     Choose,
     admm,

@@ -26,7 +26,7 @@ from ..models.units import (
     precision_option,
 )
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..pruning.distil import divergence
+from ..pruning.distillation import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.solvers import ridge_fit
 from ..pruning.streams import Stream, stream

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..plugins import option
 from ..pruning.layerwise import LayerwiseMethod, Solved
-from ..pruning.moments import Stats
+from ..pruning.input_statistics import Stats
 
 
 @dataclass(frozen=True)

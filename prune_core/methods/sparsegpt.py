@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..plugins import option
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
-from ..pruning.moments import Stats
+from ..pruning.input_statistics import Stats
 from ..pruning.solvers import column_sweep, separately, upper_factor
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..pruning.layerwise import LayerwiseMethod, Solved
-from ..pruning.moments import Stats
+from ..pruning.input_statistics import Stats
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..models.replay import Padding, embed, head
 from ..models.units import Sublayer, unrolled
 from ..plugins import Batch, Report, Rows, option, part_of
-from ..pruning.distil import divergence
+from ..pruning.distillation import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.streams import spread, stream
 from ..pruning.targets import Budget

@@ -18,7 +18,7 @@ from ..plugins import option
 from .families import GROUPS
 from .families.layout import plain
 from .replay import Block, Padding, blocks, head, view
-from .shrink import alive
+from .compact import alive
 
 KINDS = ("head", "neuron")
 

@@ -1,11 +1,11 @@
 """Charts: pure functions from rows to plotly figures."""
 
-from ..analysis.compared import DENSE, Model, ordered
+from ..analysis.compared_models import DENSE, Model, ordered
 from .ablation import parts
 from .attack import against_budget, probability_bars, success
 from .cost import saved
 from .curves import against_sparsity, scatter
-from .data import data_of
+from .chart_data import data_of
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
 from .layers import (
@@ -20,7 +20,7 @@ from .papers import beside
 from .robustness import slices, transfer
 from .saliency import attention_maps
 from .soup import path as soup_path
-from .steps import AXES, attack_steps
+from .attack_steps import AXES, attack_steps
 from .units import kept_units
 from .whatif import contributions, predicted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model
+from ..analysis.compared_models import Model
 from ..formatting import plural, points
 from . import palette
 from .palette import AXIS, INK

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model, ordered, with_rows
-from ..attacks.success_rates import successes
+from ..analysis.compared_models import Model, ordered, with_rows
+from ..analysis.attack_success import successes
 from ..formatting import mean_count, percent
 from . import palette
-from .labels import NARROW, End, at_ends, room
+from .annotations import NARROW, End, at_ends, room
 from .palette import AXIS, GRID, INK, MUTED, fade, readable_on
 from .style import BOTTOM, TOP, figure, interval, marker, panels
 

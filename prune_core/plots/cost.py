@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared_models import Model, ordered
 from ..formatting import millions, milliseconds, percent, size
 from . import palette
-from .labels import room
+from .annotations import room
 from .palette import AXIS, INK, readable_on
 from .style import interval, panels
 

@@ -9,11 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis import tradeoff
-from ..analysis.compared import DENSE, Model, ordered
+from ..analysis.compared_models import DENSE, Model, ordered
 from ..analysis.quantities import Quantity
 from ..formatting import missing
 from . import palette
-from .labels import NARROW, End, apart, at_ends, beside_points, padded, tick_format
+from .annotations import NARROW, End, apart, at_ends, beside_points, padded, tick_format
 from .palette import INK, MUTED, fade, method_color
 from .style import BOTTOM, TOP, figure, interval, marker
 

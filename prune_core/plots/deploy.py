@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..analysis.deploy import INCONCLUSIVE, MET, VIOLATED, Verdict
+from ..analysis.deployment_check import INCONCLUSIVE, MET, VIOLATED, Verdict
 from ..analysis.policy import CRITERIA
 from .palette import AXIS, GRID, INK, MUTED
 from .style import template

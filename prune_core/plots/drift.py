@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared_models import Model, ordered
 from ..formatting import answer
 from . import palette
-from .labels import NARROW, End, at_ends, padded, tick_format
+from .annotations import NARROW, End, at_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
 from .style import block_axis, figure
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model, ordered
+from ..analysis.compared_models import Model, ordered
 from ..formatting import error, percent
 from . import palette
-from .labels import End, at_ends, padded, tick_format
+from .annotations import End, at_ends, padded, tick_format
 from .palette import SEQUENTIAL, fade
 from .style import BOTTOM, CLICKABLE, TOP, block_axis, color_bar, figure, marker, panels
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 
-from ..analysis.compared import DENSE, Model
+from ..analysis.compared_models import DENSE, Model
 
 # Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the
 # same on every page.

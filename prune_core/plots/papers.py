@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import DENSE
-from .labels import End, apart, at_ends, padded, tick_format
+from ..analysis.compared_models import DENSE
+from .annotations import End, apart, at_ends, padded, tick_format
 from .palette import HUES, MUTED, PAPER, method_color
 from .style import BOTTOM, TOP, figure, interval
 

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model, ordered, with_rows
+from ..analysis.compared_models import Model, ordered, with_rows
 from ..formatting import percent
 from . import palette
-from .labels import room
+from .annotations import room
 from .palette import DIVERGING, DIVERGING_DARK, MUTED, mix, readable_on
 from .style import CLICKABLE, figure, interval, marker, panels
 

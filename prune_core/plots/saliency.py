@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model
+from ..analysis.compared_models import Model
 from . import palette
 from .palette import SEQUENTIAL
 from .style import color_bar, panels

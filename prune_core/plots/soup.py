@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..formatting import percent
-from .labels import End, beside_points, padded, tick_format
+from .annotations import End, beside_points, padded, tick_format
 from .palette import HUES, MUTED, PAPER, mix
 from .style import figure, interval
 

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared import Model
+from ..analysis.compared_models import Model
 from ..formatting import percent, plural
 from . import palette
 from .palette import AXIS, INK, MUTED, fade, mix, readable_on

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ..analysis.compared import Model
+from ..analysis.compared_models import Model
 from ..analysis.whatif import Curves, Held
 from ..formatting import error, percent
 from . import palette
-from .labels import padded
+from .annotations import padded
 from .palette import MUTED
 from .style import block_axis, figure
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..models.families import PARTS
 from ..models.replay import Block, blocks, embed, head, kind_of
 from ..plugins import Batch, Report, quiet
-from .moments import Outputs
+from .input_statistics import Outputs
 from .solvers import Spectrum, spectrum
 
 PROBES = 2  # random directions per sentence in which the logits are moved

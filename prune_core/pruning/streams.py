@@ -16,7 +16,7 @@ from ..errors import PruneError
 from ..models.devices import give_back_memory
 from ..models.replay import Block, Padding, embed
 from ..plugins import Batch
-from .moments import Stats
+from .input_statistics import Stats
 
 IN_MEMORY = 1 << 28  # bytes of states of one kind and one path; more of them lie in a file
 

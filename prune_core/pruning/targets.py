@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PruneError
-from ..models.latency import Latency
+from ..models.inference.latency import Latency
 from ..models.units import Sublayer
 
 

@@ -22,14 +22,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.examples import Examples, Source
-from ..data.known import KNOWN
+from ..data.known_tasks import KNOWN
 from ..data.metrics import IGNORED, METRICS, judged, metric_for, metrics_of, values_for
 from ..data.tasks import evaluation_examples, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
 from ..data.tokens import encode, padded, targets
 from ..errors import PruneError
-from ..models import devices, loading, model_card
-from ..models.predict import predict
+from ..models import devices
+from ..models.checkpoints import loading, model_card
+from ..models.inference.predict import predict
 from ..plugins import Batch, Options, Report, option
 from . import freelb
 

@@ -1,0 +1,132 @@
+"""Transfer of adversarial examples: how often one made on a model also succeeds on another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages import _child
+from pages.widgets import ui
+from pages.widgets.frame import View
+from prune_core import formatting, plots
+from prune_core.analysis.compared_models import Model, with_rows
+from prune_core.analysis import attack_success
+from prune_core.experiments import attack_transfer
+
+PATIENCE = 1800.0  # seconds; thousands of texts on many models
+ROWS = {"source": "by model", "recipe": "by attack"}
+
+
+def show(view: View, recipe: str) -> None:
+    """Known transfer rates, and a button that measures the missing ones."""
+    examples, rows = view.first_seed("attack_example"), view.first_seed(attack_transfer.TABLE)
+    models = with_rows(view.models, examples)
+    if len(models) < 2 or attack_success.successes(examples).empty:
+        st.info(
+            "Transfer needs adversarial examples and a second attacked model: choose one in the "
+            "sidebar.",
+            icon=":material/info:",
+        )
+        return
+    view.caption_seed("This section shows", models)
+    jobs = [model.job for model in models]
+    _measure(jobs, attack_transfer.lacking(examples, rows))
+    rows = rows[rows["source"].isin(jobs)] if len(rows) else rows
+    if rows.empty:
+        return
+    by = ui.segments("transfer-rows", ROWS, label="Rows")
+    own = rows[rows["recipe"] == recipe]
+    made = {model.job: model.short for model in models}
+    if by == "recipe":
+        own = rows
+        made = {name: name.replace(" (", "<br>(") for name in dict.fromkeys(rows["recipe"])}
+    rates = attack_transfer.matrix(own, by)
+    _chart(view, rates, made, models=models, by=by, recipe=recipe)
+    names = {"made": rates[by].map(made), "evaluated_on": rates["job"].map(view.labels)}
+    ui.downloads(rates.assign(**names), "attack-transfer")
+    _texts(view, rows[rows["recipe"] == recipe], models)
+    ui.how_to_read(
+        "A cell is $\\frac{\\text{adversarial texts classified incorrectly}}{\\text{texts whose "
+        "original is classified correctly}}$, without a new search: the success rate of an "
+        "attacker who has access only to the model on the left. By attack, a sentence counts once "
+        "for every model on which its attack succeeded, so n is not a number of independent "
+        "sentences. Models predict in full precision here; where attacks ran in bf16, a text may "
+        "fail even on the attacked model."
+    )
+
+
+def _chart(
+    view: View,
+    rates: pd.DataFrame,
+    made: Mapping[Any, str],
+    *,
+    models: Sequence[Model],
+    by: str,
+    recipe: str,
+) -> None:
+    source = f"by {recipe} against the model" if by == "source" else "by the attack"
+    ui.chart(
+        "Do adversarial examples transfer?",
+        f"Adversarial examples made {source} on the left, evaluated on the model above: the "
+        "fraction that succeeds there, of the n whose original it classifies correctly. "
+        + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
+        plots.transfer(rates, made, models, by=by, dark=view.dark),
+        key="transfer",
+        selects=(lambda marks: ui.put("cell", marks[0])) if by == "source" else None,
+    )
+
+
+def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
+    """The texts of one cell, successful ones first."""
+    names = {model.job: model.label for model in models}
+    known = set(zip(rows["source"], rows["job"], strict=True))
+    cells = {
+        f"{made}|{tried}": f"{names[made]} → {names[tried]}"
+        for made in names
+        for tried in names
+        if (made, tried) in known
+    }
+    if not cells:
+        return
+    start = next((cell for cell in cells if len(set(cell.split("|"))) == 2), next(iter(cells)))
+    cell = ui.pick("cell", cells, start, label="Attacked model → evaluated model")
+    source, job = map(int, cell.split("|"))
+    own = rows.query("source == @source and job == @job and original == truth")
+    made = view.first_seed("attack_example").query("job == @source and outcome == 'success'")
+    shown = own.merge(made[["example", "recipe", "text", "perturbed"]], on=["example", "recipe"])
+    shown = shown.assign(succeeds=shown["changed"] != shown["truth"])
+    shown = shown.sort_values("succeeds", ascending=False, kind="stable")
+    wide = st.column_config.TextColumn
+    ui.table(
+        shown[["succeeds", "text", "perturbed", "truth", "changed"]],
+        "transfer-texts",
+        {
+            "text": wide(width="large"),
+            "perturbed": wide("adversarial text", width="large"),
+            "truth": "label",
+            "changed": "prediction",
+        },
+        height=min(330, 35 * len(shown) + 38),
+    )
+
+
+def _measure(jobs: list[int], missing: list[int]) -> None:
+    """Offer to evaluate the models that have not predicted all texts; show the progress."""
+    key = f"transfer-{jobs}"
+    if missing and not _child.is_running(key):
+        models = formatting.plural(len(missing), "model")
+        st.caption(
+            f"{models} of {len(jobs)} not evaluated on all adversarial examples. This takes a few "
+            "seconds per model, without a new search."
+        )
+        if st.button(
+            f"Evaluate {models}",
+            key="transfer-run",
+            icon=":material/swap_horiz:",
+            type="primary",
+        ):
+            _child.start(key, "transfer", *map(str, jobs), patience=PATIENCE)
+    _child.show(key, "Starting …", lambda _: None)

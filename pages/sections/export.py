@@ -1,0 +1,126 @@
+"""Export a pruned model, the report and the rows of the models on view; choose the image format."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import streamlit as st
+
+from pages import _child
+from pages.widgets import ui
+from pages.widgets.frame import View
+from prune_core.paths import allowed
+from prune_core.store import parquet
+
+PATIENCE = 900.0  # seconds; the ONNX export of a large model takes minutes
+IMAGE_FORMATS = {"svg": "SVG, to print", "png": "PNG, to paste"}
+
+
+def page(view: View) -> None:
+    """Draw both sections: the model, then the results."""
+    _model(view)
+    st.markdown("#### Export the results")
+    with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
+        _report(view)
+        st.download_button(
+            "All rows as Parquet",
+            lambda: parquet.zipped(view.store, view.runs),
+            "prunescope-rows.zip",
+            key="take-rows",
+            icon=":material/table_rows:",
+            on_click="ignore",
+            help="All tables of the models on view, one file per table; read them with pandas.",
+        )
+        st.selectbox(
+            "Image format of charts",
+            list(IMAGE_FORMATS),
+            format_func=IMAGE_FORMATS.__getitem__,
+            key="image-format",
+            persist_state="session",
+        )
+
+
+def _model(view: View) -> None:
+    """Choose a pruned model and its format, write it, and show the deviation of its logits."""
+    models = [model for model in view.pruned if "prune" in view.job(model).done]
+    if not models:
+        return
+    st.markdown("#### Export a model")
+    model = ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
+    view.caption_seed("The exported model is that of", [model])
+    with st.container(horizontal=True, key="export-forms"):
+        cut = model.structured and st.toggle(
+            "Remove pruned heads and neurons",
+            value=True,
+            key="export-cut",
+            help="A smaller and faster model, loaded by `prune_core.load(folder)`.",
+        )
+        onnx = st.toggle(
+            "Export to ONNX",
+            key="export-onnx",
+            help="One file for ONNX Runtime, for any batch size and length; verified against the "
+            "PyTorch logits.",
+        )
+        int8 = onnx and st.toggle(
+            "Quantize to int8",
+            key="export-int8",
+            help="A quarter of the size; matrices that the measure Quantisation doctor proposed "
+            "stay in fp32.",
+        )
+    name = f"{view.study} {model.label}{' cut' if cut else ''}"
+    name = re.sub(r"[^\w.]+", "-", name).strip("-").lower()
+    folder = st.text_input(
+        "Folder",
+        str(view.store.home / "exports" / name),
+        key=f"export-folder-{name}",
+        help="A new folder on the machine that serves this page.",
+    ).strip()
+    if not view.store.has_weights(model.job):
+        st.caption(
+            f"The weights of {model.label} were not saved: the model is first pruned again from "
+            "its seed, which gives identical weights."
+        )
+    is_allowed = ui.attempt(allowed, folder) is not None
+    if st.button(
+        "Export",
+        key="export-write",
+        icon=":material/save:",
+        disabled=_child.is_running("export") or not is_allowed,
+    ):
+        flags = {"--shrink": cut, "--onnx": onnx, "--int8": int8}
+        options = [flag for flag, is_set in flags.items() if is_set]
+        _child.start("export", "export", str(model.job), folder, *options, patience=PATIENCE)
+    _child.show(
+        "export",
+        "Exporting and verifying; ONNX takes about a minute.",
+        lambda output: st.success(output, icon=":material/check:"),
+    )
+
+
+def _report(view: View) -> None:
+    """A button that writes the HTML report, or the download of the written one."""
+    ids = [str(job) for job in view.runs]
+    key = f"report-{'-'.join(ids)}"
+    if "report-folder" not in st.session_state:
+        st.session_state["report-folder"] = Path(tempfile.mkdtemp(prefix="prunescope-"))
+    path = st.session_state["report-folder"] / f"prunescope-{key}.html"
+    if path.exists() and not _child.is_running(key):
+        st.download_button(
+            "Save the report",
+            path.read_bytes(),
+            path.name,
+            key="save-html",
+            icon=":material/download:",
+            type="primary",
+            on_click="ignore",
+        )
+    elif not _child.is_running(key) and st.button(
+        "Report as HTML",
+        key="make-html",
+        icon=":material/article:",
+        help="One file that opens offline and prints.",
+    ):
+        _child.start(key, "report", *ids, "--out", str(path), patience=PATIENCE)
+    _child.show(key, "Writing the report …", lambda _: None)

@@ -1,0 +1,58 @@
+"""One model closely: which error its layers make and inherit, and how it arises in one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.sections import drift_map
+from pages.widgets import ui
+from pages.widgets.frame import View
+from prune_core import plots
+from prune_core.analysis.compared_models import Model
+
+
+def choose(marks: Sequence[Any]) -> None:
+    """Show the layer of a mark that was clicked, "job|block"."""
+    job, block = str(marks[0]).split("|")
+    for name, value in (("layer-model", int(job)), ("block", int(block)), ("layers-part", "block")):
+        ui.put(name, value)
+
+
+def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
+    """Own and inherited error of all layers, and of each matrix in one of them."""
+    with st.container(horizontal=True, key="block-choices"):
+        model = ui.one_model(models, "layer-model", "Model", dark=view.dark)
+        block = ui.block_slider(int(rows["block"].max()) + 1)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        ui.chart(
+            "Own or inherited?",
+            f"{model.label}, mean over the six matrices of a layer, stacked; the dashed line is "
+            "the total that results.",
+            plots.own_and_inherited(rows, model, view.dark),
+            key="own",
+            small=True,
+        )
+    with right:
+        ui.chart(
+            f"Where in block {block + 1} does the error of {model.label} arise?",
+            "For each matrix: the error of its own pruning, the error inherited with its input, "
+            "and the total.",
+            plots.parts_of_block(rows, model, block, dark=view.dark),
+            key="block-parts",
+            small=True,
+        )
+    if model not in drift_map.mapped(view):
+        st.caption("Measure Drift too to see which examples this layer moves.")
+    elif st.button(
+        f"Show the examples that block {block + 1} moves most",
+        key="block-drift",
+        icon=":material/moving:",
+    ):
+        ui.put("drift-model", model.job)
+        ui.put("drift-part", "map")
+        st.switch_page("pages/drift.py")

@@ -1,0 +1,44 @@
+"""Pruned weights that were not saved: which models lack them, and a button that prunes again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages import _child
+from pages.widgets import ui
+from pages.widgets.frame import View
+from prune_core import formatting
+from prune_core.analysis.compared_models import Model
+
+PATIENCE = 3600.0  # seconds
+
+
+def kept(view: View, models: Sequence[Model]) -> list[Model]:
+    """Models whose weights are saved; for the others, show a button that prunes them again."""
+    saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
+    lacking = [model for model in models if model not in saved and "prune" in view.job(model).done]
+    if lacking and not _child.is_running("remake"):
+        _offer(view, lacking)
+    _child.show(
+        "remake",
+        "Pruning again from the seed …",
+        lambda output: st.success(output, icon=":material/check:"),
+        once=True,
+    )
+    return saved
+
+
+def _offer(view: View, lacking: Sequence[Model]) -> None:
+    seconds = 5 + sum(view.job(model).seconds.get("prune", 0.0) for model in lacking)
+    with st.container(horizontal=True, vertical_alignment="center", key="remake-offer"):
+        names = ", ".join(ui.escape(model.label) for model in lacking)
+        st.markdown(f":gray[Weights not saved: {names}.]")
+        if st.button(
+            f"Prune again, about {formatting.about(seconds)}",
+            key="prune-again",
+            icon=":material/refresh:",
+        ):
+            ids = [str(model.job) for model in lacking]
+            _child.start("remake", "remake", *ids, patience=PATIENCE)

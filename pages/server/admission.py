@@ -1,0 +1,83 @@
+"""The user of a session, from the login, the proxy or the system, and their right to see pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from prune_core.access import Access, is_loopback, is_verified
+from prune_core.store.store import Store, this_user
+
+UNPROTECTED = (
+    "This server can be reached from other machines and does not identify its users: start it with "
+    "`python -m prune_core serve`, which says what to set up, or let it listen on 127.0.0.1 only."
+)
+LONGEST_NAME = 200  # characters
+
+
+def current_user() -> str:
+    """The name that the store's events carry; "" for a user who is not identified."""
+    access = Access.from_environment()
+    if access.identifies_users:
+        claims = _claims(access)
+        name = str(claims.get("email") or claims.get("sub") or "").strip()
+        return "".join(filter(str.isprintable, name))[:LONGEST_NAME]
+    address = st.get_option("server.address") or "0.0.0.0"  # noqa: S104  Streamlit's default
+    return this_user() if is_loopback(address) else ""
+
+
+def may_enter() -> bool:
+    """Whether this session may see the pages; shows how to get in where it may not."""
+    Store.asker = staticmethod(current_user)
+    access, user = Access.from_environment(), current_user()
+    if not user:
+        _ask_who(access)
+        return False
+    admitted = not access.needs_listing or access.allow.admits(_claims(access))
+    if not admitted:
+        _refuse(access, user)
+    elif access.login is not None and not access.user_header:
+        _log_out_button(st.sidebar)
+    return admitted
+
+
+def _claims(access: Access) -> Mapping[str, Any]:
+    """What the proxy or the identity provider states about the user; empty without a login."""
+    if access.user_header:
+        return {"email": st.context.headers.get(access.user_header) or ""}
+    return st.user.to_dict() if st.user.get("is_logged_in") else {}
+
+
+def _ask_who(access: Access) -> None:
+    if access.login is not None and not access.user_header:
+        st.title("PruneScope")
+        st.markdown("Log in to see the studies of this server.")
+        st.button(
+            "Log in", on_click=st.login, key="log-in", icon=":material/login:", type="primary"
+        )
+    else:
+        st.error(UNPROTECTED, icon=":material/lock:")
+
+
+def _refuse(access: Access, user: str) -> None:
+    """Say why and whom to ask; recorded once per session."""
+    shown = user.replace("`", "'")
+    if is_verified(_claims(access)):
+        reason = f"is not on the allow-list of this server; ask {access.contact} for access"
+    else:
+        reason = "your identity provider has not verified; verify it there, then log in again"
+    st.title("PruneScope")
+    st.error(f"You are logged in as `{shown}`, which {reason}.", icon=":material/lock:")
+    if not access.user_header:
+        _log_out_button(st)
+    if not st.session_state.get("refusal-recorded"):
+        st.session_state["refusal-recorded"] = True
+        store = Store()
+        with store.write() as db:
+            store.note(db, "refused", "")
+
+
+def _log_out_button(place: Any) -> None:
+    place.button("Log out", on_click=st.logout, key="log-out", icon=":material/logout:")

@@ -1,0 +1,75 @@
+"""A person's own limits on what an attack may do to a text, on top of any recipe, as TextAttack takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .budget import Budget
+from .scheduler import ask
+from .resources import load_textattack
+from .sentence_similarity import Encoder
+
+load_textattack()
+from textattack import Attack  # noqa: E402
+from textattack.constraints import Constraint, PreTransformationConstraint  # noqa: E402
+from textattack.constraints.pre_transformation import InputColumnModification, MaxModificationRate  # noqa: E402
+from textattack.shared import AttackedText  # noqa: E402
+
+COLUMNS = ["text", "pair"]
+_KEPT = {"first": {"pair"}, "second": {"text"}, "both": set[str]()}
+
+
+def limit(attack: Attack, budget: Budget, encoder: Encoder) -> None:
+    """Hold the attack to the budget's limits; those that cost most come last."""
+    attack.goal_function.query_budget = budget.queries
+    before, after = attack.pre_transformation_constraints, attack.constraints
+    before.append(InputColumnModification(COLUMNS, _KEPT[budget.column]))
+    if budget.share < 1:
+        before.append(MaxModificationRate(budget.share))
+    if budget.never:
+        before.append(NeverThese(budget.never))
+    if budget.similarity > 0:
+        after.append(LikeTheOriginal(encoder, budget.similarity))
+
+
+class NeverThese(PreTransformationConstraint):
+    """Words that may not be touched, however they are capitalised."""
+
+    def __init__(self, words: Sequence[str]):
+        self.words = frozenset(words)
+
+    def _get_modifiable_indices(self, current_text: AttackedText) -> set[int]:
+        return {
+            index for index, word in enumerate(current_text.words) if word.lower() not in self.words
+        }
+
+
+class LikeTheOriginal(Constraint):
+    """A least cosine similarity of the whole text to the original; of a pair, of the sentence that has moved further."""
+
+    def __init__(self, encoder: Encoder, least: float):
+        super().__init__(compare_against_original=True)
+        self.encoder, self.least = encoder, least
+
+    def _check_constraint_many(
+        self, transformed_texts: list[AttackedText], reference_text: AttackedText
+    ) -> list[AttackedText]:
+        texts = [list(text._text_input.values()) for text in (reference_text, *transformed_texts)]
+        flat = torch.stack(
+            ask(self.encoder.vectors, [column for columns in texts for column in columns])
+        )
+        vectors = flat.view(len(texts), len(texts[0]), -1)  # (texts, columns, width), of length 1
+        similarity = (vectors[1:] * vectors[0]).sum(-1).amin(-1)
+        return [
+            text
+            for text, value in zip(transformed_texts, similarity.tolist(), strict=True)
+            if value >= self.least
+        ]
+
+    def _check_constraint(
+        self, transformed_text: AttackedText, reference_text: AttackedText
+    ) -> Any:
+        return bool(self._check_constraint_many([transformed_text], reference_text))

@@ -1,0 +1,98 @@
+"""SHA-256 hashes of checkpoints and data files: experiments are recognised by what files contain.
+
+A process hashes a file once, and again only if the file system reports a change, so pages can ask at
+every rerun. Hashing takes about 1 second per gigabyte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from ..data.tasks import DEMO
+from ..errors import PruneError
+from ..models.checkpoints import adapters, folders, loading
+from ..paths import allowed
+
+# Files of a checkpoint folder that are not read when it is loaded. An unknown file counts: hashing
+# it costs a little time, while ignoring one that matters would return results of other weights.
+IGNORED = (
+    *(".*", "*.md", "*.py", "*.log", "LICENSE*", "NOTICE*", "requirements.txt"),
+    *("finetune.json", "soup.json", "trainer_state.json", "*_results.json", "training_args.bin"),
+    *("optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "events.out.tfevents.*"),
+    *("tf_model.h5", "flax_model.msgpack", "rust_model.ot", "*.onnx", "*.onnx_data"),
+)
+MARKERS = ("state.json", "dataset_dict.json")  # of a folder written by save_to_disk
+SAVED = ("*.json", "*.arrow", "*/*.json", "*/*.arrow")  # its files, also of several splits
+TICK = 2_000_000_000  # ns; coarsest timestamp of common file systems (FAT)
+
+_hashes: dict[tuple[int, ...], str] = {}
+
+
+def of_checkpoint(checkpoint: str) -> list[list[str]]:
+    """[name, hash] of the files of a local checkpoint folder; empty for a model on the Hub.
+
+    The files of an adapter are followed by those of its base model, if that is local too.
+    """
+    if checkpoint not in folders.BUNDLED and not Path(checkpoint).is_dir():
+        return []
+    used = [Path(loading.resolve(checkpoint))]
+    if (used[0] / adapters.CONFIG).is_file():
+        used.append(Path(adapters.base(str(used[0]), checkpoint)))
+    return [found for folder in used for found in _of_files(folder, ("*",), IGNORED)]
+
+
+def of_data(name: str) -> list[list[str]]:
+    """[name, hash] of a data file, or of the files of a folder written by `save_to_disk`.
+
+    Empty for data on the Hub.
+    """
+    if name == "demo":
+        return [[DEMO.name, _of_file(DEMO)]]
+    if not os.path.exists(name):
+        return []
+    path = allowed(name)
+    if path.is_file():
+        return [[path.name, _of_file(path)]]
+    is_data = any((path / marker).is_file() for marker in MARKERS)
+    return _of_files(path, SAVED) if is_data else []
+
+
+def _of_files(
+    folder: Path, patterns: Iterable[str], ignored: Iterable[str] = ()
+) -> list[list[str]]:
+    """[name relative to the folder, hash] of the files that match, in the order of their names."""
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for pattern in patterns
+        for path in folder.glob(pattern)
+        if path.is_file() and not any(fnmatch(path.name, each) for each in ignored)
+    }
+    return [[name, _of_file(files[name])] for name in sorted(files)]
+
+
+def _of_file(path: Path) -> str:
+    """Hash of a file, from memory if nothing about it has changed.
+
+    Size and modification time can be set back after a write; the change time (ctime) cannot. A file
+    that changed a moment ago is not remembered: a second write within a tick would leave no trace.
+    """
+    try:
+        stat = path.stat()
+        key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        if key in _hashes:
+            return _hashes[key]
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or error
+        raise PruneError(
+            f"{path} cannot be read ({reason}); check that this user may read it."
+        ) from None
+    if time.time_ns() - stat.st_ctime_ns > TICK:
+        _hashes[key] = found
+    return found
