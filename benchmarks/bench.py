@@ -19,12 +19,12 @@ from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.pruning import pipeline
 from prune_core.models import devices, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference.predict import predict, probabilities
 from prune_core.models.inference.timing import wait
 from prune_core.plugins import Rows, build, quiet
+from prune_core.pruning import pipeline
 
 RECIPE = "TextFooler (MiniLM)"
 
@@ -97,7 +97,9 @@ class Bench:
         batches = [batch for batch, _ in found]
         devices.seed_everything(seed)
         started = time.perf_counter()
-        copied, rows = pipeline.prune(build(METHODS, method, settings), model, batches, quiet)
+        copied, rows = pipeline.prune(
+            build(METHODS, method, settings), model, batches, quiet, methods=METHODS
+        )
         wait(device)
         return copied, rows, time.perf_counter() - started
 

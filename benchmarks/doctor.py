@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.run import Data
 from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
 from prune_core.measures.quantization_sensitivity import Doctor
-from prune_core.models.checkpoints import loading
 from prune_core.models import replay
-from prune_core.models.export.onnx.formats import INT8, STATIC
+from prune_core.models.checkpoints import loading
+from prune_core.models.export.formats import INT8, STATIC
 from prune_core.plugins import quiet
-from prune_core.experiments.experiment import Experiment
-from prune_core.experiments.run import Data
 
 
 @torch.no_grad()

@@ -26,12 +26,13 @@ import pandas as pd
 import psutil
 
 from prune_core import PruneError
+from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
 from prune_core.plugins import build
 from prune_core.queue import jobs
-from prune_core.experiments.experiment import Experiment
+from prune_core.store import locks
 from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
 
@@ -249,7 +250,7 @@ def run(place: Path, count: int, kills: int, restarts: int, disk: bool, seed: in
     )
     for home in (clean.home, store.home):
         for lock in (home / "workers").glob("[0-9]*-*.lock"):
-            if jobs.Lock(lock).is_held():
+            if locks.Lock(lock).is_held():
                 os.kill(int(lock.name.split("-")[0]), signal.SIGTERM)
     return wrong + wrong_after
 

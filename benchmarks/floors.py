@@ -18,8 +18,8 @@ from prune_core.plugins import Batch, Method
 from prune_core.pruning.allocation import FACTORS, ROWS
 from prune_core.pruning.allocation import STEPS as CURVE_STEPS
 from prune_core.pruning.fisher import PROBES
-from prune_core.pruning.layerwise import GRADIENTS
 from prune_core.pruning.layer_sparsities import CURVES
+from prune_core.pruning.layerwise import GRADIENTS
 
 FLOAT = 4  # bytes
 EIGENVECTORS = 9.0  # times n³ FLOPs, for a symmetric matrix (Golub & Van Loan, 8.3)

@@ -27,9 +27,9 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
+from prune_core.experiments.experiment import Experiment
 from prune_core.measures.attack import Attack
 from prune_core.queue import jobs
-from prune_core.experiments.experiment import Experiment
 from prune_core.store.job import Status
 from prune_core.store.store import Store, default_home
 

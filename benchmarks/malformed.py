@@ -32,10 +32,10 @@ from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.data import tasks
 from prune_core.data.examples import Source
-from prune_core.models.checkpoints import folders, loading
-from prune_core.store import maintenance
 from prune_core.experiments import study
 from prune_core.experiments.experiment import Experiment
+from prune_core.models.checkpoints import folders, loading
+from prune_core.store import maintenance
 from prune_core.store.schema import FILE
 from prune_core.store.store import Store
 

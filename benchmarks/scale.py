@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.memory import need
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
-from prune_core.experiments.experiment import Experiment
-from prune_core.experiments.memory import need
 
 BASE, LARGE = (
     {"hidden_size": 768, "intermediate_size": 3072},

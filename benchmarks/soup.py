@@ -109,7 +109,9 @@ def main() -> None:
     candidates = model_soup.make(recipes, train, held_out, options.out / "candidates", progress)
     soups = {}
     for way in (*model_soup.SCORES, "uniform"):
-        plan = model_soup.Plan(way=way, attack_examples=options.choose, precision="bf16", max_length=64)
+        plan = model_soup.Plan(
+            way=way, attack_examples=options.choose, precision="bf16", max_length=64
+        )
         made = model_soup.cook(plan, candidates, held_out, options.out, progress)
         soups[f"soup {way}"] = model_soup.Candidate(f"soup {way}", str(options.out / way), {})
         print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)

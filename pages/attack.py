@@ -3,7 +3,14 @@
 import pandas as pd
 import streamlit as st
 
-from pages.sections import attack_paired_test, attack_examples, attack_slices, attack_transfer, attack_validity, attack_catalogue
+from pages.sections import (
+    attack_catalogue,
+    attack_examples,
+    attack_paired_test,
+    attack_slices,
+    attack_transfer,
+    attack_validity,
+)
 from pages.widgets import frame, ui
 from pages.widgets.frame import View
 from prune_core import plots

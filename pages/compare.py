@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages.sections import question_answers, label_order, paper_comparison, tradeoff
+from pages.sections import label_order, paper_comparison, question_answers, tradeoff
 from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways

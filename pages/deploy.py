@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import export, policy as _policy, deployment_formats, size_search
+from pages.sections import deployment_formats, export, size_search
+from pages.sections import policy as _policy
 from pages.widgets import frame, ui
 from prune_core import PruneError, plots
 from prune_core.analysis import deployment_check, evidence, seeds
@@ -86,7 +87,8 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
     timed = [
         each
         for each in verdicts
-        if CRITERIA[each.criterion].measure == "cost" and each.answer == deployment_check.INCONCLUSIVE
+        if CRITERIA[each.criterion].measure == "cost"
+        and each.answer == deployment_check.INCONCLUSIVE
     ]
     if (
         timed

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.sections import selected_examples, drift_map
+from pages.sections import drift_map, selected_examples
 from pages.widgets import frame, ui
 from prune_core import plots
 from prune_core.analysis import takeaways

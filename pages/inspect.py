@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages.sections import inspect_attack, missing_weights, word_importance
 from pages.widgets import frame, ui
-from pages.sections import inspect_attack, word_importance, missing_weights
 from pages.widgets.inspector import inspector
 from prune_core import formatting, plots
 from prune_core.analysis.compared_models import Model

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from pages.widgets import frame, ui
 from pages.sections import layer_details, whatif
+from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.compared_models import with_rows

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from pages.widgets import frame, ui
 from pages.sections import lesson_steps
+from pages.widgets import frame, ui
 from pages.widgets.inspector import inspector
 from prune_core import PruneError
 

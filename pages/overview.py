@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from pages.widgets import frame, ui
 from pages.sections import label_order
+from pages.widgets import frame, ui
 from prune_core import plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import available, recipes

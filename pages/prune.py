@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import data_check as _data_check, data_source
+from pages.sections import data_check as _data_check
+from pages.sections import data_source
 from pages.widgets import forms, frame, ui
 from prune_core import PruneError, formatting
 from prune_core.data.examples import KINDS
 from prune_core.data.known_tasks import KNOWN
+from prune_core.experiments import data_check, experiment
+from prune_core.experiments.study import Sweep, bundled, load
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import BASELINES, METHODS
-from prune_core.experiments import data_check, experiment
 from prune_core.queue import jobs
 from prune_core.store.job import Status
-from prune_core.experiments.study import Sweep, bundled, load
 
 view = frame.view()
 

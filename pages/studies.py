@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.widgets import frame, ui
 from pages.sections import study_details
+from pages.widgets import frame, ui
 from prune_core import PruneError, formatting
 from prune_core.store import studies
 from prune_core.store.store import Store

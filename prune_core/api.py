@@ -22,18 +22,18 @@ from .data.reading import Read
 from .data.tasks import Task
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
-from .measures import MEASURES
-from .measures.base import Pair
-from .measures.adversarial_augmentation import Copies, refuse_copies
-from .methods import METHODS
-from .pruning import pipeline
-from .models.checkpoints import loading, verification
-from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
-from .models.replay import kind_of, sparsity_by_part
-from .models.checkpoints.tokenizers import fitted
-from .plugins import Report, Rows, build, quiet
 from .experiments.experiment import Experiment, ordered
 from .experiments.run import run as stages_of
+from .measures import MEASURES
+from .measures.adversarial_augmentation import Copies, refuse_copies
+from .measures.base import Pair
+from .methods import METHODS
+from .models.checkpoints import loading, verification
+from .models.checkpoints.tokenizers import fitted
+from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
+from .models.replay import kind_of, sparsity_by_part
+from .plugins import Report, Rows, build, quiet
+from .pruning import pipeline
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
@@ -82,7 +82,9 @@ def prune(
             )
         ]
         copier = Copies(model, tokenizer, sample, found, seed, max_length)
-        return pipeline.prune(chosen, model, [batch for batch, _ in found], report, copier)[0]
+        return pipeline.prune(
+            chosen, model, [batch for batch, _ in found], report, methods=METHODS, copier=copier
+        )[0]
 
 
 @dataclass(frozen=True)

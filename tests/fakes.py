@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from prune_core import PruneError
+from prune_core.experiments import run
+from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import METHODS
 from prune_core.models.checkpoints import difference, loading, verification
 from prune_core.plugins import Method, option
-from prune_core.experiments import run
-from prune_core.experiments.experiment import Experiment
 
 CALLS = "FAKE_CALLS"  # names a file to which every stage writes its name when it is called
 

@@ -324,7 +324,9 @@ def test_the_cookie_is_strict_private_and_of_one_port(browser):
         client(middleware.TokenGate(streamlit, TOKEN), 8502, cookies=renamed).get("/").status_code
         == 403
     )
-    rotated = client(middleware.TokenGate(streamlit, "another token"), cookies=dict(browser.cookies))
+    rotated = client(
+        middleware.TokenGate(streamlit, "another token"), cookies=dict(browser.cookies)
+    )
     assert rotated.get("/").status_code == 403
 
 

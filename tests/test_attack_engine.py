@@ -312,7 +312,9 @@ def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
     ]
     assert sorted(scheduler.fly(searches, 4), key=len) == [["X"], [text.upper() for text in long]]
     assert rounds == [["abc", "def", "x"], ["ghi", "jkl"]]
-    assert list(scheduler.fly([scheduler.Search(stopped, Clock(nothing, 0.0), 0)], 4)) == ["stopped"]
+    assert list(scheduler.fly([scheduler.Search(stopped, Clock(nothing, 0.0), 0)], 4)) == [
+        "stopped"
+    ]
 
 
 def test_large_searches_leave_room():

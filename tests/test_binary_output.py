@@ -22,8 +22,8 @@ from prune_core.data.metrics import METRICS, metric_for, metrics_of
 from prune_core.measures.accuracy import summary
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference.predict import predict
-from prune_core.store.store import Store
 from prune_core.statistics import mcnemar, paired_difference, wilson
+from prune_core.store.store import Store
 
 TEXTS = [f"{text} {i}" for i in range(5) for text in tiny.SENTENCES]
 

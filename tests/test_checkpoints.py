@@ -8,8 +8,8 @@ import tiny
 import torch
 
 from prune_core import PruneError
-from prune_core.models.checkpoints import folders, loading, weights
 from prune_core.models import replay
+from prune_core.models.checkpoints import folders, loading, weights
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import sample_rows
 import tiny
 
 from prune_core.cli.arguments import main
-from prune_core.models.checkpoints import loading
 from prune_core.models import replay
+from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
 from prune_core.store.job import Status

@@ -18,9 +18,9 @@ from prune_core.analysis.evidence import Evidence
 from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
 from prune_core.data.metrics import METRICS
+from prune_core.statistics import paired_bounds, quantile_bounds, share_bounds
 from prune_core.store.job import Job
 from prune_core.store.store import Store
-from prune_core.statistics import paired_bounds, quantile_bounds, share_bounds
 
 REPETITIONS = 1000
 TEXTS = [f"a film of {'many ' * (i % 30)}words" for i in range(2000)]
@@ -85,7 +85,10 @@ def drawn(dice, n: int, broken: float, fixed: float) -> pd.DataFrame:
 
 
 def ships(asked: Policy, found) -> int:
-    return sum(deployment_check.decision(deployment_check.check(each, asked)) == deployment_check.SHIP for each in found)
+    return sum(
+        deployment_check.decision(deployment_check.check(each, asked)) == deployment_check.SHIP
+        for each in found
+    )
 
 
 def attacks(outcomes: np.ndarray) -> pd.DataFrame:
@@ -197,7 +200,8 @@ def test_a_model_whose_calibration_is_on_its_limit_ships_in_at_most_five_of_a_hu
 def test_a_model_on_its_limit_is_as_rarely_told_not_to_ship(case):
     dice = np.random.default_rng(1)
     answers = [
-        deployment_check.decision(deployment_check.check(case(dice), Policy(LIMITS[case]))) for _ in range(REPETITIONS)
+        deployment_check.decision(deployment_check.check(case(dice), Policy(LIMITS[case])))
+        for _ in range(REPETITIONS)
     ]
     assert answers.count(deployment_check.STOP) <= REPETITIONS // 20
 
@@ -249,7 +253,9 @@ def test_as_many_examples_as_are_asked_for_decide_in_most_samples():
         and f"about {needs:,}".replace(",", "\u2009") in first[0].told
     )
     decided = sum(
-        deployment_check.decision(deployment_check.check(evidence(drawn(dice, needs, 0.005, 0.005)), asked))
+        deployment_check.decision(
+            deployment_check.check(evidence(drawn(dice, needs, 0.005, 0.005)), asked)
+        )
         == deployment_check.SHIP
         for _ in range(200)
     )  # as it was in the first sample: one broken, one fixed
@@ -262,7 +268,9 @@ def test_traffic_without_labels_ships_by_its_changed_answers_and_is_never_refuse
     )
     found = evidence(same, metric="same_label")
     assert (
-        deployment_check.decision(deployment_check.check(found, Policy({"accuracy_loss": 1, "agreement": 97})))
+        deployment_check.decision(
+            deployment_check.check(found, Policy({"accuracy_loss": 1, "agreement": 97}))
+        )
         == deployment_check.SHIP
     )
     other = evidence(same.assign(pruned=1 - same["dense"]), metric="same_label")
@@ -280,7 +288,9 @@ def test_traffic_without_labels_ships_by_its_changed_answers_and_is_never_refuse
 
 def test_what_was_not_measured_is_inconclusive_and_says_what_to_run():
     found = evidence()
-    verdicts = deployment_check.check(found, Policy({name: each.usual for name, each in CRITERIA.items()}))
+    verdicts = deployment_check.check(
+        found, Policy({name: each.usual for name, each in CRITERIA.items()})
+    )
     assert {each.answer for each in verdicts} == {deployment_check.INCONCLUSIVE} and all(
         "run it with the measure" in each.told for each in verdicts
     )
@@ -348,7 +358,9 @@ def test_every_kind_of_head_is_judged_by_its_own_figure(
     accuracy = pd.DataFrame([{"metric": metric, "dense_score": 1.0, "score": 0.99}])
     found = replace(evidence(rows, metric), job=job(kind=kind))
     found = replace(found, tables={**found.tables, "accuracy": accuracy})
-    loose, tight = (deployment_check.check(found, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1))
+    loose, tight = (
+        deployment_check.check(found, Policy({"accuracy_loss": limit}))[0] for limit in (20, 0.1)
+    )
     assert (
         loose.answer == deployment_check.MET
         and tight.answer == deployment_check.INCONCLUSIVE
@@ -485,7 +497,12 @@ def test_the_command_answers_with_its_exit_status(home, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "other_load, answer", [(0.04, deployment_check.MET), (np.nan, deployment_check.MET), (0.4, deployment_check.INCONCLUSIVE)]
+    "other_load, answer",
+    [
+        (0.04, deployment_check.MET),
+        (np.nan, deployment_check.MET),
+        (0.4, deployment_check.INCONCLUSIVE),
+    ],
 )
 def test_times_measured_while_other_processes_were_busy_are_inconclusive(other_load, answer):
     times = timed(np.random.default_rng(0), np.full(60, 0.02), np.full(60, 0.04))
@@ -534,7 +551,10 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
         f"rules out {loss.rules_out}; the limit is 1 point, which takes about " in told
         and told.endswith(" to decide.")
     )
-    assert deployment_check.as_record(verdicts, found, asked)["verdicts"][0]["rules_out"] == loss.rules_out
+    assert (
+        deployment_check.as_record(verdicts, found, asked)["verdicts"][0]["rules_out"]
+        == loss.rules_out
+    )
     assert (
         deployment_check.check(
             found, replace(asked, limits={"accuracy_loss": np.ceil(10 * loss.bound) / 10})
@@ -549,7 +569,9 @@ def test_titles_keep_the_case_of_names_inside_a_sentence(name, metric):
     each = deployment_check.Verdict(
         name, "TextFooler", 1.0, 2.0, 2.0, deployment_check.VIOLATED, 9, None, "", metric=metric
     )
-    told = deployment_check.sentence([each, replace(each, criterion="agreement")], Policy({name: 1.0}))
+    told = deployment_check.sentence(
+        [each, replace(each, criterion="agreement")], Policy({name: 1.0})
+    )
     for word in ("F1", "Matthews", "Spearman", "Pearson"):
         assert (word in each.title) == (word in each.inline) and word.lower() not in told
     assert re.match(

@@ -13,16 +13,15 @@ from prune_core.analysis.compared_models import models_of
 from prune_core.data import tasks
 from prune_core.data.examples import Source
 from prune_core.data.tokens import batches
+from prune_core.experiments.experiment import Experiment, estimates
 from prune_core.measures.adversarial_augmentation import Copies, refuse_copies
 from prune_core.methods import METHODS
-from prune_core.pruning import pipeline
-from prune_core.models.checkpoints import loading
 from prune_core.models import replay
+from prune_core.models.checkpoints import loading
 from prune_core.models.families import FAMILIES
 from prune_core.plugins import build, quiet
-from prune_core.pruning import distillation
+from prune_core.pruning import distillation, pipeline
 from prune_core.queue import jobs
-from prune_core.experiments.experiment import Experiment, estimates
 from prune_core.store.store import Store
 
 
@@ -30,7 +29,7 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
     dense = tiny.model(family, kind=kind)
     chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
-    model, rows = pipeline.prune(chosen, dense, tiny.calibration(family), quiet)
+    model, rows = pipeline.prune(chosen, dense, tiny.calibration(family), quiet, methods=METHODS)
     assert_declared(rows)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), (
         "the dense model is as it was"
@@ -56,7 +55,11 @@ def few_passes(monkeypatch):
 def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
     dense, model, rows = tuned(family, kind)
     plain, _ = pipeline.prune(
-        build(METHODS, "magnitude", {"sparsity": 0.6}), dense, tiny.calibration(family), quiet
+        build(METHODS, "magnitude", {"sparsity": 0.6}),
+        dense,
+        tiny.calibration(family),
+        quiet,
+        methods=METHODS,
     )
     for (_, _, one), (_, _, other) in zip(
         replay.linears(plain), replay.linears(model), strict=True
@@ -94,7 +97,9 @@ def test_a_pattern_and_dead_units_survive():
 def test_too_few_sentences_are_a_sentence():
     some = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
     with pytest.raises(PruneError, match="at least 8 calibration sentences"):
-        pipeline.prune(build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet)
+        pipeline.prune(
+            build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet, methods=METHODS
+        )
 
 
 def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
@@ -150,7 +155,9 @@ def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
 
 def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
     dense, batches = tiny.model(), tiny.calibration()
-    other = pipeline.prune(build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet)[0]
+    other = pipeline.prune(
+        build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet, methods=METHODS
+    )[0]
     with torch.no_grad():
         lesson = next(
             lesson
@@ -208,7 +215,11 @@ def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
     ).calibration.sample(24, 0)
     found = [*batches(tokenizer, sample, 8, 64, torch.device("cpu"))]
     pruned, _ = pipeline.prune(
-        build(METHODS, "magnitude", {"sparsity": 0.6}), dense, [batch for batch, _ in found], quiet
+        build(METHODS, "magnitude", {"sparsity": 0.6}),
+        dense,
+        [batch for batch, _ in found],
+        quiet,
+        methods=METHODS,
     )
     made = Copies(dense, tokenizer, sample, found, 0, 64)(pruned, quiet)
     flips = 0

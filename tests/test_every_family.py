@@ -8,7 +8,7 @@ import torch
 import prune_core as pc
 from prune_core.models import families
 from prune_core.models.checkpoints import loading
-from prune_core.models.export.onnx.onnx import to_onnx
+from prune_core.models.export.onnx import to_onnx
 
 LABELED = [(text, i % 2) for i, text in enumerate(tiny.SENTENCES)]
 

@@ -14,12 +14,12 @@ import torch
 
 from prune_core import Cancelled, PruneError
 from prune_core.data.examples import Source
-from prune_core.measures import MEASURES
-from prune_core.methods import METHODS
-from prune_core.plugins import build, quiet
 from prune_core.experiments import content_hashes
 from prune_core.experiments.experiment import Experiment, stages
 from prune_core.experiments.run import run
+from prune_core.measures import MEASURES
+from prune_core.methods import METHODS
+from prune_core.plugins import build, quiet
 from prune_core.versions import versions
 
 

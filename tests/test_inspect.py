@@ -12,10 +12,10 @@ import tiny
 import torch
 
 from prune_core import PruneError
+from prune_core.models import compact, replay
 from prune_core.models.checkpoints import loading
-from prune_core.models import replay, compact
-from prune_core.models.inference import saliency
 from prune_core.models.families import FAMILIES
+from prune_core.models.inference import saliency
 from prune_core.processes import inspector_client
 from prune_core.processes.inspector_server import Desk, Shelf
 
@@ -302,7 +302,8 @@ def test_while_an_attack_runs_others_are_answered_wait_in_line_and_cancel(folder
 
 def test_an_attack_ends_with_its_input_and_with_a_checkpoint_that_is_not_there(folder):
     assert (
-        asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"] == inspector_client.STOPPED
+        asked(attacking(folder, 0, "model"), until=lambda said: True)[-1]["error"]
+        == inspector_client.STOPPED
     )
     [line] = asked(attacking(folder, 0, "missing"), until=over(0))
     assert "missing" in line["error"]
@@ -312,7 +313,9 @@ def test_a_process_that_dies_is_a_sentence_and_the_next_question_starts_another(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        inspector_client, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('no memory left')"]
+        inspector_client,
+        "COMMAND",
+        [sys.executable, "-c", "import sys; sys.exit('no memory left')"],
     )
     inspector = inspector_client.Inspector(tmp_path / "inspect.log")
     with pytest.raises(PruneError, match="no memory left"):

@@ -14,6 +14,7 @@ import pytest
 from prune_core import PruneError
 from prune_core.paths import ROOT
 from prune_core.queue import jobs, worker
+from prune_core.store import locks
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
@@ -52,7 +53,7 @@ def calls(store):
 def workers(store):
     """Process ids of the living workers."""
     locks = [
-        jobs.Lock(path)
+        locks.Lock(path)
         for path in (store.home / "workers").glob("*.lock")
         if not path.name.startswith("device-")
     ]

@@ -13,9 +13,9 @@ from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.data import tasks
 from prune_core.data.examples import Source
+from prune_core.experiments import study
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
-from prune_core.experiments import study
 from prune_core.store.store import Store
 
 FEW = settings(

@@ -289,7 +289,7 @@ def test_statistics_have_textbook_values() -> None:
 
 
 def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
-    from prune_core.models.export.onnx.formats import FORMS
+    from prune_core.models.export.formats import FORMS
 
     found = rows("forms", files=", ".join(FORMS))["forms"].set_index(["model", "form"])
     assert list(found.index) == [
@@ -316,7 +316,7 @@ def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
 
 
 def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
-    from prune_core.models.export.onnx.formats import FORMS, ONNX, Source
+    from prune_core.models.export.formats import FORMS, ONNX, Source
 
     dense = tiny.model()
     pair = tiny.pair(dense, dense, copies=2)

@@ -7,12 +7,12 @@ import tiny
 import torch
 
 from prune_core import PruneError
+from prune_core.experiments import memory
+from prune_core.experiments.experiment import Experiment
 from prune_core.methods import METHODS
 from prune_core.models import devices
 from prune_core.plugins import build, quiet
 from prune_core.pruning import streams
-from prune_core.experiments import memory
-from prune_core.experiments.experiment import Experiment
 
 LARGE = {"wide": 1024.0, "inside": 4096.0, "weights": 1.3e9}  # BERT-large
 

@@ -15,9 +15,9 @@ from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.pruning import pipeline
 from prune_core.models import replay
 from prune_core.plugins import build, quiet
+from prune_core.pruning import pipeline
 
 
 @torch.no_grad()
@@ -78,7 +78,11 @@ def test_methods(name):
     for what, sample, sparsity in CASES:
         try:
             after, _ = pipeline.prune(
-                build(METHODS, name, {"sparsity": sparsity}), changed(what), batches(sample), quiet
+                build(METHODS, name, {"sparsity": sparsity}),
+                changed(what),
+                batches(sample),
+                quiet,
+                methods=METHODS,
             )
         except PruneError as error:
             assert str(error).strip(), (what, sample, sparsity)

@@ -18,13 +18,13 @@ from prune_core import PruneError
 from prune_core.analysis.compared_models import models_of
 from prune_core.data import uploads
 from prune_core.data.examples import sample_indices
+from prune_core.experiments import attack_transfer
 from prune_core.processes import background, dataset_preview, robust_checkpoint
+from prune_core.processes.inspector_client import STOPPED, Attack
+from prune_core.processes.lesson_layer import small_layer
 from prune_core.queue import jobs
 from prune_core.store import adversarial_pool
-from prune_core.experiments import attack_transfer
-from prune_core.processes.inspector_client import STOPPED, Attack
 from prune_core.store.job import Status
-from prune_core.processes.lesson_layer import small_layer
 from prune_core.store.store import Store
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
@@ -303,11 +303,14 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
     at.run()
     at.button(key="resume-demo").click().run()
     assert (
-        robust_checkpoint.at_work(store.home / "soups")["demo"].status == "running" and not at.exception
+        robust_checkpoint.at_work(store.home / "soups")["demo"].status == "running"
+        and not at.exception
     )
     background.stop(store.home / "soups" / "demo")
     with pytest.raises(PruneError, match="cannot be a folder's"):
-        robust_checkpoint.begin(store.home / "soups", "../x", robust_checkpoint.Wish("demo", "sst2", "sst2"))
+        robust_checkpoint.begin(
+            store.home / "soups", "../x", robust_checkpoint.Wish("demo", "sst2", "sst2")
+        )
 
 
 def test_robust_start_shows_a_soup_and_hands_it_on_to_pruning(store):
@@ -1073,7 +1076,8 @@ def test_the_fastest_is_searched_for_where_units_go(tmp_path, monkeypatch):
 
     begun = []
     monkeypatch.setattr(
-        "prune_core.processes.background.start", lambda folder, arguments: begun.append(list(arguments))
+        "prune_core.processes.background.start",
+        lambda folder, arguments: begun.append(list(arguments)),
     )
     at = AppTest.from_function(page, kwargs={"home": tmp_path, "options": {"sparsity": 0.5}}).run()
     assert not at.segmented_control and at.button(key="find-smallest")

@@ -17,12 +17,12 @@ from prune_core.analysis.published import exhibits
 from prune_core.analysis.published_comparison import Study, points
 from prune_core.analysis.setup_differences import differences
 from prune_core.cli.arguments import main
+from prune_core.experiments.study import bundled, load
 from prune_core.models.checkpoints.folders import BUNDLED
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
 from prune_core.store.job import Status
 from prune_core.store.store import Store
-from prune_core.experiments.study import bundled, load
 
 APP = str(ROOT / "app.py")
 METRICS = ("accuracy", "under_attack", "success_rate")

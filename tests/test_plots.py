@@ -7,15 +7,14 @@ import pytest
 import sample_rows
 
 from prune_core import formatting, plots
-from prune_core.analysis import takeaways
+from prune_core.analysis import attack_success, takeaways
 from prune_core.analysis.compared_models import Model, ordered
 from prune_core.analysis.quantities import available, recipes, summary
-from prune_core.analysis import attack_success
 from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, pieces
+from prune_core.experiments import attack_transfer
 from prune_core.plots import palette, style
 from prune_core.plots.annotations import NARROW, End, at_ends, room, spread, tick_format
 from prune_core.plots.palette import HUES, hue_of
-from prune_core.experiments import attack_transfer
 
 MODELS = [
     Model(job, sample_rows.label(method, sparsity), method, sparsity)

@@ -14,9 +14,9 @@ from prune_core.cli import run_commands
 from prune_core.cli.arguments import main, parser
 from prune_core.data import tasks
 from prune_core.data.examples import Source
+from prune_core.experiments.data_check import understood
 from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
-from prune_core.experiments.data_check import understood
 from prune_core.store.store import Store
 
 LONG = "a film that is long enough to calibrate with, word after word"

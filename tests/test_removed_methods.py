@@ -7,9 +7,9 @@ from test_pages import charts, opened
 from prune_core import PruneError
 from prune_core.analysis.compared_models import models_of
 from prune_core.cli.report import write_report
+from prune_core.experiments import reprune
 from prune_core.plugins import quiet
 from prune_core.queue import jobs, worker
-from prune_core.experiments import reprune
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 

@@ -77,7 +77,9 @@ def test_nothing_to_compare_is_said():
 
 
 def test_table_has_a_row_a_model():
-    found = attack_success.table(pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3])
+    found = attack_success.table(
+        pd.concat([rows("sf", 1), rows("ss", 2), rows("ff", 3)]), 1, [2, 3]
+    )
     assert found["job"].tolist() == [2, 3] and found["difference"].tolist() == [0.5, -0.5]
     assert (
         found["under_attack_difference"].tolist() == [-0.5, 0.5]

@@ -11,10 +11,9 @@ import sample_rows
 from scipy.stats import t
 
 from prune_core import PruneError, plots
-from prune_core.analysis import seeds, takeaways
+from prune_core.analysis import attack_success, seeds, takeaways
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.quantities import available, summary
-from prune_core.analysis import attack_success
 from prune_core.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,7 +146,7 @@ def test_an_undeclared_table_and_one_without_a_mean_are_refused(study):
 
 
 def test_pages_average_tables_or_name_the_seed_that_they_show():
-    for path in sorted((ROOT / "pages").glob("*.py")):
+    for path in sorted((ROOT / "pages").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert set(re.findall(r'\.rows\("(\w+)"\)', text)) <= set(seeds.IDENTITY), path.name
         one = re.findall(r'first_seed\("(\w+)"\)', text)
@@ -285,11 +284,11 @@ def test_the_report_has_a_row_a_model(study, tmp_path):
 
 def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
     from prune_core.data.examples import Source
+    from prune_core.experiments.data_check import Data
+    from prune_core.experiments.experiment import Experiment
     from prune_core.methods import METHODS
     from prune_core.models.checkpoints import loading
     from prune_core.plugins import build
-    from prune_core.experiments.data_check import Data
-    from prune_core.experiments.experiment import Experiment
 
     rows = [
         f"film number {count} lasts for more than nine words in all,{('negative', 'positive')[count % 2]}"

@@ -16,11 +16,12 @@ from ray.cluster_utils import Cluster
 from test_cli import fake, run  # noqa: F401  a fixture
 
 from prune_core import PruneError
+from prune_core.distributed import collect as collecting
+from prune_core.distributed import shards
+from prune_core.experiments import run as experiments
 from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
-from prune_core.distributed import collect as collecting, shards
 from prune_core.queue import jobs
-from prune_core.experiments import run as experiments
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 

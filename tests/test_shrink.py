@@ -19,17 +19,17 @@ import transformers
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
+from prune_core.experiments import experiment, run
 from prune_core.measures import MEASURES
 from prune_core.measures.cost import macs
 from prune_core.methods import METHODS
-from prune_core.models.export.onnx import onnx
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.compact import alive, dead_units, padding, shrink
+from prune_core.models.export import onnx
 from prune_core.models.inference.timing import Profile, limit
 from prune_core.paths import ROOT
 from prune_core.plugins import build, quiet
-from prune_core.experiments import experiment, run
 from prune_core.store.store import Store
 
 KINDS = ("classification", "span")

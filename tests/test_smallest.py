@@ -68,7 +68,10 @@ def test_a_whole_search_leaves_a_study_and_reads_what_it_knows(
     best = next(
         job for job in jobs if f"(job {job.id}) is the smallest that holds the limit" in told[-1]
     )
-    assert deployment_check.decision(deployment_check.check(evidence.evidence(store, best), POLICY)) == deployment_check.SHIP
+    assert (
+        deployment_check.decision(deployment_check.check(evidence.evidence(store, best), POLICY))
+        == deployment_check.SHIP
+    )
     shares = sorted(
         job.experiment["method"]["options"]["sparsity"] for job in jobs if job.experiment["method"]
     )

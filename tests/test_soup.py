@@ -51,7 +51,12 @@ def test_what_is_too_wrong_to_start_from_is_tried_last():
         "plain": {"accuracy": 0.91, "under_attack": 0.2},
         "second": {"accuracy": 0.9, "under_attack": 0.1},
     }
-    assert model_soup.ranking(found, "under_attack", 0.9) == ["plain", "second", "constant", "robust"]
+    assert model_soup.ranking(found, "under_attack", 0.9) == [
+        "plain",
+        "second",
+        "constant",
+        "robust",
+    ]
     assert model_soup.ranking(found, "under_attack", -0.09) == list(found), (
         "with any loss allowed, Algorithm 3's order"
     )
@@ -73,7 +78,9 @@ def test_the_mean_is_taken_in_fp32_and_whole_numbers_are_left_alone():
 def saved(tmp_path: Path):
     """A checkpoint of that name, changed by a function before it is saved."""
 
-    def save(name: str, seed: int = 0, change=lambda model, tokenizer: None) -> model_soup.Candidate:
+    def save(
+        name: str, seed: int = 0, change=lambda model, tokenizer: None
+    ) -> model_soup.Candidate:
         model, tokenizer = tiny.model(seed=seed), tiny.tokenizer()
         model.config.id2label = {0: "negative", 1: "positive"}
         change(model, tokenizer)

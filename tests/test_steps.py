@@ -9,20 +9,22 @@ import torch
 from prune_core import PruneError
 from prune_core.analysis.ablation import forms
 from prune_core.analysis.compared_models import models_of
-from prune_core.methods import METHODS
-from prune_core.pruning import pipeline
-from prune_core.models import replay
-from prune_core.models.families import FAMILIES
-from prune_core.models.compact import dead_units, shrink
-from prune_core.plugins import THINNING, build, quiet
-from prune_core.queue import jobs
 from prune_core.experiments.experiment import Experiment
+from prune_core.methods import METHODS
+from prune_core.models import replay
+from prune_core.models.compact import dead_units, shrink
+from prune_core.models.families import FAMILIES
+from prune_core.plugins import THINNING, build, quiet
+from prune_core.pruning import pipeline
+from prune_core.queue import jobs
 from prune_core.store.store import Store
 
 
 def combined(dense: torch.nn.Module, method: str = "unit_magnitude", **options):
     chosen = build(METHODS, method, {"sparsity": 0.5, **options})
-    return pipeline.prune(chosen, dense, tiny.calibration(dense.config.model_type), quiet)
+    return pipeline.prune(
+        chosen, dense, tiny.calibration(dense.config.model_type), quiet, methods=METHODS
+    )
 
 
 def zeros(model: torch.nn.Module) -> list[float]:

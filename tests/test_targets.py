@@ -12,17 +12,17 @@ from test_structured import FAMILIES, NAMES, labelled, pruned
 from prune_core import PruneError
 from prune_core.analysis.ablation import forms
 from prune_core.analysis.compared_models import models_of
-from prune_core.methods import METHODS
-from prune_core.models.inference import latency as measured
-from prune_core.models import replay
-from prune_core.models.inference import timing
-from prune_core.models.inference.latency import latency
-from prune_core.models.compact import shrink
-from prune_core.plugins import build, quiet
 from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.run import run
-from prune_core.store.store import Store
 from prune_core.experiments.study import load
+from prune_core.methods import METHODS
+from prune_core.models import replay
+from prune_core.models.compact import shrink
+from prune_core.models.inference import latency as measured
+from prune_core.models.inference import timing
+from prune_core.models.inference.latency import latency
+from prune_core.plugins import build, quiet
+from prune_core.store.store import Store
 
 FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
 

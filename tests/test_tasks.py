@@ -15,8 +15,8 @@ from prune_core.data.examples import Answers, Examples, Source
 from prune_core.data.known_tasks import KNOWN
 from prune_core.data.metrics import METRICS, answer_f1, exact_match, metric_for
 from prune_core.measures.accuracy import summary
-from prune_core.models.checkpoints import loading
 from prune_core.models import replay
+from prune_core.models.checkpoints import loading
 from prune_core.models.inference.predict import answers, predict
 from prune_core.plugins import quiet
 from prune_core.training.finetune import Recipe, finetune

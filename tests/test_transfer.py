@@ -9,9 +9,9 @@ import tiny
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
+from prune_core.experiments import attack_transfer
 from prune_core.models.checkpoints import loading
 from prune_core.plugins import quiet
-from prune_core.experiments import attack_transfer
 from prune_core.processes.child_process import ChildProcess
 from prune_core.store.job import Status
 from prune_core.store.store import Store

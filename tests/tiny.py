@@ -24,8 +24,8 @@ from prune_core.data.examples import Examples
 from prune_core.data.tasks import Task
 from prune_core.data.tokens import batches
 from prune_core.measures.base import Pair
-from prune_core.models.checkpoints import loading
 from prune_core.models import replay
+from prune_core.models.checkpoints import loading
 from prune_core.models.checkpoints.tokenizers import fitted
 
 SENTENCES = [

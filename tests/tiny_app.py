@@ -8,10 +8,10 @@ sys.path.insert(0, str(ROOT))
 
 from streamlit.web import cli  # noqa: E402
 
-from prune_core.measures import MEASURES  # noqa: E402
-from prune_core.methods import METHODS  # noqa: E402
 from prune_core.experiments import study  # noqa: E402
 from prune_core.experiments.experiment import Experiment  # noqa: E402
+from prune_core.measures import MEASURES  # noqa: E402
+from prune_core.methods import METHODS  # noqa: E402
 
 
 def tiny() -> list[Experiment]:

@@ -14,8 +14,8 @@ from torch import nn
 
 from prune_core.methods import METHODS
 from prune_core.models import replay
-from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.compact import shrink
+from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.inference.timing import timed, timing_batch
 from prune_core.plugins import build, quiet
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.models.checkpoints import loading
 from prune_core.models import replay
+from prune_core.models.checkpoints import loading
 from prune_core.models.inference.timing import wait
 from prune_core.plugins import Batch
 

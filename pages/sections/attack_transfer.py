@@ -12,8 +12,8 @@ from pages import _child
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
-from prune_core.analysis.compared_models import Model, with_rows
 from prune_core.analysis import attack_success
+from prune_core.analysis.compared_models import Model, with_rows
 from prune_core.experiments import attack_transfer
 
 PATIENCE = 1800.0  # seconds; thousands of texts on many models

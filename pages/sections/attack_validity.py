@@ -8,8 +8,8 @@ import streamlit as st
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
-from prune_core.attacks import catalogue
 from prune_core.analysis import attack_success
+from prune_core.attacks import catalogue
 from prune_core.attacks.requirements import WORDNET
 
 SIMILARITY, CHANGED = 0.8, 40  # cosine; percent of the words, the most that BERT-Attack may change

@@ -12,18 +12,19 @@ from typing import Any
 
 import streamlit as st
 
-from pages.widgets.flag_names import as_fields
 from pages.sections.table_upload import FILE, HUB
+from pages.widgets.flag_names import as_fields
 from prune_core import PruneError
 from prune_core.data.examples import BINARY, KINDS, Source
 from prune_core.data.known_tasks import KNOWN
 from prune_core.data.label_pairs import format_pairs, parse_pairs
 from prune_core.data.labels import OUT
 from prune_core.data.tasks import is_file
+from prune_core.experiments.data_check import fits
+from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.models.checkpoints.folders import BUNDLED
-from prune_core.experiments.data_check import DataCheck, fits
-from prune_core.experiments.experiment import Experiment
+from prune_core.processes.data_check_client import DataCheck
 
 MOST = 200  # label values that get a widget each; more are no labels but texts
 
@@ -69,7 +70,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
             st.fragment(_wait, run_every=0.5)(check)
             return {"found": None, "kind": "", "labels": chosen}
         try:
-            found = check.found()
+            found = check.result()
         except PruneError as error:
             st.error(str(error))
             return {"found": {"error": str(error)}, "kind": "", "labels": chosen}
@@ -90,7 +91,7 @@ def ready(plan: Sequence[Experiment]) -> None:
     check = st.session_state.get("data-check")
     if check is None or (plan[0].checkpoint in BUNDLED and plan[0].source.task == "demo"):
         return
-    found = check.found()
+    found = check.result()
     if "error" in found:
         raise PruneError(found["error"])
     for each in plan:

@@ -8,14 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from pages.sections import data_check, label_order, table_upload
-from pages.widgets import ui
 from pages.sections.table_upload import FILE, HUB
+from pages.widgets import ui
 from prune_core import PruneError, formatting
 from prune_core.analysis.quantities import headline
 from prune_core.data import examples, tables, tasks
 from prune_core.data.known_tasks import KNOWN
-from prune_core.models.checkpoints import folders
 from prune_core.experiments import adversarial_calibration
+from prune_core.models.checkpoints import folders
 from prune_core.processes.dataset_preview import Peek
 from prune_core.store.store import Store
 

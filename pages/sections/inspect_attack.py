@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
+from pages.sections.word_importance import Subject
 from pages.widgets import ui
 from pages.widgets.frame import View
-from pages.sections.word_importance import Subject
 from prune_core import plots
 from prune_core.analysis.compared_models import Model
 from prune_core.attacks import catalogue

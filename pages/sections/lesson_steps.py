@@ -13,10 +13,10 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
 from prune_core.analysis import deployment_check, evidence
+from prune_core.analysis.attack_success import successes
 from prune_core.analysis.compared_models import Model, with_rows
 from prune_core.analysis.policy import Policy
 from prune_core.analysis.quantities import TABLES, available
-from prune_core.analysis.attack_success import successes
 from prune_core.processes.inspector_client import Inspector
 
 

@@ -59,9 +59,7 @@ def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
             said.append(
                 (other.label, own["pruned"], own["pruned_f1"], palette.color(other, view.dark))
             )
-    st.markdown(
-        f"**{ui.escape(row['text'])}**  \nAccepted: {ui.escape(answer(row['label'], ()))}"
-    )
+    st.markdown(f"**{ui.escape(row['text'])}**  \nAccepted: {ui.escape(answer(row['label'], ()))}")
     for label, text, f1, color in said:
         st.markdown(
             f':color[●]{{foreground="{color}"}} **{label}**: '

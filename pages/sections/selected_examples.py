@@ -100,7 +100,9 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
     st.markdown(
         f"#### {formatting.plural(len(examples), 'example')} against the rest, on {model.label}"
     )
-    attacked = {f"success of {name}": each for name, each in example_groups.fooled(tried, examples).items()}
+    attacked = {
+        f"success of {name}": each for name, each in example_groups.fooled(tried, examples).items()
+    }
     found = {"accuracy": example_groups.right(mine, examples)} | attacked
     for name, each in found.items():
         if each is not None:

@@ -15,10 +15,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.widgets import navigation as _navigation, ui
+from pages.widgets import navigation as _navigation
+from pages.widgets import ui
 from prune_core import formatting
 from prune_core.analysis import quantities, seeds
 from prune_core.analysis.compared_models import Model, models_of
+from prune_core.paths import ASSETS
 from prune_core.plots import palette
 from prune_core.queue import jobs
 from prune_core.store.job import Job, Status
@@ -190,11 +192,11 @@ def draw() -> None:
         st.toast(sentence, icon=":material/inventory_2:", duration="long")
     store, dark = Store(), st.context.theme.type == "dark"
     st.logo(
-        str(ui.ASSETS / ("logo-dark.svg" if dark else "logo.svg")),
+        str(ASSETS / ("logo-dark.svg" if dark else "logo.svg")),
         size="large",
-        icon_image=str(ui.ASSETS / "logo-icon.svg"),
+        icon_image=str(ASSETS / "logo-icon.svg"),
     )
-    st.html(ui.ASSETS / "style.css")
+    st.html(ASSETS / "style.css")
     _warm(str(store.home))
     studies = store.studies()
     with st.sidebar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -18,7 +17,6 @@ from prune_core.plots import palette
 from prune_core.queue import jobs
 from prune_core.store.store import Store
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
 CHART = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .attack_success import ATTACKED, joined
 from ..data.metrics import METRICS, prediction_type, values_for
 from ..errors import PruneError
 from ..models.inference import contention
+from ..statistics import paired_bounds, paired_draws, quantile_bounds, share_bounds
 from ..store.job import Job
 from ..store.store import Store
-from ..statistics import paired_bounds, paired_draws, quantile_bounds, share_bounds
 from . import slices
+from .attack_success import ATTACKED, joined
 from .calibration import root, squared_error
 from .policy import CRITERIA, Policy
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .attack_success import ATTACKED
 from ..statistics import wilson
+from .attack_success import ATTACKED
 
 
 class Contrast(NamedTuple):

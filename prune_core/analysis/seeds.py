@@ -16,8 +16,8 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype
 
 from ..errors import PruneError
-from ..store.job import Job
 from ..statistics import nested_draws, two_sided
+from ..store.job import Job
 from .compared_models import Model
 
 # Identity columns of the averaged tables: rows of two seeds that agree in them are one quantity

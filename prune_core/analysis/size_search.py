@@ -49,7 +49,11 @@ def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
     found = evidence(store, job)
     verdicts = deployment_check.check(found, each(policy))
     return Try(
-        share, job.label, job.id, deployment_check.decision(verdicts), deployment_check.sentence(verdicts, each(policy))
+        share,
+        job.label,
+        job.id,
+        deployment_check.decision(verdicts),
+        deployment_check.sentence(verdicts, each(policy)),
     )
 
 

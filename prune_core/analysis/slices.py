@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .attack_success import thirds
 from ..data import columns, tasks
 from ..data.examples import Answers, Source
 from ..data.metrics import exact_match, normalised
 from ..errors import PruneError
 from ..statistics import mcnemar, paired_bounds
+from .attack_success import thirds
 
 MOST = 20  # different values of a column that make slices
 

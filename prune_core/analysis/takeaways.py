@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from .attack_success import success_rate
 from ..data.metrics import METRICS
 from ..formatting import (
     error,
@@ -25,6 +24,7 @@ from ..formatting import (
     seconds,
     signed,
 )
+from .attack_success import success_rate
 from .compared_models import Model, ordered
 from .evidence import disturbance
 from .quantities import Quantity, headline

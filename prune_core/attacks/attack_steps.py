@@ -12,12 +12,12 @@ from typing import Any
 from ..data.examples import Examples
 from ..models.devices import device_of
 from .budget import Budget, Clock, Pulse
-from .engine import attack_one, example_seed
-from .scheduler import Search, fly
 from .constraints import COLUMNS
+from .engine import attack_one, example_seed
 from .outcome import Outcome
 from .recipes import prepared
 from .resources import load_textattack
+from .scheduler import Search, fly
 from .sentence_similarity import Encoder
 from .victim import Victim
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from .budget import Budget
-from .scheduler import ask
 from .resources import load_textattack
+from .scheduler import ask
 from .sentence_similarity import Encoder
 
 load_textattack()

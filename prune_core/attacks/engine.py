@@ -18,16 +18,16 @@ import editdistance
 from ..data.examples import Examples
 from ..errors import PruneError
 from ..models.devices import device_of
+from .attacked_text import Text
 from .budget import Budget, Clock, OutOfTime, Pulse
 from .catalogue import CATALOGUE, WORDS
-from .scheduler import ENDS_ALL, Search, fly
-from .languages import foreign, refusal
 from .constraints import COLUMNS
+from .languages import foreign, refusal
 from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, Journal, Outcome
 from .recipes import another, prepared, reached
 from .resources import load_textattack
+from .scheduler import ENDS_ALL, Search, fly
 from .sentence_similarity import Encoder
-from .attacked_text import Text
 from .victim import Victim
 
 load_textattack()

@@ -9,9 +9,17 @@ from typing import Any
 
 from .budget import Budget
 from .catalogue import FEW_WORDS
+from .components import (
+    ListedNames,
+    ListedPlaces,
+    LookAlikes,
+    NeighbourVectors,
+    Numbers,
+    SamePartOfSpeech,
+    WordNetSynonyms,
+)
 from .constraints import limit
 from .neighbours import load
-from .components import ListedNames, ListedPlaces, LookAlikes, NeighbourVectors, Numbers, SamePartOfSpeech, WordNetSynonyms
 from .resources import load_textattack, stopwords
 from .sentence_similarity import Encoder, SentenceSimilarity
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..models.checkpoints.loading import MINILM, resolve
-from .scheduler import ask
 from .resources import load_textattack
+from .scheduler import ask
 
 load_textattack()
 from textattack.constraints.semantics.sentence_encoders import SentenceEncoder  # noqa: E402

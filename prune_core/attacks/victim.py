@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from .scheduler import ask
 from .queries import Input, Queries
 from .resources import load_textattack
+from .scheduler import ask
 
 load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402

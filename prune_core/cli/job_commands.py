@@ -95,7 +95,9 @@ def check(options: argparse.Namespace) -> int:
     print(verdicts(found, judged, asked))
     if options.json:
         options.json.write_text(
-            json.dumps(deployment_check.as_record(judged, found, asked), indent=2, ensure_ascii=False)
+            json.dumps(
+                deployment_check.as_record(judged, found, asked), indent=2, ensure_ascii=False
+            )
         )
     return deployment_check.CODES[deployment_check.decision(judged)]
 

@@ -16,13 +16,13 @@ from ..errors import Cancelled, PruneError
 from ..formatting import size
 from ..store.job import Job, Status
 from ..store.store import Store
-from .progress import PrintedProgress
 from .key_values import settings
+from .progress import PrintedProgress
 
 if TYPE_CHECKING:
     from ..data.examples import Source
     from ..experiments.experiment import Experiment
-    from ..queue.jobs import Lock
+    from ..store.locks import Lock
 
 STUDY = "Command line"  # where single runs are kept unless --study names another
 
@@ -81,11 +81,11 @@ def run(options: argparse.Namespace) -> None:
 
 def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
     """The experiment that `run`'s arguments describe."""
+    from ..experiments import adversarial_calibration
+    from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..methods import METHODS
     from ..plugins import build
-    from ..experiments import adversarial_calibration
-    from ..experiments.experiment import Experiment
 
     own: dict[str, str] = {
         name: value

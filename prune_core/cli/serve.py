@@ -12,8 +12,8 @@ from pathlib import Path
 from .. import access
 from ..errors import PruneError
 from ..paths import ROOTS
-from ..store.store import Store, default_home
 from ..queue.supervisor import Dashboard, supervise
+from ..store.store import Store, default_home
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..distributed import collect as collecting
+from ..distributed import shards
 from ..errors import PruneError
-from ..distributed import collect as collecting, shards
-from ..store.job import Status
 from ..queue.jobs import reap
+from ..store.job import Status
 from ..store.store import Store
 from .progress import PrintedProgress
 

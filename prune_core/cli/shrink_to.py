@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def shrink_to(options: argparse.Namespace) -> int:
     """Try shares by bisection; 0 where one holds every limit, 1 where none does. What was measured before is read, not repeated."""
     from ..analysis import deployment_check, policy, size_search
+    from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..plugins import build
-    from ..experiments.experiment import Experiment
     from ..queue.jobs import finished
 
     if not (options.job or options.method):
@@ -60,7 +60,9 @@ def shrink_to(options: argparse.Namespace) -> int:
     while (share := size_search.next_share(tries)) is not None:
         method = _at(start.method, share, options.fastest)
         try:
-            tries.append(size_search.judged(store, done(replace(base, method=method)), share, asked))
+            tries.append(
+                size_search.judged(store, done(replace(base, method=method)), share, asked)
+            )
         except PruneError as error:  # one head a block may be more than that share leaves
             tries.append(size_search.Try(share, method.label, 0, deployment_check.STOP, str(error)))
         print(f"- {method.label}: {tries[-1].told}", flush=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from .key_values import settings
 from .progress import PrintedProgress
 from .run_commands import source_of
-from .key_values import settings
 
 
 def finetune(options: argparse.Namespace) -> None:
@@ -47,7 +47,10 @@ def soup(options: argparse.Namespace) -> None:
     source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
     progress = PrintedProgress()
-    candidates, begun = [model_soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint], 0.0
+    candidates, begun = (
+        [model_soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint],
+        0.0,
+    )
     if options.recipes:
         recipes, begun = (
             model_soup.read_recipes(options.recipes, settings(options.each), options.epochs_share),
@@ -56,7 +59,9 @@ def soup(options: argparse.Namespace) -> None:
         candidates += model_soup.make(
             recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun)
         )
-    record = model_soup.cook(plan, candidates, validation, options.out, part_of(progress, begun, 1.0))
+    record = model_soup.cook(
+        plan, candidates, validation, options.out, part_of(progress, begun, 1.0)
+    )
     progress.end()
     print(soup_table(record))
     print(f"{takeaway(record)}\n{' + '.join(record['ingredients'])}: {options.out / plan.way}")

@@ -10,10 +10,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from . import shards
 from ..store.job import JSON, Status
-from .shards import Record
 from ..store.store import Store
+from . import shards
+from .shards import Record
 
 UNFINISHED = (
     "It was not finished when it was collected: {done} of its stages were. python -m prune_core run-shard goes on with it, and collect "

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PruneError, require
+from ..experiments import memory
+from ..experiments.experiment import Experiment
 from ..measures.attack import Attack
 from ..models.checkpoints import folders
 from ..plugins import Report, quiet
-from . import collect, shards
-from ..experiments import memory
-from ..experiments.experiment import Experiment
-from ..store.job import Status
 from ..queue.jobs import reap
-from .shards import Record
-from ..store.store import Store
 from ..queue.worker import new_worker
+from ..store.job import Status
+from ..store.store import Store
+from . import collect, shards
+from .shards import Record
 
 RETRIES = 3  # of a task whose node died
 LOOK = 1.0  # seconds between looks at what the tasks have written

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import Cancelled, PruneError
 from ..plugins import Report
-from ..versions import versions
 from ..store import packed_rows
 from ..store.job import Status
-from ..queue.jobs import Lock
+from ..store.locks import Lock
+from ..versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd

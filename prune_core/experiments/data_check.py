@@ -1,7 +1,7 @@
-"""An experiment's data, read and sampled as its run does it, and checked before there is a job.
+"""Read and sample the data of an experiment as its run does, and check it before a job is submitted.
 
-`python -m prune_core.experiments.data_check` answers a page, from a process of its own, with a line of JSON: what was understood of
-checkpoint and data, or the one sentence of what was not. Knows nothing of weights.
+`python -m prune_core.experiments.data_check EXPERIMENT` prints one line of JSON: how checkpoint and data were
+interpreted, or the error message. Reads no weights.
 """
 
 from __future__ import annotations
@@ -22,25 +22,10 @@ from ..measures.adversarial_augmentation import refuse_copies
 from ..models.checkpoints import loading
 from ..models.inference import predict
 from . import memory
-from ..processes.child_process import ChildProcess
 from .experiment import Experiment
 
-PATIENCE = 180.0  # seconds
 FEW = 256  # evaluation texts whose length is looked at
 ENOUGH = 0.5  # of the sample asked for must be long, for short texts to be left out
-
-
-class DataCheck(ChildProcess):
-    """The data of an experiment under check, or checked."""
-
-    def __init__(self, experiment: Experiment):
-        super().__init__(
-            "prune_core.experiments.data_check", json.dumps(experiment.to_dict()), patience=PATIENCE
-        )
-
-    def found(self) -> dict[str, Any]:
-        """What `understood` gives; beside an `error`, where the data cannot be used, what is known all the same."""
-        return json.loads(self.output())
 
 
 class Data:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..queue.jobs import Lock
+from ..store.locks import Lock
 
 PATIENCE = 3600.0  # seconds in which another may find it; who then still waits finds it alone
 

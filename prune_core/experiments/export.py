@@ -38,8 +38,9 @@ def export_checkpoint(
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PruneError(f"{folder} exists and is not empty; name a new folder.")
-    from ..models.export import quantization_sensitivity, onnx as export
     from ..models.checkpoints import loading
+    from ..models.export import onnx as export
+    from ..models.export import quantization_sensitivity
     from .reprune import remake
 
     said = [] if source.is_dir() else [remake(store, job, report)]

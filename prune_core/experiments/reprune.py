@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from ..errors import PruneError
 from ..plugins import Report
-from .experiment import PRUNE, Experiment
 from ..store.job import Job, Status
-from .run import run
 from ..store.store import Store
+from .experiment import PRUNE, Experiment
+from .run import run
 
 
 def remake(store: Store, job: Job, report: Report) -> str:

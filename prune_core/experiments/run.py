@@ -17,15 +17,16 @@ from torch import nn
 from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
-from ..measures.base import Pair
 from ..measures.adversarial_augmentation import Copies
-from ..pruning import pipeline
+from ..measures.base import Pair
+from ..methods import METHODS
 from ..models import devices, replay
 from ..models.checkpoints import difference, folders, loading, verification
-from ..models.inference import predict
-from ..models.devices import matrix_precision, seed_everything
 from ..models.compact import refuse_shrunk
+from ..models.devices import matrix_precision, seed_everything
+from ..models.inference import predict
 from ..plugins import Method, Report, Rows, part_of
+from ..pruning import pipeline
 from ..pruning.unitwise import UnitMethod
 from .content_hashes import of_checkpoint
 from .data_check import Data, check_measures
@@ -217,7 +218,12 @@ class _Bench:
         found = [*batches(self.tokenizer, sample, self.batch_size, length, self.device, labelled)]
         copier = Copies(self.dense, self.tokenizer, sample, found, seed, length)
         model, rows = pipeline.prune(
-            self._at_task_length(method), self.dense, [batch for batch, _ in found], report, copier
+            self._at_task_length(method),
+            self.dense,
+            [batch for batch, _ in found],
+            report,
+            methods=METHODS,
+            copier=copier,
         )
         self.pruned = model
         part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"

@@ -4,9 +4,9 @@ from .accuracy import Accuracy
 from .attack import Attack
 from .base import Measure
 from .cost import Cost
-from .quantization_sensitivity import Doctor
-from .drift import Drift
 from .deployment_formats import Forms
+from .drift import Drift
+from .quantization_sensitivity import Doctor
 from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 

@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 
 from .. import __version__
+from ..analysis.attack_success import summary
 from ..attacks import languages
 from ..attacks.catalogue import CATALOGUE, LETTERS, Entry, missing
-from ..analysis.attack_success import summary
 from ..data.examples import Examples
 from ..errors import PruneError, require
 from ..models.devices import device_of

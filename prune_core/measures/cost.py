@@ -18,10 +18,17 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..models.devices import device_of
-from ..models.replay import blocks, head_linears, linears, longest
 from ..models.compact import dead_units, padding, shrink
-from ..models.inference.timing import limit, peak_memory, profile, refuse_longer, timing_batch, turns
+from ..models.devices import device_of
+from ..models.inference.timing import (
+    limit,
+    peak_memory,
+    profile,
+    refuse_longer,
+    timing_batch,
+    turns,
+)
+from ..models.replay import blocks, head_linears, linears, longest
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair
 

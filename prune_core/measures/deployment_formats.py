@@ -21,9 +21,19 @@ from ..data.examples import Examples
 from ..data.metrics import judged
 from ..data.tokens import batches
 from ..models.checkpoints import verification
-from ..models.devices import device_of
-from ..models.export.formats import CALIBRATED, FORMS, INT8, ONNX, OPENVINO, OPENVINO_INT8, TOLERANCES, Session, Source
 from ..models.compact import dead_units, shrink
+from ..models.devices import device_of
+from ..models.export.formats import (
+    CALIBRATED,
+    FORMS,
+    INT8,
+    ONNX,
+    OPENVINO,
+    OPENVINO_INT8,
+    TOLERANCES,
+    Session,
+    Source,
+)
 from ..models.inference.timing import refuse_longer, timing_batch, turns
 from ..plugins import Report, Rows, option, part_of, preset, quiet
 from .accuracy import dense_predictions, divergence, predicted, summary

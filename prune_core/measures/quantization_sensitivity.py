@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..models.export import quantization_sensitivity
-from ..models.export.onnx import Deployed
 from ..models.export.formats import FORMS, INT8, ONNX, STATIC
+from ..models.export.onnx import Deployed
 from ..models.replay import kind_of
 from ..plugins import Report, Rows, option, part_of
 from .base import Measure, Pair
@@ -63,7 +63,9 @@ class Doctor(Measure):
             )
             calibration = [quantization_sensitivity.Apart(0.0, 0.0), found.before]
             if found.proposed:
-                quantization_sensitivity.repaired(fp32, int8, out := own.folder / "repaired.onnx", found.proposed)
+                quantization_sensitivity.repaired(
+                    fp32, int8, out := own.folder / "repaired.onnx", found.proposed
+                )
                 sessions[f"{self.form} repaired"] = own.session(out)
                 calibration.append(found.after)
             report(0.9, "judging the files")

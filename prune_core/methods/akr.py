@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..models.replay import head, head_linears
 from ..plugins import option
-from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.input_statistics import Stats, adaptive_weight, fitted_bias
+from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.solvers import (
     Choose,
     admm,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..plugins import option
-from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.input_statistics import Stats
+from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.solvers import admm, refit, spectrum
 
 

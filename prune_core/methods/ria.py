@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..plugins import option
-from ..pruning.layerwise import LayerwiseMethod, Solved
 from ..pruning.input_statistics import Stats
+from ..pruning.layerwise import LayerwiseMethod, Solved
 
 
 @dataclass(frozen=True)

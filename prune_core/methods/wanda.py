@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..pruning.layerwise import LayerwiseMethod, Solved
 from ..pruning.input_statistics import Stats
+from ..pruning.layerwise import LayerwiseMethod, Solved
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..plugins import option
+from .compact import alive
 from .families import GROUPS
 from .families.layout import plain
 from .replay import Block, Padding, blocks, head, view
-from .compact import alive
 
 KINDS = ("head", "neuron")
 

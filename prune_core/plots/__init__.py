@@ -3,9 +3,10 @@
 from ..analysis.compared_models import DENSE, Model, ordered
 from .ablation import parts
 from .attack import against_budget, probability_bars, success
+from .attack_steps import AXES, attack_steps
+from .chart_data import data_of
 from .cost import saved
 from .curves import against_sparsity, scatter
-from .chart_data import data_of
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
 from .layers import (
@@ -20,7 +21,6 @@ from .papers import beside
 from .robustness import slices, transfer
 from .saliency import attention_maps
 from .soup import path as soup_path
-from .attack_steps import AXES, attack_steps
 from .units import kept_units
 from .whatif import contributions, predicted
 

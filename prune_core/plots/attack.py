@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model, ordered, with_rows
 from ..analysis.attack_success import successes
+from ..analysis.compared_models import Model, ordered, with_rows
 from ..formatting import mean_count, percent
 from . import palette
 from .annotations import NARROW, End, at_ends, room

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from ..errors import PruneError
 from ..paths import ROOT
-from ..queue.jobs import Lock, last_line
+from ..queue.jobs import last_line
+from ..store.locks import Lock
 
 COMMAND, LOG, LOCK, EXIT = "command.json", "command.log", "command.lock", "command.exit"
 # the shell writes how the command ended, as nobody may be waiting for it

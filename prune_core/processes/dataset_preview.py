@@ -21,7 +21,9 @@ class Peek(ChildProcess):
     """One question to the Hub, on its way or answered."""
 
     def __init__(self, task: str, config: str = "", split: str = ""):
-        super().__init__("prune_core.processes.dataset_preview", task, config, split, patience=PATIENCE)
+        super().__init__(
+            "prune_core.processes.dataset_preview", task, config, split, patience=PATIENCE
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Up to five rows; PruneError where they could not be had."""

@@ -23,8 +23,8 @@ import torch
 from ..data.examples import Examples
 from ..data.metrics import entities
 from ..errors import Cancelled, PruneError
-from ..models.checkpoints import difference, loading, verification
 from ..models import replay
+from ..models.checkpoints import difference, loading, verification
 from ..models.inference.predict import predict
 from ..models.inference.saliency import attention, saliency
 from .inspector_client import STOPPED
@@ -186,7 +186,9 @@ class Desk:
                 )
             example = Examples([text], None if pair is None else [pair], [label])
             tell = lambda index, told: self.say(id, index=index, told=told)  # noqa: E731
-            for index, outcome in attack_steps.run(recipe, victims, pulse, example, Budget(), 0, tell):
+            for index, outcome in attack_steps.run(
+                recipe, victims, pulse, example, Budget(), 0, tell
+            ):
                 tell(index, asdict(outcome))
         except Cancelled:
             error = STOPPED

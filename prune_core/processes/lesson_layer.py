@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..methods import METHODS
 from ..plugins import build
+from ..pruning.input_statistics import Stats
 from ..pruning.layerwise import LayerwiseMethod
 from ..pruning.masks import lowest
-from ..pruning.input_statistics import Stats
 
 ROWS, COLUMNS, TOKENS = 6, 8, 200
 COLUMNS_GO = "columns"  # whole inputs go, as with neurons

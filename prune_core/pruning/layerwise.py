@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from ..errors import PruneError
 from ..models.devices import device_of
 from ..models.families import GROUPS, PARTS
-from ..models.replay import Block, blocks, linears
 from ..models.inference.timing import Stopwatch
+from ..models.replay import Block, blocks, linears
 from ..plugins import Batch, Report, Rows, option
 from .fisher import ALL_ALIKE, Fisher, fisher
-from .masks import WeightMethod
 from .input_statistics import Outputs, Stats, adaptive_weight
 from .layer_sparsities import MEASURED, of_parts
+from .masks import WeightMethod
 from .solvers import refit
 from .streams import Stream, collect, spread, stream
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from ..errors import PruneError
-from ..models.replay import sparsity_by_part
-from ..models.compact import put_back, shrink
 from ..models.checkpoints.weights import not_numbers
+from ..models.compact import put_back, shrink
+from ..models.replay import sparsity_by_part
 from ..plugins import Batch, Method, Report, Rows, build, part_of
 from .distillation import Copied, parted, tune
 from .unitwise import UnitMethod
-from ..methods import METHODS
 
 Copier = Callable[
     [nn.Module, Report], Sequence[Copied]
@@ -26,6 +26,7 @@ def prune(
     dense: nn.Module,
     batches: Sequence[Batch],
     report: Report,
+    methods: Mapping[str, type[Method]],
     copier: Copier | None = None,
 ) -> tuple[nn.Module, Rows]:
     """A pruned copy of the dense model by a method and what it asks for after it, and the tables of all steps."""
@@ -38,7 +39,8 @@ def prune(
     if isinstance(method, UnitMethod) and method.then:
         rows = method.prune(model, batches, part_of(pruning, 0.0, 0.6))
         _are_numbers(model, method)
-        thin(model, method, batches, part_of(pruning, 0.6, 1.0))
+        second_stage = _second_stage(method, methods)
+        thin(model, second_stage, batches, part_of(pruning, 0.6, 1.0))
         rows["prune"] = rows["prune"].assign(
             sparsity=[row["sparsity"] for row in sparsity_by_part(model)]
         )
@@ -55,15 +57,21 @@ def prune(
     }
 
 
-def thin(model: nn.Module, method: UnitMethod, batches: Sequence[Batch], report: Report) -> None:
-    """Prune single weights of the cut model, at whose own outputs a fit aims, and write what is left of them into the whole one."""
-    options = (
-        {"pattern": method.then_pattern}
-        if method.then_pattern
-        else {"sparsity": method.then_sparsity}
-    )
+def _second_stage(method: UnitMethod, methods: Mapping[str, type[Method]]) -> Method:
+    if method.then_pattern:
+        options: dict[str, Any] = {"pattern": method.then_pattern}
+    else:
+        options = {"sparsity": method.then_sparsity}
+    return build(methods, method.then, options)
+
+
+def thin(model: nn.Module, method: Method, batches: Sequence[Batch], report: Report) -> None:
+    """Prune single weights of the compact model, then write its weights back into `model`.
+
+    The compact model is fitted to its own outputs, not to those of the model before units were removed.
+    """
     small = shrink(model)
-    build(METHODS, method.then, options).prune(small, batches, report)
+    method.prune(small, batches, report)
     put_back(small, model)
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
+from ..models.compact import shrink
 from ..models.inference.contention import disturbance
 from ..models.inference.latency import latency
-from ..models.replay import sparsity_by_part
-from ..models.compact import shrink
 from ..models.inference.timing import timing_batch, turns
+from ..models.replay import sparsity_by_part
 from ..models.units import KINDS, Sublayer, flops, sublayers
 from ..plugins import (
     TARGETS,

@@ -6,11 +6,9 @@ trust in process numbers. worker.py is the doing side.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import PruneError
 from ..paths import ROOT
 from ..store.job import Job, Status
+from ..store.locks import Lock
 from ..store.store import Store
 
 if TYPE_CHECKING:
@@ -26,49 +25,6 @@ if TYPE_CHECKING:
 
 # A worker is its own process: the dashboard may restart, a tab may close, nothing is lost.
 COMMAND = [sys.executable, "-m", "prune_core", "worker"]
-
-
-class Lock:
-    """A file that one process holds; the system lets go of it when that process ends, however it ends."""
-
-    def __init__(self, path: Path, file: int | None = None):
-        self.path = path
-        self.file = file  # open and locked while this process holds it
-
-    def take(self, patience: float = 0.0) -> bool:
-        """Hold it; False where somebody else still does after `patience` seconds."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(file)
-                    return False
-                time.sleep(0.05)
-            else:
-                self.file = file
-                return True
-
-    def release(self) -> None:
-        """Let go."""
-        if self.file is not None:
-            os.close(self.file)
-            self.file = None
-
-    def remove(self) -> None:
-        """Let go of a lock that nobody will take again."""
-        self.path.unlink(missing_ok=True)
-        self.release()
-
-    def is_held(self) -> bool:
-        """Whether any process holds it."""
-        if self.file is None and self.take():
-            self.release()
-            return False
-        return True
 
 
 def device_lock(store: Store, device: str) -> Lock:
@@ -86,8 +42,8 @@ def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[i
 
     What another study has finished is copied into this one; what this study has, finished or not, is that job.
     """
-    from ..models.devices import pick_device
     from ..experiments.experiment import estimates
+    from ..models.devices import pick_device
 
     pick_device(experiment.device)  # a device that is not there is said now, not by a worker
     key = experiment.key()
@@ -219,9 +175,9 @@ def remeasured(
     job: Job, names: Iterable[str], options: Mapping[str, Mapping[str, object]]
 ) -> Experiment:
     """Return a finished job's experiment with these measures, their options changed where given."""
+    from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..plugins import build
-    from ..experiments.experiment import Experiment
 
     if job.status != Status.DONE:
         raise PruneError(

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 
 from ..errors import PruneError
 from ..paths import ROOT
-from .jobs import Lock, tend
+from ..store.locks import Lock
 from ..store.store import Store
+from .jobs import tend
 
 LOOK = 2.0  # seconds between looks
 PAUSE = (

@@ -20,16 +20,17 @@ from typing import NoReturn
 import torch
 
 from ..errors import Cancelled, PruneError
+from ..experiments.experiment import Experiment, estimates, is_slow, stages
+from ..experiments.run import preload, run
 from ..models.devices import pick_device
 from ..paths import PACKAGE
 from ..plugins import Report
-from ..versions import versions
-from ..experiments.experiment import Experiment, estimates, is_slow, stages
 from ..store.job import Job, Status
-from .jobs import Lock, device_lock, ensure_worker, last_line, life_lock, memory_kills
-from ..experiments.run import preload, run
+from ..store.locks import Lock
 from ..store.schema import full
 from ..store.store import Store
+from ..versions import versions
+from .jobs import device_lock, ensure_worker, last_line, life_lock, memory_kills
 
 POLL = 0.25  # seconds between looks at the cancel flag, and between writes of the progress
 GRACE = (

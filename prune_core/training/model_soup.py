@@ -20,8 +20,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from ..attacks.catalogue import CATALOGUE
 from ..analysis.attack_success import under_attack
+from ..attacks.catalogue import CATALOGUE
 from ..data.examples import Examples, Source
 from ..data.tasks import Task
 from ..errors import PruneError

@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 
 from ...errors import PruneError, require
 from ...paths import allowed
-from . import adapters, difference, folders, foreign_formats, tokenizers, weights
 from .. import compact
 from ..devices import free_memory
 from ..families import FAMILIES
 from ..replay import kind_of_head
+from . import adapters, difference, folders, foreign_formats, tokenizers, weights
 
 MINILM = "minilm"  # the name under which the bundled backbone is loaded
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from ...data.examples import Examples
 from ...data.tokens import Features, encode, padded
 from ...errors import PruneError
-from . import adapters, difference, loading, weights
-from .. import replay, compact
+from .. import compact, replay
 from ..devices import device_of, matrix_precision
+from . import adapters, difference, loading, weights
 from .tokenizers import accepted
 
 EXAMPLES = 16

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from ...errors import PruneError, require
 from ...plugins import Batch
-from .onnx import Answers, Deployed, largest_difference, sample_batches, to_onnx
 from ..checkpoints.loading import save
+from .onnx import Answers, Deployed, largest_difference, sample_batches, to_onnx
 
 BF16, ONNX, INT8, STATIC = "PyTorch bf16", "ONNX fp32", "ONNX int8", "ONNX int8 static"
 OPENVINO, OPENVINO_INT8 = "OpenVINO fp32", "OpenVINO int8"

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ...errors import PruneError, require
 from ...plugins import Batch
 from ..checkpoints.loading import load, save
-from ..replay import kind_of, longest
 from ..compact import dead_units, shrink
+from ..replay import kind_of, longest
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SHAPES = (

@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional as F
 
 from ...plugins import Batch, Report, part_of
-from .onnx import ONNX, Answers
 from .formats import OPERATIONS, onnx_runtime, to_int8
+from .onnx import ONNX, Answers
 
 OWN = "_fp32"  # ends the names of what is taken from the fp32 graph: the quantised one may have made something else of them
 LITTLE = 0.01  # divergence below which nothing is proposed: what changes then are answers that hung by a hair

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from ...plugins import Report, part_of, quiet
-from .contention import disturbance
+from ..compact import WIDTH, Units, cut
 from ..devices import device_of, device_title
 from ..replay import blocks
-from ..compact import WIDTH, Units, cut
+from .contention import disturbance
 from .timing import refuse_longer, timing_batch, turns
 
 SHARES = (

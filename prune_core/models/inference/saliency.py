@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...errors import PruneError
 from ...plugins import Batch
+from ..compact import alive
 from ..devices import device_of
 from ..replay import hidden_states, kind_of, longest, passed
-from ..compact import alive
 
 UNEXPLAINED = {
     "span": "It finds answers in a text: an answer has two ends",

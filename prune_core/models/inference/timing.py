@@ -13,9 +13,9 @@ from torch import nn
 
 from ...errors import PruneError
 from ...plugins import Batch, Report
-from .contention import Contention
 from ..devices import device_of
 from ..replay import longest
+from .contention import Contention
 
 WARM_UP = 3  # passes
 LEAST, PATIENCE = (
