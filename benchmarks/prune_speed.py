@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--bert-base", action="store_true")
+    parser.add_argument("--exact", action="store_true", help="time AKR's exact solver too")
     options = parser.parse_args()
     device = devices.pick_device(options.device)
     model, tokenizer = loading.load(options.checkpoint)
@@ -63,17 +64,21 @@ def main() -> None:
         for name, kind in METHODS.items()
         if issubclass(kind, WeightMethod) and name != "akr_plus"
     ]
-    for name in weightwise:
-        method = build(METHODS, name, {"sparsity": options.sparsity})
-        copies = [copy.deepcopy(model) for _ in range(options.repeats)]
+    runs = [(name, {}) for name in weightwise] + (
+        [("akr", {"solver": "exact"})] if options.exact else []
+    )
+    for name, extra in runs:
+        method = build(METHODS, name, {"sparsity": options.sparsity, **extra})
+        copies = [copy.deepcopy(model) for _ in range(1 if extra else options.repeats)]
         seconds = min(
             setting.seconds(lambda own=own, method=method: method.prune(own, batches, quiet))
             for own in copies
         )
         work = sum(flops(method, model, batches).values())
         floor = work / rate
+        title = name + "".join(f" {value}" for value in extra.values())
         print(
-            f"{name:20}{seconds:9.2f}{work / 1e9:9.0f}{floor:9.2f}{seconds / floor if floor else float('nan'):7.2f}"
+            f"{title:20}{seconds:9.2f}{work / 1e9:9.0f}{floor:9.2f}{seconds / floor if floor else float('nan'):7.2f}"
         )
     print(
         "AKR's FLOPs:",

@@ -6,7 +6,6 @@ import json
 import pytest
 import tiny
 import torch
-from exact_obs import exact_obs
 from test_seeds import assert_declared
 
 from benchmarks.gpu.waits import Waits
@@ -151,7 +150,12 @@ def test_global_magnitude_meets_the_total_not_each_matrix() -> None:
         build(METHODS, "magnitude", {"scope": "global", "pattern": "2:4"})
 
 
-@pytest.mark.parametrize("solver", ["blocked", "admm"])
+def test_akr_exact_removes_the_requested_number_of_weights_in_each_row() -> None:
+    for weight in weights(pruned("akr", tiny.model(), sparsity=0.7, solver="exact")).values():
+        assert set((weight == 0).sum(1).tolist()) == {int(weight.shape[1] * 0.7)}
+
+
+@pytest.mark.parametrize("solver", ["blocked", "exact", "admm"])
 def test_akr_without_sparsity_is_the_identity(solver: str) -> None:
     """Nothing is inherited and nothing removed, so every fit returns the weights it started from."""
     model = tiny.model()

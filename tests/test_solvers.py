@@ -4,7 +4,6 @@ from itertools import combinations
 
 import pytest
 import torch
-from exact_obs import exact_obs
 
 from prune_core import PruneError
 from prune_core.pruning.masks import lowest, lowest_of_each
@@ -13,6 +12,7 @@ from prune_core.pruning.solvers import (
     at_once,
     column_sweep,
     damped,
+    exact_obs,
     jointly,
     one_by_one,
     refit,

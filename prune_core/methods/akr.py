@@ -18,10 +18,12 @@ from ..models.replay import head, head_linears
 from ..plugins import option
 from ..pruning.input_statistics import Stats, adaptive_weight, fitted_bias
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
+from ..pruning.masks import count_of
 from ..pruning.solvers import (
     Choose,
     admm,
     column_sweep,
+    exact_obs,
     jointly,
     refit,
     separately,
@@ -47,8 +49,8 @@ class AKR(LayerwiseMethod):
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
     solver: str = option(
         "blocked",
-        "blocked: SparseGPT's column sweep; admm: the mask moves for some rounds",
-        choices=("blocked", "admm"),
+        "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: ADMM with a moving mask",
+        choices=("blocked", "exact", "admm"),
     )
     rounds: int = option(30, "Rounds in which the mask may move (admm solver)", low=1, high=1000)
     refit_steps: int = option(
@@ -117,6 +119,11 @@ class AKR(LayerwiseMethod):
         # what is not weighed by all of G is by what each row is worth
         rows = 1.0 if fit.outputs is None else fit.outputs.worth.sqrt()[:, None]
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
+        if self.solver == "exact":
+            H, _, used = base.damped(self.damping)
+            count = count_of(self.sparsity, target.shape[1])
+            pruned = exact_obs(target, base.inverse(self.damping), count, group=self.keep_of)
+            return pruned if G is None else refit(pruned, target, H, self.refit_steps, G=G), used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
             inputs = base.once("spectrum", lambda: spectrum(H))

@@ -93,6 +93,10 @@ class Stats:
         """The gram as `solvers.damped` gives it, once for each ridge."""
         return self.once(("damped", ridge), lambda: damped(self.gram, ridge))
 
+    def inverse(self, ridge: float) -> Tensor:
+        """The inverse of the damped gram, once for each ridge."""
+        return self.once(("inverse", ridge), lambda: torch.cholesky_inverse(self.damped(ridge)[1]))
+
     def centred(self) -> Stats:
         """The same with the means taken out: the statistics of a fit that has a free bias."""
         if "centred" not in self.memo:
