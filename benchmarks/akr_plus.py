@@ -84,7 +84,7 @@ def main() -> None:
                         flush=True,
                     )
         for sparsity in options.sparsities:
-            table(task, sparsity, found, options)
+            table(task, sparsity, found, options=options)
 
 
 def arguments() -> argparse.Namespace:

@@ -80,17 +80,37 @@ def compare(options: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in options.recipe or THREE:
         ours(
-            name, model, tokenizer, examples.take([0]), options.seed, torch.float32
+            name,
+            model,
+            tokenizer,
+            examples=examples.take([0]),
+            seed=options.seed,
+            dtype=torch.float32,
         )  # tables and encoders load off the clock
-        ours(name, model, tokenizer, examples.take([0]), options.seed, torch.bfloat16)
+        ours(
+            name,
+            model,
+            tokenizer,
+            examples=examples.take([0]),
+            seed=options.seed,
+            dtype=torch.bfloat16,
+        )
         found = (
             {}
             if options.ours
-            else {"TextAttack": theirs(name, model, tokenizer, examples, options.seed, kept)}
+            else {
+                "TextAttack": theirs(
+                    name, model, tokenizer, examples=examples, seed=options.seed, kept=kept
+                )
+            }
         )
         for system, dtype in OURS.items():
             if not kept.of(name, system):
-                kept.add(name, system, ours(name, model, tokenizer, examples, options.seed, dtype))
+                kept.add(
+                    name,
+                    system,
+                    ours(name, model, tokenizer, examples=examples, seed=options.seed, dtype=dtype),
+                )
             found[system] = kept.of(name, system)[0]
         for system, run in found.items():
             print(line(f"{name}, {system}", run, next(iter(found.values()))), flush=True)
@@ -163,7 +183,15 @@ def ours(
         pulse = Pulse(quiet)
         victim = Victim(model, tokenizer, pulse.beat, dtype=dtype)
         budget = Budget(queries=10**6, seconds=10**6)
-        found = engine.run(name, victim, pulse, examples, range(len(examples)), budget, seed)
+        found = engine.run(
+            name,
+            victim,
+            pulse,
+            examples=examples,
+            indices=range(len(examples)),
+            budget=budget,
+            seed=seed,
+        )
         outcomes = sorted(found, key=lambda outcome: outcome.example)
         return [
             {"outcome": each.outcome, "text": each.perturbed, "queries": each.queries}

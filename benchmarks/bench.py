@@ -90,22 +90,24 @@ class Bench:
             tokenizer,
             sample,
             self.batch_size,
-            self.max_length,
-            device,
+            max_length=self.max_length,
+            device=device,
             labelled=sample.labels is not None,
         )
         batches = [batch for batch, _ in found]
         devices.seed_everything(seed)
         started = time.perf_counter()
         copied, rows = pipeline.prune(
-            build(METHODS, method, settings), model, batches, quiet, methods=METHODS
+            build(METHODS, method, settings), model, batches, report=quiet, methods=METHODS
         )
         wait(device)
         return copied, rows, time.perf_counter() - started
 
     def score(self, model: Any) -> float:
         """The task's own figure on the evaluation sample, times 100."""
-        said = predict(model, self.loaded[1], self.task.evaluation, 64, self.max_length).said
+        said = predict(
+            model, self.loaded[1], self.task.evaluation, batch_size=64, max_length=self.max_length
+        ).said
         return 100 * METRICS[self.task.metric].compute(self.task.evaluation.labels or [], said)
 
     def figures(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
@@ -140,8 +142,11 @@ class Bench:
         )
         dense, tokenizer = self.loaded
         return attack.measure(
-            Pair(dense, model, tokenizer, task, max_length=self.max_length, folder=folder), quiet
+            Pair(dense, model, tokenizer, task=task, max_length=self.max_length, folder=folder),
+            quiet,
         )
 
     def _said(self, model: torch.nn.Module) -> np.ndarray:
-        return probabilities(model, self.loaded[1], self.task.evaluation, 64, self.max_length)
+        return probabilities(
+            model, self.loaded[1], self.task.evaluation, batch_size=64, max_length=self.max_length
+        )

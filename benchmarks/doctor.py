@@ -64,7 +64,7 @@ def main() -> None:
         Experiment(measures=(Accuracy(),)),
         loading.label_names(dense.config),
         replay.kind_of(dense),
-        tokenizer,
+        tokenizer=tokenizer,
     )()
     print(
         "| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken | seconds |\n|"
@@ -74,7 +74,7 @@ def main() -> None:
         broken = break_it(dense, blocks)
         for form in (INT8, STATIC):
             started = time.perf_counter()
-            rows = Doctor(form=form).measure(Pair(dense, broken, tokenizer, task), quiet)
+            rows = Doctor(form=form).measure(Pair(dense, broken, tokenizer, task=task), quiet)
             whole, lost, repaired = 100 * rows["repair"]["score"]
             left = rows["doctor"].loc[rows["doctor"]["proposed"], "part"].tolist()
             found = sum(

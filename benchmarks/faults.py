@@ -199,7 +199,7 @@ def judged(store: Store, clean: Store, plan: list[Experiment]) -> tuple[Counter[
     for job in found:
         if job.status == Status.FAILED and not job.error:
             wrong.append(f"job {job.id} failed without a reason")
-        if job.status == Status.DONE and not _equal(store, job, clean, same[job.key]):
+        if job.status == Status.DONE and not _equal(store, job, clean, other=same[job.key]):
             wrong.append(f"job {job.id} has other rows than without faults")
     return Counter(job.status for job in found), wrong
 
@@ -226,7 +226,9 @@ def run(place: Path, count: int, kills: int, restarts: int, disk: bool, seed: in
     clean = without_faults(place / "clean", plan)
     started = time.monotonic()
     faulty = place / "small" / "home"
-    store, happened = with_faults(faulty, plan, kills, restarts, disk, random.Random(seed))
+    store, happened = with_faults(
+        faulty, plan, kills, restarts=restarts, disk=disk, dice=random.Random(seed)
+    )
     statuses, wrong = judged(store, clean, plan)
     again = [job for job in store.jobs() if job.status == Status.FAILED]
     for job in again:
@@ -295,7 +297,7 @@ def main() -> int:
         options.place or place,
         options.jobs,
         options.kills,
-        options.restarts,
+        restarts=options.restarts,
         disk=options.place is not None,
         seed=options.seed,
     )

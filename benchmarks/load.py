@@ -59,20 +59,27 @@ def main() -> int:
         home = filled(options.home, Path(folder) / "store", 1)
         with served(home) as (address, server):
             asyncio.run(
-                _session(address, PAGES, 0.0, random.Random(9), [])
+                _session(address, PAGES, 0.0, dice=random.Random(9), times=[])
             )  # what a server reads once, and the processes it keeps
             before = _held(server)
             job = _job(Store(home))
             levels: list[tuple[int, float]] = []
             times = asyncio.run(
-                _visits(address, options.sessions, options.visits, options.think, server, levels)
+                _visits(
+                    address,
+                    options.sessions,
+                    options.visits,
+                    think=options.think,
+                    server=server,
+                    levels=levels,
+                )
             )
             status = Store(home).job(job).status
             time.sleep(SETTLE)
             asyncio.run(
-                _session(address, PAGES[:1], 0.0, random.Random(9), [])
+                _session(address, PAGES[:1], 0.0, dice=random.Random(9), times=[])
             )  # at whose coming it lets the others go
-            return _told(times, levels, before, _held(server), status)
+            return _told(times, levels, before, after=_held(server), status=status)
 
 
 def _job(store: Store) -> int:
@@ -100,7 +107,13 @@ async def _visits(
         dice = random.Random(number)
         people.append(
             asyncio.create_task(
-                _session(address, dice.choices(PAGES, k=visits // sessions), think, dice, times)
+                _session(
+                    address,
+                    dice.choices(PAGES, k=visits // sessions),
+                    think,
+                    dice=dice,
+                    times=times,
+                )
             )
         )
     while not all(person.done() for person in people):

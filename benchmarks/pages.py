@@ -60,9 +60,9 @@ def main() -> None:
                     browser,
                     address,
                     process,
-                    options.visits,
-                    options.sessions,
-                    time.monotonic() + options.seconds,
+                    visits=options.visits,
+                    sessions=options.sessions,
+                    until=time.monotonic() + options.seconds,
                 )
 
 

@@ -50,7 +50,10 @@ def main() -> None:
         options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.LONG_ENOUGH)
     )
     batches = [
-        batch for batch, _ in tokens.batches(tokenizer, examples, options.batch_size, 128, device)
+        batch
+        for batch, _ in tokens.batches(
+            tokenizer, examples, options.batch_size, max_length=128, device=device
+        )
     ]
     count = sum(int(batch["attention_mask"].sum()) for batch in batches)
     rate = matrix_rate(setting, torch.float32)

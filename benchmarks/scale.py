@@ -112,13 +112,13 @@ def point(what: str, size: int, method: str) -> dict[str, float]:
     if what == "attacked examples":
         return _attack(size)
     if what == "calibration sentences, large":
-        return _prune(size, 384, LARGE, 1, method)
+        return _prune(size, 384, LARGE, depth=1, method=method)
     return _prune(
         size if what == "calibration sentences" else 64,
         128,
         BASE,
-        size if what == "blocks" else 2,
-        method,
+        depth=size if what == "blocks" else 2,
+        method=method,
     )
 
 
@@ -167,10 +167,10 @@ def _prune(
         asked,
         "cpu",
         width["hidden_size"],
-        width["intermediate_size"],
-        weights,
-        sentences * length,
-        length,
+        inside=width["intermediate_size"],
+        weights=weights,
+        tokens=sentences * length,
+        longest=length,
     ).total
     return watched(lambda: pruner.prune(model, batches, quiet)) | {
         "estimate": estimate - weights
@@ -186,7 +186,7 @@ def _attack(examples: int) -> dict[str, float]:
 
     model, tokenizer = loading.load("demo")
     task = tasks.load(Source(), loading.label_names(model.config))
-    pair = Pair(model, model, tokenizer, task)
+    pair = Pair(model, model, tokenizer, task=task)
     Attack(recipes="DeepWordBug", examples=2).measure(pair, quiet)  # imports, and what is read once
     return watched(lambda: Attack(recipes="DeepWordBug", examples=examples).measure(pair, quiet))
 

@@ -49,7 +49,9 @@ def main() -> None:
     )
     batches = [
         batch
-        for batch, _ in tokens.batches(tokenizer, task.calibration, 32, 128, device, labelled=True)
+        for batch, _ in tokens.batches(
+            tokenizer, task.calibration, 32, max_length=128, device=device, labelled=True
+        )
     ]
     print(
         f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn"
@@ -66,7 +68,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             loading.save(shrink(pruned), tokenizer, Path(folder))
             small = load(folder)[0].to(device)
-        rows = cost.measure(Pair(dense, small, tokenizer, task), quiet)["cost"]
+        rows = cost.measure(Pair(dense, small, tokenizer, task=task), quiet)["cost"]
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):
             print(
                 f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"

@@ -106,13 +106,15 @@ def main() -> None:
         trial(recipes, train, options)
         return
     progress = PrintedProgress()
-    candidates = model_soup.make(recipes, train, held_out, options.out / "candidates", progress)
+    candidates = model_soup.make(
+        recipes, train, held_out, folder=options.out / "candidates", report=progress
+    )
     soups = {}
     for way in (*model_soup.SCORES, "uniform"):
         plan = model_soup.Plan(
             way=way, attack_examples=options.choose, precision="bf16", max_length=64
         )
-        made = model_soup.cook(plan, candidates, held_out, options.out, progress)
+        made = model_soup.cook(plan, candidates, held_out, folder=options.out, report=progress)
         soups[f"soup {way}"] = model_soup.Candidate(f"soup {way}", str(options.out / way), {})
         print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)
     plan = model_soup.Plan(attack_examples=options.sentences, max_length=64)
@@ -120,7 +122,7 @@ def main() -> None:
         plan,
         LABELS,
         training_examples(Source(options.validation), LABELS),
-        options.out / "judged.json",
+        file=options.out / "judged.json",
     )
     everyone = {**{candidate.name: candidate for candidate in candidates}, **soups}
     found = {
@@ -168,9 +170,14 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
     whole, per_step = 0.0, {}
     for each in recipes.values():
         if each.adversarial not in per_step:
-            model, tokenizer = loading.load(each.checkpoint, "classification", LABELS, each.dropout)
+            model, tokenizer = loading.load(
+                each.checkpoint, "classification", LABELS, dropout=each.dropout
+            )
             trainer = Trainer(
-                each, model, tokenizer, training_examples(train, LABELS).sample(options.examples, 0)
+                each,
+                model,
+                tokenizer,
+                train=training_examples(train, LABELS).sample(options.examples, 0),
             )
             trainer.run(5, quiet)  # bf16 kernels are made at the first
             started = time.perf_counter()
@@ -186,7 +193,7 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
         plan,
         LABELS,
         training_examples(Source(options.validation), LABELS),
-        options.out / "trial.json",
+        file=options.out / "trial.json",
     )
     started = time.perf_counter()
     judge(*loading.load("demo"), quiet)

@@ -31,11 +31,11 @@ def main() -> None:
         options.task,
         options.calibration,
         options.checkpoint,
-        options.evaluation,
-        options.max_length,
-        options.metric,
-        options.device,
-        options.batch_size,
+        evaluation=options.evaluation,
+        max_length=options.max_length,
+        metric=options.metric,
+        device=options.device,
+        batch_size=options.batch_size,
     )
     task = bench.task
     length, many = (

@@ -74,16 +74,28 @@ def prune(
     sample = _examples(rows, model).examples
     refuse_copies(chosen, kind_of(model))
     with evaluation_mode(model), matrix_precision(tf32=False):
-        verification.check_outputs("The model", model, tokenizer, sample, max_length)
+        verification.check_outputs(
+            "The model", model, tokenizer, examples=sample, max_length=max_length
+        )
         seed_everything(seed)
         found = [
             *batches(
-                tokenizer, sample, batch_size, max_length, device_of(model), labels is not None
+                tokenizer,
+                sample,
+                batch_size,
+                max_length=max_length,
+                device=device_of(model),
+                labelled=labels is not None,
             )
         ]
-        copier = Copies(model, tokenizer, sample, found, seed, max_length)
+        copier = Copies(model, tokenizer, sample, found=found, seed=seed, max_length=max_length)
         return pipeline.prune(
-            chosen, model, [batch for batch, _ in found], report, methods=METHODS, copier=copier
+            chosen,
+            model,
+            [batch for batch, _ in found],
+            report=report,
+            methods=METHODS,
+            copier=copier,
         )[0]
 
 
@@ -184,10 +196,10 @@ def compare(
         "data",
         names,
         sample,
-        sample,
-        metrics.metric_for(kind, len(names), metric, sample.labels is not None),
+        evaluation=sample,
+        metric=metrics.metric_for(kind, len(names), metric, labelled=sample.labels is not None),
     )
-    both = (_model(0, "Dense", model, model), _model(1, name, model, pruned))
+    both = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
     memo: dict[Any, Any] = {}
     found: dict[str, list[pd.DataFrame]] = {}
     with (
@@ -197,7 +209,7 @@ def compare(
     ):
         for own, other in zip(both, (model, pruned), strict=True):
             verification.check_outputs(
-                f"The model {own.label!r}", other, tokenizer, sample, max_length
+                f"The model {own.label!r}", other, tokenizer, examples=sample, max_length=max_length
             )
             tables: Rows = {}
             for measure in ordered(chosen):
@@ -206,13 +218,13 @@ def compare(
                     model,
                     other,
                     tokenizer,
-                    task,
-                    seed,
-                    batch_size,
-                    max_length,
-                    memo,
-                    Path(folder) / str(own.job),
-                    tables,
+                    task=task,
+                    seed=seed,
+                    batch_size=batch_size,
+                    max_length=max_length,
+                    memo=memo,
+                    folder=Path(folder) / str(own.job),
+                    rows=tables,
                 )
                 pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
                 tables |= measure.measure(pair, report)
@@ -281,7 +293,7 @@ def _examples(data: Any, model: nn.Module, options: Mapping[str, Any] | None = N
     if isinstance(data, Examples):
         return Read(data, [])
     table, source = in_memory.table(data, options)
-    return tasks.examples_of(table, source, _names(model), kind_of(model))
+    return tasks.examples_of(table, source, _names(model), kind=kind_of(model))
 
 
 def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Model:
@@ -289,7 +301,7 @@ def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Model:
     if model is dense:
         return Model(job, label)
     zeros = pd.DataFrame(sparsity_by_part(model))["sparsity"].mean()
-    return Model(job, label, label.lower(), float(zeros))
+    return Model(job, label, label.lower(), sparsity=float(zeros))
 
 
 def _identified(rows: pd.DataFrame, model: Model) -> pd.DataFrame:

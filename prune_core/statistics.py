@@ -56,7 +56,10 @@ def paired_bounds(broken: int, fixed: int, n: int, alpha: float) -> tuple[float,
     The wider of Tango's score bound (1998) and Bonett and Price's (2012), less half an example: either alone is now and then
     wrong more often than `alpha` where few examples differ.
     """
-    low, high = _paired_low(broken, fixed, n, alpha), -_paired_low(fixed, broken, n, alpha)
+    low, high = (
+        _paired_low(broken, fixed, n, alpha=alpha),
+        -_paired_low(fixed, broken, n, alpha=alpha),
+    )
     return max(-1.0, low - 0.5 / n), min(1.0, high + 0.5 / n)
 
 
@@ -116,7 +119,7 @@ def bootstrap(
 
     (low, high) of `was`, (low, high) of `now`, then their difference with its low and high.
     """
-    draws = paired_draws(figure, right, was, now, resamples, seed)
+    draws = paired_draws(figure, right, was, now=now, resamples=resamples, seed=seed)
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
     apart = np.percentile(draws[:, 1] - draws[:, 0], (2.5, 97.5))
     difference = figure(right, now) - figure(right, was)

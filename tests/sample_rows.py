@@ -278,10 +278,10 @@ def attack(method: str, sparsity: float) -> dict[str, pd.DataFrame]:
                 recipe,
                 i,
                 generator.random(),
-                generator.random(),
-                generator.random(),
-                clean,
-                strength + 0.3 * bad,
+                luck=generator.random(),
+                effort=generator.random(),
+                clean=clean,
+                strength=strength + 0.3 * bad,
             )
             for i in range(n)
         ]
@@ -480,12 +480,14 @@ def fill(
         }
         for stage, names in stages.items():
             if names[0] in made:
-                store.add_rows(id, {name: made[name] for name in names}, stage, 3.0, facts)
+                store.add_rows(
+                    id, {name: made[name] for name in names}, stage, seconds=3.0, facts=facts
+                )
         store.update(id, status="done", progress=1.0, finished=1.0)
         out.append(id)
     made = store.rows("attack_example", out)
     for id in out:
-        store.add_rows(id, {"transfer": transfer(id, made)}, "transfer", 1.0, {})
+        store.add_rows(id, {"transfer": transfer(id, made)}, "transfer", seconds=1.0, facts={})
     return out
 
 

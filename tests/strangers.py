@@ -153,8 +153,8 @@ def intents(home: Path) -> Stranger:
         home / "absicht" / "checkpoint-120",
         "xlm-roberta",
         "",
-        tokenizer([text for text, _ in rows], ROBERTA),
-        INTENTS,
+        words=tokenizer([text for text, _ in rows], ROBERTA),
+        labels=INTENTS,
     )
     return Stranger(home / "absicht", file, "classification")
 
@@ -198,7 +198,12 @@ def entailment(home: Path) -> Stranger:
     words = tokenizer([text for row in rows for text in row[:2]], BERT, whole_words=True)
     folder = home / "nli"
     model = save(
-        folder, "deberta-v2", "", words, ("LABEL_0", "LABEL_1", "LABEL_2"), type_vocab_size=0
+        folder,
+        "deberta-v2",
+        "",
+        words=words,
+        labels=("LABEL_0", "LABEL_1", "LABEL_2"),
+        type_vocab_size=0,
     )
     batch = words(
         [row[0] for row in rows], [row[1] for row in rows], padding=True, return_tensors="pt"
@@ -220,7 +225,9 @@ def news(home: Path) -> Stranger:
     file = home / "news.csv"
     file.write_text("text,label\n" + "".join(f"{text},{label + 1}\n" for text, label in rows))
     words = tokenizer([text for text, _ in rows], BERT, whole_words=True)
-    model = save(home / "news", "bert", "", words, ("World", "Sports", "Business", "Sci/Tech"))
+    model = save(
+        home / "news", "bert", "", words=words, labels=("World", "Sports", "Business", "Sci/Tech")
+    )
     batch = words([text for text, _ in rows], padding=True, return_tensors="pt")
     learn(model, batch, torch.tensor([label for _, label in rows]))
     model.save_pretrained(home / "news")
@@ -249,8 +256,8 @@ def sentiment(home: Path) -> Stranger:
         folder,
         "modernbert",
         "",
-        words,
-        names,
+        words=words,
+        labels=names,
         cls_token_id=words.cls_token_id,
         sep_token_id=words.sep_token_id,
     )
@@ -260,7 +267,7 @@ def sentiment(home: Path) -> Stranger:
         folder / "pytorch_model.bin",
     )
     return Stranger(
-        folder, file, "classification", ("--text", "tweet.text", "--label", "user.stars")
+        folder, file, "classification", told=("--text", "tweet.text", "--label", "user.stars")
     )
 
 
@@ -274,7 +281,13 @@ def entities(home: Path) -> Stranger:
     words = tokenizer(
         [" ".join(word for word, _ in FRENCH), "Paul Martin travaille à Paris ."], ROBERTA
     )
-    save(home / "noms", "camembert", "token", words, ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))
+    save(
+        home / "noms",
+        "camembert",
+        "token",
+        words=words,
+        labels=("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
+    )
     return Stranger(home / "noms", file, "token")
 
 

@@ -13,9 +13,9 @@ def exponential(rate: float, kept: list[float]) -> list[float]:
 
 def test_equal_matrices_get_equal_shares() -> None:
     kept = kept_shares(0.8)
-    assert by_error([exponential(3, kept)] * 3, kept, [100, 100, 100], 0.8) == pytest.approx(
-        [0.8] * 3
-    )
+    assert by_error(
+        [exponential(3, kept)] * 3, kept, [100, 100, 100], sparsity=0.8
+    ) == pytest.approx([0.8] * 3)
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.875, 0.95])
@@ -23,7 +23,7 @@ def test_the_total_is_as_asked_whatever_the_curves_and_sizes(sparsity: float) ->
     dice = torch.Generator().manual_seed(0)
     kept, sizes = kept_shares(sparsity), [100, 400, 400, 50]
     curves = [sorted(torch.rand(len(kept), generator=dice).tolist(), reverse=True) for _ in sizes]
-    found = by_error(curves, kept, sizes, sparsity)
+    found = by_error(curves, kept, sizes, sparsity=sparsity)
     assert sum(share * n for share, n in zip(found, sizes, strict=True)) == pytest.approx(
         sparsity * sum(sizes)
     )
@@ -36,7 +36,7 @@ def test_a_matrix_whose_error_hardly_grows_gives_more() -> None:
         [exponential(8, kept), [0.01 * error for error in exponential(8, kept)]],
         kept,
         [100, 100],
-        0.8,
+        sparsity=0.8,
     )
     assert steep < 0.8 < flat
 
@@ -57,6 +57,6 @@ def test_where_outputs_have_a_worth_a_curve_is_in_its_unit() -> None:
     )
     H = x.T @ x
     whole = float(((weight @ H) * weight).sum())
-    assert curve(weight, H, kept, torch.full((8,), 3.0)) == pytest.approx(
+    assert curve(weight, H, kept, worth=torch.full((8,), 3.0)) == pytest.approx(
         [3 * whole * share for share in curve(weight, H, kept)]
     )

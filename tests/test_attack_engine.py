@@ -53,7 +53,7 @@ def measured(examples, folder=None, report=quiet, model=None, batch_size=32, **o
     model = model or tiny.model()
     pair = replace(
         tiny.pair(model, model),
-        task=Task("tiny", ("no", "yes"), examples, examples),
+        task=Task("tiny", ("no", "yes"), examples, evaluation=examples),
         folder=folder,
         batch_size=batch_size,
     )
@@ -70,7 +70,15 @@ def run(recipe, model, examples, budget=Budget(queries=60, seconds=60)):  # noqa
     pulse = Pulse(quiet)
     victim = Victim(model, tiny.tokenizer(), pulse.beat, max_length=64)
     return sorted(
-        engine.run(recipe, victim, pulse, examples, range(len(examples)), budget, 0),
+        engine.run(
+            recipe,
+            victim,
+            pulse,
+            examples=examples,
+            indices=range(len(examples)),
+            budget=budget,
+            seed=0,
+        ),
         key=lambda row: row.example,
     )
 
@@ -323,6 +331,7 @@ def test_large_searches_leave_room():
     together = []
     answer = lambda texts: together.append(len(texts)) or texts  # noqa: E731
     searches = [
-        Search(lambda: ask(answer, ["a"]), Clock(nothing), 0, size) for size in (2.0, 2.0, 1.0, 9.0)
+        Search(lambda: ask(answer, ["a"]), Clock(nothing), 0, size=size)
+        for size in (2.0, 2.0, 1.0, 9.0)
     ]
     assert len(list(fly(searches, 3))) == 4 and together == [2, 2]

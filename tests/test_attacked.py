@@ -32,7 +32,11 @@ def store(tmp_path) -> Store:
         }
         store.submit(plan, "Dense", key, "S", "cpu")
     store.add_rows(
-        1, {"attack": pd.DataFrame([{"recipe": "X"}]), "attack_example": ROWS}, "attack", 1.0, {}
+        1,
+        {"attack": pd.DataFrame([{"recipe": "X"}]), "attack_example": ROWS},
+        "attack",
+        seconds=1.0,
+        facts={},
     )
     return store
 

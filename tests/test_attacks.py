@@ -68,7 +68,16 @@ def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, mo
     pulse = Pulse(report)
     examples = examples or victim[2]
     asked = Victim(model or victim[0], victim[1], pulse.beat)
-    found = engine.run(recipe, asked, pulse, examples, range(len(examples)), budget, SEED, most)
+    found = engine.run(
+        recipe,
+        asked,
+        pulse,
+        examples=examples,
+        indices=range(len(examples)),
+        budget=budget,
+        seed=SEED,
+        most=most,
+    )
     return sorted(found, key=lambda outcome: outcome.example)
 
 
@@ -140,7 +149,10 @@ def test_odd_texts_end_in_rows(victim, recipe):
     ]
     started = time.perf_counter()
     rows = attack(
-        victim, recipe, Examples(texts, labels=[0] * len(texts)), Budget(queries=40, seconds=5)
+        victim,
+        recipe,
+        Examples(texts, labels=[0] * len(texts)),
+        budget=Budget(queries=40, seconds=5),
     )
     assert [
         row.note for row in rows if row.outcome == "error" and "English lists" not in row.note

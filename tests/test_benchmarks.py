@@ -163,7 +163,7 @@ def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
     model, tokenizer = bench.loaded
     measured = (
         Accuracy()
-        .measure(Pair(model, pruned, tokenizer, bench.task), quiet)["accuracy"]["score"]
+        .measure(Pair(model, pruned, tokenizer, task=bench.task), quiet)["accuracy"]["score"]
         .item()
     )
     assert (

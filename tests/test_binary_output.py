@@ -64,7 +64,7 @@ def alternating(no: object, yes: object) -> list:
 )
 def test_labels_of_two_values_are_read_as_0_and_1(no: object, yes: object, tmp_path: Path) -> None:
     task = tasks.load(
-        Source(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, "regression"
+        Source(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
     )
     assert task.evaluation.binary and task.evaluation.sample(5, 0).binary
     assert task.metric == "binary_accuracy" and task.label_names == BINARY
@@ -75,7 +75,7 @@ def test_labels_of_two_values_are_read_as_0_and_1(no: object, yes: object, tmp_p
 def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
     for no, yes in ((0, 5), (-1, 1), (1, 2), (0.0, 0.5)):
         task = tasks.load(
-            Source(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, "regression"
+            Source(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
         )
         assert (
             not task.evaluation.binary
@@ -85,8 +85,8 @@ def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
         assert set(task.evaluation.labels) == {no, yes}
     file = written(tmp_path, alternating("blue", "red"))
     with pytest.raises(PruneError, match="--labels 'blue=label 0,red=label 1'"):
-        tasks.load(Source(file), ("LABEL_0",), 0, "regression")
-    told = tasks.load(Source(file, labels="blue=label 1,red=0"), ("LABEL_0",), 0, "regression")
+        tasks.load(Source(file), ("LABEL_0",), 0, kind="regression")
+    told = tasks.load(Source(file, labels="blue=label 1,red=0"), ("LABEL_0",), 0, kind="regression")
     assert (
         told.evaluation.binary
         and set(told.evaluation.labels) == {0, 1}
@@ -95,7 +95,7 @@ def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
     for only, words in ((1, "every score is 1.0"), ("yes", "every label is 1")):
         with pytest.raises(PruneError, match=words):
             tasks.load(
-                Source(written(tmp_path, [only] * len(TEXTS))), ("LABEL_0",), 0, "regression"
+                Source(written(tmp_path, [only] * len(TEXTS))), ("LABEL_0",), 0, kind="regression"
             )
 
 
@@ -145,9 +145,9 @@ def test_metrics_are_scikit_learns(problem_type: str | None, tmp_path: Path) -> 
         "binary_accuracy",
         2,
         examples.labels,
-        found.said,
-        found.said,
-        100,
+        was=found.said,
+        now=found.said,
+        resamples=100,
         probabilities=(found.probabilities, found.probabilities),
     )
     assert row["score"] == row["binary_accuracy"] == sklearn.accuracy_score(labels, predictions)
@@ -324,7 +324,7 @@ def test_fine_tuned_with_squared_error_is_no_logit(tmp_path: Path) -> None:
     recipe = Recipe(
         checkpoint=str(tmp_path / "backbone"), kind="regression", epochs=1, batch_size=8
     )
-    card = finetune(recipe, source, source, tmp_path / "out", quiet)
+    card = finetune(recipe, source, source, folder=tmp_path / "out", report=quiet)
     assert (
         card["metric"] == "binary_accuracy"
         and 0 <= card["score"] <= 1
@@ -336,7 +336,9 @@ def test_fine_tuned_with_squared_error_is_no_logit(tmp_path: Path) -> None:
 
 
 def test_a_multi_label_model_with_one_label_reads_0_and_1(tmp_path: Path) -> None:
-    task = tasks.load(Source(written(tmp_path, alternating(0, 1))), ("toxic",), 0, "multilabel")
+    task = tasks.load(
+        Source(written(tmp_path, alternating(0, 1))), ("toxic",), 0, kind="multilabel"
+    )
     labels = [each[0] for each in task.evaluation.labels]
     rng = np.random.default_rng(0)
     said = rng.integers(2, size=len(labels))

@@ -81,7 +81,7 @@ def opened(server, name: str, height: int = 900):
 
 def test_the_first_page_has_an_address_by_its_name(server, home):
     for study in ("Newer last", "Asked for", "Newest"):
-        sample_rows.fill(Store(home), 40, study, sample_rows.RUNS[:2])
+        sample_rows.fill(Store(home), 40, study, runs=sample_rows.RUNS[:2])
     with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)

@@ -155,11 +155,11 @@ def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
         recipe,
         victim,
         Pulse(lambda *_: None),
-        examples,
-        range(len(texts)),
-        Budget(queries, 1e6),
-        3,
-        most,
+        examples=examples,
+        indices=range(len(texts)),
+        budget=Budget(queries, 1e6),
+        seed=3,
+        most=most,
     )
     return sorted(found, key=lambda outcome: outcome.example)
 

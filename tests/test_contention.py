@@ -46,9 +46,9 @@ def measured(monkeypatch, threads, cores, seconds, busy, own):
 def test_the_load_is_what_does_not_fit_on_spare_cores(
     monkeypatch, threads, cores, seconds, busy, own, load
 ):
-    assert measured(monkeypatch, threads, cores, seconds, busy, own) == pytest.approx(
-        load, abs=1e-9, nan_ok=True
-    )
+    assert measured(
+        monkeypatch, threads, cores, seconds=seconds, busy=busy, own=own
+    ) == pytest.approx(load, abs=1e-9, nan_ok=True)
 
 
 def test_without_psutil_the_load_is_unknown(monkeypatch):
@@ -87,9 +87,9 @@ def test_a_clause_only_above_the_threshold():
 
 def test_disturbed_models_are_named_and_older_tables_are_not():
     models = [
-        Model(1, "Dense", "dense", 0.0),
-        Model(2, "AKR 50%", "akr", 0.5),
-        Model(3, "AKR 70%", "akr", 0.7),
+        Model(1, "Dense", "dense", sparsity=0.0),
+        Model(2, "AKR 50%", "akr", sparsity=0.5),
+        Model(3, "AKR 70%", "akr", sparsity=0.7),
     ]
     rows = pd.DataFrame(
         {

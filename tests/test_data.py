@@ -459,13 +459,21 @@ def test_samples_are_seeded_and_keep_their_order() -> None:
 
 
 def test_batches_hold_every_example_once_with_little_padding() -> None:
-    found = list(tokens.batches(tiny.tokenizer(), tiny.examples(3), 5, 64, torch.device("cpu")))
+    found = list(
+        tokens.batches(
+            tiny.tokenizer(), tiny.examples(3), 5, max_length=64, device=torch.device("cpu")
+        )
+    )
     assert sorted(index for _, indices in found for index in indices) == list(range(36))
     padding = sum(int((batch["attention_mask"] == 0).sum()) for batch, _ in found)
     assert padding < 0.1 * sum(batch["attention_mask"].numel() for batch, _ in found)
-    cut = next(iter(tokens.batches(tiny.tokenizer(), tiny.examples(), 12, 6, torch.device("cpu"))))[
-        0
-    ]
+    cut = next(
+        iter(
+            tokens.batches(
+                tiny.tokenizer(), tiny.examples(), 12, max_length=6, device=torch.device("cpu")
+            )
+        )
+    )[0]
     assert cut["input_ids"].shape == (12, 6)
 
 

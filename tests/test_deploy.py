@@ -38,25 +38,25 @@ def job(**facts) -> Job:
         1,
         "S",
         "Magnitude 50%",
-        "k",
-        plan,
-        "cpu",
-        "done",
-        1.0,
-        "",
-        "",
-        (),
-        {},
-        {},
-        known,
-        "",
-        False,
-        0.0,
-        0.0,
-        0.0,
-        0.0,
-        "",
-        False,
+        key="k",
+        experiment=plan,
+        device="cpu",
+        status="done",
+        progress=1.0,
+        message="",
+        stage="",
+        done=(),
+        seconds={},
+        versions={},
+        facts=known,
+        error="",
+        cancel=False,
+        created=0.0,
+        started=0.0,
+        finished=0.0,
+        estimate_left=0.0,
+        worker="",
+        deferred=False,
     )
 
 
@@ -66,7 +66,7 @@ def evidence(predictions=None, metric="accuracy", **tables) -> Evidence:
     if predictions is not None:
         found |= {"prediction": predictions, "accuracy": pd.DataFrame([{"metric": metric, "n": n}])}
     dense = tables.pop("dense_attacks", EMPTY)
-    return Evidence(job(), None, found | tables, dense)
+    return Evidence(job(), None, found | tables, dense_attacks=dense)
 
 
 def predictions(right: np.ndarray, was: np.ndarray, now: np.ndarray) -> pd.DataFrame:
@@ -105,11 +105,11 @@ def attacks(outcomes: np.ndarray) -> pd.DataFrame:
 
 def on_accuracy(dice):
     """Loses exactly the point that it may, with everything else far within its limit."""
-    return evidence(drawn(dice, 800, 0.025, 0.015))
+    return evidence(drawn(dice, 800, 0.025, fixed=0.015))
 
 
 def on_agreement(dice):
-    return evidence(drawn(dice, 800, 0.02, 0.01))
+    return evidence(drawn(dice, 800, 0.02, fixed=0.01))
 
 
 def on_a_slice(dice):
@@ -224,7 +224,7 @@ def test_the_paired_bound_is_wrong_in_at_most_five_of_a_hundred_whatever_else_di
                     + b * log(broken)
                 )
                 chance += (x * log(fixed) if x else 0) + (n - b - x) * log(1 - fixed - broken)
-                if chance > -14 and paired_bounds(b, x, n, 0.05)[0] > -margin:
+                if chance > -14 and paired_bounds(b, x, n, alpha=0.05)[0] > -margin:
                     wrong += np.exp(chance)
         assert wrong <= 0.05
 
@@ -254,7 +254,7 @@ def test_as_many_examples_as_are_asked_for_decide_in_most_samples():
     )
     decided = sum(
         deployment_check.decision(
-            deployment_check.check(evidence(drawn(dice, needs, 0.005, 0.005)), asked)
+            deployment_check.check(evidence(drawn(dice, needs, 0.005, fixed=0.005)), asked)
         )
         == deployment_check.SHIP
         for _ in range(200)
@@ -388,15 +388,15 @@ def test_slices_are_words_labels_and_columns_of_the_readers_file(tmp_path):
         rows,
         ["length", "label", "keyword:not", "column:source"],
         "classification",
-        ["no", "yes"],
-        {"task": str(file)},
+        names=["no", "yes"],
+        source={"task": str(file)},
     )
     assert (
         inside["with “not”"].sum() == 20
         and inside["source web"].sum() == 30
         and inside["label yes"].sum() == 30
     )
-    judged = slices.judged(inside, np.ones(60, bool), np.arange(60) % 3 > 0, 0.05).set_index(
+    judged = slices.judged(inside, np.ones(60, bool), np.arange(60) % 3 > 0, alpha=0.05).set_index(
         "slice"
     )
     assert judged.loc["with “not”", "pruned"] == 0 and judged.loc["with “not”", "p_holm"] < 0.001
@@ -406,7 +406,11 @@ def test_slices_are_words_labels_and_columns_of_the_readers_file(tmp_path):
         slices.column_of({"task": str(file)}, text, "sorce")
     with pytest.raises(PruneError, match="No evaluation text has the word 'nobody'"):
         slices.members(
-            rows, ["keyword:nobody"], "classification", ["no", "yes"], {"task": str(file)}
+            rows,
+            ["keyword:nobody"],
+            "classification",
+            names=["no", "yes"],
+            source={"task": str(file)},
         )
     pd.concat(
         [pd.read_csv(file), pd.DataFrame({"text": text[:1], "label": [0], "source": ["print"]})]
@@ -567,7 +571,16 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
 @pytest.mark.parametrize("name", CRITERIA)
 def test_titles_keep_the_case_of_names_inside_a_sentence(name, metric):
     each = deployment_check.Verdict(
-        name, "TextFooler", 1.0, 2.0, 2.0, deployment_check.VIOLATED, 9, None, "", metric=metric
+        name,
+        "TextFooler",
+        1.0,
+        value=2.0,
+        bound=2.0,
+        answer=deployment_check.VIOLATED,
+        n=9,
+        needs=None,
+        told="",
+        metric=metric,
     )
     told = deployment_check.sentence(
         [each, replace(each, criterion="agreement")], Policy({name: 1.0})

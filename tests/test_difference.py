@@ -32,7 +32,7 @@ def dense(tmp_path_factory) -> Path:
 
 
 def through(model: torch.nn.Module, dense: Path, folder: Path) -> torch.nn.Module:
-    difference.save(model, loading.load(str(dense))[0], str(dense), folder)
+    difference.save(model, loading.load(str(dense))[0], str(dense), folder=folder)
     return loading.load(str(folder))[0]
 
 
@@ -67,7 +67,7 @@ def test_changed_dense_weights_and_broken_files_are_sentences(dense, tmp_path) -
     other = copy.deepcopy(model)
     with torch.no_grad():
         next(other.parameters()).add_(1)
-    difference.save(model, other, str(dense), tmp_path)
+    difference.save(model, other, str(dense), folder=tmp_path)
     with pytest.raises(PruneError, match="whose weights have changed since"):
         loading.load(str(tmp_path))
     (tmp_path / difference.FILE).write_bytes(b"cut short")

@@ -29,7 +29,9 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
     dense = tiny.model(family, kind=kind)
     chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
-    model, rows = pipeline.prune(chosen, dense, tiny.calibration(family), quiet, methods=METHODS)
+    model, rows = pipeline.prune(
+        chosen, dense, tiny.calibration(family), report=quiet, methods=METHODS
+    )
     assert_declared(rows)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), (
         "the dense model is as it was"
@@ -58,7 +60,7 @@ def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         tiny.calibration(family),
-        quiet,
+        report=quiet,
         methods=METHODS,
     )
     for (_, _, one), (_, _, other) in zip(
@@ -98,7 +100,11 @@ def test_too_few_sentences_are_a_sentence():
     some = [{name: values[:2] for name, values in tiny.calibration()[0].items()}]
     with pytest.raises(PruneError, match="at least 8 calibration sentences"):
         pipeline.prune(
-            build(METHODS, "magnitude", {"distil": 1}), tiny.model(), some, quiet, methods=METHODS
+            build(METHODS, "magnitude", {"distil": 1}),
+            tiny.model(),
+            some,
+            report=quiet,
+            methods=METHODS,
         )
 
 
@@ -156,7 +162,11 @@ def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
 def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
     dense, batches = tiny.model(), tiny.calibration()
     other = pipeline.prune(
-        build(METHODS, "magnitude", {"sparsity": 0.6}), dense, batches, quiet, methods=METHODS
+        build(METHODS, "magnitude", {"sparsity": 0.6}),
+        dense,
+        batches,
+        report=quiet,
+        methods=METHODS,
     )[0]
     with torch.no_grad():
         lesson = next(
@@ -211,17 +221,17 @@ def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeyp
 def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
     dense, tokenizer = loading.load("demo")
     sample = tasks.load(
-        Source(), loading.label_names(dense.config), 0, "classification"
+        Source(), loading.label_names(dense.config), 0, kind="classification"
     ).calibration.sample(24, 0)
-    found = [*batches(tokenizer, sample, 8, 64, torch.device("cpu"))]
+    found = [*batches(tokenizer, sample, 8, max_length=64, device=torch.device("cpu"))]
     pruned, _ = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         [batch for batch, _ in found],
-        quiet,
+        report=quiet,
         methods=METHODS,
     )
-    made = Copies(dense, tokenizer, sample, found, 0, 64)(pruned, quiet)
+    made = Copies(dense, tokenizer, sample, found=found, seed=0, max_length=64)(pruned, quiet)
     flips = 0
     with torch.no_grad():
         for (batch, _), copy_of in zip(found, made, strict=True):

@@ -38,7 +38,7 @@ def calls(tmp_path, monkeypatch):
 
 
 def rows(asked, folder, done=()):
-    return {stage.name: stage.rows[stage.name] for stage in run(asked, folder, quiet, done)}
+    return {stage.name: stage.rows[stage.name] for stage in run(asked, folder, quiet, done=done)}
 
 
 @pytest.mark.parametrize("name", [None, *METHODS])
@@ -227,7 +227,7 @@ def test_it_sees_the_same_rows_when_the_other_was_done_before(tmp_path):
     done = {stage.name: stage.rows for stage in run(asked, tmp_path, quiet)}
     assert done["draw"]["draw"].equals(done["hungry"]["hungry"])
     known = {"hungry": pd.DataFrame([{"batch": 7}])}
-    (last,) = run(asked, tmp_path, quiet, ["prune", "hungry"], known)
+    (last,) = run(asked, tmp_path, quiet, done=["prune", "hungry"], known=known)
     assert last.rows["draw"]["batch"].tolist() == [7]
 
 

@@ -47,7 +47,11 @@ def test_it_learns_and_the_checkpoint_loads(
     )
     seen: list[float] = []
     card = finetune(
-        recipe, reviews, reviews, tmp_path / "out", lambda progress, _: seen.append(progress)
+        recipe,
+        reviews,
+        reviews,
+        folder=tmp_path / "out",
+        report=lambda progress, _: seen.append(progress),
     )
     assert card["accuracy"] == max(each["accuracy"] for each in card["history"]) > 0.9
     assert seen == sorted(seen) and seen[-1] == 1.0
@@ -63,7 +67,9 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(
     rows["label"] = rows["label"].map({"bad": 0, "fair": 1, "good": 2})
     rows.to_csv(tmp_path / "train.csv", index=False)
     said = replace(reviews, labels="2=World news,0=Sport,1=leave out")
-    finetune(Recipe(checkpoint=backbone, epochs=1), said, said, tmp_path / "out", quiet)
+    finetune(
+        Recipe(checkpoint=backbone, epochs=1), said, said, folder=tmp_path / "out", report=quiet
+    )
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("Sport", "World news")
     task = load(said, ("Sport", "World news"))
@@ -93,7 +99,13 @@ def test_the_demo_sentences_are_not_for_training(
     tmp_path: Path, backbone: str, reviews: Source
 ) -> None:
     with pytest.raises(PruneError, match="fine-tune on a known task or your own file"):
-        finetune(Recipe(checkpoint=backbone), Source("demo"), reviews, tmp_path / "out", quiet)
+        finetune(
+            Recipe(checkpoint=backbone),
+            Source("demo"),
+            reviews,
+            folder=tmp_path / "out",
+            report=quiet,
+        )
 
 
 def stopping(after: float):
@@ -123,9 +135,9 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
         average=average,
         adversarial="freelb",
     )
-    whole = finetune(recipe, reviews, reviews, tmp_path / "whole", quiet)
+    whole = finetune(recipe, reviews, reviews, folder=tmp_path / "whole", report=quiet)
     with pytest.raises(Cancelled):
-        finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=0.6))
+        finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=stopping(after=0.6))
     card = json.loads((tmp_path / "parts" / "finetune.json").read_text())
     assert (
         not card["finished"]
@@ -134,20 +146,31 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
     )
     seen: list[float] = []
     resumed = finetune(
-        recipe, reviews, reviews, tmp_path / "parts", lambda progress, _: seen.append(progress)
+        recipe,
+        reviews,
+        reviews,
+        folder=tmp_path / "parts",
+        report=lambda progress, _: seen.append(progress),
     )
     assert min(seen) > 0.5 and not (tmp_path / "parts" / STATE).exists()
     for one, other in zip(whole["history"], resumed["history"], strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert finetune(recipe, reviews, reviews, tmp_path / "parts", stopping(after=1.0)) == resumed, (
-        "a finished one is not made again"
-    )
+    assert (
+        finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=stopping(after=1.0))
+        == resumed
+    ), "a finished one is not made again"
 
 
 def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: Source) -> None:
-    finetune(Recipe(checkpoint=backbone, epochs=1), reviews, reviews, tmp_path / "out", quiet)
+    finetune(
+        Recipe(checkpoint=backbone, epochs=1),
+        reviews,
+        reviews,
+        folder=tmp_path / "out",
+        report=quiet,
+    )
     with pytest.raises(
         PruneError,
         match=r"holds a fine-tune with learning_rate 5e-05, not 0\.001; give another folder",
@@ -156,8 +179,8 @@ def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: Sourc
             Recipe(checkpoint=backbone, epochs=1, learning_rate=1e-3),
             reviews,
             reviews,
-            tmp_path / "out",
-            quiet,
+            folder=tmp_path / "out",
+            report=quiet,
         )
 
 
@@ -176,14 +199,14 @@ def test_a_step_follows_each_sentences_gradient_and_ends_in_the_ball() -> None:
         torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]]),
     )
     torch.testing.assert_close(
-        freelb.ascended(change, gradient, 0.5, 1.0),
+        freelb.ascended(change, gradient, 0.5, norm=1.0),
         torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]),
     )
     change[0, 0] = torch.tensor([0.6, 0.8])  # on the ball's edge already
     torch.testing.assert_close(
-        freelb.ascended(change, gradient, 0.5, 1.0)[0], torch.tensor([[0.6, 0.8]])
+        freelb.ascended(change, gradient, 0.5, norm=1.0)[0], torch.tensor([[0.6, 0.8]])
     )
-    assert not freelb.ascended(change, gradient, 0.5, 0.0).any()
+    assert not freelb.ascended(change, gradient, 0.5, norm=0.0).any()
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
@@ -199,7 +222,9 @@ def test_without_room_to_move_the_gradients_are_the_plain_ones(family: str) -> N
     }
     for steps, norm, same in ((1, 0.0, True), (3, 0.0, True), (3, 1.0, False)):
         model.zero_grad()
-        total = freelb.gradients(model, batch["attention_mask"], loss, steps, 0.1, norm)
+        total = freelb.gradients(
+            model, batch["attention_mask"], loss, steps=steps, size=0.1, norm=norm
+        )
         close = all(
             torch.allclose(weight, dict(model.named_parameters())[name].grad, rtol=1e-3, atol=1e-6)
             for name, weight in plain.items()
@@ -216,9 +241,9 @@ def test_the_change_makes_the_loss_worse_and_its_dropout_is_one_draw() -> None:
         seen.append(found.item())
         return found
 
-    freelb.gradients(model, batch["attention_mask"], loss, 3, 0.0, 0.0)
+    freelb.gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
     assert seen[0] == seen[1] == seen[2]
-    freelb.gradients(model, batch["attention_mask"], loss, 3, 0.0, 0.0)
+    freelb.gradients(model, batch["attention_mask"], loss, steps=3, size=0.0, norm=0.0)
     assert seen[3] != seen[2], "the next step draws anew"
-    freelb.gradients(model.eval(), batch["attention_mask"], loss, 5, 0.3, 2.0)
+    freelb.gradients(model.eval(), batch["attention_mask"], loss, steps=5, size=0.3, norm=2.0)
     assert seen[-1] > seen[-5]

@@ -93,6 +93,8 @@ def test_with_the_fisher_predictions_stay_nearer_to_the_dense_models(solver: str
         AKRPlus(sparsity=0.8, solver=solver, fisher=weighed, refit_head=False).prune(
             after, tiny.calibration("roberta"), quiet
         )
-        said[weighed] = probabilities(after, tiny.tokenizer("roberta"), sentences, 32, 64)
-    dense = probabilities(model, tiny.tokenizer("roberta"), sentences, 32, 64)
+        said[weighed] = probabilities(
+            after, tiny.tokenizer("roberta"), sentences, batch_size=32, max_length=64
+        )
+    dense = probabilities(model, tiny.tokenizer("roberta"), sentences, batch_size=32, max_length=64)
     assert divergence(dense, said[True]) < divergence(dense, said[False])

@@ -109,7 +109,7 @@ def test_scores_and_answers_of_models_that_give_them(folder):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_are_what_spaces_part(family):
-    read = saliency.words(tiny.model(family), tiny.tokenizer(family), TEXT, PAIR)
+    read = saliency.words(tiny.model(family), tiny.tokenizer(family), TEXT, pair=PAIR)
     assert read.names == ["[CLS]", *TEXT.split(), "[SEP]", *PAIR.split(), "[SEP]"]
     assert len(read.owner) > len(read.names), (
         "the comma, the full stops and the long word are pieces of their own"
@@ -155,7 +155,7 @@ def test_gradient_times_input_is_the_slope_of_the_logit_as_the_words_embedding_g
 def test_attention_is_hugging_faces(family):
     model, tokenizer = tiny.model(family), tiny.tokenizer(family)
     model.set_attn_implementation("eager")
-    read = saliency.words(model, tokenizer, TEXT, PAIR)
+    read = saliency.words(model, tokenizer, TEXT, pair=PAIR)
     for block, weights in enumerate(model(**read.batch, output_attentions=True).attentions):
         x, mask = list(replay.hidden_states(model, read.batch))[block]
         assert torch.allclose(
@@ -164,7 +164,7 @@ def test_attention_is_hugging_faces(family):
             atol=1e-5,
         )
         for head in (None, 2):
-            found = saliency.attention(model, tokenizer, TEXT, PAIR, block, head)
+            found = saliency.attention(model, tokenizer, TEXT, pair=PAIR, block=block, head=head)
             assert [sum(row) for row in found["weights"]] == pytest.approx(
                 [1.0] * len(read.names), abs=1e-3
             )
@@ -180,11 +180,14 @@ def test_a_dead_head_is_gone_and_counts_in_no_mean():
             :, width : 2 * width
         ] = 0
     for each in (model, compact.shrink(model)):
-        found = [saliency.attention(each, tokenizer, TEXT, None, 1, head) for head in (None, 1, 2)]
+        found = [
+            saliency.attention(each, tokenizer, TEXT, pair=None, block=1, head=head)
+            for head in (None, 1, 2)
+        ]
         assert all(answer["heads"] == [0, 2, 3] and answer["of"] == 4 for answer in found)
         assert found[0]["weights"] and found[1]["weights"] is None and found[2]["weights"]
         kept = [
-            saliency.attention(model, tokenizer, TEXT, None, 1, head)["weights"]
+            saliency.attention(model, tokenizer, TEXT, pair=None, block=1, head=head)["weights"]
             for head in (0, 2, 3)
         ]
         assert torch.allclose(
@@ -227,10 +230,10 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
                 recipe,
                 victim,
                 pulse,
-                Examples([tiny.SENTENCES[2]], labels=[label]),
-                [0],
-                Budget(),
-                0,
+                examples=Examples([tiny.SENTENCES[2]], labels=[label]),
+                indices=[0],
+                budget=Budget(),
+                seed=0,
             )
             [found] = shown.models
             assert {key: found[key] for key in ("outcome", "perturbed", "queries")} == {

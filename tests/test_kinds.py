@@ -73,8 +73,8 @@ def test_the_labels_f1_is_scikit_learns() -> None:
 def test_several_labels_are_read_in_every_form(rows: list[dict], right: list) -> None:
     table = pd.DataFrame(rows)
     source = Source("a")
-    chosen = columns.choose(table, source, "a", "multilabel", ("a", "b"))
-    found = reading.examples(table, source, chosen, "multilabel", ("a", "b"))
+    chosen = columns.choose(table, source, "a", kind="multilabel", names=("a", "b"))
+    found = reading.examples(table, source, chosen, kind="multilabel", names=("a", "b"))
     assert found.examples.labels == right
 
 
@@ -89,23 +89,23 @@ def test_words_and_their_labels(tmp_path: Path) -> None:
         "ner_tags": [["B-PER", "I-PER", "O"], ["O"]],
     }
     read = reading.examples(
-        found, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+        found, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples
     assert read.texts == ["Ada Brook writes", "Rain"] and read.labels == [[1, 2, 0], [0]]
     numbers = pd.DataFrame({"tokens": [["Ada", "B."]], "ner_tags": [[1, -100]]})
     assert reading.examples(
-        numbers, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+        numbers, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples.labels == [[1, -100]]
     listed = pd.DataFrame(
         {"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]}
     )  # as a CSV keeps lists
     assert reading.examples(
-        listed, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+        listed, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples.labels == [[1, 2]]
     with pytest.raises(PruneError, match="row 1: 1 label for 2 words"):
         uneven = pd.DataFrame({"tokens": [["a", "b"]], "ner_tags": [["O"]]})
         reading.examples(
-            uneven, Source("a"), Columns("tokens", None, "ner_tags"), "token", tiny.TAGS
+            uneven, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
         )
 
 
@@ -147,7 +147,12 @@ def pair(dense: torch.nn.Module, pruned: torch.nn.Module, kind: str, labelled: b
     sample = tiny.examples(2, kind)
     sample = sample if labelled else Examples(sample.texts, kind=kind)
     metric = metrics.metric_for(kind, 2, labelled=labelled)
-    return Pair(dense, pruned, tiny.tokenizer(), Task("tiny", NAMES[kind], sample, sample, metric))
+    return Pair(
+        dense,
+        pruned,
+        tiny.tokenizer(),
+        task=Task("tiny", NAMES[kind], sample, evaluation=sample, metric=metric),
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -158,7 +163,9 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
     dense, sample = tiny.model(kind=kind), tiny.examples(kind=kind)
     pruned = copy.deepcopy(dense)
     torch.manual_seed(0)
-    found = tokens.batches(tiny.tokenizer(), sample, 5, 64, torch.device("cpu"), labelled=True)
+    found = tokens.batches(
+        tiny.tokenizer(), sample, 5, max_length=64, device=torch.device("cpu"), labelled=True
+    )
     build(METHODS, method, {"sparsity": 0.5}).prune(pruned, [batch for batch, _ in found], quiet)
     assert all(torch.isfinite(tensor).all() for tensor in pruned.state_dict().values())
     assert sum(row["sparsity"] for row in replay.sparsity_by_part(pruned)) > 0
@@ -182,7 +189,7 @@ def test_the_dense_model_against_itself(kind: str, labelled: bool) -> None:
     model = tiny.model(kind=kind)
     row = (
         build(MEASURES, "accuracy")
-        .measure(pair(model, model, kind, labelled), quiet)["accuracy"]
+        .measure(pair(model, model, kind, labelled=labelled), quiet)["accuracy"]
         .iloc[0]
     )
     assert row["agreement"] == 1 and row["broken"] == row["fixed"] == 0 and row["difference"] == 0
@@ -261,9 +268,9 @@ VECTORS = [
 )
 def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
-    chosen = columns.choose(table, Source("a"), "a", "multilabel", ("a", "b"))
+    chosen = columns.choose(table, Source("a"), "a", kind="multilabel", names=("a", "b"))
     assert reading.examples(
-        table, Source("a"), chosen, "multilabel", ("a", "b")
+        table, Source("a"), chosen, kind="multilabel", names=("a", "b")
     ).examples.labels == [[1, 0], [1, 0]]
 
 
@@ -285,7 +292,7 @@ def test_yes_and_no_follow_the_names_of_the_labels(values: list, names: tuple, m
     table = pd.DataFrame({"text": ["x", "y"], "label": values})
     assert (
         reading.examples(
-            table, Source("a"), Columns("text", None, "label"), "classification", names
+            table, Source("a"), Columns("text", None, "label"), kind="classification", names=names
         ).examples.labels
         == meant
     )
@@ -295,7 +302,11 @@ def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["yes", "no"]})
     with pytest.raises(PruneError, match="it is not clear"):
         reading.examples(
-            table, Source("a"), Columns("text", None, "label"), "classification", ("cat", "dog")
+            table,
+            Source("a"),
+            Columns("text", None, "label"),
+            kind="classification",
+            names=("cat", "dog"),
         )
 
 
@@ -303,7 +314,11 @@ def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
 def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
     table = pd.DataFrame({"text": ["a long text here", "another long text"], name: [1, 0]})
     read = reading.examples(
-        table, Source("a"), Columns("text", None, name), "classification", ("negative", "positive")
+        table,
+        Source("a"),
+        Columns("text", None, name),
+        kind="classification",
+        names=("negative", "positive"),
     )
     assert read.examples.labels == [0, 1] and "says whether a text is negative" in read.notes[0]
 
@@ -313,7 +328,7 @@ def test_missing_values_of_every_kind_are_no_labels() -> None:
         {"text": ["x"] * 40, "label": pd.array([0, 1] * 19 + [pd.NA, 1], dtype="Int64")}
     )
     read = reading.examples(
-        table, Source("a"), Columns("text", None, "label"), "classification", ("a", "b")
+        table, Source("a"), Columns("text", None, "label"), kind="classification", names=("a", "b")
     )
     assert len(read.examples) == 39 and "1 row without a label left out." in read.notes
 
@@ -333,7 +348,9 @@ def test_answers_in_every_shape_are_placed_in_their_context() -> None:
             ],
         }
     )
-    read = reading.examples(table, Source("a"), Columns("question", "context", "answers"), "span")
+    read = reading.examples(
+        table, Source("a"), Columns("question", "context", "answers"), kind="span"
+    )
     assert [(list(each.texts), list(each.starts)) for each in read.examples.labels] == [
         (["Bob"], [6])
     ] * 6
@@ -342,4 +359,4 @@ def test_answers_in_every_shape_are_placed_in_their_context() -> None:
 def test_scores_with_separators_of_thousands_are_refused() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["1,200", "950"]})
     with pytest.raises(PruneError, match=r"'1,200' may be 1\.200 or 1200"):
-        reading.examples(table, Source("a"), Columns("text", None, "label"), "regression")
+        reading.examples(table, Source("a"), Columns("text", None, "label"), kind="regression")

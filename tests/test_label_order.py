@@ -49,7 +49,7 @@ def classifier(order: list[int], accuracy: float, n: int = 200, seed: int = 0) -
 def test_a_permutation_of_the_labels_is_found(order: list[int], n: int) -> None:
     names = [f"LABEL_{i}" for i in range(len(order))]
     for seed in range(10):
-        found = better_order(classifier(order, 0.9, n, seed), facts(names))
+        found = better_order(classifier(order, 0.9, n, seed=seed), facts(names))
         assert found is not None and parse_pairs(found.labels) == {
             str(i): names[label] for i, label in enumerate(order)
         }
@@ -177,7 +177,7 @@ def metric_with(
     file: str, labels: str, names: tuple[str, ...], kind: str, true: list
 ) -> tuple[float, dict, tasks.Task]:
     """(metric, facts and prediction rows, task) of a model that predicts `true[number in text]`."""
-    task = tasks.load(Source(file, labels=labels), names, 0, kind)
+    task = tasks.load(Source(file, labels=labels), names, 0, kind=kind)
     predictions = [true[int(text.split()[0])] for text in task.evaluation.texts]
     right, said = judged(kind, names, task.evaluation.labels, predictions)
     known = facts(list(names), kind=kind, labels=task.meant)
@@ -232,9 +232,9 @@ def test_the_offered_flag_gives_the_metric_that_the_sentence_promises(
         }
         records = [{"text": f"{i} text"} | cells[form](row) for i, row in enumerate(moved)]
     file = written(tmp_path, records)
-    before, known, _ = metric_with(file, "", names, kind, true)
+    before, known, _ = metric_with(file, "", names, kind=kind, true=true)
     found = better_order(known["rows"], known)
-    after, known, task = metric_with(file, found.labels, names, kind, true)
+    after, known, task = metric_with(file, found.labels, names, kind=kind, true=true)
     assert (
         after == 1
         and before < 0.5
@@ -252,7 +252,12 @@ def test_the_flag_of_names_that_the_data_set_gives_its_numbers() -> None:
     def read(labels: str) -> reading.Read:
         columns = Columns("text", None, "label")
         return reading.examples(
-            table, Source("x", labels=labels), columns, "classification", names, classes
+            table,
+            Source("x", labels=labels),
+            columns,
+            kind="classification",
+            names=names,
+            classes=classes,
         )
 
     assert read("").labels.labels == {"yes please": 0, "no thanks": 1, "who knows": 2}

@@ -274,7 +274,7 @@ def test_divergence_is_the_mean_over_examples_of_p_log_p_over_q() -> None:
 
 
 def test_accuracy_counts_what_broke() -> None:
-    row = summary("accuracy", 2, [0, 0, 1, 1], [0, 0, 1, 0], [0, 1, 1, 1])
+    row = summary("accuracy", 2, [0, 0, 1, 1], was=[0, 0, 1, 0], now=[0, 1, 1, 1])
     assert (row["broken"], row["fixed"], row["agreement"], row["difference"]) == (1, 1, 0.5, 0.0)
     assert row["difference_low"] < 0 < row["difference_high"] and row["p_value"] == 1.0
 
@@ -320,7 +320,7 @@ def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None
 
     dense = tiny.model()
     pair = tiny.pair(dense, dense, copies=2)
-    session = FORMS[ONNX](Source(dense, pair.tokenizer, tmp_path, []))
+    session = FORMS[ONNX](Source(dense, pair.tokenizer, tmp_path, calibration=[]))
     attack = build(
         MEASURES,
         "attack",

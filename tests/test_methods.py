@@ -17,6 +17,7 @@ from prune_core.models import families, replay
 from prune_core.plugins import build, option_specs, quiet
 from prune_core.pruning.allocation import by_outliers, outliers
 from prune_core.pruning.input_statistics import Stats, adaptive_weight, fitted_bias
+from prune_core.pruning.solvers import exact_obs
 from prune_core.pruning.unitwise import UnitMethod
 
 FAMILIES = list(families.FAMILIES)
@@ -182,11 +183,19 @@ def test_akr_makes_up_for_what_the_residual_lacks() -> None:
     draw = lambda *shape: torch.randn(shape, generator=dice, dtype=torch.float64)  # noqa: E731
     x, weight, lack, offset = draw(500, 8), draw(6, 8), draw(6, 8), draw(6)
     gap = x @ lack.T + offset
-    stats = Stats(x.T @ x, x.T @ x, x.sum(0), x.sum(0), gap.T @ x, gap.sum(0), len(x)).centred()
+    stats = Stats(
+        x.T @ x,
+        x.T @ x,
+        x.sum(0),
+        dense_total=x.sum(0),
+        carry=gap.T @ x,
+        carry_total=gap.sum(0),
+        tokens=len(x),
+    ).centred()
     fitted, _ = adaptive_weight(weight, stats, 0.0)
     torch.testing.assert_close(fitted, weight + lack)
     torch.testing.assert_close(
-        fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), stats), offset
+        fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), centred=stats), offset
     )
 
 
@@ -370,18 +379,25 @@ def test_dsnot_exchanges_what_lowers_the_mean_error_and_keeps_the_count() -> Non
     gone = torch.tensor([[True, True, False, False, False]])
     scores = torch.tensor([[1.0, 1.0, 9.0, 8.0, 7.0]])
     even, none = torch.ones(5), torch.zeros_like(gone)
-    assert exchange(gone, scores, expected, even, 1, 0.1).tolist() == [
+    assert exchange(gone, scores, expected, variance=even, cycles=1, threshold=0.1).tolist() == [
         [False, True, False, True, False]
     ]
-    assert exchange(gone, scores, expected, even, 50, 5.0).tolist() == gone.tolist(), (
-        "small enough as it is"
-    )
-    assert exchange(none, scores, expected, even, 50, 0.1).tolist() == none.tolist(), (
-        "nothing is gone"
-    )
-    assert exchange(gone, scores, expected, torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]), 1, 0.1)[
-        0, 0
-    ], "a restless input counts for less"
+    assert (
+        exchange(gone, scores, expected, variance=even, cycles=50, threshold=5.0).tolist()
+        == gone.tolist()
+    ), "small enough as it is"
+    assert (
+        exchange(none, scores, expected, variance=even, cycles=50, threshold=0.1).tolist()
+        == none.tolist()
+    ), "nothing is gone"
+    assert exchange(
+        gone,
+        scores,
+        expected,
+        variance=torch.tensor([9.0, 1.0, 1.0, 1.0, 1.0]),
+        cycles=1,
+        threshold=0.1,
+    )[0, 0], "a restless input counts for less"
     x, weight = inputs_and_weight()
     found = (
         build(METHODS, name, {"sparsity": 0.5}).solve(weight, torch.zeros(12), stats_of(x))

@@ -81,7 +81,7 @@ def test_methods(name):
                 build(METHODS, name, {"sparsity": sparsity}),
                 changed(what),
                 batches(sample),
-                quiet,
+                report=quiet,
                 methods=METHODS,
             )
         except PruneError as error:
@@ -107,7 +107,7 @@ def test_measures(name):
                     dense,
                     changed(what),
                     tiny.tokenizer(),
-                    Task("tiny", ("negative", "positive"), tiny.examples(), few),
+                    task=Task("tiny", ("negative", "positive"), tiny.examples(), evaluation=few),
                 )
                 tables = build(MEASURES, name, SMALL.get(name, {})).measure(pair, quiet)
             except PruneError as error:
@@ -130,7 +130,7 @@ def test_a_broken_dense_model_is_said_too():
         model,
         copy.deepcopy(model),
         tiny.tokenizer(),
-        Task("tiny", ("negative", "positive"), tiny.examples(), tiny.examples()),
+        task=Task("tiny", ("negative", "positive"), tiny.examples(), evaluation=tiny.examples()),
     )
     with pytest.raises(PruneError, match="no numbers"):
         build(MEASURES, "accuracy").measure(pair, quiet)

@@ -392,7 +392,7 @@ def test_cancelled_jobs_resume_together_unless_they_ran_again_since(store):
 
 def test_the_view_comes_from_the_link_and_survives_pages(store):
     ids = sample_rows.fill(store, 40)
-    sample_rows.fill(store, 40, "Other", sample_rows.RUNS[:3])
+    sample_rows.fill(store, 40, "Other", runs=sample_rows.RUNS[:3])
     at = opened("overview", study="Demo", models=f"{ids[0]},{ids[6]}")
     assert at.selectbox(key="choice-study").value == "Demo"
     at.switch_page("pages/layers.py").run()
@@ -679,11 +679,11 @@ def test_attacks_from_before_texts_were_judged_still_show(store):
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     examples = sample_rows.attack(*sample_rows.RUNS[2])["attack_example"]
     old = {"attack_example": examples.drop(columns=["pair", "similarity", "grammar", "meaning"])}
-    store.add_rows(ids[2], old, "attack", 9.0, {})
+    store.add_rows(ids[2], old, "attack", seconds=9.0, facts={})
     at = opened("attack", ask="valid")
     assert "made on Magnitude 70% are not judged" in at.info[0].value and charts(at) >= 2
     for id in ids:
-        store.add_rows(id, old, "attack", 9.5, {})
+        store.add_rows(id, old, "attack", seconds=9.5, facts={})
     at = opened("attack", ask="valid")
     assert "Dense, Magnitude 50%, Magnitude 70%" in at.info[0].value and charts(at) >= 1
 
@@ -706,7 +706,7 @@ def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     rows = store.rows("transfer", [ids[0]])
     own = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
-    store.add_rows(ids[0], {"transfer": own}, "transfer", 5.0, {})
+    store.add_rows(ids[0], {"transfer": own}, "transfer", seconds=5.0, facts={})
     at = opened("attack", ask="transfer")
     assert any("1 model of 3 not evaluated" in text.value for text in at.caption)
     at.button(key="transfer-run").click().run()
@@ -920,7 +920,11 @@ def test_deploy_marks_times_from_a_busy_machine_and_measures_them_again(store, m
         for turn in range(10)
     ]
     store.add_rows(
-        job, {"cost": cost.assign(other_load=0.4), "timing": pd.DataFrame(passes)}, "cost", 1.0, {}
+        job,
+        {"cost": cost.assign(other_load=0.4), "timing": pd.DataFrame(passes)},
+        "cost",
+        seconds=1.0,
+        facts={},
     )
     busy = "other processes took 40% of a core"
     assert any(busy in each.value for each in opened("compare", closer="cost").warning)
@@ -971,7 +975,7 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
         "speedup": 1.8,
         "bytes": 23_500_000,
     }
-    store.add_rows(job, {"forms": pd.DataFrame([row])}, "forms", 1.0, {})
+    store.add_rows(job, {"forms": pd.DataFrame([row])}, "forms", seconds=1.0, facts={})
     at = opened("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
     shown = at.dataframe[0].value.iloc[0]
@@ -985,8 +989,8 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
         job,
         {"forms": pd.DataFrame([row | {"metric": "spearman", "difference": -0.01}])},
         "forms",
-        1.0,
-        {},
+        seconds=1.0,
+        facts={},
     )
     at = opened("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
@@ -999,8 +1003,8 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
             each,
             {"accuracy": store.rows("accuracy", [each]).drop(columns="job").assign(metric="f1")},
             "accuracy",
-            1.0,
-            {},
+            seconds=1.0,
+            facts={},
         )
     at = opened("deploy")
     assert at.toggle(key="asked-accuracy_loss").label.startswith("F1 loss") and not at.exception, (
@@ -1018,7 +1022,11 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
         for part, apart in found.items()
     ]
     store.add_rows(
-        job, {"doctor": pd.DataFrame(parts), "repair": pd.DataFrame(files)}, "doctor", 1.0, {}
+        job,
+        {"doctor": pd.DataFrame(parts), "repair": pd.DataFrame(files)},
+        "doctor",
+        seconds=1.0,
+        facts={},
     )
     at = opened("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
@@ -1151,7 +1159,7 @@ def test_averages_say_that_they_are_and_times_are_averaged_too(store):
 
 def test_a_study_is_found_tagged_renamed_and_deleted_after_a_question(store):
     sample_rows.fill(store, 40)
-    sample_rows.fill(store, 40, "Other", sample_rows.RUNS[:2])
+    sample_rows.fill(store, 40, "Other", runs=sample_rows.RUNS[:2])
     at = opened("studies")
     assert len(at.dataframe[0].value) == 2
     at.text_input(key="study-search").set_value("other magnitude").run()
@@ -1238,13 +1246,17 @@ def test_example_numbers_of_different_samples_are_not_read_as_one_example(store)
     ids = sample_rows.fill(store, 80)
     rows = sample_rows.predictions("akr", 0.7, 80)
     store.add_rows(
-        ids[-1], {"prediction": rows.assign(text=rows["text"] + " Another.")}, "accuracy", 4.0, {}
+        ids[-1],
+        {"prediction": rows.assign(text=rows["text"] + " Another.")},
+        "accuracy",
+        seconds=4.0,
+        facts={},
     )
     at = opened("drift", examples="7")
     assert "evaluated on different samples" in at.warning[0].value
     attacks = sample_rows.attack("akr", 0.7)["attack_example"]
     other = {"attack_example": attacks.assign(text=attacks["text"] + " Another.")}
-    store.add_rows(ids[-1], other, "attack", 4.0, {})
+    store.add_rows(ids[-1], other, "attack", seconds=4.0, facts={})
     at = opened("attack", ask="read", examples="7")
     assert "evaluated on different samples" in at.warning[0].value
     assert not any("Only the chosen examples" in text.value for text in at.caption)
@@ -1266,7 +1278,7 @@ def test_drift_tables_of_earlier_versions_are_numbered_as_the_evaluation_sample(
     (model,) = models_of([store.job(id)])
     for tables in (new, old):
         view = SimpleNamespace(first_seed=tables.get, jobs=[store.job(id)])
-        found = drift_map.movers(view, model, 0, "pca")
+        found = drift_map.movers(view, model, 0, projection="pca")
         assert sorted(found["example"]) == indices
         assert found["text"].tolist() == predictions["text"][found["example"]].tolist()
 

@@ -147,8 +147,8 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
             id,
             {"accuracy": pd.DataFrame([judged | lost]), "cost": pd.DataFrame([timed])},
             "accuracy",
-            1.0,
-            facts,
+            seconds=1.0,
+            facts=facts,
         )
         store.update(id, status=Status.DONE)
     found = store.jobs("s")
@@ -163,7 +163,7 @@ def drawn(key: str, metric: str, own: Study, **where: object) -> pd.DataFrame:
     rows = exhibit.figures
     for column, value in where.items():
         rows = rows[rows[column] == value]
-    return points(exhibit, rows, metric, own)
+    return points(exhibit, rows, metric, study=own)
 
 
 def test_seeds_become_one_point_between_lowest_and_highest():
@@ -280,7 +280,7 @@ def test_what_differs_is_said_of_both_sides():
 def test_every_exhibit_is_drawn_without_a_study(key, dark):
     exhibit, nothing = exhibits()[key], Study([], [], {"accuracy": pd.DataFrame()})
     for metric in dict.fromkeys(exhibit.figures["metric"]):
-        found = points(exhibit, exhibit.figures, metric, nothing)
+        found = points(exhibit, exhibit.figures, metric, study=nothing)
         chart = plots.beside(found, published.AXES[metric], exhibit.against, dark)
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
         edge = chart.layout.xaxis.range and chart.layout.xaxis.range[1]

@@ -17,7 +17,7 @@ from prune_core.plots.annotations import NARROW, End, at_ends, room, spread, tic
 from prune_core.plots.palette import HUES, hue_of
 
 MODELS = [
-    Model(job, sample_rows.label(method, sparsity), method, sparsity)
+    Model(job, sample_rows.label(method, sparsity), method, sparsity=sparsity)
     for job, (method, sparsity) in enumerate(sample_rows.RUNS, 1)
 ]
 NAMES = ["negative", "positive"]
@@ -57,27 +57,35 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         for s in plots.SIMILARITIES
     }
     return out | {
-        "scatter": plots.scatter(table, models, quantities["accuracy"], quantities["error"], dark),
+        "scatter": plots.scatter(
+            table, models, quantities["accuracy"], y=quantities["error"], dark=dark
+        ),
         "scatter with sizes": plots.scatter(
             table,
             models,
             quantities["accuracy"],
-            quantities["error"],
-            dark,
+            y=quantities["error"],
+            dark=dark,
             size=quantities["bytes"],
         ),
         "depth": plots.by_depth(errors, models, "block", dark),
         "own": plots.own_and_inherited(errors, models[-1], dark),
-        "heat": plots.heat_maps(errors, models, "total", dark),
-        "sparsity map": plots.heat_maps(errors, models, "sparsity", dark),
-        "block": plots.parts_of_block(errors, models[-1], 0, dark),
+        "heat": plots.heat_maps(errors, models, "total", dark=dark),
+        "sparsity map": plots.heat_maps(errors, models, "sparsity", dark=dark),
+        "block": plots.parts_of_block(errors, models[-1], 0, dark=dark),
         "map": plots.moves(
-            study["drift_map"], models[-1], 5, "umap", study["drift_example"], NAMES, dark
+            study["drift_map"],
+            models[-1],
+            5,
+            projection="umap",
+            texts=study["drift_example"],
+            names=NAMES,
+            dark=dark,
         ),
         "saved": plots.saved(study["cost"], models, dark),
         "soup": plots.soup_path(sample_rows.soup(), dark),
         "success": plots.success(study["attack"], models, dark),
-        "six recipes": plots.success(six, models, dark, six.assign(success_rate=0.9)),
+        "six recipes": plots.success(six, models, dark, rings=six.assign(success_rate=0.9)),
         "slices": plots.slices(sliced([1]), models, "success_rate", dark),
         "slices under attack": plots.slices(sliced(()), models, "under_attack", dark),
         "transfer": plots.transfer(
@@ -90,10 +98,14 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
             [[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark
         ),
         "averaged": plots.averaged(0.4, dark),
-        "queries": plots.against_budget(examples, models, "DeepWordBug", "queries", dark),
-        "words": plots.against_budget(examples, models, "DeepWordBug", "share_changed", dark),
-        "bars": plots.probability_bars(bars, models, NAMES, dark, 1),
-        "three labels": plots.probability_bars(three, models, ["a", "b", "c"], dark),
+        "queries": plots.against_budget(
+            examples, models, "DeepWordBug", spending="queries", dark=dark
+        ),
+        "words": plots.against_budget(
+            examples, models, "DeepWordBug", spending="share_changed", dark=dark
+        ),
+        "bars": plots.probability_bars(bars, models, NAMES, dark=dark, truth=1),
+        "three labels": plots.probability_bars(three, models, ["a", "b", "c"], dark=dark),
     }
 
 
@@ -120,7 +132,7 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
 
 def test_figures_of_a_study_with_one_model_only():
     study = sample_rows.study(runs=(("dense", 0.0), ("akr", 0.5)))
-    for models in (MODELS[:1], [MODELS[0], Model(2, "AKR 50%", "akr", 0.5)]):
+    for models in (MODELS[:1], [MODELS[0], Model(2, "AKR 50%", "akr", sparsity=0.5)]):
         assert figures(study, models, False)
 
 
@@ -142,7 +154,7 @@ def test_lines_start_at_the_dense_model(study):
 def test_a_method_has_one_colour_and_every_model_its_own():
     for dark in (False, True):
         assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
-    assert palette.color(Model(9, "AKR 50%", "akr", 0.5)) == palette.color(MODELS[5]), (
+    assert palette.color(Model(9, "AKR 50%", "akr", sparsity=0.5)) == palette.color(MODELS[5]), (
         "the colour hangs on the method, not on the place"
     )
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
@@ -152,7 +164,10 @@ def test_order_is_dense_then_methods_then_sparsity():
     assert ordered(reversed(MODELS)) == MODELS
     assert (
         MODELS[-1].family == "AKR"
-        and Model(1, "SparseGPT 2:4 · seed 1", "sparsegpt", 0.5, "2:4", 1).family == "SparseGPT"
+        and Model(
+            1, "SparseGPT 2:4 · seed 1", "sparsegpt", sparsity=0.5, pattern="2:4", seed=1
+        ).family
+        == "SparseGPT"
     )
 
 
@@ -196,7 +211,7 @@ def test_another_checkpoint_in_a_study_is_named_and_marked():
 
 
 def test_labels_keep_their_order_and_distance():
-    placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, 200)
+    placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, high=200)
     assert placed == sorted(placed)
     assert all(b - a > 14.5 for a, b in zip(placed, placed[1:], strict=False))
 
@@ -207,9 +222,9 @@ def test_a_long_label_is_never_cut():
         fig = style.figure(False, 300, margin={"r": 72})
         at_ends(
             fig,
-            [End(1.0, 0.5, "Dense", "black"), End(1.0, 0.5, long, "black")],
+            [End(1.0, 0.5, "Dense", color="black"), End(1.0, 0.5, long, color="black")],
             (0.0, 1.0),
-            240,
+            height=240,
             most=most,
         )
         assert [each.text for each in fig.layout.annotations] == ["Dense", written]
@@ -263,7 +278,9 @@ def test_savings_are_shares_of_the_dense_model(study):
 
 
 def test_budget_curve_ends_at_accuracy_under_attack(study):
-    figure = plots.against_budget(study["attack_example"], MODELS, "DeepWordBug", "queries")
+    figure = plots.against_budget(
+        study["attack_example"], MODELS, "DeepWordBug", spending="queries"
+    )
     expected = study["attack"].query("recipe == 'DeepWordBug'").set_index("label")["under_attack"]
     for trace in figure.data:
         assert trace.y[-1] == pytest.approx(expected[trace.name])
@@ -309,12 +326,12 @@ def test_word_diff_strikes_and_inserts():
 
 
 def test_takeaways_claim_no_more_than_the_interval():
-    assert "within noise at n = 200" in takeaways.difference_words(-0.02, -0.05, 0.01, 200)
+    assert "within noise at n = 200" in takeaways.difference_words(-0.02, -0.05, 0.01, n=200)
     assert (
-        takeaways.difference_words(-0.02, -0.035, -0.005, 200)
+        takeaways.difference_words(-0.02, -0.035, -0.005, n=200)
         == "2.0 points below dense (95% interval 0.5 to 3.5, n = 200)"
     )
-    assert takeaways.difference_words(0.0, -0.01, 0.01, 99).startswith("the same as dense")
+    assert takeaways.difference_words(0.0, -0.01, 0.01, n=99).startswith("the same as dense")
 
 
 def attacked(job: int, succeeded: int, n: int) -> pd.DataFrame:
@@ -336,7 +353,7 @@ def test_attack_takeaway_names_a_difference_only_where_there_is_one():
     near, far = (
         pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60)
     )
-    models = [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
+    models = [MODELS[0], Model(2, "AKR 70%", "akr", sparsity=0.7)]
     told = [
         takeaways.attack(attack_success.rates(examples), examples, models)
         for examples in (near, far)
@@ -357,7 +374,9 @@ def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
     skipped = attacked(2, 0, 9).assign(example=range(1, 10), outcome="skipped")
     examples = pd.concat([dense, pruned, skipped])
     told = takeaways.attack(
-        attack_success.rates(examples), examples, [MODELS[0], Model(2, "AKR 70%", "akr", 0.7)]
+        attack_success.rates(examples),
+        examples,
+        [MODELS[0], Model(2, "AKR 70%", "akr", sparsity=0.7)],
     )
     assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
 

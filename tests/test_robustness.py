@@ -137,7 +137,7 @@ def test_a_success_that_is_not_valid_counts_as_held():
     )
     made["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     made.loc[4, "recipe"] = "Letters"
-    found = attack_success.flaws(made, 0.8, 0.4, ["Letters"])
+    found = attack_success.flaws(made, 0.8, 0.4, spared=["Letters"])
     assert found.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
     held = attack_success.held_unless(made, ~found.any(axis=1))
     assert held["outcome"].tolist() == [

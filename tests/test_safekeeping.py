@@ -25,7 +25,7 @@ def filled(home, jobs=3, rows=2000):
         frame = pd.DataFrame(
             {"example": range(rows), "text": texts, "value": [i / 7 for i in range(rows)]}
         )
-        store.add_rows(id, {"accuracy": frame, "drift": frame}, "accuracy", 1.0, {})
+        store.add_rows(id, {"accuracy": frame, "drift": frame}, "accuracy", seconds=1.0, facts={})
         store.finish(id, Status.DONE, "", "w")
     return store
 
@@ -163,10 +163,10 @@ def test_a_full_disk_is_a_sentence_and_what_is_finished_stays(tmp_path, monkeypa
     monkeypatch.setattr(sqlite3, "connect", small)
     big = pd.DataFrame({"text": [os.urandom(500).hex() for _ in range(500)]})
     with pytest.raises(PruneError, match=r"disk .* is full"):
-        store.add_rows(id, {"accuracy": big}, "accuracy", 1.0, {})
+        store.add_rows(id, {"accuracy": big}, "accuracy", seconds=1.0, facts={})
     monkeypatch.undo()
     assert store.job(id).done == () and len(store.rows("accuracy", [1])) == 10
-    store.add_rows(id, {"accuracy": big}, "accuracy", 1.0, {})  # space again
+    store.add_rows(id, {"accuracy": big}, "accuracy", seconds=1.0, facts={})  # space again
     assert len(store.rows("accuracy", [id])) == 500
 
 

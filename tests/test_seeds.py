@@ -29,7 +29,7 @@ def study(tmp_path) -> tuple[Store, list]:
 def filled(store: Store) -> tuple[Store, list]:
     for seed in range(3):
         for id in sample_rows.fill(
-            store, 80, "Three seeds", RUNS if seed else (*RUNS, ("sparsegpt", 0.5))
+            store, 80, "Three seeds", runs=RUNS if seed else (*RUNS, ("sparsegpt", 0.5))
         ):
             job = store.job(id)
             rows = store.rows("accuracy", [id])
@@ -52,7 +52,11 @@ def filled(store: Store) -> tuple[Store, list]:
             ]
             shift = 0.01 * (seed - 1) * (job.experiment["method"] is not None)
             store.add_rows(
-                id, {"accuracy": moved.assign(score=moved["score"] + shift)}, "accuracy", 1.0, {}
+                id,
+                {"accuracy": moved.assign(score=moved["score"] + shift)},
+                "accuracy",
+                seconds=1.0,
+                facts={},
             )
             name = f"{job.label} · seed {seed}" if seed else job.label
             store.update(
@@ -111,7 +115,7 @@ def test_charts_show_the_mean_once_and_every_seed_faintly(study):
     single = {"accuracy": store.rows("accuracy", [job.id for job in jobs])}
     pooled = {"accuracy": seeds.pooled("accuracy", single["accuracy"], models)}
     quantity = available(pooled)["accuracy"]
-    rows = summary(pooled, models, [quantity], single)
+    rows = summary(pooled, models, [quantity], single=single)
     assert len(rows) == 5 and [len(runs) for runs in rows["accuracy_runs"]] == [3, 3, 0, 3, 3]
     fig = plots.against_sparsity(rows, models, quantity)
     faint = [trace for trace in fig.data if trace.marker.size == 5]
@@ -232,7 +236,7 @@ def test_the_hierarchical_bootstrap_covers_the_true_difference(same):
                 (hard if same else dice.random(150) * 0.2) - 0.05 + 0.03 * dice.normal(), 0, 1
             )
             texts = [f"{0 if same else seed} {i}" for i in range(150)]
-            parts.append(rows_of(seed, np.ones(150, bool), dice.random(150) >= risk, texts))
+            parts.append(rows_of(seed, np.ones(150, bool), dice.random(150) >= risk, texts=texts))
         truth = -np.mean(
             [
                 np.clip(u * 0.2 - 0.05 + 0.03 * z, 0, 1)
@@ -304,6 +308,16 @@ def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
         (own, 1, 999, False),
         (Source(own.task, calibration=own.task), 1, 999, True),
     ):
-        experiment = Experiment("demo", source, build(METHODS, "magnitude"), (), size, 8, seed)
-        notes = Data(experiment, ("negative", "positive"), "classification", tokenizer)().notes
+        experiment = Experiment(
+            "demo",
+            source,
+            build(METHODS, "magnitude"),
+            measures=(),
+            calibration=size,
+            evaluation=8,
+            seed=seed,
+        )
+        notes = Data(
+            experiment, ("negative", "positive"), "classification", tokenizer=tokenizer
+        )().notes
         assert any("texts as seed 0, which are all there are" in note for note in notes) == expected

@@ -171,11 +171,13 @@ def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, t
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     store, folder = Store(), shards.folders_of(tmp_path / "out")[0]
     began = shards.Record(status=Status.RUNNING, started=1.0)
-    id = collecting.adopt(store, folder, began, "me")
+    id = collecting.adopt(store, folder, began, worker="me")
     store.cancel(id)
     assert store.job(id).cancel
-    collecting.adopt(store, folder, shards.Record(status=Status.CANCELLED, started=1.0), "me")
-    assert collecting.adopt(store, folder, began, "me, once more") == id
+    collecting.adopt(
+        store, folder, shards.Record(status=Status.CANCELLED, started=1.0), worker="me"
+    )
+    assert collecting.adopt(store, folder, began, worker="me, once more") == id
     assert store.job(id).status == Status.RUNNING and not store.job(id).cancel
 
 

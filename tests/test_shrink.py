@@ -313,7 +313,7 @@ def test_cost_measures_the_shrunk_model():
 )
 def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
     dense = Profile(8.0, Counter(gelu=4.0), 0)  # of which a quarter would be 2 and 1
-    assert words in limit(dense, pruned, (12.0, seconds), 4.0)
+    assert words in limit(dense, pruned, (12.0, seconds), theoretical=4.0)
 
 
 def test_cost_refuses_what_the_model_cannot_take():
@@ -357,7 +357,7 @@ def test_a_wrong_export_is_noticed():
     model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
     with pytest.raises(PruneError, match="does not give the model's answers"):
         onnx.largest_difference(
-            model, tokenizer, onnx.Deployed(other, tokenizer).answers, "model.onnx"
+            model, tokenizer, onnx.Deployed(other, tokenizer).answers, name="model.onnx"
         )
 
 
@@ -400,7 +400,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     parts = pd.DataFrame(
         {"part": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]}
     )
-    Store().add_rows(1, {"doctor": parts}, "doctor", 1.0, {})
+    Store().add_rows(1, {"doctor": parts}, "doctor", seconds=1.0, facts={})
     assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0
     assert (
         "in fp32 stay, as the doctor proposed, bert.encoder.layer.0.output.dense."

@@ -64,7 +64,7 @@ def test_each_word_keeps_its_label_and_the_outputs_agree(tmp_path: Path) -> None
         [0],
     ]
     assert all(row[0] is None and row[-1] is None for row in features.words)
-    verification.check(str(tmp_path / "model"), model, tokenizer, found, 64)
+    verification.check(str(tmp_path / "model"), model, tokenizer, examples=found, max_length=64)
     assert [len(row) for row in predict.predict(model, tokenizer, found).said] == [7, 1]
     short = tokens.encode(tokenizer, found, 5)
     assert len(short.inputs["input_ids"][0]) == len(short.words[0]) == 5
@@ -113,7 +113,7 @@ def test_saliency_counts_tokens_where_words_are_not_known(tmp_path: Path) -> Non
     folder = tmp_path / "classifier"
     checkpoint(folder)
     words = loading.load(str(folder))[1]
-    strangers.save(tmp_path / "other", "roberta", "", words, ("a", "b"))
+    strangers.save(tmp_path / "other", "roberta", "", words=words, labels=("a", "b"))
     model, tokenizer = loading.load(str(tmp_path / "other"))
     read = saliency.words(model, tokenizer, "ada writes")
     assert (read.names[0], read.names[-1]) == ("<s>", "</s>") and read.owner.tolist() == [

@@ -21,8 +21,8 @@ def searched(holds: float) -> list[Try]:
                 share,
                 f"M {share:.0%}",
                 len(tries) + 1,
-                deployment_check.SHIP if share <= holds else deployment_check.STOP,
-                "Do not ship: it lost.",
+                answer=deployment_check.SHIP if share <= holds else deployment_check.STOP,
+                told="Do not ship: it lost.",
             )
         )
     return tries

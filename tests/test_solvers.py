@@ -71,7 +71,9 @@ def test_exact_rows_do_not_depend_on_how_many_run_in_parallel() -> None:
 def test_exact_keeps_the_pattern() -> None:
     weight, gram = problem(columns=16)
     kept = (
-        (exact_obs(weight, torch.linalg.inv(gram), 8, (2, 4)) != 0).unflatten(-1, (-1, 4)).sum(-1)
+        (exact_obs(weight, torch.linalg.inv(gram), 8, group=(2, 4)) != 0)
+        .unflatten(-1, (-1, 4))
+        .sum(-1)
     )
     assert (kept == 2).all()
 
@@ -92,7 +94,7 @@ def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> Non
     gone[:, 0] = True
     for width in (3, 8):
         parts = iter(gone.split(width, dim=1))
-        found = column_sweep(weight, U, lambda w, _, parts=parts: next(parts), width)
+        found = column_sweep(weight, U, lambda w, _, parts=parts: next(parts), width=width)
         for row, new in zip(weight, found, strict=True):
             torch.testing.assert_close(
                 new, least_squares(row, gram, torch.arange(8) > 0), atol=1e-7, rtol=1e-7
@@ -102,9 +104,11 @@ def test_sweep_that_removes_the_first_column_is_the_refit_of_the_others() -> Non
 def test_the_refit_ends_at_least_squares_and_keeps_the_mask() -> None:
     weight, gram = problem()
     U, H, _ = upper_factor(gram, 0.01)
-    swept = column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.5)), 4)
-    found = refit(swept, weight, H, 30)
-    assert torch.equal(found != 0, swept != 0) and torch.equal(refit(swept, weight, H, 0), swept)
+    swept = column_sweep(weight, U, separately(lambda scores: lowest(scores, 0.5)), width=4)
+    found = refit(swept, weight, H, steps=30)
+    assert torch.equal(found != 0, swept != 0) and torch.equal(
+        refit(swept, weight, H, steps=0), swept
+    )
     for row, new in zip(weight, found, strict=True):
         torch.testing.assert_close(new, least_squares(row, H, new != 0), atol=1e-6, rtol=1e-6)
 
@@ -124,12 +128,14 @@ def test_the_refit_where_outputs_go_together_is_least_squares_of_the_whole_matri
     _, G = problem(columns=6, seed=1)
     H, G = damped(gram, 0.01)[0], damped(G, 0.1)[0]
     gone = lowest(weight.abs(), 0.5)
-    wanted = coupled(G, H, weight, ~gone)
+    wanted = coupled(G, H, weight, keep=~gone)
     torch.testing.assert_close(
-        refit(weight.masked_fill(gone, 0), weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6
+        refit(weight.masked_fill(gone, 0), weight, H, steps=100, G=G), wanted, atol=1e-6, rtol=1e-6
     )
-    found = admm(weight, spectrum(H), lambda _: gone, 10, spectrum(G))
-    torch.testing.assert_close(refit(found, weight, H, 100, G), wanted, atol=1e-6, rtol=1e-6)
+    found = admm(weight, spectrum(H), lambda _: gone, steps=10, outputs=spectrum(G))
+    torch.testing.assert_close(
+        refit(found, weight, H, steps=100, G=G), wanted, atol=1e-6, rtol=1e-6
+    )
 
 
 def test_admm_where_outputs_go_together_leaves_less_of_their_error() -> None:
@@ -137,7 +143,7 @@ def test_admm_where_outputs_go_together_leaves_less_of_their_error() -> None:
     H, G = damped(gram, 0.01)[0], damped(problem(columns=20, seed=1)[1], 0.1)[0]
     choose = lambda scores: lowest(scores, 0.5, per_row=False)  # noqa: E731
     found = {
-        name: admm(weight, spectrum(H), choose, 30, outputs)
+        name: admm(weight, spectrum(H), choose, steps=30, outputs=outputs)
         for name, outputs in (("alike", None), ("worth", spectrum(G)))
     }
     left = {
@@ -158,7 +164,7 @@ def test_weights_judged_together_are_what_brute_force_picks() -> None:
     """Of the first group's six pairs the one whose loss, all later columns refitted, is least; the pattern holds everywhere."""
     weight, gram = problem()
     U, _, _ = upper_factor(gram, 0.0)
-    found = column_sweep(weight, U, jointly(2, 4), 8, 4)
+    found = column_sweep(weight, U, jointly(2, 4), width=8, group=4)
     assert ((found != 0).unflatten(-1, (-1, 4)).sum(-1) == 2).all()
     for row, new in zip(weight, found, strict=True):
         ways = [
@@ -178,7 +184,7 @@ def test_every_better_solver_leaves_less_error() -> None:
     plain = weight.masked_fill(lowest(weight.abs(), 0.5), 0)
     wanda = weight.masked_fill(lowest(weight.abs() * gram.diagonal().sqrt(), 0.5), 0)
     swept = column_sweep(
-        weight, upper_factor(gram, 0.0)[0], separately(lambda scores: lowest(scores, 0.5)), 32
+        weight, upper_factor(gram, 0.0)[0], separately(lambda scores: lowest(scores, 0.5)), width=32
     )
     exact = exact_obs(weight, torch.linalg.inv(gram), 16)
     errors = [float(error(weight, new, gram).sum()) for new in (plain, wanda, swept, exact)]
@@ -190,8 +196,8 @@ def test_admm_on_inputs_that_do_not_correlate_keeps_the_weights_that_weigh_most(
     weight, gram = problem()
     H = torch.diag(gram.diagonal())
     gone = lowest(weight.square() * H.diagonal(), 0.5)
-    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), 30)
-    torch.testing.assert_close(refit(found, weight, H, 20), weight.masked_fill(gone, 0))
+    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), steps=30)
+    torch.testing.assert_close(refit(found, weight, H, steps=20), weight.masked_fill(gone, 0))
 
 
 def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
@@ -201,12 +207,12 @@ def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
     best = sum(
         min(float(error(row, least_squares(row, H, keep), H)) for keep in halves) for row in weight
     )
-    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), 30)
+    found = admm(weight, spectrum(H), lambda scores: lowest(scores, 0.5), steps=30)
     swept = column_sweep(
-        weight, upper_factor(gram, 0.01)[0], separately(lambda scores: lowest(scores, 0.5)), 8
+        weight, upper_factor(gram, 0.01)[0], separately(lambda scores: lowest(scores, 0.5)), width=8
     )
     admms, sweeps = (
-        float(error(weight, refit(new, weight, H, 30), H).sum()) for new in (found, swept)
+        float(error(weight, refit(new, weight, H, steps=30), H).sum()) for new in (found, swept)
     )
     assert best <= admms < 1.2 * best < sweeps
 
@@ -218,7 +224,7 @@ def test_admm_ends_with_the_zeros_that_were_asked_for_and_more_rounds_end_nearer
     weight, gram = problem(rows=16, columns=32)
     H, _, _ = damped(gram, 0.01)
     basis, wanted = spectrum(H), int(choose(weight.abs()).sum())
-    found = [admm(weight, basis, choose, rounds) for rounds in (1, 5, 30)]
+    found = [admm(weight, basis, choose, steps=rounds) for rounds in (1, 5, 30)]
     assert all(int((new == 0).sum()) == wanted for new in found)
     errors = [float(error(weight, new, H).sum()) for new in found]
     assert errors == sorted(errors, reverse=True)
@@ -228,7 +234,7 @@ def test_admm_with_a_fixed_mask_and_the_refit_is_least_squares() -> None:
     weight, gram = problem()
     H, _, _ = damped(gram, 0.01)
     gone = lowest(weight.abs(), 0.5)
-    found = refit(admm(weight, spectrum(H), lambda _: gone, 10), weight, H, 30)
+    found = refit(admm(weight, spectrum(H), lambda _: gone, steps=10), weight, H, steps=30)
     for row, new, zero in zip(weight, found, gone, strict=True):
         torch.testing.assert_close(new, least_squares(row, H, ~zero), atol=1e-6, rtol=1e-6)
 

@@ -29,7 +29,9 @@ def walk(
         key = "".join(candidate.name for candidate in chosen)
         return {"under_attack": scores[key], "accuracy": (accuracies or {}).get(key, 1.0)}
 
-    attempts = model_soup.greedy(candidates("a", "b", "c"), "under_attack", floor, measure, quiet)
+    attempts = model_soup.greedy(
+        candidates("a", "b", "c"), "under_attack", floor, measure=measure, report=quiet
+    )
     assert [attempt["added"] for attempt in attempts] == ["a", "b", "c"]
     return [attempt["added"] for attempt in attempts if attempt["taken"]]
 
@@ -116,7 +118,9 @@ def test_what_does_not_fit_is_a_sentence_before_anything_is_measured(
 ):
     pair = [saved("a"), saved("b", change=change)]
     with pytest.raises(PruneError, match=words):
-        model_soup.cook(model_soup.Plan(), pair, Source("nowhere.csv"), tmp_path / "out", quiet)
+        model_soup.cook(
+            model_soup.Plan(), pair, Source("nowhere.csv"), folder=tmp_path / "out", report=quiet
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -144,8 +148,8 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
         model_soup.Plan(way="uniform", **plan),
         pair,
         Source(str(tmp_path / "held-out.csv")),
-        tmp_path / "out",
-        quiet,
+        folder=tmp_path / "out",
+        report=quiet,
     )
     assert (
         len(calls) == 3
@@ -156,8 +160,8 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
         model_soup.Plan(allowed_loss=1.0, **plan),
         pair,
         Source(str(tmp_path / "held-out.csv")),
-        tmp_path / "out",
-        quiet,
+        folder=tmp_path / "out",
+        report=quiet,
     )
     assert len(calls) == 3, "another way asks for nothing new"
     assert [attempt["taken"] for attempt in again["attempts"]][0] and len(again["attempts"]) == 2
@@ -187,8 +191,8 @@ def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_p
             plan,
             [saved("a"), saved("b", seed=1)],
             Source(str(tmp_path / "held-out.csv")),
-            tmp_path / "out",
-            stopped,
+            folder=tmp_path / "out",
+            report=stopped,
         )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["measurements.json"]
 

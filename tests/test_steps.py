@@ -23,7 +23,7 @@ from prune_core.store.store import Store
 def combined(dense: torch.nn.Module, method: str = "unit_magnitude", **options):
     chosen = build(METHODS, method, {"sparsity": 0.5, **options})
     return pipeline.prune(
-        chosen, dense, tiny.calibration(dense.config.model_type), quiet, methods=METHODS
+        chosen, dense, tiny.calibration(dense.config.model_type), report=quiet, methods=METHODS
     )
 
 

@@ -35,7 +35,11 @@ def test_a_job_from_queued_to_done():
     assert claim(store) == id and claim(store) is None
     store.update(id, progress=0.5, message="half", versions={"torch": "2"}, estimate_left=3.0)
     store.add_rows(
-        id, {"accuracy": pd.DataFrame([{"accuracy": 0.5}])}, "accuracy", 1.5, {"device": "cpu"}
+        id,
+        {"accuracy": pd.DataFrame([{"accuracy": 0.5}])},
+        "accuracy",
+        seconds=1.5,
+        facts={"device": "cpu"},
     )
     end(store, id)
     job = Store().job(id)  # another process
@@ -132,7 +136,9 @@ def test_copy_gives_a_study_what_another_has():
     store = Store()
     id = submit(store)
     claim(store)
-    store.add_rows(id, {"accuracy": pd.DataFrame([{"accuracy": 0.5}])}, "accuracy", 1.0, {})
+    store.add_rows(
+        id, {"accuracy": pd.DataFrame([{"accuracy": 0.5}])}, "accuracy", seconds=1.0, facts={}
+    )
     (store.folder(id) / "checkpoint").mkdir()
     (store.folder(id) / "checkpoint" / "config.json").write_text("{}")
     end(store, id)
@@ -170,7 +176,7 @@ def test_rows_come_back_exactly():
             "single": np.array([1 / 3, 0.1], dtype=np.float32),
         }
     )
-    store.add_rows(id, {"mine": frame, "empty": frame.head(0)}, "mine", 1.0, {})
+    store.add_rows(id, {"mine": frame, "empty": frame.head(0)}, "mine", seconds=1.0, facts={})
     back = store.rows("mine", [id])
     assert back["share"][0] == 0.1 + 0.2 and math.isnan(back["share"][1])
     assert (
@@ -192,8 +198,12 @@ def test_rows_of_several_jobs_say_whose_they_are():
     dense = store.submit({"method": None, "seed": 0}, "Dense", "d", "s", "cpu")
     missing = submit(store)
     for id, value in ((akr, 0.1), (dense, 0.2)):
-        store.add_rows(id, {"accuracy": pd.DataFrame([{"accuracy": value}])}, "accuracy", 1.0, {})
-        store.add_rows(id, {"cost": pd.DataFrame([{"sparsity": value}])}, "cost", 1.0, {})
+        store.add_rows(
+            id, {"accuracy": pd.DataFrame([{"accuracy": value}])}, "accuracy", seconds=1.0, facts={}
+        )
+        store.add_rows(
+            id, {"cost": pd.DataFrame([{"sparsity": value}])}, "cost", seconds=1.0, facts={}
+        )
     rows = store.rows("accuracy", [dense, akr, missing])
     assert list(rows) == [
         "job",
@@ -220,7 +230,9 @@ def test_a_stage_is_stored_whole_or_not_at_all():
     id = submit(store)
     broken = pd.DataFrame([{"value": object()}])
     with pytest.raises(TypeError):
-        store.add_rows(id, {"good": pd.DataFrame([{"a": 1}]), "broken": broken}, "stage", 1.0, {})
+        store.add_rows(
+            id, {"good": pd.DataFrame([{"a": 1}]), "broken": broken}, "stage", seconds=1.0, facts={}
+        )
     assert store.tables(id) == [] and store.job(id).done == ()
 
 
@@ -228,7 +240,9 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
     store = Store()
     id = submit(store)
     for value in (1, 2):
-        store.add_rows(id, {"mine": pd.DataFrame([{"a": value}])}, "mine", float(value), {})
+        store.add_rows(
+            id, {"mine": pd.DataFrame([{"a": value}])}, "mine", seconds=float(value), facts={}
+        )
     assert (
         store.records(id) == {"mine": [{"a": 2}]}
         and store.job(id).done == ("mine",)

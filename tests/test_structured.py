@@ -86,9 +86,9 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
             subs,
             padding.unpack(x),
             padding,
-            loss,
-            reads(model),
-            lambda _, a, seen=features: seen.append(a),
+            loss=loss,
+            reads=reads(model),
+            seen=lambda _, a, seen=features: seen.append(a),
         )
         for sub, a in zip([subs[place] for place in unrolled(subs)], features, strict=True):
             torch.testing.assert_close(
@@ -263,7 +263,7 @@ def test_rescaling_is_least_squares(width: int) -> None:
     factors = torch.linalg.lstsq(
         torch.stack([part.flatten() for part in parts], 1), B.flatten()[:, None]
     ).solution
-    found, _ = Kwon(damping=0.0).rescale(W, A.T @ A, A.T @ B, width)
+    found, _ = Kwon(damping=0.0).rescale(W, A.T @ A, A.T @ B, width=width)
     torch.testing.assert_close(found, W * factors.flatten().repeat_interleave(width))
 
 
@@ -274,7 +274,7 @@ def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
     B = A @ W.T
     for found, _ in (
         KPrune(damping=damping).refit(W, A.T @ A, A.T @ B),
-        Kwon(damping=damping).rescale(W, A.T @ A, A.T @ B, 1),
+        Kwon(damping=damping).rescale(W, A.T @ A, A.T @ B, width=1),
     ):
         torch.testing.assert_close(found, W)
 

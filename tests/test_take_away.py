@@ -43,7 +43,7 @@ def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
     store = Store()
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
     odd = pd.DataFrame({"label": [1, "two", None, [3]], "n": [1, 2, 3, 4]})
-    store.add_rows(ids[0], {"odd": odd}, "odd", 1.0, {})
+    store.add_rows(ids[0], {"odd": odd}, "odd", seconds=1.0, facts={})
     assert (
         run("rows", *ids, "--out", tmp_path / "rows") == 0
         and "accuracy.parquet" in capsys.readouterr().out

@@ -38,7 +38,9 @@ SAID = ["1844", "Alan Stevenson", "48 metres", "granite"]
 
 def spans(copies: int = 1) -> Examples:
     right = [Answers([text], [CONTEXT.index(text)]) for text in SAID]
-    return Examples(QUESTIONS * copies, [CONTEXT] * len(QUESTIONS) * copies, right * copies, "span")
+    return Examples(
+        QUESTIONS * copies, [CONTEXT] * len(QUESTIONS) * copies, right * copies, kind="span"
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
 
 
 def test_a_question_longer_than_its_share_is_cut_and_not_the_context() -> None:
-    long = Examples(["why " * 60], [CONTEXT], None, "span")
+    long = Examples(["why " * 60], [CONTEXT], None, kind="span")
     features = tokens.encode(tiny.tokenizer(), long, 48)
     assert all(
         len(ids) <= 48 and any(offsets)
@@ -190,17 +192,21 @@ class Oracle(torch.nn.Module):
 def test_a_perfect_model_scores_perfectly_over_all_windows(length: int) -> None:
     tokenizer, found = tiny.tokenizer(), spans()
     perfect = Oracle(tokens.encode(tokenizer, found, length), found)
-    said = answers(perfect, tokenizer, found, 3, length).said
+    said = answers(perfect, tokenizer, found, batch_size=3, max_length=length).said
     assert said == SAID and METRICS["exact_match"].compute(found.labels, said) == 1.0
 
 
 def test_no_answer_is_an_answer_where_some_questions_have_none() -> None:
     found = spans()
     labels = [Answers([], []), *found.labels[1:]]
-    found = Examples(found.texts, found.pairs, labels, "span")
+    found = Examples(found.texts, found.pairs, labels, kind="span")
     tokenizer = tiny.tokenizer()
     said = answers(
-        Oracle(tokens.encode(tokenizer, found, 128), found), tokenizer, found, 3, 128
+        Oracle(tokens.encode(tokenizer, found, 128), found),
+        tokenizer,
+        found,
+        batch_size=3,
+        max_length=128,
     ).said
     assert said == ["", *SAID[1:]] and METRICS["answer_f1"].compute(labels, said) == 1.0
 
@@ -209,7 +215,9 @@ def test_no_answer_is_an_answer_where_some_questions_have_none() -> None:
 def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
     model = tiny.model(family, kind="span")
     assert replay.kind_of(model) == "span"
-    for batch, _ in tokens.batches(tiny.tokenizer(family), spans(), 3, 64, torch.device("cpu")):
+    for batch, _ in tokens.batches(
+        tiny.tokenizer(family), spans(), 3, max_length=64, device=torch.device("cpu")
+    ):
         own = model(**batch)
         *_, (hidden, padding) = replay.hidden_states(model, batch)
         replayed, mask = replay.head(model, hidden, padding), padding.mask
@@ -260,7 +268,7 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
     ]
     source = Source(written(tmp_path, rows))
     assert tasks.kind_of(source) == "regression"
-    task = tasks.load(source, ("score",), 0, "regression")
+    task = tasks.load(source, ("score",), 0, kind="regression")
     assert (
         task.metric == "spearman"
         and task.evaluation.pairs
@@ -268,7 +276,7 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
     )
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
-        tasks.load(Source(written(tmp_path, rows)), ("score",), 0, "regression")
+        tasks.load(Source(written(tmp_path, rows)), ("score",), 0, kind="regression")
 
 
 def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
@@ -282,12 +290,17 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
         ("demo", "regression", "demo asks for a label"),
     ):
         with pytest.raises(PruneError, match=words):
-            tasks.load(Source(task), ("a", "b"), 0, kind)
+            tasks.load(Source(task), ("a", "b"), 0, kind=kind)
 
 
 def test_summary_of_each_kind() -> None:
     spans_row = summary(
-        "answer_f1", 2, spans().labels, SAID, ["1844", "by Alan Stevenson", "", "granite"], 200
+        "answer_f1",
+        2,
+        spans().labels,
+        was=SAID,
+        now=["1844", "by Alan Stevenson", "", "granite"],
+        resamples=200,
     )
     assert (
         spans_row["dense_score"] == 1
@@ -298,13 +311,15 @@ def test_summary_of_each_kind() -> None:
         "difference_low"
     ] < spans_row["difference"] < 0
     right = list(np.linspace(0, 5, 40))
-    row = summary("spearman", 1, right, right, right[::-1], 200)
+    row = summary("spearman", 1, right, was=right, now=right[::-1], resamples=200)
     assert (
         row["dense_score"] == pytest.approx(1)
         and row["score"] == pytest.approx(-1)
         and row["broken"] is None
     )
-    cola = summary("matthews", 2, [0, 1] * 20, [0, 1] * 20, [0, 1, 1, 1] * 10, 200)
+    cola = summary(
+        "matthews", 2, [0, 1] * 20, was=[0, 1] * 20, now=[0, 1, 1, 1] * 10, resamples=200
+    )
     assert (
         cola["score"] == METRICS["matthews"].compute([0, 1] * 20, [0, 1, 1, 1] * 10)
         and cola["accuracy"] == 0.75
@@ -346,7 +361,7 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
         dropout=0.0,
         patience=8,
     )
-    card = finetune(recipe, source, source, tmp_path / "out", quiet)
+    card = finetune(recipe, source, source, folder=tmp_path / "out", report=quiet)
     assert (
         card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind]
         and card["score"] > 0.9
@@ -365,4 +380,6 @@ def test_a_finetune_stops_when_it_gets_no_better(tmp_path: Path) -> None:
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
     source = Source(written(tmp_path, rows))
     recipe = Recipe(checkpoint=str(tmp_path / "backbone"), epochs=50, learning_rate=0.0, patience=2)
-    assert len(finetune(recipe, source, source, tmp_path / "out", quiet)["history"]) == 3
+    assert (
+        len(finetune(recipe, source, source, folder=tmp_path / "out", report=quiet)["history"]) == 3
+    )

@@ -6,7 +6,7 @@ import pytest
 from prune_core.analysis.compared_models import Model
 from prune_core.analysis.tradeoff import Limit, choose, front, knee, told
 
-MODELS = [Model(job, f"M{job}", "akr", job / 10) for job in (1, 2, 3)]
+MODELS = [Model(job, f"M{job}", "akr", sparsity=job / 10) for job in (1, 2, 3)]
 LOSS, SPEED = Limit("accuracy lost", 0.01, "points"), Limit("speed", 2.0, "times")
 
 

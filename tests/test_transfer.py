@@ -34,11 +34,11 @@ def row(job, source, example, original, changed, recipe="R"):
 def test_a_text_counts_where_the_model_got_the_original_right():
     rows = pd.DataFrame(
         [
-            row(2, 1, 0, "good", "bad"),
-            row(2, 1, 1, "good", "good"),
-            row(2, 1, 2, "bad", "bad"),
-            row(2, 2, 0, "good", "bad"),
-            row(1, 2, 0, "good", "good"),
+            row(2, 1, 0, original="good", changed="bad"),
+            row(2, 1, 1, original="good", changed="good"),
+            row(2, 1, 2, original="bad", changed="bad"),
+            row(2, 2, 0, original="good", changed="bad"),
+            row(1, 2, 0, original="good", changed="good"),
         ]
     )
     found = attack_transfer.matrix(rows).set_index(["source", "job"])
@@ -76,8 +76,8 @@ def made(store: Store, checkpoint: Path, outcome: str, names: list[str] = NAMES,
         id,
         {"attack_example": texts},
         "attack",
-        1.0,
-        {"label_names": names, "pairs": False, **facts},
+        seconds=1.0,
+        facts={"label_names": names, "pairs": False, **facts},
     )
     store.update(id, status=Status.DONE)
     return id
@@ -101,9 +101,9 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
     store = Store(home)
     first, second = (
         made(store, checkpoints[0], "success"),
-        made(store, checkpoints[1], "failed", NAMES[::-1]),
+        made(store, checkpoints[1], "failed", names=NAMES[::-1]),
     )
-    third = made(store, checkpoints[1], "success", NAMES[::-1])
+    third = made(store, checkpoints[1], "success", names=NAMES[::-1])
     examples = store.rows("attack_example", [first, second, third])
     assert attack_transfer.lacking(examples, pd.DataFrame()) == [first, second, third]
     assert main(["transfer", str(first), str(second)]) == 0

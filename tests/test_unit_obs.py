@@ -31,14 +31,14 @@ def least(A: torch.Tensor, weight: torch.Tensor, units: list[int], width: int) -
 @pytest.mark.parametrize("width", [1, 2])
 def test_errors_and_their_changes_are_those_of_least_squares(width: int) -> None:
     A, weight = problem(6, width)
-    tableau = Tableau(A.T @ A, weight, width, 0.0)
-    assert tableau.whole == pytest.approx(least(A, weight, [], width))
+    tableau = Tableau(A.T @ A, weight, width, damping=0.0)
+    assert tableau.whole == pytest.approx(least(A, weight, [], width=width))
     for units in ([2], [0, 4], [2], [5], [0]):  # out, out together, back, out, back
         tableau.flip(torch.tensor(units))
         kept = tableau.kept.nonzero().flatten().tolist()
-        error = least(A, weight, kept, width)
+        error = least(A, weight, kept, width=width)
         assert tableau.error == pytest.approx(error, rel=1e-6, abs=1e-6)
-        other = [least(A, weight, sorted(set(kept) ^ {unit}), width) for unit in range(6)]
+        other = [least(A, weight, sorted(set(kept) ^ {unit}), width=width) for unit in range(6)]
         assert tableau.changes().tolist() == pytest.approx(
             [abs(each - error) for each in other], rel=1e-5, abs=1e-5
         )
@@ -47,7 +47,7 @@ def test_errors_and_their_changes_are_those_of_least_squares(width: int) -> None
 def test_the_fit_is_least_squares() -> None:
     A, weight = problem()
     kept = torch.tensor([True] * 5 + [False] * 7)
-    found, used = fit(A.T @ A, weight, kept, 0.0)
+    found, used = fit(A.T @ A, weight, kept, damping=0.0)
     torch.testing.assert_close(found, torch.linalg.lstsq(A[:, kept], A @ weight.T).solution.T)
     assert used == 0
 
@@ -63,9 +63,9 @@ def test_exchanges_end_at_the_best_choice_there_is() -> None:
         A += 0.3 * torch.randn(60, 8, generator=dice, dtype=torch.float64)
         weight = torch.randn(4, 8, generator=dice, dtype=torch.float64)
         best = min(
-            least(A, weight, list(units), 1) for units in itertools.combinations(range(8), 3)
+            least(A, weight, list(units), width=1) for units in itertools.combinations(range(8), 3)
         )
-        tableau = Tableau(A.T @ A, weight, 1, 0.0)
+        tableau = Tableau(A.T @ A, weight, 1, damping=0.0)
         tableau.remove_to(3)
         greedy = tableau.error
         tableau.exchange(20, 2)

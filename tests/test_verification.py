@@ -32,14 +32,20 @@ def test_every_family_and_task_type_agrees_with_plain_transformers(
     checkpoint = saved(tmp_path, family, kind)
     model, tokenizer = loading.load(checkpoint)
     if kind != "span":
-        verification.check(checkpoint, model, tokenizer, tiny.examples(kind=kind), 64)
-    verification.check(checkpoint, model, tokenizer, verification.sentences(kind), 64)
+        verification.check(
+            checkpoint, model, tokenizer, examples=tiny.examples(kind=kind), max_length=64
+        )
+    verification.check(
+        checkpoint, model, tokenizer, examples=verification.sentences(kind), max_length=64
+    )
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-robust"])
 def test_the_bundled_checkpoints_agree(name: str) -> None:
     model, tokenizer = loading.load(name)
-    verification.check(name, model, tokenizer, verification.sentences("classification"), 128)
+    verification.check(
+        name, model, tokenizer, examples=verification.sentences("classification"), max_length=128
+    )
 
 
 def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +60,7 @@ def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )  # as if nobody had counted the weights
     model, tokenizer = loading.load(checkpoint)
     with pytest.raises(PruneError, match=r"two loads give different weights in .*pooler\.dense"):
-        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
 def test_padding_on_the_left_is_noticed(tmp_path: Path) -> None:
@@ -62,7 +68,7 @@ def test_padding_on_the_left_is_noticed(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint)
     tokenizer.padding_side = "left"
     with pytest.raises(PruneError, match="in a padded batch differ by"):
-        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
 def test_missing_token_types_are_noticed(tmp_path: Path) -> None:
@@ -70,7 +76,7 @@ def test_missing_token_types_are_noticed(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     with pytest.raises(PruneError, match="in a padded batch differ by"):
-        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
 def test_swapped_positions_are_noticed(tmp_path: Path) -> None:
@@ -78,7 +84,7 @@ def test_swapped_positions_are_noticed(tmp_path: Path) -> None:
     model, tokenizer = loading.load(checkpoint)
     model.bert.embeddings.position_ids = model.bert.embeddings.position_ids.flip(1)
     with pytest.raises(PruneError, match="in a padded batch differ by"):
-        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -86,7 +92,7 @@ def test_reduced_precision_is_noticed(tmp_path: Path, dtype: torch.dtype) -> Non
     checkpoint = saved(tmp_path)
     model, tokenizer = loading.load(checkpoint)
     with pytest.raises(PruneError, match="different weights|differ by"):
-        verification.check(checkpoint, model.to(dtype), tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model.to(dtype), tokenizer, examples=PAIRS, max_length=64)
 
 
 def test_a_changed_weight_and_another_tokenizer_are_noticed(tmp_path: Path) -> None:
@@ -95,11 +101,13 @@ def test_a_changed_weight_and_another_tokenizer_are_noticed(tmp_path: Path) -> N
     with torch.no_grad():
         model.classifier.weight[0, 0] += 1
     with pytest.raises(PruneError, match=r"different weights in classifier\.weight"):
-        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
     model, tokenizer = loading.load(checkpoint)
     tokenizer.backend_tokenizer.normalizer = None
     with pytest.raises(PruneError, match="otherwise than its tokenizer by itself"):
-        verification.check(checkpoint, model, tokenizer, Examples(["A GOOD Film"]), 64)
+        verification.check(
+            checkpoint, model, tokenizer, examples=Examples(["A GOOD Film"]), max_length=64
+        )
 
 
 def test_replayed_blocks_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +115,7 @@ def test_replayed_blocks_are_compared_too(tmp_path: Path, monkeypatch: pytest.Mo
     model, tokenizer = loading.load(checkpoint)
     monkeypatch.setattr(replay.Block, "leave", lambda self, total, group: total)  # without norms
     with pytest.raises(PruneError, match="replayed block by block differ by"):
-        verification.check(checkpoint, model, tokenizer, PAIRS, 64)
+        verification.check(checkpoint, model, tokenizer, examples=PAIRS, max_length=64)
 
 
 def test_an_exported_file_is_held_to_its_own_tolerance(tmp_path: Path) -> None:
@@ -116,9 +124,13 @@ def test_an_exported_file_is_held_to_its_own_tolerance(tmp_path: Path) -> None:
     rough = loading.load(checkpoint)[0]
     with torch.no_grad():
         rough.classifier.bias += 1e-3
-    verification.check_outputs("rough", model, tokenizer, PAIRS, 64, own=rough, tolerance=1e-2)
+    verification.check_outputs(
+        "rough", model, tokenizer, examples=PAIRS, max_length=64, own=rough, tolerance=1e-2
+    )
     with pytest.raises(PruneError, match="rough: the outputs"):
-        verification.check_outputs("rough", model, tokenizer, PAIRS, 64, own=rough)
+        verification.check_outputs(
+            "rough", model, tokenizer, examples=PAIRS, max_length=64, own=rough
+        )
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

@@ -27,11 +27,11 @@ from prune_core.store.store import Store
 def curve(scale: float, weights: int = 100, moves: tuple[float, float] = (1.0, 3.0)) -> Curve:
     """Error = scale · sparsity², at 50 and 70%; one example of two labels moves away from the first."""
     found = np.array([[[-move, move]] for move in moves])
-    return Curve(weights, np.array([0.5, 0.7]), scale * np.array([0.25, 0.49]), found)
+    return Curve(weights, np.array([0.5, 0.7]), scale * np.array([0.25, 0.49]), moves=found)
 
 
 def curves(*blocks: Curve, kind: str = "classification") -> Curves:
-    return Curves(blocks, kind, "accuracy", np.array([[2.0, -2.0]]), [0], 1)
+    return Curves(blocks, kind, "accuracy", dense=np.array([[2.0, -2.0]]), right=[0], base=1)
 
 
 def test_a_power_law_is_met_between_and_below_its_points() -> None:
@@ -120,7 +120,9 @@ def test_curves_are_read_from_a_study_and_hold_where_blocks_are_independent(stor
         and found.base == own[0].id
         and len(found.dense) == 60
     )
-    for each in whatif.held(found, models, {job.id: job for job in own}, rows, examples):
+    for each in whatif.held(
+        found, models, {job.id: job for job in own}, rows=rows, examples=examples
+    ):
         assert each.predicted.error == pytest.approx(each.measured.error) and not each.own_shares
         assert (
             each.predicted.score == each.measured.score
@@ -221,9 +223,15 @@ def test_every_kind_of_answer_is_predicted_as_it_is_measured(
     for sparsity in (0.4, 0.8):
         pruned = copy.deepcopy(dense)
         build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], quiet)
-        task = Task("t", tiny.TAGS if kind == "token" else ("a", "b"), sample, sample, metric)
+        task = Task(
+            "t",
+            tiny.TAGS if kind == "token" else ("a", "b"),
+            sample,
+            evaluation=sample,
+            metric=metric,
+        )
         rows = build(MEASURES, "sensitivity").measure(
-            Pair(dense, pruned, tiny.tokenizer(), task), quiet
+            Pair(dense, pruned, tiny.tokenizer(), task=task), quiet
         )
         options = {"sparsity": sparsity, "pattern": "", "allocation": "uniform"}
         plan = {
@@ -233,7 +241,7 @@ def test_every_kind_of_answer_is_predicted_as_it_is_measured(
             "seed": 0,
         }
         id = store.submit(plan, f"W {sparsity}", f"{sparsity}", "S", "cpu", worker="w")
-        store.add_rows(id, rows, "sensitivity", 1.0, {"kind": kind, "metric": metric})
+        store.add_rows(id, rows, "sensitivity", seconds=1.0, facts={"kind": kind, "metric": metric})
     found, ids = store.jobs(), [job.id for job in store.jobs()]
     examples = store.rows("sensitivity_example", ids)
     curves = whatif.curves_of(found, store.rows("sensitivity", ids), examples)

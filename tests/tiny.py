@@ -126,11 +126,13 @@ def calibration(family: str = "bert", batch_size: int = 5) -> list[dict[str, tor
     """The sentences as padded batches."""
     return [
         batch
-        for batch, _ in batches(tokenizer(family), examples(), batch_size, 64, torch.device("cpu"))
+        for batch, _ in batches(
+            tokenizer(family), examples(), batch_size, max_length=64, device=torch.device("cpu")
+        )
     ]
 
 
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, copies: int = 1) -> Pair:
     """What a measure gets."""
-    task = Task("tiny", ("negative", "positive"), examples(), examples(copies))
-    return Pair(dense, pruned, tokenizer(), task)
+    task = Task("tiny", ("negative", "positive"), examples(), evaluation=examples(copies))
+    return Pair(dense, pruned, tokenizer(), task=task)

@@ -56,7 +56,7 @@ def main() -> None:
             figures = figures[figures[name] == getattr(options, name)]
     options.folder.mkdir(parents=True, exist_ok=True)
     for metric, dark in product(dict.fromkeys(figures["metric"]), (False, True)):
-        points = published_comparison.points(exhibit, figures, metric, study)
+        points = published_comparison.points(exhibit, figures, metric, study=study)
         figure = plots.beside(points, published.AXES[metric], exhibit.against, dark)
         print(
             write_svg(

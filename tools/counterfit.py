@@ -135,7 +135,7 @@ def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) ->
         nearest.append(best.indices.numpy())
         similarity.append(np.where(best.values.numpy() >= lowest, best.values.numpy(), 0.0))
     pos = np.array([parts_of_speech(word) for word in words])
-    return pack(words, np.concatenate(nearest), np.concatenate(similarity), pos)
+    return pack(words, np.concatenate(nearest), np.concatenate(similarity), pos=pos)
 
 
 def main() -> int:
@@ -151,8 +151,10 @@ def main() -> int:
         lexicon = Lexicon(words)
         antonyms = lexicon.antonyms()
         start = word_vectors(words, fit.dimensions)
-        unit = counterfit(start, lexicon.synonyms(), lexicon.relatives(), antonyms, fit)
-        table(words, unit, antonyms, fit.lowest).save(options.out)
+        unit = counterfit(
+            start, lexicon.synonyms(), lexicon.relatives(), antonyms=antonyms, fit=fit
+        )
+        table(words, unit, antonyms, lowest=fit.lowest).save(options.out)
     except PruneError as error:
         print(f"counterfit: {error}", file=sys.stderr)
         return 2

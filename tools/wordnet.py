@@ -70,7 +70,7 @@ class Lexicon:
                 senses = _senses(other, pos)
                 other_rank = senses.index(synset) if synset in senses else len(senses)
                 weight = 1 / (1 + max(rank, other_rank))
-                self._relate(pairs, pos, lemma, other, weight)
+                self._relate(pairs, pos, lemma, other=other, weight=weight)
         return pairs
 
     def relatives(self) -> Pairs:
@@ -80,7 +80,7 @@ class Lexicon:
             weight = 1 / (1 + rank)
             for similar in synset.similar_tos():
                 for other in _names(similar):
-                    self._relate(pairs, pos, lemma, other, weight)
+                    self._relate(pairs, pos, lemma, other=other, weight=weight)
             for sense in synset.lemmas():
                 if _name(sense) == lemma:
                     for other in sense.derivationally_related_forms() + sense.pertainyms():
@@ -101,7 +101,7 @@ class Lexicon:
                     for similar in opposite.synset().similar_tos():
                         others += _names(similar)
                     for other in others:
-                        self._relate(pairs, pos, lemma, other, 1.0)
+                        self._relate(pairs, pos, lemma, other=other, weight=1.0)
         return pairs
 
     def _all_senses(self) -> Iterator[tuple[str, str, int, Any]]:

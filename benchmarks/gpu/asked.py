@@ -37,7 +37,7 @@ def run(setting: Setting) -> Iterator[Row]:
     task = tasks.load(Source("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
         for count in IN_FLIGHT[:2] if setting.tiny else IN_FLIGHT:
-            yield _rates(setting, model, tokenizer, task.evaluation.texts, count)
+            yield _rates(setting, model, tokenizer, texts=task.evaluation.texts, count=count)
         if find_spec("textattack") is None:
             yield {
                 "table": "attacks",
@@ -45,7 +45,10 @@ def run(setting: Setting) -> Iterator[Row]:
             }
             return
         yield from _attacks(
-            setting, model, tokenizer, task.evaluation.sample(4 if setting.tiny else 100, 0)
+            setting,
+            model,
+            tokenizer,
+            examples=task.evaluation.sample(4 if setting.tiny else 100, 0),
         )
 
 
@@ -105,10 +108,10 @@ def _attacks(
             recipe,
             Victim(own, tokenizer, pulse.beat),
             pulse,
-            examples,
-            range(len(examples)),
-            budget,
-            0,
+            examples=examples,
+            indices=range(len(examples)),
+            budget=budget,
+            seed=0,
         )
         return {each.example: (each.outcome, each.perturbed) for each in found}
 

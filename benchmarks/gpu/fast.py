@@ -57,7 +57,15 @@ def run(setting: Setting) -> Iterator[Row]:
                     build(METHODS, name, {"sparsity": SPARSITY}),
                     setting.sample(SEQUENCES.get(name, 128)),
                 )
-                row = _timed(setting, shape, model, method, batches, rates, bandwidth)
+                row = _timed(
+                    setting,
+                    shape,
+                    model,
+                    method=method,
+                    batches=batches,
+                    rates=rates,
+                    bandwidth=bandwidth,
+                )
                 yield row
                 slow += [(method, batches)] if row["ratio"] > SLOW else []
             for method, batches in slow if shape == "BERT-base" else []:

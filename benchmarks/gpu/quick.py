@@ -37,7 +37,7 @@ def run(setting: Setting) -> Iterator[Row]:
                 "",
                 {name: copy.deepcopy(model).to(dtype) for name, model in models.items()},
                 dtype,
-                points,
+                points=points,
             )
         yield from _two_to_four(setting, points)
         if setting.device.type != "cuda":
@@ -48,7 +48,7 @@ def run(setting: Setting) -> Iterator[Row]:
             name: torch.compile(copy.deepcopy(model).to(torch.bfloat16), dynamic=False)
             for name, model in ends.items()
         }
-        yield from _latencies("compiled", compiled, torch.bfloat16, [(1, 128), (32, 128)])
+        yield from _latencies("compiled", compiled, torch.bfloat16, points=[(1, 128), (32, 128)])
 
 
 def _models(setting: Setting) -> dict[str, nn.Module]:
@@ -113,5 +113,5 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
         "largest logit": float(expected.abs().max()),
     }
     yield from _latencies(
-        "2:4", {"dense": dense, "2:4 by sparse kernels": sparse}, torch.float16, points
+        "2:4", {"dense": dense, "2:4 by sparse kernels": sparse}, torch.float16, points=points
     )

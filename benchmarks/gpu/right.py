@@ -70,12 +70,12 @@ def run(setting: Setting) -> Iterator[Row]:
         )
         measured: nn.Module | None = None
         for name, options in SETTINGS:
-            pruned, row = _method(setting, model, tokenizer, task, name, options)
+            pruned, row = _method(setting, model, tokenizer, task=task, name=name, options=options)
             yield row
             if (name, options) == ("akr", {}):
                 measured = pruned
         assert measured is not None, "AKR is among the settings"
-        yield from _measures(setting, Pair(model, measured, tokenizer, task))
+        yield from _measures(setting, Pair(model, measured, tokenizer, task=task))
 
 
 def _method(
@@ -90,7 +90,9 @@ def _method(
     method = build(METHODS, name, options)
     pruned, seconds = [], []
     for place, batch in ((setting.on_cpu, BATCH), (setting, BATCH), (setting, BATCH // 2)):
-        found = tokens.batches(tokenizer, task.calibration, batch, 128, place.device, labelled=True)
+        found = tokens.batches(
+            tokenizer, task.calibration, batch, max_length=128, device=place.device, labelled=True
+        )
         batches = [each for each, _ in found]
         own = copy.deepcopy(model).to(place.device)
         seed_everything(0)
@@ -99,8 +101,13 @@ def _method(
         )
         pruned.append(own)
     cpu, device, other = pruned
-    gap, own = _apart(cpu, device, tokenizer, task), _apart(device, other, tokenizer, task)
-    errors = [_error(setting, model, each, tokenizer, task) for each in (cpu, device)]
+    gap, own = (
+        _apart(cpu, device, tokenizer, task=task),
+        _apart(device, other, tokenizer, task=task),
+    )
+    errors = [
+        _error(setting, model, each, tokenizer=tokenizer, task=task) for each in (cpu, device)
+    ]
     error = errors[1] / errors[0] - 1
     if name in ONE_LOOK:
         fine = max(gap.choices, gap.weights) <= EQUAL and gap.answers == 0
@@ -147,7 +154,10 @@ def _apart(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task) -> 
     )
     kept = [(a - b).masked_fill((a == 0) | (b == 0), 0).norm() for a, b in pairs]
     overall = float(torch.stack(kept).norm() / torch.stack([a.norm() for a, _ in pairs]).norm())
-    said = [probabilities(each, tokenizer, task.evaluation, 64).argmax(-1) for each in (one, two)]
+    said = [
+        probabilities(each, tokenizer, task.evaluation, batch_size=64).argmax(-1)
+        for each in (one, two)
+    ]
     return Gap(other, overall, float((said[0] != said[1]).mean()))
 
 

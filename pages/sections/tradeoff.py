@@ -92,7 +92,7 @@ def _within(
     """One slider per limit, and the best model within all of them."""
     by_job = rows.set_index("job")
     dense = by_job[by_job["method"] == "dense"]
-    sliders = [] if dense.empty else _sliders(by_job, dense.iloc[0], quantities, attacked)
+    sliders = [] if dense.empty else _sliders(by_job, dense.iloc[0], quantities, attacked=attacked)
     if not sliders:
         return
     left = {slider.name: slider.values for slider in sliders}.get("left", 1 - by_job["asked"])

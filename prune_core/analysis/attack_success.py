@@ -37,7 +37,7 @@ def summary(outcomes: Sequence[Any]) -> dict[str, Any]:
         "n": len(outcomes),
         **_share("accuracy", attacked, judged),
         **_share("under_attack", count["failed"], judged),
-        **_share("success", count["success"], attacked, "success_rate"),
+        **_share("success", count["success"], attacked, title="success_rate"),
         "attacked": attacked,
         "succeeded": count["success"],
         "failed": count["failed"],
@@ -131,10 +131,10 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
             n,
             float(dense.mean()),
             float(pruned.mean()),
-            low,
-            high,
-            p,
-            min(1.0, POWER * (high - low) / (2 * 1.96)),
+            low=low,
+            high=high,
+            p_value=p,
+            missed=min(1.0, POWER * (high - low) / (2 * 1.96)),
         )
     more, fewer = int((gap > 0).sum()), int((gap < 0).sum())
     if more + fewer:
@@ -157,10 +157,10 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
         n,
         float(dense.mean()),
         float(pruned.mean()),
-        low,
-        high,
-        mcnemar(more, fewer),
-        min(1.0, POWER * sqrt(apart / n)),
+        low=low,
+        high=high,
+        p_value=mcnemar(more, fewer),
+        missed=min(1.0, POWER * sqrt(apart / n)),
     )
 
 

@@ -120,13 +120,13 @@ def _model(job: Job, label: str, form: str, start: str) -> Model:
         job.id,
         label,
         method["name"],
-        float(options.get("sparsity", 0.0)),
-        pattern,
-        seed,
-        structured,
-        (),
-        form,
-        start,
+        sparsity=float(options.get("sparsity", 0.0)),
+        pattern=pattern,
+        seed=seed,
+        structured=structured,
+        runs=(),
+        form=form,
+        start=start,
     )
 
 
@@ -149,7 +149,9 @@ def models_of(jobs: Sequence[Job]) -> list[Model]:
     named = {
         id: label if shared[label] == 1 else f"{label} · job {id}" for id, label in labels.items()
     }
-    return ordered(_model(job, named[job.id], form.get(job.id, ""), start[job.id]) for job in jobs)
+    return ordered(
+        _model(job, named[job.id], form.get(job.id, ""), start=start[job.id]) for job in jobs
+    )
 
 
 def _starts(jobs: Sequence[Job]) -> dict[int, str]:

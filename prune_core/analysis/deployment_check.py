@@ -148,7 +148,17 @@ def judged(name: str, of: str, figure: Figure | str, *, policy: Policy, tests: i
     """Test one limit of a policy that has so many tests."""
     asked, scale = policy.limits[name], CRITERIA[name].scale
     if isinstance(figure, str):
-        return Verdict(name, of, asked, np.nan, np.nan, INCONCLUSIVE, 0, None, figure)
+        return Verdict(
+            name,
+            of,
+            asked,
+            value=np.nan,
+            bound=np.nan,
+            answer=INCONCLUSIVE,
+            n=0,
+            needs=None,
+            told=figure,
+        )
     limit = (
         1 - asked / scale
         if name == "agreement"
@@ -162,20 +172,20 @@ def judged(name: str, of: str, figure: Figure | str, *, policy: Policy, tests: i
     needs = (
         None
         if answer != INCONCLUSIVE or not np.isfinite(high)
-        else _needed(figure, limit, policy.alpha, tests)
+        else _needed(figure, limit, policy.alpha, tests=tests)
     )
     over, value, bound = max(limit, 1e-9), _shown(name, figure.value), _shown(name, high)
     return Verdict(
         name,
         of,
         asked,
-        value,
-        bound,
-        answer,
-        figure.n,
-        needs,
-        figure.told or _told(answer, needs, figure.n),
-        (figure.value / over, low / over, high / over),
+        value=value,
+        bound=bound,
+        answer=answer,
+        n=figure.n,
+        needs=needs,
+        told=figure.told or _told(answer, needs, figure.n),
+        used=(figure.value / over, low / over, high / over),
     )
 
 

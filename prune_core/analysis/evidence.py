@@ -102,7 +102,10 @@ def evidence(store: Store, job: Job) -> Evidence:
         for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
     }
     return Evidence(
-        job, dense, tables, store.rows("attack_example", [dense.id]) if dense else pd.DataFrame()
+        job,
+        dense,
+        tables,
+        dense_attacks=store.rows("attack_example", [dense.id]) if dense else pd.DataFrame(),
     )
 
 
@@ -125,7 +128,7 @@ def difference(broken: int, fixed: int, n: int) -> Figure:
     """A loss: the share right before minus that after."""
 
     def bounds(alpha: float) -> tuple[float, float]:
-        low, high = paired_bounds(broken, fixed, n, alpha)
+        low, high = paired_bounds(broken, fixed, n, alpha=alpha)
         return -high, -low
 
     return Figure(
@@ -143,7 +146,9 @@ def _accuracy(found: Evidence) -> Figure | str:
         if isinstance(changed, str):
             return changed
         told = "no labels: accuracy falls at most by the percentage of changed predictions"
-        return Figure(np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), told)
+        return Figure(
+            np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), told=told
+        )
     if found.metric in SHARES:
         was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
         return difference(int((was & ~now).sum()), int((~was & now).sum()), len(rows))
@@ -160,15 +165,19 @@ def _paired_figures(name: str, rows: pd.DataFrame) -> np.ndarray:
             metric.of_counts,
             *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned")),
         )
-        return paired_draws(lambda _, drawn: of_counts(drawn.sum(0)), was, was, now, RESAMPLES, 0)
+        return paired_draws(
+            lambda _, drawn: of_counts(drawn.sum(0)), was, was, now=now, resamples=RESAMPLES, seed=0
+        )
     if "dense_f1" in rows:  # spans: each answer's own
         was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
-        return paired_draws(lambda _, drawn: float(drawn.mean()), was, was, now, RESAMPLES, 0)
+        return paired_draws(
+            lambda _, drawn: float(drawn.mean()), was, was, now=now, resamples=RESAMPLES, seed=0
+        )
     was, now = (
         np.array(values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ()))))
         for side in ("dense", "pruned")
     )
-    return paired_draws(metric.compute, np.array(right), was, now, RESAMPLES, 0)
+    return paired_draws(metric.compute, np.array(right), was, now=now, resamples=RESAMPLES, seed=0)
 
 
 def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> Figure:
@@ -211,7 +220,7 @@ def _calibration(found: Evidence) -> Figure | str:
         np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
     )
     value = squared_error(right, now) - squared_error(right, was)
-    draws = paired_draws(squared_error, right, was, now, RESAMPLES, 0)
+    draws = paired_draws(squared_error, right, was, now=now, resamples=RESAMPLES, seed=0)
     moved = draws[:, 1] - draws[:, 0]
     # what chance adds to the sample's gaps is added to every draw again
     figure = _drawn(value, value + WIDER * (moved - moved.mean()), len(rows), least=0.0)
@@ -265,9 +274,11 @@ def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:
     if rows.empty or found.prediction_type == "regression" or not found.labelled:
         return pd.DataFrame()
     source = found.job.experiment["source"]
-    inside = slices.members(rows, policy.slices, found.prediction_type, found.names, source)
+    inside = slices.members(
+        rows, policy.slices, found.prediction_type, names=found.names, source=source
+    )
     was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
-    judged = slices.judged(inside, was, now, policy.alpha)
+    judged = slices.judged(inside, was, now, alpha=policy.alpha)
     return judged.sort_values("low", kind="stable", ignore_index=True) if len(judged) else judged
 
 
@@ -292,7 +303,8 @@ def _surest_loss(table: pd.DataFrame, alpha: float) -> float:
     """The largest loss that a slice surely has."""
     counts = zip(table["broken"], table["fixed"], table["n"], strict=True)
     return max(
-        -paired_bounds(int(broken), int(fixed), int(n), alpha)[1] for broken, fixed, n in counts
+        -paired_bounds(int(broken), int(fixed), int(n), alpha=alpha)[1]
+        for broken, fixed, n in counts
     )
 
 
@@ -327,7 +339,7 @@ def _latency(found: Evidence) -> Figure | str:
         _cost(found, "latency_p95"),
         len(seconds),
         lambda alpha: quantile_bounds(seconds, 0.95, alpha),
-        told,
+        told=told,
     )
     return _undisturbed(found, figure)
 

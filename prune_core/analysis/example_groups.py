@@ -40,7 +40,15 @@ def contrast(hits: pd.Series, chosen: pd.Series) -> Contrast | None:
         p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
         p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
     )
-    return Contrast(p, n, q, m, low, high, float(fisher_exact([[a, n - a], [b, m - b]]).pvalue))
+    return Contrast(
+        p,
+        n,
+        q,
+        n_outside=m,
+        low=low,
+        high=high,
+        p_value=float(fisher_exact([[a, n - a], [b, m - b]]).pvalue),
+    )
 
 
 def is_ambiguous(rows: pd.DataFrame, examples: Collection[int]) -> bool:

@@ -59,7 +59,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | 
     half = _halves(units, n)
     maps = np.array([_best(_confusion(units, half != side)) for side in (0, 1)])
     same, best = np.arange(len(names)), _best(counts)
-    score = lambda each: _score(kind, rows, names, each)  # noqa: E731
+    score = lambda each: _score(kind, rows, names, maps=each)  # noqa: E731
     if not _is_significant(units, maps[half[units.example], units.label], n):
         return None
     now, then = score([same] * n), score([best] * n)
@@ -68,7 +68,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | 
     pairs = {
         value: names[best[label]] for value, label in meant.items() if value and label is not None
     }
-    sentence = _sentence(METRICS[METRIC[kind]].title, now, then, n, pairs=pairs)
+    sentence = _sentence(METRICS[METRIC[kind]].title, now, then, n=n, pairs=pairs)
     why = "; the model's labels have no names." if is_generic(names) else "."
     return Order(_flag(meant, best, names), sentence + why)
 

@@ -110,7 +110,7 @@ def pooled(
     for model in several:
         own = rows[rows["job"].isin(model.runs)]
         if len(own):
-            one = _intervals(name, _means(own, keys), own, model, predictions)
+            one = _intervals(name, _means(own, keys), own, model=model, predictions=predictions)
             parts.append(one.assign(job=model.job, label=model.label, seed=model.seed))
     return pd.concat(parts, ignore_index=True)
 

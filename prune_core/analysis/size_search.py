@@ -52,8 +52,8 @@ def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
         share,
         job.label,
         job.id,
-        deployment_check.decision(verdicts),
-        deployment_check.sentence(verdicts, each(policy)),
+        answer=deployment_check.decision(verdicts),
+        told=deployment_check.sentence(verdicts, each(policy)),
     )
 
 
@@ -71,7 +71,7 @@ def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
         name: store.rows(name, [dense.id])
         for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
     }
-    found = Evidence(dense, dense, tables, tables["attack_example"])
+    found = Evidence(dense, dense, tables, dense_attacks=tables["attack_example"])
     for verdict in deployment_check.check(found, each(replace(policy, limits=limits))):
         if verdict.answer != deployment_check.MET:
             raise PruneError(

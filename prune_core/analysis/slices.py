@@ -111,7 +111,7 @@ def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.
             f"{of.task}: column {name!r} has {rows[name].astype(str).nunique()} different values; "
             f"slices need at most {MOST}."
         )
-    text = columns.choose(rows, of, of.task, columns.looks(rows)).text
+    text = columns.choose(rows, of, of.task, kind=columns.looks(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
     known = values.loc[
         values["nunique"] == 1, "first"
@@ -135,7 +135,7 @@ def judged(
             int((was & ~now & chosen).sum()),
             int((~was & now & chosen).sum()),
         )
-        low, high = paired_bounds(broken, fixed, n, alpha)
+        low, high = paired_bounds(broken, fixed, n, alpha=alpha)
         rows.append(
             {
                 "slice": name,

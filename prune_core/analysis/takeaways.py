@@ -95,7 +95,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     told = difference_words(
-        row["difference"], row["difference_low"], row["difference_high"], row["n"]
+        row["difference"], row["difference_low"], row["difference_high"], n=row["n"]
     )
     sentence = (
         f"{_capital(name(best))} keeps {figure.show(row['score'])} {inline(figure.title)}, {told}"

@@ -131,14 +131,20 @@ def curves_of(jobs: Sequence[Job], rows: pd.DataFrame, examples: pd.DataFrame) -
     ]  # others are measured on other sentences
     blocks = tuple(
         _curve(
-            index, [(job.id, rows[rows["job"] == job.id]) for job in source], examples, kind, dense
+            index,
+            [(job.id, rows[rows["job"] == job.id]) for job in source],
+            examples,
+            kind=kind,
+            dense=dense,
         )
         for index in sorted(rows.loc[rows["job"] == first.id, "block"])
     )
     if any(len(block.sparsities) < 2 for block in blocks):
         return None
     metric, threshold = str(first.facts.get("metric", "accuracy")), first.facts.get("threshold")
-    return Curves(blocks, kind, metric, dense, right, first.id, threshold)
+    return Curves(
+        blocks, kind, metric, dense=dense, right=right, base=first.id, threshold=threshold
+    )
 
 
 def _dense(own: pd.DataFrame, kind: str) -> tuple[np.ndarray, list[Any]]:
@@ -175,7 +181,7 @@ def _curve(
         else np.zeros((0, *dense.shape))
     )
     return Curve(
-        weights, np.array(order), np.array([points[sparsity][0] for sparsity in order]), moves
+        weights, np.array(order), np.array([points[sparsity][0] for sparsity in order]), moves=moves
     )
 
 
@@ -218,7 +224,7 @@ def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
     agreement = (
         METRICS["pearson"].compute(was, now) if curves.kind == "regression" else np.mean(same)
     )
-    return Outcome(error, float(score), float(agreement), len(now))
+    return Outcome(error, float(score), float(agreement), n=len(now))
 
 
 def least_error(curves: Curves, overall: float) -> list[float]:
@@ -275,7 +281,7 @@ def held(
                 model,
                 _is_listed(jobs[model.job]),
                 predict(curves, own["sparsity"].tolist()),
-                measured,
+                measured=measured,
             )
         )
     return found

@@ -50,9 +50,9 @@ def run(
 
         def work() -> tuple[int, Outcome]:
             assert example.labels is not None, "attacks need labels"
-            attack = prepared(recipe, victims[index], encoder, budget)
+            attack = prepared(recipe, victims[index], encoder, budget=budget)
             watch(attack, example.labels[0], partial(tell, index))
-            return index, attack_one(attack, clock, example, 0, budget)
+            return index, attack_one(attack, clock, example, index=0, budget=budget)
 
         return Search(work, clock, example_seed(seed, 0))
 

@@ -98,7 +98,7 @@ class Text(AttackedText):
             text, end = text + whole[end:start], stop
             parts = _split(new)
             if len(parts) != 1:
-                _renumber(attributes, index, len(parts) - 1, new)
+                _renumber(attributes, index, len(parts) - 1, new=new)
             modified = range(index + shift, index + shift + len(parts))
             attributes["modified_indices"].update(modified)
             attributes["newly_modified_indices"].update(modified)

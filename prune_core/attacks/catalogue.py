@@ -56,7 +56,7 @@ CATALOGUE = {
             "TextFooler (MiniLM)",
             _TEXTFOOLER,
             WORDS,
-            f"{_TABLE}, {_POS}, and {_MINILM}.",
+            replaces=f"{_TABLE}, {_POS}, and {_MINILM}.",
             seconds=0.4,
         ),
         Entry(
@@ -68,7 +68,7 @@ CATALOGUE = {
             "TextBugger (MiniLM)",
             _TEXTBUGGER,
             WORDS,
-            f"{_TABLE}, and {_MINILM}; look-alike letters are our own list, as TextAttack 0.3.11 comes without its file.",
+            replaces=f"{_TABLE}, and {_MINILM}; look-alike letters are our own list, as TextAttack 0.3.11 comes without its file.",
         ),
         Entry(
             "PWWS",
@@ -81,13 +81,13 @@ CATALOGUE = {
             "A2T (MiniLM)",
             _A2T,
             WORDS,
-            f"{_TABLE}, {_POS}, and {_MINILM}; gradients are taken without dropout.",
+            replaces=f"{_TABLE}, {_POS}, and {_MINILM}; gradients are taken without dropout.",
         ),
         Entry(
             "Checklist (word lists)",
             _CHECKLIST,
             WORDS,
-            "Names and places are capitalised words of TextAttack's own lists in place of what flair's tagger takes for one; listed "
+            replaces="Names and places are capitalised words of TextAttack's own lists in place of what flair's tagger takes for one; listed "
             "words that are ordinary words too, such as Will or Reading, are left alone.",
             seconds=0.05,
         ),
@@ -120,7 +120,7 @@ CATALOGUE = {
             "A2T (no dropout)",
             _A2T,
             WORDS,
-            "Gradients are taken without dropout, so that they are the same each time.",
+            replaces="Gradients are taken without dropout, so that they are the same each time.",
             needs=(needs.STOPWORDS, needs.VECTORS, *_TAGGER, needs.SBERT),
             seconds=2.0,
         ),

@@ -53,7 +53,7 @@ def run(
     journal = journal or Journal()
     known = [journal.known[index] for index in indices if index in journal.known]
     encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
-    first = prepared(recipe, victim, encoder, budget)
+    first = prepared(recipe, victim, encoder, budget=budget)
     spare = [first]  # a search's goal and caches are its own, and serve the next one
 
     def search(index: int) -> Search:
@@ -70,9 +70,9 @@ def run(
                 attack,
                 clock,
                 examples,
-                index,
-                budget,
-                refusal(recipe, language) if language else "",
+                index=index,
+                budget=budget,
+                refused=refusal(recipe, language) if language else "",
             )
             attack.clear_cache()
             spare.append(attack)
@@ -83,7 +83,7 @@ def run(
 
         # a search may hold a text for every letter; in thousands of letters, as one of them says little
         size = max(1.0, (len(examples.texts[index]) / 1000) ** 2)
-        return Search(work, clock, example_seed(seed, index), size)
+        return Search(work, clock, example_seed(seed, index), size=size)
 
     done = succeeded = 0
     pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
@@ -115,11 +115,11 @@ def attack_one(
     """What becomes of that example; whatever goes wrong with it is its outcome, and so is why it is `refused`."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
-    blank = Outcome(index, ERROR, examples.texts[index], examples.labels[index], pair=pair)
+    blank = Outcome(index, ERROR, examples.texts[index], label=examples.labels[index], pair=pair)
     if refused:
         return replace(blank, note=refused)
     try:
-        outcome = _searched(attack, clock, blank, budget)
+        outcome = _searched(attack, clock, blank, budget=budget)
     except ENDS_ALL:
         raise
     except PruneError as error:

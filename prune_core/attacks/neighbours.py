@@ -71,7 +71,7 @@ def pack(
         list(words),
         np.where(closeness > 0, nearest, 0).astype(np.uint16),
         closeness,
-        pos.astype(np.uint8),
+        pos=pos.astype(np.uint8),
     )
 
 
@@ -84,4 +84,4 @@ def load(path: Path = TABLE) -> Neighbours:
         )
     with np.load(path, allow_pickle=False) as stored:
         words = [word.decode() for word in stored["words"].tolist()]
-        return Neighbours(words, stored["nearest"], stored["closeness"], stored["pos"])
+        return Neighbours(words, stored["nearest"], stored["closeness"], pos=stored["pos"])

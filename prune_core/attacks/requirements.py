@@ -123,7 +123,7 @@ WORDNET = Resource(
     "WordNet",
     "wordnet",
     "corpora/wordnet",
-    "apt install wordnet-base, or python -m nltk.downloader wordnet",
+    advice="apt install wordnet-base, or python -m nltk.downloader wordnet",
 )
 STOPWORDS = Resource("NLTK's stop words", "nltk", "corpora/stopwords")
 TAGGER = Resource("NLTK's part-of-speech tagger", "nltk", "taggers/averaged_perceptron_tagger_eng")
@@ -142,14 +142,14 @@ L2W_LM = Resource(
     "textattack",
     "constraints/grammaticality/language-models/learning-to-write",
 )
-TENSORFLOW = Resource("TensorFlow", "package", "tensorflow", "pip install tensorflow")
+TENSORFLOW = Resource("TensorFlow", "package", "tensorflow", advice="pip install tensorflow")
 TENSORFLOW_HUB = Resource(
     "TensorFlow Hub",
     "package",
     "tensorflow tensorflow_hub",
-    "pip install tensorflow tensorflow_hub",
+    advice="pip install tensorflow tensorflow_hub",
 )
-TORCHFILE = Resource("torchfile", "package", "torchfile", "pip install torchfile")
+TORCHFILE = Resource("torchfile", "package", "torchfile", advice="pip install torchfile")
 USE = Resource(
     "the Universal Sentence Encoder",
     "tensorflow hub",
@@ -162,7 +162,10 @@ SBERT = Resource(
 )
 GPT2 = Resource("the language model GPT-2", "hub", "gpt2")
 FLAIR = Resource(
-    "flair", "package", "flair", "pip install flair==0.15.1, which replaces transformers 5 by 4.57"
+    "flair",
+    "package",
+    "flair",
+    advice="pip install flair==0.15.1, which replaces transformers 5 by 4.57",
 )
 FLAIR_POS = Resource("flair's part-of-speech tagger", "flair", "flair/upos-english-fast")
 FLAIR_NER = Resource("flair's tagger of names", "flair", "flair/ner-english")
@@ -170,7 +173,7 @@ HOMOGLYPHS = Resource(
     "a list of look-alike letters",
     "homoglyphs",
     "intentional_homoglyphs.txt",
-    "save https://www.unicode.org/Public/security/latest/intentional.txt as textattack/shared/intentional_homoglyphs.txt",
+    advice="save https://www.unicode.org/Public/security/latest/intentional.txt as textattack/shared/intentional_homoglyphs.txt",
 )
 RESOURCES = (
     WORDNET,

@@ -69,7 +69,7 @@ class Encoder:
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(texts, width)."""
-        return encode(texts, self._device, self._beat, self._dtype)
+        return encode(texts, self._device, self._beat, dtype=self._dtype)
 
 
 class SentenceSimilarity(SentenceEncoder):

@@ -43,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
         description="Prune a fine-tuned encoder and measure what it cost.",
     )
     added = parser.add_subparsers(required=True, metavar="COMMAND")
-    _command(added, "methods", run_commands.methods, "the pruning methods and their options")
-    _command(added, "measures", run_commands.measures, "the measures and their options")
-    _command(added, "tasks", run_commands.tasks, "the known tasks")
+    _command(added, "methods", run_commands.methods, help="the pruning methods and their options")
+    _command(added, "measures", run_commands.measures, help="the measures and their options")
+    _command(added, "tasks", run_commands.tasks, help="the known tasks")
     _add_run(added)
     _add_shrink_to(added)
     _add_studies(added)
@@ -121,7 +121,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(added: Any) -> None:
-    parser = _command(added, "run", run_commands.run, "run one experiment in this process")
+    parser = _command(added, "run", run_commands.run, help="run one experiment in this process")
     _add_experiment(parser)
     share = (
         "share of the weights to remove, of the FLOPs where whole heads and neurons go; 0 to 0.99"
@@ -148,7 +148,7 @@ def _add_run(added: Any) -> None:
 
 def _add_shrink_to(added: Any) -> None:
     told = "as small as it gets within limits: exit 0 where a share holds them, 1 where none does"
-    parser = _command(added, "shrink-to", shrink_to, told)
+    parser = _command(added, "shrink-to", shrink_to, help=told)
     _add_experiment(parser)
     parser.add_argument(
         "--job",
@@ -229,13 +229,16 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 
 def _add_studies(added: Any) -> None:
     _command(
-        added, "studies", run_commands.studies, "the bundled studies, which sweep takes by name"
+        added,
+        "studies",
+        run_commands.studies,
+        help="the bundled studies, which sweep takes by name",
     )
     parser = _command(
         added,
         "sweep",
         run_commands.sweep,
-        "run a grid of experiments from a YAML file in this process",
+        help="run a grid of experiments from a YAML file in this process",
     )
     parser.add_argument(
         "file",
@@ -291,30 +294,32 @@ def _add_studies(added: Any) -> None:
         added,
         "run-shard",
         shard_commands.run_shard,
-        "run one part of a sweep that was written down by --shards",
+        help="run one part of a sweep that was written down by --shards",
     )
     shard.add_argument("folder", type=Path, metavar="FOLDER")
     shard.add_argument("number", type=int, metavar="N", help="from 1")
     told = "bring what parts of a sweep have finished into the store; as often as you like"
-    _command(added, "collect", shard_commands.collect, told).add_argument(
+    _command(added, "collect", shard_commands.collect, help=told).add_argument(
         "folder", type=Path, metavar="FOLDER"
     )
     parser = _command(
-        added, "demo", run_commands.demo, "queue the demo study, which the pages show"
+        added, "demo", run_commands.demo, help="queue the demo study, which the pages show"
     )
     parser.add_argument("--wait", action="store_true", help="show its progress until it is over")
 
 
 def _add_jobs(added: Any) -> None:
-    _command(added, "jobs", job_commands.jobs, "all jobs")
-    show = _command(added, "show", job_commands.show, "one job with its rows")
-    cancel = _command(added, "cancel", job_commands.cancel, "stop a job")
-    resume = _command(added, "resume", job_commands.resume, "go on with a failed or cancelled job")
+    _command(added, "jobs", job_commands.jobs, help="all jobs")
+    show = _command(added, "show", job_commands.show, help="one job with its rows")
+    cancel = _command(added, "cancel", job_commands.cancel, help="stop a job")
+    resume = _command(
+        added, "resume", job_commands.resume, help="go on with a failed or cancelled job"
+    )
     export = _command(
         added,
         "export",
         job_commands.export,
-        "write a job's pruned checkpoint as a Hugging Face folder",
+        help="write a job's pruned checkpoint as a Hugging Face folder",
     )
     for parser in (show, cancel, resume, export):
         parser.add_argument("id", type=int, metavar="ID")
@@ -341,14 +346,14 @@ def _add_jobs(added: Any) -> None:
         added,
         "remake",
         job_commands.remake,
-        "make pruned weights again that were not kept, from the seed",
+        help="make pruned weights again that were not kept, from the seed",
     )
     again.add_argument("ids", type=int, nargs="+", metavar="ID")
     measure = _command(
         added,
         "remeasure",
         run_commands.remeasure,
-        "run measures of a finished job again, in this process",
+        help="run measures of a finished job again, in this process",
     )
     measure.add_argument("id", type=int, metavar="ID")
     measure.add_argument(
@@ -365,7 +370,7 @@ def _add_jobs(added: Any) -> None:
         added,
         "check",
         job_commands.check,
-        "may a job's model ship? exit 0: yes, 1: no, 3: inconclusive",
+        help="may a job's model ship? exit 0: yes, 1: no, 3: inconclusive",
     )
     check.add_argument("id", type=int, metavar="ID")
     check.add_argument(
@@ -376,16 +381,22 @@ def _add_jobs(added: Any) -> None:
     )
     check.add_argument("--json", type=Path, metavar="FILE", help="write decision and tests here")
     told = "try the adversarial texts of some jobs on each other's models"
-    _command(added, "transfer", job_commands.transfer, told).add_argument(
+    _command(added, "transfer", job_commands.transfer, help=told).add_argument(
         "ids", type=int, nargs="+", metavar="ID"
     )
     rows = _command(
-        added, "rows", job_commands.rows, "write all rows of some jobs as Parquet, a file a table"
+        added,
+        "rows",
+        job_commands.rows,
+        help="write all rows of some jobs as Parquet, a file a table",
     )
     rows.add_argument("ids", type=int, nargs="+", metavar="ID")
     rows.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     log = _command(
-        added, "log", job_commands.log, "log jobs to MLflow or Weights & Biases (optional packages)"
+        added,
+        "log",
+        job_commands.log,
+        help="log jobs to MLflow or Weights & Biases (optional packages)",
     )
     log.add_argument("ids", type=int, nargs="+", metavar="ID")
     log.add_argument("--to", required=True, choices=("mlflow", "wandb"))
@@ -396,14 +407,16 @@ def _add_jobs(added: Any) -> None:
         added,
         "report",
         job_commands.report,
-        "write jobs side by side into one HTML file",
+        help="write jobs side by side into one HTML file",
     )
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
 def _add_serve(added: Any) -> None:
-    parser = _command(added, "serve", serve, "run the dashboard and the supervisor of its queue")
+    parser = _command(
+        added, "serve", serve, help="run the dashboard and the supervisor of its queue"
+    )
     parser.add_argument(
         "--address",
         default="127.0.0.1",
@@ -456,13 +469,13 @@ def _add_store(added: Any) -> None:
         inner,
         "check",
         store_commands.check,
-        "whether every page and every row can be read; exit 1 where not",
+        help="whether every page and every row can be read; exit 1 where not",
     )
     backup = _command(
         inner,
         "backup",
         store_commands.backup,
-        "copy the store into an empty folder, also while jobs run",
+        help="copy the store into an empty folder, also while jobs run",
     )
     backup.add_argument(
         "--no-weights",
@@ -474,25 +487,28 @@ def _add_store(added: Any) -> None:
         inner,
         "rescue",
         store_commands.rescue,
-        "save what can be read of a damaged store into an empty folder",
+        help="save what can be read of a damaged store into an empty folder",
     )
     for each in (backup, rescue):
         each.add_argument("folder", type=Path, metavar="FOLDER")
     _command(
-        inner, "compact", store_commands.compact, "give space that deletions left back to the disk"
+        inner,
+        "compact",
+        store_commands.compact,
+        help="give space that deletions left back to the disk",
     )
     events = _command(
         inner,
         "events",
         store_commands.events,
-        "who submitted, cancelled, resumed, renamed and deleted",
+        help="who submitted, cancelled, resumed, renamed and deleted",
     )
     events.add_argument("--last", type=int, default=100, metavar="N", help="how many (100)")
 
 
 def _add_finetune(added: Any) -> None:
     parser = _command(
-        added, "finetune", training_commands.finetune, "fine-tune an encoder for a task"
+        added, "finetune", training_commands.finetune, help="fine-tune an encoder for a task"
     )
     _add_source(parser)
     parser.add_argument(
@@ -521,7 +537,7 @@ def _add_soup(added: Any) -> None:
         added,
         "soup",
         training_commands.soup,
-        "average fine-tunes of one encoder into a model that attacks hurt less",
+        help="average fine-tunes of one encoder into a model that attacks hurt less",
     )
     _add_source(parser)
     parser.add_argument(

@@ -46,7 +46,12 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     is_task = metric in METRICS and not METRICS[metric].against_dense
     figures = {metric: float(judged["score"].iloc[0])} if is_task else {}
     model_card.write(
-        folder, base, facts.get("kind", "classification"), source, figures, "\n\n".join(text) + "\n"
+        folder,
+        base,
+        facts.get("kind", "classification"),
+        data=source,
+        figures=figures,
+        text="\n\n".join(text) + "\n",
     )
 
 

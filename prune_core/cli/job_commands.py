@@ -57,10 +57,16 @@ def export(options: argparse.Namespace) -> None:
     store, progress = Store(), PrintedProgress()
     job = store.job(options.id)
     said = export_checkpoint(
-        store, job, options.folder, options.shrink, options.onnx, options.int8, progress
+        store,
+        job,
+        options.folder,
+        shrunk=options.shrink,
+        onnx=options.onnx,
+        int8=options.int8,
+        report=progress,
     )
     progress.end()
-    write_card(store, job, options.folder, options.shrink)
+    write_card(store, job, options.folder, is_cut=options.shrink)
     if options.push:
         from .trackers import push
 
@@ -124,7 +130,7 @@ def log(options: argparse.Namespace) -> None:
 
     store = Store()
     for id in options.ids:
-        print(log(store, store.job(id), options.to, options.project))
+        print(log(store, store.job(id), options.to, project=options.project))
 
 
 def transfer(options: argparse.Namespace) -> None:

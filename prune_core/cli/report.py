@@ -38,7 +38,10 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     predictions = store.rows(
         "prediction", [job for model in models for job in model.runs]
     )  # which only means over seeds need
-    tables = {name: seeds.pooled(name, rows, models, predictions) for name, rows in single.items()}
+    tables = {
+        name: seeds.pooled(name, rows, models, predictions=predictions)
+        for name, rows in single.items()
+    }
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     tables["attack_example"] = seeds.together(outcomes, models)
     if not available(tables):

@@ -175,7 +175,7 @@ def remeasure(options: argparse.Namespace) -> None:
     store = Store()
     jobs.remeasured(store.job(options.id), changes, changes)  # raises before there is a worker
     name, life = new_worker(store)
-    jobs.remeasure(store, options.id, list(changes), changes, worker=name)
+    jobs.remeasure(store, options.id, list(changes), options=changes, worker=name)
     job = succeeded(store, _finish_here(store, options.id, life))
     print(summary(store, job))
 
@@ -189,7 +189,7 @@ def _finish_here(store: Store, id: int, life: Lock) -> Job:
         os._exit(130)
 
     progress = PrintedProgress()
-    job = perform(store, store.job(id), give_up, progress)
+    job = perform(store, store.job(id), give_up, also=progress)
     progress.end()
     life.remove()
     if job.status == Status.CANCELLED:

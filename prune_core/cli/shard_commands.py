@@ -78,7 +78,9 @@ def on_ray(
         if shards.described(each)["key"] not in finished
     ]
     progress = PrintedProgress()
-    ended = ray_cluster.run(store, wanted, options.ray, options.chunk, options.cpus, progress)
+    ended = ray_cluster.run(
+        store, wanted, options.ray, chunk=options.chunk, cpus=options.cpus, report=progress
+    )
     progress.end()
     bad = [folder for folder, record in ended.items() if record.status != Status.DONE]
     if bad:

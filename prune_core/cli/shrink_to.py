@@ -61,10 +61,14 @@ def shrink_to(options: argparse.Namespace) -> int:
         method = _at(start.method, share, options.fastest)
         try:
             tries.append(
-                size_search.judged(store, done(replace(base, method=method)), share, asked)
+                size_search.judged(store, done(replace(base, method=method)), share, policy=asked)
             )
         except PruneError as error:  # one head a block may be more than that share leaves
-            tries.append(size_search.Try(share, method.label, 0, deployment_check.STOP, str(error)))
+            tries.append(
+                size_search.Try(
+                    share, method.label, 0, answer=deployment_check.STOP, told=str(error)
+                )
+            )
         print(f"- {method.label}: {tries[-1].told}", flush=True)
     print(size_search.told(tries, asked, best))
     return 0 if any(each.holds for each in tries) else 1

@@ -25,7 +25,7 @@ def finetune(options: argparse.Namespace) -> None:
         {"adversarial": options.adversarial, **settings(options.set)},
     )
     progress = PrintedProgress()
-    card = finetune.finetune(recipe, source, validation, options.out, progress)
+    card = finetune.finetune(recipe, source, validation, folder=options.out, report=progress)
     progress.end()
     print(
         f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}"
@@ -57,10 +57,14 @@ def soup(options: argparse.Namespace) -> None:
             0.7,
         )
         candidates += model_soup.make(
-            recipes, source, validation, options.out / "candidates", part_of(progress, 0.0, begun)
+            recipes,
+            source,
+            validation,
+            folder=options.out / "candidates",
+            report=part_of(progress, 0.0, begun),
         )
     record = model_soup.cook(
-        plan, candidates, validation, options.out, part_of(progress, begun, 1.0)
+        plan, candidates, validation, folder=options.out, report=part_of(progress, begun, 1.0)
     )
     progress.end()
     print(soup_table(record))

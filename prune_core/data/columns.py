@@ -57,8 +57,8 @@ def choose(
 ) -> Columns:
     """The columns to read for a model of that kind with these label names; PruneError if they cannot be known."""
     usual = USUAL.get(kind, (TEXTS, (), LABELS))
-    text = _named(table, source.text, path, "--text")
-    pair = _named(table, source.text_pair, path, "--text-pair")
+    text = _named(table, source.text, path, flag="--text")
+    pair = _named(table, source.text_pair, path, flag="--text-pair")
     several = _several(table, source.label, path)
     if several and kind != "multilabel":
         raise PruneError(
@@ -66,7 +66,9 @@ def choose(
             "each text; name one with --label, or use --label - for none."
         )
     label = (
-        None if source.label == NONE or several else _named(table, source.label, path, "--label")
+        None
+        if source.label == NONE or several
+        else _named(table, source.label, path, flag="--label")
     )
     if not text and not pair and kind not in USUAL:
         text, pair = next(
@@ -95,8 +97,10 @@ def choose(
             text,
             pair,
             None,
-            guessed,
-            _indicators(table, several, {text, pair}, path, names, source.labels),
+            guessed=guessed,
+            indicators=_indicators(
+                table, several, {text, pair}, path=path, names=names, labels=source.labels
+            ),
         )
     if label is None and source.label != NONE and kind == "classification":
         label = _fitting(table, {text, pair}, names)
@@ -107,7 +111,7 @@ def choose(
             f"{path}: its first row looks like data, not like names of columns ({text[:40]!r}, {label!r}); use --header no "
             "if it is, else name the columns with --text and --label."
         )
-    return Columns(text, pair, label, guessed)
+    return Columns(text, pair, label, guessed=guessed)
 
 
 def _several(table: pd.DataFrame, asked: str, path: str) -> tuple[str, ...]:
@@ -115,7 +119,7 @@ def _several(table: pd.DataFrame, asked: str, path: str) -> tuple[str, ...]:
     if "," not in asked or asked in table:
         return ()
     return tuple(
-        str(_named(table, name.strip(), path, "--label"))
+        str(_named(table, name.strip(), path, flag="--label"))
         for name in asked.split(",")
         if name.strip()
     )

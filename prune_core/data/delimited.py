@@ -94,7 +94,7 @@ def read(
     if found := re.match(r"sep=(.)\r?\n", text):  # as Excel writes and reads it
         form = replace(form, separator=form.separator or found[1])
         text, skipped = text[found.end() :], 1
-    form, parsed = _detected(text, replace(form, encoding=encoding), tabs, str(path))
+    form, parsed = _detected(text, replace(form, encoding=encoding), tabs, path=str(path))
     rows = [Row(row.line + skipped, row.cells) for row in parsed.rows]
     if parsed.broken:
         line = parsed.broken + skipped
@@ -108,7 +108,7 @@ def read(
             f"{plural(above, 'other line')}; delete what stands above them."
         )
     names, rows = _named(rows, form)
-    rows, notes = _even(rows, names, path, form, text_column)
+    rows, notes = _even(rows, names, path, form=form, text_column=text_column)
     rows, repeated = _without_headers(rows, names) if form.header == "yes" else (rows, [])
     table = pd.DataFrame([row.cells for row in rows], columns=_distinct(names), dtype=str)
     table.index = pd.Index([row.line for row in rows], name="line", dtype=int)
@@ -122,7 +122,7 @@ def _detected(text: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parse
     parsed: Parsed | None = None
     if form.separator != "none":
         sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1]
-        found, parsed = _even_dialect(text, sample, form, tabs, path) or (
+        found, parsed = _even_dialect(text, sample, form, tabs=tabs, path=path) or (
             _uneven_dialect(sample, form, path),
             None,
         )
@@ -172,7 +172,7 @@ def _even_dialect(
             continue
         if not form.quotes and quotes == "yes" and re.search(r'["\\]', sample):
             for other in ("no", "backslash"):
-                _check_quotes(whole, parse(text, separator, other), other, path)
+                _check_quotes(whole, parse(text, separator, other), other, path=path)
         return replace(form, separator=separator, quotes=quotes), whole
     return None
 
@@ -300,7 +300,7 @@ def _even(
         and place is not None
         and all(len(row.cells) > width for row in bad)
     ):
-        merged = [_merged(row, width, place, form.separator) for row in rows]
+        merged = [_merged(row, width, place, separator=form.separator) for row in rows]
         return merged, [
             f"{plural(len(bad), 'row')} with extra cells: they were merged into column {name!r}."
         ]
@@ -309,7 +309,9 @@ def _even(
         return even, [
             f"{plural(len(bad), 'row')} left out, with another number of cells than {width} ({_shown(bad)})."
         ]
-    raise PruneError(_uneven(bad, rows, names, path, form, name if place is not None else ""))
+    raise PruneError(
+        _uneven(bad, rows, names, path=path, form=form, text=name if place is not None else "")
+    )
 
 
 def _merged(row: Row, width: int, place: int, separator: str) -> Row:

@@ -183,7 +183,7 @@ def _guessed(content: bytes, path: str) -> str:
     name = next((each for each in candidates if each in USED and _decodes(content, each)), "")
     western = name in ("cp1252", "latin_1", "iso8859_1")
     if western or latin and name:
-        _check_certain(lines.decode(name, "replace"), name, ODD if western else BEYOND, path)
+        _check_certain(lines.decode(name, "replace"), name, ODD if western else BEYOND, path=path)
     return name
 
 

@@ -83,7 +83,7 @@ class Examples:
         """Those examples, in that order."""
         pick = lambda values: None if values is None else [values[i] for i in indices]  # noqa: E731
         texts, pairs, labels = [self.texts[i] for i in indices], pick(self.pairs), pick(self.labels)
-        return Examples(texts, pairs, labels, self.kind, self.binary)
+        return Examples(texts, pairs, labels, kind=self.kind, binary=self.binary)
 
     def sample(self, size: int, seed: int, among: Collection[int] | None = None) -> Examples:
         """The examples at `sample_indices`, drawn from the indices `among` (default: all)."""

@@ -22,7 +22,7 @@ def split(path: str, config: str | None, asked: str, title: str, known: Sequence
         OSError,
         ValueError,
     ) as error:  # datasets raises these two when the Hub, or a name, fails
-        raise _sentence(error, path, config, asked, title, known) from None
+        raise _sentence(error, path, config, asked=asked, title=title, known=known) from None
     names = {
         column: classes
         for column, feature in found.features.to_dict().items()

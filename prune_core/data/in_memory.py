@@ -28,7 +28,7 @@ def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, S
     if isinstance(data, (str, Path)):
         form = tasks.form(source)
         split = source.split or tables.splits(source.task, form, source.text)[1]
-        return _said(tables.read(source.task, form, split, source.text), split, source), source
+        return _said(tables.read(source.task, form, split, text=source.text), split, source), source
     names: dict[str, list[str]] = {}
     split, note = source.split, list[str]()
     is_several = isinstance(data, Mapping) and data and all(map(_is_data_set, data.values()))

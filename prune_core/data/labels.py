@@ -65,7 +65,7 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
     unknown = [value for value in left if labels[value] is None and value not in hidden]
     if unknown:
         there = {value: n for value, n in ordered.items() if value}
-        raise LabelQuestion(_question(unknown, there, labels, names, place), there)
+        raise LabelQuestion(_question(unknown, there, labels, names=names, place=place), there)
     return LabelMap(
         {**labels, **({"": None} if "" in counts else {})}, ordered, notes + _said(labels, names)
     )
@@ -291,7 +291,7 @@ def _question(
 ) -> str:
     """What is not certain, both lists, and a flag to begin with: names that are free in their order, or to leave the rows out."""
     rows, whole = sum(counts[value] for value in unknown), sum(counts.values())
-    proposed = _proposed(unknown, counts, labels, names)
+    proposed = _proposed(unknown, counts, labels, names=names)
     unsure = UNSURE in proposed.values()
     correct = (
         f"replace each {UNSURE} by a label, or by {OUT!r}"

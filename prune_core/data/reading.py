@@ -75,7 +75,7 @@ def examples(
     """The rows that have a text and, where there are labels, one. `names` are the model's labels, `classes` what the data
     calls its numbers. RowQuestion if more rows would be left out than may go unnoticed."""
     rows, notes = _with_texts(table, source, chosen)
-    own = _Table(rows, source, chosen, names, classes)
+    own = _Table(rows, source, chosen, names=names, classes=classes)
     labels = _labels(own, kind)
     right: list[Any] | None = None
     if labels is not None:
@@ -91,7 +91,7 @@ def examples(
     )
     found = labels and labels.found
     binary = kind == "regression" and right is not None and found is not None
-    return Read(Examples(texts or [], pairs, right, kind, binary), notes, found)
+    return Read(Examples(texts or [], pairs, right, kind=kind, binary=binary), notes, found)
 
 
 def _labels(table: _Table, kind: str) -> Labels | None:
@@ -119,7 +119,9 @@ def _labelled(table: _Table, labels: Labels) -> tuple[pd.DataFrame, list[Any] | 
     kept = [index for index, label in enumerate(labels.values) if label is not None]
     if labels.odd:
         what = f"no number in column {table.chosen.label!r}"
-        may_drop(table.rows, labels.odd, table.source, what, column=table.chosen.label, always=True)
+        may_drop(
+            table.rows, labels.odd, table.source, what=what, column=table.chosen.label, always=True
+        )
     if not kept:
         return (
             table.rows,
@@ -131,8 +133,8 @@ def _labelled(table: _Table, labels: Labels) -> tuple[pd.DataFrame, list[Any] | 
             table.rows,
             labels.empty,
             table.source,
-            f"no label in column {table.chosen.label!r}",
-            "fill it in or write -1 there",
+            what=f"no label in column {table.chosen.label!r}",
+            remedy="fill it in or write -1 there",
         )
     if left := len(labels.values) - len(kept):
         what = "labels" if table.chosen.indicators else "a label"
@@ -167,8 +169,8 @@ def _with_texts(
             table,
             dropped.tolist(),
             source,
-            f"no text in column {chosen.text!r}",
-            "name another column with --text",
+            what=f"no text in column {chosen.text!r}",
+            remedy="name another column with --text",
         )
     return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(
         dropped
@@ -190,11 +192,11 @@ def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]
     asked, classes, names = table.source.labels, table.classes, table.names
     by_name = [_named(value, classes) for value in values]
     try:
-        return by_name, names_of.mapped(by_name, names, asked, table.place)
+        return by_name, names_of.mapped(by_name, names, asked, place=table.place)
     except PruneError:
         if not classes or asked or len(classes) != len(names) or not names_of.is_generic(names):
             raise
-    found = names_of.mapped(values, names, asked, table.place)
+    found = names_of.mapped(values, names, asked, place=table.place)
     called = {value: written(_named(value, classes)) for value in found.counts}
     labels = {called[value]: label for value, label in found.labels.items()}
     counts = {called[value]: count for value, count in found.counts.items()}
@@ -271,7 +273,7 @@ def _sets(table: _Table) -> Labels:
 def _vectors(table: _Table, rows: Sequence[Sequence[int] | None]) -> Labels:
     """1 or 0 for every label, from lists of them; `labels` may map places, counted from 0."""
     names, asked = table.names, table.source.labels
-    found = names_of.mapped(range(len(names)), names, asked, table.place)._replace(counts={})
+    found = names_of.mapped(range(len(names)), names, asked, place=table.place)._replace(counts={})
     values: list[list[int] | None] = []
     for row in rows:
         holds = [place for place, cell in enumerate(row or ()) if cell]
@@ -372,7 +374,7 @@ def _scores(table: _Table) -> Labels:
         )
     empty = np.flatnonzero((text == "").to_numpy()).tolist()
     return Labels(
-        [None if np.isnan(value) else float(value) for value in numbers], None, empty, odd
+        [None if np.isnan(value) else float(value) for value in numbers], None, empty, odd=odd
     )
 
 

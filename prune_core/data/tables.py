@@ -109,7 +109,7 @@ def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Ta
         table = _saved(file, path, part)
     else:
         try:
-            table = _read(file, path, form, part, text)
+            table = _read(file, path, form, part=part, text_column=text)
         except PruneError:
             raise
         except BROKEN as error:
@@ -159,7 +159,7 @@ def _read(file: Path, path: str, form: Form, part: str, text_column: str) -> Tab
         rows, description = conll(text, path)
         return Table(rows, Form(encoding=encoding), description)
     tabs, named = kind in (".tsv", ".tab"), lambda names: columns.text_name(names, text_column)
-    rows, form, notes = delimited.read(content, path, form, tabs, text_column=named)
+    rows, form, notes = delimited.read(content, path, form, tabs=tabs, text_column=named)
     return _with_sentences(Table(rows, form, form.description, notes=notes))
 
 
@@ -183,7 +183,7 @@ def _looks(content: bytes) -> str:
 def _content(file: Path, path: str) -> tuple[bytes, str]:
     """(what is in the file, its ending), unpacked; the first bytes count more than the name."""
     with file.open("rb") as opened:
-        return _unpacked(_bounded(opened, path), file.suffix.lower(), path, suffix(path))
+        return _unpacked(_bounded(opened, path), file.suffix.lower(), path, inner=suffix(path))
 
 
 def _unpacked(content: bytes, ending: str, path: str, inner: str) -> tuple[bytes, str]:
@@ -208,11 +208,11 @@ def _unpacked(content: bytes, ending: str, path: str, inner: str) -> tuple[bytes
                 )
             with packed.open(inside[0]) as opened:
                 own = Path(inside[0]).suffix.lower()
-                return _unpacked(_bounded(opened, path), own, path, own)
+                return _unpacked(_bounded(opened, path), own, path, inner=own)
     if kind in (".gz", ".bz2", ".xz"):
         name = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}[kind]
         with compr[name](io.BytesIO(content), mode="rb") as opened:
-            return _unpacked(_bounded(opened, path), inner, path, inner)
+            return _unpacked(_bounded(opened, path), inner, path, inner=inner)
     return content, kind if kind in COLUMNAR else inner
 
 

@@ -60,7 +60,13 @@ def is_file(task: str) -> bool:
 
 def form(source: Source) -> Form:
     """How the source says that its file is written."""
-    return Form(source.separator, source.encoding, source.header, source.quotes, source.bad_rows)
+    return Form(
+        source.separator,
+        source.encoding,
+        source.header,
+        quotes=source.quotes,
+        bad_rows=source.bad_rows,
+    )
 
 
 def load(
@@ -80,25 +86,25 @@ def load(
         _fits(source.task, KNOWN[source.task].kind, kind)
     elif source.task == "demo":
         _fits("demo", "classification", kind)
-    calibration, evaluation = _parts(source, labels, kind, seed)
+    calibration, evaluation = _parts(source, labels, kind, seed=seed)
     notes = [*evaluation.notes]
     found = calibration.examples
     if source.calibration:
-        found, told = _own_calibration(source, labels, kind, labelled)
+        found, told = _own_calibration(source, labels, kind, labelled=labelled)
         notes += told
     right = evaluation.examples.labels is not None
     names = BINARY if evaluation.examples.binary else labels
-    metric = metric_for(kind, len(names), source.metric or own, right)
+    metric = metric_for(kind, len(names), source.metric or own, labelled=right)
     meant = evaluation.labels
     return Task(
         source.task,
         names,
         found,
-        evaluation.examples,
-        metric,
-        (*notes, *_shared(found, evaluation.examples, labels)),
-        meant and meant.labels,
-        meant and meant.counts,
+        evaluation=evaluation.examples,
+        metric=metric,
+        notes=(*notes, *_shared(found, evaluation.examples, labels)),
+        meant=meant and meant.labels,
+        counts=meant and meant.counts,
     )
 
 
@@ -110,14 +116,14 @@ def training_examples(
         raise PruneError(
             "The demo sentences are for calibration and evaluation; fine-tune on a known task or your own file."
         )
-    return _with_labels(source, labels, kind, "train", 0)
+    return _with_labels(source, labels, kind, split="train", side=0)
 
 
 def evaluation_examples(
     source: Source, labels: tuple[str, ...], kind: str = "classification"
 ) -> Examples:
     """All labelled examples of a local file, or of its split to evaluate on."""
-    return _with_labels(source, labels, kind, "", 1)
+    return _with_labels(source, labels, kind, split="", side=1)
 
 
 def _with_labels(
@@ -125,7 +131,7 @@ def _with_labels(
 ) -> Examples:
     if is_file(source.task) and not source.split:
         source = replace(source, split=tables.splits(source.task, form(source), source.text)[side])
-    found = _read(source, labels, kind, split).examples
+    found = _read(source, labels, kind, split=split).examples
     if found.labels is None:
         raise PruneError(
             f"{source.task}: no row has a label to learn; name the column with --label."
@@ -157,7 +163,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
         return ("negative", "positive") if source.task == "demo" else KNOWN[source.task].labels
     table = table_of(source, "train")
     column = (
-        columns.choose(table.rows, source, source.task, kind).label
+        columns.choose(table.rows, source, source.task, kind=kind).label
         if kind == "token"
         else _labelled(table.rows, source)
     )
@@ -181,7 +187,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
 
 def _labelled(table: pd.DataFrame, source: Source) -> str:
     """The label column, which must be there; with no names to match it is the one that is called so, or the one that is left."""
-    chosen = columns.choose(table, source, source.task, "classification")
+    chosen = columns.choose(table, source, source.task, kind="classification")
     rest = [name for name in table if name not in (chosen.text, chosen.pair)]
     if chosen.label is None and len(rest) != 1:
         raise PruneError(
@@ -195,10 +201,10 @@ def table_of(source: Source, split: str = "") -> Table:
     if source.task == "demo":
         return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
     if is_file(source.task):
-        return tables.read(source.task, form(source), source.split, source.text)
+        return tables.read(source.task, form(source), source.split, text=source.text)
     known = KNOWN.get(source.task)
     path, config = (known.path, known.config) if known else (source.task, source.config or None)
-    table = hub.split(path, config, source.split or split, source.task, [*KNOWN])
+    table = hub.split(path, config, source.split or split, title=source.task, known=[*KNOWN])
     return (
         table._replace(names={known.label: list(known.labels)} if known.labels else {})
         if known
@@ -208,7 +214,7 @@ def table_of(source: Source, split: str = "") -> Table:
 
 def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -> Read:
     """A source's rows as examples, with notes on how they were read."""
-    return examples_of(table_of(source, split), source, labels, kind)
+    return examples_of(table_of(source, split), source, labels, kind=kind)
 
 
 def examples_of(table: Table, source: Source, labels: tuple[str, ...], kind: str) -> Read:
@@ -217,9 +223,14 @@ def examples_of(table: Table, source: Source, labels: tuple[str, ...], kind: str
     if source.task in KNOWN and not named:
         chosen = KNOWN[source.task].columns
     else:
-        chosen = columns.choose(table.rows, source, source.task, kind, labels)
+        chosen = columns.choose(table.rows, source, source.task, kind=kind, names=labels)
     found = reading.examples(
-        table.rows, source, chosen, kind, labels, table.names.get(chosen.label or "", ())
+        table.rows,
+        source,
+        chosen,
+        kind=kind,
+        names=labels,
+        classes=table.names.get(chosen.label or "", ()),
     )
     notes = [f"Read as: {table.description}."] if table.description else []
     notes += [*table.notes, *columns.remarks(table.rows, chosen, source)]
@@ -255,17 +266,17 @@ def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tup
                 table.rows[table.rows["split"] == split],
                 source,
                 chosen,
-                kind,
-                labels,
-                table.names["label"],
+                kind=kind,
+                names=labels,
+                classes=table.names["label"],
             )
             for split in ("calibration", "evaluation")
         )
         return one, other
     if is_file(source.task):
-        return _parts_of_file(source, labels, kind, seed)
+        return _parts_of_file(source, labels, kind, seed=seed)
     known = KNOWN.get(source.task)
-    evaluation = _read(source, labels, kind, known.evaluation if known else "")
+    evaluation = _read(source, labels, kind, split=known.evaluation if known else "")
     if source.calibration:
         return evaluation, evaluation
     if known or hub.has_train(source.task, source.config or None, source.split):
@@ -310,7 +321,7 @@ def _own_calibration(
     """The texts of another source. Its labels are read only for a method that needs them (`labelled`)."""
     if source.calibration == "demo":
         if labelled and kind in ("classification", "multilabel"):
-            return _parts(Source(), labels, kind, 0)[0].examples, []
+            return _parts(Source(), labels, kind, seed=0)[0].examples, []
         return _texts_of_demo(kind), []
     known = source.calibration in KNOWN
     named = (

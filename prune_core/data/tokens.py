@@ -208,7 +208,7 @@ def by_length(
     order = sorted(range(len(features)), key=lambda i: (lengths[i], i))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield padded(tokenizer, features, rows, device), rows
+        yield padded(tokenizer, features, rows, device=device), rows
 
 
 def padded(
@@ -237,7 +237,7 @@ def batches(
     """(batch, indices of its examples), by length; with `labelled`, "labels" are among its tensors (see targets)."""
     features = encode(tokenizer, found, max_length)
     right = targets(features, found).to(device) if labelled else None
-    for batch, rows in by_length(tokenizer, features, batch_size, device):
+    for batch, rows in by_length(tokenizer, features, batch_size, device=device):
         if right is not None:
             batch["labels"] = (
                 right[rows]

@@ -58,11 +58,11 @@ def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
             store,
             folder,
             replace(record, status=Status.RUNNING) if worker else _unfinished(record),
-            worker,
+            worker=worker,
         )
         if not is_ours:
             return id
-    return _adopted(store, folder, record, worker)[0]
+    return _adopted(store, folder, record, worker=worker)[0]
 
 
 def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:

@@ -75,7 +75,7 @@ def run(
         while active := [each for each in underway if each.tasks]:
             ray.wait([each.tasks[-1] for each in active], timeout=LOOK)
             for each in active:
-                _look(ray, store, each, name)
+                _look(ray, store, each, worker=name)
             over = sum(each.seen.progress for each in underway) / len(underway)
             running = sum(each.seen.status == Status.RUNNING for each in active)
             report(
@@ -90,7 +90,7 @@ def run(
                     store,
                     each,
                     replace(Record.of(each.folder), status=Status.CANCELLED, message=""),
-                    name,
+                    worker=name,
                 )
         life.remove()
         ray.shutdown()
@@ -111,7 +111,7 @@ def _look(ray: Any, store: Store, each: Underway, worker: str) -> None:
         record = _last(ray, each, record)
         each.tasks = ()
     if record != each.seen and record.status != Status.QUEUED:
-        _collected(store, each, record, worker)
+        _collected(store, each, record, worker=worker)
     if each.job is not None and each.tasks and store.job(each.job).cancel:
         if each.cancelled is None:
             (each.folder / shards.CANCEL).touch()
@@ -141,7 +141,7 @@ def _last(ray: Any, each: Underway, record: Record) -> Record:
 
 
 def _collected(store: Store, each: Underway, record: Record, worker: str) -> None:
-    each.job = collect.adopt(store, each.folder, record, worker)
+    each.job = collect.adopt(store, each.folder, record, worker=worker)
     each.seen = record
 
 

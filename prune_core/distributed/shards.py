@@ -150,10 +150,10 @@ def attack(folder: Path, chunk: tuple[int, int]) -> None:
         experiment_in(folder),
         folder,
         _known(folder),
-        record.facts.get("batch_size", 0),
-        chunk,
-        obeys,
-        folder.parent / DENSE,
+        batch_size=record.facts.get("batch_size", 0),
+        chunk=chunk,
+        report=obeys,
+        shared=folder.parent / DENSE,
     )
 
 
@@ -202,11 +202,11 @@ class _Run:
                 experiment_in(self.folder),
                 self.folder,
                 self.report,
-                self.record.done,
-                known,
-                batch,
-                until,
-                shared,
+                done=self.record.done,
+                known=known,
+                batch_size=batch,
+                until=until,
+                shared=shared,
             ):
                 for name, frame in stage.rows.items():
                     _write_bytes(self.folder / "rows" / f"{name}.json", packed_rows.text(frame))

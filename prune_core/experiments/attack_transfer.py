@@ -86,7 +86,9 @@ def run(store: Store, ids: Sequence[int], report: Report) -> None:
             made[column] = None
     for place, job in enumerate(jobs):
         started = time.perf_counter()
-        said = _said(store, job, made, part_of(report, place / len(jobs), (place + 1) / len(jobs)))
+        said = _said(
+            store, job, made, report=part_of(report, place / len(jobs), (place + 1) / len(jobs))
+        )
         for column, texts in TEXTS.items():
             made[column] = [
                 said[both] for both in zip(*(made[text] for text in texts), strict=True)
@@ -94,7 +96,9 @@ def run(store: Store, ids: Sequence[int], report: Report) -> None:
         before = store.rows(TABLE, [job.id])
         kept = [before.loc[~before["source"].isin(made["source"]), COLUMNS]] if len(before) else []
         rows = pd.concat([*kept, made[COLUMNS]], ignore_index=True)
-        store.add_rows(job.id, {TABLE: rows}, TABLE, time.perf_counter() - started, {})
+        store.add_rows(
+            job.id, {TABLE: rows}, TABLE, seconds=time.perf_counter() - started, facts={}
+        )
 
 
 def _check(jobs: Sequence[Job], made: pd.DataFrame) -> None:
@@ -141,7 +145,12 @@ def _said(
     )
     told = lambda progress, message: report(progress, f"{job.label}: {message}")  # noqa: E731
     found = predict(
-        model, tokenizer, examples, job.experiment["batch_size"], job.experiment["max_length"], told
+        model,
+        tokenizer,
+        examples,
+        batch_size=job.experiment["batch_size"],
+        max_length=job.experiment["max_length"],
+        report=told,
     )
     return {
         both: job.facts["label_names"][label] for both, label in zip(asked, found.said, strict=True)

@@ -59,7 +59,7 @@ class Data:
         """The sampled task, with what there is to say of it."""
         asked, whole = self.experiment, self.whole
         among, told = self._long_enough(whole)
-        task = whole.sampled(asked.calibration, asked.evaluation, asked.seed, among)
+        task = whole.sampled(asked.calibration, asked.evaluation, asked.seed, among=among)
         if not len(task.calibration):
             raise PruneError(
                 f"{asked.source.task}: no calibration text has {asked.min_words} tokens or more; lower min_words, or leave it out."
@@ -78,7 +78,11 @@ class Data:
     def whole(self) -> Task:
         """The task before it is sampled."""
         return tasks.load(
-            self.experiment.source, self.labels, self.experiment.seed, self.kind, self.labelled
+            self.experiment.source,
+            self.labels,
+            self.experiment.seed,
+            kind=self.kind,
+            labelled=self.labelled,
         )
 
     def _long_enough(self, task: Task) -> tuple[list[int] | None, list[str]]:
@@ -107,9 +111,12 @@ class Data:
             or count < len(self.whole.calibration if among is None else among)
         ):
             return []
-        first = Data(replace(asked, seed=0), self.labels, self.kind, self.tokenizer)
+        first = Data(replace(asked, seed=0), self.labels, self.kind, tokenizer=self.tokenizer)
         others, _ = first._long_enough(first.whole)
-        if first.whole.sampled(asked.calibration, 1, 0, others).calibration != task.calibration:
+        if (
+            first.whole.sampled(asked.calibration, 1, 0, among=others).calibration
+            != task.calibration
+        ):
             return []  # the pool itself was drawn with the seed
         return [
             f"Seed {asked.seed} calibrates on the same {count:,} texts as seed 0, which are all there are: its model is drawn anew only "
@@ -192,7 +199,7 @@ def understood(experiment: Experiment) -> dict[str, Any]:
         "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]]), *notes],
     }
     try:
-        task = Data(experiment, labels, kind, tokenizer)()
+        task = Data(experiment, labels, kind, tokenizer=tokenizer)()
     except PruneError as error:
         return found | {
             "error": str(error),
@@ -210,7 +217,7 @@ def understood(experiment: Experiment) -> dict[str, Any]:
         "labelled": task.evaluation.labels is not None,
         "metric": task.metric,
         "calibration_labelled": task.calibration.labels is not None,
-        "sizes": _sizes(experiment, config, task, tokenizer),
+        "sizes": _sizes(experiment, config, task, tokenizer=tokenizer),
     }
 
 

@@ -65,7 +65,7 @@ def need(
         ):
             statistics = SQUARES * 4.0 * max(inside, wide) ** 2
     batch = 4.0 * experiment.batch_size * longest * (4 * wide + 3 * inside)
-    return Need(MODELS * weights, states, batch, statistics)
+    return Need(MODELS * weights, states, batch, statistics=statistics)
 
 
 def free(device: torch.device) -> float:

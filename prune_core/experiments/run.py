@@ -65,7 +65,11 @@ def run(
     start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
     report(start, f"loading {experiment.checkpoint}")
     bench = _Bench(
-        experiment, folder, dict(known or {}), batch_size or experiment.batch_size, shared
+        experiment,
+        folder,
+        dict(known or {}),
+        batch_size=batch_size or experiment.batch_size,
+        shared=shared,
     )
     for name in stages(experiment):
         if name in done:
@@ -92,7 +96,12 @@ def attack(
 ) -> None:
     """One chunk of an experiment's attacks, behind the stages before it; the outcomes wait in the folder for the attack stage."""
     _Bench(
-        experiment, folder, dict(known), batch_size or experiment.batch_size, shared, chunk
+        experiment,
+        folder,
+        dict(known),
+        batch_size=batch_size or experiment.batch_size,
+        shared=shared,
+        chunk=chunk,
     ).stage("attack", report)
 
 
@@ -156,15 +165,15 @@ class _Bench:
         )
         kind = replay.kind_of(self.dense)
         check_measures(experiment, kind)
-        data = Data(experiment, self.labels, kind, self.tokenizer)
+        data = Data(experiment, self.labels, kind, tokenizer=self.tokenizer)
         self.task, self.memo = _shared(frame, data)
         if "verified" not in self.memo:
             verification.check(
                 experiment.checkpoint,
                 self.dense,
                 self.tokenizer,
-                self.task.evaluation,
-                experiment.max_length,
+                examples=self.task.evaluation,
+                max_length=experiment.max_length,
             )
             self.memo["verified"] = True
         self.elsewhere = (
@@ -207,7 +216,7 @@ class _Bench:
                 torch.cuda.empty_cache()
             report(0.0, f"out of memory: again with batches of {self.batch_size}")
         self.rows |= rows
-        return Stage(name, rows, time.perf_counter() - started, self._facts())
+        return Stage(name, rows, time.perf_counter() - started, facts=self._facts())
 
     def _prune(self, report: Report) -> Rows:
         method = self.experiment.method
@@ -215,13 +224,24 @@ class _Bench:
         sample = self.task.calibration
         labelled = sample.labels is not None
         length, seed = self.experiment.max_length, self.experiment.seed
-        found = [*batches(self.tokenizer, sample, self.batch_size, length, self.device, labelled)]
-        copier = Copies(self.dense, self.tokenizer, sample, found, seed, length)
+        found = [
+            *batches(
+                self.tokenizer,
+                sample,
+                self.batch_size,
+                max_length=length,
+                device=self.device,
+                labelled=labelled,
+            )
+        ]
+        copier = Copies(
+            self.dense, self.tokenizer, sample, found=found, seed=seed, max_length=length
+        )
         model, rows = pipeline.prune(
             self._at_task_length(method),
             self.dense,
             [batch for batch, _ in found],
-            report,
+            report=report,
             methods=METHODS,
             copier=copier,
         )
@@ -232,7 +252,9 @@ class _Bench:
             loading.save(model, self.tokenizer, part)
             self.weights = difference.digest(model)
         else:
-            self.weights = difference.save(model, self.dense, self.experiment.checkpoint, part)
+            self.weights = difference.save(
+                model, self.dense, self.experiment.checkpoint, folder=part
+            )
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)  # nobody sees half a checkpoint
         return rows
@@ -261,15 +283,15 @@ class _Bench:
             self.dense,
             pruned,
             self.tokenizer,
-            self.task,
-            experiment.seed,
-            self.batch_size,
-            experiment.max_length,
-            self.memo,
-            self.folder,
-            self.rows,
-            self.elsewhere,
-            self.chunk,
+            task=self.task,
+            seed=experiment.seed,
+            batch_size=self.batch_size,
+            max_length=experiment.max_length,
+            memo=self.memo,
+            folder=self.folder,
+            rows=self.rows,
+            elsewhere=self.elsewhere,
+            chunk=self.chunk,
         )
         return measure.measure(pair, report)
 

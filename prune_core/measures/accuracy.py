@@ -53,10 +53,10 @@ class Accuracy(Measure):
             pair.task.metric,
             len(names),
             right,
-            was,
-            now,
-            self.resamples,
-            pair.seed,
+            was=was,
+            now=now,
+            resamples=self.resamples,
+            seed=pair.seed,
             probabilities=(dense.probabilities, pruned.probabilities),
         )
         row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
@@ -74,7 +74,7 @@ class Accuracy(Measure):
                 "dense_probabilities": dense.probabilities,
                 "pruned_probabilities": pruned.probabilities,
                 **(
-                    _by_example(examples.kind, right, was, now)
+                    _by_example(examples.kind, right, was, now=now)
                     if examples.labels is not None
                     else {}
                 ),
@@ -146,7 +146,13 @@ def summary(
         row |= dict(zip(_ENDS, intervals, strict=True))
     else:
         was, now = (values_for(metric, *side) for side in sides)
-        row |= dict(zip(_ENDS, _resampled(metric, right, was, now, resamples, seed), strict=True))
+        row |= dict(
+            zip(
+                _ENDS,
+                _resampled(metric, right, was, now=now, resamples=resamples, seed=seed),
+                strict=True,
+            )
+        )
     return row
 
 
@@ -159,15 +165,32 @@ def _resampled(
         assert counts and of_counts, "they are given together"
         before, after = counts(right, was), counts(right, now)
         return bootstrap(
-            lambda _, drawn: of_counts(drawn.sum(0)), before, before, after, resamples, seed
+            lambda _, drawn: of_counts(drawn.sum(0)),
+            before,
+            before,
+            now=after,
+            resamples=resamples,
+            seed=seed,
         )
     if single is None:
-        return bootstrap(figure, np.array(right), np.array(was), np.array(now), resamples, seed)
+        return bootstrap(
+            figure,
+            np.array(right),
+            np.array(was),
+            now=np.array(now),
+            resamples=resamples,
+            seed=seed,
+        )
     values = [
         np.array([single(*pair) for pair in zip(right, said, strict=True)]) for said in (was, now)
     ]
     return bootstrap(
-        lambda _, worth: float(worth.mean()), values[0], values[0], values[1], resamples, seed
+        lambda _, worth: float(worth.mean()),
+        values[0],
+        values[0],
+        now=values[1],
+        resamples=resamples,
+        seed=seed,
     )
 
 
@@ -220,7 +243,12 @@ def _by_example(
 def predicted(pair: Pair, model: nn.Module, report: Report) -> Predictions:
     """What one of the pair's models says of the evaluation sample."""
     return predict(
-        model, pair.tokenizer, pair.task.evaluation, pair.batch_size, pair.max_length, report
+        model,
+        pair.tokenizer,
+        pair.task.evaluation,
+        batch_size=pair.batch_size,
+        max_length=pair.max_length,
+        report=report,
     )
 
 

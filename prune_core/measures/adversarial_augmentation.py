@@ -59,15 +59,15 @@ class Copies:
     def __call__(self, pruned: nn.Module, report: Report) -> list[Copied]:
         """A batch: the copies that flipped the pruned model, and which rows (copies,) they are of; None where none did."""
         attack = Attack(recipes="DeepWordBug", examples=len(self.sample))
-        task = Task("calibration", (), self.sample, self.sample)
+        task = Task("calibration", (), self.sample, evaluation=self.sample)
         pair = Pair(
             self.dense,
             pruned,
             self.tokenizer,
-            task,
-            self.seed,
-            len(self.found[0][1]),
-            self.max_length,
+            task=task,
+            seed=self.seed,
+            batch_size=len(self.found[0][1]),
+            max_length=self.max_length,
         )
         won = successes(attack.measure(pair, report)["attack_example"]).set_index("example")
         return [
@@ -81,6 +81,10 @@ class Copies:
         second = won["perturbed_pair"].tolist() if self.sample.pairs else None
         copies = Examples(won["perturbed"].tolist(), second)
         ((batch, order),) = batches(
-            self.tokenizer, copies, len(copies), self.max_length, device_of(self.dense)
+            self.tokenizer,
+            copies,
+            len(copies),
+            max_length=self.max_length,
+            device=device_of(self.dense),
         )
         return batch, torch.tensor([examples.index(won.index[i]) for i in order])

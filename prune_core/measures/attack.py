@@ -127,9 +127,9 @@ class Attack(Measure):
             self.query_budget,
             self.time_budget,
             self.max_changed,
-            self.similarity,
-            never,
-            self.column,
+            similarity=self.similarity,
+            never=never,
+            column=self.column,
         )
         precision = self._precision(pair)
         decides = [
@@ -161,7 +161,14 @@ class Attack(Measure):
             found = {
                 outcome.example: outcome
                 for outcome in engine.run(
-                    name, victim, pulse, examples, sample, budget, pair.seed, journal=journal
+                    name,
+                    victim,
+                    pulse,
+                    examples=examples,
+                    indices=sample,
+                    budget=budget,
+                    seed=pair.seed,
+                    journal=journal,
                 )
             }
             outcomes = [found[example] for example in sample]
@@ -233,5 +240,7 @@ def _order(count: int, seed: int) -> list[int]:
 def faster_precision(model: Any) -> str:
     """The one by which this device answers a small batch sooner; fp32 where they are about alike."""
     batch = timing_batch(model, *PROBE)
-    single, half = turns([model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, quiet).seconds
+    single, half = turns(
+        [model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, report=quiet
+    ).seconds
     return "bf16" if min(half) < FASTER * min(single) else "fp32"

@@ -139,7 +139,7 @@ class Cost(Measure):
                 for row in rows
             ], []
         tokens = timing_batch(models[0], batch, length)
-        times, other_load = turns(models, tokens, self.repeats, report)
+        times, other_load = turns(models, tokens, self.repeats, report=report)
         profiles = [profile(model, tokens) for model in models]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
@@ -156,7 +156,10 @@ class Cost(Measure):
             }
             if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
                 row["limit"] = limit(
-                    profiles[0], profiled, (rows[0]["latency_p50"], p50), row["speedup_theoretical"]
+                    profiles[0],
+                    profiled,
+                    (rows[0]["latency_p50"], p50),
+                    theoretical=row["speedup_theoretical"],
                 )
         return rows, times
 

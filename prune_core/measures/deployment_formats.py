@@ -106,7 +106,9 @@ class Forms(Measure):
             report(0.6, "timing every form in turn")
             batch = timing_batch(next(iter(found.values())), self.batch, self.length)
             timing = part_of(report, 0.6, 0.8)
-            seconds, other_load = turns([*found.values()], batch, self.repeats, timing, settle=True)
+            seconds, other_load = turns(
+                [*found.values()], batch, self.repeats, report=timing, settle=True
+            )
             times = dict(zip(found, map(median, seconds), strict=True))
             whole = times["dense", PYTORCH]
             rows = []
@@ -138,7 +140,13 @@ class Forms(Measure):
             session = FORMS[form](own)
             tolerance = TOLERANCES.get(form, verification.TOLERANCE)
             verification.check_outputs(
-                form, own.model, own.tokenizer, examples, length, own=session, tolerance=tolerance
+                form,
+                own.model,
+                own.tokenizer,
+                examples=examples,
+                max_length=length,
+                own=session,
+                tolerance=tolerance,
             )
             yield form, session
 
@@ -165,8 +173,8 @@ def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
         task.metric,
         len(task.label_names),
         right,
-        was,
-        now,
+        was=was,
+        now=now,
         seed=pair.seed,
         probabilities=(dense.probabilities, said.probabilities),
     )
@@ -187,6 +195,9 @@ def source(pair: Pair, model: nn.Module, folder: Path) -> Source:
     own = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
     some = pair.task.calibration.sample(CALIBRATED, pair.seed)
     calibration = [
-        batch for batch, _ in batches(pair.tokenizer, some, 1, pair.max_length, device_of(own))
+        batch
+        for batch, _ in batches(
+            pair.tokenizer, some, 1, max_length=pair.max_length, device=device_of(own)
+        )
     ]
-    return Source(own, pair.tokenizer, folder, calibration)
+    return Source(own, pair.tokenizer, folder, calibration=calibration)

@@ -66,7 +66,9 @@ class Drift(Measure):
             raise PruneError(
                 f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences."
             )
-        embed = lambda model, texts, share: embeddings(model, pair, texts, self.pooling, share)  # noqa: E731
+        embed = lambda model, texts, share: embeddings(
+            model, pair, texts, pooling=self.pooling, report=share
+        )  # noqa: E731
         dense, was = pair.of_dense(
             ("drift", *self._key()),
             lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)),
@@ -168,7 +170,7 @@ def embeddings(
     guesses: list[Any] = [None] * len(sample)
     done = 0
     for batch, indices in batches(
-        pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(model)
+        pair.tokenizer, sample, pair.batch_size, max_length=pair.max_length, device=device_of(model)
     ):
         states = list(hidden_states(model, batch))[1:]
         pooled = torch.stack(

@@ -57,14 +57,14 @@ class Doctor(Measure):
                 onnx.load(str(fp32)),
                 onnx.load(str(int8)),
                 some,
-                kind_of(own.model),
-                self.repair,
-                part_of(report, 0.1, 0.9),
+                kind=kind_of(own.model),
+                share=self.repair,
+                report=part_of(report, 0.1, 0.9),
             )
             calibration = [quantization_sensitivity.Apart(0.0, 0.0), found.before]
             if found.proposed:
                 quantization_sensitivity.repaired(
-                    fp32, int8, out := own.folder / "repaired.onnx", found.proposed
+                    fp32, int8, out := own.folder / "repaired.onnx", kept=found.proposed
                 )
                 sessions[f"{self.form} repaired"] = own.session(out)
                 calibration.append(found.after)

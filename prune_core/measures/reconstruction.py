@@ -43,7 +43,7 @@ class Reconstruction(Measure):
         data = [
             batch
             for batch, _ in batches(
-                pair.tokenizer, sample, pair.batch_size, pair.max_length, device
+                pair.tokenizer, sample, pair.batch_size, max_length=pair.max_length, device=device
             )
         ]
         dense, pruned = stream(pair.dense, data), stream(pair.pruned, data)
@@ -51,7 +51,7 @@ class Reconstruction(Measure):
         pairs = list(zip(passed(pair.dense), passed(pair.pruned), strict=True))
         for index, ((_, before), (_, after)) in enumerate(pairs):
             report(index / len(pairs), f"block {index + 1} of {len(pairs)}")
-            rows += [{"block": index, **row} for row in _block(before, after, dense, pruned)]
+            rows += [{"block": index, **row} for row in _block(before, after, dense, pruned=pruned)]
         own = pd.DataFrame(sparsity_by_part(pair.pruned))
         zeros = pd.concat(
             [

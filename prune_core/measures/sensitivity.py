@@ -40,7 +40,13 @@ class Sensitivity(Measure):
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         dense, pruned = blocks(pair.dense), blocks(pair.pruned)
         data = list(
-            batches(pair.tokenizer, sample, pair.batch_size, pair.max_length, device_of(pair.dense))
+            batches(
+                pair.tokenizer,
+                sample,
+                pair.batch_size,
+                max_length=pair.max_length,
+                device=device_of(pair.dense),
+            )
         )
         squares: list[
             Tensor
@@ -48,7 +54,7 @@ class Sensitivity(Measure):
         said: list[Tensor] = []  # (sentences, dense and each block and pruned, labels) a batch
         for place, (batch, _) in enumerate(data):
             report(place / len(data), f"block by block: batch {place + 1} of {len(data)}")
-            ends, padding = _ends(pair, batch, dense, pruned)
+            ends, padding = _ends(pair, batch, dense, pruned=pruned)
             apart = [(end - ends[0]).float().square().sum() for end in ends[1:]]
             squares.append(torch.stack([*apart, ends[0].float().square().sum()]))
             if sample.kind in SHARES:

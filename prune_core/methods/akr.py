@@ -110,7 +110,9 @@ class AKR(LayerwiseMethod):
         fit = stats.centred() if self.bias else stats
         target = adaptive_weight(weight, fit, self.epsilon)[0] if self.adaptive_weights else weight
         pruned, used = self._prune(target, fit) if self.sparsity else (target, 0.0)
-        return Solved(pruned, fitted_bias(weight, pruned, bias, fit) if self.bias else bias, used)
+        return Solved(
+            pruned, fitted_bias(weight, pruned, bias, centred=fit) if self.bias else bias, used
+        )
 
     fit = solve  # which refits before it fits the bias
 
@@ -123,7 +125,9 @@ class AKR(LayerwiseMethod):
             H, _, used = base.damped(self.damping)
             count = count_of(self.sparsity, target.shape[1])
             pruned = exact_obs(target, base.inverse(self.damping), count, group=self.keep_of)
-            return pruned if G is None else refit(pruned, target, H, self.refit_steps, G=G), used
+            return pruned if G is None else refit(
+                pruned, target, H, steps=self.refit_steps, G=G
+            ), used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
             inputs = base.once("spectrum", lambda: spectrum(H))
@@ -134,9 +138,9 @@ class AKR(LayerwiseMethod):
                     target * rows,
                     inputs,
                     lambda scores: self.choose(scores, per_row=False),
-                    self.rounds,
-                    outputs,
-                    RELAX,
+                    steps=self.rounds,
+                    outputs=outputs,
+                    relax=RELAX,
                 )
                 / rows
             )
@@ -144,10 +148,12 @@ class AKR(LayerwiseMethod):
             U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
             # the sweep compares rows, and does no more across them
             pruned = (
-                column_sweep(target * rows, U, self._choice(), self.block_size, self.keep_of[1])
+                column_sweep(
+                    target * rows, U, self._choice(), width=self.block_size, group=self.keep_of[1]
+                )
                 / rows
             )
-        return refit(pruned, target, H, self.refit_steps, G), used
+        return refit(pruned, target, H, steps=self.refit_steps, G=G), used
 
     def _choice(self) -> Choose:
         """Weights of a small pattern's group are judged together, as 2:4 has 6 ways and 4:8 has 70; others one by one."""
@@ -164,7 +170,7 @@ class AKR(LayerwiseMethod):
                 self._refit(linear, x, head_inputs(model, linear, pruned))
 
     def _refit(self, linear: nn.Linear, x: Tensor, x_hat: Tensor) -> None:
-        raw = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=len(x))
+        raw = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=len(x))
         fits_bias = self.bias and linear.bias is not None
         stats = raw.centred() if fits_bias else raw
         moves = (stats.diagonal > ROUNDING * raw.diagonal).to(
@@ -176,7 +182,7 @@ class AKR(LayerwiseMethod):
         )
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
         if fits_bias:
-            linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, stats))
+            linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, centred=stats))
         linear.weight.copy_(weight)
 
 

@@ -40,7 +40,9 @@ class ALPS(LayerwiseMethod):
         """min tr((W−W̄)H(W−W̄)ᵀ) over masks and weights."""
         H, _, used = stats.damped(self.damping)
         inputs = stats.once("spectrum", lambda: spectrum(H))
-        found = admm(weight, inputs, lambda scores: self.choose(scores, per_row=False), self.rounds)
-        return Solved(refit(found, weight, H, self.refit_steps), bias, used)
+        found = admm(
+            weight, inputs, lambda scores: self.choose(scores, per_row=False), steps=self.rounds
+        )
+        return Solved(refit(found, weight, H, steps=self.refit_steps), bias, used)
 
     fit = solve  # which refits already

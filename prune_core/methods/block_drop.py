@@ -37,7 +37,7 @@ class BlockDrop(UnitMethod):
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
     ) -> Rows:
         """Keep the blocks of the highest scores that fit together."""
-        plan = Plan(self, model, batches, budget)
+        plan = Plan(self, model, batches, budget=budget)
         plan.check([plan.rank(sub, torch.ones(sub.units)) for sub in plan.subs])
         scores = self.scores(model, batches, report)
         least = [int(self.keep_one_head and sub.kind == "head") for sub in plan.subs]

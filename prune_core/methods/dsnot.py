@@ -42,9 +42,9 @@ class DSnoT(LayerwiseMethod):
                 gone,
                 scores,
                 weight * stats.total / max(1, stats.sentences),
-                variance,
-                self.cycles,
-                self.threshold,
+                variance=variance,
+                cycles=self.cycles,
+                threshold=self.threshold,
             )
         return Solved(weight.masked_fill(gone, 0), bias)
 

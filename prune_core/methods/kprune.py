@@ -90,8 +90,10 @@ class KPrune(UnitMethod):
         """Algorithm 1, with λ_pred chosen on a part of the batches where that is asked for."""
         batches = self._sample(batches)
         if self.adapt and len(batches) > PART:
-            return self._adapted(model, batches, report, budget)
-        return self._once(model, batches, report, budget, self.choice(model, batches, report))
+            return self._adapted(model, batches, report, budget=budget)
+        return self._once(
+            model, batches, report, budget=budget, choose=self.choice(model, batches, report)
+        )
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
         """Which units of a sub-layer stay, when its share of the budget is found: those of the best scores."""
@@ -105,7 +107,7 @@ class KPrune(UnitMethod):
         budget: Budget | None,
         choose: Choose,
     ) -> Rows:
-        plan = Plan(self, model, batches, budget)
+        plan = Plan(self, model, batches, budget=budget)
         dense = stream(model, batches)
         pruned = dense.twin()
         gauge = Gauge(self, model)
@@ -123,7 +125,9 @@ class KPrune(UnitMethod):
             ]
             found = plan.search(rankings)
             kept = choose(sub, rankings[0].kept(found.groups[0]), dense, pruned)
-            damping = pass_on(sub, kept, dense, pruned, self.refit if self.tune else None)
+            damping = pass_on(
+                sub, kept, dense, pruned=pruned, solve=self.refit if self.tune else None
+            )
             gauge.follow(place, sub)
             facts = {
                 "predictive": knowledge[0][0],
@@ -157,11 +161,11 @@ class KPrune(UnitMethod):
         ) -> tuple[Tensor, nn.Module, Rows]:
             student, length = copy.deepcopy(model), self.length or mean_length(batches)
             rows = replace(self, length=length, lambda_pred=weight)._once(
-                student, some, part, budget, choose
+                student, some, part, budget=budget, choose=choose
             )
             pairs = zip(unseen, taught, strict=True)
             lost = [
-                divergence(student, answers(student, batch), teacher, self.temperature)
+                divergence(student, answers(student, batch), teacher, temperature=self.temperature)
                 for batch, teacher in pairs
             ]
             return torch.cat(lost), student, rows
@@ -207,7 +211,7 @@ class KPrune(UnitMethod):
 
     def refit(self, weight: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, float]:
         """Least squares for the survivors' columns; the ridge pulls towards the columns that they had."""
-        return ridge_fit(weight, gram, cross, self.damping)
+        return ridge_fit(weight, gram, cross, damping=self.damping)
 
 
 def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
@@ -244,11 +248,15 @@ class Gauge:
                 found[at][1] += (real @ a.flatten(0, 1).square()).float()  # noqa: B023
 
             if place == 0:
-                self.teacher.append(logits(self.model, forward(subs, x, padding, seen), padding))
+                self.teacher.append(
+                    logits(self.model, forward(subs, x, padding, seen=seen), padding)
+                )
                 continue
             loss = partial(self._loss, self.teacher[i])
             for known, gradient in zip(
-                found, mask_gradients(subs, x, padding, loss, self.reads, seen), strict=True
+                found,
+                mask_gradients(subs, x, padding, loss=loss, reads=self.reads, seen=seen),
+                strict=True,
             ):
                 known[0] += (gradient.float() / BATCH).square().sum(0) / 2
         sentences, tokens = (
@@ -268,7 +276,10 @@ class Gauge:
 
     def _loss(self, teacher: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
         return divergence(
-            self.model, logits(self.model, hidden, padding), teacher, self.method.temperature
+            self.model,
+            logits(self.model, hidden, padding),
+            teacher,
+            temperature=self.method.temperature,
         ).sum()
 
 

@@ -55,7 +55,7 @@ class KPrunePlus(KPrune):
             gram, cross = moments(sub, dense, pruned)
             whole, _ = self.refit(sub.output.weight, gram, cross)
             count, root = int(kept.sum()), torch.linalg.cholesky(worth[sub.index].outputs[sub.part])
-            tableau = Tableau(gram, root.T @ whole, sub.width, RIDGE)
+            tableau = Tableau(gram, root.T @ whole, sub.width, damping=RIDGE)
             tableau.remove_to(count, max(1, (sub.units - count) // STEPS))
             tableau.exchange(self.exchanges, max(1, sub.units // 40))
             return tableau.kept

@@ -49,7 +49,7 @@ class Kwon(UnitMethod):
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
     ) -> Rows:
         """Search masks by the Fisher's diagonal, rearrange them by its blocks, rescale the survivors."""
-        plan = Plan(self, model, batches, budget)
+        plan = Plan(self, model, batches, budget=budget)
         gradients = self._gradients(model, batches, part_of(report, 0.0, 0.7))
         importance = [
             each.square().sum(0) for each in gradients
@@ -66,7 +66,9 @@ class Kwon(UnitMethod):
                 kept = rearranged(gradients[place].T @ gradients[place], kept)
             damping = 0.0
             if self.tune:
-                damping = pass_on(sub, kept, dense, pruned, partial(self.rescale, width=sub.width))
+                damping = pass_on(
+                    sub, kept, dense, pruned=pruned, solve=partial(self.rescale, width=sub.width)
+                )
             plan.settle(sub, kept, damping, predictive=importance[place], score=importance[place])
         report(1.0, "pruned")
         return plan.rows()
@@ -87,7 +89,7 @@ class Kwon(UnitMethod):
             x, padding = embed(model, batch)
             loss = partial(task_loss, model, batch["labels"])
             gradients = mask_gradients(
-                subs, padding.unpack(x.to(dtype)), padding, loss, reads(model)
+                subs, padding.unpack(x.to(dtype)), padding, loss=loss, reads=reads(model)
             )
             for sub, gradient, rows in zip(subs, gradients, found, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)

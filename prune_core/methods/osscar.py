@@ -42,7 +42,7 @@ class OSSCAR(UnitMethod):
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
     ) -> Rows:
         """From the bottom: the gram of what a sub-layer's units say in the pruned model, the choice, the fit, and on to the next."""
-        plan = Plan(self, model, batches, budget)
+        plan = Plan(self, model, batches, budget=budget)
         alike = [
             plan.rank(sub, torch.linspace(1.0, 0.0, sub.units, device=sub.output.weight.device))
             for sub in plan.subs
@@ -58,16 +58,16 @@ class OSSCAR(UnitMethod):
                 f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s",
             )
             gram, _ = moments(sub, dense, pruned)
-            tableau = Tableau(gram, sub.output.weight, sub.width, self.damping)
+            tableau = Tableau(gram, sub.output.weight, sub.width, damping=self.damping)
             lost = tableau.changes().float()
             tableau.remove_to(groups[place] * alike[place].size, self.together)
             tableau.exchange(self.exchanges, max(1, sub.units // 10))
             refit = partial(self.refit, gram, sub.output.weight.clone(), sub.columns(tableau.kept))
-            damping = pass_on(sub, tableau.kept, dense, pruned, refit)
+            damping = pass_on(sub, tableau.kept, dense, pruned=pruned, solve=refit)
             plan.settle(sub, tableau.kept, damping, score=lost)
         report(1.0, "pruned")
         return plan.rows()
 
     def refit(self, gram: Tensor, weight: Tensor, kept: Tensor, *_: Tensor) -> tuple[Tensor, float]:
         """To what all units said on the same inputs."""
-        return fit(gram, weight, kept, self.damping)
+        return fit(gram, weight, kept, damping=self.damping)

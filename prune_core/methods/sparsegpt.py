@@ -30,4 +30,8 @@ class SparseGPT(LayerwiseMethod):
         U, _, used = stats.once("upper", lambda: upper_factor(stats.gram, self.damping))
         # each block's share of the sparsity, compared across rows
         choose = separately(lambda scores: self.choose(scores, per_row=False))
-        return Solved(column_sweep(weight, U, choose, self.block_size, self.keep_of[1]), bias, used)
+        return Solved(
+            column_sweep(weight, U, choose, width=self.block_size, group=self.keep_of[1]),
+            bias,
+            used,
+        )

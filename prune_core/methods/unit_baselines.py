@@ -28,7 +28,7 @@ class UnitMagnitude(UnitMethod):
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
     ) -> Rows:
         """Rank all units by their score and keep the best within the budget."""
-        plan = Plan(self, model, batches, budget)
+        plan = Plan(self, model, batches, budget=budget)
         scores = [self.score(sub) for sub in plan.subs]
         rankings = [plan.rank(sub, score) for sub, score in zip(plan.subs, scores, strict=True)]
         found = plan.search(rankings)

@@ -64,8 +64,8 @@ class ZipLM(UnitMethod):
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
     ) -> Rows:
         """The levels of every sub-layer on the dense model's inputs, the search, and the chosen model with its columns refitted."""
-        plan = Plan(self, model, batches, budget)
-        grams = features_grams(model, plan.subs, batches, part_of(report, 0.0, 0.2))
+        plan = Plan(self, model, batches, budget=budget)
+        grams = features_grams(model, plan.subs, batches, report=part_of(report, 0.0, 0.2))
         levels = []
         for place, (sub, gram) in enumerate(zip(plan.subs, grams, strict=True)):
             report(
@@ -74,10 +74,12 @@ class ZipLM(UnitMethod):
             )
             levels.append(self.levels(plan, sub, gram))
         plan.check([plan.rank(sub, own.lost) for sub, own in zip(plan.subs, levels, strict=True)])
-        judge = Judge(self, model, plan.subs, grams, levels, spread(batches, JUDGES))
+        judge = Judge(
+            self, model, plan.subs, grams=grams, levels=levels, batches=spread(batches, JUDGES)
+        )
         chosen = self.searched(plan, levels, judge, part_of(report, 0.6, 1.0))
         rankings = [
-            filling(own, count, plan, sub)
+            filling(own, count, plan, sub=sub)
             for own, count, sub in zip(levels, chosen, plan.subs, strict=True)
         ]
         found = plan.search(rankings)
@@ -86,7 +88,7 @@ class ZipLM(UnitMethod):
             damping = 0.0
             if not kept.all():
                 fitted, damping = fit(
-                    grams[place], sub.output.weight, sub.columns(kept), self.damping
+                    grams[place], sub.output.weight, sub.columns(kept), damping=self.damping
                 )
                 sub.fold(kept, fitted)
             score = torch.empty_like(levels[place].lost)
@@ -107,7 +109,7 @@ class ZipLM(UnitMethod):
                 else min(counts[-1] - step, int(counts[-1] * SHRINK) // step * step)
             )
             counts.append(max(0, fewer))
-        tableau = Tableau(gram, sub.output.weight, sub.width, self.damping)
+        tableau = Tableau(gram, sub.output.weight, sub.width, damping=self.damping)
         gone, errors, lost = list[Tensor](), [0.0], list[float]()
         for count in counts[1:]:
             while int(tableau.kept.sum()) > count:
@@ -117,7 +119,7 @@ class ZipLM(UnitMethod):
             errors.append((max(0.0, tableau.error) / max(tableau.whole, 1e-30)) ** 0.5)
         order = torch.cat(gone).flip(0)
         rising = torch.tensor(lost, device=order.device, dtype=torch.float32).cummax(0).values
-        return Levels(order, counts, errors, rising.flip(0))
+        return Levels(order, counts, errors, lost=rising.flip(0))
 
     def searched(
         self, plan: Plan, levels: Sequence[Levels], judge: Judge, report: Report
@@ -260,7 +262,12 @@ class Judge:
         small = sub.only(kept)
         if 0 < count < sub.units:
             small.output.weight.copy_(
-                fit(self.grams[place], sub.output.weight, sub.columns(kept), self.method.damping)[0]
+                fit(
+                    self.grams[place],
+                    sub.output.weight,
+                    sub.columns(kept),
+                    damping=self.method.damping,
+                )[0]
             )
         return small
 

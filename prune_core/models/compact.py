@@ -115,7 +115,7 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
         zip(block_modules(model), kept, strict=True)
     ):
         original = own[place]
-        block = Block(model, original, index, heads)
+        block = Block(model, original, index, heads=heads)
         columns, rows = lines_of(block, Units(heads, neurons))
         parts = block.linears
         if (fused := block.fused) is not None:
@@ -129,7 +129,7 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
         _keep_inputs(parts["attention_output"], columns)
         _keep_outputs(parts["ffn_in"], rows)
         _keep_inputs(parts["ffn_out"], neurons)
-        own[place] = ShrunkBlock(model, original, index, heads, size)
+        own[place] = ShrunkBlock(model, original, index, heads=heads, outputs=size)
     setattr(
         model.config,
         KEY,
@@ -173,7 +173,7 @@ class ShrunkBlock(nn.Module):
         for name in ("attention_type", "layer_type"):  # what the encoder around it may look at
             if hasattr(original, name):
                 setattr(self, name, getattr(original, name))
-        self.block = Block(model, self, index, heads)
+        self.block = Block(model, self, index, heads=heads)
         self.outputs = outputs
 
     def forward(

@@ -197,7 +197,7 @@ def blocks(model: nn.Module) -> list[Block]:
     """The encoder's distinct blocks from the bottom."""
     kept = getattr(model.config, CUT, {}).get("heads")
     return [
-        Block(model, own[place], index, kept and kept[index])
+        Block(model, own[place], index, heads=kept and kept[index])
         for index, (own, place) in enumerate(block_modules(model))
     ]
 

@@ -99,7 +99,7 @@ class Sublayer:
                 :, :first
             ]
         if x.device.type == "cpu":
-            return _attention(query, key, value, padding.mask, self.width)
+            return _attention(query, key, value, mask=padding.mask, width=self.width)
         return self.block.attention(query, key, value, padding.mask[:, None, None, :])
 
     def close(self, features: Tensor, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
         else (task, config, split)
     )
     try:
-        rows = hub.preview(path, config or None, split, ROWS)
+        rows = hub.preview(path, config or None, split, rows=ROWS)
     except (OSError, ValueError) as error:
         raise PruneError(
             f"{task} can be neither fetched from the Hub nor found in its cache: go online before the run, or use a file of your own. "

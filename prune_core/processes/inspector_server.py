@@ -48,7 +48,13 @@ class Shelf:
                 loading.resolve(checkpoint)
             ):  # else its weights have been compared with their hash
                 examples = verification.sentences(replay.kind_of(model))
-                verification.check(checkpoint, model, tokenizer, examples, replay.longest(model))
+                verification.check(
+                    checkpoint,
+                    model,
+                    tokenizer,
+                    examples=examples,
+                    max_length=replay.longest(model),
+                )
             self._kept[checkpoint] = model, tokenizer
         self._kept.move_to_end(checkpoint)
         size = lambda pair: sum(p.numel() * p.element_size() for p in pair[0].parameters())  # noqa: E731
@@ -187,7 +193,7 @@ class Desk:
             example = Examples([text], None if pair is None else [pair], [label])
             tell = lambda index, told: self.say(id, index=index, told=told)  # noqa: E731
             for index, outcome in attack_steps.run(
-                recipe, victims, pulse, example, Budget(), 0, tell
+                recipe, victims, pulse, example=example, budget=Budget(), seed=0, tell=tell
             ):
                 tell(index, asdict(outcome))
         except Cancelled:

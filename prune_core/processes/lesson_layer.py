@@ -24,7 +24,7 @@ def small_layer(method: str, sparsity: float, inherited: float, seed: int = 0) -
     the dense ones, relative to their size.
     """
     weight, x, x_hat = _layer(inherited, seed)
-    pruned, bias = _pruned(method, sparsity, weight, x, x_hat)
+    pruned, bias = _pruned(method, sparsity, weight, x=x, x_hat=x_hat)
     told = {
         "own": (weight - pruned) @ x_hat.T - bias[:, None],
         "inherited": weight @ (x - x_hat).T,
@@ -63,6 +63,6 @@ def _pruned(
         return weight * ~lowest(worth[None], sparsity)[0], nothing
     solver = build(METHODS, method, {"sparsity": sparsity})
     assert isinstance(solver, LayerwiseMethod), "the others walk whole models"
-    stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), x.sum(0), tokens=TOKENS)
+    stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=TOKENS)
     solved = solver.fit(weight.clone(), nothing.clone(), stats)
     return solved.weight, solved.bias

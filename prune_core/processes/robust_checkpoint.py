@@ -84,7 +84,9 @@ def begin(home: Path, name: str, wish: Wish) -> Path:
     ]
     wish = wish._replace(checkpoint=places[0], task=places[1], validation=places[2])
     (folder / "recipes.yaml").write_text(yaml.safe_dump(list(wish.recipes())))
-    background.start(folder, _command(folder, folder / "recipes.yaml", wish.task, wish.validation))
+    background.start(
+        folder, _command(folder, folder / "recipes.yaml", wish.task, validation=wish.validation)
+    )
     return folder
 
 
@@ -105,7 +107,9 @@ def begin_example(home: Path) -> Path:
     background.start(
         folder,
         [
-            *_command(folder, recipes, str(ASSETS / "demo" / "phrases.csv"), str(choosing)),
+            *_command(
+                folder, recipes, str(ASSETS / "demo" / "phrases.csv"), validation=str(choosing)
+            ),
             "--checkpoint",
             "demo",
         ],

@@ -48,7 +48,7 @@ def curve(
     lost = []
     for share in kept:
         pruned = refit(
-            weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, STEPS
+            weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, steps=STEPS
         )
         lost.append((((weight - pruned) @ H) * (weight - pruned)).sum() / energy)
     return torch.stack(lost).tolist()

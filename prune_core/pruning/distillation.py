@@ -99,10 +99,12 @@ def tune(
         -(-WARM_UP // len(learn)),
     )  # passes until a rate is reached
     for rate in RATES:
-        learner = _Learner(model, dense, learn, tuned, whole, rate)
+        learner = _Learner(model, dense, learn, tuned=tuned, start=whole, rate=rate)
         first[rate] = min(look(learner, passes + 1) for passes in range(enough))
     learner, best, since = (
-        _Learner(model, dense, learn, tuned, whole, min(first, key=first.__getitem__)),
+        _Learner(
+            model, dense, learn, tuned=tuned, start=whole, rate=min(first, key=first.__getitem__)
+        ),
         whole,
         0,
     )

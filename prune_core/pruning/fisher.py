@@ -92,7 +92,7 @@ def fisher(
     dice = torch.Generator().manual_seed(0)
     for i, batch in enumerate(batches):
         report(0.0, f"what the prediction hangs on: batch {i + 1} of {len(batches)}")
-        for gradients in _gradients(model, stack, batch, probes, dice, parts):
+        for gradients in _gradients(model, stack, batch, probes=probes, dice=dice, parts=parts):
             found = [
                 gradients[start : start + len(parts)]
                 for start in range(0, len(gradients), len(parts))

@@ -115,7 +115,14 @@ class Stats:
                     self.carry_total / self.tokens,
                 )
             self.memo["centred"] = Stats(
-                gram, cross, mean, dense_mean, carry, carry_mean, 1, dense_gram
+                gram,
+                cross,
+                mean,
+                dense_total=dense_mean,
+                carry=carry,
+                carry_total=carry_mean,
+                tokens=1,
+                dense_gram=dense_gram,
             )
         return replace(self.memo["centred"], outputs=self.outputs)
 

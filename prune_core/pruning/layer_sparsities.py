@@ -40,7 +40,7 @@ def of_parts(
         return [dict.fromkeys(PARTS, share) for share in each]
     if allocation == "owl":
         found = []
-        for block, sums in _walked("diagonal", stack, dense, report):
+        for block, sums in _walked("diagonal", stack, dense, report=report):
             read = [
                 (part, stats.diagonal)
                 for parts, stats in zip(GROUPS, sums, strict=True)
@@ -55,16 +55,16 @@ def of_parts(
     kept = kept_shares(sparsity)
     curves, sizes = [], []
     for (block, sums), own in zip(
-        _walked("gram", stack, dense.some(CURVES), report), worth, strict=True
+        _walked("gram", stack, dense.some(CURVES), report=report), worth, strict=True
     ):
         for parts, stats in zip(GROUPS, sums, strict=True):
             H, _, _ = stats.centred().damped(DAMPING)
             curves += [
-                curve(block.linears[part].weight.float(), H, kept, own.worth(part))
+                curve(block.linears[part].weight.float(), H, kept, worth=own.worth(part))
                 for part in parts
             ]
             sizes += [block.linears[part].weight.numel() for part in parts]
-    shares = by_error(curves, kept, sizes, sparsity)
+    shares = by_error(curves, kept, sizes, sparsity=sparsity)
     return [
         dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True))
         for start in range(0, len(shares), len(PARTS))

@@ -99,7 +99,7 @@ class LayerwiseMethod(WeightMethod):
             return solved
         target, _ = adaptive_weight(weight, stats, REFIT_DAMPING)
         H, _, _ = stats.damped(REFIT_DAMPING)
-        return solved._replace(weight=refit(solved.weight, target, H, self.refit_steps))
+        return solved._replace(weight=refit(solved.weight, target, H, steps=self.refit_steps))
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
         """Called once behind the last block where there are both streams."""
@@ -107,7 +107,7 @@ class LayerwiseMethod(WeightMethod):
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
         """Walk the encoder; the table `prune` has a row a weight matrix."""
         with torch.no_grad():
-            return {"prune": pd.DataFrame(_walk(self, model, batches, report))}
+            return {"prune": pd.DataFrame(_walk(self, model, batches, report=report))}
 
 
 def _report_group(
@@ -132,7 +132,13 @@ def _walk(
         else [ALL_ALIKE] * len(stack)
     )
     sparsities = of_parts(
-        method.allocation, method.sparsity, method.of_blocks, stack, pruned.twin(), worth, report
+        method.allocation,
+        method.sparsity,
+        method.of_blocks,
+        stack=stack,
+        dense=pruned.twin(),
+        worth=worth,
+        report=report,
     )
     for index, block in enumerate(stack):
         own = [
@@ -191,7 +197,7 @@ def _walk_block(
             method.needs,
             ahead or pruned,
             None if same and group == 0 else dense,
-            group in ONTO_RESIDUAL,
+            onto_residual=group in ONTO_RESIDUAL,
         )
         for path in filter(None, (dense, ahead)):
             path.advance(block, group)  # with the dense weights, which the next line replaces
@@ -215,7 +221,9 @@ def _walk_shared(
             path.enter(block)
         for group, parts in enumerate(GROUPS):
             say(group, parts)
-            stats = collect(method.needs, ahead, None if same else dense, group in ONTO_RESIDUAL)
+            stats = collect(
+                method.needs, ahead, None if same else dense, onto_residual=group in ONTO_RESIDUAL
+            )
             sums[group : group + 1] = [sums[group].plus(stats) if turn else stats]
             for path in filter(None, (dense, ahead)):
                 path.advance(block, group)
@@ -243,7 +251,10 @@ def _solve(
         watch.mark()
         seen = read if part in ("query", "key") else stats
         rows.append(
-            {"part": part, **_solve_one(methods[part], block.linears[part], seen, worth.of(part))}
+            {
+                "part": part,
+                **_solve_one(methods[part], block.linears[part], seen, outputs=worth.of(part)),
+            }
         )
         watch.mark()
     return rows

@@ -40,7 +40,7 @@ def prune(
         rows = method.prune(model, batches, part_of(pruning, 0.0, 0.6))
         _are_numbers(model, method)
         second_stage = _second_stage(method, methods)
-        thin(model, second_stage, batches, part_of(pruning, 0.6, 1.0))
+        thin(model, second_stage, batches, report=part_of(pruning, 0.6, 1.0))
         rows["prune"] = rows["prune"].assign(
             sparsity=[row["sparsity"] for row in sparsity_by_part(model)]
         )

@@ -237,7 +237,7 @@ def exact_obs(
     """
     rows, columns = weight.shape
     batch = max(1, memory // max(1, columns * count * weight.element_size()))
-    parts = [_exact_rows(part, inverse, count, group) for part in weight.split(batch)]
+    parts = [_exact_rows(part, inverse, count, group=group) for part in weight.split(batch)]
     return torch.cat(parts) if count else weight.clone()
 
 

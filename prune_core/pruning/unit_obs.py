@@ -97,4 +97,4 @@ class Tableau:
 
 def fit(gram: Tensor, weight: Tensor, kept: Tensor, damping: float) -> tuple[Tensor, float]:
     """(d, kept columns): the columns by which the kept ones come nearest to all of them; and the damping that it took."""
-    return ridge_fit(weight[:, kept], gram[kept][:, kept], gram[kept] @ weight.T, damping)
+    return ridge_fit(weight[:, kept], gram[kept][:, kept], gram[kept] @ weight.T, damping=damping)

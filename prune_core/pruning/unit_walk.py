@@ -25,7 +25,7 @@ def pass_on(
     be the dense one, `solve` takes their columns (d, k), AᵀA (k, k) and AᵀB (k, d), and gives new columns and a damping.
     """
     if sub.block.passes > 1:
-        return _pass_on_shared(sub, kept, dense, pruned, solve)
+        return _pass_on_shared(sub, kept, dense, pruned=pruned, solve=solve)
     if (
         kept.all() and dense.inputs[0] is pruned.inputs[0]
     ):  # nothing has been removed so far: the streams stay one

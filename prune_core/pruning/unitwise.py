@@ -209,21 +209,21 @@ class UnitMethod(Method):
             )
         if not (self.speedup or self.latency_ms):
             return self.remove(model, batches, report, None)
-        table = latency(model, self.at_batch, self.at_length, part_of(report, 0.0, 0.3))
+        table = latency(model, self.at_batch, self.at_length, report=part_of(report, 0.0, 0.3))
         dense, tokens = copy.deepcopy(model), timing_batch(model, self.at_batch, self.at_length)
         asked = table.whole / self.speedup if self.speedup else self.latency_ms / 1e3
         if (
             asked <= table.fixed
         ):  # as it looks; a table may have been measured while the machine did something else
             table = latency(
-                model, self.at_batch, self.at_length, part_of(report, 0.0, 0.3), anew=True
+                model, self.at_batch, self.at_length, report=part_of(report, 0.0, 0.3), anew=True
             )
             asked = table.whole / self.speedup if self.speedup else asked
         aimed = asked
         for turn in range(TURNS):
             part = part_of(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
             rows = self.remove(model, batches, part, of_seconds(sublayers(model), table, aimed))
-            seconds, other_load = turns([dense, shrink(model)], tokens, PASSES, quiet)
+            seconds, other_load = turns([dense, shrink(model)], tokens, PASSES, report=quiet)
             before, after = map(median, seconds)
             got = after * (
                 table.whole / before if self.speedup else 1.0

@@ -166,18 +166,25 @@ def perform(
         store.update(
             job.id, versions=versions(), facts=job.facts | {"memory_kills": memory_kills()}
         )
-        with Pulse(store, job, experiment, give_up, also) as pulse:
-            if may_defer and _defers(store, job.id, experiment, pulse):
+        with Pulse(store, job, experiment, give_up=give_up, also=also) as pulse:
+            if may_defer and _defers(store, job.id, experiment, pulse=pulse):
                 return store.job(job.id)
             known = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
             for stage in run(
-                experiment, folder, pulse.report, job.done, known, job.facts.get("batch_size", 0)
+                experiment,
+                folder,
+                pulse.report,
+                done=job.done,
+                known=known,
+                batch_size=job.facts.get("batch_size", 0),
             ):
-                store.add_rows(job.id, stage.rows, stage.name, stage.seconds, stage.facts)
+                store.add_rows(
+                    job.id, stage.rows, stage.name, seconds=stage.seconds, facts=stage.facts
+                )
                 pulse.log(f"{stage.name} took {stage.seconds:.1f} s")
                 pulse.left = [name for name in pulse.left if name != stage.name]
                 pulse.enter_stage()
-                if may_defer and _defers(store, job.id, experiment, pulse):
+                if may_defer and _defers(store, job.id, experiment, pulse=pulse):
                     return store.job(job.id)
         store.finish(job.id, Status.DONE, "", job.worker)
     except (Exception, KeyboardInterrupt) as error:

@@ -43,7 +43,7 @@ def overview(store: Store) -> list[Study]:
         by_study.setdefault(job.study, []).append(job)
     marks = _tags(store)
     return [
-        _study(store, name, by_study[name], marks.get(name, ()))
+        _study(store, name, by_study[name], tags=marks.get(name, ()))
         for name in store.studies()
         if name in by_study
     ]
@@ -58,12 +58,12 @@ def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> S
         name,
         tags,
         len(jobs),
-        statuses,
-        each(job.experiment["checkpoint"] for job in jobs),
-        each(job.experiment["source"]["task"] for job in jobs),
-        each(job.label for job in jobs),
-        max(job.finished or job.started or job.created for job in jobs),
-        size(_folder(store, job) for job in jobs),
+        statuses=statuses,
+        checkpoints=each(job.experiment["checkpoint"] for job in jobs),
+        tasks=each(job.experiment["source"]["task"] for job in jobs),
+        labels=each(job.label for job in jobs),
+        changed=max(job.finished or job.started or job.created for job in jobs),
+        bytes=size(_folder(store, job) for job in jobs),
     )
 
 

@@ -140,12 +140,12 @@ def finetune(
         report(1.0, "finished earlier")
         return read_card(folder)
     torch.manual_seed(recipe.head_seed)
-    model, tokenizer = loading.load(recipe.checkpoint, kind, labels, recipe.dropout)
+    model, tokenizer = loading.load(recipe.checkpoint, kind, labels, dropout=recipe.dropout)
     if kind == "regression":
         model.config.problem_type = kind  # trained with squared error: the output is no logit
     torch.manual_seed(recipe.seed)
     model.to(devices.pick_device(recipe.device))
-    trainer = Trainer(recipe, model, tokenizer, train)
+    trainer = Trainer(recipe, model, tokenizer, train=train)
     if (folder / STATE).is_file():
         card = trainer.restore(folder / STATE)
     history: list[dict[str, Any]] = card["history"]
@@ -154,7 +154,7 @@ def finetune(
         not recipe.patience or _looks_since_best(history, metric) < recipe.patience
     ):
         loss = trainer.run(max(1, trainer.steps // (recipe.epochs * recipe.checks)), report)
-        figures = score(trainer.kept, tokenizer, held_out, recipe)
+        figures = score(trainer.kept, tokenizer, held_out, recipe=recipe)
         epoch, seconds = trainer.step / trainer.batches_per_epoch, time.perf_counter() - started
         history.append({"epoch": epoch, "loss": loss, **figures, "seconds": seconds})
         told = f"epoch {epoch:.2f}: loss {loss:.4f}, validation {METRICS[metric].title} {figures[metric]:.4f}"
@@ -162,7 +162,10 @@ def finetune(
         if "score" not in card or figures[metric] > card["score"]:
             card |= {"score": figures[metric], **figures}
             loading.save(
-                trainer.kept, tokenizer, folder, torch.float16 if recipe.half else torch.float32
+                trainer.kept,
+                tokenizer,
+                folder,
+                dtype=torch.float16 if recipe.half else torch.float32,
             )
         write_card(card, kind, folder)
         trainer.keep(folder / STATE, card)
@@ -178,7 +181,7 @@ def validation_examples(validation: Source, labels: tuple[str, ...], kind: str) 
     return (
         evaluation_examples(validation, labels, kind)
         if own_file
-        else load_task(validation, labels, 0, kind).evaluation
+        else load_task(validation, labels, 0, kind=kind).evaluation
     )
 
 
@@ -224,14 +227,14 @@ def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
         f"measured on {card['validation_examples']} validation examples:\n\n{model_card.table(figures)}\n\n"
         f"`python -m prune_core finetune --task {data} {options}`\n"
     )
-    model_card.write(folder, recipe["checkpoint"], kind, data, figures, text)
+    model_card.write(folder, recipe["checkpoint"], kind, data=data, figures=figures, text=text)
 
 
 def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dict[str, float]:
     """Every figure of the task's kind, in eval mode."""
     model.eval()
     with mixed(recipe, devices.device_of(model)):
-        found = predict(model, tokenizer, examples, 64, recipe.max_length)
+        found = predict(model, tokenizer, examples, batch_size=64, max_length=recipe.max_length)
     names = loading.label_names(model.config)
     right, said = judged(examples.kind, names, examples.labels or [], found.said)
     return {
@@ -325,7 +328,9 @@ class Trainer:
             if not self.queue:
                 self.queue = self.batches(self.step // self.batches_per_epoch)
             rows = self.queue.pop()
-            batch = padded(self.tokenizer, self.features, rows, self.device, self.multiple)
+            batch = padded(
+                self.tokenizer, self.features, rows, device=self.device, multiple=self.multiple
+            )
             right = self.right[rows] if self.features.words is None else self._of_words(rows, batch)
             total += self._update(batch, right)
             if count % 20 == 0 or count == steps:

@@ -35,7 +35,7 @@ def gradients(
         found.backward()
         total += found.item()
         assert change.grad is not None, "the model embeds its words by that layer"
-        change = ascended(change.detach(), change.grad * mask[:, :, None], size, norm)
+        change = ascended(change.detach(), change.grad * mask[:, :, None], size, norm=norm)
     return total
 
 

@@ -124,7 +124,7 @@ def make(
         def told(progress: float, message: str, part: Report = part, name: str = name) -> None:
             part(progress, f"fine-tune {name}: {message}")
 
-        finetune(recipe, source, validation, folder / name, told)
+        finetune(recipe, source, validation, folder=folder / name, report=told)
     return [Candidate.of(str(folder / name), name) for name in recipes]
 
 
@@ -171,8 +171,8 @@ def _facts(
         candidate.checkpoint,
         model,
         tokenizer,
-        verification.sentences("classification"),
-        replay.longest(model),
+        examples=verification.sentences("classification"),
+        max_length=replay.longest(model),
     )
     labels = loading.label_names(model.config)
     return (
@@ -205,9 +205,14 @@ class Judge:
 
     def __init__(self, plan: Plan, labels: tuple[str, ...], examples: Examples, file: Path):
         self.plan, self.file = plan, file
-        self.task = Task("validation", labels, examples, examples.sample(plan.examples, plan.seed))
+        self.task = Task(
+            "validation", labels, examples, evaluation=examples.sample(plan.examples, plan.seed)
+        )
         self.attacked = Task(
-            "validation", labels, examples, examples.sample(plan.attack_examples, plan.seed)
+            "validation",
+            labels,
+            examples,
+            evaluation=examples.sample(plan.attack_examples, plan.seed),
         )
         self.known: dict[str, dict[str, Any]] = (
             json.loads(file.read_text()) if file.is_file() else {}
@@ -244,7 +249,9 @@ class Judge:
     def _measured(self, model: nn.Module, tokenizer: Any, report: Report) -> dict[str, Any]:
         plan, right = self.plan, self.task.evaluation.labels or []
         model.to(devices.pick_device(plan.device))
-        said = predict(model, tokenizer, self.task.evaluation, 64, plan.max_length).said
+        said = predict(
+            model, tokenizer, self.task.evaluation, batch_size=64, max_length=plan.max_length
+        ).said
         hits = sum(a == b for a, b in zip(said, right, strict=True))
         low, high = wilson(hits, len(right))
         attack = Attack(
@@ -257,7 +264,14 @@ class Judge:
             max_changed=plan.max_changed,
         )
         found = attack.measure(
-            Pair(model, model, tokenizer, self.attacked, plan.seed, max_length=plan.max_length),
+            Pair(
+                model,
+                model,
+                tokenizer,
+                task=self.attacked,
+                seed=plan.seed,
+                max_length=plan.max_length,
+            ),
             report,
         )
         attacked = found["attack"].iloc[0].to_dict()
@@ -336,7 +350,7 @@ def cook(
         plan,
         labels,
         validation_examples(validation, labels, "classification"),
-        folder / "measurements.json",
+        file=folder / "measurements.json",
     )
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -371,7 +385,11 @@ def cook(
         score = SCORES[plan.way]
         floor = found[best]["accuracy"] - plan.allowed_loss
         attempts = greedy(
-            [by_name[name] for name in ranking(found, score, floor)], score, floor, measure, rest
+            [by_name[name] for name in ranking(found, score, floor)],
+            score,
+            floor,
+            measure=measure,
+            report=rest,
         )
     final = [attempt for attempt in attempts if attempt["taken"]][-1]
     versus = under_attack(*(pd.DataFrame(figures["outcomes"]) for figures in (found[best], final)))

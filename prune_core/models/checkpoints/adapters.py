@@ -115,7 +115,7 @@ def merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple[Any,
             [*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])],
             own,
             origin,
-            checkpoint,
+            checkpoint=checkpoint,
         )
         try:
             model = PeftModel.from_pretrained(model, folder)

@@ -95,17 +95,17 @@ def load(
     )
     if hasattr(config, compact.KEY):
         model, notes = kind.from_config(config), list[str]()
-        compact.restore(model, source, checkpoint, new_head)
+        compact.restore(model, source, checkpoint, new_head=new_head)
     elif (Path(source) / adapters.CONFIG).is_file():
-        model, notes = adapters.merged(kind, config, source, checkpoint)
+        model, notes = adapters.merged(kind, config, source, checkpoint=checkpoint)
     else:
         model, notes = weights.load(
             kind,
             config,
             source,
-            checkpoint,
-            bool(new_head),
-            partial(_loading, source=source, checkpoint=checkpoint),
+            checkpoint=checkpoint,
+            new_head=bool(new_head),
+            loading=partial(_loading, source=source, checkpoint=checkpoint),
         )
     _are_numbers(model, checkpoint)
     model.notes = [*filter(None, [note]), *told_notes, *notes]
@@ -137,7 +137,7 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
         _ask_for_class(config, source, checkpoint)
     made = str((config.architectures or ["model without a head"])[0])
     _is_plausible(config, checkpoint)
-    check(config, checkpoint, "" if new_head else made, _embedder(Path(source)))
+    check(config, checkpoint, "" if new_head else made, embedder=_embedder(Path(source)))
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > ROOM * free:
         raise PruneError(
@@ -146,7 +146,7 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
         )
     with tokenizers.messages() as messages:
         tokenizer = _loading(
-            AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint
+            AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint=checkpoint
         )
     weights.check_files(Path(source), checkpoint)
     if len(tokenizer) <= len(
@@ -187,7 +187,7 @@ def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
     config = (
         adapters.config(source, checkpoint)
         if is_adapter
-        else _loading(AutoConfig, "configuration", source, checkpoint)
+        else _loading(AutoConfig, "configuration", source, checkpoint=checkpoint)
     )
     notes = []
     if not config.architectures and (head := weights.head_of(Path(source))):

@@ -82,7 +82,9 @@ def check(checkpoint: str, model: Any, tokenizer: Any, examples: Examples, max_l
     """PruneError if a checkpoint that was loaded is not what plain transformers makes of it."""
     plain = reference(checkpoint)
     _same_weights(model, plain.model, checkpoint)
-    check_outputs(checkpoint, model, tokenizer, examples, max_length, plain=plain)
+    check_outputs(
+        checkpoint, model, tokenizer, examples=examples, max_length=max_length, plain=plain
+    )
 
 
 def _same_weights(model: Any, other: Any, checkpoint: str) -> None:
@@ -123,21 +125,23 @@ def check_outputs(
     rows = [features.example.index(place) for place in range(len(some))]
     with torch.no_grad(), matrix_precision(tf32=False):
         inputs = [
-            _encoded(plain, some, place, min(max_length, tokenizer.model_max_length))
+            _encoded(plain, some, place, limit=min(max_length, tokenizer.model_max_length))
             for place in range(len(some))
         ]
-        _same_tokens(name, some, features, rows, inputs)
+        _same_tokens(name, some, features, rows=rows, inputs=inputs)
         wanted = [_outputs(plain.model(**_on(plain.model, each)))[0].cpu() for each in inputs]
         paths: list[tuple[str, Callable[[Any], list[Tensor]]]] = [
             ("in a padded batch", lambda batch: _outputs((own or model)(**batch)))
         ]
         if own is None:
             paths.append(("replayed block by block", lambda batch: _replayed(model, batch)))
-        batch = padded(tokenizer, features, rows, device_of(own or model))
+        batch = padded(tokenizer, features, rows, device=device_of(own or model))
         lengths = [len(features.inputs["input_ids"][row]) for row in rows]
         for how, path in paths:
             found = [each.float().cpu() for each in path(batch)]
-            _compare(name, some, wanted, _cut(found, wanted, lengths), tolerance, how)
+            _compare(
+                name, some, wanted, found=_cut(found, wanted, lengths), tolerance=tolerance, how=how
+            )
 
 
 def _some(examples: Examples) -> Examples:

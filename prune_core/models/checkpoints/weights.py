@@ -52,7 +52,7 @@ def load(
         expected, found = _of_config(kind, config, checkpoint), _shapes(folder)
         renamed = _renamed(list(found), expected)
         shapes = {renamed.get(name, name): shape for name, shape in found.items()}
-        _check_shapes(shapes, expected, checkpoint, new_head)
+        _check_shapes(shapes, expected, checkpoint, new_head=new_head)
         if renamed or _is_nested(folder):
             held = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
             model = kind.from_config(config)
@@ -64,7 +64,10 @@ def load(
             left = model.load_state_dict(fitting, strict=False)
             notes += _notes_of_names(renamed)
             return model, notes + _accounted(
-                {"missing_keys": left[0], "unexpected_keys": left[1]}, model, checkpoint, new_head
+                {"missing_keys": left[0], "unexpected_keys": left[1]},
+                model,
+                checkpoint,
+                new_head=new_head,
             )
     with silenced():
         model, said = loading(
@@ -76,7 +79,7 @@ def load(
             output_loading_info=True,
             **options,
         )
-    return model, notes + _accounted(said, model, checkpoint, new_head)
+    return model, notes + _accounted(said, model, checkpoint, new_head=new_head)
 
 
 def _renamed(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:

@@ -97,12 +97,12 @@ class Source:
             found = _runtime().convert_model(own, example_input=tuple(sample.values()))
         for place, name in zip(found.inputs, own.inputs, strict=True):
             place.get_tensor().set_names({name})
-        largest_difference(self.model, self.tokenizer, _compiled(found), "The OpenVINO model")
+        largest_difference(self.model, self.tokenizer, _compiled(found), name="The OpenVINO model")
         return found
 
     def session(self, file: Path) -> Session:
         """ONNX Runtime on one of the files."""
-        return Session([file], self.model, self.tokenizer, onnx_runtime(file))
+        return Session([file], self.model, self.tokenizer, run=onnx_runtime(file))
 
 
 def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Answers]:
@@ -232,7 +232,7 @@ def _bf16(source: Source) -> Session:
         [*(source.folder / "bf16").glob("*.safetensors")],
         source.model,
         source.tokenizer,
-        own.answers,
+        run=own.answers,
     )
 
 
@@ -281,7 +281,7 @@ def _in_openvino(source: Source, model: Any, name: str) -> Session:
         [file, file.with_suffix(".bin")],
         source.model,
         source.tokenizer,
-        _compiled(_runtime().Core().read_model(file)),
+        run=_compiled(_runtime().Core().read_model(file)),
     )
 
 

@@ -46,7 +46,9 @@ def write_shrunk(source: Path, folder: Path) -> str:
         )
     save(shrink(model), tokenizer, folder)
     small, _ = load(str(folder))
-    largest = largest_difference(model, tokenizer, Deployed(small, tokenizer).answers, str(folder))
+    largest = largest_difference(
+        model, tokenizer, Deployed(small, tokenizer).answers, name=str(folder)
+    )
     return f"Cut {heads} heads and {neurons} neurons; the largest difference of a logit is {largest:.1e}."
 
 
@@ -86,7 +88,7 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
         )
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
     run = lambda batch: session.run(None, {name: tensor.numpy() for name, tensor in batch.items()})  # noqa: E731
-    return largest_difference(model, tokenizer, run, str(file))
+    return largest_difference(model, tokenizer, run, name=str(file))
 
 
 class Deployed(nn.Module):

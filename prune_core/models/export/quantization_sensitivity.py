@@ -57,7 +57,7 @@ def diagnose(
             kind,
             right,
             sentences,
-            onnx_runtime(left_out(int8, fp32, nodes_of(parts, kept)).SerializeToString()),
+            run=onnx_runtime(left_out(int8, fp32, nodes_of(parts, kept)).SerializeToString()),
         )
 
     before, without, first = within(()), dict[str, Apart](), part_of(report, 0.0, 0.5)
@@ -65,7 +65,9 @@ def diagnose(
         first(place / len(parts), f"int8 but for matrix {place + 1} of {len(parts)}")
         without[part] = within([part])
     without = dict(sorted(without.items(), key=lambda found: found[1]))
-    proposed, after = _proposal([*without], within, before, share, part_of(report, 0.5, 0.6))
+    proposed, after = _proposal(
+        [*without], within, before, share=share, report=part_of(report, 0.5, 0.6)
+    )
     if (
         len(proposed) > FEW
     ):  # several are broken, and to mend one of them shows little: the others in fp32, each alone shows what it costs
@@ -77,11 +79,11 @@ def diagnose(
             sorted(parts, key=alone.__getitem__, reverse=True),
             within,
             before,
-            share,
-            part_of(report, 0.9, 1.0),
+            share=share,
+            report=part_of(report, 0.9, 1.0),
         )
         proposed, after = min((proposed, after), other, key=lambda way: len(way[0]))
-    return Diagnosis(without, proposed, before, after)
+    return Diagnosis(without, proposed, before, after=after)
 
 
 def _proposal(
@@ -183,7 +185,7 @@ def write_int8(folder: Path, kept: Collection[str]) -> str:
     out = folder / "model.int8.onnx"
     to_int8(folder / ONNX, out)
     if kept:
-        repaired(folder / ONNX, out, out, kept)
+        repaired(folder / ONNX, out, out, kept=kept)
     told = f"; in fp32 stay, as the doctor proposed, {', '.join(kept)}" if kept else ""
     return f"{out.name} has {out.stat().st_size / 1e6:,.1f} MB for {(folder / ONNX).stat().st_size / 1e6:,.1f} in fp32{told}."
 

@@ -21,26 +21,26 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     """Content to content, content to position and position to content, each over √(head width · how many of them)."""
     encoder, own = block.context, block.module.attention.self
     if not encoder.relative_attention:
-        return Scores(query, key, query.shape[-1] ** -0.5, mask)
+        return Scores(query, key, query.shape[-1] ** -0.5, bias=mask)
     kinds = [kind for kind in ("c2p", "p2c") if kind in own.pos_att_type]
     scale = (query.shape[-1] * (1 + len(kinds))) ** -0.5
     span, tokens = own.pos_ebd_size, query.shape[-2]
     positions = _buckets(
-        tokens, own.position_buckets, own.max_relative_positions, query.device
+        tokens, own.position_buckets, own.max_relative_positions, device=query.device
     )  # (tokens, tokens), query minus key
     rows = encoder.get_rel_embedding()[: 2 * span].to(query.dtype)
     bias = query.new_zeros(())
     if "c2p" in kinds:
         keys = block.split(
-            _project(block, "key", "pos_key_proj", rows)
+            _project(block, "key", "pos_key_proj", rows=rows)
         )  # (heads, 2 span, head width)
         place = (positions + span).clamp(0, 2 * span - 1).expand(*query.shape[:2], -1, -1)
         bias = bias + (query @ keys.transpose(-1, -2)).gather(-1, place)
     if "p2c" in kinds:
-        queries = block.split(_project(block, "query", "pos_query_proj", rows))
+        queries = block.split(_project(block, "query", "pos_query_proj", rows=rows))
         place = (-positions + span).clamp(0, 2 * span - 1).expand(*key.shape[:2], -1, -1)
         bias = bias + (key @ queries.transpose(-1, -2)).gather(-1, place).transpose(-1, -2)
-    return Scores(query, key, scale, added(bias * scale, mask) if kinds else mask)
+    return Scores(query, key, scale, bias=added(bias * scale, mask) if kinds else mask)
 
 
 def _project(block: Any, part: str, own: str, rows: Tensor) -> Tensor:

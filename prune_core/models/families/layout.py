@@ -32,7 +32,7 @@ class Scores(NamedTuple):
 
 def plain(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:
     """Vaswani et al. 2017; `mask` is True where there is a token, (sentences, 1, 1 or tokens, tokens)."""
-    return Scores(query, key, query.shape[-1] ** -0.5, mask)
+    return Scores(query, key, query.shape[-1] ** -0.5, bias=mask)
 
 
 def added(bias: Tensor, mask: Tensor | None) -> Tensor:

@@ -53,7 +53,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
             if mask is None
             else (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
         )
-    return Scores(query, key, width**-0.5, mask)
+    return Scores(query, key, width**-0.5, bias=mask)
 
 
 def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
         query,
         key,
         query.shape[-1] ** -0.5,
-        added(bias[:, block.head_numbers].to(query.dtype), mask),
+        bias=added(bias[:, block.head_numbers].to(query.dtype), mask),
     )
 
 

@@ -58,14 +58,16 @@ def latency(
     if file.is_file() and not anew:
         known = json.loads(file.read_text())
     else:
-        known = _measured(model, batch, length, report)
+        known = _measured(model, batch, length, report=report)
         if not disturbance(known["other_load"]):
             _write(file, known)
     heads, neurons = (
         torch.tensor(known[kind], dtype=torch.float64) for kind in ("heads", "neurons")
     )
     # earlier versions wrote no load
-    return Latency(known["whole"], known["fixed"], heads, neurons, known.get("other_load"))
+    return Latency(
+        known["whole"], known["fixed"], heads, neurons=neurons, other_load=known.get("other_load")
+    )
 
 
 def _write(file: Path, known: dict[str, Any]) -> None:
@@ -125,7 +127,7 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
             ],
         )
         said = partial(_told, part, f"timing a model of {left} heads and {width} neurons a block")
-        (dense, own), other_load = turns([model, small], tokens, PASSES, said)
+        (dense, own), other_load = turns([model, small], tokens, PASSES, report=said)
         loads += [] if np.isnan(other_load) else [other_load]
         whole.append(min(dense))
         found[left, width] = min(own) / min(dense)

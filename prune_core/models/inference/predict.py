@@ -66,10 +66,16 @@ def predict(
 ) -> Predictions:
     """The model's answers, whatever its kind."""
     if examples.kind == "span":
-        return answers(model, tokenizer, examples, batch_size, max_length, report)
+        return answers(
+            model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
+        )
     if examples.kind == "token":
-        return tags(model, tokenizer, examples, batch_size, max_length, report)
-    found = outputs(model, tokenizer, examples, batch_size, max_length, report)
+        return tags(
+            model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
+        )
+    found = outputs(
+        model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
+    )
     if examples.kind == "regression":
         if examples.binary:
             return _binary(found[:, 0], model.config)
@@ -96,7 +102,9 @@ def probabilities(
     report: Report = quiet,
 ) -> np.ndarray:
     """(examples, labels) softmax probabilities of a classifier in the examples' order."""
-    return outputs(model, tokenizer, examples, batch_size, max_length, report)
+    return outputs(
+        model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
+    )
 
 
 @torch.no_grad()
@@ -106,7 +114,9 @@ def outputs(
     """(examples, labels) probabilities of each label, or (examples, 1) scores; the report counts finished examples."""
     found: list[Tensor] = []
     order: list[int] = []
-    for batch, indices in batches(tokenizer, examples, batch_size, max_length, device_of(model)):
+    for batch, indices in batches(
+        tokenizer, examples, batch_size, max_length=max_length, device=device_of(model)
+    ):
         logits = model(**batch).logits.float()
         found.append(SHARES[examples.kind](logits))
         order += indices
@@ -145,7 +155,7 @@ def tags(
     said = [[nothing] * len(text.split(" ")) for text in examples.texts]
     sure = [[1.0] * len(own) for own in said]
     done = 0
-    for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
+    for batch, rows in by_length(tokenizer, features, batch_size, device=device_of(model)):
         highest, labels = model(**batch).logits.float().softmax(-1).max(-1)
         _are_numbers(highest.cpu().numpy(), len(rows))
         shares, labels = highest.tolist(), labels.tolist()
@@ -177,13 +187,17 @@ def answers(
     )  # the lowest score of "no answer" over the windows, as in the official baseline
     said, sure = [""] * len(examples), [[0.0]] * len(examples)
     done = 0
-    for batch, rows in by_length(tokenizer, features, batch_size, device_of(model)):
+    for batch, rows in by_length(tokenizer, features, batch_size, device=device_of(model)):
         found = model(**batch)
         _are_numbers((found.start_logits + found.end_logits).float().cpu().numpy(), len(rows))
         chosen = zip(
             rows,
             *best_spans(
-                found.start_logits, found.end_logits, batch["attention_mask"], features, rows
+                found.start_logits,
+                found.end_logits,
+                batch["attention_mask"],
+                features=features,
+                rows=rows,
             ),
             strict=True,
         )
@@ -192,7 +206,10 @@ def answers(
             nothing[example] = min(nothing[example], null)
             if score > best[example]:
                 best[example] = score
-                said[example], sure[example] = _text(examples, features, row, first, last), [share]
+                said[example], sure[example] = (
+                    _text(examples, features, row, first=first, last=last),
+                    [share],
+                )
         done += len(rows)
         report(done / len(features), f"read {done} of {len(features)} windows")
     if examples.labels and any(not right.texts for right in examples.labels):

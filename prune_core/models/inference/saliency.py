@@ -41,7 +41,7 @@ class Words(NamedTuple):
 def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Words:
     """Words are what spaces part; a text that is too long ends where the model stops reading."""
     if not tokenizer.is_fast:  # one written in Python does not say where tokens lie in the text
-        return _pieces(model, tokenizer, text, pair)
+        return _pieces(model, tokenizer, text, pair=pair)
     encoded = tokenizer(
         text, pair, truncation=True, max_length=longest(model), return_offsets_mapping=True
     )
@@ -98,7 +98,7 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
         raise PruneError(
             f"{UNEXPLAINED[kind_of(model)]}, and no one logit to explain. Look at its attention."
         )
-    read = words(model, tokenizer, text, pair)
+    read = words(model, tokenizer, text, pair=pair)
     rest = {name: tensor for name, tensor in read.batch.items() if name != "input_ids"}
     x = model.get_input_embeddings()(read.batch["input_ids"]).detach().requires_grad_()
     logits = model(inputs_embeds=x, **rest).logits[0]
@@ -128,7 +128,7 @@ def attention(
     A word of several pieces pays with their mean and gets their sum. Indices count from 0 in the unpruned shape; without a
     block it is the last. `heads` are those left in the block, of `of`; `weights` are None where the head is gone, or all are.
     """
-    read, all_blocks = words(model, tokenizer, text, pair), [own for _, own in passed(model)]
+    read, all_blocks = words(model, tokenizer, text, pair=pair), [own for _, own in passed(model)]
     block = len(all_blocks) - 1 if block is None else block
     own = all_blocks[block]
     left = alive(own).heads
