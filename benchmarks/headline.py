@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from prune_core.runs.store import Store
 
 from prune_core.methods import METHODS
 from prune_core.plots.palette import GRID, INK, PAPER, method_color
+from prune_core.store.store import Store
 from tools.charts import write_svg
 
 RESAMPLES = 4000
