@@ -21,8 +21,7 @@ from plotly.subplots import make_subplots
 from prune_core.methods import METHODS
 from prune_core.plots.palette import GRID, INK, PAPER, method_color
 from prune_core.store.store import Store
-
-from .charts import write_svg
+from tools.charts import write_svg
 
 RESAMPLES = 4000
 PLAIN, SOUP, DENSE = "plain", "soup", "dense"

@@ -1,4 +1,4 @@
-"""Attack: how often adversarial edits succeed on each model, what they cost the attacker, and every example to read."""
+"""Attack: success rates on each model, the attacker's cost, and every attacked example."""
 
 import pandas as pd
 import streamlit as st
@@ -24,8 +24,8 @@ if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
     gives = f"give {KINDS[view.kind]}"
     st.info(
-        f"The attacks here try to flip a label, and the models of this study {gives}: there is no label to flip. What pruning costs "
-        "them on clean data is on Compare, Layers and Drift.",
+        f"The attacks here try to flip a label, and the models of this study {gives}: there is no "
+        "label to flip. What pruning costs them on clean data is on Compare, Layers and Drift.",
         icon=":material/info:",
     )
     st.stop()
@@ -33,9 +33,9 @@ if rows.empty:
     ui.empty(
         view.store,
         "Attack",
-        "**Is the pruned model easier to fool?** This page shows how often each attack turns a right answer wrong, with intervals, "
-        "how that grows "
-        "with the attacker's budget, and every attacked sentence with its changed words marked.",
+        "**Is the pruned model easier to fool?** This page shows how often each attack turns a "
+        "right answer wrong, with intervals, how that grows with the attacker's budget, and "
+        "every attacked sentence with its changed words marked.",
         key="attack",
         waiting=view.waiting,
     )
@@ -72,18 +72,16 @@ def budgets(view: View, own: pd.DataFrame) -> None:
 
 def figures() -> None:
     """The rows behind the page."""
-    label = {model.job: model.label for model in view.models}
     shares = {
         "accuracy": "accuracy",
         "under_attack": "under attack",
         "success_rate": "success rate",
         "words_changed": "words changed",
     }
-    shown = rows.assign(run=rows["job"].map(label), **{name: 100 * rows[name] for name in shares})
-    bars = {
-        key: st.column_config.ProgressColumn(title, format="%.1f%%", min_value=0, max_value=100)
-        for key, title in shares.items()
-    }
+    shown = rows.assign(
+        run=rows["job"].map(view.labels), **{name: 100 * rows[name] for name in shares}
+    )
+    bars = {key: ui.percent_bar(title) for key, title in shares.items()}
     outcomes = ("attacked", "succeeded", "failed", "skipped", "errored")
     number = st.column_config.NumberColumn
     counts = {key: number(key, format="%.1f" if mean else "%d") for key in outcomes}
@@ -94,7 +92,7 @@ def figures() -> None:
         plain=rows,
     )
     st.caption("Every attacked example with its outcome, all seeds:")
-    ui.downloads(examples.assign(run=examples["job"].map(label)), "attack-examples")
+    ui.downloads(examples.assign(run=examples["job"].map(view.labels)), "attack-examples")
 
 
 def read(marks: list[str]) -> None:
@@ -141,11 +139,12 @@ def chance() -> None:
     """Paired tests, and how success is counted."""
     attack_paired_test.show(view, own)
     ui.how_to_read(
-        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an attack succeeds where it turns the "
-        "answer wrong, unless the list of attacks below says otherwise (Input reduction, Kuleshov); sentences the model got wrong to "
-        "begin with are **skipped** and not counted, so the denominator differs from model to model. **Accuracy under attack** counts "
-        "all sentences. Recipes follow different rules on what may be changed: compare models within a recipe, not recipes with each "
-        "other."
+        "Attack success rate $=\\frac{\\text{succeeded}}{\\text{succeeded}+\\text{failed}}$; an "
+        "attack succeeds where it turns the answer wrong, unless the list of attacks below says "
+        "otherwise (Input reduction, Kuleshov); sentences the model got wrong to begin with are "
+        "**skipped** and not counted, so the denominator differs from model to model. **Accuracy "
+        "under attack** counts all sentences. Recipes follow different rules on what may be "
+        "changed: compare models within a recipe, not recipes with each other."
     )
     options = {
         m.label: each["options"]

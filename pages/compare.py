@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from pages.sections import export, label_order, paper_comparison, question_answers, tradeoff
+from pages.sections import label_order, paper_comparison, question_answers, tradeoff
 from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import ablation, takeaways
@@ -18,8 +18,9 @@ if not quantities:
     ui.empty(
         view.store,
         "Compare",
-        "**Which model gives the best trade?** This page sets all runs of a study side by side: a scatter of any two quantities with their "
-        "intervals, each quantity against sparsity, and one table to sort and download.",
+        "**Which model gives the best trade?** This page sets all runs of a study side by side: "
+        "a scatter of any two quantities with their intervals, each quantity against sparsity, "
+        "and one table to sort and download.",
         key="compare",
         waiting=view.waiting,
     )
@@ -49,37 +50,9 @@ def against_sparsity() -> None:
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
-                        rows, view.models, quantity, view.dark, 270, compact=True
+                        rows, view.models, quantity, dark=view.dark, height=270, compact=True
                     ),
                     key=f"compare-{key.replace(':', '-')}",
-                    small=True,
-                )
-
-
-def budgets() -> None:
-    """For structured models: what accuracy costs in counted work and in measured time."""
-    if not any(model.structured for model in view.pruned) or not {
-        "accuracy",
-        "work",
-        "latency",
-    } <= set(quantities):
-        return
-    figure = quantities["accuracy"].title
-    st.markdown(f"#### What does {figure} cost in work, and in time?")
-    with st.grid(2, min_column_width=380, gap="small", key="budgets") as grid:
-        for key, told in (
-            ("work", "Counted multiply-adds of a sentence"),
-            ("latency", "Measured median time of a batch"),
-        ):
-            with grid.cell():
-                ui.chart(
-                    f"{figure} against {formatting.inline(quantities[key].title)}",
-                    f"{told}, dense at the right. Hollow marks: whole heads and neurons removed, and cut out before timing; full "
-                    "marks: single weights set to zero, which ordinary kernels still multiply.",
-                    plots.scatter(
-                        rows, view.models, quantities[key], y=quantities["accuracy"], dark=view.dark
-                    ),
-                    key=f"budget-{key}",
                     small=True,
                 )
 
@@ -90,19 +63,19 @@ def savings() -> None:
         first = tables["cost"].iloc[0]
         ui.chart(
             "What does pruning save?",
-            "One bar a model and figure, as a share of the dense model's (dotted line): less is better. Time is the median of a "
-            f"batch of {first['batch']} sentences of {first['length']} tokens, measured in turn with the dense model; its thin line "
+            "One bar a model and figure, as a share of the dense model's (dotted line): less is "
+            f"better. Time is the median of a batch of {first['batch']} sentences of "
+            f"{first['length']} tokens, measured in turn with the dense model; its thin line "
             "reaches to the 95th percentile.",
             plots.saved(tables["cost"], view.models, view.dark),
             key="saved",
         )
-        st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.disturbed(tables["cost"], view.models):
             st.warning(busy, icon=":material/warning:")
 
 
 def parts() -> None:
-    """Where a method was run in several forms: what each of its parts contributes, over all runs of the study."""
+    """The contribution of each option, for methods that were run with several settings."""
     options = {
         job.id: job.experiment["method"]["options"]
         for job in view.jobs
@@ -117,16 +90,17 @@ def parts() -> None:
     ):
         ui.chart(
             f"What does each part of {family} contribute?",
-            f"One bar per changed option and sparsity: the difference in {formatting.inline(quantities['accuracy'].title)} from the full "
-            "form on the same calibration sentences, mean over seeds; the thin line reaches from the lowest to the highest seed. "
-            f"{own['n'].max():.0f} evaluation examples.",
+            "One bar per changed option and sparsity: the difference in "
+            f"{formatting.inline(quantities['accuracy'].title)} from the full form on the same "
+            "calibration sentences, mean over seeds; the thin line reaches from the lowest to "
+            f"the highest seed. {own['n'].max():.0f} evaluation examples.",
             plots.parts(own, view.dark),
             key=f"parts-{method}",
         )
 
 
 def all_runs() -> None:
-    """Every run as a row; bars show the shares, the downloads hold every figure with its interval."""
+    """One row per run; the download has every quantity with its interval."""
     shown, columns = (
         rows[["label"]].copy(),
         {"label": st.column_config.TextColumn("Run", pinned=True, width="medium")},
@@ -134,12 +108,11 @@ def all_runs() -> None:
     for key, quantity in quantities.items():
         values = rows[key] * quantity.scale
         if quantity.tick == ".0%":
-            columns[key] = st.column_config.ProgressColumn(
-                quantity.title, help=quantity.gloss, format="%.1f%%", min_value=0, max_value=100
-            )
+            columns[key] = ui.percent_bar(quantity.title, help=quantity.gloss)
             values = values * 100
         else:
-            style = "%+.1f" if key == "difference" else "%.1f" if quantity.scale != 1 else "%.3f"
+            style = "%.3f" if quantity.scale == 1 else "%.1f"
+            style = "%+.1f" if key == "difference" else style
             columns[key] = st.column_config.NumberColumn(
                 quantity.axis, help=quantity.gloss, format=style
             )
@@ -147,8 +120,9 @@ def all_runs() -> None:
     took = {job.id: sum(job.seconds.values()) for job in view.jobs}
     mean = {m.job: sum(took[job] for job in m.jobs) / len(m.jobs) for m in view.models}
     shown["took"] = rows["job"].map(mean).map(formatting.seconds)
-    help = "Pruning and all measures together; of several seeds the mean"
-    columns["took"] = st.column_config.TextColumn("Time", help=help)
+    columns["took"] = st.column_config.TextColumn(
+        "Time", help="Pruning and all measures together; of several seeds the mean"
+    )
     ui.table(shown, "runs", columns, plain=rows)
 
 
@@ -156,17 +130,11 @@ ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
 label_order.of_study(view.store, view.jobs)
 tradeoff.show(view, rows, quantities)
 ui.how_to_read(
-    "A model is on the Pareto front when no other is at least as good in both quantities and better in one. Bars are 95% intervals: "
-    "Wilson for "
-    "shares, Bonett–Price for the paired difference from dense. A figure without a bar is not a sample of sentences, or has no "
+    "A model is on the Pareto front when no other is at least as good in both quantities and "
+    "better in one. Bars are 95% intervals: Wilson for shares, Bonett–Price for the paired "
+    "difference from dense. A figure without a bar is not a sample of sentences, or has no "
     "interval here."
 )
-
-
-def work_and_time() -> None:
-    """What a model costs to run."""
-    budgets()
-    savings()
 
 
 def figures() -> None:
@@ -191,18 +159,23 @@ def figures() -> None:
 
 VIEWS = {
     "sparsity": ("Against sparsity", against_sparsity),
-    "cost": ("Work and time", work_and_time),
+    "cost": ("Work and time", savings),
     "parts": ("Parts of a method", parts),
     "paper": ("Beside the paper", lambda: paper_comparison.section(view)),
     "figures": ("All figures", figures),
     "answers": ("Answers", lambda: question_answers.browser(view)),
-    "export": ("Take it with you", lambda: export.page(view)),
 }
 metrics = set(tables["accuracy"]["metric"]) if len(tables["accuracy"]) else set()
 there = {
     "cost": len(tables["cost"]) > 0 and len(view.pruned) > 0,
     "parts": any(model.form for model in models_of([job for job in view.jobs if job.done])),
     "answers": bool(metrics & {"answer_f1", "exact_match", "same_answer"}) and len(view.pruned) > 0,
-    "export": len(view.pruned) > 0,
 }
 ui.parts({key: view_of for key, view_of in VIEWS.items() if there.get(key, True)}, "closer")
+if view.pruned:
+    st.page_link(
+        "pages/deploy.py",
+        label="Export a model, the report or all rows on Deploy",
+        icon=":material/rocket_launch:",
+        query_params={"deploy-part": "export"},
+    )

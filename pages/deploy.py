@@ -1,4 +1,4 @@
-"""Deploy: may this model ship? Limits on the left, what each test says on the right, what breaks below."""
+"""Deploy: test whether a model meets the limits of a policy, and export it."""
 
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ if not view.models:
     ui.empty(
         view.store,
         "Deploy",
-        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on paired data. The result is ship, do not "
-        "ship or inconclusive, with the loss that the sample rules out and the number of examples that would decide.",
+        "**May this model ship?** Set limits on what pruning may cost. Each limit is tested on "
+        "paired data. The result is ship, do not ship or inconclusive, with the loss that the "
+        "sample rules out and the number of examples that would decide.",
         key="deploy",
         waiting=view.waiting,
     )
@@ -32,8 +33,11 @@ if not view.models:
 def checked(
     home: str, job: int, stamp: float, policy: Policy
 ) -> tuple[list[deployment_check.Verdict], str, pd.DataFrame, pd.DataFrame]:
-    """Verdicts, the sentence, slices and flipped examples; `stamp`, the seconds of all stages of the study, changes with any
-    rows: the dense model's attacks are read too."""
+    """Verdicts, their sentence, slices and flipped examples.
+
+    `stamp`, the seconds of all stages of the study, changes with any rows: the attacks on the
+    dense model are read too.
+    """
     store = Store(Path(home))
     found = evidence.evidence(store, store.job(job))
     verdicts = deployment_check.check(found, policy)
@@ -46,7 +50,7 @@ def checked(
 
 
 def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], policy: Policy) -> None:
-    """One row per test; below it why a test has no result, and a button that times both models again."""
+    """One row per test, why tests have no result, and a button that measures cost again."""
     rows = [
         {
             "test": each.title,
@@ -60,13 +64,18 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         for each in verdicts
     ]
     number = st.column_config.NumberColumn
-    help = f"Values that the sample rules out with {policy.confidence:g}% confidence: the tightest limit it could show to be met."
     columns: dict[str, Any] = {
         "test": st.column_config.TextColumn("Test", width=290),
         "answer": "Result",
         "measured": number("Measured", format="%.2f"),
         "limit": "Limit",
-        "excluded": st.column_config.TextColumn("Ruled out", help=help),
+        "excluded": st.column_config.TextColumn(
+            "Ruled out",
+            help=(
+                f"Values that the sample rules out with {policy.confidence:g}% confidence: the "
+                "tightest limit it could show to be met."
+            ),
+        ),
         "needs": number(
             "n needed", help="Decides in 80 of 100 samples, if the measured value is the true one"
         ),
@@ -93,7 +102,8 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
 def _remeasure(store: Store, job: Job) -> None:
     jobs.remeasure(store, job.id, ["cost"], options={"cost": {"repeats": evidence.passes(job)}})
     ui.say(
-        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave the machine idle."
+        f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
+        "the machine idle."
     )
 
 
@@ -129,11 +139,10 @@ def slice_view(found: pd.DataFrame) -> None:
     if found.empty:
         st.info("Slices need labels and answers that are right or wrong.", icon=":material/info:")
         return
-    share = st.column_config.ProgressColumn
     columns: dict[str, Any] = {
         "slice": "Slice",
-        "dense": share("Dense", format="%.1f%%", min_value=0, max_value=100),
-        "pruned": share("Pruned", format="%.1f%%", min_value=0, max_value=100),
+        "dense": ui.percent_bar("Dense"),
+        "pruned": ui.percent_bar("Pruned"),
         "difference": st.column_config.NumberColumn("Difference (points)", format="%+.1f"),
         "low": st.column_config.NumberColumn(
             "At worst (points)", format="%+.1f", help="One-sided bound at the policy's confidence"
@@ -157,7 +166,8 @@ def in_ci(policy: Policy, job: int) -> None:
     """The same check from the command line."""
     st.markdown("Keep the file beside your code; the same check stops a pipeline:")
     st.code(
-        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, 3: inconclusive",
+        f"python -m prune_core check {job} --policy policy.yaml  # exit 0: ship, 1: do not ship, "
+        "3: inconclusive",
         language="bash",
     )
     st.code(policy.as_yaml(), language="yaml")
@@ -199,8 +209,8 @@ with place:
 with answer:
     ui.chart(
         "How much of each limit is used?",
-        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the bar is ruled out. Filled: met; hollow: "
-        "inconclusive; cross: violated.",
+        f"The measured value and one-sided {policy.confidence:g}% bounds; what lies right of the "
+        "bar is ruled out. Filled: met; hollow: inconclusive; cross: violated.",
         plots.allowances(verdicts, view.dark),
         key="allowances",
     )
@@ -211,13 +221,16 @@ PARTS = {
     "forms": ("What ships", lambda: deployment_formats.page(Store(view.store.home), job)),
     "smallest": ("As small as it gets", lambda: size_search.page(view.store.home, job, policy)),
     "ci": ("Policy file and CI", lambda: in_ci(policy, job.id)),
-    "export": ("Take it with you", lambda: export.page(view)),
+    "export": ("Export", lambda: export.page(view)),
 }
 ui.parts(PARTS, "deploy-part")
 ui.how_to_read(
-    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end of a one-sided interval is within it. "
-    "A model exactly at a limit passes in at most 5 of 100 samples at 95% confidence, and shipping needs every limit to be met. "
-    "**Inconclusive** means that the sample is too small: the table shows what it rules out and how many examples would decide. A limit "
-    "is violated only if it still is after correction for all tests (Bonferroni). Without labels, accuracy is bounded by the percentage "
-    "of changed predictions. Latency and speed-up are inconclusive if other processes used the processor during the timed passes."
+    "Each limit is a **non-inferiority test** on the same examples: it is met if the worse end "
+    "of a one-sided interval is within it. A model exactly at a limit passes in at most 5 of 100 "
+    "samples at 95% confidence, and shipping needs every limit to be met. **Inconclusive** means "
+    "that the sample is too small: the table shows what it rules out and how many examples would "
+    "decide. A limit is violated only if it still is after correction for all tests "
+    "(Bonferroni). Without labels, accuracy is bounded by the percentage of changed predictions. "
+    "Latency and speed-up are inconclusive if other processes used the processor during the "
+    "timed passes."
 )

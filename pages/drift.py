@@ -15,9 +15,9 @@ if rows.empty:
     ui.empty(
         view.store,
         "Drift",
-        "**Do sentences stay where they were?** This page compares the dense and the pruned embedding of every sentence: similarity "
-        "by block, a map "
-        "on which each move can be followed, and the sentences that moved most.",
+        "**Do sentences stay where they were?** This page compares the dense and the pruned "
+        "embedding of every sentence: similarity by block, a map on which each move can be "
+        "followed, and the sentences that moved most.",
         key="drift",
         waiting=view.waiting,
     )
@@ -47,7 +47,15 @@ def by_block() -> None:
                 ui.chart(
                     what.title,
                     what.gloss,
-                    plots.by_block(rows, view.models, what, pooling, view.dark, 230, changed),
+                    plots.by_block(
+                        rows,
+                        view.models,
+                        what,
+                        pooling=pooling,
+                        dark=view.dark,
+                        height=230,
+                        adversarial=changed,
+                    ),
                     key=f"drift-{what.column}",
                     small=True,
                 )
@@ -59,10 +67,12 @@ def by_block() -> None:
     ui.how_to_read(
         "Embeddings are the "
         + TITLES[pooling]
-        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on "
-        "centred embeddings is 1 when the two sets differ by a rotation and a scale only; **Procrustes** is the distance left after the "
-        "best rotation of the normalised sets; **neighbours kept** is the mean share of "
-        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The dotted line marks no change."
+        + " after each block. **CKA** $=\\lVert Y^\\top X\\rVert_F^2/(\\lVert X^\\top "
+        "X\\rVert_F\\lVert Y^\\top Y\\rVert_F)$ on centred embeddings is 1 when the two sets "
+        "differ by a rotation and a scale only; **Procrustes** is the distance left after "
+        "the best rotation of the normalised sets; **neighbours kept** is the mean share of "
+        f"a sentence's {int(rows['k'].iloc[0])} nearest neighbours that stay nearest. The "
+        "dotted line marks no change."
     )
 
 

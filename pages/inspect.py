@@ -1,4 +1,4 @@
-"""Inspect: type a sentence, a pair or a question with its text; see what every model makes of it, why, and under attack."""
+"""Inspect: predictions, attacks, saliency and attention for a text of your own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from prune_core.plots import palette
 from prune_core.store.store import Store
 
 view = frame.view()
-# what the fields are called, and what stands in them at first; the second field is for pairs and for questions
+# what the fields are called, and what stands in them at first; the second field is for pairs and
+# for questions
 SENTENCE = ("A sentence", "Not the masterpiece the posters promise, but I left the cinema smiling.")
 PAIR = (
     ("First sentence", "The committee will publish its report in the spring."),
@@ -27,11 +28,13 @@ QUESTION = (
     ("A question", "Who paid for the restoration of the old cinema?"),
     (
         "The text that answers it",
-        "The Rex opened in 1931 and closed fifty years later. After a long campaign the town council bought the building, but the "
-        "restoration of the old cinema was paid for by a retired projectionist, who had won the lottery twice.",
+        "The Rex opened in 1931 and closed fifty years later. After a long campaign the town "
+        "council bought the building, but the restoration of the old cinema was paid for by a "
+        "retired projectionist, who had won the lottery twice.",
     ),
 )
-FIELDS = QUESTION if view.kind == "span" else PAIR if view.pairs else (SENTENCE,)
+FIELDS = PAIR if view.pairs else (SENTENCE,)
+FIELDS = QUESTION if view.kind == "span" else FIELDS
 VIEWS = ("Predictions", "Attack", "Saliency", "Attention")
 ORIGINAL = "original"
 CHANGED = FIELDS[view.kind == "span"][0]  # the field whose original may be given
@@ -39,15 +42,16 @@ if not view.models:
     ui.empty(
         view.store,
         "Inspect",
-        "**Do the models agree on your sentence?** Type any sentence and this page shows the prediction of the dense and of every "
-        "pruned model side by side, and where they part; attacks the sentence on all of them, and shows which words they look at.",
+        "**Do the models agree on your sentence?** Type any sentence and this page shows the "
+        "prediction of the dense and of every pruned model side by side, and where they part; "
+        "attacks the sentence on all of them, and shows which words they look at.",
         key="inspect",
         waiting=view.waiting,
     )
 
 
 def form() -> tuple[str, str | None, str]:
-    """The text, the second one where the study's examples have two, and the original of the one that may be changed, or ""."""
+    """The text, the second text or None, and the original of the changed one or ""."""
     typed = {}
     helps = {
         FIELDS[0][
@@ -72,7 +76,8 @@ def form() -> tuple[str, str | None, str]:
                     key=_key(ORIGINAL),
                     height=height,
                     persist_state="session",
-                    help="Paste an adversarial text on the left and the text it was made from here: the predictions for both are shown.",
+                    help="Paste an adversarial text on the left and the text it was made from "
+                    "here: the predictions for both are shown.",
                 )
         st.form_submit_button(
             "Ask the models", key="predict", type="primary", icon=":material/search:"
@@ -82,7 +87,7 @@ def form() -> tuple[str, str | None, str]:
 
 
 def starts() -> list[str]:
-    """What stands in the fields at first: the study's first example, as a model knows most of its own field and language."""
+    """Initial texts: the study's first example, or bundled ones for the demo."""
     if task() == "demo":
         return [start for _, start in FIELDS]
     found = (
@@ -94,7 +99,10 @@ def starts() -> list[str]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _first_example(home: str, job: int, done: tuple[str, ...]) -> list[str]:
-    """Its text and second text, or nothing before the job judged any; by the stages `done`, as rows come with them."""
+    """Text and second text of the first evaluation example; empty without predictions.
+
+    `done`, the finished stages, changes with the rows.
+    """
     rows = Store(Path(home)).rows("prediction", [job]) if "accuracy" in done else pd.DataFrame()
     return [] if rows.empty else [str(rows.iloc[0][column]) for column in ("text", "pair")]
 
@@ -110,7 +118,7 @@ def _key(field: str) -> str:
 
 
 def paste(text: str, original: str) -> None:
-    """Put an adversarial text and its original into the form, and show their predictions; to be called before the form is drawn."""
+    """Fill in an adversarial text and its original; to be called before the form is drawn."""
     st.session_state[_key(CHANGED)] = text
     st.session_state[_key(ORIGINAL)] = original
     ui.put("inspect-view", VIEWS[0])
@@ -128,7 +136,10 @@ def verdict(told: dict[Model, dict]) -> str:
     first = next(iter(said))  # the dense one where it is on view
     others = [model.label for model in said if said[model] != said[first]]
     named = "The dense model" if first.is_dense else first.label
-    return f"{named} says {said[first]}; {', '.join(others)} {'says' if len(others) == 1 else 'say'} otherwise."
+    return (
+        f"{named} says {said[first]}; {', '.join(others)} "
+        f"{'says' if len(others) == 1 else 'say'} otherwise."
+    )
 
 
 def compared(told: dict[Model, dict], original: str, text: str) -> str:
@@ -142,7 +153,10 @@ def compared(told: dict[Model, dict], original: str, text: str) -> str:
         return "The two texts are the same."
     if not turned:
         return f"The change turns none of the {formatting.plural(len(told), 'model')}."
-    return f"The change turns {len(turned)} of {formatting.plural(len(told), 'model')}: {', '.join(turned)}."
+    return (
+        f"The change turns {len(turned)} of {formatting.plural(len(told), 'model')}: "
+        f"{', '.join(turned)}."
+    )
 
 
 def predictions(told: dict[Model, dict]) -> None:
@@ -161,7 +175,8 @@ def predictions(told: dict[Model, dict]) -> None:
         ]
     )
     looking_at = (
-        "One bar a model, growing from the undecided middle towards the label it prefers; its figure is the probability of that label."
+        "One bar a model, growing from the undecided middle towards the label it prefers; its "
+        "figure is the probability of that label."
         if len(names) == 2 and view.kind == "classification"
         else "Bars are the probabilities each model gives to each label."
     )
@@ -179,33 +194,14 @@ def predictions(told: dict[Model, dict]) -> None:
         else ("softmax of the classifier's outputs, $p_i=e^{z_i}/\\sum_j e^{z_j}$")
     )
     ui.how_to_read(
-        f"Probabilities are the {outputs}; they say how sure a model is of "
-        "itself, not how often it is right. A bar that crosses the middle is a changed prediction; a shorter bar on the same side is "
-        "lost confidence."
-    )
-    shown = [
-        {
-            "model": model.label,
-            "text": state or "text",
-            **{name: 100 * p for name, p in zip(names, values, strict=True)},
-        }
-        for model, state, values in rows
-    ]
-    bars = {
-        name: st.column_config.ProgressColumn(
-            f"{name} (probability)", format="%.1f%%", min_value=0, max_value=100
-        )
-        for name in names
-    }
-    ui.table(
-        pd.DataFrame(shown),
-        "predictions",
-        {"model": "Model", "text": "Text" if len(states) == 2 else None, **bars},
+        f"Probabilities are the {outputs}; they say how sure a model is of itself, not how often "
+        "it is right. A bar that crosses the middle is a changed prediction; a shorter bar on "
+        "the same side is lost confidence."
     )
 
 
 def scores(told: dict[Model, dict]) -> None:
-    """Scores: one figure a model, and how far it is from the dense model's; that of the original beside it."""
+    """Scores of a regression model, and their differences from the dense one."""
     dense = next(
         (answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan")
     )
@@ -235,7 +231,7 @@ def answers(told: dict[Model, dict], text: str) -> None:
     """Answers: every model's, and the dense and the last model's in place."""
     for model, answer in told.items():
         st.markdown(
-            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: '
+            ui.named(model, view.dark) + f": "
             f"{ui.escape(formatting.answer(answer['said'][0], ()))} "
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
             + "".join(
@@ -262,9 +258,7 @@ def entities(told: dict[Model, dict], text: str) -> None:
         else None
     )
     for model in filter(None, (models[0], beside)):
-        st.markdown(
-            f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}**: {ui.escape(told[model]["said"][0])}'
-        )
+        st.markdown(ui.named(model, view.dark) + f": {ui.escape(told[model]['said'][0])}")
         st.html(ui.tagged(text.split(), told[model]["tags"][0], palette.color(model, view.dark)))
     shown = pd.DataFrame(
         {"word": text.split(), **{model.label: told[model]["tags"][0] for model in models}}
@@ -273,6 +267,8 @@ def entities(told: dict[Model, dict], text: str) -> None:
         ui.table(shown, "tags", {})
 
 
+for (title, _), given in zip(FIELDS, st.session_state.pop("inspect-texts", ()), strict=False):
+    st.session_state[_key(title)] = given or ""
 st.title("Inspect", anchor=False)
 view.caption_seed("This page uses the weights of")
 asking = inspector(str(view.store.home))

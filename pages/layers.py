@@ -1,12 +1,12 @@
-"""Layers: where in the network the error arises, what of it is a layer's own, and where the zeros are."""
+"""Layers: reconstruction error by layer and matrix, and the units that were kept."""
 
 import pandas as pd
-import streamlit as st
 
 from pages.sections import layer_details, whatif
 from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
+from prune_core.analysis.compared_models import with_rows
 
 view = frame.view()
 rows = view.rows("reconstruction") if view.models else pd.DataFrame()
@@ -14,95 +14,64 @@ if rows.empty:
     ui.empty(
         view.store,
         "Layers",
-        "**Where does pruning hurt?** This page shows the relative error of every block and matrix: how it grows with depth, how "
-        "much of it a "
-        "layer makes itself and how much it inherits, and what share of each matrix is really zero.",
+        "**Where does pruning hurt?** This page shows the relative error of every block and "
+        "matrix: how it grows with depth, how much of it a layer makes itself and how much it "
+        "inherits, and what share of each matrix is really zero.",
         key="layers",
         waiting=view.waiting,
     )
 
 ui.opening("Layers", takeaways.layers(rows, view.models))
 ui.stop_without(view.pruned, view.waiting)
-pruned = [model for model in view.pruned if (rows["job"] == model.job).any()]
+pruned = with_rows(view.pruned, rows)
 units = view.first_seed("unit")
-cut = [model for model in view.pruned if len(units) and (units["job"] == model.job).any()]
+cut = with_rows(view.pruned, units)
+
+
+SHADES = {
+    "total": "total error",
+    "own": "own error",
+    "inherited": "inherited error",
+    "sparsity": "realised sparsity",
+}
 
 
 def by_depth() -> None:
-    """The total error of every model, block by block."""
-    names = ["block", *(part for part in plots.PART_TITLES if part != "block")]
-    part: str = ui.chosen(
-        st.segmented_control,
-        "part",
-        names,
-        default="block",
-        label="Output of",
-        format_func=plots.PART_TITLES.get,
-    )
+    """The total error of every model, layer by layer."""
+    part: str = ui.segments("part", plots.PART_TITLES, "block", label="Output of")
     ui.chart(
         "How does the error grow with depth?",
-        "One line a model: the distance between its outputs and the dense model's, relative to their size (0 = identical, 1 = as large "
-        "as the output itself). Click a mark to see its block closely.",
-        plots.by_depth(rows, view.models, part, view.dark),
+        "One line per model: the distance between its outputs and the dense model's, relative to "
+        "their norm (0: identical, 1: as large as the output itself). Click a mark to see its "
+        "layer closely.",
+        plots.by_depth(rows, view.models, part, dark=view.dark),
         key="depth",
         selects=layer_details.choose,
     )
     ui.how_to_read(
-        "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all over $\\lVert Wx\\rVert$: **own** $\\lVert "
-        "W\\hat x-\\hat W\\hat x\\rVert$ "
-        "is what pruning this layer does, **inherited** $\\lVert Wx-W\\hat x\\rVert$ is what came in with its input, **total** $\\lVert "
-        "Wx-\\hat W\\hat x\\rVert$ is what "
-        "goes out. Errors partly cancel, so the total can be smaller than the two stacked."
+        "With $W, x$ the dense weights and inputs and $\\hat W, \\hat x$ the pruned ones, all "
+        "relative to $\\lVert Wx\\rVert$: the **own** error "
+        "$\\lVert W\\hat x-\\hat W\\hat x\\rVert$ comes from pruning this matrix, the "
+        "**inherited** error $\\lVert Wx-W\\hat x\\rVert$ from its input, and the **total** is "
+        "$\\lVert Wx-\\hat W\\hat x\\rVert$. Errors partly cancel, so the total can be smaller "
+        "than their sum."
     )
 
 
 def by_matrix() -> None:
     """Every matrix of every model on one scale."""
-    shades = {
-        "total": "total error",
-        "own": "own error",
-        "inherited": "inherited error",
-        "sparsity": "realised sparsity",
-    }
-    column = ui.chosen(
-        st.segmented_control,
-        "shade",
-        list(shades),
-        default="total",
-        label="Colour shows",
-        format_func=shades.get,
-    )
+    column = ui.segments("shade", SHADES, label="Colour shows")
+    question = "How sparse is each matrix?"
+    if column != "sparsity":
+        question = f"Which matrices have the largest {SHADES[column]}?"
     ui.chart(
-        f"Which matrices have the largest {shades[column]}?"
-        if column != "sparsity"
-        else "How sparse is each matrix?",
-        "Block by part, one map a model, all on one scale; depth runs downwards. Click a cell to see its block closely.",
+        question,
+        "Layers (downwards) by matrix, one map per model, all on one scale. Click a cell to see "
+        "its layer closely.",
         plots.heat_maps(rows, pruned, column, dark=view.dark),
         key="heat",
         selects=layer_details.choose,
     )
-
-
-def own_or_inherited() -> None:
-    """What of the error a block makes itself, and where the zeros are."""
-    model = ui.one_model(pruned, "layer-model", "One model closely", dark=view.dark)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        ui.chart(
-            "Own or inherited?",
-            f"{model.label}, mean over the six matrices of a block: areas stacked, the dashed line is the total that results.",
-            plots.own_and_inherited(rows, model, view.dark),
-            key="own",
-            small=True,
-        )
-    with right:
-        ui.chart(
-            "Where are the zeros?",
-            "Realised sparsity: one mark a matrix, the thin upright tick is what was asked for.",
-            plots.realised_sparsity(rows, pruned, view.dark),
-            key="zeros",
-            small=True,
-        )
 
 
 def heads_and_neurons() -> None:
@@ -117,23 +86,23 @@ def heads_and_neurons() -> None:
         key="units",
     )
     ui.how_to_read(
-        f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge per FLOP, is above the threshold that the "
-        "FLOPs budget sets; other methods choose by their own rule. "
-        "**Predictive** knowledge is how much the predictions would change without it, "
-        "$\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** knowledge is how much the sub-layer's output would, "
-        "$\\lVert X W\\rVert_F^2$, each with its weight in the method. Hover over a head for its figures."
+        f"{structured.label}. By K-prune a head or a neuron stays when its score, its knowledge "
+        "per FLOP, is above the threshold that the FLOPs budget sets; other methods choose by "
+        "their own rule. **Predictive** knowledge is how much the predictions would change "
+        "without it, $\\tfrac12(\\partial\\mathrm{KL}/\\partial m)^2$; **representational** "
+        "knowledge is how much the sub-layer's output would, $\\lVert X W\\rVert_F^2$, each with "
+        "its weight in the method. Hover over a head for its figures."
     )
 
 
 def figures() -> None:
-    """The rows behind the page."""
-    names = {model.job: model.label for model in view.models}
-    dense = {
-        model.job for model in view.models if model.is_dense
-    }  # its errors are zero by definition
+    """The rows behind the page, without the dense models, whose errors are zero."""
+    dense = [model.job for model in view.models if model.is_dense]
     own = rows[~rows["job"].isin(dense)]
     shown = own.assign(
-        run=own["job"].map(names), block=own["block"] + 1, part=own["part"].map(plots.PART_TITLES)
+        run=own["job"].map(view.labels),
+        block=own["block"] + 1,
+        part=own["part"].map(plots.PART_TITLES),
     )
     written = {
         **dict.fromkeys(("own", "inherited", "total"), formatting.error),
@@ -141,31 +110,18 @@ def figures() -> None:
         "realised sparsity": formatting.percent,
     }
     columns = ["run", "block", "part", "own", "inherited", "total", "cosine", "sparsity"]
-    ui.table(
-        shown[columns]
-        .rename(columns={"sparsity": "realised sparsity"})
-        .style.format(written, na_rep="–"),
-        "reconstruction",
-        None,
-        plain=own,
-        height=420,
-    )
+    renamed = shown[columns].rename(columns={"sparsity": "realised sparsity"})
+    styled = renamed.style.format(written, na_rep="–")
+    ui.table(styled, "reconstruction", plain=own, height=420)
 
 
 VIEWS = {
     "depth": ("By depth", by_depth),
-    "block": ("One block", lambda: layer_details.show(view, rows, pruned)),
+    "block": ("One model closely", lambda: layer_details.show(view, rows, pruned)),
     "matrices": ("Matrix by matrix", by_matrix),
-    "own": ("Own or inherited", own_or_inherited),
     "units": ("Heads and neurons", heads_and_neurons),
     "whatif": ("What if", lambda: whatif.show(view)),
-    "figures": ("All figures", figures),
+    "figures": ("All values", figures),
 }
-there = {
-    "block": bool(pruned),
-    "matrices": bool(pruned),
-    "own": bool(pruned),
-    "units": bool(cut),
-    "whatif": bool(pruned),
-}
+there = {**dict.fromkeys(("block", "matrices", "whatif"), bool(pruned)), "units": bool(cut)}
 ui.parts({key: part for key, part in VIEWS.items() if there.get(key, True)}, "layers-part")

@@ -1,4 +1,4 @@
-"""Lesson: pruning in ten steps, each one figure to move; a view for presenting in front of a class."""
+"""Lesson: pruning in ten steps, with a view for presentations."""
 
 import streamlit as st
 
@@ -12,7 +12,9 @@ STEPS = lesson_steps.STEPS
 PRESENTING = """<style>
 [data-testid="stSidebar"], [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { max-width: none; padding: 1.5rem 4rem; }
-[data-testid="stMain"] [data-testid="stMarkdownContainer"] p, [data-testid="stMain"] label p { font-size: 1.35rem; line-height: 1.5; }
+[data-testid="stMain"] :is([data-testid="stMarkdownContainer"], label) p {
+  font-size: 1.35rem; line-height: 1.5;
+}
 [data-testid="stMain"] h2 { font-size: 2.6rem; }
 [data-testid="stMain"] .katex { font-size: 1.5em; }
 </style>"""
@@ -46,7 +48,8 @@ beside.latex(step.equation)
 if not lesson_steps.ready(view, step):
     with st.container(border=True, key="lesson-needs"):
         st.markdown(
-            "This step looks at a study with pruned models and these figures, such as the demo; the one on view has none."
+            "This step looks at a study with pruned models and these figures, such as the demo; "
+            "the one on view has none."
         )
         if view.waiting:
             st.info("It is at work; this step fills in by itself.", icon=":material/hourglass_top:")

@@ -1,26 +1,20 @@
-"""Overview: what PruneScope is, the study on view in three charts, what is at work, and the recent studies."""
-
-from pathlib import Path
-from typing import Any
+"""Overview: what PruneScope is, the study on view in three charts, and its stopped runs."""
 
 import streamlit as st
 
 from pages.sections import label_order
 from pages.widgets import frame, ui
-from prune_core import formatting, plots
-from prune_core.analysis import seeds, takeaways
-from prune_core.analysis.compared_models import models_of
-from prune_core.analysis.quantities import available, recipes, summary
-from prune_core.store.job import Status
-from prune_core.store.store import Store
+from prune_core import plots
+from prune_core.analysis import takeaways
+from prune_core.analysis.quantities import available, recipes
 
 view = frame.view()
 found = view.store.jobs()
 
 ABOUT = (
-    "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error arises, how far the sentence "
-    "embeddings drift, and how much easier the model is to attack. Dense and pruned models stand side by side, every figure with its "
-    "interval."
+    "Prune a fine-tuned BERT and see what it cost: accuracy, where in the network the error "
+    "arises, how far the sentence embeddings drift, and how much easier the model is to attack. "
+    "Dense and pruned models stand side by side, every figure with its interval."
 )
 
 
@@ -30,20 +24,23 @@ def introduction() -> None:
     st.markdown(ABOUT)
     with st.container(border=True, key="hero"):
         st.markdown(
-            "#### Start with the demo study\n"
-            "A six-block BERT that judges film reviews, pruned by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: "
-            "nine models, each measured for accuracy, reconstruction error, drift, cost and robustness against two attacks."
+            "#### Start with the demo study\nA six-block BERT that judges film reviews, pruned "
+            "by **magnitude**, **SparseGPT** and **AKR** at 50% and 70% sparsity: nine models, "
+            "each measured for accuracy, reconstruction error, drift, cost and robustness "
+            "against two attacks."
         )
         ui.offer(view.store, "demo-hero")
     with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
         for title, text in (
             (
                 ":material/layers: Layers",
-                "Which block and which matrix loses most, and how much of it was inherited from the blocks before.",
+                "Which block and which matrix loses most, and how much of it was inherited from "
+                "the blocks before.",
             ),
             (
                 ":material/moving: Drift",
-                "A map on which every sentence can be followed from its dense to its pruned embedding.",
+                "A map on which every sentence can be followed from its dense to its pruned "
+                "embedding.",
             ),
             (
                 ":material/shield: Attack",
@@ -69,7 +66,7 @@ def multiples() -> None:
                     quantity.title,
                     quantity.gloss,
                     plots.against_sparsity(
-                        table, view.models, quantity, view.dark, 320, compact=True
+                        table, view.models, quantity, dark=view.dark, height=320, compact=True
                     ),
                     key=f"overview-{quantity.key.split(':')[0]}",
                     small=True,
@@ -102,97 +99,6 @@ def closer() -> None:
                 st.caption(sentence)
 
 
-def queue() -> None:
-    """Every job that is waiting or at work, and what of the study on view has stopped."""
-    frame.stopped(view.store.jobs(view.study))
-    working = [job for job in view.store.jobs() if job.status in frame.ACTIVE]
-    if working:
-        studies = dict.fromkeys(job.study for job in working)
-        names = {
-            model.job: model.label
-            for study in studies
-            for model in models_of(view.store.jobs(study))
-        }
-        st.markdown("#### The queue")
-        rows = [
-            {
-                "job": job.id,
-                "study": job.study,
-                "run": names[job.id],
-                "status": job.status,
-                "progress": 100 * job.progress,
-                "now": job.message or job.stage,
-                "left": formatting.about(job.estimate_left) if job.estimate_left else "",
-            }
-            for job in working
-        ]
-        columns: dict[str, Any] = {
-            "progress": st.column_config.ProgressColumn(
-                "progress", format="%.0f%%", min_value=0, max_value=100, width="small"
-            ),
-            "job": st.column_config.NumberColumn(width=50),
-            "now": st.column_config.TextColumn(width="large"),
-        }
-        st.dataframe(
-            rows,
-            hide_index=True,
-            width="stretch",
-            key="queue",
-            column_config=columns,
-        )
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)  # drawn as it is, never changed
-def _sparkline(home: str, study: str, stamp: tuple[tuple[int, float], ...], dark: bool) -> Any:
-    """A study's accuracy against sparsity; None before there is any. `stamp` changes with any rows."""
-    store = Store(Path(home))
-    jobs = store.jobs(study)
-    models = seeds.merged(models_of([job for job in jobs if job.done]), jobs)
-    rows = store.rows("accuracy", [job for model in models for job in model.jobs])
-    if rows.empty:
-        return None
-    rows = seeds.pooled("accuracy", rows, models)
-    quantity = available({"accuracy": rows})["accuracy"]
-    return plots.sparkline(
-        summary({"accuracy": rows}, models, [quantity]), models, quantity, dark=dark
-    )
-
-
-def recent() -> None:
-    """The newest studies as cards with their accuracy as a sparkline."""
-    names = view.store.studies()[:6]
-    if len(names) < 2:
-        return
-    st.markdown("#### Recent studies")
-    with st.grid(3, min_column_width=250, border=True, key="studies") as grid:
-        for place, name in enumerate(names):
-            jobs = view.store.jobs(name)
-            done = sum(job.status == Status.DONE for job in jobs)
-            stamp = tuple((job.id, sum(job.seconds.values())) for job in jobs)
-            figure = _sparkline(str(view.store.home), name, stamp, dark=view.dark)
-            with grid.cell():
-                st.markdown(f"**{name}**")
-                st.caption(
-                    f"{done} of {formatting.plural(len(jobs), 'run')} done · accuracy against sparsity"
-                )
-                if figure is not None:
-                    st.plotly_chart(
-                        figure,
-                        theme=None,
-                        key=f"spark-{place}",
-                        config={"staticPlot": True},
-                        alt=f"Accuracy in {name}",
-                    )
-                if st.button(
-                    "On view" if name == view.study else "Show",
-                    key=f"show-{place}",
-                    disabled=name == view.study,
-                    width="stretch",
-                ):
-                    ui.put("study", name)
-                    st.rerun()
-
-
 if not found:
     introduction()
     st.stop()
@@ -202,10 +108,11 @@ if view.models:
     multiples()
     starts = dict.fromkeys(model.start for model in view.models if model.start)
     ui.how_to_read(
-        "Each line is one method, from the dense model at 0% through the sparsities asked for; the dotted line is the dense model "
-        "and the pale band its "
-        "95% Wilson interval. Bars are 95% intervals: where two bars overlap widely, the sample is too small to tell the models apart. "
-        "Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ of a block's output, mean over blocks."
+        "Each line is one method, from the dense model at 0% through the sparsities asked for; "
+        "the dotted line is the dense model and the pale band its 95% Wilson interval. Bars are "
+        "95% intervals: where two bars overlap widely, the sample is too small to tell the "
+        "models apart. Reconstruction error is $\\lVert h - \\hat h\\rVert / \\lVert h\\rVert$ "
+        "of a block's output, mean over blocks."
         + (f" A mark with a dot in it starts from {' or '.join(starts)} instead." if starts else "")
     )
 elif view.waiting:
@@ -217,12 +124,13 @@ elif view.waiting:
         for _ in range(3):
             with grid.cell():
                 st.skeleton(height=320)
-st.fragment(queue, run_every=1.5 if any(job.status in frame.ACTIVE for job in found) else None)()
+frame.stopped(view.store.jobs(view.study))
 if view.models:
     closer()
-recent()
 with st.container(horizontal=True, vertical_alignment="center", key="again-row"):
     ui.demo_button(view.store, "demo-again", "secondary")
     st.caption(
-        "Nine models on the bundled film reviews, about 4 min on two cores; what is there already is not computed again."
+        "Nine models on the bundled film reviews, about 4 min on two cores; finished runs are "
+        "reused."
     )
+    st.page_link("pages/studies.py", label="All studies", icon=":material/folder_open:")

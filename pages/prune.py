@@ -22,7 +22,6 @@ from prune_core.queue import jobs
 from prune_core.store.job import Status
 
 view = frame.view()
-KEEP: dict[str, Any] = {"persist_state": "session"}
 
 
 def how() -> dict[str, Any]:
@@ -42,17 +41,18 @@ def how() -> dict[str, Any]:
         ["50%", "70%"],
         accept_new_options=True,
         key="sparsities",
-        help="Share of the encoder's weights to remove, of its FLOPs for methods that remove heads and neurons; type another, such as 65%.",
-        **KEEP,
+        help="Share of the encoder's weights to remove, of its FLOPs for methods that remove "
+        "heads and neurons; type another, such as 65%.",
+        persist_state="session",
     )
     patterns = places[1].multiselect(
         "N:M patterns",
         ["2:4", "4:8", "32:64"],
         accept_new_options=True,
         key="patterns",
-        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is 50%. Not for methods that remove heads "
-        "and neurons.",
-        **KEEP,
+        help="At most N of every M neighbouring weights stay, as sparse hardware wants it; 2:4 is "
+        "50%. Not for methods that remove heads and neurons.",
+        persist_state="session",
     )
     seeds = places[2].multiselect(
         "Seeds",
@@ -61,7 +61,7 @@ def how() -> dict[str, Any]:
         accept_new_options=True,
         key="seeds",
         help="Each seed draws other samples.",
-        **KEEP,
+        persist_state="session",
     )
     return {
         "methods": [{name: options} for name, options in chosen.items()],
@@ -97,33 +97,39 @@ def expert() -> dict[str, Any]:
                 ["auto", "cpu", "cuda", "mps"],
                 key="device",
                 help="auto takes CUDA, then MPS, then the CPU.",
-                **KEEP,
+                persist_state="session",
             ),
             "batch_size": places[1].number_input(
                 "Batch size",
                 1,
                 4096,
-                32,
+                value=32,
                 key="batch_size",
                 help="Halved by itself when memory runs out.",
-                **KEEP,
+                persist_state="session",
             ),
             "max_length": places[2].number_input(
-                "Longest sentence (tokens)", 4, 512, 128, key="max_length", **KEEP
+                "Longest sentence (tokens)",
+                4,
+                512,
+                value=128,
+                key="max_length",
+                persist_state="session",
             ),
             "keep": places[0].selectbox(
                 "Keep pruned weights",
                 list(experiment.KEEP),
                 key="keep",
                 format_func=lambda name: str(experiment.KEEP[name]),
-                help="Whatever you choose, they can be made again from the seed when you want them.",
-                **KEEP,
+                help="Whatever you choose, they can be made again from the seed when you want "
+                "them.",
+                persist_state="session",
             ),
             "tf32": st.checkbox(
                 "TF32 on CUDA",
                 key="tf32",
                 help="Matrix products round to 10 bits: faster, and figures move a little.",
-                **KEEP,
+                persist_state="session",
             ),
         }
 
@@ -133,13 +139,14 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     left_out = [measure.title for measure in MEASURES.values() if kind not in measure.kinds]
     if left_out:
         st.caption(
-            f"{', '.join(left_out)} is made for models that choose one label and is not offered: this one gives {KINDS[kind]}."
+            f"{', '.join(left_out)} is made for models that choose one label and is not offered: "
+            f"this one gives {KINDS[kind]}."
         )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
 
 def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, float, float]:
-    """The runs with their stages, times and space; how many are still to be computed, and the seconds and bytes that takes."""
+    """The runs with their stages and estimates. Return how many are new, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
     for each in plan:
         seconds = sum(experiment.estimates(each).values())
@@ -173,7 +180,8 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
     reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
     if reused:
         ui.say(
-            f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results are taken as they are."
+            f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results "
+            "are taken as they are."
         )
     ui.put("study", plan[0].study)
     st.switch_page("pages/overview.py")
@@ -184,12 +192,17 @@ def published() -> None:
     with st.expander("Repeat a paper's experiments", icon=":material/menu_book:", key="published"):
         known = bundled()
         name = st.selectbox(
-            "Study", list(known), format_func=lambda name: known[name], key="bundled", **KEEP
+            "Study",
+            list(known),
+            format_func=lambda name: known[name],
+            key="bundled",
+            persist_state="session",
         )
         plan = load(Path(name))
         tasks = ", ".join(dict.fromkeys(each.source.task for each in plan))
         st.caption(
-            f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the paper's figures."
+            f"{formatting.plural(len(plan), 'run')} on {tasks}. Compare shows them beside the "
+            "paper's figures."
         )
         if st.button(f"Queue {name}", key="queue-bundled", icon=":material/play_arrow:"):
             submit(plan, again=False)
@@ -197,8 +210,8 @@ def published() -> None:
 
 st.title("Prune", anchor=False)
 st.markdown(
-    "Choose what to prune, how, and what to measure. The dense model is measured along with the rest, so that every figure has its "
-    "baseline."
+    "Choose what to prune, how, and what to measure. The dense model is measured along with the "
+    "rest, so that every figure has its baseline."
 )
 published()
 try:
@@ -222,7 +235,7 @@ try:
         "My study",
         key="study-name",
         help="Runs of one study are compared with each other; an existing name adds to it.",
-        **KEEP,
+        persist_state="session",
     )
     again = places[1].toggle(
         "Compute again what is there",
@@ -246,7 +259,8 @@ try:
     kept = "" if formatting.missing(space) else f", and up to {formatting.size(space)} on disk"
     kept += f"; about {formatting.size(memory)} of memory" if memory else ""
     st.caption(
-        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a model of the demo's size{kept}."
+        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a "
+        f"model of the demo's size{kept}."
         if new
         else "Every run of this plan is there already; nothing would be computed again."
     )

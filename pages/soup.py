@@ -1,4 +1,4 @@
-"""Robust fine-tuning: model soups, that is averages of fine-tunes; their candidates, and how the average moved. Reads soup.json files."""
+"""Robust fine-tuning: model soups, their candidates, and how the average was built."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,9 @@ from prune_core.processes import background, robust_checkpoint
 
 view = frame.view()
 ABOUT = (
-    "A soup is the average of the weights of several fine-tunes of one encoder, ordinary ones and ones trained against an attacker. "
-    "It is one model, as large and as fast as each of them, and often a start for pruning that attacks flip less often."
+    "A soup is the average of the weights of several fine-tunes of one encoder, ordinary ones "
+    "and ones trained against an attacker. It is one model, as large and as fast as each of "
+    "them, and often a start for pruning that attacks flip less often."
 )
 SCORE = {"greedy-attack": "accuracy under attack", "greedy-accuracy": "accuracy"}
 
@@ -51,7 +52,8 @@ def candidates(record: dict[str, Any]) -> None:
     }
     words = {key: key.replace("_", " ").capitalize() for key in ("name", *differ)}
     st.markdown(
-        "#### How was each candidate made?\n:small[:gray[Only the options in which they differ; “used” ones are in the average.]]"
+        "#### How was each candidate made?\n:small[:gray[Only the options in which they differ; "
+        "“used” ones are in the average.]]"
     )
     ui.table(
         pd.DataFrame(rows),
@@ -74,18 +76,25 @@ def make(home: Path) -> None:
         ) and begun(robust_checkpoint.begin_example, home):
             st.rerun()
         st.markdown(
-            ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their attack, their averages, the choice: within "
-            "10 minutes on two cores.]"
+            ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their "
+            "attack, their averages, the choice: within 10 minutes on two cores.]"
         )
+    _own(home)
+
+
+def _own(home: Path) -> None:
+    """A form that creates a model soup from the user's encoder and data."""
     with (
         st.expander("With my own encoder and data", icon=":material/tune:"),
         st.form("make-own", border=False),
     ):
         left, right = st.columns(2)
         name = left.text_input("Name", "my robust start", key="own-name")
-        help = "minilm (bundled), a folder or a Hub id"
         checkpoint = right.text_input(
-            "Encoder to start from", "minilm", key="own-checkpoint", help=help
+            "Encoder to start from",
+            "minilm",
+            key="own-checkpoint",
+            help="minilm (bundled), a folder or a Hub id",
         )
         task = left.text_input(
             "Training data",
@@ -97,19 +106,24 @@ def make(home: Path) -> None:
             "Data to choose by", "sst2", key="own-validation", help="Apart from the training data"
         )
         places = st.columns(4)
-        plain = places[0].number_input("Plain fine-tunes", 0, 20, 2, key="own-plain")
+        plain = places[0].number_input("Plain fine-tunes", 0, 20, value=2, key="own-plain")
         freelb = places[1].number_input(
             "FreeLB fine-tunes",
             0,
             20,
-            2,
+            value=2,
             key="own-freelb",
             help="Against small changes of the embeddings",
         )
         examples = places[2].number_input(
-            "Training examples each", 0, 10_000_000, 20_000, key="own-examples", help="0 takes all"
+            "Training examples each",
+            0,
+            10_000_000,
+            value=20_000,
+            key="own-examples",
+            help="0 takes all",
         )
-        epochs = places[3].number_input("Epochs", 1, 100, 1, key="own-epochs")
+        epochs = places[3].number_input("Epochs", 1, 100, value=1, key="own-epochs")
         wish = robust_checkpoint.Wish(
             checkpoint.strip(),
             task.strip(),
@@ -120,8 +134,9 @@ def make(home: Path) -> None:
             epochs=epochs,
         )
         st.caption(
-            f"About {formatting.about(robust_checkpoint.Wish('', '', '', plain=2, freelb=2, examples=20_000).seconds())} for the usual numbers on two cores with a "
-            "model of the demo's size; a FreeLB fine-tune takes three times a plain one's. A stopped one goes on where it was."
+            f"About {formatting.about(wish.seconds())} for these numbers on two cores with a model "
+            "of the demo's size; a FreeLB fine-tune takes three times as long as a plain one. A "
+            "stopped run can be resumed."
         )
         if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(
             robust_checkpoint.begin, home, name, wish
@@ -182,8 +197,8 @@ soups = found(place) if place else {}
 if not soups:
     with st.container(border=True, key="empty-soup"):
         st.markdown(
-            "**Which start do attacks hurt least?** This page shows what each fine-tune keeps under attack, and how their average "
-            "moved."
+            "**Which start do attacks hurt least?** This page shows what each fine-tune keeps "
+            "under attack, and how their average moved."
         )
         if not running:
             make(home)
@@ -198,25 +213,30 @@ if st.button("Prune it", key="prune-soup", type="primary", icon=":material/conte
     prune(soups[chosen].parent)
 ui.chart(
     "How did the average move?",
-    f"Each dot is a fine-tune under {plan['attack']}, bars are 95% intervals; the line joins the averages in the order in which they grew, "
-    "the star is the one that was kept.",
+    f"Each dot is a fine-tune under {plan['attack']}, bars are 95% intervals; the line joins the "
+    "averages in the order in which they grew, the star is the one that was kept.",
     plots.soup_path(record, view.dark),
     key="soup",
 )
 ui.how_to_read(
     "Up and to the right is better. "
     + (
-        f"Candidates are taken by {SCORE[plan['way']]}, highest first; one stays in the average $\\bar\\theta=\\frac1k\\sum_i\\theta_i$ if "
-        f"the average's {SCORE[plan['way']]} does not fall by it and its accuracy is at most {100 * plan['allowed_loss']:g} points below "
-        "the most accurate candidate's (a model that always says the same would stand up to every attack). "
+        f"Candidates are taken by {SCORE[plan['way']]}, highest first; one stays in the average "
+        f"$\\bar\\theta=\\frac1k\\sum_i\\theta_i$ if the average's {SCORE[plan['way']]} does not "
+        f"fall by it and its accuracy is at most {100 * plan['allowed_loss']:g} points below the "
+        "most accurate candidate's (a model that always says the same would stand up to every "
+        "attack). "
         if plan["way"] in SCORE
-        else "All candidates are averaged, $\\bar\\theta=\\frac1k\\sum_i\\theta_i$, whatever they score. "
+        else "All candidates are averaged, $\\bar\\theta=\\frac1k\\sum_i\\theta_i$, whatever they "
+        "score. "
     )
-    + "These are the sentences by which the average was chosen, so its figures flatter it a little; measure the kept one on others."
+    + "These are the sentences by which the average was chosen, so its figures flatter it a "
+    "little; measure the kept one on others."
 )
 candidates(record)
 st.caption(
-    f"Its checkpoint: `{soups[chosen].parent}`. Fine-tunes that are there already go in by `prune_core soup --checkpoint FOLDER`."
+    f"Its checkpoint: `{soups[chosen].parent}`. Fine-tunes that are there already go in by "
+    "`prune_core soup --checkpoint FOLDER`."
 )
 if not running:
     st.markdown("#### Make another")

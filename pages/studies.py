@@ -1,4 +1,4 @@
-"""Studies: all of them at a glance, searched, tagged, renamed, copied, freed of their weights, deleted; one closely, two compared."""
+"""Studies: search, tag, rename, copy, clean up, delete and compare studies."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def manage(study: Study) -> None:
     """What can be done with one."""
     st.markdown(f"#### {study.name}")
     st.caption(
-        f"{formatting.plural(study.runs, 'run')}: {', '.join(study.labels[:12])}{' …' if len(study.labels) > 12 else ''}"
+        f"{formatting.plural(study.runs, 'run')}: "
+        f"{', '.join(study.labels[:12])}{' …' if len(study.labels) > 12 else ''}"
     )
     left, middle, right = st.columns(3, gap="medium")
     with left:
@@ -151,13 +152,15 @@ def confirm(study: Study, what: str) -> None:
     """Says what goes and what stays before anything does."""
     if what == "free":
         st.markdown(
-            f"The pruned checkpoints of **{study.name}** go ({formatting.size(study.bytes)} at most). Every figure, table and chart "
-            "stays. Inspect and export make them again from the seed when they are asked for."
+            f"The pruned checkpoints of **{study.name}** go ({formatting.size(study.bytes)} at "
+            "most). Every figure, table and chart stays. Inspect and export make them again from "
+            "the seed when they are asked for."
         )
     else:
         st.markdown(
-            f"All {formatting.plural(study.runs, 'run')} of **{study.name}** go, with their figures and checkpoints "
-            f"({formatting.size(study.bytes)}). Texts kept in the pool, and copies of its runs in other studies, stay."
+            f"All {formatting.plural(study.runs, 'run')} of **{study.name}** go, with their "
+            f"figures and checkpoints ({formatting.size(study.bytes)}). Texts kept in the pool, "
+            "and copies of its runs in other studies, stay."
         )
     action = studies.drop_checkpoints if what == "free" else studies.delete
     sentence = (
@@ -207,8 +210,9 @@ whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found
 last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))
 ui.opening(
     "Studies",
-    f"{len(found)} {'study' if len(found) == 1 else 'studies'} with {formatting.plural(runs, 'run')} on this disk: "
-    f"{formatting.size(whole)}; last changed on {last}.",
+    f"{len(found)} {'study' if len(found) == 1 else 'studies'} with "
+    f"{formatting.plural(runs, 'run')} on this disk: {formatting.size(whole)}; last changed on "
+    f"{last}.",
 )
 words = st.text_input(
     "Search",

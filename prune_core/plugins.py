@@ -123,16 +123,16 @@ class Options:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            object.__setattr__(self, spec.name, self._checked(spec.name, getattr(self, spec.name)))
+            checked = self._checked(spec.name, type(spec.default), spec.metadata)
+            object.__setattr__(self, spec.name, checked)
 
-    def _checked(self, key: str, value: Any) -> Any:
-        spec = next(s for s in fields(self) if s.name == key)
-        kind, meta = type(spec.default), spec.metadata
+    def _checked(self, key: str, kind: type, meta: Mapping[str, Any]) -> Any:
+        value = getattr(self, key)
         try:
             value = _convert(kind, value)
         except (TypeError, ValueError):
             raise PruneError(
-                f"{self.name}: {key} is {value!r}; it must be {_kind_words(kind)}."
+                f"{self.name}: {key} is {value!r}; it must be {TYPE_TITLES.get(kind, 'text')}."
             ) from None
         if meta.get("several"):
             value = ", ".join(dict.fromkeys(part.strip() for part in value.split(",")))
@@ -164,31 +164,21 @@ class Options:
         return asdict(self)
 
 
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+TYPE_TITLES = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
 def _convert(kind: type, value: Any) -> Any:
     """The value as the field's type, from a form, a flag (text) or JSON."""
     if kind is bool:
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        if str(value).lower() not in words:
+        word = str(value).lower()
+        if word not in (*TRUE, *FALSE):
             raise ValueError
-        return words[str(value).lower()]
-    if kind is int and isinstance(value, float) and value != int(value):
-        raise ValueError
-    if kind in (int, float) and isinstance(value, bool):
+        return word in TRUE
+    is_fraction = kind is int and isinstance(value, float) and value != int(value)
+    if is_fraction or (kind in (int, float) and isinstance(value, bool)):
         raise ValueError
     return kind(value)
-
-
-def _kind_words(kind: type) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
 
 
 @dataclass(frozen=True)

@@ -288,14 +288,12 @@ def test_requirements_are_pinned_and_cover_what_is_imported():
     pinned |= {"openvino", "nncf", "ray"}  # heavy and rare: pinned with what the tests need
     names = {"yaml": "pyyaml", "umap": "umap_learn", "sklearn": "scikit_learn"}
     names |= {"onnx_ir": "onnxscript", "starlette": "streamlit"}  # their dependencies
-    # wordfreq is for building the table of word neighbours, which is in the repository
-    # trackers are for people who have them: the tests have stand-ins; flair requires transformers below 5
+    # users install trackers themselves: the tests replace them; flair requires transformers below 5
     own = {
         "flair",
         "prune_core",
         "pages",
         "app",
-        "wordfreq",
         "mlflow",
         "wandb",
         *sys.stdlib_module_names,

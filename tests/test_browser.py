@@ -101,7 +101,7 @@ def test_the_demo_runs_and_every_page_shows_its_charts(server, home):
         page.locator("[data-testid=stSidebarNav] a", has_text="Overview").click()
         page.get_by_role("heading", name="What does pruning cost?").wait_for()
         page.get_by_role("button", name="Run the demo study").click()
-        page.get_by_text("At work").wait_for()
+        page.get_by_text("Running", exact=True).wait_for()
         wait_for_charts(
             page, 2
         )  # accuracy and reconstruction error, while the rest is still at work

@@ -40,7 +40,7 @@ def test_every_link_leads_somewhere(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=ids)
 def test_every_file_that_is_named_is_there(path):
     named = re.findall(
-        r"`((?:prune_core|pages|tests|benchmarks|assets|examples|docs|\.ci)/[\w./-]*)`",
+        r"`((?:prune_core|pages|tests|benchmarks|tools|assets|examples|docs|\.ci)/[\w./-]*)`",
         path.read_text(),
     )
     for name in named:

@@ -6,8 +6,9 @@ import tiny
 import torch
 
 import prune_core as pc
-from prune_core.models import families, loading
-from prune_core.models.export import to_onnx
+from prune_core.models import families
+from prune_core.models.checkpoints import loading
+from prune_core.models.export.onnx import to_onnx
 
 LABELED = [(text, i % 2) for i, text in enumerate(tiny.SENTENCES)]
 

@@ -82,7 +82,7 @@ def test_nothing_asked_for_is_nothing_weighed() -> None:
     assert ALL_ALIKE.of("query") is None and ALL_ALIKE.worth("query") is None
 
 
-@pytest.mark.parametrize("solver", ["blocked", "exact", "admm"])
+@pytest.mark.parametrize("solver", ["blocked", "admm"])
 def test_with_the_fisher_predictions_stay_nearer_to_the_dense_models(solver: str) -> None:
     model, sentences = tiny.model("roberta"), tiny.examples()
     with torch.no_grad():

@@ -234,7 +234,7 @@ def test_an_attack_is_watched_ends_in_words_and_is_pasted(store):
         at
     ) and "attack failed after 90 queries" in told(at)
     cells = at.dataframe[0].value
-    assert cells["fools"].tolist() == ["7 of 7"] and cells["Dense"].tolist() == ["✗ wrong · 20.0%"]
+    assert cells["Dense"].tolist() == ["negative · 20.0%"]
     next(button for button in at.button if (button.key or "").startswith("paste")).click().run()
     assert not at.exception and not at.error
     assert (
@@ -624,8 +624,8 @@ def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
     clicked: dict = {}
     real = ui.chart
 
-    def keep(*given, selects=None, **more):
-        return clicked.update({given[3]: selects}) or real(*given, selects=selects, **more)
+    def keep(*given, key, selects=None, **more):
+        return clicked.update({key: selects}) or real(*given, key=key, selects=selects, **more)
 
     monkeypatch.setattr(ui, "chart", keep)
     monkeypatch.setattr(ui, "put", lambda name, value: chosen.update({name: value}))
@@ -644,20 +644,19 @@ def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
         assert chosen == choices
 
 
-def test_one_block_shows_its_parts_its_map_and_whom_it_hurts(store):
+def test_one_layer_shows_its_matrices_and_leads_to_its_map(store):
     sample_rows.fill(store, 80)
     at = opened("layers", **{"layers-part": "block", "block": "2", "layer-model": "6"})
-    assert charts(at) == 2 and "Which examples does block 2 hurt?" in " ".join(
-        each.value for each in at.markdown
-    )
-    changed = at.dataframe[0].value["changed"]  # all of them, or none where no prediction changed
-    assert changed.all() or not changed.any()
+    assert charts(at) == 2 and not at.exception
+    at.button(key="block-drift").click().run()
+    assert at.title[0].value == "Drift" and not at.exception
+    assert "in block 2 of AKR 50%?" in told(at)
 
 
 def test_a_cell_of_the_transfer_matrix_shows_its_texts(store):
     sample_rows.fill(store, 40)
     at = opened("attack", ask="transfer", cell="2|7")
-    assert at.selectbox(key="choice-cell").value == "2|7" and {"fooled", "changed"} <= set(
+    assert at.selectbox(key="choice-cell").value == "2|7" and {"succeeds", "changed"} <= set(
         at.dataframe[0].value
     )
 
@@ -703,13 +702,13 @@ class Trying:
 
 
 def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
-    monkeypatch.setattr("pages.sections.attack_transfer.ChildProcess", Trying)
+    monkeypatch.setattr("pages._child.ChildProcess", Trying)
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     rows = store.rows("transfer", [ids[0]])
     own = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]
     store.add_rows(ids[0], {"transfer": own}, "transfer", seconds=5.0, facts={})
     at = opened("attack", ask="transfer")
-    assert any("on 1 model more" in text.value for text in at.caption)
+    assert any("1 model of 3 not evaluated" in text.value for text in at.caption)
     at.button(key="transfer-run").click().run()
     assert Trying.asked == [("prune_core", "transfer", *map(str, ids))] and not at.exception
     assert not any(button.key == "transfer-run" for button in at.button), "it is at work"
@@ -1124,7 +1123,7 @@ SHOWN_OF_ONE_SEED = (
     ("drift", {}),
     ("attack", {"ask": "read"}),
     ("attack", {"ask": "transfer"}),
-    ("layers", {"layers-part": "block", "examples": "7"}),
+    ("drift", {"examples": "7"}),
     ("layers", {"layers-part": "whatif"}),
     ("deploy", {}),
     ("deploy", {"deploy-part": "export"}),

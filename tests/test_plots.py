@@ -68,13 +68,11 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
             dark=dark,
             size=quantities["bytes"],
         ),
-        "spark": plots.sparkline(table, models, quantities["accuracy"], dark=dark),
         "depth": plots.by_depth(errors, models, "block", dark),
         "own": plots.own_and_inherited(errors, models[-1], dark),
         "heat": plots.heat_maps(errors, models, "total", dark=dark),
         "sparsity map": plots.heat_maps(errors, models, "sparsity", dark=dark),
         "block": plots.parts_of_block(errors, models[-1], 0, dark=dark),
-        "zeros": plots.realised_sparsity(errors, models, dark),
         "map": plots.moves(
             study["drift_map"],
             models[-1],
@@ -117,7 +115,7 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
         plain = json.loads(figure.to_json())
         assert plain["data"], name
         if (
-            name in ("spark", "success", "six recipes") or "slices" in name
+            name in ("success", "six recipes") or "slices" in name
         ):  # tables of dots, whose one title serves all panels
             continue
         across, upwards = (
@@ -127,7 +125,7 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
         assert across or name in ("heat", "sparsity map"), (
             f"{name}: the x axis names neither parts nor a quantity"
         )
-        assert upwards or name in ("saved", "zeros", "block", "bars", "three labels"), (
+        assert upwards or name in ("saved", "block", "bars", "three labels"), (
             f"{name}: no models or labels upwards"
         )
 

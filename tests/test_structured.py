@@ -484,17 +484,6 @@ def test_units_that_say_nothing_go_first(name: str) -> None:
             )
 
 
-def test_gates_learn_what_the_answers_need() -> None:
-    """From twelve sentences not exactly, but far better than by lot, and better the longer they learn."""
-    model = idle_units(tiny.model())
-    by_lot = divergence_of(model, pruned("unit_random", model, sparsity=0.5, length=20)[0])
-    short, long = (
-        divergence_of(model, pruned("grasprune", model, sparsity=0.5, length=20, epochs=epochs)[0])
-        for epochs in (4, 40)
-    )
-    assert long < short < by_lot and long < by_lot / 4
-
-
 def test_the_block_that_changes_least_is_dropped() -> None:
     model = tiny.model()
     with torch.no_grad():

@@ -1,7 +1,6 @@
 """What people take with them: a chart's figures, all rows, reports, trackers and the Hub. Trackers and the Hub are stand-ins."""
 
 import io
-import re
 import sys
 import types
 import zipfile
@@ -10,10 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import sample_rows
-from test_browser import CHROMIUM
 
 from prune_core import PruneError, plots
-from prune_core.cli import pdf, trackers
+from prune_core.cli import trackers
 from prune_core.cli.arguments import main
 from prune_core.store import parquet
 from prune_core.store.store import Store
@@ -66,20 +64,12 @@ def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
         parquet.zipped(store, [empty])
 
 
-def test_a_report_is_printed_and_a_machine_without_a_browser_is_told(
-    tmp_path, monkeypatch, capsys
-) -> None:
+def test_a_report_prints_on_paper_and_is_no_pdf(tmp_path, capsys) -> None:
     ids = sample_rows.fill(Store(), 40, runs=sample_rows.RUNS[:3])
-    monkeypatch.setenv("CHROMIUM", str(CHROMIUM))
-    assert run("report", *ids, "--out", tmp_path / "report.pdf") == 0
-    content = (tmp_path / "report.pdf").read_bytes()
-    assert content.startswith(b"%PDF") and len(re.findall(rb"/Type ?/Page\b", content)) > 2
-    monkeypatch.setattr(pdf, "NAMES", ())
-    monkeypatch.setenv("CHROMIUM", "")
-    assert (
-        run("report", *ids, "--out", tmp_path / "again.pdf") == 2
-        and "write .html" in capsys.readouterr().err
-    )
+    assert run("report", *ids, "--out", tmp_path / "report.html") == 0
+    assert "@media print" in (tmp_path / "report.html").read_text()
+    assert run("report", *ids, "--out", tmp_path / "report.pdf") == 2
+    assert "write report.html and print it" in capsys.readouterr().err
 
 
 class Tracked(types.ModuleType):

@@ -79,9 +79,8 @@ def test_every_page_reads_it(study: str, tmp_path: Path) -> None:
             assert "Which heads and neurons are left?" in text
         if page == "compare":
             views = {
-                "cost": "in work, and in time?",
+                "cost": "What does pruning save?",
                 "paper": "Beside the paper",
-                "export": "Take a model with you",
             }
             for look, says in (
                 views | ({"answers": "Read the answers"} if study == "span" else {})
@@ -107,9 +106,9 @@ def test_a_structured_model_is_cut_and_taken_away_from_the_page(study: str, home
     at = AppTest.from_file(APP, default_timeout=60)
     at.query_params["study"] = "Questions"
     at.query_params["export-model"] = "2"
-    at.query_params["closer"] = "export"
+    at.query_params["deploy-part"] = "export"
     at.run()
-    at.switch_page("pages/compare.py").run()
+    at.switch_page("pages/deploy.py").run()
     folder = next(field for field in at.text_input if field.label == "Folder").value
     at.button(key="export-write").click().run()
     while not at.session_state["export"].is_over:

@@ -1,7 +1,7 @@
 """Three people do their job in a real browser, without the README: an engineer, a researcher, a teacher.
 
 With $WALK_PICTURES a folder, each screen that matters is kept there; with $WALK_STORE a store, the walks go through a copy of it
-(docs/picture.py gives both, with the demo study). Otherwise they go through a made-up study.
+(tools/screenshots.py gives both, with the demo study). Otherwise they go through a made-up study.
 """
 
 import os

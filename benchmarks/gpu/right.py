@@ -47,10 +47,6 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("magnitude", {"pattern": "2:4"}),
     ("sparsegpt", {"pattern": "2:4"}),
     ("akr", {"pattern": "2:4"}),
-    (
-        "akr",
-        {"solver": "exact", "sparsity": 0.02},
-    ),  # one weight of a row at a time: little of it is enough to see, and slow
 ]
 ONE_LOOK = ("magnitude", "wanda", "unit_magnitude", "unit_random")
 EQUAL = 1e-4  # share of other choices, and ‖A − B‖/‖A‖ of the weights that both keep, that is nothing but rounding

@@ -46,7 +46,8 @@ def show(store: Store) -> None:
     ):
         if kept.empty:
             st.caption(
-                "Nothing yet. Below a sentence that an attack succeeded on there is a button that keeps it here."
+                "Nothing yet. Below a sentence that an attack succeeded on there is a button "
+                "that keeps it here."
             )
             return
         columns = ["text", "perturbed", "label", "recipe", "model", "study", "note"]
@@ -61,7 +62,8 @@ def show(store: Store) -> None:
             column_config=wide,
             on_select="rerun",
             selection_mode="multi-row",
-            key=f"pool-{kept['id'].tolist()}",  # another pool, another table: no row stays chosen when those above it are gone
+            # another pool, another table: no row stays chosen when those above it are gone
+            key=f"pool-{kept['id'].tolist()}",
         )
         ui.downloads(kept.drop(columns="id"), "pool")
         chosen = [int(kept["id"].iloc[place]) for place in shown["selection"]["rows"]]

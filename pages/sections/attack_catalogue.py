@@ -1,4 +1,4 @@
-"""The panel about attacks: what they need and whether it is here, what each changes, what counts as success, what is replaced."""
+"""Table of all attacks: requirements, changes, success criterion and replaced parts."""
 
 import streamlit as st
 
@@ -18,59 +18,68 @@ def panel() -> None:
             if entry.goal != Entry.goal
         )
         st.markdown(
-            f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on the Prune page, among the options of the "
-            "measure Attack success. An attack under its published name is TextAttack's own recipe; brackets say what is replaced. "
-            f"An attack succeeds when {Entry.goal}; {others}."
+            f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on "
+            "the Prune page, among the options of the measure Attack success. An attack under "
+            "its published name is TextAttack's own recipe; brackets say what is replaced. An "
+            f"attack succeeds when {Entry.goal}; {others}."
             + (
                 ""
                 if STOPWORDS.present
-                else " Attacks that run without NLTK's stop words leave a list alone that holds them and some more."
+                else " Attacks that run without NLTK's stop words leave a list alone that holds "
+                "them and some more."
             )
         )
-        attacks = [
-            {
-                "attack": entry.name,
-                "can run": "not yet" if missing(entry) else "yes",
-                "changes": entry.changes,
-                "needs": ", ".join(resource.name for resource in entry.needs) or "nothing",
-                "replaced": entry.replaces or "nothing",
-                "paper": entry.paper,
-            }
-            if not entry.cannot
-            else {
-                "attack": entry.name,
-                "can run": "no",
-                "changes": entry.changes,
-                "needs": f"It {entry.cannot}.",
-                "paper": entry.paper,
-            }
-            for entry in CATALOGUE.values()
-        ]
-        wide = dict.fromkeys(
-            ("needs", "replaced", "paper"), st.column_config.TextColumn(width="large")
-        )
-        st.dataframe(
-            attacks,
-            hide_index=True,
-            width="stretch",
-            height="content",
-            key="catalogue",
-            placeholder="–",
-            column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
-        )
+        _catalogue()
         st.markdown("**What some of them need**, and how to get it with a network:")
-        resources = [
-            {
-                "resource": resource.name,
-                "here": "present" if resource.present else "missing",
-                "how to get it": resource.how,
-                "for": ", ".join(
-                    entry.name for entry in CATALOGUE.values() if resource in entry.needs
-                ),
-            }
-            for resource in RESOURCES
-        ]
-        st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
+        _resources()
         st.caption(
-            f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be downloaded."
+            f"`{FETCH} NAME` gets all that the attack of that name lacks and that can be "
+            "downloaded."
         )
+
+
+def _catalogue() -> None:
+    attacks = [
+        {
+            "attack": entry.name,
+            "can run": _state(entry),
+            "changes": entry.changes,
+            "needs": f"It {entry.cannot}." if entry.cannot else _needs(entry),
+            "replaced": None if entry.cannot else entry.replaces or "nothing",
+            "paper": entry.paper,
+        }
+        for entry in CATALOGUE.values()
+    ]
+    wide = dict.fromkeys(("needs", "replaced", "paper"), st.column_config.TextColumn(width="large"))
+    st.dataframe(
+        attacks,
+        hide_index=True,
+        width="stretch",
+        height="content",
+        key="catalogue",
+        placeholder="–",
+        column_config={"attack": st.column_config.TextColumn(pinned=True), **wide},
+    )
+
+
+def _resources() -> None:
+    resources = [
+        {
+            "resource": resource.name,
+            "here": "present" if resource.present else "missing",
+            "how to get it": resource.how,
+            "for": ", ".join(entry.name for entry in CATALOGUE.values() if resource in entry.needs),
+        }
+        for resource in RESOURCES
+    ]
+    st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
+
+
+def _state(entry: Entry) -> str:
+    if entry.cannot:
+        return "no"
+    return "not yet" if missing(entry) else "yes"
+
+
+def _needs(entry: Entry) -> str:
+    return ", ".join(resource.name for resource in entry.needs) or "nothing"

@@ -1,4 +1,4 @@
-"""Read the attacked sentences: filters and a list, the changed words in colour, every model's probabilities, and the pool."""
+"""Attacked examples: a filtered list, changed words, probabilities, and saved texts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pages.sections import adversarial_pool, selected_examples
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import Model, with_rows
 from prune_core.attacks.catalogue import outcome_words
-from prune_core.plots import palette
 
 
 def show(view: View, recipe: str) -> None:
@@ -25,9 +24,10 @@ def show(view: View, recipe: str) -> None:
     if len(here) and not selected_examples.warn_if_ambiguous(view, own):
         own = here
         st.caption(
-            f"Only the chosen examples that were attacked: {own['example'].nunique()} of {len(view.examples)}."
+            f"Only the chosen examples that were attacked: {own['example'].nunique()} of "
+            f"{len(view.examples)}."
         )
-    choices = [model for model in view.models if (own["job"] == model.job).any()]
+    choices = with_rows(view.models, own)
     if choices:
         dense = ui.dense_of(view.models, own)
         _browse(
@@ -98,12 +98,10 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
 
 
 def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
-    """One sentence: what was changed for each model, and the probabilities of all models before and after."""
+    """One example: the changes made for each model, and probabilities before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):
-            st.markdown(
-                f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {_told(row)}'
-            )
+            st.markdown(ui.named(model, view.dark) + f" · {_told(row)}")
             edited = isinstance(
                 row["perturbed"], str
             )  # not where it was skipped, or stopped before its search ended
@@ -138,7 +136,8 @@ def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
         truth = int(here["label"].iloc[0])
         ui.chart(
             "How sure was each model, before and after?",
-            "Pale: the original sentence. Full: the attacked one, which differs from model to model.",
+            "Pale: the original sentence. Full: the attacked one, which differs from model to "
+            "model.",
             plots.probability_bars(
                 pd.DataFrame(wanted), view.models, view.label_names, dark=view.dark, truth=truth
             ),
@@ -152,7 +151,8 @@ def _told(row: dict[str, Any]) -> str:
     told = [outcome_words(str(row["recipe"]))[str(row["outcome"])]]
     if not formatting.missing(row["words_changed"]):
         told.append(
-            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, {row['queries']:.0f} queries"
+            f"{row['words_changed']:.0f} of {len(str(row['text']).split())} words changed, "
+            f"{row['queries']:.0f} queries"
         )
     if row["outcome"] == "success" and not formatting.missing(row.get("similarity")):
         told.append(f"similarity {row['similarity']:.2f}")

@@ -1,4 +1,4 @@
-"""Is the difference from dense more than chance? Every pruned model and dense under one attack on the same sentences."""
+"""Paired comparison of attack success: every pruned model with the dense one."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from prune_core.analysis import attack_success
 
 
 def show(view: View, own: pd.DataFrame) -> None:
-    """A line a pruned model: the difference from dense, its interval and test, and a verdict in words."""
+    """One row per pruned model: the difference from dense, its interval, test and verdict."""
     dense = ui.dense_of(view.models, own)
     jobs = [model.job for model in view.pruned if (own["job"] == model.job).any()]
     if not jobs or dense is None:
         return
     st.markdown("#### Is it more than chance?")
     found = attack_success.table(own, dense.job, jobs)
-    labels = {model.job: model.label for model in view.pruned}
-    shown = found.assign(run=found["job"].map(labels))
+    shown = found.assign(run=found["job"].map(view.labels))
     for name in ("dense", "pruned", "difference", "low", "high"):
         shown[name] = 100 * shown[name]
     test = "Bootstrap over seeds and examples" if view.means() else "McNemar's exact test"
@@ -46,12 +45,13 @@ def show(view: View, own: pd.DataFrame) -> None:
             "high": number("to", "%+.1f", "95% bootstrap interval of the difference, upper end."),
             "p_value": number("p", "%.3f", test),
         },
-        plain=found.assign(run=found["job"].map(labels), recipe=own["recipe"].iloc[0]),
+        plain=found.assign(run=found["job"].map(view.labels), recipe=own["recipe"].iloc[0]),
     )
     ui.how_to_read(
-        "Pruning changes which sentences a model gets right, and so which are attacked. Here success is compared over the sentences that "
-        "both models got right. McNemar's test looks at those on which the attack succeeded on one model only; what would be missed is "
-        "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is found in fewer than 80 of 100 samples."
-        " Several seeds of a model are paired by seed and example; interval and p-value are then a "
-        "bootstrap over both."
+        "Pruning changes which sentences a model gets right, and so which are attacked. Here "
+        "success is compared over the sentences that both models got right. McNemar's test looks "
+        "at those on which the attack succeeded on one model only; what would be missed is "
+        "$2.8\\sqrt{\\psi/n}$, $\\psi$ the share of such sentences: a smaller difference is "
+        "found in fewer than 80 of 100 samples. Several seeds of a model are paired by seed and "
+        "example; interval and p-value are then a bootstrap over both."
     )

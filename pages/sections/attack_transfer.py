@@ -1,155 +1,132 @@
-"""Do texts made to fool one model fool another? The saved texts are tried on the other models by a process of its own."""
+"""Transfer of adversarial examples: how often one made on a model also succeeds on another."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from pages import _child
 from pages.widgets import ui
 from pages.widgets.frame import View
-from prune_core import plots
+from prune_core import formatting, plots
 from prune_core.analysis import attack_success
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import Model, with_rows
 from prune_core.experiments import attack_transfer
-from prune_core.formatting import plural
-from prune_core.processes.child_process import ChildProcess
 
 PATIENCE = 1800.0  # seconds; thousands of texts on many models
+ROWS = {"source": "by model", "recipe": "by attack"}
 
 
 def show(view: View, recipe: str) -> None:
     """Known transfer rates, and a button that measures the missing ones."""
     examples, rows = view.first_seed("attack_example"), view.first_seed(attack_transfer.TABLE)
-    models = [model for model in view.models if (examples["job"] == model.job).any()]
+    models = with_rows(view.models, examples)
     if len(models) < 2 or attack_success.successes(examples).empty:
         st.info(
-            "Texts need another model to be tried on: put a second attacked model on view in the sidebar.",
+            "Transfer needs adversarial examples and a second attacked model: choose one in the "
+            "sidebar.",
             icon=":material/info:",
         )
         return
     view.caption_seed("This section shows", models)
-    _ask(view, [model.job for model in models], attack_transfer.lacking(examples, rows))
-    rows = rows[rows["source"].isin([model.job for model in models])] if len(rows) else rows
+    jobs = [model.job for model in models]
+    _measure(jobs, attack_transfer.lacking(examples, rows))
+    rows = rows[rows["source"].isin(jobs)] if len(rows) else rows
     if rows.empty:
         return
-    made_on = attack_transfer.matrix(rows[rows["recipe"] == recipe])
-    ui.chart(
-        "Does a text made on one model fool another?",
-        f"Adversarial examples by {recipe} against the model on the left, evaluated on the model "
-        "above: the fraction that succeeds there, of the n whose original it classifies correctly. "
-        "Grey: the model that was attacked. Click a cell to read its examples.",
-        plots.transfer(
-            made_on, {model.job: model.short for model in models}, models, "source", view.dark
-        ),
-        key="transfer",
-        selects=lambda marks: ui.put("cell", marks[0]),
-    )
+    by = ui.segments("transfer-rows", ROWS, label="Rows")
+    own = rows[rows["recipe"] == recipe]
+    made = {model.job: model.short for model in models}
+    if by == "recipe":
+        own = rows
+        made = {name: name.replace(" (", "<br>(") for name in dict.fromkeys(rows["recipe"])}
+    rates = attack_transfer.matrix(own, by)
+    _chart(view, rates, made, models=models, by=by, recipe=recipe)
+    names = {"made": rates[by].map(made), "evaluated_on": rates["job"].map(view.labels)}
+    ui.downloads(rates.assign(**names), "attack-transfer")
     _texts(view, rows[rows["recipe"] == recipe], models)
-    made_by = attack_transfer.matrix(rows, "recipe")
-    recipes = list(dict.fromkeys(made_by["recipe"]))
-    if len(recipes) > 1:
-        ui.chart(
-            "Whose texts transfer?",
-            "Adversarial examples by the attack on the left against any other model on view, "
-            "evaluated on the model above.",
-            plots.transfer(
-                made_by,
-                {name: name.replace(" (", "<br>(") for name in recipes},
-                models,
-                "recipe",
-                view.dark,
-            ),
-            key="transfer-recipes",
-        )
-    label = {model.job: model.label for model in models}
-    names = {
-        "made_on": made_on["source"].map(label),
-        "tried_on": made_on["job"].map(label),
-        "recipe": recipe,
-    }
-    ui.downloads(made_on.assign(**names), "attack-transfer")
     ui.how_to_read(
-        "A cell is $\\frac{\\text{texts that the model gets wrong}}{\\text{texts whose original it gets right}}$, without a new search: "
-        "it is what an attacker reaches who has only the model on the left. A text fools a model when the answer is not the true label. In "
-        "the second chart a sentence counts once for every model on which its attack succeeded: n is no number of independent sentences. "
-        "Models predict in full precision here; where the attacks ran in bf16, even the model that a text was made on may hold."
+        "A cell is $\\frac{\\text{adversarial texts classified incorrectly}}{\\text{texts whose "
+        "original is classified correctly}}$, without a new search: the success rate of an "
+        "attacker who has access only to the model on the left. By attack, a sentence counts once "
+        "for every model on which its attack succeeded, so n is not a number of independent "
+        "sentences. Models predict in full precision here; where attacks ran in bf16, a text may "
+        "fail even on the attacked model."
+    )
+
+
+def _chart(
+    view: View,
+    rates: pd.DataFrame,
+    made: Mapping[Any, str],
+    *,
+    models: Sequence[Model],
+    by: str,
+    recipe: str,
+) -> None:
+    source = f"by {recipe} against the model" if by == "source" else "by the attack"
+    ui.chart(
+        "Do adversarial examples transfer?",
+        f"Adversarial examples made {source} on the left, evaluated on the model above: the "
+        "fraction that succeeds there, of the n whose original it classifies correctly. "
+        + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
+        plots.transfer(rates, made, models, by=by, dark=view.dark),
+        key="transfer",
+        selects=(lambda marks: ui.put("cell", marks[0])) if by == "source" else None,
     )
 
 
 def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
-    """The texts of one cell, those that fool the model first."""
+    """The texts of one cell, successful ones first."""
     names = {model.job: model.label for model in models}
-    cells = [
-        f"{made}|{tried}"
+    known = set(zip(rows["source"], rows["job"], strict=True))
+    cells = {
+        f"{made}|{tried}": f"{names[made]} → {names[tried]}"
         for made in names
         for tried in names
-        if ((rows["source"] == made) & (rows["job"] == tried)).any()
-    ]
+        if (made, tried) in known
+    }
     if not cells:
         return
-    told = lambda cell: " → ".join(names[int(job)] for job in cell.split("|"))  # noqa: E731
-    across = [cell for cell in cells if len(set(cell.split("|"))) == 2] or cells
-    cell = ui.chosen(
-        st.selectbox,
-        "cell",
-        cells,
-        default=across[0],
-        label="Texts made on → tried on",
-        format_func=told,
+    start = next((cell for cell in cells if len(set(cell.split("|"))) == 2), next(iter(cells)))
+    cell = ui.pick("cell", cells, start, label="Attacked model → evaluated model")
+    source, job = map(int, cell.split("|"))
+    own = rows.query("source == @source and job == @job and original == truth")
+    made = view.first_seed("attack_example").query("job == @source and outcome == 'success'")
+    shown = own.merge(made[["example", "recipe", "text", "perturbed"]], on=["example", "recipe"])
+    shown = shown.assign(succeeds=shown["changed"] != shown["truth"])
+    shown = shown.sort_values("succeeds", ascending=False, kind="stable")
+    wide = st.column_config.TextColumn
+    ui.table(
+        shown[["succeeds", "text", "perturbed", "truth", "changed"]],
+        "transfer-texts",
+        {
+            "text": wide(width="large"),
+            "perturbed": wide("adversarial text", width="large"),
+            "truth": "label",
+            "changed": "prediction",
+        },
+        height=min(330, 35 * len(shown) + 38),
     )
-    made, tried = map(int, cell.split("|"))
-    own = rows[
-        (rows["source"] == made) & (rows["job"] == tried) & (rows["original"] == rows["truth"])
-    ]
-    won = view.first_seed("attack_example").query("job == @made and outcome == 'success'")
-    texts = won[["example", "recipe", "text", "perturbed"]]
-    shown = own.merge(texts, on=["example", "recipe"]).assign(
-        fooled=lambda each: each["changed"] != each["truth"]
-    )
-    shown = shown.sort_values("fooled", ascending=False, kind="stable")[
-        ["fooled", "text", "perturbed", "truth", "changed"]
-    ]
-    wide = st.column_config.TextColumn(width="large")
-    columns = {
-        "text": wide,
-        "perturbed": st.column_config.TextColumn("changed to", width="large"),
-        "truth": "right",
-        "changed": "it says",
-    }
-    ui.table(shown, "transfer-texts", columns, height=min(330, 35 * len(shown) + 38))
 
 
-def _ask(view: View, jobs: list[int], lacking: list[int]) -> None:
+def _measure(jobs: list[int], missing: list[int]) -> None:
+    """Offer to evaluate the models that have not predicted all texts; show the progress."""
     key = f"transfer-{jobs}"
-    asked = st.session_state.get(key)
-    if lacking and (asked is None or asked.is_over):
-        told = (
-            "on the other models"
-            if len(lacking) == len(jobs)
-            else f"on {plural(len(lacking), 'model')} more"
-        )
+    if missing and not _child.is_running(key):
+        models = formatting.plural(len(missing), "model")
         st.caption(
-            f"The saved texts have not been tried {told} yet. Predicting takes seconds a model; nothing is searched anew."
+            f"{models} of {len(jobs)} not evaluated on all adversarial examples. This takes a few "
+            "seconds per model, without a new search."
         )
         if st.button(
-            "Try the texts on the other models",
+            f"Evaluate {models}",
             key="transfer-run",
             icon=":material/swap_horiz:",
             type="primary",
         ):
-            st.session_state[key] = ChildProcess(
-                "prune_core", "transfer", *map(str, jobs), patience=PATIENCE
-            )
-            st.rerun()
-    if asked:
-        st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
-
-
-def _progress(asked: ChildProcess, waiting: bool) -> None:
-    if not asked.is_over:
-        share, _, told = asked.latest.partition("%")
-        st.progress(int(share) / 100 if share.isdigit() else 0.0, text=told.strip() or "Starting …")
-    elif waiting:
-        st.rerun()
-    else:
-        ui.attempt(asked.output)
+            _child.start(key, "transfer", *map(str, jobs), patience=PATIENCE)
+    _child.show(key, "Starting …", lambda _: None)

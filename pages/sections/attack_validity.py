@@ -1,4 +1,4 @@
-"""Are the adversarial texts valid? Success counted again over those that still say what the original said."""
+"""Attack success with valid adversarial examples only, under adjustable rules."""
 
 from __future__ import annotations
 
@@ -27,21 +27,38 @@ def show(view: View, recipe: str) -> None:
     older = [model.label for model in view.models if unjudged & set(model.jobs)]
     if older:
         st.info(
-            f"The texts made on {', '.join(older)} are not judged: the attack ran before texts were. To have similarity, grammar and flags "
-            "for changed meaning, queue the plan again on the Prune page with “Compute again what is there”.",
+            f"The texts made on {', '.join(older)} are not judged: the attack ran before texts "
+            "were. To have similarity, grammar and flags for changed meaning, queue the plan "
+            "again on the Prune page with “Compute again what is there”.",
             icon=":material/info:",
         )
     if examples.empty:
         return
     own = own[own["job"].isin(examples["job"])]
     with st.container(horizontal=True, vertical_alignment="bottom", key="valid-rule"):
-        help = "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 is the same."
         least = st.slider(
-            "Similarity at least", 0.0, 1.0, SIMILARITY, 0.05, key="valid-similarity", help=help
+            "Similarity at least",
+            0.0,
+            1.0,
+            value=SIMILARITY,
+            step=0.05,
+            key="valid-similarity",
+            help=(
+                "Cosine of the MiniLM sentence vectors of the original and the changed text: 1 "
+                "is the same."
+            ),
         )
-        most = st.slider("Words changed at most (%)", 5, 100, CHANGED, 5, key="valid-changed")
-        help = "Off: misspelt texts are judged by the share of words changed and the flags alone; see How to read this."
-        strict = st.toggle("Judge misspellings by similarity too", key="valid-letters", help=help)
+        most = st.slider(
+            "Words changed at most (%)", 5, 100, value=CHANGED, step=5, key="valid-changed"
+        )
+        strict = st.toggle(
+            "Judge misspellings by similarity too",
+            key="valid-letters",
+            help=(
+                "Off: misspelt texts are judged by the share of words changed and the flags "
+                "alone; see How to read this."
+            ),
+        )
     flaws = attack_success.flaws(examples, least, most / 100, spared=() if strict else LETTERS)
     counted = attack_success.held_unless(examples, ~flaws.any(axis=1))
     rates = [attack_success.rates(rows) for rows in (counted, examples)]
@@ -51,20 +68,23 @@ def show(view: View, recipe: str) -> None:
     ui.chart(
         "How often do attacks succeed with a valid text?",
         f"Dot: only valid texts count as a success, with its 95% {interval}; ring: all texts count"
-        f"{f', {mean}' if mean else ''}. n is the number of examples{' per seed' if mean else ''}.",
+        f"{mean and f', {mean}'}. n is the number of examples{mean and ' per seed'}.",
         plots.success(valid, view.models, view.dark, rings=every),
         key="valid-success",
     )
     _reasons(view, own, flaws)
     unseen = "" if WORDNET.present else " (WordNet is not on this machine, so opposites go unseen)"
     ui.how_to_read(
-        f"A success counts as failed when its text is less similar than {least:g}, is flagged for its meaning, or has more than {most}% of "
-        "its words changed. **Flagged**: a negation (not, n't, never, no, without …) is gone, new or misspelt, or a word gave way to its "
-        f"opposite in WordNet{unseen}. These rules are rough, a fair text may fail and a bad one pass, so read some below.  \n"
-        "**Misspellings.** The sentence encoder cuts a broken word into pieces that mean nothing to it. On the demo one wrong letter in "
-        "nineteen words (*minutes* to *mivutes*) takes similarity to 0.77, and 19 of 30 DeepWordBug texts on the dense model are below "
-        "0.8, though a reader sees the words through the slips. *Earned, surprising* to *earned, disappointing* by TextFooler stays "
-        "at 0.92. So attacks that change letters alone are not held to the similarity unless you say so."
+        f"A success counts as failed when its text is less similar than {least:g}, is flagged for "
+        f"its meaning, or has more than {most}% of its words changed. **Flagged**: a negation "
+        "(not, n't, never, no, without …) is gone, new or misspelt, or a word gave way to its "
+        f"opposite in WordNet{unseen}. These rules are rough, a fair text may fail and a bad one "
+        "pass, so read some below.  \n**Misspellings.** The sentence encoder cuts a broken word "
+        "into pieces that mean nothing to it. On the demo one wrong letter in nineteen words "
+        "(*minutes* to *mivutes*) takes similarity to 0.77, and 19 of 30 DeepWordBug texts on "
+        "the dense model are below 0.8, though a reader sees the words through the slips. "
+        "*Earned, surprising* to *earned, disappointing* by TextFooler stays at 0.92. So attacks "
+        "that change letters alone are not held to the similarity unless you say so."
     )
 
 
@@ -73,12 +93,11 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
     made = attack_success.successes(own)
     if made.empty:
         return
-    label = {job: model.label for model in view.models for job in model.jobs}
     flaws = flaws.loc[made.index]
     told = (
         made[["similarity", "grammar", "share_changed"]]
         .join(flaws)
-        .assign(valid=~flaws.any(axis=1), run=made["job"].map(label))
+        .assign(valid=~flaws.any(axis=1), run=made["job"].map(view.labels))
     )
     found = (
         told.groupby("run", sort=False)
@@ -115,6 +134,7 @@ def _reasons(view: View, own: pd.DataFrame, flaws: pd.DataFrame) -> None:
     )
     if told["grammar"].isna().all():
         st.caption(
-            "Grammar errors are not there: Java, or LanguageTool itself, was missing when the attack ran. This fetches LanguageTool (250 "
-            "MB): `python -c \"import language_tool_python as l; l.LanguageTool('en-US')\"`"
+            "Grammar errors are not there: Java, or LanguageTool itself, was missing when the "
+            'attack ran. This fetches LanguageTool (250 MB): `python -c "import '
+            "language_tool_python as l; l.LanguageTool('en-US')\"`"
         )

@@ -1,5 +1,7 @@
-"""Whether checkpoint and data go together, told on the Prune page before anything is queued: what was understood, what is left out,
-and one question, as a small table, where it cannot be known what a label value means."""
+"""Check on the Prune page that checkpoint and data fit together, before runs are queued.
+
+If the meaning of a label value is unknown, a table asks for it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def of_plan(plan: Mapping[str, Any]) -> Experiment:
 
 
 def _check(experiment: Experiment) -> DataCheck:
-    """The process that checks it, the session's own; one that checked what is not asked any more is ended."""
+    """The session's process that checks this experiment; one for other data is ended."""
     stamps = [
         Path(path).stat().st_mtime
         for path in (experiment.checkpoint, experiment.source.task, experiment.source.calibration)
@@ -57,7 +59,7 @@ def _check(experiment: Experiment) -> DataCheck:
 
 
 def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What was understood, shown and told: `labels` for the plan, `found` where the check is over, `kind`."""
+    """Show the result. Return `labels` for the plan, `found` once checked, and the task type."""
     chosen = st.session_state.get("labels-told", {}).get(_whose(plan), "")
     if plan["task"] == "demo" and plan["checkpoint"] in BUNDLED and not chosen:
         return {"found": None, "kind": "classification", "labels": ""}
@@ -85,7 +87,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ready(plan: Sequence[Experiment]) -> None:
-    """Wait for the check that is on its way; PruneError where the plan's data cannot be used: a mistake makes no job."""
+    """Wait for the check; raise PruneError if the plan's data cannot be used."""
     check = st.session_state.get("data-check")
     if check is None or (plan[0].checkpoint in BUNDLED and plan[0].source.task == "demo"):
         return
@@ -107,7 +109,7 @@ def _skip_rows(task: str) -> None:
 
 
 def _tell(found: Mapping[str, Any], task: str) -> None:
-    """What is known of model and data. The folder of an upload is not shown: it means nothing to whoever uploaded it."""
+    """Describe model and data. The folder of an upload is not shown."""
     folder = f"{Path(task).parent}/"
     gives = f"The model gives {KINDS[found['kind']]}"
     names = found["labels"] if found["kind"] in ("classification", "multilabel", "token") else []
@@ -135,7 +137,8 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
             else " There are no labels: models are judged against the dense one."
         )
         st.markdown(
-            f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} evaluate.{against}"
+            f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} "
+            f"evaluate.{against}"
         )
     for note in found["notes"]:
         st.caption(f"· {as_fields(note)}")
@@ -171,7 +174,7 @@ def _whose(plan: Mapping[str, Any]) -> str:
 
 
 def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str) -> None:
-    """A line a label value: how often it is there, and which label of the model it is taken for, to be corrected."""
+    """One row per label value: its count and a choice of the label that it stands for."""
     counts, names = found.get("counts") or {}, list(found["labels"])
     if found["kind"] == "regression":  # one output, but its labels are two
         names = list(BINARY)
@@ -189,16 +192,11 @@ def _label_table(plan: Mapping[str, Any], found: Mapping[str, Any], chosen: str)
         key="label-values",
     ):
         picked = {}
+        usual = {value: OUT if index is None else names[index] for value, index in meant.items()}
         with st.grid(4, min_column_width=180, gap="small") as grid:
             for value in values:
                 options = [*names, OUT]
-                start = told.get(value) or (
-                    names[meant[value]]
-                    if meant.get(value) is not None
-                    else OUT
-                    if value in meant
-                    else None
-                )
+                start = told.get(value) or usual.get(value)
                 with grid.cell():
                     picked[value] = st.selectbox(
                         f"{value} · {counts[value]:,} rows",

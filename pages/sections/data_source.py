@@ -1,4 +1,4 @@
-"""The first step of the Prune page: checkpoint and data, with five rows to look at and what the dense model reaches."""
+"""Step 1 of the Prune page: checkpoint and data, with a preview and the dense accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from prune_core.models.checkpoints import folders
 from prune_core.processes.dataset_preview import Peek
 from prune_core.store.store import Store
 
-KEEP: dict[str, Any] = {"persist_state": "session"}
 TITLES = {
     "demo": "Demo film reviews",
     FILE: "A file of your own (csv, json, parquet, Excel, …)",
@@ -34,19 +33,27 @@ CALIBRATIONS = {
 }
 
 
-FOUND = "What was used before, what the Hub's cache holds, and what lies under the folders that PRUNESCOPE_MODELS names."
+FOUND = (
+    "What was used before, what the Hub's cache holds, and what lies under the folders that "
+    "PRUNESCOPE_MODELS names."
+)
 
 
 def what(store: Store) -> dict[str, Any]:
-    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" as long as there is no data that can be read.
+    """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" until data can be read.
 
-    Beside them `found`, what the data check says (None: not yet, or not needed), and `kind` of the model ("": not known yet).
+    Also `found`, the result of the data check (None if there is none yet), and the task type
+    `kind` ("" if unknown).
     """
     left, right = st.columns(2, gap="medium")
     with left:
         plan: dict[str, Any] = {"checkpoint": _checkpoint(store)}
         task = st.selectbox(
-            "Data", list(TITLES), format_func=TITLES.__getitem__, key="task", **KEEP
+            "Data",
+            list(TITLES),
+            format_func=TITLES.__getitem__,
+            key="task",
+            persist_state="session",
         )
         plan["task"] = table_upload.file(store, "") if task == FILE else task
         plan |= _hub_id() if task == HUB else {}
@@ -74,12 +81,17 @@ def what(store: Store) -> dict[str, Any]:
 def _checkpoint(store: Store) -> str:
     """A name to type, or one of those found here."""
     help = (
-        "`demo`, a local Hugging Face folder (a Trainer's output too), or a Hub id of a fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, "
-        "CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa v2/v3 or ModernBERT."
+        "`demo`, a local Hugging Face folder (a Trainer's output too), or a Hub id of a "
+        "fine-tuned BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, MPNet, ALBERT, DeBERTa "
+        "v2/v3 or ModernBERT."
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     named = left.text_input(
-        "Checkpoint (the fine-tuned model to prune)", "demo", key="checkpoint", help=help, **KEEP
+        "Checkpoint (the fine-tuned model to prune)",
+        "demo",
+        key="checkpoint",
+        help=help,
+        persist_state="session",
     ).strip()
     used = [str(job.experiment["checkpoint"]) for job in reversed(store.jobs())]
     offered = list(dict.fromkeys([*folders.BUNDLED, *used, *_known()]))
@@ -109,13 +121,20 @@ def _hub_id() -> dict[str, Any]:
     """Id, configuration, split and columns of any data set; no task as long as it has no id."""
     places = st.columns(3)
     found = {
-        "task": places[0].text_input("Id", key="hub-id", placeholder="owner/name", **KEEP).strip(),
+        "task": places[0]
+        .text_input("Id", key="hub-id", placeholder="owner/name", persist_state="session")
+        .strip(),
         "config": places[1]
-        .text_input("Configuration", key="hub-config", placeholder="the only one", **KEEP)
+        .text_input(
+            "Configuration", key="hub-config", placeholder="the only one", persist_state="session"
+        )
         .strip(),
         "split": places[2]
         .text_input(
-            "Split to evaluate on", key="hub-split", placeholder="validation or test", **KEEP
+            "Split to evaluate on",
+            key="hub-split",
+            placeholder="validation or test",
+            persist_state="session",
         )
         .strip(),
     }
@@ -127,37 +146,59 @@ def _hub_id() -> dict[str, Any]:
         strict=True,
     ):
         found[name] = place.text_input(
-            title, key=f"hub-{name}", placeholder="by its name", **KEEP
+            title, key=f"hub-{name}", placeholder="by its name", persist_state="session"
         ).strip()
     return found
 
 
 def _sizes() -> dict[str, Any]:
     places = st.columns(3)
-    help = "Shown to the methods that look at activations; labels are not used."
     calibration = places[0].number_input(
-        "Calibration sentences", 1, 100_000, 256, 64, key="calibration", help=help, **KEEP
+        "Calibration sentences",
+        1,
+        100_000,
+        value=256,
+        step=64,
+        key="calibration",
+        help="Shown to the methods that look at activations; labels are not used.",
+        persist_state="session",
     )
-    help = "Sentences that every model is measured on."
     evaluation = places[1].number_input(
-        "Evaluation (0 = all)", 0, 1_000_000, 0, 100, key="evaluation", help=help, **KEEP
+        "Evaluation (0 = all)",
+        0,
+        1_000_000,
+        value=0,
+        step=100,
+        key="evaluation",
+        help="Sentences that every model is measured on.",
+        persist_state="session",
     )
-    help = "Least length of a calibration text, in tokens of the model. Empty: nine where enough of them have as many, else any."
     least = places[2].number_input(
-        "Least tokens", 0, 512, None, 1, key="min_words", help=help, placeholder="auto", **KEEP
+        "Least tokens",
+        0,
+        512,
+        value=None,
+        step=1,
+        key="min_words",
+        help=(
+            "Least length of a calibration text, in tokens of the model. Empty: nine where "
+            "enough of them have as many, else any."
+        ),
+        placeholder="auto",
+        persist_state="session",
     )
     return {"calibration_size": calibration, "evaluation_size": evaluation, "min_words": least}
 
 
 def _calibration(store: Store) -> str | None:
-    """ "" where the data calibrates, the path of a file of the reader's own, or job:ID as `attacked` reads it; None: not to be read."""
+    """The calibration data: "" for the task's own, a path, or job:ID; None if unreadable."""
     with st.expander("Calibrate on other sentences", icon=":material/tune:", key="own-calibration"):
         kind = st.radio(
             "Calibrate on",
             list(CALIBRATIONS),
             format_func=CALIBRATIONS.__getitem__,
             key="calibrate-on",
-            **KEEP,
+            persist_state="session",
         )
         if kind.startswith("attacked"):
             return _attacked(store, "+clean" if kind == "attacked+clean" else "")
@@ -184,11 +225,18 @@ def _attacked(store: Store, clean: str) -> str | None:
             icon=":material/info:",
         )
         return None
-    return f"job:{st.selectbox('Attacks of', list(known), format_func=known.__getitem__, key='attacked-job', **KEEP)}{clean}"
+    job = st.selectbox(
+        "Attacks of",
+        list(known),
+        format_func=known.__getitem__,
+        key="attacked-job",
+        persist_state="session",
+    )
+    return f"job:{job}{clean}"
 
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
-    """What changes in the plan: a job's attacked sentences become a file; a warning where the plan evaluates on the same sentences."""
+    """Resolve adversarial calibration to a file; warn if the plan evaluates on its examples."""
     source = examples.Source(
         **{name: str(plan.get(name, "")) for name in examples.Source.__dataclass_fields__}
     )
@@ -204,7 +252,7 @@ def _peek(*what: str) -> Peek:
 
 
 def _hub_rows(task: str, config: str, split: str) -> None:
-    """A known task's or Hub data set's first rows; another process asks the Hub for them, and the page does not wait."""
+    """The first rows of a Hub data set, fetched by another process."""
     peek = _peek(task, config, split)
     waiting = not peek.is_over
     title = KNOWN[task].title if task in KNOWN else task
@@ -249,7 +297,8 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
     row = store.rows("accuracy", [known[-1].id]).iloc[0]
     figure, _ = headline(row["metric"])
     st.markdown(
-        f"**The dense model reaches {figure.show(row['score'])} {formatting.inline(figure.title)}** on {row['n']} evaluation examples "
-        f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
+        f"**The dense model reaches {figure.show(row['score'])} "
+        f"{formatting.inline(figure.title)}** on {row['n']} evaluation examples (95% interval "
+        f"{figure.show(row['low'])} to {figure.show(row['high'])}; job {known[-1].id})."
     )
     label_order.offer(store, known[-1], "take")

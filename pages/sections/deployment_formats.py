@@ -1,4 +1,4 @@
-"""What really ships: both models in every form that was written, and what int8 costs, matrix by matrix."""
+"""The exported formats of both models, and the cost of int8 by weight matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATIC = ("ONNX int8 static", "OpenVINO int8")
 
 
 def page(store: Store, job: Job) -> None:
-    """The files of a job, and what its doctor found; how to get either where it was not asked for."""
+    """The exported formats of a job and its quantization sensitivity, or how to measure them."""
     _forms(store.rows("forms", [job.id]))
     _doctor(store.rows("doctor", [job.id]), store.rows("repair", [job.id]))
 
@@ -26,7 +26,10 @@ def page(store: Store, job: Job) -> None:
 def _forms(found: pd.DataFrame) -> None:
     """Every form's own figures, dense in PyTorch first, beside which all stand."""
     if found.empty:
-        told = "run it with the measure **What ships**, which writes ONNX and int8 files of both models and judges the files themselves."
+        told = (
+            "run it with the measure **What ships**, which writes ONNX and int8 files of "
+            "both models and judges the files themselves."
+        )
         st.info(f"Nothing was exported here yet: {told}", icon=":material/info:")
         return
     shares = {"under_attack": 100 * found["under_attack"]} if "under_attack" in found else {}
@@ -51,7 +54,8 @@ def _forms(found: pd.DataFrame) -> None:
         + "; static forms have ranges from the calibration sentences" * static
     )
     st.caption(
-        f"n = {found['n'].iloc[0]}. Files run on the CPU, timed in turn with the dense PyTorch model; {how}."
+        f"n = {found['n'].iloc[0]}. Files run on the CPU, timed in turn with the dense PyTorch "
+        f"model; {how}."
     )
     if busy := evidence.disturbance(found):
         command = f"`python -m prune_core remeasure {found['job'].iloc[0]} forms`"
@@ -64,7 +68,10 @@ def _forms(found: pd.DataFrame) -> None:
 def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
     """Which matrices cost int8 its answers, and the file without them."""
     if parts.empty:
-        told = "the measure **Quantisation doctor** leaves every matrix in fp32 once, and proposes which to leave there."
+        told = (
+            "the measure **Quantisation doctor** leaves every matrix in fp32 once, and "
+            "proposes which to leave there."
+        )
         st.info(f"Does int8 cost too much? {told}", icon=":material/stethoscope:")
         return
     st.markdown("#### What does int8 cost, and where?")
@@ -94,21 +101,27 @@ def _doctor(parts: pd.DataFrame, files: pd.DataFrame) -> None:
     }
     ui.table(shown, "doctor", columns, plain=parts, height=320)
     st.caption(
-        "Divergence is from the model's own answers in fp32 to calibration sentences, without labels; accuracy is of the evaluation "
-        "sample."
+        "Divergence is from the model's own answers in fp32 to calibration sentences, without "
+        "labels; accuracy is of the evaluation sample."
     )
 
 
 def _told(parts: pd.DataFrame, files: pd.DataFrame) -> str:
     proposed = parts.loc[parts["proposed"], "part"]
-    cost = f"int8 changes {files['own_changed'].iloc[1]:.1%} of the answers to the calibration sentences"
+    cost = (
+        f"int8 changes {files['own_changed'].iloc[1]:.1%} of the answers to the calibration "
+        "sentences"
+    )
     if proposed.empty:
         return f"{cost}, and its probabilities hardly differ: **nothing needs to stay in fp32**."
     names = ", ".join(f"`{part}`" for part in proposed[:4]) + f" and {len(proposed) - 4} more" * (
         len(proposed) > 4
     )
     back = 1 - files["own_divergence"].iloc[2] / files["own_divergence"].iloc[1]
-    return f"{cost}. **{len(proposed)} of {len(parts)} matrices in fp32 take back {back:.0%} of the divergence**: {names}."
+    return (
+        f"{cost}. **{len(proposed)} of {len(parts)} matrices in fp32 take back {back:.0%} of "
+        f"the divergence**: {names}."
+    )
 
 
 def _judged(found: pd.DataFrame) -> dict[str, Any]:

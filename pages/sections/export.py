@@ -1,4 +1,4 @@
-"""Take things with you: a pruned model as a folder, cut or as ONNX; the report as HTML or PDF; all rows; how charts are saved."""
+"""Export a pruned model, the report and the rows of the models on view; choose the image format."""
 
 from __future__ import annotations
 
@@ -8,132 +8,119 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages import _child
 from pages.widgets import ui
 from pages.widgets.frame import View
-from prune_core.cli import pdf
 from prune_core.paths import allowed
-from prune_core.processes.child_process import ChildProcess
 from prune_core.store import parquet
 
-PATIENCE = 900.0  # seconds; a large model's ONNX takes minutes
-
-
-def offer(view: View) -> None:
-    """Choose a model and a form, write it, and read how far its logits are from the checkpoint's."""
-    models = [model for model in view.pruned if "prune" in view.job(model).done]
-    if not models:
-        return
-    st.markdown("#### Take a model with you")
-    model = ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
-    view.caption_seed("The exported model is that of", [model])
-    with st.container(horizontal=True, key="export-forms"):
-        help = "Without its dead heads and neurons it is smaller and faster, and loads by prune_core.load(folder)."
-        cut = (
-            st.toggle("Cut out what is dead", value=True, key="export-cut", help=help)
-            if model.structured
-            else False
-        )
-        help = "One file for ONNX Runtime, any batch size and length; checked against the PyTorch logits."
-        onnx = st.toggle("Write ONNX too", key="export-onnx", help=help)
-        help = "Its weights in int8, a quarter of the size; what the quantisation doctor proposed stays in fp32."
-        int8 = onnx and st.toggle("and in int8", key="export-int8", help=help)
-    name = (
-        re.sub(r"[^\w.]+", "-", f"{view.study} {model.label}{' cut' if cut else ''}")
-        .strip("-")
-        .lower()
-    )
-    help = "A new folder on the machine that serves this page."
-    folder = st.text_input(
-        "Folder", str(view.store.home / "exports" / name), key=f"export-folder-{name}", help=help
-    ).strip()
-    if not view.store.has_weights(model.job):
-        st.caption(
-            f"The weights of {model.label} are not kept; they are made again from the seed first, bit for bit."
-        )
-    asked = st.session_state.get("export")
-    not_now = bool(asked and not asked.is_over) or ui.attempt(allowed, folder) is None
-    if st.button("Write the folder", key="export-write", icon=":material/save:", disabled=not_now):
-        wanted = [
-            word for word, on in (("--shrink", cut), ("--onnx", onnx), ("--int8", int8)) if on
-        ]
-        st.session_state["export"] = ChildProcess(
-            "prune_core", "export", str(model.job), folder, *wanted, patience=PATIENCE
-        )
-        st.rerun()
-    if asked:
-        st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
-
-
-def _progress(asked: ChildProcess, waiting: bool) -> None:
-    if not asked.is_over:
-        st.info(
-            "Writing and checking; cutting takes seconds, ONNX about a minute.",
-            icon=":material/hourglass_top:",
-        )
-    elif waiting:
-        st.rerun()
-    elif said := ui.attempt(asked.output):
-        st.success(said, icon=":material/check:")
+PATIENCE = 900.0  # seconds; the ONNX export of a large model takes minutes
+IMAGE_FORMATS = {"svg": "SVG, to print", "png": "PNG, to paste"}
 
 
 def page(view: View) -> None:
-    """All that can be taken with you."""
-    offer(view)
-    st.markdown("#### Take the figures with you")
+    """Draw both sections: the model, then the results."""
+    _model(view)
+    st.markdown("#### Export the results")
     with st.container(horizontal=True, vertical_alignment="bottom", key="take-figures"):
-        _report(view, "html", "Report as HTML", help="One file that opens offline and prints.")
-        if pdf.browser():
-            _report(view, "pdf", "Report as PDF", help="The same, printed by Chromium.")
-        ids = [job for model in view.models for job in model.jobs]
+        _report(view)
         st.download_button(
             "All rows as Parquet",
-            lambda: parquet.zipped(view.store, ids),
+            lambda: parquet.zipped(view.store, view.runs),
             "prunescope-rows.zip",
             key="take-rows",
             icon=":material/table_rows:",
             on_click="ignore",
-            help="Every table of the models on view, a file each: read them with pandas.",
+            help="All tables of the models on view, one file per table; read them with pandas.",
         )
-        told = {"svg": "SVG, to print", "png": "PNG, to paste"}.__getitem__
         st.selectbox(
-            "Charts are saved as",
-            ["svg", "png"],
-            format_func=told,
+            "Image format of charts",
+            list(IMAGE_FORMATS),
+            format_func=IMAGE_FORMATS.__getitem__,
             key="image-format",
             persist_state="session",
         )
 
 
-def _report(view: View, kind: str, title: str, help: str) -> None:
-    """A button that writes it, and then one that hands it over."""
-    ids = [str(job) for model in view.models for job in model.jobs]
-    key = f"report-{kind}-{','.join(ids)}"
-    if key in st.session_state:
-        asked, path = st.session_state[key]
-        if asked.is_over and ui.attempt(asked.output) is not None:
-            st.download_button(
-                f"Save the {kind.upper()}",
-                path.read_bytes(),
-                path.name,
-                key=f"save-{kind}",
-                icon=":material/download:",
-                type="primary",
-                on_click="ignore",
-            )
-            return
-        if not asked.is_over:
-            st.fragment(_wait, run_every=1.0)(asked, title)
-            return
-    if st.button(title, key=f"make-{kind}", icon=":material/article:", help=help):
-        path = Path(tempfile.mkdtemp()) / f"prunescope-report.{kind}"
-        st.session_state[key] = (
-            ChildProcess("prune_core", "report", *ids, "--out", str(path), patience=PATIENCE),
-            path,
+def _model(view: View) -> None:
+    """Choose a pruned model and its format, write it, and show the deviation of its logits."""
+    models = [model for model in view.pruned if "prune" in view.job(model).done]
+    if not models:
+        return
+    st.markdown("#### Export a model")
+    model = ui.one_model(models, "export-model", "Pruned model", dark=view.dark)
+    view.caption_seed("The exported model is that of", [model])
+    with st.container(horizontal=True, key="export-forms"):
+        cut = model.structured and st.toggle(
+            "Remove pruned heads and neurons",
+            value=True,
+            key="export-cut",
+            help="A smaller and faster model, loaded by `prune_core.load(folder)`.",
         )
-        st.rerun()
+        onnx = st.toggle(
+            "Export to ONNX",
+            key="export-onnx",
+            help="One file for ONNX Runtime, for any batch size and length; verified against the "
+            "PyTorch logits.",
+        )
+        int8 = onnx and st.toggle(
+            "Quantize to int8",
+            key="export-int8",
+            help="A quarter of the size; matrices that the measure Quantisation doctor proposed "
+            "stay in fp32.",
+        )
+    name = f"{view.study} {model.label}{' cut' if cut else ''}"
+    name = re.sub(r"[^\w.]+", "-", name).strip("-").lower()
+    folder = st.text_input(
+        "Folder",
+        str(view.store.home / "exports" / name),
+        key=f"export-folder-{name}",
+        help="A new folder on the machine that serves this page.",
+    ).strip()
+    if not view.store.has_weights(model.job):
+        st.caption(
+            f"The weights of {model.label} were not saved: the model is first pruned again from "
+            "its seed, which gives identical weights."
+        )
+    is_allowed = ui.attempt(allowed, folder) is not None
+    if st.button(
+        "Export",
+        key="export-write",
+        icon=":material/save:",
+        disabled=_child.is_running("export") or not is_allowed,
+    ):
+        flags = {"--shrink": cut, "--onnx": onnx, "--int8": int8}
+        options = [flag for flag, is_set in flags.items() if is_set]
+        _child.start("export", "export", str(model.job), folder, *options, patience=PATIENCE)
+    _child.show(
+        "export",
+        "Exporting and verifying; ONNX takes about a minute.",
+        lambda output: st.success(output, icon=":material/check:"),
+    )
 
 
-def _wait(asked: ChildProcess, title: str) -> None:
-    if asked.is_over:
-        st.rerun()
-    st.markdown(f":gray[{title} …]")
+def _report(view: View) -> None:
+    """A button that writes the HTML report, or the download of the written one."""
+    ids = [str(job) for job in view.runs]
+    key = f"report-{'-'.join(ids)}"
+    if "report-folder" not in st.session_state:
+        st.session_state["report-folder"] = Path(tempfile.mkdtemp(prefix="prunescope-"))
+    path = st.session_state["report-folder"] / f"prunescope-{key}.html"
+    if path.exists() and not _child.is_running(key):
+        st.download_button(
+            "Save the report",
+            path.read_bytes(),
+            path.name,
+            key="save-html",
+            icon=":material/download:",
+            type="primary",
+            on_click="ignore",
+        )
+    elif not _child.is_running(key) and st.button(
+        "Report as HTML",
+        key="make-html",
+        icon=":material/article:",
+        help="One file that opens offline and prints.",
+    ):
+        _child.start(key, "report", *ids, "--out", str(path), patience=PATIENCE)
+    _child.show(key, "Writing the report …", lambda _: None)

@@ -1,4 +1,4 @@
-"""Inspect's attack: one text on all models at once, every accepted change as it comes, and whom the found texts fool besides."""
+"""Attack one text on all models at once and show every accepted change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from prune_core.analysis.compared_models import Model
 from prune_core.attacks import catalogue
 from prune_core.data.examples import KINDS
 from prune_core.formatting import percent, plural, seconds
-from prune_core.plots import palette
 from prune_core.processes.inspector_client import Attack
 
 KEPT = "inspect-attack"  # the reader's last attack, in the session
@@ -44,11 +43,12 @@ class Attempt:
 
 
 def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: Paste) -> None:
-    """The choices and the button; below, the last attack, which goes on while the reader looks elsewhere."""
+    """The choices and the button; below, the last attack, which continues on other pages."""
     if view.kind != "classification":
         gives = f"give {KINDS[view.kind]}"
         st.info(
-            f"The attacks here try to flip a label, and these models {gives}: there is no label to flip.",
+            f"The attacks here try to flip a label, and these models {gives}: there is no label "
+            "to flip.",
             icon=":material/info:",
         )
         return
@@ -94,8 +94,9 @@ def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
             st.session_state[KEPT] = Attempt(attack, recipe, subject, label=label, names=names)
     entry = catalogue.CATALOGUE[recipe]
     st.caption(
-        f"{entry.paper}. Changes {entry.changes}{' of the first sentence' if subject.pair else ''}; at most 500 queries and 30 s for "
-        f"each model. {entry.replaces}"
+        f"{entry.paper}. Changes "
+        f"{entry.changes}{' of the first sentence' if subject.pair else ''}; at most 500 queries "
+        f"and 30 s for each model. {entry.replaces}"
     )
 
 
@@ -128,19 +129,13 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         horizontal_alignment="right",
         key="attack-axis",
     ):
-        by = ui.chosen(
-            st.segmented_control,
-            "attack-by",
-            list(plots.AXES),
-            default="queries",
-            label="Across",
-            format_func=plots.AXES.get,
-        )
+        by = ui.segments("attack-by", plots.AXES, "queries", label="Across")
     two = len(attempt.names) == 2
     ui.chart(
         "How fast does each model give way?",
-        f"Probability of “{attempt.right}” for the best text found so far; each dot is a change that {attempt.recipe} kept, a cross is "
-        f"where the attack succeeded. One sentence, {plural(len(attempt.attack.models), 'model')}.",
+        f"Probability of “{attempt.right}” for the best text found so far; each dot is a change "
+        f"that {attempt.recipe} kept, a cross is where the attack succeeded. One sentence, "
+        f"{plural(len(attempt.attack.models), 'model')}.",
         plots.attack_steps(attempt.told(), by, attempt.right, two_labels=two, dark=view.dark),
         key="attack-steps",
     )
@@ -153,15 +148,14 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
 def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
     steps = told.get("steps", [])
     ended = verdict(told, attempt.recipe, attempt.attack.is_over)
-    st.markdown(
-        f':color[●]{{foreground="{palette.color(model, view.dark)}"}} **{model.label}** · {ended}'
-    )
+    st.markdown(ui.named(model, view.dark) + f" · {ended}")
     lines = []
     for place, step in enumerate(steps):
         marked = ui.marked_words(steps[place - 1]["text"] if place else step["text"], step["text"])
         what = f"change {place} · {_queries(step)}" if place else "original"
         lines.append(
-            f'<div class="step">{what} · {ui.escape(attempt.right)} {percent(step["probability"])}</div>{marked}'
+            f'<div class="step">{what} · {ui.escape(attempt.right)} '
+            f"{percent(step['probability'])}</div>{marked}"
         )
     st.html("".join(lines) or "<p>–</p>")
     if len(steps) > 1 and attempt.attack.is_over:
@@ -169,7 +163,8 @@ def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) 
             "Paste it",
             key=f"paste-{model.job}",
             icon=":material/content_paste:",
-            help="Put this text and its original into the fields above, and see what all models say of it.",
+            help="Put this text and its original into the fields above, and see what all models "
+            "say of it.",
             on_click=paste,
             args=(steps[-1]["text"], attempt.subject.text),
         )
@@ -187,7 +182,9 @@ def verdict(told: dict, recipe: str, is_over: bool) -> str:
     if "outcome" in told:
         note = f". {told['note']}" if told["note"] and told["outcome"] != "skipped" else ""
         return f"{ends[told['outcome']]}, {seconds(told['seconds'])}{note}"
-    return f"stopped after {asked}" if is_over else f"{asked} so far" if told else "waiting"
+    if is_over:
+        return f"stopped after {asked}"
+    return f"{asked} so far" if told else "waiting"
 
 
 def _queries(told: dict) -> str:
@@ -196,52 +193,31 @@ def _queries(told: dict) -> str:
 
 
 def _transfer(attempt: Attempt) -> None:
-    """Every text that turned its model wrong, put to all models."""
-    won = {
-        model.label: told["perturbed"]
-        for model, told in attempt.told()
-        if told.get("outcome") == "success"
+    """The adversarial texts of all models, evaluated on all models."""
+    texts = {
+        model.label: found["perturbed"]
+        for model, found in attempt.told()
+        if found.get("outcome") == "success"
     }
-    if not won:
+    if not texts:
         return
-    st.markdown("#### Does a text found on one model fool the others?")
+    st.markdown("#### Do these adversarial examples transfer?")
     subject = attempt.subject
-    pairs = None if subject.pair is None else [subject.pair] * len(won)
-    found = ui.attempt(
-        subject.asking.predict, list(subject.checkpoints.values()), list(won.values()), pairs
-    )
-    if found is None:
-        return
-    rows, plain = [], []
-    for place, (label, text) in enumerate(won.items()):
-        chances = {
-            model.label: (
-                answer["probabilities"][place][attempt.label],
-                answer["said"][place] != attempt.right,
-            )
-            for model, answer in zip(subject.checkpoints, found, strict=True)
-            if "error" not in answer
-        }
-        fooled = sum(wrong for _, wrong in chances.values())
-        cells = {
-            name: f"{'✗ wrong' if wrong else 'right'} · {percent(chance)}"
-            for name, (chance, wrong) in chances.items()
-        }
-        rows.append(
-            {"found on": label, "fools": f"{fooled} of {len(chances)}", **cells, "text": text}
-        )
-        plain.append(
-            {
-                "found_on": label,
-                "text": text,
-                **{name: chance for name, (chance, _) in chances.items()},
-            }
-        )
-    wide = {
-        "found on": st.column_config.TextColumn("Found on", pinned=True),
-        "text": st.column_config.TextColumn("Text", width="large"),
-    }
-    ui.table(pd.DataFrame(rows), "transfer-text", wide, plain=pd.DataFrame(plain))
+    pairs = None if subject.pair is None else [subject.pair] * len(texts)
+    checkpoints = list(subject.checkpoints.values())
+    outputs = ui.attempt(subject.asking.predict, checkpoints, list(texts.values()), pairs) or []
+    table = pd.DataFrame({"attacked model": list(texts)})
+    for model, output in zip(subject.checkpoints, outputs, strict=bool(outputs)):
+        if "error" not in output:
+            table[model.label] = [
+                f"{label} · {percent(probabilities[attempt.label])}"
+                for label, probabilities in zip(
+                    output["said"], output["probabilities"], strict=True
+                )
+            ]
+    table["text"] = list(texts.values())
+    ui.table(table, "transfer-text", {"text": st.column_config.TextColumn(width="large")})
     st.caption(
-        f"Cells: what the model on top says of that text, with its probability of “{attempt.right}”. Of one sentence, so no rate."
+        "Cells: the prediction of the model above for that text, with its probability of "
+        f"“{attempt.right}”. One sentence, so not a rate."
     )

@@ -1,27 +1,23 @@
-"""The ten steps of the lesson: each a question, an equation, one figure that the learner moves, and an answer to reveal."""
+"""The ten steps of the lesson: a question, an equation, an interactive chart and the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
+from prune_core.analysis import deployment_check, evidence
+from prune_core.analysis.attack_success import successes
+from prune_core.analysis.compared_models import Model, with_rows
+from prune_core.analysis.policy import Policy
 from prune_core.analysis.quantities import TABLES, available
-from prune_core.processes.inspector_client import Inspector, Told
-from prune_core.statistics import paired_bounds
-
-METHODS = {
-    "magnitude": "Magnitude",
-    "wanda": "Wanda",
-    "sparsegpt": "SparseGPT",
-    "akr": "AKR",
-    "columns": "Whole inputs",
-}
+from prune_core.processes.inspector_client import Inspector
 
 
 @dataclass(frozen=True)
@@ -37,329 +33,277 @@ class Step:
     needs: tuple[str, ...] = ()  # tables of a study's pruned models
 
 
-def _removed(place: Any = None) -> float:
-    slider = (place or st.columns(2)[0]).slider
-    return (
-        slider(
-            "Share of the weights to remove",
-            0,
-            90,
-            50,
-            5,
-            format="%d%%",
-            key="lesson-removed",
-            persist_state="session",
-        )
-        / 100
-    )
-
-
-def _matrix(told: Told, title: str, key: str, dark: bool) -> None:
-    gone = sum(value == 0 for row in told["pruned"] for value in row) / 48
-    seen = f"{formatting.percent(gone)} of the weights are zero; the outputs are off by {formatting.percent(told['total'])} of their size."
-    ui.chart(
+def _percentage(title: str, most: int, start: int, key: str) -> float:
+    """A slider in percent, as a fraction."""
+    value = st.slider(
         title,
-        seen,
-        plots.matrix(told["pruned"], told["weight"], told["sizes"], dark),
-        key=key,
-        small=True,
+        0,
+        most,
+        value=start,
+        step=5,
+        format="%d%%",
+        key=f"lesson-{key}",
+        persist_state="session",
     )
+    return value / 100
 
 
-def worth(view: View, asking: Inspector) -> None:
-    """Magnitude on the small layer."""
-    told = asking.small_layer("magnitude", _removed())
-    left, right = st.columns(2, gap="medium")
-    with left:
-        whole = plots.matrix(told["weight"], None, told["sizes"], view.dark)
-        ui.chart(
-            "The layer",
-            "Six outputs, eight inputs: every number is a weight.",
-            whole,
-            key="lesson-before",
-            small=True,
+def pruned_layers(
+    view: View, inspector: Inspector, methods: dict[str, str], *, has_errors: bool = False
+) -> None:
+    """The example layer pruned by two methods, side by side; "" is the dense layer."""
+    columns = st.columns(2, gap="medium")
+    with columns[0]:
+        sparsity = _percentage("Sparsity", 90, 50, key="removed")
+    inherited = 0.0
+    if has_errors:
+        with columns[1]:
+            inherited = _percentage("Error of the inputs", 60, 30, key="wrong")
+    for column, (method, title) in zip(st.columns(2, gap="medium"), methods.items(), strict=True):
+        layer = inspector.small_layer(method or "magnitude", sparsity, inherited)
+        with column:
+            _layer(layer, title, f"lesson-{method}", is_dense=not method, dark=view.dark)
+    if has_errors:
+        st.caption("Underlined: weights that the method updated.")
+
+
+def _layer(layer: dict, title: str, key: str, *, is_dense: bool, dark: bool) -> None:
+    if is_dense:
+        looking_at = "Six outputs, eight inputs: every number is a weight."
+        figure = plots.matrix(layer["weight"], None, layer["sizes"], dark=dark)
+    else:
+        zeros = sum(value == 0 for row in layer["pruned"] for value in row) / 48
+        looking_at = (
+            f"{formatting.percent(zeros)} of the weights are zero; the relative error of the "
+            f"output is {formatting.percent(layer['total'])}."
         )
-    with right:
-        _matrix(told, "Without its smallest weights", "lesson-magnitude", dark=view.dark)
+        figure = plots.matrix(layer["pruned"], layer["weight"], layer["sizes"], dark=dark)
+    ui.chart(title, looking_at, figure, key=key, small=True)
 
 
-def activations(view: View, asking: Inspector) -> None:
-    """Magnitude beside Wanda, with the sizes of the inputs."""
-    removed = _removed()
-    for column, method in zip(st.columns(2, gap="medium"), ("magnitude", "wanda"), strict=True):
-        with column:
-            _matrix(
-                asking.small_layer(method, removed),
-                METHODS[method],
-                f"lesson-{method}",
-                dark=view.dark,
-            )
-
-
-def piles_up(view: View, asking: Inspector) -> None:
-    """The demo's error by depth, one model at a time or all."""
+def reconstruction(
+    view: View,
+    inspector: Inspector,
+    draw: Callable[..., go.Figure],
+    *,
+    question: str,
+    looking_at: str,
+) -> None:
+    """A chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
-    models = [model for model in view.pruned if (rows["job"] == model.job).any()]
-    model = ui.one_model(models, "lesson-depth", "Model", dark=view.dark)
-    ui.chart(
-        "How wrong is each block's output?",
-        "Relative error of the hidden states, from the first block to the last.",
-        plots.by_depth(rows, [model], dark=view.dark, height=320),
-        key="lesson-by-depth",
-        small=True,
-    )
+    models: list[Model] = with_rows(view.pruned, rows)
+    model = ui.one_model(models, "lesson-model", "Model", dark=view.dark)
+    figure = draw(rows, [model], dark=view.dark)
+    ui.chart(question, looking_at, figure, key=f"lesson-{draw.__name__}", small=True)
 
 
-def corrects(view: View, asking: Inspector) -> None:
-    """SparseGPT beside AKR where the inputs are wrong already."""
-    left, right = st.columns(2, gap="medium")
-    removed = _removed(left)
-    wrong = (
-        right.slider(
-            "How wrong the inputs are",
-            0,
-            60,
-            30,
-            10,
-            format="%d%%",
-            key="lesson-wrong",
-            persist_state="session",
-        )
-        / 100
-    )
-    for column, method in zip(st.columns(2, gap="medium"), ("sparsegpt", "akr"), strict=True):
-        with column:
-            _matrix(
-                asking.small_layer(method, removed, wrong),
-                METHODS[method],
-                f"lesson-{method}",
-                dark=view.dark,
-            )
-    st.caption("Underlined: a weight that the method changed besides removing others.")
-
-
-def where(view: View, asking: Inspector) -> None:
-    """The demo's heat map of one model."""
-    rows = view.rows("reconstruction")
-    models = [model for model in view.pruned if (rows["job"] == model.job).any()]
-    model = ui.one_model(models, "lesson-where", "Model", dark=view.dark)
-    ui.chart(
-        "Which matrices lose most by their own pruning?",
-        "Block by part: the relative error that each matrix's own pruning makes.",
-        plots.heat_maps(rows, [model], "own", dark=view.dark),
-        key="lesson-heat",
-        small=True,
-    )
-
-
-def whole(view: View, asking: Inspector) -> None:
-    """The same share as single weights and as whole inputs."""
-    removed = _removed()
-    for column, method in zip(st.columns(2, gap="medium"), ("wanda", "columns"), strict=True):
-        with column:
-            title = "Single weights" if method == "wanda" else "Whole inputs"
-            _matrix(asking.small_layer(method, removed), title, f"lesson-{method}", dark=view.dark)
-
-
-def attack(view: View, asking: Inspector) -> None:
-    """Adversarial examples of the study to browse."""
-    rows = view.first_seed("attack_example")
-    won = rows[
-        (rows["outcome"] == "success") & rows["perturbed"].map(lambda text: isinstance(text, str))
-    ]
-    if won.empty:
-        st.info("No attack has succeeded on the models on view.")
+def attack(view: View, inspector: Inspector) -> None:
+    """The adversarial examples of the study, one at a time."""
+    rows = successes(view.first_seed("attack_example")).dropna(subset="perturbed")
+    if rows.empty:
+        st.info("No attack succeeded on the models on view.")
         return
-    place = st.slider("Sentence", 1, len(won), 1, key="lesson-sentence", persist_state="session")
-    row, names = won.iloc[place - 1], view.label_names
-    labels = {model.job: model.label for model in view.models}
+    number = st.slider(
+        "Example", 1, len(rows), value=1, key="lesson-sentence", persist_state="session"
+    )
+    row = rows.iloc[number - 1]
     st.html(ui.marked_words(row["text"], row["perturbed"]))
-    said = [
-        formatting.answer(row[name], names)
-        for name in ("original_prediction", "perturbed_prediction")
-    ]
+    before, after = (
+        formatting.answer(row[f"{text}_prediction"], view.label_names)
+        for text in ("original", "perturbed")
+    )
     st.markdown(
-        f"**{labels.get(row['job'], 'The model')}** said **{said[0]}** before and says **{said[1]}** now, after "
-        f"{row['queries']:.0f} questions by {row['recipe']}."
+        f"The prediction of **{view.labels.get(row['job'], 'the model')}** changes from "
+        f"**{before}** to **{after}** after {row['queries']:.0f} queries by {row['recipe']}."
     )
     view.caption_seed("This step shows")
 
 
-def robust(view: View, asking: Inspector) -> None:
-    """What an average leaves of its parts' errors."""
-    alike = st.slider(
-        "How alike the fine-tunes' errors are",
-        0,
-        100,
-        40,
-        10,
-        format="%d%%",
-        key="lesson-alike",
-        persist_state="session",
-    )
+def robust(view: View, inspector: Inspector) -> None:
+    """The error of an average of fine-tunes."""
+    correlation = _percentage("Correlation of the fine-tunes' errors", 100, 40, key="alike")
     ui.chart(
         "What does averaging leave?",
-        "Squared error of the average of k fine-tunes, a share of one fine-tune's.",
-        plots.averaged(alike / 100, view.dark),
+        "Squared error of the average of k fine-tunes, relative to that of one fine-tune.",
+        plots.averaged(correlation, view.dark),
         key="lesson-average",
         small=True,
     )
     st.page_link(
-        "pages/soup.py",
-        label="Make a robust start, and see how its average moved",
-        icon=":material/soup_kitchen:",
+        "pages/soup.py", label="Create a robust checkpoint", icon=":material/soup_kitchen:"
     )
 
 
-def trade(view: View, asking: Inspector) -> None:
-    """The demo's trade-off."""
-    tables = {name: view.rows(name) for name in TABLES}
-    found = available(tables)
-    keys = [key for key in found if key != "accuracy"]
-    start = next((key for key in keys if key.startswith("under_attack")), keys[0])
-    y = ui.chosen(
-        st.selectbox,
-        "lesson-y",
-        keys,
-        default=start,
-        label="Upwards",
-        format_func=lambda key: found[key].title,
-    )
-    rows = view.summary()
+def trade(view: View, inspector: Inspector) -> None:
+    """The study's trade-off."""
+    found = available({name: view.rows(name) for name in TABLES})
+    titles = {key: quantity.title for key, quantity in found.items() if key != "accuracy"}
+    start = next((key for key in titles if key.startswith("under_attack")), None)
+    y = found[ui.pick("lesson-y", titles, start, label="Upwards")]
     ui.chart(
-        "Which model would you take?",
-        "One point a model with its 95% intervals; the others are beaten in both by one on the line.",
-        plots.scatter(rows, view.models, found["accuracy"], y=found[y], dark=view.dark, height=360),
+        "Which model would you choose?",
+        "One point per model with 95% intervals; the dotted line is the Pareto front.",
+        plots.scatter(view.summary(), view.models, found["accuracy"], y=y, dark=view.dark),
         key="lesson-trade",
         small=True,
     )
 
 
-def ship(view: View, asking: Inspector) -> None:
-    """An interval against a limit, with n to move."""
+def ship(view: View, inspector: Inspector) -> None:
+    """The test of an accuracy limit, with n to vary."""
     left, middle, right = st.columns(3)
     n = left.select_slider("Examples", [50, 100, 200, 440, 1000, 3000, 10_000], 440, key="lesson-n")
-    lost = middle.slider("Measured accuracy loss (points)", 0.0, 5.0, 1.0, 0.5, key="lesson-lost")
-    limit = right.slider("Limit (points)", 0.5, 5.0, 2.0, 0.5, key="lesson-limit")
-    broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
-    low, high = paired_bounds(broken, fixed, n, alpha=0.05)
-    verdict = (
-        "ship" if low >= -limit / 100 else "do not ship" if high < -limit / 100 else "inconclusive"
+    lost = middle.slider(
+        "Measured accuracy loss (points)", 0.0, 5.0, value=1.0, step=0.5, key="lesson-lost"
     )
-    seen = f"{broken} examples newly broken and {fixed} newly fixed of {n:,}; the bar ends at the one-sided 95% bounds."
-    figure = plots.margin(broken, fixed, n, limit=limit / 100, dark=view.dark)
-    ui.chart(f"May it ship? {verdict.capitalize()}.", seen, figure, key="lesson-ship", small=True)
+    limit = right.slider("Limit (points)", 0.5, 5.0, value=2.0, step=0.5, key="lesson-limit")
+    broken, fixed = round(n * (lost / 100 + 0.03)), round(n * 0.03)
+    policy = Policy({"accuracy_loss": limit})
+    figure = evidence.difference(broken, fixed, n)
+    verdict = deployment_check.judged("accuracy_loss", "", figure, policy=policy, tests=1)
+    ui.chart(
+        "May it ship?",
+        f"{broken} examples newly broken and {fixed} newly fixed of {n:,}. "
+        f"{deployment_check.sentence([verdict], policy)}",
+        plots.allowances([verdict], view.dark),
+        key="lesson-ship",
+        small=True,
+    )
     if view.pruned:
         st.page_link(
-            "pages/deploy.py",
-            label="The same question about a model on view",
-            icon=":material/rocket_launch:",
+            "pages/deploy.py", label="Check a model on view", icon=":material/rocket_launch:"
         )
 
 
 def ready(view: View, step: Step) -> bool:
-    """Whether the study on view has what the step looks at."""
-    tables = [view.single(name) for name in step.needs] if view.pruned else []
-    pruned = [model.job for model in view.pruned]
-    return len(tables) == len(step.needs) and all(
-        len(rows) and rows["job"].isin(pruned).any() for rows in tables
-    )
+    """Whether the pruned models on view have all tables that the step needs."""
+    if not step.needs:
+        return True
+    return all(with_rows(view.pruned, view.single(name)) for name in step.needs)
 
 
 STEPS = (
     Step(
         "What is a weight worth?",
-        "A layer multiplies its inputs by a matrix. Remove the weights nearest to zero, and watch how far the outputs go from what they "
-        "were.",
+        "A layer multiplies its inputs by a matrix. Remove the smallest weights and watch how far "
+        "the outputs move.",
         r"\text{error}=\frac{\lVert Wx-\hat Wx\rVert}{\lVert Wx\rVert}",
-        question="Half of the weights are gone. Is half of the output gone?",
-        answer="No: the smallest half carries little of the sum. The error stays small at first and then rises steeply; that bend is why pruning "
-        "works at all, and why it stops working.",
-        draw=worth,
+        question="Half of the weights are removed. Is half of the output lost?",
+        answer="No: the smallest half contributes little to the sum. The error is small at first "
+        "and then rises steeply, which is why pruning works up to a point.",
+        draw=partial(pruned_layers, methods={"": "The layer", "magnitude": "Magnitude"}),
     ),
     Step(
         "Do the inputs matter?",
-        "A small weight on a large input counts for more than a large weight on an input that is always nearly zero. Wanda weighs each "
-        "weight by the size of its input, seen on a few calibration texts.",
+        "A small weight on a large input contributes more than a large weight on an input near "
+        "zero. Wanda multiplies each weight by the norm of its input on calibration examples.",
         r"\text{score}_{ij}=\lvert W_{ij}\rvert\cdot\lVert x_j\rVert",
-        question="Find a weight that magnitude removes and Wanda keeps. What is special about its column?",
-        answer="Its input is large. Wanda also compares weights within each row only, so that no output is emptied.",
-        draw=activations,
+        question="Find a weight that magnitude removes and Wanda keeps. What is special about its "
+        "column?",
+        answer="Its input is large. Wanda also compares weights only within a row, so no output "
+        "loses all of its weights.",
+        draw=partial(pruned_layers, methods={"magnitude": "Magnitude", "wanda": "Wanda"}),
     ),
     Step(
-        "Why do errors pile up?",
-        "A block's inputs are the outputs of the block before it. So each block starts from what is wrong already, and adds its own.",
-        r"Wx-\hat W\hat x=\underbrace{W(x-\hat x)}_{\text{inherited}}+\underbrace{(W-\hat W)\hat x}_{\text{own}}",
-        question="The last block loses no more weights than the first. Why is its error so much larger?",
-        answer="Most of it is inherited: look at “Own or inherited” on the page Layers.",
-        draw=piles_up,
+        "Why do errors accumulate?",
+        "The inputs of a layer are the outputs of the previous one. Each layer therefore inherits "
+        "an error and adds its own.",
+        r"Wx-\hat W\hat x=\underbrace{W(x-\hat x)}_{\text{inherited}}"
+        r"+\underbrace{(W-\hat W)\hat x}_{\text{own}}",
+        question="The last layer has the same sparsity as the first. Why is its error larger?",
+        answer="Most of it is inherited: see “Own or inherited?” on the page Layers.",
+        draw=partial(
+            reconstruction,
+            draw=plots.by_depth,
+            question="How large is the error of each layer's output?",
+            looking_at="Relative error of the hidden states, from the first layer to the last.",
+        ),
         needs=("reconstruction",),
     ),
     Step(
-        "How does AKR correct?",
-        "SparseGPT removes weights and moves the others so that the layer answers as before, on the inputs that it gets now. AKR first "
-        "moves the target: to the weights that would give the dense model's outputs from the wrong inputs.",
-        r"\bar W=\Bigl(W\textstyle\sum x\hat x^\top\Bigr)\Bigl(\sum\hat x\hat x^\top\Bigr)^{-1}",
-        question="Set the inputs' error to 0. Which method wins now?",
-        answer="Hardly either: with right inputs there is nothing to correct, and AKR differs only by its fitted bias. The more is wrong before, "
-        "the more it gains. What is wrong at random, token by token, nobody can correct.",
-        draw=corrects,
+        "How does AKR correct errors?",
+        "SparseGPT removes weights and updates the others to keep the layer's outputs on its "
+        "current inputs. AKR first changes the target: to the weights that would give the dense "
+        "model's outputs from these inputs.",
+        r"\bar W=\Bigl(W\textstyle\sum x\hat x^\top\Bigr)"
+        r"\Bigl(\sum\hat x\hat x^\top\Bigr)^{-1}",
+        question="Set the error of the inputs to 0. Which method is better now?",
+        answer="They hardly differ: with exact inputs there is nothing to correct, and AKR only "
+        "fits a bias. The larger the inherited error, the more AKR gains. Errors that are "
+        "independent from token to token cannot be corrected.",
+        draw=partial(
+            pruned_layers, methods={"sparsegpt": "SparseGPT", "akr": "AKR"}, has_errors=True
+        ),
     ),
     Step(
         "Where should the zeros be?",
-        "Pruned uniformly, all matrices lose the same share of their weights, but not the same part of their output.",
-        r"\min_{s_1,\dots,s_L}\ \sum_\ell e_\ell(s_\ell)\quad\text{with}\quad\sum_\ell n_\ell s_\ell=S",
-        question="From which matrix would you take fewer weights, and from which more?",
-        answer="Fewer where the map is bright, more where it is dark. The option allocation=error of SparseGPT and AKR does it by curves measured "
-        "on the calibration texts.",
-        draw=where,
+        "With uniform sparsity, all matrices lose the same fraction of their weights, but not the "
+        "same fraction of their output.",
+        r"\min_{s_1,\dots,s_L}\ \sum_\ell e_\ell(s_\ell)"
+        r"\quad\text{with}\quad\sum_\ell n_\ell s_\ell=S",
+        question="From which matrix would you remove fewer weights, and from which more?",
+        answer="Fewer where the map is bright, more where it is dark. The option allocation=error "
+        "of SparseGPT and AKR measures these errors on the calibration examples.",
+        draw=partial(
+            reconstruction,
+            draw=plots.heat_maps,
+            question="Which matrices have the largest error?",
+            looking_at="Layers by matrix: the relative error of the matrix's output.",
+        ),
         needs=("reconstruction",),
     ),
     Step(
         "Heads and neurons",
-        "Single zeros do not make a matrix smaller: ordinary kernels multiply them too. Whole heads and neurons do, as whole columns go.",
+        "Single zeros do not make a matrix smaller: standard kernels multiply them too. Removing "
+        "heads and neurons does, as it removes whole columns.",
         r"\text{FLOPs}\propto\#\text{heads}\cdot d_{\text{head}}+\#\text{neurons}",
-        question="Both removed the same share. Which error is larger, and why would anybody choose it?",
-        answer="Whole columns cost more accuracy, as good weights go with bad ones. But only they make the model faster without special kernels; "
-        "K-prune chooses them by what each unit knows, and refits the rest.",
-        draw=whole,
+        question="Both have the same sparsity. Which error is larger, and why would anybody choose "
+        "it?",
+        answer="Columns cost more accuracy, as important weights are removed with others, "
+        "but only they make the model faster without special kernels. K-prune selects them "
+        "by the knowledge of each unit and refits the rest.",
+        draw=partial(pruned_layers, methods={"wanda": "Single weights", "columns": "Columns"}),
     ),
     Step(
         "What does an attack do?",
-        "An attacker changes a few letters or words until the answer turns, asking the model again and again. A reader would still give "
-        "the old answer.",
-        r"\text{success}=\frac{\#\text{right before, wrong after}}{\#\text{right before}}",
+        "An attacker changes a few letters or words until the prediction changes, querying the "
+        "model again and again. For a reader the label stays the same.",
+        r"\text{success}=\frac{\#\text{correct before, incorrect after}}{\#\text{correct before}}",
         question="Would you have noticed the change? Would you have changed your mind?",
-        answer="Where you would, the attack has cheated: its text is not valid. The page Attack counts how many are.",
+        answer="If so, the adversarial example is not valid. The page Attack counts how many are.",
         draw=attack,
         needs=("attack_example",),
     ),
     Step(
-        "Can a start be robust?",
-        "Fine-tunes of one encoder lie in one valley; their average lies nearer to its middle, where small changes of the input matter "
-        "less. Ingredients trained against small changes help.",
-        r"\bar\theta=\frac1k\sum_{i=1}^k\theta_i,\qquad \mathbb E\,\lVert\bar\epsilon\rVert^2=\frac{1-\rho}{k}+\rho",
-        question="All fine-tunes make the same mistakes (100% alike). What does averaging help?",
-        answer="Nothing: only what differs cancels. So candidates are made with other seeds, learning rates and objectives.",
+        "Can a checkpoint be robust?",
+        "Fine-tunes of one encoder lie in the same loss basin; their average is nearer to its "
+        "center, where small changes of the input matter less. Adversarially trained ones help.",
+        r"\bar\theta=\frac1k\sum_{i=1}^k\theta_i,"
+        r"\qquad \mathbb E\,\lVert\bar\epsilon\rVert^2=\frac{1-\rho}{k}+\rho",
+        question="All fine-tunes make the same errors (correlation 100%). Does averaging help?",
+        answer="No: only errors that differ cancel. Candidates therefore differ in seed, learning "
+        "rate and objective.",
         draw=robust,
     ),
     Step(
         "How is a trade-off read?",
-        "A model that another one beats in both figures is out. What is left is the Pareto front; where on it you stand is your choice.",
+        "A model that is worse than another in both quantities is dominated. The others form the "
+        "Pareto front; which of them to choose is up to you.",
         r"a\succ b\iff a_1\ge b_1,\ a_2\ge b_2,\ a\ne b",
-        question="Two points lie closer than their intervals are long. Which one is better?",
-        answer="This sample cannot tell. Choose by something else, such as size, or measure more examples.",
+        question="Two points are closer than their intervals are long. Which one is better?",
+        answer="This sample cannot tell. Choose by something else, such as size, or evaluate on "
+        "more examples.",
         draw=trade,
         needs=("accuracy", "cost"),
     ),
     Step(
         "Would you ship it?",
-        "The measured loss is one draw. A limit holds when even the bad end of the interval keeps to it; otherwise more examples are "
-        "needed.",
+        "The measured loss depends on the sample. A limit is met if the worse end of the interval "
+        "is within it; otherwise more examples are needed.",
         r"\text{ship}\iff \underline{\Delta}_{95\%}\ge-\text{limit}",
-        question="One point was lost, two are allowed. How many examples does it take to be sure?",
-        answer="Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 examples are inconclusive. What looks safe is "
-        "often unproven.",
+        question="The loss is one point, the limit two. How many examples are needed to be sure?",
+        answer="Thousands, as the slider shows, if 7 of 100 predictions change: the demo's 440 "
+        "examples are inconclusive.",
         draw=ship,
     ),
 )

@@ -1,4 +1,4 @@
-"""Pruned weights that are not on disk: which models lack them, and a button that makes them again."""
+"""Pruned weights that were not saved: which models lack them, and a button that prunes again."""
 
 from __future__ import annotations
 
@@ -6,53 +6,39 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from pages import _child
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting
 from prune_core.analysis.compared_models import Model
-from prune_core.processes.child_process import ChildProcess
 
 PATIENCE = 3600.0  # seconds
 
 
 def kept(view: View, models: Sequence[Model]) -> list[Model]:
-    """Those whose weights are there; for the others, a button."""
-    lacking = [
-        model for model in models if not model.is_dense and not view.store.has_weights(model.job)
-    ]
-    there = [model for model in models if model not in lacking]
-    lacking = [model for model in lacking if "prune" in view.job(model).done]
-    asked = st.session_state.get("remake")
-    if lacking and (asked is None or asked.is_over):
+    """Models whose weights are saved; for the others, show a button that prunes them again."""
+    saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
+    lacking = [model for model in models if model not in saved and "prune" in view.job(model).done]
+    if lacking and not _child.is_running("remake"):
         _offer(view, lacking)
-    if asked := st.session_state.get("remake"):
-        st.fragment(_progress, run_every=None if asked.is_over else 1.0)(asked, not asked.is_over)
-    return there
+    _child.show(
+        "remake",
+        "Pruning again from the seed …",
+        lambda output: st.success(output, icon=":material/check:"),
+        once=True,
+    )
+    return saved
 
 
 def _offer(view: View, lacking: Sequence[Model]) -> None:
-    seconds = sum(view.job(model).seconds.get("prune", 0.0) for model in lacking)
+    seconds = 5 + sum(view.job(model).seconds.get("prune", 0.0) for model in lacking)
     with st.container(horizontal=True, vertical_alignment="center", key="remake-offer"):
-        st.markdown(
-            f":gray[Without kept weights: {', '.join(ui.escape(model.label) for model in lacking)}.]"
-        )
+        names = ", ".join(ui.escape(model.label) for model in lacking)
+        st.markdown(f":gray[Weights not saved: {names}.]")
         if st.button(
-            f"Make them again, about {formatting.about(seconds + 5)}",
-            key="remake",
+            f"Prune again, about {formatting.about(seconds)}",
+            key="prune-again",
             icon=":material/refresh:",
         ):
-            st.session_state["remake"] = ChildProcess(
-                "prune_core", "remake", *(str(model.job) for model in lacking), patience=PATIENCE
-            )
-            st.rerun()
-
-
-def _progress(asked: ChildProcess, waiting: bool) -> None:
-    if not asked.is_over:
-        st.info("Pruning again from the seed …", icon=":material/hourglass_top:")
-    elif waiting:
-        st.rerun()
-    else:
-        del st.session_state["remake"]  # said once
-        if said := ui.attempt(asked.output):
-            st.success(said, icon=":material/check:")
+            ids = [str(model.job) for model in lacking]
+            _child.start("remake", "remake", *ids, patience=PATIENCE)

@@ -1,4 +1,4 @@
-"""Beside the paper: published figures and the study's own in the same axes, and every difference in set-up in words."""
+"""Published results and the study in the same axes, with all differences in setup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {"model": "Model", "task": "Task", "attack": "Attack"}
 
 
 def section(view: frame.View) -> None:
-    """An exhibit of a paper by choice, its charts with the whole study in them, and the differences."""
+    """A published table or plot, its charts with the study, and the differences in setup."""
     st.markdown("#### Beside the paper")
     study = _whole(view)
     known = published.exhibits()
@@ -55,14 +55,14 @@ def section(view: frame.View) -> None:
 
 
 def _whole(view: frame.View) -> Study:
-    """All finished runs of the study on view, whatever models the sidebar shows: a mean needs every seed."""
+    """All finished runs of the study, whatever the sidebar shows: a mean needs every seed."""
     jobs = [job for job in view.jobs if job.done]
     whole = replace(view, models=tuple(models_of(jobs)))
     return Study(jobs, whole.models, {name: whole.rows(name) for name in TABLES})
 
 
 def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
-    """The exhibit's figures for one model, task and attack, chosen where it has several; the study's own task first."""
+    """The exhibit's values for one model, task and attack; the study's own task first."""
     figures = exhibit.figures
     for column, label in LABELS.items():
         options = list(dict.fromkeys(figures[column]))
@@ -91,23 +91,26 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
         )
     if any(points["own"].any() for points in drawn.values()):
         parts.append(
-            "Full marks: this study, means over seeds with bars from the lowest to the highest (of one seed its 95% interval)."
+            "Full marks: this study, means over seeds with bars from the lowest to the highest "
+            "(of one seed its 95% interval)."
         )
         parts.append(
-            f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full one."
+            f"Of a method that ran in more than {published_comparison.MOST_FORMS} forms, the full "
+            "one."
         )
     else:
         parts.append("This study has no figures to draw here.")
     if exhibit.across == "layer":
         parts.append(
-            "Dashed: on adversarial sentences, the study's on those that turned each pruned model's own answer."
+            "Dashed: on adversarial sentences, the study's on those that turned each pruned "
+            "model's own answer."
         )
     return " ".join([*parts, exhibit.note])
 
 
 def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, height: int) -> None:
     axis = published.AXES[metric]
-    figure = plots.beside(points, axis, exhibit.against, dark, height)
+    figure = plots.beside(points, axis, exhibit.against, dark=dark, height=height)
     sample = published_comparison.sample(points)
     ui.chart(
         axis.title,

@@ -1,8 +1,6 @@
-"""The policy as widgets: which limits are asked for, how tight they are, and which slices are looked at."""
+"""Widgets for a policy: its limits, confidence and slices."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import streamlit as st
 
@@ -10,31 +8,37 @@ from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.analysis.policy import CRITERIA, Policy
 
-KEEP: dict[str, Any] = {"persist_state": "session"}
-
 
 def form(kind: str, metric: str) -> Policy:
-    """A row a limit, for a head of that kind judged by that metric; what is switched off is not asked for. PruneError where a value
-    cannot be."""
+    """One row per limit for a task type and metric; limits that are off are left out.
+
+    Raises PruneError if a value is invalid.
+    """
     st.markdown("#### Limits")
     rows = st.container()
     with st.expander(
         "Slices, confidence, a policy file", icon=":material/tune:", key="policy-more"
     ):
         _read_file()
-        help = "length, label, keyword:WORD for texts with a word, column:NAME for a column of your file; separated by commas"
         slices = st.text_input(
-            "Slices", ", ".join(policy.SLICES), key="policy-slices", help=help, **KEEP
+            "Slices",
+            ", ".join(policy.SLICES),
+            key="policy-slices",
+            help=(
+                "length, label, keyword:WORD for texts with a word, column:NAME for a column of "
+                "your file; separated by commas"
+            ),
+            persist_state="session",
         )
         confidence = st.number_input(
             "Confidence (%)",
             51.0,
             99.9,
-            policy.CONFIDENCE,
-            1.0,
+            value=policy.CONFIDENCE,
+            step=1.0,
             format="%g",
             key="policy-confidence",
-            **KEEP,
+            persist_state="session",
         )
     with rows:
         limits = _limits(kind, metric)
@@ -54,7 +58,7 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
             each.asked,
             key=f"asked-{name}",
             help=each.help,
-            **KEEP,
+            persist_state="session",
         )
         # its limits are the policy's business: it answers with a sentence
         limit = number.number_input(
@@ -65,7 +69,7 @@ def _limits(kind: str, metric: str) -> dict[str, float]:
             key=f"limit-{name}",
             label_visibility="collapsed",
             disabled=not on,
-            **KEEP,
+            persist_state="session",
         )
         if on:
             limits[name] = float(limit)

@@ -1,4 +1,4 @@
-"""Answers in a text, read one by one: question, context, and where the dense and the pruned models found their answers."""
+"""Answers of a question answering model, one question at a time, in their context."""
 
 from __future__ import annotations
 
@@ -23,20 +23,14 @@ def browser(view: View) -> None:
     own = rows[rows["job"] == model.job]
     gap = own["pruned_f1"] - own["dense_f1"]
     picks = {"broken": own[gap < 0], "fixed": own[gap > 0], "all": own}
-    which = ui.chosen(
-        st.segmented_control,
-        "answers",
-        list(FILTERS),
-        default="broken",
-        label="Questions",
-        format_func=FILTERS.get,
-    )
+    which = ui.segments("answers", FILTERS, "broken", label="Questions")
     some = picks[which]
     if some.empty:
         st.info(f"No question is {FILTERS[which]}: choose others.")
         return
     st.caption(
-        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 falls or rises."
+        f"{plural(len(some), 'question')} of {len(own)}; an answer is broken or fixed when its F1 "
+        "falls or rises."
     )
     place = st.selectbox(
         "Question",
@@ -68,9 +62,11 @@ def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
     st.markdown(f"**{ui.escape(row['text'])}**  \nAccepted: {ui.escape(answer(row['label'], ()))}")
     for label, text, f1, color in said:
         st.markdown(
-            f':color[●]{{foreground="{color}"}} **{label}**: {ui.escape(answer(text, ()))} · F1 {percent(f1)}'
+            f':color[●]{{foreground="{color}"}} **{label}**: '
+            f"{ui.escape(answer(text, ()))} · F1 {percent(f1)}"
         )
     st.html(ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
     st.caption(
-        "In the text: underlined in each model's colour where it found its answer (dense, and the chosen model)."
+        "In the text: underlined in each model's colour where it found its answer (dense, and "
+        "the chosen model)."
     )

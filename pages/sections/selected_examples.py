@@ -1,4 +1,4 @@
-"""The examples that the reader has chosen, on whatever page: kept in the URL, shown in the frame, read beside any chart."""
+"""The examples selected on any page: one in detail, or a group compared with the rest."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.sections import missing_weights, word_importance
 from pages.widgets import ui
 from pages.widgets.frame import View
-from pages.widgets.inspector import inspector
 from prune_core import formatting
 from prune_core.analysis import example_groups
 from prune_core.analysis.compared_models import Model
@@ -82,25 +80,11 @@ def _one(view: View, example: int) -> None:
                 else each["outcome"]
             )
         table.append(line)
-    sure = st.column_config.ProgressColumn("sure", format="%.1f%%", min_value=0, max_value=100)
+    sure = ui.percent_bar("sure")
     ui.table(pd.DataFrame(table), "chosen-example", {"sure": sure})
-    if view.kind == "classification" and st.toggle("Which words decide?", key="chosen-words"):
-        models = missing_weights.kept(
-            view, [model for model in view.models if (own["job"] == model.job).any()]
-        )
-        if not models:
-            return
-        checkpoints = {model: view.store.checkpoint(view.job(model)) for model in models}
-        pair = first["pair"] if isinstance(first["pair"], str) else None
-        asking = inspector(str(view.store.home))
-        word_importance.gradients(
-            view, word_importance.Subject(asking, checkpoints, str(first["text"]), pair=pair)
-        )
-    st.page_link(
-        "pages/inspect.py",
-        label="Ask the models about a sentence of your own",
-        icon=":material/search:",
-    )
+    if st.button("Inspect this example", key="inspect-example", icon=":material/search:"):
+        st.session_state["inspect-texts"] = (first["text"], first["pair"])
+        st.switch_page("pages/inspect.py")
 
 
 def _sure(row: pd.Series) -> float | None:
@@ -138,9 +122,11 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
 
 
 def _told(name: str, each: Contrast) -> str:
-    """Accuracy: 80.0% of 25 inside, 91.0% of 300 outside; −11.0 points (95% interval …), p = …"""
+    """A contrast in words: both fractions, their difference with interval, and the p-value."""
     return (
-        f"**{name[0].upper()}{name[1:]}**: {formatting.percent(each.inside)} of {each.n} inside, {formatting.percent(each.outside)} of "
-        f"{each.n_outside} outside; {formatting.points(each.inside - each.outside)} (95% interval {formatting.signed(100 * each.low)} to "
-        f"{formatting.signed(100 * each.high)}, Fisher {formatting.p_value(each.p_value)})"
+        f"**{name[0].upper()}{name[1:]}**: {formatting.percent(each.inside)} of {each.n} inside, "
+        f"{formatting.percent(each.outside)} of {each.n_outside} outside; "
+        f"{formatting.points(each.inside - each.outside)} (95% interval "
+        f"{formatting.signed(100 * each.low)} to {formatting.signed(100 * each.high)}, Fisher "
+        f"{formatting.p_value(each.p_value)})"
     )

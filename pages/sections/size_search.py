@@ -1,4 +1,4 @@
-"""As small, or as fast, as it gets: the search within the policy's limits as a command that outlives the page, and what its tries said."""
+"""Size search: the highest sparsity within the policy's limits, run in the background."""
 
 from __future__ import annotations
 
@@ -18,19 +18,13 @@ WAYS = {"smallest": "The smallest", "fastest": "The fastest, by time measured he
 def page(home: Path, job: Job, policy: Policy) -> None:
     """Start, watch, stop; a search of the same limits that was stopped goes on where it was."""
     st.markdown(
-        f"How much can the method of **{ui.escape(job.label)}** remove from its checkpoint before a limit on this page no longer surely "
-        "holds? The search halves the range of shares again and again; its tries are runs of a study of their own."
+        f"How much can the method of **{ui.escape(job.label)}** remove from its checkpoint "
+        "before a limit on this page no longer surely holds? The search halves the range of "
+        "shares again and again; its tries are runs of a study of their own."
     )
     asked = "smallest"
     if "speedup" in job.experiment["method"]["options"]:  # it removes heads and neurons
-        asked = ui.chosen(
-            st.segmented_control,
-            "smallest-way",
-            list(WAYS),
-            default=asked,
-            label="Wanted",
-            format_func=WAYS.get,
-        )
+        asked = ui.segments("smallest-way", WAYS, asked, label="Wanted")
     command = ["shrink-to", "--job", str(job.id), *(["--fastest"] if asked == "fastest" else [])]
     limits = hashlib.sha256(policy.as_yaml().encode()).hexdigest()[
         :8
@@ -45,7 +39,8 @@ def page(home: Path, job: Job, policy: Policy) -> None:
         st.rerun()
     st.fragment(_watch, run_every=1.0 if running else None)(folder)
     st.caption(
-        "The same from the command line, which ends with 0 where a share holds the limits and with 1 where none does:"
+        "The same from the command line, which ends with 0 where a share holds the limits and "
+        "with 1 where none does:"
     )
     st.code(f"python -m prune_core {' '.join(command)} --policy policy.yaml", language="bash")
 

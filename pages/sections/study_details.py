@@ -1,11 +1,11 @@
-"""One study closely: its runs as a grid that fills in, and beside another study, model by model."""
+"""One study in detail: its runs, and a comparison with another study."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from pages.widgets import ui
+from pages.widgets import frame, ui
 from pages.widgets.frame import ACTIVE
 from prune_core import formatting
 from prune_core.analysis import seeds
@@ -15,11 +15,9 @@ from prune_core.queue import jobs
 from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
 
-AGAIN = (Status.FAILED, Status.CANCELLED)
-
 
 def grid(store: Store, study: str) -> None:
-    """A row a run, a column a stage: how long it took, or how it stands; stop what is to come, go on with what stopped."""
+    """One row per run, one column per stage: its duration or status; stop or resume runs."""
     found = list({job.key: job for job in store.jobs(study)}.values())
     names = {model.job: model.label for model in models_of(found)}
     rows = [
@@ -30,38 +28,19 @@ def grid(store: Store, study: str) -> None:
         }
         for job in found
     ]
-    order = list(
-        dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)])
-    )  # the first run may be dense
-    st.dataframe(
-        pd.DataFrame(rows, columns=order).fillna(""),
-        hide_index=True,
-        width="stretch",
-        key="study-grid",
-    )
-    ahead, again = (
-        [job for job in found if job.status in ACTIVE],
-        [job for job in found if job.status in AGAIN],
-    )
+    # the first run may be dense, without the stage prune
+    columns = dict.fromkeys(["run", "status", "prune", *(name for row in rows for name in row)])
+    table = pd.DataFrame(rows, columns=list(columns)).fillna("")
+    st.dataframe(table, hide_index=True, width="stretch", key="study-grid")
+    ahead = [job for job in found if job.status in ACTIVE]
+    again = [job for job in found if job.status in (Status.FAILED, Status.CANCELLED)]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
         if ahead:
             st.markdown(f":gray[about {formatting.about(jobs.seconds_left(ahead))} left]")
-            if st.button(
-                f"Stop {formatting.plural(len(ahead), 'run')}",
-                key="study-stop",
-                icon=":material/stop:",
-            ):
-                for job in ahead:
-                    ui.attempt(jobs.cancel, store, job.id)
-                st.rerun()
-        if again and st.button(
-            f"Go on with {formatting.plural(len(again), 'run')}",
-            key="study-resume",
-            icon=":material/refresh:",
-        ):
-            for job in again:
-                ui.attempt(jobs.resume, store, job.id)
-            st.rerun()
+            frame.act(ahead, f"Stop {formatting.plural(len(ahead), 'run')}", "study-stop")
+        if again:
+            title = f"Resume {formatting.plural(len(again), 'run')}"
+            frame.act(again, title, "study-resume", resume=True)
 
 
 def _stages(job: Job) -> list[str]:
@@ -79,12 +58,12 @@ def _cell(job: Job, stage: str) -> str:
     if stage in job.done:
         return formatting.seconds(job.seconds[stage]) if stage in job.seconds else "done"
     if job.status == Status.RUNNING and job.stage == stage:
-        return "at work"
-    return "waits" if job.status in ACTIVE else "–"
+        return "running"
+    return "queued" if job.status in ACTIVE else "–"
 
 
 def beside(store: Store, study: str, other: str) -> None:
-    """The models that both have, with one figure in each and the difference; intervals are in the download."""
+    """Models of both studies, one quantity in each and the difference."""
     tables = [
         {name: store.rows(name, [job.id for job in store.jobs(each)]) for name in TABLES}
         for each in (study, other)
@@ -128,7 +107,8 @@ def beside(store: Store, study: str, other: str) -> None:
     )
     ui.table(shown, "beside", plain=shared)
     st.caption(
-        "The studies may differ in sample, seed or settings: a difference here is no test of a method."
+        "The studies may differ in sample, seed or settings: a difference here is no test of a "
+        "method."
     )
 
 

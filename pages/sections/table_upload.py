@@ -1,4 +1,4 @@
-"""A file of the reader's own on the Prune page: uploaded or named, how it was read, and which of its columns are used."""
+"""The user's own data file: upload or path, how it is parsed, and which columns are used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from prune_core.data.delimited import SEPARATORS, Form
 from prune_core.data.examples import Source
 from prune_core.store.store import Store
 
-KEEP: dict[str, Any] = {"persist_state": "session"}
 FILE = "a file of your own"  # what the choice of data calls it, and the next
 HUB = "a data set of the Hub"
 TYPES = [ending.removeprefix(".") for ending in (*tables.SUFFIXES, *tables.PACKED)]
@@ -27,10 +26,10 @@ HOW = ("separator", "encoding", "header", "quotes", "bad_rows")
 
 
 def file(store: Store, of: str) -> str:
-    """The path of the reader's file: the upload's, which is kept in the home folder, or the one typed, whichever came last.
+    """The path of the file: that of the upload, or the one typed, whichever came last.
 
-    The upload has a key of its own, and is taken where the widget gives it: what a callback does for another widget, or at all, may
-    be lost where the reader clicks on while it arrives.
+    The upload has its own key and is stored when its widget returns it: a callback may be lost if
+    the user clicks elsewhere while the upload arrives.
     """
     kept, seen = f"{of}uploaded", f"{of}upload-seen"
 
@@ -51,14 +50,16 @@ def file(store: Store, of: str) -> str:
                 seen: upload.file_id,
             }
         )
-    help = "Where the file, or a folder of save_to_disk, lies on the machine that serves this page. An upload is kept."
     path = st.text_input(
         "or give its path",
         key=f"{of}path",
         placeholder="/data/reviews.csv",
-        help=help,
+        help=(
+            "Where the file, or a folder of save_to_disk, lies on the machine that serves this "
+            "page. An upload is kept."
+        ),
         on_change=drop,
-        **KEEP,
+        persist_state="session",
     ).strip()
     uploaded = str(st.session_state.get(kept, ""))
     if uploaded:
@@ -69,7 +70,7 @@ def file(store: Store, of: str) -> str:
 
 
 def rows(path: str) -> dict[str, Any]:
-    """How the file is read, its chosen columns and first rows, as keys of a sweep; no task where it cannot be read."""
+    """Parsing options, columns and first rows, as keys of a sweep; no task if unreadable."""
     if not path:
         st.info(
             "Upload a file, or give its path, to see its first rows and choose its columns.",
@@ -117,7 +118,7 @@ def _read(path: str, asked: tuple[tuple[str, str], ...], text: str, changed: flo
 
 
 def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
-    """The columns as they look, to be corrected; the file's path is in the keys: another file starts with its own."""
+    """The detected columns, to be corrected. The file's path is part of the widget keys."""
     names = list(table.columns)
     several = ",".join(columns.marked(table))
     try:
@@ -136,7 +137,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     places, labels = st.columns(3), [columns.NONE, *names, *([several] if several else [])]
     return {
         "text": places[0].selectbox(
-            "Text column", names, names.index(text), key=f"text-{path}", **KEEP
+            "Text column", names, names.index(text), key=f"text-{path}", persist_state="session"
         ),
         "text_pair": places[1].selectbox(
             "Second text",
@@ -145,7 +146,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             format_func=lambda name: name or "none",
             key=f"pair-{path}",
             help="For sentence pairs, or the context of questions.",
-            **KEEP,
+            persist_state="session",
         ),
         "label": places[2].selectbox(
             "Label column",
@@ -154,24 +155,26 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
             key=f"label-{path}",
             format_func=lambda name: NO_LABEL if name == columns.NONE else name.replace(",", ", "),
             help="Of a multi-label file with a column of 1 and 0 for each label, all of these.",
-            **KEEP,
+            persist_state="session",
         ),
     }
 
 
 def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
-    """What was found of a text table, to be corrected; of what holds several tables, or splits by a column, which one."""
+    """The detected format of a text table, to be corrected, or the part to read of a container."""
     kind = tables.suffix(path)
     several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
     if several or splits or st.session_state.get(f"split-{path}"):
         with st.expander("Read another part", icon=":material/tune:", key="read-part"):
-            help = "A split of a saved folder or by the file's own column, a sheet of an Excel file, or a key of a JSON file of several."
             st.text_input(
                 "Split, sheet or key",
                 key=f"split-{path}",
                 placeholder="as found",
-                help=help,
-                **KEEP,
+                help=(
+                    "A split of a saved folder or by the file's own column, a sheet of an Excel "
+                    "file, or a key of a JSON file of several."
+                ),
+                persist_state="session",
             )
     if several or kind in (*tables.COLUMNAR, *tables.CONLL):
         return
@@ -185,36 +188,42 @@ def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
             **{name: name for name in (*SEPARATORS.values(), "none")},
         }
         places[0].selectbox(
-            "Separator", list(signs), format_func=signs.__getitem__, key=f"separator-{path}", **KEEP
+            "Separator",
+            list(signs),
+            format_func=signs.__getitem__,
+            key=f"separator-{path}",
+            persist_state="session",
         )
         places[1].text_input(
             "Encoding",
             key=f"encoding-{path}",
             placeholder=form.encoding or "such as cp1252",
-            **KEEP,
+            persist_state="session",
         )
         places[2].selectbox(
             "First row names columns",
             list(YES_NO),
             format_func=YES_NO.__getitem__,
             key=f"header-{path}",
-            **KEEP,
+            persist_state="session",
         )
         places[3].selectbox(
             "Quotes enclose cells",
             list(QUOTES),
             format_func=QUOTES.__getitem__,
             key=f"quotes-{path}",
-            **KEEP,
+            persist_state="session",
         )
-        help = "Rows with another number of cells, without a text, or with a value that does not fit its column."
         places[4].selectbox(
             "Bad rows",
             list(BAD_ROWS),
             format_func=BAD_ROWS.__getitem__,
             key=f"bad_rows-{path}",
-            help=help,
-            **KEEP,
+            help=(
+                "Rows with another number of cells, without a text, or with a value that does "
+                "not fit its column."
+            ),
+            persist_state="session",
         )
 
 

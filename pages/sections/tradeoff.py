@@ -1,141 +1,121 @@
-"""The trade-off: two figures against each other, a third as size, and which model keeps to the limits that the reader sets."""
+"""The trade-off between two quantities, and the best model within limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
 
 from pages.widgets import ui
 from pages.widgets.frame import View
-from prune_core import formatting, plots
+from prune_core import plots
 from prune_core.analysis import tradeoff
 from prune_core.analysis.quantities import Quantity
+from prune_core.formatting import inline
 
 ANY = "any"
 POINTS = (ANY, 0.5, 1, 2, 3, 5, 10, 20)
 TIMES = (ANY, 1.1, 1.25, 1.5, 2, 3, 4)
 PERCENT = (ANY, 75, 60, 50, 40, 30, 25, 20, 10)
+ONE_SIZE = "one size"
+
+
+class Slider(NamedTuple):
+    """The slider of one limit and the values of all models that it applies to."""
+
+    name: str
+    title: str
+    words: str  # the quantity inside a sentence
+    unit: str
+    options: tuple
+    usual: object
+    values: pd.Series  # by job
 
 
 def show(view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity]) -> None:
-    """The scatter of chosen quantities, above it the limits."""
-    keys = list(quantities)
-    title = lambda key: quantities[key].title  # noqa: E731
-    attacked = next(
-        (key for key in keys if key.startswith("under_attack")),
-        "error" if "error" in keys else keys[-1],
-    )
+    """Limits and the best model within them; below, the chart of two chosen quantities."""
+    titles = {key: quantity.title for key, quantity in quantities.items()}
+    attacked = next((key for key in titles if key.startswith("under_attack")), "")
     if view.pruned:
         _within(view, rows, quantities, attacked=attacked)
     first, second, third = st.columns(3)
     with first:
-        usual = "accuracy" if "accuracy" in keys else keys[0]
-        x = quantities[
-            ui.chosen(st.selectbox, "x", keys, default=usual, label="Across", format_func=title)
-        ]
+        start = "accuracy" if "accuracy" in titles else None
+        x = quantities[ui.pick("x", titles, start, label="Across")]
     with second:
-        y = quantities[
-            ui.chosen(st.selectbox, "y", keys, default=attacked, label="Upwards", format_func=title)
-        ]
+        start = "error" if "error" in titles else next(reversed(titles))
+        y = quantities[ui.pick("y", titles, attacked or start, label="Upwards")]
     with third:
-        none = "one size"
-        named = lambda key: none if key == none else title(key)  # noqa: E731
-        size = ui.chosen(
-            st.selectbox,
-            "size",
-            [none, *keys],
-            default=none,
-            label="Size of the marks",
-            format_func=named,
-        )
-    sized = (
-        ""
-        if size == none
-        else f" Larger marks: more of {formatting.inline(quantities[size].title)}."
-    )
+        sizes = {ONE_SIZE: ONE_SIZE, **titles}
+        size = quantities.get(ui.pick("size", sizes, label="Size of the marks"))
+    sized = f" Larger marks: more of {inline(size.title)}." if size else ""
     ui.chart(
-        f"Which models give the best trade between {formatting.inline(x.title)} and {formatting.inline(y.title)}?",
-        "One point a model with its 95% intervals; the dotted line joins the models that no other beats in both (the Pareto front), the "
-        f"others are faint. The ring is the knee, behind which the one costs most of the other.{sized}",
-        plots.scatter(rows, view.models, x, y=y, dark=view.dark, size=quantities.get(size)),
+        f"Which models give the best trade between {inline(x.title)} and {inline(y.title)}?",
+        "One point per model with 95% intervals. The dotted line is the Pareto front; dominated "
+        f"models are dimmed. The ring marks the knee.{sized}",
+        plots.scatter(rows, view.models, x, y=y, dark=view.dark, size=size),
         key="trade",
     )
 
 
-def _within(
-    view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], attacked: str
-) -> None:
-    """A slider a limit, and the best model within all of them."""
-    by_job = rows.set_index("job")
-    dense = by_job.loc[by_job["method"] == "dense"].head(1)
-    if dense.empty:
-        return  # nothing to be less accurate than
-    against = dense.iloc[0]
-    asked: list[tuple[str, str, str, str, tuple, object, pd.Series]] = []
+def _sliders(
+    by_job: pd.DataFrame, dense: pd.Series, quantities: Mapping[str, Quantity], attacked: str
+) -> list[Slider]:
+    """The limits that can be set with the quantities at hand."""
+    found, points = [], ("points", POINTS)
     if "accuracy" in quantities:
-        figure = formatting.inline(quantities["accuracy"].title)
-        lost = against["accuracy"] - by_job["accuracy"]
-        asked.append(
-            (
-                "accuracy",
-                f"{quantities['accuracy'].title} lost, at most (points)",
-                f"{figure} lost",
-                "points",
-                POINTS,
-                2,
-                lost,
-            )
-        )
-    if attacked.startswith("under_attack"):
-        name = quantities[attacked].title.removeprefix("Accuracy under ")
-        lost = against[attacked] - by_job[attacked]
-        words = f"accuracy under {name} lost"
-        asked.append(
-            ("attacked", f"Lost under {name}, at most (points)", words, "points", POINTS, 5, lost)
-        )
+        title = quantities["accuracy"].title
+        lost = dense["accuracy"] - by_job["accuracy"]
+        words = (f"{title} loss, at most (points)", f"{inline(title)} loss")
+        found.append(Slider("accuracy", *words, *points, usual=2, values=lost))
+    if attacked:
+        title = quantities[attacked].title.removeprefix("Accuracy under ")
+        lost = dense[attacked] - by_job[attacked]
+        words = (f"Loss under {title}, at most (points)", f"loss of accuracy under {title}")
+        found.append(Slider("attacked", *words, *points, usual=5, values=lost))
     if "speedup" in quantities:
-        asked.append(
-            ("faster", "Faster, at least (times)", "speed", "times", TIMES, ANY, by_job["speedup"])
-        )
-    left = (
-        by_job["nonzeros"] / against["nonzeros"]
-        if "nonzeros" in quantities
-        else 1 - by_job["asked"]
-    )
+        words = ("Speed-up, at least (times)", "speed-up")
+        values = by_job["speedup"]
+        found.append(Slider("faster", *words, "times", TIMES, usual=ANY, values=values))
     if "nonzeros" in quantities:
-        asked.append(
-            (
-                "left",
-                "Weights left, at most (%)",
-                "of the weights left",
-                "percent",
-                PERCENT,
-                ANY,
-                left,
-            )
-        )
-    if not asked:
+        words = ("Weights left, at most (%)", "of the weights left")
+        values = by_job["nonzeros"] / dense["nonzeros"]
+        found.append(Slider("left", *words, "percent", PERCENT, usual=ANY, values=values))
+    return found
+
+
+def _within(
+    view: View, rows: pd.DataFrame, quantities: Mapping[str, Quantity], *, attacked: str
+) -> None:
+    """One slider per limit, and the best model within all of them."""
+    by_job = rows.set_index("job")
+    dense = by_job[by_job["method"] == "dense"]
+    sliders = [] if dense.empty else _sliders(by_job, dense.iloc[0], quantities, attacked=attacked)
+    if not sliders:
         return
+    left = {slider.name: slider.values for slider in sliders}.get("left", 1 - by_job["asked"])
     limits, found = [], pd.DataFrame({"left": left})
     with st.container(gap="xsmall", key="limits"):
-        for place, (name, title, words, unit, options, usual, values) in zip(
-            st.columns(len(asked)), asked, strict=True
-        ):
+        for place, slider in zip(st.columns(len(sliders)), sliders, strict=True):
             with place:
                 value = ui.chosen(
-                    st.select_slider, f"limit-{name}", options, default=usual, label=title
+                    st.select_slider,
+                    f"limit-{slider.name}",
+                    slider.options,
+                    default=slider.usual,
+                    label=slider.title,
                 )
             if value != ANY:
-                limits.append(
-                    tradeoff.Limit(words, value if unit == "times" else value / 100, unit)
-                )
-                found[words] = values
+                scale = 1 if slider.unit == "times" else 100
+                limits.append(tradeoff.Limit(slider.words, value / scale, slider.unit))
+                found[slider.words] = slider.values
         if not limits:
-            st.markdown(
-                ":gray[Move a slider, and the best model within your limits is named here.]"
-            )
+            st.markdown(":gray[Move a slider to find the best model within your limits.]")
             return
-        help = "By the measured values, of the whole model, embeddings too; whether it holds beyond these sentences is tested on Deploy."
-        st.markdown(tradeoff.told(tradeoff.choose(view.pruned, found, limits)), help=help)
+        st.markdown(
+            tradeoff.told(tradeoff.choose(view.pruned, found, limits)),
+            help="By measured values of the whole model with its embeddings. Whether they hold "
+            "beyond these examples is tested on Deploy.",
+        )

@@ -1,4 +1,4 @@
-"""What if: a share of zeros for every block, what the model would lose by the prediction, and the run that shows it."""
+"""What if: sparsity by layer, the predicted loss, and a run to verify it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def show(view: View) -> None:
     }
     if not known:
         st.info(
-            "What if predicts from two sparsities or more of one method that prunes layer by layer (Wanda, SparseGPT, AKR), measured with "
-            "**Block sensitivity**. Add what is missing on the Prune page, in this study.",
+            "What if predicts from two sparsities or more of one method that prunes layer by "
+            "layer (Wanda, SparseGPT, AKR), measured with **Block sensitivity**. Add what is "
+            "missing on the Prune page, in this study.",
             icon=":material/info:",
         )
         return
@@ -68,15 +69,17 @@ def show(view: View) -> None:
     with left:
         ui.chart(
             "Which block would cost most?",
-            "A bar a block, its part of the predicted squared error; the tick is the same sparsity in every block.",
-            plots.contributions(curves, shares, overall, models[0], view.dark),
+            "A bar a block, its part of the predicted squared error; the tick is the same "
+            "sparsity in every block.",
+            plots.contributions(curves, shares, overall, model=models[0], dark=view.dark),
             key="plan-blocks",
             small=True,
         )
     with right:
         ui.chart(
             "How well did predictions hold?",
-            "One mark a run, predicted against measured; on the line both agree. Hollow marks had shares of their own.",
+            "One mark a run, predicted against measured; on the line both agree. Hollow marks "
+            "had shares of their own.",
             plots.predicted(found, view.dark),
             key="plan-held",
             small=True,
@@ -104,7 +107,7 @@ def _sliders(curves: whatif.Curves, job: int) -> list[float]:
             "Overall sparsity to share out",
             1,
             most,
-            start,
+            value=start,
             key=f"share-{job}-all",
             format="%d%%",
             persist_state="session",
@@ -189,7 +192,7 @@ def _predicted(curves: whatif.Curves, shares: Sequence[float], overall: float) -
 
 
 def _run(view: View, curves: whatif.Curves, shares: Sequence[float], overall: float) -> None:
-    """The button that queues it in this study, with the options of the runs that the curves come from."""
+    """The button that queues the run, with the options of the runs behind the curves."""
     if not st.button(
         "Prune like this", key="plan-run", icon=":material/play_arrow:", disabled=overall == 0
     ):
@@ -237,7 +240,10 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
         if tests[0].own_shares
         else "that the curves come from, so that only adding up is tested"
     )
-    told = f"Over {formatting.plural(len(tests), 'run')} {of}, predictions were off by {apart:.0f}% of the error"
+    told = (
+        f"Over {formatting.plural(len(tests), 'run')} {of}, predictions were off by "
+        f"{apart:.0f}% of the error"
+    )
     if tests[0].measured.n:
         told += (
             f" and {score:.1f} points of {title}"
@@ -263,9 +269,11 @@ def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
     )
     ui.table(table, "plan-held", {name: f"{name} {title}" for name in ("predicted", "measured")})
     ui.how_to_read(
-        "Each run was also measured with **one block at a time** exchanged for its pruned form. Between the sparsities that were run, a "
-        "block's error $e_b$ follows a power law. Errors of different blocks are taken as independent, "
-        "$e=\\sqrt{\\sum_b e_b(s_b)^2}$, and what each block does to an example's log-odds adds up, which gives predicted answers. A "
-        "method that corrects in later blocks what earlier ones lost, as AKR does, ends below its prediction; where every block "
-        "pushes the answers the same way, sums go wrong, and the table shows it."
+        "Each run was also measured with **one block at a time** exchanged for its pruned form. "
+        "Between the sparsities that were run, a block's error $e_b$ follows a power law. Errors "
+        "of different blocks are taken as independent, $e=\\sqrt{\\sum_b e_b(s_b)^2}$, and what "
+        "each block does to an example's log-odds adds up, which gives predicted answers. A "
+        "method that corrects in later blocks what earlier ones lost, as AKR does, ends below "
+        "its prediction; where every block pushes the answers the same way, sums go wrong, and "
+        "the table shows it."
     )

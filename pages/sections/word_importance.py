@@ -1,4 +1,4 @@
-"""Inspect's words: which ones a prediction hangs on by the gradient, and which ones a head attends to; two models on one scale."""
+"""Saliency and attention of the words of a text, for two models on one scale."""
 
 from __future__ import annotations
 
@@ -43,14 +43,7 @@ def gradients(view: View, subject: Subject) -> None:
         )
         return
     models = _two(view, subject)
-    account = ui.chosen(
-        st.segmented_control,
-        "saliency",
-        list(ACCOUNTS),
-        default="product",
-        label="Saliency by",
-        format_func=ACCOUNTS.get,
-    )
+    account = ui.segments("saliency", ACCOUNTS, "product", label="Saliency by")
     found = _asked(
         models,
         subject.asking.saliency,
@@ -63,7 +56,10 @@ def gradients(view: View, subject: Subject) -> None:
     st.markdown("#### Which words does the prediction hang on?")
 
     def said(told: dict[str, Any]) -> str:
-        return f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit {told['logit']:.2f}"
+        return (
+            f"{'gives a' if told['label'] == 'score' else 'says'} {told['label']}, logit "
+            f"{told['logit']:.2f}"
+        )
 
     words = next(iter(found.values()))["words"]
     _lines(
@@ -76,22 +72,28 @@ def gradients(view: View, subject: Subject) -> None:
     if len(found) == 2:
         first, second = (pd.Series(told[account]) for told in found.values())
         st.caption(
-            f"Order of the words by this figure, dense against pruned: rank correlation {first.corr(second, method='spearman'):.2f} "
-            f"over {len(first)} words (1: the same order, 0: none in common)."
+            "Order of the words by this figure, dense against pruned: rank correlation "
+            f"{first.corr(second, method='spearman'):.2f} over {len(first)} words (1: the same "
+            "order, 0: none in common)."
         )
     ui.how_to_read(
-        "The gradient $g$ of the predicted label's logit (or of the score) is taken at the embedding $x$ of each piece of a word, and "
-        "the pieces are summed. **Gradient × input**, $g\\cdot x$: orange words pull the logit up as their embedding grows, blue ones "
-        "pull it down. **Gradient norm**, $\\lVert g\\rVert_2$: how much the logit moves with a word at all, without a direction. Both "
-        "say how the model would answer to a *tiny* change of an embedding. They do not say what happens when a word is taken away or "
-        "replaced, nor why the model is right or wrong; logits of two models are scaled differently, so compare patterns first and sizes "
-        "second. [CLS] and [SEP] are marks that the model itself puts around a text."
+        "The gradient $g$ of the predicted label's logit (or of the score) is taken at the "
+        "embedding $x$ of each piece of a word, and the pieces are summed. **Gradient × input**, "
+        "$g\\cdot x$: orange words pull the logit up as their embedding grows, blue ones pull it "
+        "down. **Gradient norm**, $\\lVert g\\rVert_2$: how much the logit moves with a word at "
+        "all, without a direction. Both say how the model would answer to a *tiny* change of an "
+        "embedding. They do not say what happens when a word is taken away or replaced, nor why "
+        "the model is right or wrong; logits of two models are scaled differently, so compare "
+        "patterns first and sizes second. [CLS] and [SEP] are marks that the model itself puts "
+        "around a text."
     )
-    _table(
-        found,
-        {ACCOUNTS[name]: [told[name] for told in found.values()] for name in ACCOUNTS},
-        "saliency",
-    )
+    table = pd.DataFrame({"word": words})
+    for name, title in ACCOUNTS.items():
+        for model, told in found.items():
+            table[f"{title}, {model.label}"] = told[name]
+    with st.expander("Saliency by word", icon=":material/table:"):
+        number = st.column_config.NumberColumn(format="%.3f")
+        ui.table(table, "saliency", dict.fromkeys(table.columns[1:], number))
 
 
 def attention(view: View, subject: Subject) -> None:
@@ -105,47 +107,17 @@ def attention(view: View, subject: Subject) -> None:
         return
     known = next(iter(shape.values()))
     with st.container(horizontal=True, vertical_alignment="bottom", key="attention-choices"):
-        blocks, heads = list(range(1, known["blocks"] + 1)), [MEAN, *range(1, known["of"] + 1)]
-        block = (
-            ui.chosen(
-                st.selectbox,
-                "attention-block",
-                blocks,
-                default=blocks[-1],
-                label="Block",
-                width=110,
-            )
-            - 1
-        )
-        title = lambda head: "mean over the heads left" if head == MEAN else f"head {head}"  # noqa: E731
-        head = ui.chosen(
-            st.selectbox,
-            "attention-head",
-            heads,
-            default=MEAN,
-            label="Head",
-            format_func=title,
-            width=230,
-        )
+        blocks = {number: str(number) for number in range(1, known["blocks"] + 1)}
+        block = ui.pick("attention-block", blocks, known["blocks"], label="Block", width=110) - 1
+        titles: dict[Any, str] = {MEAN: "mean over the heads left"}
+        titles |= {number: f"head {number}" for number in range(1, known["of"] + 1)}
+        head = ui.pick("attention-head", titles, label="Head", width=230)
     head = None if head == MEAN else head - 1
     found = _asked(
         models, subject.asking.attention, checkpoints, subject.text, subject.pair, block, head
     )
     there = {model: told for model, told in found.items() if told["weights"]}
-    for model, told in found.items():
-        gone = sorted(set(range(told["of"])) - set(told["heads"]))
-        if not told["heads"]:
-            st.info(
-                f"{model.label}: all {told['of']} heads of block {block + 1} are gone: pruning has removed them, and no word attends."
-            )
-        elif model not in there and head is not None:
-            st.info(
-                f"{model.label}: head {head + 1} of block {block + 1} is gone: pruning has removed it. Left: {_listed(told['heads'])}."
-            )
-        elif gone:
-            st.caption(
-                f"{model.label}: {len(gone)} of {told['of']} heads of block {block + 1} are gone ({_listed(gone)})."
-            )
+    _tell_removed(found, block, head)
     if not there:
         return
     words = next(iter(there.values()))["words"]
@@ -159,22 +131,38 @@ def attention(view: View, subject: Subject) -> None:
     )
     ui.chart(
         "And every other word?",
-        "A row is a word, its cells are the shares of its attention that go to each word; every row adds up to 100%.",
+        "A row is a word, its cells are the shares of its attention that go to each word; every "
+        "row adds up to 100%.",
         plots.attention_maps(
             [(model, told["weights"]) for model, told in there.items()], words, view.dark
         ),
         key="attention",
     )
     ui.how_to_read(
-        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the words say into each word's next state; a word "
-        f"of several pieces gets their sum. The prediction is read off {words[0]} after the last block. High attention does *not* say that "
-        "a word decided the prediction: what is mixed may be small, and later blocks mix again; many heads park their attention on [SEP]."
+        "Attention $\\operatorname{softmax}(qk^\\top/\\sqrt d)$ is how a head mixes what the "
+        "words say into each word's next state; a word of several pieces gets their sum. The "
+        f"prediction is read off {words[0]} after the last block. High attention does *not* say "
+        "that a word decided the prediction: what is mixed may be small, and later blocks mix "
+        "again; many heads park their attention on [SEP]."
     )
-    _table(
-        there,
-        {f"attention of {words[0]}": [told["weights"][0] for told in there.values()]},
-        "attention",
-    )
+
+
+def _tell_removed(found: dict[Model, dict], block: int, head: int | None) -> None:
+    """Say which heads of the layer are removed in each model."""
+    for model, told in found.items():
+        removed = sorted(set(range(told["of"])) - set(told["heads"]))
+        if not told["heads"]:
+            st.info(f"{model.label}: all {told['of']} heads of block {block + 1} are removed.")
+        elif not told["weights"] and head is not None:
+            st.info(
+                f"{model.label}: head {head + 1} of block {block + 1} is removed. "
+                f"Left: {_listed(told['heads'])}."
+            )
+        elif removed:
+            st.caption(
+                f"{model.label}: {len(removed)} of {told['of']} heads of block {block + 1} are "
+                f"removed ({_listed(removed)})."
+            )
 
 
 def _two(view: View, subject: Subject) -> list[Model]:
@@ -214,10 +202,12 @@ def _lines(
     top = max((abs(value) for _, values, _ in told for value in values), default=0.0) or 1.0
     for model, values, note in told:
         st.markdown(
-            f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{" · " * bool(note)}{ui.escape(note)}'
+            f':color[●]{{foreground="{palette.color(model, dark)}"}} '
+            f"**{model.label}**{' · ' * bool(note)}{ui.escape(note)}"
         )
         spans = [
-            f'<span title="{ui.escape(word)}: {value:{style}}" style="background:{(color := _color(value / top, dark))};'
+            f'<span title="{ui.escape(word)}: {value:{style}}" '
+            f'style="background:{(color := _color(value / top, dark))};'
             f'color:{readable_on(color)}">{ui.escape(word)}</span>'
             for word, value in zip(words, values, strict=True)
         ]
@@ -235,14 +225,3 @@ def _color(share: float, dark: bool) -> str:
     """Of a value from -1 to 1."""
     scale = DIVERGING_DARK if dark else DIVERGING
     return mix(scale[2], scale[-1] if share > 0 else scale[0], abs(share))
-
-
-def _table(found: dict[Model, dict], columns: dict[str, list[Sequence[float]]], key: str) -> None:
-    """The figures by word."""
-    table = pd.DataFrame({"word": next(iter(found.values()))["words"]})
-    for title, values in columns.items():
-        for model, own in zip(found, values, strict=True):
-            table[f"{title}, {model.label}"] = own
-    with st.expander("The figures, word by word", icon=":material/table:"):
-        number = st.column_config.NumberColumn(format="%.3f")
-        ui.table(table, key, dict.fromkeys(table.columns[1:], number))

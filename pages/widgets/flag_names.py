@@ -1,4 +1,4 @@
-"""Messages that name flags of the command line, with the names of the Prune page's fields in their place."""
+"""Replace command-line flags in messages by the names of fields on the Prune page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms drawn from plug-ins: one widget an option, cards to choose plug-ins from. Knows no plug-in by name."""
+"""Forms generated from the options of plug-ins; knows no plug-in by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prune_core.plugins import Options, option_specs
 
 
 def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str]) -> Any:
-    """The widget that fits one option's type, limits and choices; what this machine is `lacking` is said, not offered."""
+    """The widget for one option. Choices that are `lacking` on this machine are listed apart."""
     label = spec["name"].replace("_", " ") + (f" ({spec['unit']})" if spec.get("unit") else "")
     common = {"key": key, "help": spec["help"], "persist_state": "session"}
     if spec.get("several"):
@@ -45,7 +45,8 @@ def option_widget(spec: Mapping[str, Any], key: str, lacking: Mapping[str, str])
             **common,
         )
     if spec["type"] is float:
-        # limits are the plug-in's business: it answers with a sentence, and a widget's own limit would hide the value
+        # limits are the plug-in's business: it answers with a sentence, and a widget's own limit
+        # would hide the value
         step = (
             10.0 ** (floor(log10(abs(spec["default"]))) - (abs(spec["default"]) < 1))
             if spec["default"]
@@ -60,7 +61,7 @@ def _whole(limit: float | None) -> int | None:
 
 
 def options_form(kind: type[Options], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All options of a plug-in as widgets, expert ones folded; only values that differ from the default are returned."""
+    """Widgets for all options, expert ones folded. Return values that differ from the default."""
     specs = [spec for spec in option_specs(kind) if spec["name"] not in leave_out]
     values: dict[str, Any] = {}
     lacking: dict[str, str] = getattr(kind, "lacking", dict)()
@@ -92,7 +93,10 @@ def cards(
     leave_out: tuple[str, ...] = (),
     more: tuple[str, ...] = (),
 ) -> dict[str, dict[str, Any]]:
-    """A card a plug-in with its switch, line, source and options; the chosen ones with their changed options. `more`: behind a switch."""
+    """One card per plug-in. Return the chosen ones with their changed options.
+
+    Plug-ins in `more` are shown on request.
+    """
     chosen: dict[str, dict[str, Any]] = {}
     label = f"Show {len(more)} more to measure against"
     shown = bool(more) and st.toggle(label, key=f"more-{key}", persist_state="session")

@@ -1,4 +1,4 @@
-"""The frame around every page: which study, models and sparsity are on view, the sample, and the jobs at work.
+"""The sidebar of every page: study, models, sparsity, sample and queue.
 
 What is on view lives in the URL. Pages ask for it with `view()`.
 """
@@ -32,7 +32,8 @@ ACTIVE = (Status.QUEUED, Status.RUNNING)
 SEEDS = {"one": "averaged", "apart": "separate"}
 MOST_EXAMPLES = 300  # an address holds no more
 WARM_AFTER = 3.0  # seconds
-SEGMENTS = 3  # so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
+# so many sparsities stand beside each other in the sidebar; of more, a slider flips through them
+SEGMENTS = 3
 CHIPS = 30  # so many models are shown as chips of their own
 
 
@@ -89,9 +90,19 @@ class View:
         return _summary(str(self.store.home), self._stamped, self.models)
 
     @property
+    def runs(self) -> list[int]:
+        """The jobs behind the models on view, of all their seeds."""
+        return [job for model in self.models for job in model.jobs]
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """The model label of each of these jobs."""
+        return {job: model.label for model in self.models for job in model.jobs}
+
+    @property
     def _stamped(self) -> tuple[tuple[int, float], ...]:
         """Every run behind the models on view."""
-        return self._stamps(job for model in self.models for job in model.jobs)
+        return self._stamps(self.runs)
 
     def _stamps(self, jobs: Iterable[int]) -> tuple[tuple[int, float], ...]:
         """Jobs with the seconds of all their stages, by which caches notice new rows."""
@@ -167,7 +178,8 @@ def _summary(
 def view() -> View:
     """What the frame has put on view for this run of the script."""
     if "view" not in st.session_state:
-        # Streamlit runs the scripts of a folder named pages by themselves until somebody has called st.navigation:
+        # Streamlit runs the scripts of a folder named pages by themselves until somebody has called
+        # st.navigation:
         # so it does when the first request after a start is a link to a page
         _navigation.navigation()
         st.rerun()
@@ -205,7 +217,7 @@ def draw() -> None:
 
 
 def choose_examples(study: str, examples: Sequence[int]) -> None:
-    """Put examples on view; none takes them off. They live in the URL, of which they are the longest part."""
+    """Select examples; an empty sequence clears the selection. They are stored in the URL."""
     some = ",".join(str(int(example)) for example in dict.fromkeys(examples))
     st.session_state["examples-chosen"] = (study, some)
 
@@ -237,7 +249,7 @@ def _examples(study: str) -> tuple[int, ...]:
 
 @st.cache_resource(show_spinner=False)
 def _warm(home: str) -> bool:
-    """One idle worker that loads its models while the reader reads, and not while the first page is drawn."""
+    """Start an idle worker shortly after the first page is drawn, so that it has loaded."""
     later = Timer(WARM_AFTER, jobs.ensure_worker, ("auto", Store(Path(home))))
     later.daemon = True
     later.start()
@@ -252,13 +264,14 @@ def _newest(found: list[Job]) -> list[Job]:
 
 
 def _choose_models(found: list[Job], dark: bool) -> list[Model]:
-    """Chips in the models' colours, a list to search where they are many, and the sparsity that all views can be narrowed to."""
+    """Choose models, and one sparsity to which all views are narrowed."""
     models = models_of([job for job in found if job.done])
     if not models:
         return []
     together = seeds.merged(models, found)
     if len(together) < len(models):
-        # a switch, and not a choice among models: what was chosen of the ones is not among the others
+        # a switch, and not a choice among models: what was chosen of the ones is not among the
+        # others
         apart = ui.chosen(
             st.segmented_control,
             "seeds",
@@ -279,7 +292,8 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
             f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""
         )
 
-    # of several seeds one, and of several forms of a method the full one: the pages would be crowded
+    # of several seeds one, and of several forms of a method the full one: the pages would be
+    # crowded
     first = [model.job for model in models if model.seed == models[0].seed and not model.form]
     picked = ui.chosen(
         draw,
@@ -323,7 +337,8 @@ def _sample(found: list[Job]) -> None:
     )
     seeds = sorted({job.experiment["seed"] for job in found})
     st.caption(
-        f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint {os.path.basename(plan['checkpoint'])}"
+        f"**{task}** · {n} · seed {', '.join(map(str, seeds))} · checkpoint "
+        f"{os.path.basename(plan['checkpoint'])}"
     )
 
 
@@ -332,14 +347,14 @@ def _state(found: Sequence[Job]) -> list[tuple[int, str, int]]:
 
 
 def _queue(store: Store) -> None:
-    """The job at work with progress, time left and a way to stop it; reruns the page when a stage has finished."""
+    """Running jobs with their progress, and queued ones; reruns the page after each stage."""
     jobs.tend(store)
     found = store.jobs()
     if _state(found) != st.session_state.get("seen"):
         st.rerun()
     running = [job for job in found if job.status == Status.RUNNING]
-    waiting = [job for job in found if job.status == Status.QUEUED]
-    st.markdown("**At work**" if running or waiting else ":gray[Nothing is running.]")
+    queued = [job for job in found if job.status == Status.QUEUED]
+    st.markdown("**Running**" if running or queued else ":gray[Nothing is running.]")
     for job in running:
         left = f" · {formatting.about(job.estimate_left)} left" if job.estimate_left else ""
         st.progress(
@@ -353,16 +368,12 @@ def _queue(store: Store) -> None:
             width="stretch",
         ):
             ui.attempt(jobs.cancel, store, job.id)
-    if waiting:
+    if queued:
         left = formatting.about(jobs.seconds_left(found))
-        st.caption(f"{formatting.plural(len(waiting), 'job')} waiting · about {left} in all")
-        if st.button("Cancel all waiting jobs", key="cancel-waiting", width="stretch"):
-            for job in waiting:
-                ui.attempt(jobs.cancel, store, job.id)
-    device = next(
-        (job.facts["device_title"] for job in reversed(found) if "device_title" in job.facts), ""
-    )
-    st.caption(" · ".join(filter(None, (device, _memory()))))
+        st.caption(f"{formatting.plural(len(queued), 'job')} queued · about {left} in all")
+        act(queued, "Cancel all queued jobs", "cancel-waiting")
+    titles = [job.facts["device_title"] for job in found if "device_title" in job.facts]
+    st.caption(" · ".join(filter(None, (*titles[-1:], _memory()))))
 
 
 def _memory() -> str:
@@ -372,36 +383,37 @@ def _memory() -> str:
     except ImportError:
         return ""
     memory = psutil.virtual_memory()
-    return f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB memory in use"
+    return (
+        f"{(memory.total - memory.available) / 1e9:.1f} of {memory.total / 1e9:.0f} GB memory "
+        "in use"
+    )
 
 
 def stopped(found: Sequence[Job]) -> None:
-    """A study's failed and cancelled jobs with a way to go on from their last finished stage; what was run again is left out."""
+    """A study's failed and cancelled jobs, each with a button that resumes it.
+
+    Jobs that were submitted again are left out.
+    """
     latest = {job.key: job for job in found}.values()
+    row: dict[str, Any] = {"border": True, "horizontal": True, "vertical_alignment": "center"}
     for job in latest:
         if job.status == Status.FAILED:
-            with st.container(
-                border=True, horizontal=True, vertical_alignment="center", key=f"failed-{job.id}"
-            ):
-                # a traceback's last line is what a person can read; the whole is in the job's log
-                st.error(
-                    f"**{job.label} failed.** {job.error.strip().splitlines()[-1] if job.error.strip() else 'No message was left.'}"
-                )
-                _resume_button([job], "Resume" if job.done else "Try again", f"resume-{job.id}")
+            with st.container(**row, key=f"failed-{job.id}"):
+                # the last line of a traceback; the log of the job has all of it
+                message = job.error.strip().splitlines()[-1:] or ["No message was left."]
+                st.error(f"**{job.label} failed.** {message[0]}")
+                act([job], "Resume" if job.done else "Try again", f"resume-{job.id}", resume=True)
     if cancelled := [job for job in latest if job.status == Status.CANCELLED]:
-        with st.container(
-            border=True, horizontal=True, vertical_alignment="center", key="cancelled"
-        ):
-            st.markdown(
-                f"**Cancelled:** {', '.join(job.label for job in cancelled)}. Finished stages are kept."
-            )
-            _resume_button(
-                cancelled, f"Resume {formatting.plural(len(cancelled), 'run')}", "resume-cancelled"
-            )
+        with st.container(**row, key="cancelled"):
+            names = ", ".join(job.label for job in cancelled)
+            st.markdown(f"**Cancelled:** {names}. Finished stages are kept.")
+            title = f"Resume {formatting.plural(len(cancelled), 'run')}"
+            act(cancelled, title, "resume-cancelled", resume=True)
 
 
-def _resume_button(some: Sequence[Job], label: str, key: str) -> None:
-    if st.button(label, key=key, icon=":material/refresh:"):
+def act(some: Sequence[Job], title: str, key: str, *, resume: bool = False) -> None:
+    """A button that cancels these jobs, or resumes them."""
+    if st.button(title, key=key, icon=f":material/{'refresh' if resume else 'stop'}:"):
         for job in some:
-            ui.attempt(jobs.resume, Store(), job.id)
+            ui.attempt(jobs.resume if resume else jobs.cancel, Store(), job.id)
         st.rerun()

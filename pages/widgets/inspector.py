@@ -1,4 +1,4 @@
-"""The one answering process that pages share: Inspect asks it about texts, the lesson about its small layer."""
+"""The process that holds loaded models, shared by Inspect and the lesson."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from prune_core.processes import inspector_client
 )
 def inspector(home: str) -> inspector_client.Inspector:
     """The process that keeps the models loaded; started when the page is first opened."""
-    # looked up here and not imported, as this file stays loaded while tests put another in its place
+    # looked up here and not imported, as this file stays loaded while tests put another in its
+    # place
     found = inspector_client.Inspector(Path(home) / "workers" / "inspect.log")
     found.start()
     return found

@@ -1,4 +1,4 @@
-"""Pieces that pages share: choices kept in the URL, chart with its question, table with download, empty state."""
+"""Components of all pages: choices kept in the URL, charts, tables and empty states."""
 
 from __future__ import annotations
 
@@ -32,42 +32,18 @@ def chosen(
     multi: bool = False,
     **keywords: Any,
 ) -> Any:
-    """A widget over `options` whose choice lives in the URL and survives leaving the page; keys and defaults are handled here.
+    """A widget over `options` whose value is kept in the URL and when the page is left.
 
-    Streamlit drops a widget's value when its page is left, so the choice is kept beside it, under a key of its own.
+    Streamlit drops the value of a widget when its page is left, so it is stored under another key.
     """
     kept = st.session_state.setdefault("kept", {})
-    by_text = {str(option): option for option in options}
-    valid = (
-        (lambda value: [v for v in value if v in options])
-        if multi
-        else (lambda value: value if value in options else None)
-    )
     key, scope, begun = f"choice-{name}", f"options-{name}", f"start-{name}"
-    if key not in st.session_state or st.session_state.get(scope) != list(
-        options
-    ):  # first drawn, or other options (another study)
-        linked = st.query_params.get(name)
-        told = (
-            None
-            if linked is None
-            else [by_text[t] for t in linked.split(",") if t in by_text]
-            if multi
-            else by_text.get(linked)
-        )
-        start = next(
-            (
-                v
-                for v in (told, valid(kept.get(name, [] if multi else None)))
-                if v not in (None, [])
-            ),
-            default,
-        )
-        if multi and st.session_state.get(scope):
-            # models that appear while a study runs join the view; those taken off it stay off
-            start = [v for v in options if v in start or v not in st.session_state[scope]]
+    known = st.session_state.get(scope)
+    if key not in st.session_state or known != list(options):  # first drawn, or another study
+        start = _start(name, options, default, multi=multi, known=known)
         st.session_state.update({key: start, scope: list(options), begun: start})
-    # the start is given twice, as state and as default: a first run that is cut short would otherwise leave the browser's
+    # the start is given twice, as state and as default: a first run that is cut short would
+    # otherwise leave the browser's
     # widget with nothing chosen, which it then reports as the reader's choice
     start = st.session_state[begun]
     if draw is st.selectbox:
@@ -91,6 +67,65 @@ def chosen(
     return value
 
 
+def _start(
+    name: str, options: Sequence[Any], default: Any, *, multi: bool, known: Sequence[Any] | None
+) -> Any:
+    """The first value of a choice: that of the URL, else the kept one, else the default."""
+    by_text = {str(option): option for option in options}
+    linked = st.query_params.get(name, "")
+    texts = linked.split(",") if multi else [linked]
+    kept = st.session_state["kept"].get(name, [])
+    usable = [value for value in (kept if multi else [kept]) if value in options]
+    start = [by_text[text] for text in texts if text in by_text and name in st.query_params]
+    start = start or usable or (list(default) if multi else [default])
+    if multi and known:
+        # models that appear while a study runs join the view; those taken off it stay off
+        start = [value for value in options if value in start or value not in known]
+    return start if multi else start[0]
+
+
+def segments(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
+    """A segmented control over the keys of `titles`; the first one is the default."""
+    return _titled(st.segmented_control, name, titles, default=default, **keywords)
+
+
+def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: Any) -> Any:
+    """A select box over the keys of `titles`; the first one is the default."""
+    return _titled(st.selectbox, name, titles, default=default, **keywords)
+
+
+def _titled(
+    draw: Callable[..., Any],
+    name: str,
+    titles: Mapping[Any, str],
+    *,
+    default: Any,
+    **keywords: Any,
+) -> Any:
+    start = next(iter(titles)) if default is None else default
+    return chosen(
+        draw, name, list(titles), default=start, format_func=titles.__getitem__, **keywords
+    )
+
+
+def block_slider(blocks: int) -> int:
+    """The index of one of so many layers, chosen on any page."""
+    numbers = list(range(1, blocks + 1))
+    return int(chosen(st.select_slider, "block", numbers, default=blocks, label="Block")) - 1
+
+
+def named(model: Model, dark: bool, text: str = "") -> str:
+    """A model's label in Markdown behind a dot in its colour, followed by `text`."""
+    return f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{text}'
+
+
+def percent_bar(title: str, **keywords: Any) -> Any:
+    """A table column that shows percentages as bars."""
+    return st.column_config.ProgressColumn(
+        title, format="%.1f%%", min_value=0, max_value=100, **keywords
+    )
+
+
 def put(name: str, value: Any) -> None:
     """Make a choice for the reader, from the next run on."""
     st.session_state.setdefault("kept", {})[name] = value
@@ -100,7 +135,7 @@ def put(name: str, value: Any) -> None:
 
 
 def say(sentence: str) -> None:
-    """A passing note on the next run: one made just before a rerun or a switch of pages would be lost with this one."""
+    """A note on the next run, after a rerun or a switch of pages."""
     st.session_state["said"] = sentence
 
 
@@ -141,9 +176,9 @@ def chart(
     selects: Callable[[list[Any]], None] | None = None,
     lasso: bool = False,
 ) -> None:
-    """A chart under the question it answers and one sentence on what the reader looks at.
+    """A chart under the question it answers and one sentence on what it shows.
 
-    `selects` gets the custom data of the marks that the reader clicks (or, with `lasso`, draws around), each time that changes.
+    `selects` receives the custom data of the marks that are clicked (with `lasso`, selected).
     """
     name = {"format": st.session_state.get("image-format", "svg"), "scale": 2, "filename": key}
     # the key's beginning is what style.css knows small charts by
@@ -192,14 +227,7 @@ def chart(
 def parts(views: Mapping[str, tuple[str, Callable[[], None]]], name: str) -> None:
     """Parts of a page of which one is drawn, and computed: key -> (title, what draws it)."""
     titles = {key: title for key, (title, _) in views.items()}
-    which = chosen(
-        st.segmented_control,
-        name,
-        list(views),
-        default=next(iter(views)),
-        label="Look closer",
-        format_func=lambda key: titles[key],
-    )
+    which = segments(name, titles, label="Look closer")
     views[which][1]()
 
 
@@ -217,7 +245,7 @@ def table(
     height: int | Literal["auto"] = "auto",
     **keywords: Any,
 ) -> Any:
-    """A sortable table; `plain` (default: the table itself) is what the two buttons below download."""
+    """A sortable table; `plain` (default: `frame`) is the data to download."""
     shown = st.dataframe(
         frame,
         width="stretch",
@@ -233,7 +261,7 @@ def table(
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """As a spreadsheet may open it: a text that it would take for a formula gets an apostrophe in front."""
+    """CSV in which texts that a spreadsheet would run as a formula begin with an apostrophe."""
 
     def safe(cell: Any) -> Any:
         return (
@@ -319,7 +347,10 @@ def tagged(words: Sequence[str], tags: Sequence[str], color: str) -> str:
     end = 0
     for kind, first, last in sorted(entities(tags), key=lambda entity: entity[1]):
         inside = escape(" ".join(words[first : last + 1]))
-        mark = f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: 3px">{inside}</span> <small>{escape(kind)}</small>'
+        mark = (
+            f'<span style="box-shadow: inset 0 -3px 0 {color}; padding-bottom: '
+            f'3px">{inside}</span> <small>{escape(kind)}</small>'
+        )
         out += [escape(" ".join(words[end:first])), mark]
         end = last + 1
     return (
@@ -340,7 +371,8 @@ def offer(store: Store, key: str) -> None:
     """What an empty page can be filled with: the demo, or the reader's own checkpoint."""
     demo_button(store, key)
     st.caption(
-        "Nine models of bundled film reviews: first charts within 30 s, everything within about 4 min on two cores; no download."
+        "Nine models of bundled film reviews: first charts within 30 s, everything within about "
+        "4 min on two cores; no download."
     )
     st.page_link(
         "pages/prune.py", label="or prune a checkpoint of your own", icon=":material/content_cut:"
@@ -358,7 +390,7 @@ def _submit_demo(store: Store) -> None:
 
 
 def empty(store: Store, title: str, promise: str, key: str, waiting: bool = False) -> None:
-    """A page with nothing to show yet: what it will show, and the button that makes it; ends the script."""
+    """An empty page: what it will show, and a button that runs the demo; ends the script."""
     st.title(title, anchor=False)
     with st.container(border=True, key=f"empty-{key}"):
         st.markdown(promise)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from ..plugins import target_of
 from ..store.job import Job
 from .ablation import forms
@@ -20,13 +22,11 @@ ORDER = (
     "ria",
     "dsnot",
     "sparsegpt",
-    "exact_obs",
     "alps",
     "akr",
     "akr_plus",
     "block_drop",
     "osscar",
-    "grasprune",
     "ziplm",
     "kwon",
     "kprune",
@@ -79,6 +79,12 @@ class Model:
         return (
             self.pattern or f"{self.sparsity:.1%}".replace(".0%", "%") + " FLOPs" * self.structured
         )
+
+
+def with_rows(models: Iterable[Model], rows: pd.DataFrame) -> list[Model]:
+    """The models that a table has rows of."""
+    known = set(rows["job"]) if len(rows) else set()
+    return [model for model in models if model.job in known]
 
 
 def ordered(models: Iterable[Model]) -> list[Model]:

@@ -95,7 +95,7 @@ def check(found: Evidence, policy: Policy) -> list[Verdict]:
     ]
     metric = judged_by(found.tables["accuracy"])
     return [
-        replace(_judged(name, of, figure, policy=policy, tests=len(asked)), metric=metric)
+        replace(judged(name, of, figure, policy=policy, tests=len(asked)), metric=metric)
         for name, of, figure in asked
     ]
 
@@ -144,7 +144,8 @@ def _detail(first: Verdict) -> str:
     return f"This sample rules out {first.rules_out}; the limit is {_amount(first.limit, first.criterion)}{more}."
 
 
-def _judged(name: str, of: str, figure: Figure | str, policy: Policy, tests: int) -> Verdict:
+def judged(name: str, of: str, figure: Figure | str, *, policy: Policy, tests: int) -> Verdict:
+    """Test one limit of a policy that has so many tests."""
     asked, scale = policy.limits[name], CRITERIA[name].scale
     if isinstance(figure, str):
         return Verdict(

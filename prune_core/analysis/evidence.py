@@ -124,7 +124,7 @@ def figures(found: Evidence, policy: Policy, name: str) -> Iterator[tuple[str, F
         yield "", FIGURES[name](found)
 
 
-def _difference(broken: int, fixed: int, n: int) -> Figure:
+def difference(broken: int, fixed: int, n: int) -> Figure:
     """A loss: the share right before minus that after."""
 
     def bounds(alpha: float) -> tuple[float, float]:
@@ -135,7 +135,7 @@ def _difference(broken: int, fixed: int, n: int) -> Figure:
         (broken - fixed) / n,
         n,
         bounds,
-        of=lambda size: _difference(round(broken * size / n), round(fixed * size / n), size),
+        of=lambda size: difference(round(broken * size / n), round(fixed * size / n), size),
     )
 
 
@@ -151,7 +151,7 @@ def _accuracy(found: Evidence) -> Figure | str:
         )
     if found.metric in SHARES:
         was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
-        return _difference(int((was & ~now).sum()), int((~was & now).sum()), len(rows))
+        return difference(int((was & ~now).sum()), int((~was & now).sum()), len(rows))
     draws = _paired_figures(found.metric, rows)
     row = found.tables["accuracy"].iloc[0]
     return _drawn(float(row["dense_score"] - row["score"]), draws[:, 0] - draws[:, 1], len(rows))
@@ -248,7 +248,7 @@ def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
             yield str(recipe), "no sentence that both models got right was attacked on both"
             continue
         was, now = (both[column] == "success" for column in ("outcome_dense", "outcome"))
-        yield str(recipe), _difference(int((~was & now).sum()), int((was & ~now).sum()), len(both))
+        yield str(recipe), difference(int((~was & now).sum()), int((was & ~now).sum()), len(both))
 
 
 def _attack_options(job: Job) -> dict[str, object] | None:
@@ -289,7 +289,7 @@ def _worst_slice(found: Evidence, policy: Policy) -> Iterator[tuple[str, Figure 
         yield "", "there is no slice whose answers are right or wrong"
         return
     worst = table.iloc[0]
-    whole = _difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
+    whole = difference(int(worst["broken"]), int(worst["fixed"]), int(worst["n"]))
     # that one of so many is beyond the limit must hold after all were looked at
     yield (
         str(worst["slice"]),

@@ -146,10 +146,6 @@ def _renumber(attributes: dict[str, Any], index: int, change: int, new: str) -> 
         places[places == index] = -1
     places[places > index] += change
     if change > 0:
-        places[places == index] += change * _inserted_before(
-            attributes["previous_attacked_text"].words[index], new
+        places[places == index] += change * (
+            attributes["previous_attacked_text"].words[index] != split_words(new)[0]
         )
-
-
-def _inserted_before(old: str, new: str) -> bool:
-    return old != split_words(new)[0]

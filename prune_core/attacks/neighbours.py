@@ -1,6 +1,6 @@
 """The table of word neighbours that word-substitution attacks swap from: words, their nearest words, parts of speech.
 
-`assets/neighbours.npz` is built by `python -m prune_core.attacks.counterfit`, which says from what.
+`assets/neighbours.npz` is built by `python -m tools.counterfit`, which says from what.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def load(path: Path = TABLE) -> Neighbours:
     """The bundled table."""
     if not path.is_file():
         raise PruneError(
-            f"{path} is missing; restore it, or build it with: python -m prune_core.attacks.counterfit"
+            f"{path} is missing; restore it, or build it in a clone with: python -m tools.counterfit"
         )
     with np.load(path, allow_pickle=False) as stored:
         words = [word.decode() for word in stored["words"].tolist()]

@@ -162,7 +162,10 @@ SBERT = Resource(
 )
 GPT2 = Resource("the language model GPT-2", "hub", "gpt2")
 FLAIR = Resource(
-    "flair", "package", "flair", "pip install flair==0.15.1, which replaces transformers 5 by 4.57"
+    "flair",
+    "package",
+    "flair",
+    advice="pip install flair==0.15.1, which replaces transformers 5 by 4.57",
 )
 FLAIR_POS = Resource("flair's part-of-speech tagger", "flair", "flair/upos-english-fast")
 FLAIR_NER = Resource("flair's tagger of names", "flair", "flair/ner-english")

@@ -407,7 +407,7 @@ def _add_jobs(added: Any) -> None:
         added,
         "report",
         job_commands.report,
-        help="write jobs side by side into one HTML file, or into a PDF",
+        help="write jobs side by side into one HTML file",
     )
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from ..store.store import Store
 from .progress import PrintedProgress
-
-if TYPE_CHECKING:
-    pass
 
 
 def jobs(options: argparse.Namespace) -> None:

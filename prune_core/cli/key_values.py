@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import PruneError
-
-if TYPE_CHECKING:
-    pass
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

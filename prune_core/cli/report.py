@@ -1,9 +1,8 @@
-"""Jobs side by side as one HTML file that needs nothing else, or as PDF: figures, charts, how each was made."""
+"""Jobs side by side as one self-contained HTML file: metrics, charts, how each was made. Browsers print it."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -18,7 +17,6 @@ from ..analysis.quantities import available, summary
 from ..errors import PruneError
 from ..store.job import Job
 from ..store.store import Store
-from .pdf import write_pdf
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 STYLE = """
@@ -52,14 +50,11 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
-    text = _page(jobs, models, tables)
-    if path.suffix.lower() != ".pdf":
-        path.write_text(text, encoding="utf-8")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
-        page.write_text(text, encoding="utf-8")
-        write_pdf(page, path)
+    if path.suffix.lower() == ".pdf":
+        raise PruneError(
+            f"{path}: a report is HTML; write {path.stem}.html and print it from a browser."
+        )
+    path.write_text(_page(jobs, models, tables), encoding="utf-8")
 
 
 def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:

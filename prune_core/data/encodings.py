@@ -132,7 +132,7 @@ def _check_nearly_utf8(content: bytes, error: UnicodeDecodeError, path: str) -> 
             f"{path} is cut short: it ends inside a character; copy it again, or delete its last line."
         )
     lines = [line for line in content.split(b"\n") if not line.isascii()]
-    if 2 * sum(map(_is_utf8, lines)) <= len(lines):
+    if 2 * sum(_decodes(line, "utf-8") for line in lines) <= len(lines):
         return
     number = content.count(b"\n", 0, error.start) + 1
     start = content.rfind(b"\n", 0, error.start) + 1
@@ -143,10 +143,6 @@ def _check_nearly_utf8(content: bytes, error: UnicodeDecodeError, path: str) -> 
         f"other lines are ({text[:60]!r}). "
         f"Correct that line, or name the encoding of the whole file with --encoding, such as {way}."
     )
-
-
-def _is_utf8(line: bytes) -> bool:
-    return _decodes(line, "utf-8")
 
 
 def _decodes(content: bytes, name: str) -> bool:

@@ -149,10 +149,6 @@ def _micro(sums: np.ndarray) -> float:
     return float(_f1(sums.reshape(3, -1).sum(1)))
 
 
-def _macro(sums: np.ndarray) -> float:
-    return float(_f1(sums.reshape(3, -1)).mean())
-
-
 def _same(right: Any, said: Any) -> float:
     return float(list(right) == list(said))
 
@@ -210,7 +206,11 @@ METRICS = {
     "answer_f1": Metric("F1", "span", _mean(answer_f1), single=answer_f1),
     "exact_match": Metric("Exact match", "span", _mean(exact_match), single=exact_match),
     "micro_f1": Metric("Micro F1", "multilabel", **_counted(_label_counts, _micro)),
-    "macro_f1": Metric("Macro F1", "multilabel", **_counted(_label_counts, _macro)),
+    "macro_f1": Metric(
+        "Macro F1",
+        "multilabel",
+        **_counted(_label_counts, lambda sums: float(_f1(sums.reshape(3, -1)).mean())),
+    ),
     "subset_accuracy": Metric("Subset accuracy", "multilabel", _mean(_same), single=_same),
     "entity_f1": Metric("Entity F1", "token", **_ENTITY_F1),
     "same_label": Metric(

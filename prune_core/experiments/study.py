@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..errors import PruneError
 from ..measures import MEASURES
 from ..methods import METHODS
 from ..paths import ASSETS
-from ..plugins import TARGETS, Method, build, option_specs
+from ..plugins import TARGETS, Method, build, nearest, option_specs
 from .experiment import Experiment
 
 HOME = ASSETS / "studies"  # the bundled ones
@@ -149,7 +148,7 @@ class Sweep:
         return entry
 
     def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
-        """Entries such as `akr` or `akr: {solver: exact}` as (name, options)."""
+        """Entries such as `akr` or `akr: {solver: admm}` as (name, options)."""
         found = []
         for entry in _list(entries, key):
             name, own = (
@@ -272,10 +271,8 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     known = list(Sweep.__dataclass_fields__)
     for key in content:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
             raise PruneError(
-                f"{path}: there is no key {key!r}.{hint} Known: {', '.join(known)}, sweeps."
+                f"{path}: there is no key {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}, sweeps."
             )
     sweep = Sweep(
         **{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}}

@@ -6,8 +6,6 @@ from .akr_plus import AKRPlus
 from .alps import ALPS
 from .block_drop import BlockDrop
 from .dsnot import DSnoT
-from .exact_obs import ExactOBS
-from .grasprune import GRASPrune
 from .kprune import KPrune
 from .kprune_plus import KPrunePlus
 from .kwon import Kwon
@@ -22,14 +20,12 @@ from .ziplm import ZipLM
 _BASELINES = (
     RIA,
     DSnoT,
-    ExactOBS,
     ALPS,
     UnitMagnitude,
     UnitRandom,
     BlockDrop,
     OSSCAR,
     ZipLM,
-    GRASPrune,
 )
 METHODS: dict[str, type[Method]] = {
     kind.name: kind

@@ -49,7 +49,7 @@ class AKR(LayerwiseMethod):
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
     solver: str = option(
         "blocked",
-        "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: the mask moves for some rounds",
+        "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: ADMM with a moving mask",
         choices=("blocked", "exact", "admm"),
     )
     rounds: int = option(30, "Rounds in which the mask may move (admm solver)", low=1, high=1000)
@@ -123,12 +123,8 @@ class AKR(LayerwiseMethod):
         base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
-            pruned = exact_obs(
-                target,
-                base.inverse(self.damping),
-                count_of(self.sparsity, target.shape[1]),
-                group=self.keep_of,
-            )
+            count = count_of(self.sparsity, target.shape[1])
+            pruned = exact_obs(target, base.inverse(self.damping), count, group=self.keep_of)
             return pruned if G is None else refit(
                 pruned, target, H, steps=self.refit_steps, G=G
             ), used

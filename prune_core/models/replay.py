@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class Block:
         index: int = 0,
         heads: Sequence[int] | None = None,
     ):
-        spec, config = layout(model), _config(model)
+        spec, config = layout(model), cast(Any, model.config)
         self.spec, self.module, self.passes = spec, module, spec.passes(config)
         self.context = spec.context(model, index)
         self.head_width = config.hidden_size // getattr(config, spec.heads)
@@ -163,10 +163,6 @@ class Block:
         for group in range(len(GROUPS)):
             inputs, residual = self.stage(group, inputs, residual, padding)
         return residual
-
-
-def _config(model: Any) -> Any:
-    return model.config
 
 
 def _thirds(fused: nn.Linear) -> list[nn.Linear]:

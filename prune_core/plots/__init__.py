@@ -1,4 +1,4 @@
-"""Rows in, plotly figures out: pure functions, one module a question. Knows nothing of Streamlit or of the store."""
+"""Charts: pure functions from rows to plotly figures."""
 
 from ..analysis.compared_models import DENSE, Model, ordered
 from .ablation import parts
@@ -6,7 +6,7 @@ from .attack import against_budget, probability_bars, success
 from .attack_steps import AXES, attack_steps
 from .chart_data import data_of
 from .cost import saved
-from .curves import against_sparsity, scatter, sparkline
+from .curves import against_sparsity, scatter
 from .deploy import allowances
 from .drift import SIMILARITIES, Similarity, by_block, moves, prediction_changed
 from .layers import (
@@ -15,9 +15,8 @@ from .layers import (
     heat_maps,
     own_and_inherited,
     parts_of_block,
-    realised_sparsity,
 )
-from .lesson import averaged, margin, matrix
+from .lesson import averaged, matrix
 from .papers import beside
 from .robustness import slices, transfer
 from .saliency import attention_maps
@@ -45,7 +44,6 @@ __all__ = [
     "data_of",
     "heat_maps",
     "kept_units",
-    "margin",
     "matrix",
     "moves",
     "ordered",
@@ -55,12 +53,10 @@ __all__ = [
     "predicted",
     "prediction_changed",
     "probability_bars",
-    "realised_sparsity",
     "saved",
     "scatter",
     "soup_path",
     "slices",
-    "sparkline",
     "success",
     "transfer",
 ]

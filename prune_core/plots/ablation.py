@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 from ..analysis.compared_models import Model
 from ..formatting import plural, points
 from . import palette
-from .palette import AXIS, INK, fade
-from .style import figure
+from .palette import AXIS, INK
+from .style import figure, interval
 
 
 def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """One group a changed option, one bar a sparsity; the thin line reaches from the lowest to the highest seed."""
+    """One group per changed option, one bar per sparsity; lines span the seeds."""
     names = list(dict.fromkeys(table["part"]))
     targets = (
         table[["asked", "pattern"]]
@@ -35,16 +35,12 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
             orientation="h",
             name=model.level,
             marker={"color": palette.color(model, dark), "line": {"width": 0}},
-            error_x={
-                "type": "data",
-                "array": 100 * (own["high"] - own["difference"]),
-                "arrayminus": 100 * (own["difference"] - own["low"]),
-                "thickness": 1.2,
-                "width": 3,
-                "color": fade(INK[dark], 0.6),
-            },
+            error_x=interval(
+                100 * own["difference"], 100 * own["low"], 100 * own["high"], color=INK[dark]
+            ),
             customdata=[
-                f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over {plural(row.seeds, 'seed')}, n = {row.n:.0f}"
+                f"{points(row.difference)}, {points(row.low)} to {points(row.high)} over "
+                f"{plural(row.seeds, 'seed')}, n = {row.n:.0f}"
                 for row in own.itertuples()
             ],
             hovertemplate=f"<b>%{{y}}</b>, {model.level}<br>%{{customdata}}<extra></extra>",

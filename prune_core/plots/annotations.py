@@ -1,4 +1,4 @@
-"""Direct labels at line ends and beside points, placed so that none covers another. Knows pixels, not rows."""
+"""Labels at line ends and beside points, placed without overlap, in pixels."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ GLYPH = 0.53  # a letter's mean width, of the size of its font
 WIDE, NARROW = (
     240,
     150,
-)  # pixels that labels may take beside a plot area as wide as the page, and beside one of several in a row
+    # pixels that labels may take beside a plot area as wide as the page, and beside one of several
+    # in a
+    # row
+)
 
 
 def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float = WIDE) -> float:
-    """Pixels that the longest line of the texts takes beside a plot area, within `least` and `most`."""
+    """Width in pixels of the longest line of the texts, within `least` and `most`."""
     lines = [re.sub("<[^>]*>", "", line) for text in texts for line in text.split("<br>")]
     return min(max(least, 16 + GLYPH * size * max(map(len, lines), default=0)), most)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """The positions moved as little as needed to be `gap` apart and within low..high (pixels); their order is kept."""
+    """The positions moved as little as possible to be `gap` apart within low..high (pixels)."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     placed = [positions[i] for i in order]
     for _ in range(60):  # relaxation: each overlapping pair gives way by half
@@ -64,10 +67,10 @@ def at_ends(
     edge: float | None = None,
     most: float = WIDE,
 ) -> None:
-    """Write each label beside its line's end; `height` is the plot area's, in pixels.
+    """Write each label at the end of its line; `height` is that of the plot area in pixels.
 
-    With `edge`, where the plot area ends, all labels stand behind it, where no line is, and a hair leads to those of lines that end
-    before. The right margin grows to what they need, up to `most`; a label that needs more has a line for each of its parts.
+    With `edge`, the end of the plot area, all labels are beyond it, linked to shorter lines.
+    The right margin grows up to `most`; a wider label is split into lines.
     """
     texts = [
         end.text.replace(" · ", "<br>") if room([end.text], 0, size) >= most else end.text
@@ -112,9 +115,9 @@ def beside_points(
     tall: float,
     dark: bool,
 ) -> None:
-    """A name beside each point, at the nearest place where it covers no point and no other name; a hair leads back from afar.
+    """A name beside each point at the nearest free place; a thin line leads back from afar.
 
-    `tall` is the plot area's height in pixels.
+    `tall` is the height of the plot area in pixels.
     """
     wide = (
         520  # pixels, a width that holds on small screens; on larger ones there is only more room
@@ -177,11 +180,12 @@ def padded(
     """A range around the values with some air, never past `low` and `high`."""
     known = [value for value in values if value == value]
     if not known:
-        return (0.0 if low is None else low), (1.0 if high is None else high)
+        return low or 0.0, 1.0 if high is None else high
     bottom, top = min(known), max(known)
     air = (top - bottom or abs(top) or 1.0) * share
-    bottom, top = bottom - air, top + air
-    return (bottom if low is None else max(bottom, low)), (top if high is None else min(top, high))
+    least = -math.inf if low is None else low
+    most = math.inf if high is None else high
+    return max(bottom - air, least), min(top + air, most)
 
 
 def tick_format(form: str, limits: tuple[float, float]) -> str:
@@ -194,7 +198,7 @@ def tick_format(form: str, limits: tuple[float, float]) -> str:
 
 
 def apart(levels: Sequence[float], top: float) -> list[float]:
-    """Tick places from sorted ones, leaving out those whose labels would touch the one before; `top` is the axis' length."""
+    """Sorted ticks without those whose labels would overlap; `top` is the length of the axis."""
     kept: list[float] = []
     for level in levels:
         if not kept or level - kept[-1] > 0.09 * top:

@@ -1,4 +1,4 @@
-"""Figures of robustness: attack success with intervals, accuracy as the attacker may spend more, probabilities as bars."""
+"""Attack success with intervals, accuracy by attack budget, and probabilities."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ..analysis.attack_success import successes
-from ..analysis.compared_models import Model, ordered
+from ..analysis.compared_models import Model, ordered, with_rows
 from ..formatting import mean_count, percent
 from . import palette
 from .annotations import NARROW, End, at_ends, room
-from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, readable_on
-from .style import figure, template
+from .palette import AXIS, GRID, INK, MUTED, fade, readable_on
+from .style import BOTTOM, TOP, figure, interval, marker, panels
 
-TOP, BOTTOM = 12, 46
 COLUMNS = 4  # recipes side by side in the table of dots
 LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
 
@@ -28,8 +26,8 @@ def success(
     dark: bool = False,
     rings: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """A table of dots with 95% Wilson intervals, a line a model and a column a recipe; `rings` are the same rates counted otherwise."""
-    shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
+    """Attack success by model and recipe with 95% intervals; `rings` are other rates."""
+    shown = with_rows(ordered(models), rows)
     recipes = list(dict.fromkeys(rows["recipe"]))
     deep = -(-len(recipes) // COLUMNS)
     wide = -(-len(recipes) // deep)
@@ -37,17 +35,21 @@ def success(
     sizes = rows.groupby("recipe")["n"].max()
 
     def head(recipe: str) -> str:
-        return f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = {sizes[recipe]:.0f} sentences"
+        return (
+            f"<b>{recipe.replace(' (', '<br>(') if wide > 3 else recipe}</b><br>n = "
+            f"{sizes[recipe]:.0f} sentences"
+        )
 
-    fig = make_subplots(
-        deep,
-        wide,
-        subplot_titles=[head(recipe) for recipe in recipes],
-        shared_xaxes=True,
-        shared_yaxes=True,
-        horizontal_spacing=0.1 / wide,
-        vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
-        x_title="Attack success rate (share of attacked sentences)",
+    fig = panels(
+        dark,
+        deep * (tall + GAP) + 52,
+        [head(recipe) for recipe in recipes],
+        rows=deep,
+        margin={"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52},
+        panel_shared_xaxes=True,
+        panel_horizontal_spacing=0.1 / wide,
+        panel_vertical_spacing=GAP / (deep * tall + GAP * (deep - 1)) if deep > 1 else 0,
+        panel_x_title="Attack success rate (fraction of attacked examples)",
     )
     for place, recipe in enumerate(recipes):
         cell = {"row": place // wide + 1, "col": place % wide + 1}
@@ -81,11 +83,6 @@ def success(
                 hoverinfo="skip",
                 **cell,
             )
-    fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]})
-    margin = {"l": room([model.short for model in shown], 122), "r": 16, "t": GAP, "b": 52}
-    fig.update_layout(
-        template=template(dark), showlegend=False, height=deep * (tall + GAP) + 52, margin=margin
-    )
     names = [
         f"<span style='color:{palette.ink(model, dark)}'>{model.short}</span>" for model in shown
     ]
@@ -106,10 +103,7 @@ def _counts(row: pd.Series) -> str:
 
 
 def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
-    color, low, rate, high = (
-        palette.color(model, dark),
-        *(row[key] for key in ("success_low", "success_rate", "success_high")),
-    )
+    low, rate, high = (row[key] for key in ("success_low", "success_rate", "success_high"))
     return {
         "x": [rate],
         "y": [line],
@@ -117,22 +111,15 @@ def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> di
         "name": model.label,
         "customdata": [f"{model.job}|{recipe}"],  # which a click gives back
         "cliponaxis": False,
-        "error_x": {
-            "array": [high - rate],
-            "arrayminus": [rate - low],
-            "color": fade(color, 0.5),
-            "thickness": 4,
-            "width": 0,
-        },
-        "marker": {
-            "color": color,
-            "size": 11,
-            "symbol": palette.symbol(model),
-            "line": {"color": PAPER[dark], "width": 1.2},
-        },
-        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>{_counts(row)} attacked examples, "
-        f"success rate {percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy {percent(row['accuracy'])} before, "
-        f"{percent(row['under_attack'])} under attack<extra></extra>",
+        "error_x": interval(
+            rate, low, high, color=palette.color(model, dark), thickness=4, width=0
+        ),
+        "marker": marker(model, dark, 11),
+        "hovertemplate": f"<b>{model.label}</b>, {recipe}<br>"
+        f"{_counts(row)} attacked examples, success rate "
+        f"{percent(rate)}<br>95% interval {percent(low)} to {percent(high)}<br>accuracy "
+        f"{percent(row['accuracy'])} before, {percent(row['under_attack'])} under "
+        "attack<extra></extra>",
     }
 
 
@@ -150,15 +137,14 @@ def against_budget(
     dark: bool = False,
     height: int = 320,
 ) -> go.Figure:
-    """Accuracy under attack as a step curve: successes count once they are within the budget on the x axis."""
+    """Accuracy under attack by the budget of the attacker, as a step curve."""
     axis, tick = SPENDING[spending]
     fig = figure(dark, height, margin={"l": 58, "r": 112, "t": TOP, "b": BOTTOM})
     rows = examples[(examples["recipe"] == recipe) & (examples["outcome"] != "error")]
     won = successes(rows)
-    limit = (
-        1.0 if spending == "share_changed" else float(won[spending].max() if len(won) else 1) * 1.03
-    )
-    top = min(limit, float(won[spending].max()) * 1.08) if len(won) else limit
+    most = float(won[spending].max()) if len(won) else 1.0
+    limit = 1.0 if spending == "share_changed" else most * 1.03
+    top = min(limit, most * 1.08) if len(won) else limit
     ends = []
     for model in ordered(models):
         own = rows[rows["job"] == model.job]
@@ -171,7 +157,8 @@ def against_budget(
             mode="lines",
             name=model.label,
             line={"color": palette.color(model, dark), "width": 2.2, "shape": "hv"},
-            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at %{{x:{tick or '.0f'}}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>%{{y:.1%}} still right at "
+            f"%{{x:{tick or '.0f'}}}<extra></extra>",
         )
         ends.append(End(x[-1], y[-1], model.short, color=palette.ink(model, dark)))
     at_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, most=NARROW)
@@ -180,7 +167,7 @@ def against_budget(
 
 
 def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float], list[float]]:
-    """Share still right as the budget grows: starts at clean accuracy, falls by one sentence at each success."""
+    """Fraction still correct by budget: clean accuracy, then one step per successful attack."""
     n = len(rows)
     right = int((rows["outcome"] != "skipped").sum())
     costs = sorted(float(value) for value in successes(rows)[spending])
@@ -199,8 +186,10 @@ def probability_bars(
     truth: int | None = None,
     exclusive: bool = True,
 ) -> go.Figure:
-    """Rows `job`, `state` ("" or original / attacked), `probabilities`: one bar a model and state, split at 50% for two
-    labels of which one holds."""
+    """One bar per row of `job`, `state` ("", "original" or "attacked") and `probabilities`.
+
+    Two exclusive labels are drawn from 50% outwards.
+    """
     by_job = {m.job: m for m in models}
     table = table[table["job"].isin(by_job)]
     if len(names) == 2 and exclusive:
@@ -242,7 +231,8 @@ def _balance(
                 else palette.color(model, dark),
                 "line": {"width": 0},
             },
-            hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} {percent(second)}<extra></extra>",
+            hovertemplate=f"<b>{label}</b><br>{names[0]} {percent(1 - second)} · {names[1]} "
+            f"{percent(second)}<extra></extra>",
         )
         right, inside = (
             second >= 0.5,

@@ -1,4 +1,4 @@
-"""An attack on one text, model by model: the probability of the right label as the attacker asks, or changes, more."""
+"""The probability of the label during an attack on one text, by queries or changes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..formatting import percent
 from . import palette
 from .annotations import End, at_ends
 from .palette import AXIS, PAPER
-from .style import figure
+from .style import BOTTOM, TOP, figure
 
-TOP, BOTTOM, HEIGHT = 12, 46, 330
+HEIGHT = 330
 AXES = {"queries": "Queries asked", "changes": "Words changed so far"}
 
 
@@ -25,20 +25,19 @@ def attack_steps(
     two_labels: bool,
     dark: bool = False,
 ) -> go.Figure:
-    """`steps` of each model (probability, queries; the original first), `queries` in all and, where it is over, its `outcome`.
+    """Chart of each model's `steps` (probability, queries), total `queries` and `outcome`.
 
-    `by` is one of AXES. A cross is where an attack succeeded.
+    `by` is a key of AXES. A cross marks a successful attack.
     """
     fig = figure(dark, HEIGHT, margin={"l": 58, "r": 150, "t": TOP, "b": BOTTOM})
     shown = [(model, told, told["steps"]) for model, told in attacked if told.get("steps")]
-    place = lambda told, number: told["steps"][number]["queries"] if by == "queries" else number  # noqa: E731
     most = max(
         [1, *(told["queries"] if by == "queries" else len(steps) - 1 for _, told, steps in shown)]
     )
     ends = []
     for model, told, steps in shown:
         won, color = told.get("outcome") == "success", palette.color(model, dark)
-        x = [place(told, number) for number in range(len(steps))]
+        x = [step["queries"] if by == "queries" else number for number, step in enumerate(steps)]
         y = [step["probability"] for step in steps]
         asking = (
             x[-1] if won or by == "changes" else told["queries"]
@@ -79,7 +78,8 @@ def attack_steps(
                     for number, step in enumerate(steps[1:], start=1)
                 ),
             ],
-            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with %{{y:.1%}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<br>{right} with "
+            f"%{{y:.1%}}<extra></extra>",
         )
         ends.append(
             End(most, y[-1], f"{model.short} {percent(y[-1])}", color=palette.ink(model, dark))

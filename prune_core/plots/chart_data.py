@@ -1,4 +1,4 @@
-"""The figures behind a chart as a table. Reads the figure itself, so that nobody writes a chart's data twice."""
+"""The values of a chart as a table, read from the plotly figure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from .style import CLICKABLE
+
 
 def data_of(figure: go.Figure) -> pd.DataFrame:
-    """A row a mark: `series`, `x`, `y`, with `x_low` … where there is an interval, and `z` of a heat map. Mere text is left out."""
+    """One row per mark: `series`, `x`, `y`, ends of intervals such as `x_low`, `z` of heat maps."""
     frames = [frame for trace in figure.data for frame in _frames(trace)]
     return (
         pd.concat(frames, ignore_index=True)
@@ -48,4 +50,4 @@ def _axis(values: Any, length: int) -> list[Any]:
 
 def _unseen(trace: Any) -> bool:
     """Marks that are there only to be clicked."""
-    return getattr(trace, "marker", None) is not None and trace.marker.color == "rgba(0, 0, 0, 0)"
+    return getattr(trace, "marker", None) is not None and trace.marker.color == CLICKABLE

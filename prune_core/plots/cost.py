@@ -1,4 +1,4 @@
-"""What pruning saves: weights, bytes, work and time as shares of the dense model's, counted beside measured."""
+"""Size, work and latency relative to the dense model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ..analysis.compared_models import Model, ordered
 from ..formatting import millions, milliseconds, percent, size
 from . import palette
 from .annotations import room
-from .palette import AXIS, INK, MUTED, fade, readable_on
-from .style import template
+from .palette import AXIS, INK, readable_on
+from .style import interval, panels
 
 
 class Saving(NamedTuple):
@@ -34,16 +33,17 @@ SAVINGS = (
 
 
 def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
-    """One panel a figure, one bar a pruned model: its share of what the dense model of the same job needs."""
+    """One panel per cost, one bar per pruned model, relative to its dense model."""
     shown = [
         m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()
     ]
-    fig = make_subplots(
-        1,
-        len(SAVINGS),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[s.title for s in SAVINGS],
+    fig = panels(
+        dark,
+        27 * len(shown) + 78,
+        [saving.title for saving in SAVINGS],
+        bargap=0.34,
+        margin={"l": room([model.short for model in shown], 112), "r": 12, "t": 26, "b": 46},
+        panel_horizontal_spacing=0.03,
     )
     ends = [1.0]
     for column, saving in enumerate(SAVINGS, start=1):
@@ -58,16 +58,6 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
             row=1,
             col=column,
         )
-    for note in fig.layout.annotations[: len(SAVINGS)]:
-        note.update(font={"size": 12.5, "color": MUTED[dark]}, yshift=2)
-    margin = {"l": room([model.short for model in shown], 112), "r": 12, "t": 26, "b": 46}
-    fig.update_layout(
-        template=template(dark),
-        showlegend=False,
-        height=27 * len(shown) + 78,
-        bargap=0.34,
-        margin=margin,
-    )
     fig.update_yaxes(
         autorange="reversed",
         showgrid=False,
@@ -106,18 +96,10 @@ def _bar(
         insidetextanchor="start",
         insidetextfont={"size": 12.5, "color": readable_on(color)},
         marker={"color": color, "line": {"width": 0}},
-        error_x={
-            "type": "data",
-            "array": [late - share],
-            "arrayminus": [0.0],
-            "thickness": 1.2,
-            "width": 3,
-            "color": fade(INK[dark], 0.6),
-        }
-        if late > share
-        else None,
-        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: {saving.show(now[saving.column])}, dense {saving.show(was[saving.column])} "
-        f"({percent(share)})<extra></extra>",
+        error_x=interval(share, share, late, color=INK[dark]) if late > share else None,
+        hovertemplate=f"<b>{model.label}</b><br>{saving.title}: "
+        f"{saving.show(now[saving.column])}, dense "
+        f"{saving.show(was[saving.column])} ({percent(share)})<extra></extra>",
         row=1,
         col=column,
     )

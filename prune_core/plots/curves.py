@@ -1,4 +1,4 @@
-"""Figures that compare whole models: a quantity against sparsity, one quantity against another, a sparkline."""
+"""Charts that compare models: a quantity against sparsity, one quantity against another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from ..analysis.quantities import Quantity
 from ..formatting import missing
 from . import palette
 from .annotations import NARROW, End, apart, at_ends, beside_points, padded, tick_format
-from .palette import AXIS, GRID, INK, MUTED, PAPER, fade, method_color
-from .style import figure
-
-TOP, BOTTOM = 12, 46
+from .palette import INK, MUTED, fade, method_color
+from .style import BOTTOM, TOP, figure, interval, marker
 
 
 def against_sparsity(
@@ -28,7 +26,7 @@ def against_sparsity(
     height: int = 300,
     compact: bool = False,
 ) -> go.Figure:
-    """One line a method from the dense model (0%) through its sparsities; bars are 95% intervals, stars are N:M patterns."""
+    """One line per method over sparsity, with 95% intervals; stars are N:M patterns."""
     fig = figure(dark, height, margin={"l": 62, "r": 72, "t": TOP, "b": BOTTOM})
     points = _points(table, models, quantity)
     if points.empty:
@@ -47,9 +45,8 @@ def against_sparsity(
         *points[["value", "low", "high"]].to_numpy().ravel(),
         *(value for runs in points["runs"] for value in runs),
     ]
-    y_range = padded(
-        near, 0.0 if bounded or points["value"].min() >= 0 else None, 1.0 if bounded else None
-    )
+    is_positive = bounded or points["value"].min() >= 0
+    y_range = padded(near, low=0.0 if is_positive else None, high=1.0 if bounded else None)
     dense = points[points["method"] == DENSE]
     _dense_line(fig, dense, dark)
     ends = []
@@ -126,7 +123,7 @@ def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) ->
 
 
 def _mean_over_seeds(points: pd.DataFrame) -> pd.DataFrame:
-    """By x, of one method's full form, or of one form where the full one is not among them; means of unlike runs say nothing."""
+    """Means over seeds of a method's full form, or of its only form."""
     points = points[points["form"] == points["form"].min()]
     return points.groupby("x", as_index=False)["value"].mean()
 
@@ -159,13 +156,8 @@ def _marks(
             x=[row.x],
             y=[row.value],
             mode="markers",
-            error_y=_bar(row.value, row.low, row.high, color=palette.color(model, dark)),
-            marker={
-                "color": palette.color(model, dark),
-                "size": 9,
-                "symbol": palette.symbol(model),
-                "line": {"color": PAPER[dark], "width": 1},
-            },
+            error_y=interval(row.value, row.low, row.high, color=palette.color(model, dark)),
+            marker=marker(model, dark),
             name=model.label,
             hovertemplate=hover(_seeds(model), [(quantity, row.value, row.low, row.high, row.n)]),
             cliponaxis=False,
@@ -187,19 +179,6 @@ def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str)
 
 def _seeds(model: Model) -> str:
     return f"{model.label}, mean of {len(model.runs)} seeds" if model.runs else model.label
-
-
-def _bar(value: float, low: float, high: float, color: str) -> dict[str, object] | None:
-    if missing(low) or missing(high):
-        return None
-    return {
-        "type": "data",
-        "array": [high - value],
-        "arrayminus": [value - low],
-        "thickness": 1.2,
-        "width": 3,
-        "color": fade(color, 0.6),
-    }
 
 
 def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
@@ -227,9 +206,9 @@ def scatter(
     height: int = 430,
     size: Quantity | None = None,
 ) -> go.Figure:
-    """Each model as a point with its intervals; the line joins the models that none beats in both quantities, the rest is dimmed.
+    """One point per model with intervals; the line is the Pareto front, the rest is dimmed.
 
-    The knee, where the line bends most, has a ring; `size` is a third quantity, shown by the area of the marks.
+    The ring marks the knee; `size` is a third quantity, shown by the area of the marks.
     """
     fig = figure(dark, height, margin={"l": 70, "r": 96, "t": TOP, "b": 56})
     xs, ys = (_points(table, models, q).set_index("job") for q in (x, y))
@@ -253,14 +232,9 @@ def scatter(
             name=model.label,
             cliponaxis=False,
             opacity=1.0 if model in best else DIMMED,
-            error_x=_bar(h["value"], h["low"], h["high"], color=color),
-            error_y=_bar(v["value"], v["low"], v["high"], color=color),
-            marker={
-                "color": color,
-                "size": widths.get(model.job, 13),
-                "symbol": palette.symbol(model),
-                "line": {"color": PAPER[dark], "width": 1.2},
-            },
+            error_x=interval(h["value"], h["low"], h["high"], color=color),
+            error_y=interval(v["value"], v["low"], v["high"], color=color),
+            marker=marker(model, dark, widths.get(model.job, 13)),
             hovertemplate=hover(
                 _seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]
             ),
@@ -332,35 +306,3 @@ def _front(
             cliponaxis=False,
         )
     return [models[i] for i in along]
-
-
-def sparkline(
-    table: pd.DataFrame,
-    models: Sequence[Model],
-    quantity: Quantity,
-    dark: bool = False,
-    height: int = 72,
-) -> go.Figure:
-    """A study in one glance: the quantity against sparsity, one thin line a method, no axes."""
-    fig = figure(dark, height, margin={"l": 4, "r": 4, "t": 6, "b": 6}, hovermode=False)
-    points = _points(table, models, quantity)
-    dense = points[points["method"] == DENSE]
-    if len(dense):
-        fig.add_hline(
-            y=dense["value"].iloc[0], line={"color": AXIS[dark], "width": 1, "dash": "dot"}
-        )
-    for method in dict.fromkeys(m.method for m in ordered(models) if not m.is_dense):
-        line = pd.concat(
-            [dense.head(1).assign(x=0.0), _mean_over_seeds(points[points["method"] == method])]
-        ).sort_values("x")
-        fig.add_scatter(
-            x=line["x"],
-            y=line["value"],
-            mode="lines+markers",
-            hoverinfo="skip",
-            cliponaxis=False,
-            line={"color": method_color(method, dark), "width": 2},
-            marker={"size": 5},
-        )
-    fig.update_xaxes(visible=False)
-    return fig.update_yaxes(visible=False, gridcolor=GRID[dark])

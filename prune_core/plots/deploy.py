@@ -26,9 +26,9 @@ ENDS = (-0.6, 2.5)  # of the axis, in limits; what lies beyond is drawn at its e
 
 
 def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
-    """One row per test: measured value and both one-sided bounds as fractions of the limit, which is the line at 100%.
+    """One row per test: value and one-sided bounds as fractions of the limit (100%).
 
-    Above the bar of an inconclusive test stands what the sample rules out.
+    Inconclusive tests are labelled with what the sample rules out.
     """
     fig = go.Figure()
     low, high = ENDS
@@ -40,7 +40,7 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
         color, unit = COLORS[each.answer][dark], CRITERIA[each.criterion].unit
         known = np.isfinite(right)
         fig.add_scatter(
-            x=[left if np.isfinite(left) else low, right] if known else [None],
+            x=[np.nan_to_num(left, nan=low), right] if known else [None],
             y=[name] * (2 if known else 1),
             mode="lines",
             line={"color": color, "width": 3},
@@ -56,8 +56,10 @@ def allowances(verdicts: Sequence[Verdict], dark: bool = False) -> go.Figure:
                 "symbol": SYMBOLS[each.answer],
                 "line": {"width": 2, "color": color},
             },
-            hovertemplate=f"<b>{each.title}</b><br>measured {each.value:.2f} {unit}, limit {each.asked}<br>"
-            f"{each.answer}, n = {each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
+            hovertemplate=f"<b>{each.title}</b><br>"
+            f"measured {each.value:.2f} {unit}, limit {each.asked}<br>"
+            f"{each.answer}, n = "
+            f"{each.n}<br>{each.rules_out and f'rules out {each.rules_out}'}<extra></extra>",
         )
         if each.answer == INCONCLUSIVE and each.excluded:
             fig.add_annotation(

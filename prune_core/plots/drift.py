@@ -1,4 +1,4 @@
-"""Figures of how far the representations moved: the map of one block, and similarity to dense by block."""
+"""Drift of the representations: a map of one layer, and similarity to dense by layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..formatting import answer
 from . import palette
 from .annotations import NARROW, End, at_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
-from .style import figure
+from .style import block_axis, figure
 
 TOP, BOTTOM = 10, 42
 CHANGED = {
@@ -98,7 +98,7 @@ def by_block(
             "mode": "lines+markers",
             "marker": {"size": 6.5, "symbol": palette.symbol(model), "color": color},
         }
-        _line(fig, own, what, model.label, {"color": color, "width": 2}, **marked)
+        _line(fig, own, what, name=model.label, line={"color": color, "width": 2}, **marked)
         dashed = changed[changed["job"] == model.job].sort_values("block")
         _line(
             fig,
@@ -119,13 +119,7 @@ def by_block(
     if len(ends) <= 8:
         at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(
-        title="Block",
-        dtick=1 if blocks <= 12 else 2,
-        range=[0.7, blocks + 0.3],
-        showgrid=False,
-        showline=True,
-    )
+    fig.update_xaxes(block_axis(blocks), title="Block")
     return fig.update_yaxes(
         title=what.axis, range=list(y_range), nticks=5, tickformat=tick_format(".3~f", y_range)
     )
@@ -159,7 +153,7 @@ def moves(
     names: Sequence[str],
     dark: bool = False,
 ) -> go.Figure:
-    """The map: each sentence as a hollow dense point and a filled pruned one, joined; a filled cross marks a changed prediction."""
+    """The map: hollow dense and filled pruned points, joined; crosses changed their prediction."""
     fig = figure(dark, 520, margin={"l": 34, "r": 16, "t": 34, "b": 34}, hovermode="closest")
     here = rows[
         (rows["job"] == model.job) & (rows["block"] == block) & (rows["projection"] == projection)
@@ -213,7 +207,7 @@ def moves(
 
 
 def prediction_changed(known: pd.DataFrame) -> pd.Series:
-    """Which sentences the pruned model answers otherwise; none where scores always differ a little, or nothing is predicted."""
+    """Whether the prediction of each example changed; never for scores."""
     told_apart = (
         pd.api.types.is_integer_dtype(known["dense"])
         or known["dense"].map(lambda said: isinstance(said, str)).all()
@@ -222,7 +216,7 @@ def prediction_changed(known: pd.DataFrame) -> pd.Series:
 
 
 def _segments(fig: go.Figure, known: pd.DataFrame, dark: bool) -> None:
-    """From each dense point to its pruned one: one line trace with breaks instead of a trace a segment."""
+    """Lines from dense to pruned points, in one trace."""
     gap = np.full(len(known), np.nan)
     fig.add_scattergl(
         x=np.stack([known["x_dense"], known["x"], gap], 1).ravel(),
@@ -260,7 +254,7 @@ def _map_axes(fig: go.Figure, known: pd.DataFrame, title: str) -> go.Figure:
 def _name_predictions(
     fig: go.Figure, known: pd.DataFrame, names: Sequence[str], dark: bool
 ) -> None:
-    """Each label's name in the middle of the sentences to which the dense model gives it; a span has no label to name."""
+    """Label names at the median of the examples with that dense prediction."""
     if not pd.api.types.is_integer_dtype(known["dense"]):
         return
     for label, points in known.groupby("dense"):

@@ -1,4 +1,4 @@
-"""Figures of where in the network the error arises: by depth, own against inherited, and block by part."""
+"""Reconstruction error by layer and weight matrix: total, own and inherited."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ..analysis.compared_models import Model, ordered
 from ..formatting import error, percent
 from . import palette
-from .annotations import End, at_ends, padded, room, tick_format
-from .palette import AXIS, MUTED, PAPER, SEQUENTIAL, fade
-from .style import figure, template
+from .annotations import End, at_ends, padded, tick_format
+from .palette import SEQUENTIAL, fade
+from .style import BOTTOM, CLICKABLE, TOP, block_axis, color_bar, figure, marker, panels
 
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 PART_TITLES = {
@@ -26,7 +25,6 @@ PART_TITLES = {
     "ffn_out": "FFN out",
     "block": "block output",
 }
-TOP, BOTTOM = 12, 46
 
 
 def by_depth(
@@ -36,7 +34,7 @@ def by_depth(
     dark: bool = False,
     height: int = 400,
 ) -> go.Figure:
-    """One line a model: the total relative error of `part` ("block" = hidden states) from the first block to the last."""
+    """One line per model: total error of `part` ("block": hidden states) by layer."""
     fig = figure(
         dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM}, hovermode="closest"
     )
@@ -53,17 +51,13 @@ def by_depth(
             name=model.label,
             cliponaxis=False,
             line={"color": palette.color(model, dark), "width": 2.2},
-            marker={
-                "color": palette.color(model, dark),
-                "size": 8,
-                "symbol": palette.symbol(model),
-                "line": {"color": PAPER[dark], "width": 1},
-            },
+            marker=marker(model, dark, 8),
             customdata=[
                 [f"{model.job}|{block + 1}", error(value)]
                 for block, value in zip(own["block"], own["total"], strict=True)
             ],
-            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error %{{customdata[1]}}<extra></extra>",
+            hovertemplate=f"<b>{model.label}</b><br>block %{{x}}: relative error "
+            f"%{{customdata[1]}}<extra></extra>",
         )
         ends.append(
             End(
@@ -79,13 +73,7 @@ def by_depth(
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
-    fig.update_xaxes(
-        title="Block (1 = first after the embeddings)",
-        dtick=1 if blocks <= 12 else 2,
-        range=[0.8, blocks + 0.05],
-        showgrid=False,
-        showline=True,
-    )
+    fig.update_xaxes(block_axis(blocks, 0.8, 0.05))
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
         title=f"Relative error of the {PART_TITLES[part]}",
@@ -98,7 +86,7 @@ def by_depth(
 def own_and_inherited(
     rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340
 ) -> go.Figure:
-    """One model, mean over a block's six parts: what the block's own pruning does, what came in, and both together."""
+    """One model, mean over the six matrices of a layer: own, inherited and total error."""
     fig = figure(
         dark, height, margin={"l": 62, "r": 96, "t": TOP, "b": BOTTOM}, hovermode="x unified"
     )
@@ -140,14 +128,7 @@ def own_and_inherited(
     ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
     at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
-    fig.update_xaxes(
-        title="Block",
-        dtick=1 if len(x) <= 12 else 2,
-        range=[0.9, max(x) + 0.05],
-        showgrid=False,
-        showline=True,
-        hoverformat=".0f",
-    )
+    fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Block", hoverformat=".0f")
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
         title="Relative error (mean over parts)", range=list(y_range), tickformat=ticks, nticks=6
@@ -157,7 +138,7 @@ def own_and_inherited(
 def heat_maps(
     rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False
 ) -> go.Figure:
-    """Block by part, one map a model on one colour scale: `total`, `own` or `inherited` error, or realised `sparsity`."""
+    """Layers by matrix, one map per model: `total`, `own`, `inherited` error or `sparsity`."""
     shown = [m for m in ordered(models) if not m.is_dense and (rows["job"] == m.job).any()]
     rows = rows[(rows["part"] != "block") & rows["job"].isin([m.job for m in shown])]
     if rows.empty:
@@ -166,16 +147,18 @@ def heat_maps(
     deep = -(-len(shown) // wide)
     blocks = int(rows["block"].max()) + 1
     tall = blocks * (22 if blocks <= 8 else 15)
-    fig = make_subplots(
-        deep,
-        wide,
-        subplot_titles=[f"<b>{m.short}</b>" for m in shown],
-        horizontal_spacing=0.035,
-        vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
-        shared_xaxes=True,
-        shared_yaxes=True,
+    share, top = column == "sparsity", float(np.nanmax(rows[column]))
+    fig = panels(
+        dark,
+        deep * (tall + 34) - 34 + 106,
+        [f"<b>{m.short}</b>" for m in shown],
+        rows=deep,
+        coloraxis=_color_axis(share, top, dark),
+        margin={"l": 44, "r": 60, "t": 26, "b": 80},
+        panel_horizontal_spacing=0.035,
+        panel_vertical_spacing=34 / (deep * tall + 34 * (deep - 1)),
+        panel_shared_xaxes=True,
     )
-    share = column == "sparsity"
     for place, model in enumerate(shown):
         grid = (
             rows[rows["job"] == model.job]
@@ -184,26 +167,11 @@ def heat_maps(
         )
         cell = {"row": place // wide + 1, "col": place % wide + 1}
         _add_map(fig, grid, cell)
-        _add_cells(
-            fig,
-            grid,
-            model,
-            top=float(np.nanmax(rows[column])),
-            share=share,
-            written=blocks <= 8,
-            cell=cell,
-        )
+        _add_cells(fig, grid, model, top=top, share=share, written=blocks <= 8, cell=cell)
         if place + wide >= len(shown):  # nothing below it
             fig.update_xaxes(showticklabels=True, row=place // wide + 1, col=place % wide + 1)
     for note, model in zip(fig.layout.annotations, shown, strict=True):
-        note.update(font={"size": 12.5, "color": palette.ink(model, dark)}, yshift=2)
-    fig.update_layout(
-        template=template(dark),
-        showlegend=False,
-        height=deep * (tall + 34) - 34 + 106,
-        coloraxis=_color_axis(share, float(np.nanmax(rows[column])), dark),
-        margin={"l": 44, "r": 60, "t": 26, "b": 80},
-    )
+        note.update(font_color=palette.ink(model, dark))
     fig.update_xaxes(tickangle=-45, showgrid=False, tickfont={"size": 11})
     fig.update_yaxes(
         autorange="reversed", dtick=1 if blocks <= 12 else 3, showgrid=False, tickfont={"size": 11}
@@ -231,19 +199,7 @@ def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
         "colorscale": "Blues" if share else SEQUENTIAL,
         "cmin": 0.0,
         "cmax": 1.0 if share else top or 1.0,
-        "colorbar": {
-            "thickness": 10,
-            "outlinewidth": 0,
-            "tickformat": ".0%" if share else ".2~f",
-            "len": 1.0,
-            "x": 1.01,
-            "title": {
-                "text": "zeros" if share else "error",
-                "side": "top",
-                "font": {"size": 12, "color": MUTED[dark]},
-            },
-            "tickfont": {"size": 11.5, "color": MUTED[dark]},
-        },
+        "colorbar": color_bar("zeros", ".0%", dark) if share else color_bar("error", ".2~f", dark),
     }
 
 
@@ -251,12 +207,13 @@ def _add_cells(
     fig: go.Figure,
     grid: pd.DataFrame,
     model: Model,
+    *,
     top: float,
     share: bool,
     written: bool,
     cell: dict[str, int],
 ) -> None:
-    """What a map does not do itself: tell of clicks, and write figures black on its bright and white on its dark half."""
+    """Values and click targets of a map, black on bright and white on dark cells."""
     cells = [
         (PART_TITLES[part], block + 1, value)
         for block, line in grid.iterrows()
@@ -267,12 +224,13 @@ def _add_cells(
         x=[c[0] for c in cells],
         y=[c[1] for c in cells],
         mode="markers+text" if written else "markers",
-        marker={"symbol": "square", "size": 20 if written else 14, "color": "rgba(0, 0, 0, 0)"},
+        marker={"symbol": "square", "size": 20 if written else 14, "color": CLICKABLE},
         customdata=[
             [f"{model.job}|{block}", percent(value) if share else error(value)]
             for _, block, value in cells
         ],
-        hovertemplate=f"<b>{model.label}</b><br>block %{{y}}, %{{x}}: %{{customdata[1]}}<extra></extra>",
+        hovertemplate=f"<b>{model.label}</b><br>"
+        "block %{y}, %{x}: %{customdata[1]}<extra></extra>",
         text=[f"{100 * c[2]:.0f}%" if share else f"{c[2]:.2f}" for c in cells],
         textfont={"size": 10, "color": ["#101418" if flag else "#ffffff" for flag in bright]},
         **cell,
@@ -282,7 +240,7 @@ def _add_cells(
 def parts_of_block(
     rows: pd.DataFrame, model: Model, block: int, dark: bool = False, height: int = 300
 ) -> go.Figure:
-    """One block of one model: what each of its matrices does itself, what came in, and what goes out."""
+    """Own, inherited and total error of each matrix in one layer of a model."""
     fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})
     own = rows[(rows["job"] == model.job) & (rows["block"] == block)].set_index("part")
     names = [part for part in (*PARTS, "block") if part in own.index]
@@ -298,58 +256,16 @@ def parts_of_block(
             {"symbol": "circle-open", "size": 9, "color": color, "line": {"width": 1.6}},
         ),
     }
-    for column, (title, marker) in looks.items():
+    for column, (title, look) in looks.items():
         fig.add_scatter(
             x=own.loc[names, column],
             y=[PART_TITLES[part] for part in names],
             mode="markers",
             name=title,
-            marker=marker,
+            marker=look,
             cliponaxis=False,
             hovertemplate=f"%{{y}}, {title}: %{{x:.3f}}<extra></extra>",
         )
     fig.update_layout(showlegend=True, legend={"y": 1.0, "yanchor": "bottom", "x": 0})
     fig.update_yaxes(autorange="reversed", showgrid=True)
     return fig.update_xaxes(title="Relative error", rangemode="tozero", showline=True)
-
-
-def realised_sparsity(
-    rows: pd.DataFrame, models: Sequence[Model], dark: bool = False, height: int = 300
-) -> go.Figure:
-    """Zeros per block (dots) for each model; the tick on each row is what was asked for."""
-    shown = [m for m in reversed(ordered(models)) if not m.is_dense]
-    rows = rows[rows["part"] != "block"]
-    fig = figure(
-        dark,
-        max(height, 40 * len(shown) + 70),
-        margin={"l": room([m.short for m in shown], 116), "r": 20, "t": TOP, "b": BOTTOM},
-    )
-    for model in shown:
-        own = rows[rows["job"] == model.job].dropna(subset="sparsity")
-        fig.add_scatter(
-            x=[model.sparsity],
-            y=[model.short],
-            mode="markers",
-            hoverinfo="skip",
-            marker={"symbol": "line-ns", "size": 20, "line": {"width": 1.5, "color": AXIS[dark]}},
-        )
-        fig.add_scatter(
-            x=own["sparsity"],
-            y=[model.short] * len(own),
-            mode="markers",
-            name=model.label,
-            marker={
-                "color": fade(palette.color(model, dark), 0.55),
-                "size": 8,
-                "symbol": palette.symbol(model),
-            },
-            customdata=[
-                f"block {b + 1}, {PART_TITLES[p]}: {percent(s)}"
-                for b, p, s in zip(own["block"], own["part"], own["sparsity"], strict=True)
-            ],
-            hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}<extra></extra>",
-        )
-    fig.update_yaxes(showgrid=False, tickfont={"size": 12.5})
-    return fig.update_xaxes(
-        title="Share of zeros, one mark a matrix", tickformat=".0%", range=[0, 1], showline=True
-    )

@@ -1,4 +1,4 @@
-"""Figures of the lesson: a matrix with its numbers, what averaging does to errors, and an interval beside a limit."""
+"""Charts of the lesson: a weight matrix, and the error of an average of fine-tunes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..statistics import paired_bounds
 from .palette import DIVERGING, DIVERGING_DARK, INK, MUTED, method_color
 from .style import figure
 
@@ -18,7 +17,10 @@ def matrix(
     sizes: Sequence[float] = (),
     dark: bool = False,
 ) -> go.Figure:
-    """Every weight as a number on its colour; zeros are empty, what a method changed besides is underlined; below, the inputs' sizes."""
+    """Weights as numbers on colors; zeros are empty, updated weights underlined.
+
+    `sizes` are the norms of the inputs.
+    """
     w = np.array(values)
     top = float(np.abs(w if before is None else before).max())
     fig = figure(dark, 34 * w.shape[0] + 50, margin={"l": 28, "r": 8, "t": 8, "b": 42})
@@ -37,7 +39,8 @@ def matrix(
     notes = []
     for y, x in np.ndindex(*w.shape):
         moved = w[y, x] != 0 and abs(w[y, x] - old[y, x]) > 0.005
-        text = "·" if w[y, x] == 0 else f"<u>{w[y, x]:.2f}</u>" if moved else f"{w[y, x]:.2f}"
+        text = f"{w[y, x]:.2f}" if w[y, x] else "·"
+        text = f"<u>{text}</u>" if moved else text
         strong = abs(w[y, x]) > 0.65 * top and not dark
         notes.append(
             {
@@ -60,7 +63,7 @@ def matrix(
 
 
 def averaged(likeness: float, dark: bool = False) -> go.Figure:
-    """What is left of the candidates' errors in their average, by how many there are: (1 − ρ)/k + ρ for errors that are ρ alike."""
+    """Squared error of an average of k fine-tunes with error correlation ρ: (1 − ρ)/k + ρ."""
     fig = figure(dark, 300, margin={"l": 66, "r": 24, "t": 12, "b": 46})
     k = np.arange(1, 11)
     own = {"color": method_color("akr", dark), "width": 2.4}
@@ -72,32 +75,3 @@ def averaged(likeness: float, dark: bool = False) -> go.Figure:
     fig.update_layout(showlegend=True)
     fig.update_yaxes(title="Squared error left", tickformat=".0%", range=[0, 1.04])
     return fig.update_xaxes(title="Fine-tunes in the average", dtick=1)
-
-
-def margin(broken: int, fixed: int, n: int, limit: float, dark: bool = False) -> go.Figure:
-    """The difference of accuracy with its one-sided 95% bound, and the limit that the policy sets; in points."""
-    low, high = paired_bounds(broken, fixed, n, alpha=0.05)
-    value, color = (fixed - broken) / n, method_color("akr", dark)
-    fig = figure(dark, 170, margin={"l": 24, "r": 24, "t": 30, "b": 46})
-    fig.add_scatter(
-        x=[100 * value],
-        y=[0],
-        mode="markers",
-        marker={"size": 13, "color": color, "symbol": "diamond"},
-        name="measured",
-        error_x={
-            "array": [100 * (high - value)],
-            "arrayminus": [100 * (value - low)],
-            "thickness": 4,
-            "width": 0,
-            "color": color,
-        },
-    )
-    fig.add_vline(
-        x=-100 * limit,
-        line={"color": INK[dark], "width": 2, "dash": "dash"},
-        annotation_text="limit",
-    )
-    fig.add_vline(x=0, line={"color": MUTED[dark], "width": 1})
-    fig.update_yaxes(visible=False, range=[-1, 1])
-    return fig.update_xaxes(title="Accuracy against dense (points)", range=[-12, 4], showline=True)

@@ -1,6 +1,6 @@
-"""One look per model: its hue says the method, lightness and marker say the sparsity. Dense is near-black, or near-white.
+"""Color and marker of each model: hue by method, lightness and marker by sparsity.
 
-Knows nothing of rows, plotly or Streamlit; charts, chips and tables all take their colours from here.
+Charts, chips and tables all take their colors from here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import zlib
 
 from ..analysis.compared_models import DENSE, Model
 
-# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the same on every page.
+# Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the
+# same on every page.
 HUES = {
     "magnitude": "#E69F00",
     "wanda": "#CC79A7",
@@ -20,12 +21,10 @@ HUES = {
     "kprune": "#D55E00",
     "ria": "#B2A200",
     "dsnot": "#8C6D4F",
-    "exact_obs": "#6B7A8F",
     "alps": "#A3333D",
     "kprune_plus": "#B0479B",
     "ziplm": "#4C9A8A",
     "osscar": "#7A8F2D",
-    "grasprune": "#C2854B",
     "block_drop": "#8A8D99",
 }
 SPARE_HUES = ("#5D8AA8", "#B5739D")  # for a method added later, chosen by its name
@@ -38,6 +37,7 @@ DIVERGING = [
 ]  # blue, white, orange: differences
 DIVERGING_DARK = ["#56B4E9", "#2C6E98", "#262A31", "#A5701F", "#F0A840"]
 SEQUENTIAL = "Viridis"  # errors, on every page
+LIGHTNESS = ((0.8, 0.0), (0.6, 0.15), (0.0, 0.5))  # from this sparsity on, share of white
 PAPER = {False: "#ffffff", True: "#0f1318"}
 INK = {False: "#1c2127", True: "#e9ecf0"}
 MUTED = {False: "#66707c", True: "#97a1ad"}
@@ -46,7 +46,7 @@ AXIS = {False: "rgba(28,33,39,0.35)", True: "rgba(233,236,240,0.35)"}
 
 
 def symbol(model: Model) -> str:
-    """A model's marker shape: by pattern, else by sparsity; hollow for structured pruning, with a dot for another checkpoint."""
+    """Marker by pattern or sparsity; hollow if structured, dotted for other checkpoints."""
     bounds = ((0.45, "triangle-up"), (0.6, "circle"), (0.8, "diamond"), (1.01, "square"))
     by_sparsity = (
         "circle"
@@ -64,10 +64,8 @@ def color(model: Model, dark: bool = False) -> str:
     """A model's fill or line colour: its method's hue, lighter at low sparsity."""
     if model.is_dense:
         return INK[dark]
-    hue, step = (
-        hue_of(model.method),
-        (0.0 if model.sparsity >= 0.8 else 0.5 if model.sparsity < 0.6 else 0.15),
-    )
+    hue = hue_of(model.method)
+    step = next(step for least, step in LIGHTNESS if model.sparsity >= least)
     if dark:
         return mix(hue, "#ffffff", 0.12 + 0.66 * step)
     return mix(hue, "#ffffff", 0.9 * step) if step else mix(hue, "#000000", 0.3)

@@ -1,4 +1,4 @@
-"""Figures that set a study beside a paper, in the same axes: the paper's marks are hollow on dotted lines, the study's full."""
+"""Published results (hollow, dotted) and a study's (filled) in the same axes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import plotly.graph_objects as go
 
 from ..analysis.compared_models import DENSE
 from .annotations import End, apart, at_ends, padded, tick_format
-from .palette import HUES, MUTED, PAPER, fade, method_color
-from .style import figure
+from .palette import HUES, MUTED, PAPER, method_color
+from .style import BOTTOM, TOP, figure, interval
 
 if TYPE_CHECKING:
     from ..analysis.published import Axis
 
-TOP, BOTTOM = 12, 46
 SHAPES = (
     "square",
     "diamond",
@@ -25,13 +24,14 @@ SHAPES = (
     "pentagon",
     "triangle-down",
 )  # of methods that only the paper has
+STROKES = {True: "solid", False: "dot"}  # the study's, the paper's
 SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share of FLOPs removed"}
 
 
 def beside(
     points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340
 ) -> go.Figure:
-    """Points as beside.points gives them: lines against the share of "weights" or "FLOPs" or against "layer"; by "task" as rows."""
+    """Lines over "weights", "FLOPs" or "layer", or one row per "task"."""
     if across == "task":
         return _by_task(points, axis, dark)
     fig = figure(dark, height, margin={"l": 62, "r": 118, "t": TOP, "b": BOTTOM})
@@ -45,7 +45,10 @@ def beside(
     top = points["x"].max()
     if (
         across in SHARES
-    ):  # bars at one sparsity would lie on top of each other: each line of the study a little to the side
+        # bars at one sparsity would lie on top of each other: each line of the study a little to
+        # the
+        # side
+    ):
         places = {
             name: i
             for i, name in enumerate(
@@ -70,9 +73,9 @@ def beside(
             line={
                 "color": look["color"],
                 "width": 2.2 if own else 1.3,
-                "dash": "dash" if adversarial else "solid" if own else "dot",
+                "dash": "dash" if adversarial else STROKES[own],
             },
-            error_y=_bars(marks, look["color"]),
+            error_y=interval(marks["value"], marks["low"], marks["high"], color=look["color"]),
             **_shared(marks, name, axis, look=look),
         )
         last = marks.iloc[-1]
@@ -93,7 +96,7 @@ def beside(
 
 
 def _by_task(points: pd.DataFrame, axis: Axis, dark: bool) -> go.Figure:
-    """Tasks as rows, one mark a method: the paper's hollow, the study's full in a row of its own task."""
+    """Tasks as rows, one mark per method; the study's task has its own row."""
     tasks = list(dict.fromkeys(points["x"]))
     fig = figure(
         dark,
@@ -121,21 +124,21 @@ def _shared(marks: pd.DataFrame, name: str, axis: Axis, look: dict[str, Any]) ->
         "marker": look,
         "text": marks["told"],
         "customdata": marks["value"].map(axis.show),
-        "hovertemplate": f"<b>{name}</b><br>{axis.title}: %{{customdata}}<br>%{{text}}<extra></extra>",
+        "hovertemplate": f"<b>{name}</b><br>{axis.title}: "
+        "%{customdata}<br>%{text}<extra></extra>",
     }
 
 
 def _looks(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str, Any]]:
-    """Each series' marker: hue by method, hollow for the paper's; what only the paper has is grey and told by its shape."""
+    """Marker of each series: hue by method; methods of the paper alone are grey shapes."""
     looks, strangers = {}, 0
     for series, own, method in (
         points[["series", "own", "method"]].drop_duplicates().itertuples(index=False)
     ):
         known = own or method in HUES
         color = method_color(method or DENSE, dark) if known else MUTED[dark]
-        shape = (
-            ("star" if ":" in series else "circle") if known else SHAPES[strangers % len(SHAPES)]
-        )
+        shape = "star" if ":" in series else "circle"
+        shape = shape if known else SHAPES[strangers % len(SHAPES)]
         strangers += not known
         edge = {"color": PAPER[dark], "width": 1} if own else {"color": color, "width": 1.6}
         looks[series, own] = {
@@ -145,17 +148,3 @@ def _looks(points: pd.DataFrame, dark: bool) -> dict[tuple[str, bool], dict[str,
             "line": edge,
         }
     return looks
-
-
-def _bars(marks: pd.DataFrame, color: str) -> dict[str, Any] | None:
-    if marks["low"].isna().all():
-        return None
-    up, down = marks["high"] - marks["value"], marks["value"] - marks["low"]
-    return {
-        "type": "data",
-        "array": up,
-        "arrayminus": down,
-        "thickness": 1.2,
-        "width": 3,
-        "color": fade(color, 0.6),
-    }

@@ -1,19 +1,19 @@
-"""Figures of where attacks succeed most, and of whether a text made to fool one model fools another."""
+"""Attack success by slice, and transfer of adversarial examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from ..analysis.compared_models import Model, ordered
+from ..analysis.compared_models import Model, ordered, with_rows
 from ..formatting import percent
 from . import palette
 from .annotations import room
-from .palette import DIVERGING, DIVERGING_DARK, MUTED, PAPER, fade, mix, readable_on
-from .style import figure, template
+from .palette import DIVERGING, DIVERGING_DARK, MUTED, mix, readable_on
+from .style import CLICKABLE, figure, interval, marker, panels
 
 # rate -> (its interval's columns, axis title, the column of its denominator)
 RATES = {
@@ -27,13 +27,15 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
     name, title, size = RATES[rate]
     rows = rows.assign(judged=rows["attacked"] + rows["skipped"])
     kinds = list(dict.fromkeys(rows["kind"]))
-    shown = [m for m in ordered(models) if (rows["job"] == m.job).any()]
-    fig = make_subplots(
-        1,
-        len(kinds),
-        subplot_titles=[f"<b>{kind}</b>" for kind in kinds],
-        shared_yaxes=True,
-        horizontal_spacing=0.02,
+    shown = with_rows(ordered(models), rows)
+    fig = panels(
+        dark,
+        400,
+        [f"<b>{kind}</b>" for kind in kinds],
+        margin={"l": 58, "r": 12, "t": 78, "b": 66},
+        showlegend=True,
+        legend={"y": 1.12},
+        panel_horizontal_spacing=0.02,
     )
     step = 0.8 / max(1, len(shown))
     for panel, kind in enumerate(kinds, start=1):
@@ -41,7 +43,6 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
         order = list(dict.fromkeys(here["slice"]))
         for place, model in enumerate(shown):
             own = here[(here["job"] == model.job) & here[rate].notna()]
-            color = palette.color(model, dark)
             fig.add_scatter(
                 x=[
                     order.index(part) + (place - (len(shown) - 1) / 2) * step
@@ -53,21 +54,18 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
                 legendgroup=model.label,
                 showlegend=panel == 1,
                 cliponaxis=False,
-                error_y={
-                    "array": own[f"{name}_high"] - own[rate],
-                    "arrayminus": own[rate] - own[f"{name}_low"],
-                    "color": fade(color, 0.5),
-                    "thickness": 3,
-                    "width": 0,
-                },
-                marker={
-                    "color": color,
-                    "size": 9,
-                    "symbol": palette.symbol(model),
-                    "line": {"color": PAPER[dark], "width": 1},
-                },
+                error_y=interval(
+                    own[rate],
+                    own[f"{name}_low"],
+                    own[f"{name}_high"],
+                    color=palette.color(model, dark),
+                    thickness=3,
+                    width=0,
+                ),
+                marker=marker(model, dark),
                 customdata=[
-                    f"{part}<br>{percent(value)} of {n:.0f} sentences, 95% interval {percent(low)} to {percent(high)}"
+                    f"{part}<br>{percent(value)} of {n:.0f} sentences, 95% interval "
+                    f"{percent(low)} to {percent(high)}"
                     for part, value, n, low, high in zip(
                         own["slice"],
                         own[rate],
@@ -89,14 +87,6 @@ def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = 
             row=1,
             col=panel,
         )
-    fig.update_annotations(font={"size": 13}, yshift=2)
-    fig.update_layout(
-        template=template(dark),
-        height=400,
-        margin={"l": 58, "r": 12, "t": 78, "b": 66},
-        showlegend=True,
-        legend={"y": 1.12},
-    )
     fig.update_xaxes(showgrid=False, showline=True, tickangle=0, tickfont={"size": 11.5})
     return fig.update_yaxes(tickformat=".0%", range=[-0.02, 1.02]).update_yaxes(title=title, col=1)
 
@@ -109,17 +99,15 @@ def _tick(part: str, sizes: pd.Series) -> str:
 
 def transfer(
     rows: pd.DataFrame,
-    made: dict[object, str],
+    made: Mapping[Any, str],
     models: Sequence[Model],
     by: str = "source",
     dark: bool = False,
 ) -> go.Figure:
-    """Rows of transfer.matrix as a heat map: texts `made` (key -> name, downwards) tried on the models (across); n in every cell."""
+    """Rates of `transfer.matrix`: texts by key of `made` (downwards) on the models (across)."""
     shown = ordered(models)
     cells = {(row[by], row["job"]): row for row in rows.to_dict("records")}
     found = [[cells.get((key, model.job)) for model in shown] for key in made]
-    tell = lambda cell: f"{cell['fooled']} of {cell['n']} texts fool it: {percent(cell['share'])}<br>95% interval " \
-                        f"{percent(cell['low'])} to {percent(cell['high'])}"  # fmt: skip  # noqa: E731
     across = [
         f"<span style='color:{palette.ink(model, dark)}'>{model.short.replace(' ', '<br>')}</span>"
         for model in shown
@@ -147,8 +135,8 @@ def transfer(
         x=[x for x, _, _ in there],
         y=[y for _, y, _ in there],
         mode="markers",
-        marker={"symbol": "square", "size": 38, "color": "rgba(0, 0, 0, 0)"},
-        customdata=[[f"{cell[by]}|{cell['job']}", tell(cell)] for _, _, cell in there],
+        marker={"symbol": "square", "size": 38, "color": CLICKABLE},
+        customdata=[[f"{cell[by]}|{cell['job']}", _told(cell)] for _, _, cell in there],
         hovertemplate="%{customdata[1]}<extra></extra>",
     )
     notes = []
@@ -170,6 +158,14 @@ def transfer(
         showgrid=False,
         title="made on" if by == "source" else "made by",
         **names,
+    )
+
+
+def _told(cell: Mapping[str, Any]) -> str:
+    low, high = percent(cell["low"]), percent(cell["high"])
+    return (
+        f"{cell['fooled']} of {cell['n']} succeed: {percent(cell['share'])}<br>"
+        f"95% interval {low} to {high}"
     )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ..analysis.compared_models import Model
 from . import palette
-from .palette import MUTED, SEQUENTIAL
-from .style import template
+from .palette import SEQUENTIAL
+from .style import color_bar, panels
 
 NAMED = 40  # words, beyond which their names would cover each other
 LONGEST = 14  # letters of a name
@@ -22,12 +21,18 @@ def attention_maps(
     dark: bool = False,
 ) -> go.Figure:
     """`told` gives each model's weights (words, words): what the word of a row attends to."""
-    fig = make_subplots(
-        1,
-        len(told),
-        subplot_titles=[model.short for model, _ in told],
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
+    few = len(words) <= NAMED
+    fig = panels(
+        dark,
+        min(620, 15 * len(words) + 190),
+        [model.short for model, _ in told],
+        margin={"r": 60, "t": 28, **({"l": 104, "b": 96} if few else {"l": 40, "b": 40})},
+        coloraxis={
+            "colorscale": SEQUENTIAL,
+            "cmin": 0.0,
+            "colorbar": color_bar("attention", ".0%", dark),
+        },
+        panel_horizontal_spacing=0.03,
     )
     names = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in words]
     places = list(range(len(words)))
@@ -43,30 +48,7 @@ def attention_maps(
             hovertemplate=f"<b>{model.label}</b><br>%{{customdata}}: %{{z:.1%}}<extra></extra>",
         )
     for note, (model, _) in zip(fig.layout.annotations, told, strict=True):
-        note.update(font={"size": 12.5, "color": palette.ink(model, dark)})
-    few = len(words) <= NAMED
-    fig.update_layout(
-        template=template(dark),
-        height=min(620, 15 * len(words) + 190),
-        showlegend=False,
-        margin={"l": 104 if few else 40, "r": 60, "t": 28, "b": 96 if few else 40},
-        coloraxis={
-            "colorscale": SEQUENTIAL,
-            "cmin": 0.0,
-            "colorbar": {
-                "thickness": 10,
-                "outlinewidth": 0,
-                "tickformat": ".0%",
-                "x": 1.01,
-                "title": {
-                    "text": "attention",
-                    "side": "top",
-                    "font": {"size": 12, "color": MUTED[dark]},
-                },
-                "tickfont": {"size": 11.5, "color": MUTED[dark]},
-            },
-        },
-    )
+        note.update(font_color=palette.ink(model, dark))
     ticks = {"tickvals": places, "ticktext": names} if few else {"showticklabels": False}
     fig.update_xaxes(showgrid=False, tickangle=-60, tickfont={"size": 11}, **ticks)
     return fig.update_yaxes(showgrid=False, autorange="reversed", tickfont={"size": 11}, **ticks)

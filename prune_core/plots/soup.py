@@ -1,4 +1,4 @@
-"""The figure of a soup: fine-tunes as dots of accuracy and accuracy under attack, and the path that their average took."""
+"""Fine-tunes by accuracy and accuracy under attack, and the path of their average."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from ..formatting import percent
 from .annotations import End, beside_points, padded, tick_format
-from .palette import HUES, MUTED, PAPER, fade, mix
-from .style import figure
+from .palette import HUES, MUTED, PAPER, mix
+from .style import figure, interval
 
 TOP, BOTTOM = 40, 56
 SCORES = {"accuracy": "Accuracy", "under_attack": "Accuracy under attack"}
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]  # a candidate or an attempt of a soup.json
 
 
 def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go.Figure:
-    """Of a soup.json: candidates with 95% intervals, the averages that were taken joined in their order, the others as crosses."""
+    """Candidates of a soup.json with 95% intervals, accepted averages joined, others crossed."""
     fig = figure(dark, height, margin={"l": 70, "r": 40, "t": TOP, "b": BOTTOM}, showlegend=True)
     readable = lambda color: mix(color, "#ffffff" if dark else "#000000", 0.3)  # noqa: E731
     candidates, ends = record["candidates"], []
@@ -125,10 +125,9 @@ def _told(row: Row) -> str:
 
 
 def _bars(rows: Sequence[Row], color: str) -> dict[str, Any]:
-    """Intervals of both scores; of candidates only, as those of the averages would cover them."""
-    look = {"thickness": 1.2, "width": 3, "color": fade(color, 0.5)}
-    away = lambda score, end: [abs(row[score + end] - row[score]) for row in rows]  # noqa: E731
+    """Intervals of both scores; of candidates only, as those of the averages would hide them."""
+    column = lambda key: [row[key] for row in rows]  # noqa: E731
     return {
-        axis: {"array": away(score, "_high"), "arrayminus": away(score, "_low"), **look}
-        for axis, score in zip(("error_x", "error_y"), SCORES, strict=True)
+        axis: interval(column(key), column(f"{key}_low"), column(f"{key}_high"), color=color)
+        for axis, key in zip(("error_x", "error_y"), SCORES, strict=True)
     }

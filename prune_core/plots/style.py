@@ -1,18 +1,25 @@
-"""The house style of every figure: one template for light, one for dark."""
+"""The style of every chart: template, margins, panels, error bars, markers and color bars."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from .palette import AXIS, DIVERGING, DIVERGING_DARK, GRID, INK, MUTED, PAPER, SEQUENTIAL
+from ..analysis.compared_models import Model
+from . import palette
+from .palette import AXIS, DIVERGING, DIVERGING_DARK, GRID, INK, MUTED, PAPER, SEQUENTIAL, fade
+
+TOP, BOTTOM = 12, 46  # usual margins, in pixels
+CLICKABLE = "rgba(0, 0, 0, 0)"  # color of marks that only receive clicks, which a heat map cannot
 
 FONT = '"Source Sans", "Source Sans Pro", "DejaVu Sans", sans-serif'
 
 
 def template(dark: bool) -> go.layout.Template:
-    """The house style of every figure."""
+    """The plotly template of all charts, light or dark."""
     axis = {
         "gridcolor": GRID[dark],
         "linecolor": AXIS[dark],
@@ -57,7 +64,74 @@ def template(dark: bool) -> go.layout.Template:
 
 
 def figure(dark: bool, height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the house style."""
+    """An empty chart."""
     return go.Figure(
         layout={"template": template(dark), "height": height, "showlegend": False, **layout}
     )
+
+
+def panels(
+    dark: bool, height: float, titles: list[str], *, rows: int = 1, **layout: Any
+) -> go.Figure:
+    """An empty chart of so many rows of panels that share their y axes, each with a title.
+
+    Keywords that begin with `panel_` go to `make_subplots`.
+    """
+    shared = {key.removeprefix("panel_"): layout.pop(key) for key in [*layout] if "panel_" in key}
+    columns = -(-len(titles) // rows)
+    fig = make_subplots(rows, columns, subplot_titles=titles, shared_yaxes=True, **shared)
+    fig.update_annotations(font={"size": 12.5, "color": MUTED[dark]}, yshift=2)
+    return fig.update_layout(
+        {"template": template(dark), "height": height, "showlegend": False, **layout}
+    )
+
+
+def interval(
+    value: Any, low: Any, high: Any, color: str, *, thickness: float = 1.2, width: float = 3
+) -> dict[str, Any] | None:
+    """Error bars for the marks of a trace, numbers or sequences; None if none has an interval."""
+    middle, bottom, top = (np.atleast_1d(np.asarray(end, float)) for end in (value, low, high))
+    if np.isnan(bottom).all() or np.isnan(top).all():
+        return None
+    return {
+        "type": "data",
+        "array": top - middle,
+        "arrayminus": middle - bottom,
+        "thickness": thickness,
+        "width": width,
+        "color": fade(color, 0.5),
+    }
+
+
+def marker(model: Model, dark: bool, size: float = 9, edge: float = 1) -> dict[str, Any]:
+    """The mark of a model."""
+    return {
+        "color": palette.color(model, dark),
+        "size": size,
+        "symbol": palette.symbol(model),
+        "line": {"color": PAPER[dark], "width": edge},
+    }
+
+
+def block_axis(blocks: int, low: float = 0.7, high: float = 0.3) -> dict[str, Any]:
+    """The x axis of a chart over layers."""
+    return {
+        "title": "Block (1 = first after the embeddings)",
+        "dtick": 1 if blocks <= 12 else 2,
+        "range": [low, blocks + high],
+        "showgrid": False,
+        "showline": True,
+    }
+
+
+def color_bar(title: str, tick: str, dark: bool) -> dict[str, Any]:
+    """The color bar of heat maps."""
+    return {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickformat": tick,
+        "len": 1.0,
+        "x": 1.01,
+        "title": {"text": title, "side": "top", "font": {"size": 12, "color": MUTED[dark]}},
+        "tickfont": {"size": 11.5, "color": MUTED[dark]},
+    }

@@ -1,6 +1,8 @@
-"""Figures of structured pruning: which heads and how many neurons each block kept, and which knowledge kept them."""
+"""Heads and neurons kept by structured pruning, by type of knowledge."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,7 @@ CAUSES = {
 
 
 def kept_units(rows: pd.DataFrame, model: Model, dark: bool = False) -> go.Figure:
-    """One model: a square a head, coloured by what kept it and hollow where it is gone; a bar a block for the neurons."""
+    """One square per head, hollow if removed; one bar per layer for the neurons."""
     rows = rows[rows["job"] == model.job]
     if rows.empty:
         return figure(dark, 120)
@@ -70,7 +72,9 @@ def _causes(rows: pd.DataFrame) -> np.ndarray:
 
 def _color(cause: str, model: Model, dark: bool) -> str:
     hue = CAUSES[cause][1]
-    return (mix(hue, "#ffffff", 0.2) if dark else hue) if hue else palette.color(model, dark)
+    if not hue:
+        return palette.color(model, dark)
+    return mix(hue, "#ffffff", 0.2) if dark else hue
 
 
 def _heads(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None:
@@ -99,17 +103,17 @@ def _heads(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None
         )
 
 
-def _told(row: object) -> str:
+def _told(row: Any) -> str:
     """One head in words, for the hover text."""
     words = (
-        f"<b>block {row.block + 1}, head {row.unit + 1}</b>: {'kept' if row.kept else 'removed'}"  # type: ignore[attr-defined]
+        f"<b>block {row.block + 1}, head {row.unit + 1}</b>: {'kept' if row.kept else 'removed'}"
     )
-    if row.cause == "kept" or not np.isfinite(row.score):  # type: ignore[attr-defined]
+    if row.cause == "kept" or not np.isfinite(row.score):
         return words
     lines = (
-        f"predictive knowledge {row.predictive:.2g}",  # type: ignore[attr-defined]
-        f"representational knowledge {row.representational:.2g}",  # type: ignore[attr-defined]
-        f"score {row.score:.2g}, threshold {row.threshold:.2g}",  # type: ignore[attr-defined]
+        f"predictive knowledge {row.predictive:.2g}",
+        f"representational knowledge {row.representational:.2g}",
+        f"score {row.score:.2g}, threshold {row.threshold:.2g}",
     )
     return "<br>".join((words, *lines))
 

@@ -12,7 +12,7 @@ from ..formatting import error, percent
 from . import palette
 from .annotations import padded
 from .palette import MUTED
-from .style import figure
+from .style import block_axis, figure
 
 
 def contributions(
@@ -23,7 +23,7 @@ def contributions(
     dark: bool = False,
     height: int = 300,
 ) -> go.Figure:
-    """A bar a block: its part of the predicted squared error; the tick is what it would be with the same share for all blocks."""
+    """One bar per layer: its part of the predicted squared error; ticks: uniform sparsity."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, bargap=0.35)
     blocks = list(range(1, len(shares) + 1))
     chosen = [block.error(share) ** 2 for block, share in zip(curves.blocks, shares, strict=True)]
@@ -48,16 +48,12 @@ def contributions(
         hovertemplate="all alike: %{y:.3f}<extra></extra>",
         marker={"symbol": "line-ew-open", "size": 26, "color": MUTED[dark], "line": {"width": 2}},
     )
-    fig.update_xaxes(
-        title="Block (1 = first after the embeddings)",
-        dtick=1 if len(blocks) <= 12 else 2,
-        showgrid=False,
-    )
+    fig.update_xaxes(block_axis(len(blocks), 0.3, 0.7))
     return fig.update_yaxes(title="Part of the squared error", rangemode="tozero", nticks=6)
 
 
 def predicted(found: Sequence[Held], dark: bool = False, height: int = 300) -> go.Figure:
-    """Predicted against measured error of the encoder's output; the diagonal is where both agree. Rings: shares chosen block by block."""
+    """Predicted against measured error; hollow marks have their own sparsity by layer."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
     values = [value for each in found for value in (each.predicted.error, each.measured.error)]
     low, high = padded(values, low=0.0)
@@ -81,7 +77,8 @@ def predicted(found: Sequence[Held], dark: bool = False, height: int = 300) -> g
                 "symbol": f"{symbol}-open" if each.own_shares else symbol,
                 "line": {"width": 2},
             },
-            hovertemplate=f"<b>{each.model.label}</b><br>predicted %{{x:.3f}}, measured %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"<b>{each.model.label}</b><br>predicted %{{x:.3f}}, measured "
+            f"%{{y:.3f}}<extra></extra>",
         )
     fig.update_xaxes(title="Predicted error of the encoder's output", range=[low, high], nticks=6)
     return fig.update_yaxes(title="Measured", range=[low, high], nticks=6)

@@ -215,10 +215,6 @@ def _prepared(file: Path) -> Any:
         logging.getLogger().removeFilter(advice)
 
 
-def _onnx(source: Source) -> Session:
-    return source.session(source.onnx)
-
-
 def _int8(source: Source) -> Session:
     to_int8(source.onnx, out := source.folder / "int8.onnx")
     return source.session(out)
@@ -238,10 +234,6 @@ def _bf16(source: Source) -> Session:
         source.tokenizer,
         run=own.answers,
     )
-
-
-def _openvino(source: Source) -> Session:
-    return _in_openvino(source, source.openvino, "openvino")
 
 
 def _openvino_int8(source: Source) -> Session:
@@ -321,10 +313,10 @@ def _runtime() -> Any:
 # relative to the largest output of an example; fp32 has 1e-4, and what int8 rounds away is measured, not refused
 TOLERANCES = {BF16: 0.1, INT8: math.inf, STATIC: math.inf, OPENVINO_INT8: math.inf}
 FORMS: dict[str, Callable[[Source], Session]] = {
-    ONNX: _onnx,
+    ONNX: lambda source: source.session(source.onnx),
     INT8: _int8,
     STATIC: _static,
-    OPENVINO: _openvino,
+    OPENVINO: lambda source: _in_openvino(source, source.openvino, "openvino"),
     OPENVINO_INT8: _openvino_int8,
     BF16: _bf16,
 }

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 # Parts that share one input, in the order in which a forward pass reaches them.
 GROUPS = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
-Attended = Callable[[Any, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Scores(NamedTuple):

@@ -1,6 +1,6 @@
 """Makes the pictures of the dashboard from the demo study: the README's in assets/, those of the three walks in docs/walks/.
 
-python -m docs.picture            # the demo's few minutes in a store of its own, then the pictures; needs chromium
+python -m tools.screenshots            # the demo's few minutes in a store of its own, then the pictures; needs chromium
 """
 
 from __future__ import annotations

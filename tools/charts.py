@@ -1,7 +1,7 @@
 """A study of the store beside a paper, as SVG files for README.md.
 
-    python -m benchmarks.charts "AKR mini" akr-table-1 assets/charts --task sst2
-    python -m benchmarks.charts "K-prune mini" kprune-curves assets/charts --task sst2 --model BERT-base
+    python -m tools.charts "AKR mini" akr-table-1 assets/charts --task sst2
+    python -m tools.charts "K-prune mini" kprune-curves assets/charts --task sst2 --model BERT-base
 
 The figures are those of the Compare page. Plotly draws them in the system's Chromium, through playwright
 (requirements-test.txt): there is no other way to a file without another dependency.

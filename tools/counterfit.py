@@ -1,7 +1,7 @@
-"""Builds assets/neighbours.npz: frequent English words and their neighbours in MiniLM vectors counter-fitted with WordNet.
+"""Build assets/neighbours.npz: frequent English words and their neighbours in MiniLM vectors counter-fitted with WordNet.
 
-    apt-get install wordnet-base && pip install wordfreq        # needed to build only
-    python -m prune_core.attacks.counterfit --out assets/neighbours.npz
+    apt-get install wordnet-base && pip install wordfreq
+    python -m tools.counterfit --out assets/neighbours.npz
 
 Counter-fitting after Mrksic et al. 2016 (arXiv 1603.00892): attract synonyms, repel antonyms, preserve the vector space.
 Judged by `python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json`, against the
@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PruneError
-from .neighbours import TABLE, Neighbours, pack
-from .wordnet import Lexicon, Pairs, kinds, read
+from prune_core.attacks.neighbours import TABLE, Neighbours, pack
+from prune_core.attacks.sentence_similarity import encode
+from prune_core.errors import PruneError
+from tools.wordnet import Lexicon, Pairs, parts_of_speech
 
 WORDS = 20_000
 NEIGHBOURS = 50
@@ -62,13 +63,11 @@ def frequent_words(most: int) -> list[str]:
         for word in top_n_list("en", 4 * most)
         if word.isascii() and word.isalpha() and len(word) > 1
     ]
-    return [word for word in words if kinds(word)][:most]
+    return [word for word in words if parts_of_speech(word)][:most]
 
 
 def word_vectors(words: Sequence[str], dimensions: int) -> Tensor:
     """(words, dimensions) unit vectors: MiniLM of each template, centred, joined, reduced by principal components."""
-    from .sentence_similarity import encode
-
     parts = []
     for template in TEMPLATES:
         vectors = encode([template.format(word) for word in words], torch.device("cpu"))
@@ -113,8 +112,9 @@ def counterfit(
 
 
 def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """(pairs, 2) indices and (pairs,) weights."""
-    return torch.tensor(list(pairs)).reshape(-1, 2), torch.tensor(list(pairs.values()))
+    """(pairs, 2) indices and (pairs,) weights, sorted: the sums of a loss depend on the order."""
+    indices = sorted(pairs)
+    return torch.tensor(indices).reshape(-1, 2), torch.tensor([pairs[pair] for pair in indices])
 
 
 def _distance(unit: Tensor, pairs: Tensor) -> Tensor:
@@ -134,31 +134,21 @@ def table(words: Sequence[str], unit: Tensor, antonyms: Pairs, lowest: float) ->
         best = cosine.topk(NEIGHBOURS)
         nearest.append(best.indices.numpy())
         similarity.append(np.where(best.values.numpy() >= lowest, best.values.numpy(), 0.0))
-    pos = np.array([kinds(word) for word in words])
+    pos = np.array([parts_of_speech(word) for word in words])
     return pack(words, np.concatenate(nearest), np.concatenate(similarity), pos=pos)
 
 
 def main() -> int:
     """Build and write the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m prune_core.attacks.counterfit", description=__doc__.split(":")[0]
+        prog="python -m tools.counterfit", description=__doc__.split(":")[0]
     )
     parser.add_argument("--out", type=Path, default=TABLE)
-    parser.add_argument(
-        "--wordnet",
-        type=Path,
-        default=Path("/usr/share/wordnet"),
-        help="folder of index.* and data.*",
-    )
     options = parser.parse_args()
     fit = Fit()
     try:
-        if not (options.wordnet / "data.noun").is_file():
-            raise PruneError(
-                f"{options.wordnet} holds no WordNet; install Debian's wordnet-base or name a folder with --wordnet."
-            )
         words = frequent_words(WORDS)
-        lexicon = Lexicon(read(options.wordnet), words)
+        lexicon = Lexicon(words)
         antonyms = lexicon.antonyms()
         start = word_vectors(words, fit.dimensions)
         unit = counterfit(
