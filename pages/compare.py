@@ -70,6 +70,7 @@ def savings() -> None:
             plots.saved(tables["cost"], view.models, view.dark),
             key="saved",
         )
+        st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
         if busy := takeaways.disturbed(tables["cost"], view.models):
             st.warning(busy, icon=":material/warning:")
 

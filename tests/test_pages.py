@@ -265,9 +265,9 @@ def test_saliency_and_attention_of_two_models_side_by_side(store):
     at.segmented_control(key="choice-saliency").set_value("norm").run()
     assert "masterpiece: 3.000" in told(at)
     at.segmented_control(key="choice-inspect-view").set_value("Attention").run()
-    assert charts(at) == 1 and "1 of 4 heads of block 6 are gone (1)" in told(at)
+    assert charts(at) == 1 and "1 of 4 heads of block 6 are removed (1)" in told(at)
     at.selectbox(key="choice-attention-head").set_value(1).run()
-    assert not at.exception and charts(at) == 1 and "head 1 of block 6 is gone" in told(at)
+    assert not at.exception and charts(at) == 1 and "head 1 of block 6 is removed" in told(at)
 
 
 def until(holds) -> None:
@@ -1231,15 +1231,13 @@ def test_examples_chosen_on_one_page_are_on_view_on_the_others_until_they_are_le
     assert "Only the chosen examples that were attacked: 3 of 4." in text() and not at.error
 
 
-def test_the_words_that_decide_stand_beside_a_chosen_example(store):
+def test_a_chosen_example_is_opened_on_inspect(store):
     for job in sample_rows.fill(store, 80)[1:]:
         (store.folder(job) / "checkpoint").mkdir()
     at = opened("drift", examples="7")
-    at.toggle(key="chosen-words").set_value(True).run()
-    assert (
-        any("Which words does the prediction hang on?" in text.value for text in at.markdown)
-        and not at.exception
-    )
+    text = at.session_state["view"].first_seed("prediction").query("example == 7")["text"].iloc[0]
+    at.button(key="inspect-example").click().run()
+    assert at.title[0].value == "Inspect" and at.text_area[0].value == text and not at.exception
 
 
 def test_example_numbers_of_different_samples_are_not_read_as_one_example(store):
