@@ -69,7 +69,7 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     )
     keys = ["part", "asked"]
     accuracy, further = (
-        ablation.contributions(runs, plans, key)[[*keys, "difference"]]
+        ablation.option_contributions(runs, plans, key)[[*keys, "difference"]]
         for key in ("accuracy", "log_kl")
     )
     both = accuracy.merge(further.rename(columns={"difference": "further"}), on=keys)

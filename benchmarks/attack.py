@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 
-from prune_core.data.examples import Examples, Source
+from prune_core.data.examples import DataSource, Examples
 from prune_core.data.tasks import load
 from prune_core.models import devices
 from prune_core.models.checkpoints import loading
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 
 THREE = ["DeepWordBug", "PWWS", "TextFooler (MiniLM)"]
 OURS = {"PruneScope fp32": torch.float32, "PruneScope bf16": torch.bfloat16}
@@ -68,7 +68,7 @@ def compare(options: argparse.Namespace) -> None:
     device = devices.pick_device(options.device)
     model.to(device)
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    examples = load(Source(options.task), tuple(names)).evaluation.sample(
+    examples = load(DataSource(options.task), tuple(names)).evaluation.sample(
         options.examples, options.seed
     )
     where = f"{len(examples)} sentences, {devices.device_title(device)}, {torch.get_num_threads()} torch threads, seed {options.seed}"
@@ -176,13 +176,13 @@ def ours(
 ) -> Row:
     """All sentences in flight together."""
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import Budget, Pulse
+    from prune_core.attacks.budget import AttackBudget, ProgressPulse
     from prune_core.attacks.victim import Victim
 
     def work() -> list[Row]:
-        pulse = Pulse(quiet)
+        pulse = ProgressPulse(no_report)
         victim = Victim(model, tokenizer, pulse.beat, dtype=dtype)
-        budget = Budget(queries=10**6, seconds=10**6)
+        budget = AttackBudget(queries=10**6, seconds=10**6)
         found = engine.run(
             name,
             victim,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from prune_core.data import tasks, tokens
-from prune_core.data.examples import Examples, Source
+from prune_core.data.examples import DataSource, Examples
 from prune_core.data.metrics import METRICS
 from prune_core.measures.accuracy import divergence
 from prune_core.measures.attack import Attack
@@ -22,8 +22,8 @@ from prune_core.methods import METHODS
 from prune_core.models import devices, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference.predict import predict, probabilities
-from prune_core.models.inference.timing import wait
-from prune_core.plugins import Rows, build, quiet
+from prune_core.models.inference.timing import wait_for_device
+from prune_core.plugins import Rows, build, no_report
 from prune_core.pruning import pipeline
 
 RECIPE = "TextFooler (MiniLM)"
@@ -64,9 +64,11 @@ class Bench:
     def task(self) -> tasks.Task:
         """All calibration examples, and the evaluation sample."""
         model = self.loaded[0]
-        source = Source(self.evaluation_file, calibration=self.calibration_file, metric=self.metric)
+        source = DataSource(
+            self.evaluation_file, calibration=self.calibration_file, metric=self.metric
+        )
         return tasks.load(
-            source, tuple(model.config.id2label.values()), kind=replay.kind_of(model)
+            source, tuple(model.config.id2label.values()), kind=replay.task_type_of(model)
         ).sampled(0, self.evaluation, 0)
 
     @cached_property
@@ -98,16 +100,16 @@ class Bench:
         devices.seed_everything(seed)
         started = time.perf_counter()
         copied, rows = pipeline.prune(
-            build(METHODS, method, settings), model, batches, report=quiet, methods=METHODS
+            build(METHODS, method, settings), model, batches, report=no_report, methods=METHODS
         )
-        wait(device)
+        wait_for_device(device)
         return copied, rows, time.perf_counter() - started
 
     def score(self, model: Any) -> float:
         """The task's own figure on the evaluation sample, times 100."""
         said = predict(
             model, self.loaded[1], self.task.evaluation, batch_size=64, max_length=self.max_length
-        ).said
+        ).predicted
         return 100 * METRICS[self.task.metric].compute(self.task.evaluation.labels or [], said)
 
     def figures(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
@@ -143,7 +145,7 @@ class Bench:
         dense, tokenizer = self.loaded
         return attack.measure(
             Pair(dense, model, tokenizer, task=task, max_length=self.max_length, folder=folder),
-            quiet,
+            no_report,
         )
 
     def _said(self, model: torch.nn.Module) -> np.ndarray:

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from prune_core.experiments.experiment import Experiment
-from prune_core.experiments.run import Data
+from prune_core.experiments.data_check import DataReader
 from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
-from prune_core.measures.quantization_sensitivity import Doctor
+from prune_core.measures.quantization_sensitivity import QuantizationSensitivity
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.export.formats import INT8, STATIC
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 
 
 @torch.no_grad()
@@ -60,10 +60,10 @@ def main() -> None:
     """Print the table."""
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     dense, tokenizer = loading.load("demo")
-    task = Data(
+    task = DataReader(
         Experiment(measures=(Accuracy(),)),
         loading.label_names(dense.config),
-        replay.kind_of(dense),
+        replay.task_type_of(dense),
         tokenizer=tokenizer,
     )()
     print(
@@ -74,7 +74,9 @@ def main() -> None:
         broken = break_it(dense, blocks)
         for form in (INT8, STATIC):
             started = time.perf_counter()
-            rows = Doctor(form=form).measure(Pair(dense, broken, tokenizer, task=task), quiet)
+            rows = QuantizationSensitivity(form=form).measure(
+                Pair(dense, broken, tokenizer, task=task), no_report
+            )
             whole, lost, repaired = 100 * rows["repair"]["score"]
             left = rows["doctor"].loc[rows["doctor"]["proposed"], "part"].tolist()
             found = sum(

@@ -102,7 +102,7 @@ class Server:
 def worker(store: Store) -> int | None:
     """The process of the job at work."""
     at_work = [job for job in store.jobs() if job.status == Status.RUNNING and job.worker]
-    alive = [job for job in at_work if jobs.life_lock(store, job.worker).is_held()]
+    alive = [job for job in at_work if jobs.process_lock(store, job.worker).is_held()]
     return int(alive[0].worker.split("-")[0]) if alive else None
 
 

@@ -59,7 +59,7 @@ class Sizes(NamedTuple):
         return [
             columns
             for place, (_, columns) in enumerate(self.linears)
-            if place % len(families.PARTS) not in (1, 2)
+            if place % len(families.PROJECTIONS) not in (1, 2)
         ]
 
     @property
@@ -106,7 +106,9 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
     )  # of all weights with H and G
     later = sizes.inputs[1:]  # the first group inherits nothing
     onto_residual = [
-        shape for place, shape in enumerate(sizes.linears) if place % len(families.PARTS) in (3, 5)
+        shape
+        for place, shape in enumerate(sizes.linears)
+        if place % len(families.PROJECTIONS) in (3, 5)
     ]
     found = {
         "forward of both paths": 2 * sizes.forward,

@@ -31,7 +31,7 @@ import torch
 from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.data import tasks
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.experiments import study
 from prune_core.experiments.experiment import Experiment
 from prune_core.models.checkpoints import folders, loading
@@ -387,7 +387,7 @@ def _data(scratch: Path) -> Iterator[Case]:
 
 
 def _reads(file: Path, **source: str) -> None:
-    tasks.load(Source(str(file), **source), LABELS)
+    tasks.load(DataSource(str(file), **source), LABELS)
 
 
 PLANS = [
@@ -503,12 +503,14 @@ def _stores(scratch: Path) -> Iterator[Case]:
         (folder / FILE).write_bytes(content)
         yield Case("store", title, lambda folder=folder: Store(folder).jobs())
         yield Case(
-            "store", f"{title}: checked", lambda folder=folder: maintenance.problems(folder / FILE)
+            "store",
+            f"{title}: checked",
+            lambda folder=folder: maintenance.integrity_errors(folder / FILE),
         )
         yield Case(
             "store",
             f"{title}: rescued",
-            lambda folder=folder: maintenance.rescue(folder / FILE, folder / "saved"),
+            lambda folder=folder: maintenance.recover(folder / FILE, folder / "saved"),
         )
     newer = scratch / "newer"
     shutil.copytree(home, newer)

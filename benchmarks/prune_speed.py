@@ -17,11 +17,11 @@ from benchmarks.floors import flops
 from benchmarks.gpu.fast import matrix_rate
 from benchmarks.gpu.setting import Setting
 from prune_core.data import tasks, tokens
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.methods import METHODS
 from prune_core.models import devices
 from prune_core.models.checkpoints import loading
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.pruning.masks import WeightMethod
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     model, tokenizer = loading.load(options.checkpoint)
     setting = Setting(device)
     model = setting.shape("BERT-base") if options.bert_base else model.to(device)
-    pool = tasks.training_examples(Source(options.train), ("negative", "positive"))
+    pool = tasks.training_examples(DataSource(options.train), ("negative", "positive"))
     examples = pool.sample(
         options.sentences, 0, tokens.long_enough(tokenizer, pool, tokens.LONG_ENOUGH)
     )
@@ -74,7 +74,7 @@ def main() -> None:
         method = build(METHODS, name, {"sparsity": options.sparsity, **extra})
         copies = [copy.deepcopy(model) for _ in range(1 if extra else options.repeats)]
         seconds = min(
-            setting.seconds(lambda own=own, method=method: method.prune(own, batches, quiet))
+            setting.seconds(lambda own=own, method=method: method.prune(own, batches, no_report))
             for own in copies
         )
         work = sum(flops(method, model, batches).values())

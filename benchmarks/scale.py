@@ -27,10 +27,10 @@ import numpy as np
 import torch
 
 from prune_core.experiments.experiment import Experiment
-from prune_core.experiments.memory import need
+from prune_core.experiments.memory import estimate_memory
 from prune_core.methods import METHODS
 from prune_core.paths import ROOT
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 
 BASE, LARGE = (
     {"hidden_size": 768, "intermediate_size": 3072},
@@ -163,7 +163,7 @@ def _prune(
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     pruner = build(METHODS, method, {"sparsity": 0.5})
     asked = Experiment(method=pruner, calibration=sentences, batch_size=size, device="cpu")
-    estimate = need(
+    estimate = estimate_memory(
         asked,
         "cpu",
         width["hidden_size"],
@@ -172,23 +172,27 @@ def _prune(
         tokens=sentences * length,
         longest=length,
     ).total
-    return watched(lambda: pruner.prune(model, batches, quiet)) | {
+    return watched(lambda: pruner.prune(model, batches, no_report)) | {
         "estimate": estimate - weights
     }  # the dense model is there already
 
 
 def _attack(examples: int) -> dict[str, float]:
     from prune_core.data import tasks
-    from prune_core.data.examples import Source
+    from prune_core.data.examples import DataSource
     from prune_core.measures.attack import Attack
     from prune_core.measures.base import Pair
     from prune_core.models.checkpoints import loading
 
     model, tokenizer = loading.load("demo")
-    task = tasks.load(Source(), loading.label_names(model.config))
+    task = tasks.load(DataSource(), loading.label_names(model.config))
     pair = Pair(model, model, tokenizer, task=task)
-    Attack(recipes="DeepWordBug", examples=2).measure(pair, quiet)  # imports, and what is read once
-    return watched(lambda: Attack(recipes="DeepWordBug", examples=examples).measure(pair, quiet))
+    Attack(recipes="DeepWordBug", examples=2).measure(
+        pair, no_report
+    )  # imports, and what is read once
+    return watched(
+        lambda: Attack(recipes="DeepWordBug", examples=examples).measure(pair, no_report)
+    )
 
 
 def _pages(models: int) -> dict[str, float]:

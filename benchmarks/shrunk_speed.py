@@ -19,14 +19,14 @@ import torch
 from benchmarks.gpu.setting import Setting
 from prune_core import load
 from prune_core.data import tasks, tokens
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.measures.base import Pair
 from prune_core.measures.cost import Cost
 from prune_core.methods import METHODS
 from prune_core.models import devices, replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.compact import shrink
-from prune_core.plugins import build, quiet
+from prune_core.models.compact import compact_model
+from prune_core.plugins import build, no_report
 
 
 def main() -> None:
@@ -45,7 +45,9 @@ def main() -> None:
     dense, tokenizer = loading.load(options.checkpoint)
     dense = Setting(device).shape("BERT-base") if options.bert_base else dense.to(device)
     task = tasks.load(
-        Source(options.task), tuple(dense.config.id2label.values()), kind=replay.kind_of(dense)
+        DataSource(options.task),
+        tuple(dense.config.id2label.values()),
+        kind=replay.task_type_of(dense),
     )
     batches = [
         batch
@@ -64,11 +66,11 @@ def main() -> None:
         torch.manual_seed(0)
         method = build(METHODS, options.method, {"sparsity": sparsity})
         pruned = copy.deepcopy(dense)
-        method.prune(pruned, batches, quiet)
+        method.prune(pruned, batches, no_report)
         with tempfile.TemporaryDirectory() as folder:
-            loading.save(shrink(pruned), tokenizer, Path(folder))
+            loading.save(compact_model(pruned), tokenizer, Path(folder))
             small = load(folder)[0].to(device)
-        rows = cost.measure(Pair(dense, small, tokenizer, task=task), quiet)["cost"]
+        rows = cost.measure(Pair(dense, small, tokenizer, task=task), no_report)["cost"]
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):
             print(
                 f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"

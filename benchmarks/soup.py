@@ -19,13 +19,13 @@ import torch
 from prune_core.analysis import attack_success
 from prune_core.cli.progress import PrintedProgress
 from prune_core.data import tables
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.data.tasks import training_examples
 from prune_core.formatting import p_value, percent, points, seconds
 from prune_core.models.checkpoints import loading
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 from prune_core.training import model_soup
-from prune_core.training.finetune import Recipe, Trainer
+from prune_core.training.finetune import Trainer, TrainingRecipe
 
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # training sentences to choose by
@@ -111,17 +111,17 @@ def main() -> None:
     )
     soups = {}
     for way in (*model_soup.SCORES, "uniform"):
-        plan = model_soup.Plan(
+        plan = model_soup.SoupPlan(
             way=way, attack_examples=options.choose, precision="bf16", max_length=64
         )
-        made = model_soup.cook(plan, candidates, held_out, folder=options.out, report=progress)
+        made = model_soup.make_soup(plan, candidates, held_out, folder=options.out, report=progress)
         soups[f"soup {way}"] = model_soup.Candidate(f"soup {way}", str(options.out / way), {})
         print(f"{way}: {' + '.join(made['ingredients'])}", flush=True)
-    plan = model_soup.Plan(attack_examples=options.sentences, max_length=64)
-    judge = model_soup.Judge(
+    plan = model_soup.SoupPlan(attack_examples=options.sentences, max_length=64)
+    judge = model_soup.CandidateEvaluator(
         plan,
         LABELS,
-        training_examples(Source(options.validation), LABELS),
+        training_examples(DataSource(options.validation), LABELS),
         file=options.out / "judged.json",
     )
     everyone = {**{candidate.name: candidate for candidate in candidates}, **soups}
@@ -133,7 +133,7 @@ def main() -> None:
     show(found)
 
 
-def split(path: str, folder: Path) -> tuple[Source, Source]:
+def split(path: str, folder: Path) -> tuple[DataSource, DataSource]:
     """(training, held-out) files in the folder, written once."""
     files = [folder / name for name in ("train.parquet", "held-out.parquet")]
     if not all(file.is_file() for file in files):
@@ -146,13 +146,13 @@ def split(path: str, folder: Path) -> tuple[Source, Source]:
         for file, part in zip(files, (table.drop(chosen), table.loc[chosen]), strict=True):
             part.to_parquet(file, index=False)
     meant = ",".join(f"{number}={name}" for number, name in enumerate(LABELS))
-    return Source(str(files[0]), labels=meant), Source(str(files[1]), labels=meant)
+    return DataSource(str(files[0]), labels=meant), DataSource(str(files[1]), labels=meant)
 
 
-def recipe(changed: dict[str, object], options: argparse.Namespace) -> Recipe:
+def recipe(changed: dict[str, object], options: argparse.Namespace) -> TrainingRecipe:
     """What all runs share, and what this one has of its own."""
     adversarial = "freelb" if "adversarial_norm" in changed else "none"
-    return Recipe(
+    return TrainingRecipe(
         adversarial=adversarial,
         examples=options.examples,
         epochs=options.epochs,
@@ -165,7 +165,9 @@ def recipe(changed: dict[str, object], options: argparse.Namespace) -> Recipe:
     )  # type: ignore[arg-type]
 
 
-def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace) -> None:
+def trial(
+    recipes: dict[str, TrainingRecipe], train: DataSource, options: argparse.Namespace
+) -> None:
     """Seconds a step of each kind of run, seconds an attacked sentence, and what that makes for the whole."""
     whole, per_step = 0.0, {}
     for each in recipes.values():
@@ -179,24 +181,24 @@ def trial(recipes: dict[str, Recipe], train: Source, options: argparse.Namespace
                 tokenizer,
                 train=training_examples(train, LABELS).sample(options.examples, 0),
             )
-            trainer.run(5, quiet)  # bf16 kernels are made at the first
+            trainer.run(5, no_report)  # bf16 kernels are made at the first
             started = time.perf_counter()
-            trainer.run(50, quiet)
+            trainer.run(50, no_report)
             per_step[each.adversarial] = (time.perf_counter() - started) / 50
             print(
                 f"{each.adversarial}: {per_step[each.adversarial]:.2f} s a step, {trainer.steps} steps a run",
                 flush=True,
             )
         whole += per_step[each.adversarial] * trainer.steps
-    plan = model_soup.Plan(attack_examples=20, examples=20, precision="bf16", max_length=64)
-    judge = model_soup.Judge(
+    plan = model_soup.SoupPlan(attack_examples=20, examples=20, precision="bf16", max_length=64)
+    judge = model_soup.CandidateEvaluator(
         plan,
         LABELS,
-        training_examples(Source(options.validation), LABELS),
+        training_examples(DataSource(options.validation), LABELS),
         file=options.out / "trial.json",
     )
     started = time.perf_counter()
-    judge(*loading.load("demo"), quiet)
+    judge(*loading.load("demo"), no_report)
     attack = (time.perf_counter() - started) / 20
     print(f"attack: {attack:.2f} s a sentence")
     most = (3 * len(recipes) - 1) * options.choose + (len(recipes) + 3) * options.sentences

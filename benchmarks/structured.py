@@ -18,7 +18,7 @@ from prune_core.data.examples import Examples
 from prune_core.data.metrics import METRICS
 from prune_core.methods import METHODS
 from prune_core.models import devices
-from prune_core.models.compact import shrink
+from prune_core.models.compact import compact_model
 from prune_core.pruning.unitwise import UnitMethod
 
 UNITS = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
@@ -57,7 +57,11 @@ def main() -> None:
                     name, {"sparsity": sparsity, "length": length}, bench.draw(size, seed), seed
                 )
                 found.append(
-                    (spent, bench.score(shrink(pruned)), 1 - rows["budget"]["realised"].iloc[0])
+                    (
+                        spent,
+                        bench.score(compact_model(pruned)),
+                        1 - rows["budget"]["realised"].iloc[0],
+                    )
                 )
             seconds, scores, removed = zip(*found, strict=True)
             mean = sum(scores) / len(scores)

@@ -50,5 +50,5 @@ def _watch(
             st.info(message, icon=":material/hourglass_top:")
     elif was_running:
         st.rerun()
-    elif (output := ui.attempt(process.output)) is not None:
+    elif (output := ui.run_action(process.output)) is not None:
         done(output)

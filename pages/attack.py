@@ -16,13 +16,13 @@ from pages.widgets.frame import View
 from prune_core import plots
 from prune_core.analysis import takeaways
 from prune_core.analysis.quantities import recipes
-from prune_core.data.examples import KINDS
+from prune_core.data.examples import TASK_TYPES
 
 view = frame.view()
 rows = view.rows("attack") if view.models else pd.DataFrame()
 if view.models and view.kind != "classification":
     st.title("Attack", anchor=False)
-    gives = f"give {KINDS[view.kind]}"
+    gives = f"give {TASK_TYPES[view.kind]}"
     st.info(
         f"The attacks here try to flip a label, and the models of this study {gives}: there is no "
         "label to flip. What pruning costs them on clean data is on Compare, Layers and Drift.",
@@ -104,11 +104,11 @@ def read(marks: list[str]) -> None:
         ("ask", "read"),
         ("turned", "all"),
     ):
-        ui.put(choice, value)
+        ui.set_choice(choice, value)
 
 
-ui.opening("Attack", takeaways.attack(rows, examples, view.models))
-unable = takeaways.unable(examples)
+ui.page_header("Attack", takeaways.attack(rows, examples, view.models))
+unable = takeaways.unable_to_attack(examples)
 mean = view.means()
 interval = "interval over seeds and examples" if mean else "Wilson interval"
 if len(able := rows[~rows["recipe"].isin(unable)]):
@@ -125,7 +125,7 @@ for sentence in unable.values():
     st.info(sentence, icon=":material/info:")
 recipe = recipes(rows)[0]
 if len(recipes(rows)) > 1:
-    recipe = ui.chosen(
+    recipe = ui.choice_widget(
         st.segmented_control,
         "recipe",
         recipes(rows),

@@ -33,7 +33,7 @@ def against_sparsity() -> None:
     usual: list[str] = [key for key in ("accuracy", "error", "cka", "agreement") if key in keys]
     usual[1:1] = [key for key in keys if key.startswith("success")][:2]
     st.markdown("#### How does each figure change with sparsity?")
-    chosen = ui.chosen(
+    chosen = ui.choice_widget(
         st.pills,
         "panels",
         keys,
@@ -71,7 +71,7 @@ def savings() -> None:
             key="saved",
         )
         st.markdown(f":small[{takeaways.cost(tables['cost'], view.models)}]")
-        if busy := takeaways.disturbed(tables["cost"], view.models):
+        if busy := takeaways.busy_machine_note(tables["cost"], view.models):
             st.warning(busy, icon=":material/warning:")
 
 
@@ -86,7 +86,7 @@ def parts() -> None:
         return
     whole = replace(view, models=tuple(models_of([job for job in view.jobs if job.id in options])))
     judged = summary({"accuracy": whole.rows("accuracy")}, whole.models, [quantities["accuracy"]])
-    for (method, family), own in ablation.contributions(judged, options).groupby(
+    for (method, family), own in ablation.option_contributions(judged, options).groupby(
         ["method", "family"], sort=False
     ):
         ui.chart(
@@ -95,7 +95,7 @@ def parts() -> None:
             f"{formatting.inline(quantities['accuracy'].title)} from the full form on the same "
             "calibration sentences, mean over seeds; the thin line reaches from the lowest to "
             f"the highest seed. {own['n'].max():.0f} evaluation examples.",
-            plots.parts(own, view.dark),
+            plots.option_contributions(own, view.dark),
             key=f"parts-{method}",
         )
 
@@ -127,7 +127,7 @@ def all_runs() -> None:
     ui.table(shown, "runs", columns, plain=rows)
 
 
-ui.opening("Compare", takeaways.accuracy(tables["accuracy"], view.models))
+ui.page_header("Compare", takeaways.accuracy(tables["accuracy"], view.models))
 label_order.of_study(view.store, view.jobs)
 tradeoff.show(view, rows, quantities)
 ui.how_to_read(
@@ -146,7 +146,7 @@ def figures() -> None:
     with st.expander("Newly broken, newly fixed", icon=":material/rule:", key="flips"):
         st.markdown(
             "\n".join(
-                f"- **{model.label}**: {takeaways.broken(tables['accuracy'], model)}"
+                f"- **{model.label}**: {takeaways.broken_predictions(tables['accuracy'], model)}"
                 for model in view.pruned
                 if len(takeaways.of(tables["accuracy"], model))
             )

@@ -43,9 +43,9 @@ def checked(
     verdicts = deployment_check.check(found, policy)
     return (
         verdicts,
-        deployment_check.sentence(verdicts, policy),
+        deployment_check.summary_sentence(verdicts, policy),
         evidence.slice_table(found, policy),
-        evidence.flipped(found),
+        evidence.flipped_predictions(found),
     )
 
 
@@ -81,8 +81,8 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         ),
     }
     ui.table(pd.DataFrame(rows), "verdicts", columns)
-    for told in dict.fromkeys(each.told for each in verdicts if each.told and not each.needs):
-        names = ", ".join(each.title for each in verdicts if each.told == told)
+    for told in dict.fromkeys(each.detail for each in verdicts if each.detail and not each.needs):
+        names = ", ".join(each.title for each in verdicts if each.detail == told)
         st.info(f"**{ui.escape(names)}**: {ui.escape(told)}.", icon=":material/info:")
     timed = [
         each
@@ -95,13 +95,15 @@ def tests(store: Store, job: Job, verdicts: list[deployment_check.Verdict], poli
         and job.status == Status.DONE
         and st.button("Measure cost again", key="remeasure", icon=":material/timer:")
     ):
-        ui.attempt(_remeasure, store, job)
+        ui.run_action(_remeasure, store, job)
         st.rerun()
 
 
 def _remeasure(store: Store, job: Job) -> None:
-    jobs.remeasure(store, job.id, ["cost"], options={"cost": {"repeats": evidence.passes(job)}})
-    ui.say(
+    jobs.remeasure(
+        store, job.id, ["cost"], options={"cost": {"repeats": evidence.forward_times(job)}}
+    )
+    ui.show_message(
         f"Queued: cost of job {job.id}. The times on this page change when it is finished; leave "
         "the machine idle."
     )
@@ -114,7 +116,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         return
     kinds = list(dict.fromkeys(found["what"]))
     counts = found["what"].value_counts()
-    kind = ui.chosen(
+    kind = ui.choice_widget(
         st.segmented_control,
         "flips",
         kinds,
@@ -123,7 +125,7 @@ def flips(found: pd.DataFrame, names: list[str]) -> None:
         format_func=lambda each: f"{each} · {counts[each]}",
     )
     own = found[found["what"] == kind]
-    shown = ui.in_words(own[["text", "label", "dense", "pruned"]], names)
+    shown = ui.readable_labels(own[["text", "label", "dense", "pruned"]], names)
     shown.insert(1, "pair", own["pair"]) if own["pair"].notna().any() else None
     ui.table(
         shown,
@@ -185,12 +187,12 @@ st.title("Deploy", anchor=False)
 place = st.empty()
 ui.stop_without(view.pruned, view.waiting)
 model = ui.one_model(view.pruned, "deploy-model", "May it ship?", dark=view.dark)
-if which_seed := seeds.which([model]):
+if which_seed := seeds.seed_note([model]):
     st.caption(f"This check uses {which_seed}: you deploy one model, not an average.")
 grid = st.grid(2, min_column_width=400, gap="medium", key="deploy")
 answer, limits = grid.cell(), grid.cell()
 with limits:
-    policy = ui.attempt(_policy.form, view.kind, evidence.judged_by(view.rows("accuracy")))
+    policy = ui.run_action(_policy.form, view.kind, evidence.metric_of(view.rows("accuracy")))
 if policy is None:
     st.stop()
 job = view.job(model)

@@ -23,7 +23,7 @@ if rows.empty:
     )
 
 poolings = list(dict.fromkeys(rows["pooling"]))
-ui.opening("Drift", takeaways.drift(rows, view.models, poolings[0]))
+ui.page_header("Drift", takeaways.drift(rows, view.models, poolings[0]))
 ui.stop_without(view.pruned, view.waiting)
 TITLES = {"cls": "[CLS] token", "mean": "mean over tokens"}
 blocks = int(rows["block"].max()) + 1
@@ -33,7 +33,7 @@ def by_block() -> None:
     """Likeness of the embeddings block by block."""
     pooling = poolings[0]
     if len(poolings) > 1:
-        pooling = ui.chosen(
+        pooling = ui.choice_widget(
             st.segmented_control,
             "pooling",
             poolings,
@@ -81,7 +81,7 @@ def on_the_map() -> None:
     model = ui.one_model(mapped, "drift-model", "Model on the map", dark=view.dark)
     with st.container(horizontal=True, key="map-choices"):
         block = (
-            ui.chosen(
+            ui.choice_widget(
                 st.select_slider, "block", list(range(1, blocks + 1)), default=blocks, label="Block"
             )
             - 1
@@ -90,7 +90,7 @@ def on_the_map() -> None:
         projection = names[0]
         if len(names) > 1:
             kinds = drift_map.KINDS
-            projection = ui.chosen(
+            projection = ui.choice_widget(
                 st.segmented_control,
                 "projection",
                 names,

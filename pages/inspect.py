@@ -12,7 +12,7 @@ from pages.sections import inspect_attack, missing_weights, word_importance
 from pages.widgets import frame, ui
 from pages.widgets.inspector import inspector
 from prune_core import formatting, plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.plots import palette
 from prune_core.store.store import Store
 
@@ -121,10 +121,10 @@ def paste(text: str, original: str) -> None:
     """Fill in an adversarial text and its original; to be called before the form is drawn."""
     st.session_state[_key(CHANGED)] = text
     st.session_state[_key(ORIGINAL)] = original
-    ui.put("inspect-view", VIEWS[0])
+    ui.set_choice("inspect-view", VIEWS[0])
 
 
-def verdict(told: dict[Model, dict]) -> str:
+def verdict(told: dict[ComparedModel, dict]) -> str:
     """Who says what, in one sentence."""
     said = {model: formatting.answer(answer["said"][0], ()) for model, answer in told.items()}
     kinds = set(said.values())
@@ -142,7 +142,7 @@ def verdict(told: dict[Model, dict]) -> str:
     )
 
 
-def compared(told: dict[Model, dict], original: str, text: str) -> str:
+def compared(told: dict[ComparedModel, dict], original: str, text: str) -> str:
     """What the change did, in one sentence."""
     now, before = (
         {model: formatting.answer(answer["said"][place], ()) for model, answer in told.items()}
@@ -159,7 +159,7 @@ def compared(told: dict[Model, dict], original: str, text: str) -> str:
     )
 
 
-def predictions(told: dict[Model, dict]) -> None:
+def predictions(told: dict[ComparedModel, dict]) -> None:
     """Labels: a bar a model and text, and the probabilities as a table."""
     names = next(iter(told.values()))["labels"]
     states = ("changed", "original") if len(next(iter(told.values()))["said"]) == 2 else ("",)
@@ -200,7 +200,7 @@ def predictions(told: dict[Model, dict]) -> None:
     )
 
 
-def scores(told: dict[Model, dict]) -> None:
+def scores(told: dict[ComparedModel, dict]) -> None:
     """Scores of a regression model, and their differences from the dense one."""
     dense = next(
         (answer["said"][0] for model, answer in told.items() if model.is_dense), float("nan")
@@ -227,7 +227,7 @@ def scores(told: dict[Model, dict]) -> None:
     ui.table(pd.DataFrame(rows), "predictions", columns)
 
 
-def answers(told: dict[Model, dict], text: str) -> None:
+def answers(told: dict[ComparedModel, dict], text: str) -> None:
     """Answers: every model's, and the dense and the last model's in place."""
     for model, answer in told.items():
         st.markdown(
@@ -249,7 +249,7 @@ def answers(told: dict[Model, dict], text: str) -> None:
     st.caption(f"Underlined in each model's colour: {' and '.join(each.label for each in marked)}.")
 
 
-def entities(told: dict[Model, dict], text: str) -> None:
+def entities(told: dict[ComparedModel, dict], text: str) -> None:
     """Entities in the text: the dense model's, and below them one other model's."""
     models = list(told)
     beside = (
@@ -287,7 +287,7 @@ if original:
         else ([text, original], pairs and pairs * 2)
     )
 with st.spinner("Asking the models (the first time loads them, a few seconds) …", show_time=True):
-    found = ui.attempt(asking.predict, [checkpoints[model] for model in models], texts, pairs)
+    found = ui.run_action(asking.predict, [checkpoints[model] for model in models], texts, pairs)
 if found is None:
     st.stop()
 told = {model: answer for model, answer in zip(models, found, strict=True) if "error" not in answer}
@@ -304,7 +304,9 @@ if original:
 subject = word_importance.Subject(
     asking, {model: checkpoints[model] for model in told}, text, pair=pair
 )
-shown = ui.chosen(st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at")
+shown = ui.choice_widget(
+    st.segmented_control, "inspect-view", VIEWS, default=VIEWS[0], label="Look at"
+)
 if shown == VIEWS[1]:
     inspect_attack.section(view, subject, told, paste=paste)
 elif shown == VIEWS[2]:

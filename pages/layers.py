@@ -21,7 +21,7 @@ if rows.empty:
         waiting=view.waiting,
     )
 
-ui.opening("Layers", takeaways.layers(rows, view.models))
+ui.page_header("Layers", takeaways.layers(rows, view.models))
 ui.stop_without(view.pruned, view.waiting)
 pruned = with_rows(view.pruned, rows)
 units = view.first_seed("unit")

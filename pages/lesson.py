@@ -22,7 +22,7 @@ PRESENTING = """<style>
 
 def turn(to: int) -> None:
     """Go to a step."""
-    ui.put("step", min(max(to, 1), len(STEPS)))
+    ui.set_choice("step", min(max(to, 1), len(STEPS)))
 
 
 presenting = st.query_params.get("present") == "1"
@@ -31,7 +31,7 @@ if presenting:
 else:
     st.title("Lesson", anchor=False)
 number = int(
-    ui.chosen(
+    ui.choice_widget(
         st.segmented_control,
         "step",
         list(range(1, len(STEPS) + 1)),

@@ -29,7 +29,7 @@ def introduction() -> None:
             "each measured for accuracy, reconstruction error, drift, cost and robustness "
             "against two attacks."
         )
-        ui.offer(view.store, "demo-hero")
+        ui.offer_demo(view.store, "demo-hero")
     with st.grid(3, min_column_width=200, border=True, key="promises") as grid:
         for title, text in (
             (
@@ -102,7 +102,7 @@ def closer() -> None:
 if not found:
     introduction()
     st.stop()
-ui.opening("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
+ui.page_header("Overview", takeaways.accuracy(view.rows("accuracy"), view.models), ABOUT)
 label_order.of_study(view.store, view.jobs)
 if view.models:
     multiples()

@@ -11,8 +11,8 @@ from pages.sections import data_check as _data_check
 from pages.sections import data_source
 from pages.widgets import forms, frame, ui
 from prune_core import PruneError, formatting
-from prune_core.data.examples import KINDS
-from prune_core.data.known_tasks import KNOWN
+from prune_core.data.examples import TASK_TYPES
+from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.experiments import data_check, experiment
 from prune_core.experiments.study import Sweep, bundled, load
 from prune_core.measures import MEASURES
@@ -140,7 +140,7 @@ def fitting_measures(kind: str) -> dict[str, type[Measure]]:
     if left_out:
         st.caption(
             f"{', '.join(left_out)} is made for models that choose one label and is not offered: "
-            f"this one gives {KINDS[kind]}."
+            f"this one gives {TASK_TYPES[kind]}."
         )
     return {name: measure for name, measure in MEASURES.items() if kind in measure.kinds}
 
@@ -160,7 +160,7 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
             {
                 "run": each.label,
                 "stages": " → ".join(experiment.stages(each)),
-                "estimate": formatting.about(seconds),
+                "estimate": formatting.approximate_seconds(seconds),
                 "weights on disk": formatting.size(bytes) if bytes else "none",
                 "status": f"{old.status} as job {old.id}" if old else "new",
             }
@@ -179,11 +179,11 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
     """Queue them all and turn to the study."""
     reused = sum(jobs.submit(view.store, each, again)[1] for each in plan)
     if reused:
-        ui.say(
+        ui.show_message(
             f"{reused} of {formatting.plural(len(plan), 'run')} were there already; their results "
             "are taken as they are."
         )
-    ui.put("study", plan[0].study)
+    ui.set_choice("study", plan[0].study)
     st.switch_page("pages/overview.py")
 
 
@@ -216,12 +216,14 @@ st.markdown(
 published()
 try:
     st.markdown("#### 1 · What")
-    source = data_source.what(view.store)
+    source = data_source.data_source_form(view.store)
     st.markdown("#### 2 · How")
     methods = how()
     st.markdown("#### 3 · What to measure")
     checked, task = source.pop("found"), str(source["task"])
-    kind = source.pop("kind") or (KNOWN[task].kind if task in KNOWN else "classification")
+    kind = source.pop("kind") or (
+        KNOWN_TASKS[task].kind if task in KNOWN_TASKS else "classification"
+    )
     measures = forms.cards(
         fitting_measures(kind),
         "measure",
@@ -255,11 +257,13 @@ try:
     new, total, space = plan_table(plan, again)
     if checked and "error" in checked:
         raise PruneError("Step 1 has a question to answer before anything can be queued.")
-    memory = max((data_check.fits(each, checked) for each in plan if checked), default=0.0)
+    memory = max(
+        (data_check.check_requirements(each, checked) for each in plan if checked), default=0.0
+    )
     kept = "" if formatting.missing(space) else f", and up to {formatting.size(space)} on disk"
     kept += f"; about {formatting.size(memory)} of memory" if memory else ""
     st.caption(
-        f"{formatting.plural(new, 'new run')}, about {formatting.about(total)} on two cores for a "
+        f"{formatting.plural(new, 'new run')}, about {formatting.approximate_seconds(total)} on two cores for a "
         f"model of the demo's size{kept}."
         if new
         else "Every run of this plan is there already; nothing would be computed again."
@@ -267,7 +271,7 @@ try:
     told = f"Queue {formatting.plural(new, 'run')}" if new else "Show the results"
     if st.button(told, key="queue-plan", type="primary", icon=":material/play_arrow:"):
         with st.spinner("Reading checkpoint and data …"):
-            _data_check.ready(plan)
+            _data_check.is_ready(plan)
         submit(plan, again)
 except PruneError as error:
     st.error(str(error))

@@ -73,7 +73,7 @@ def make(home: Path) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="soup-example"):
         if st.button(
             "Make the example", key="make-example", type="primary", icon=":material/play_arrow:"
-        ) and begun(robust_checkpoint.begin_example, home):
+        ) and begun(robust_checkpoint.start_example, home):
             st.rerun()
         st.markdown(
             ":gray[Four short fine-tunes of the demo encoder on 2,000 bundled sentences, their "
@@ -124,7 +124,7 @@ def _own(home: Path) -> None:
             help="0 takes all",
         )
         epochs = places[3].number_input("Epochs", 1, 100, value=1, key="own-epochs")
-        wish = robust_checkpoint.Wish(
+        wish = robust_checkpoint.RobustPlan(
             checkpoint.strip(),
             task.strip(),
             validation.strip(),
@@ -134,45 +134,45 @@ def _own(home: Path) -> None:
             epochs=epochs,
         )
         st.caption(
-            f"About {formatting.about(wish.seconds())} for these numbers on two cores with a model "
+            f"About {formatting.approximate_seconds(wish.seconds())} for these numbers on two cores with a model "
             "of the demo's size; a FreeLB fine-tune takes three times as long as a plain one. A "
             "stopped run can be resumed."
         )
         if st.form_submit_button("Make it", icon=":material/play_arrow:") and begun(
-            robust_checkpoint.begin, home, name, wish
+            robust_checkpoint.start_training, home, name, wish
         ):
             st.rerun()
 
 
 def begun(action: Any, *arguments: Any) -> bool:
     """Whether it was begun; a mistake is said."""
-    return ui.attempt(action, *arguments) is not None
+    return ui.run_action(action, *arguments) is not None
 
 
 def at_work(home: Path) -> None:
     """What is being made, with progress, stop and resume."""
-    found = robust_checkpoint.at_work(home)
+    found = robust_checkpoint.running(home)
     if not found and st.session_state.pop("soup-working", False):
         st.rerun()  # whole, for what has become of it
     for name, state in found.items():
         with st.container(border=True, key=f"work-{name}"):
             if state.status == "running":
                 st.session_state["soup-working"] = True
-                st.progress(min(1.0, state.progress), text=f"**{name}** · {state.told}")
+                st.progress(min(1.0, state.progress), text=f"**{name}** · {state.detail}")
                 if st.button("Stop", key=f"stop-{name}", icon=":material/stop:"):
-                    ui.attempt(background.stop, home / name)
+                    ui.run_action(background.stop, home / name)
             else:
                 failed = state.status == "failed"
                 st.markdown(
                     f"**{name}** "
                     + (
-                        f"failed: {ui.escape(state.told)}"
+                        f"failed: {ui.escape(state.detail)}"
                         if failed
                         else "was stopped; what is finished is kept."
                     )
                 )
                 if st.button("Go on", key=f"resume-{name}", icon=":material/refresh:"):
-                    ui.attempt(background.resume, home / name)
+                    ui.run_action(background.resume, home / name)
                     st.rerun()
 
 
@@ -184,15 +184,15 @@ def prune(checkpoint: Path) -> None:
     st.switch_page("pages/prune.py")
 
 
-ui.opening("Robust fine-tuning", "", ABOUT)
+ui.page_header("Robust fine-tuning", "", ABOUT)
 home = view.store.home / "soups"
-running = any(state.status == "running" for state in robust_checkpoint.at_work(home).values())
+running = any(state.status == "running" for state in robust_checkpoint.running(home).values())
 st.fragment(at_work, run_every=1.0 if running else None)(home)
 with st.expander("Soups elsewhere", icon=":material/folder_open:"):
     folder = st.text_input(
         "Folder with soups", str(home), key="soup-folder", persist_state="session"
     )
-place = ui.attempt(allowed, folder)
+place = ui.run_action(allowed, folder)
 soups = found(place) if place else {}
 if not soups:
     with st.container(border=True, key="empty-soup"):
@@ -203,7 +203,7 @@ if not soups:
         if not running:
             make(home)
     st.stop()
-chosen = ui.chosen(
+chosen = ui.choice_widget(
     st.selectbox, "soup", list(soups), default=next(iter(soups)), label="Soup on view"
 )
 record = json.loads(soups[chosen].read_text())

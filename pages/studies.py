@@ -13,12 +13,12 @@ from pages.widgets import frame, ui
 from prune_core import PruneError, formatting
 from prune_core.store import studies
 from prune_core.store.store import Store
-from prune_core.store.studies import Study
+from prune_core.store.studies import StudySummary
 
 view = frame.view()
 
 
-def told(study: Study) -> str:
+def told(study: StudySummary) -> str:
     """Statuses in words: 7 done, 1 failed."""
     return ", ".join(f"{count} {status}" for status, count in study.statuses.items())
 
@@ -28,7 +28,7 @@ def last_names(places: tuple[str, ...]) -> str:
     return ", ".join(place.rsplit("/", 1)[-1] for place in places)
 
 
-def listed(found: list[Study]) -> Study | None:
+def listed(found: list[StudySummary]) -> StudySummary | None:
     """The table; the study whose row is chosen."""
     rows = [
         {
@@ -74,19 +74,19 @@ def listed(found: list[Study]) -> Study | None:
 
 def attempt_and_say(sentence: str, action: Any, *arguments: Any) -> None:
     """Do it, and say so on the next run; what cannot be done is an error here."""
-    if ui.attempt(lambda: action(view.store, *arguments) or True):
-        ui.say(sentence)
+    if ui.run_action(lambda: action(view.store, *arguments) or True):
+        ui.show_message(sentence)
         st.rerun()
 
 
-def rename(store: Store, study: Study, name: str) -> None:
+def rename(store: Store, study: StudySummary, name: str) -> None:
     """Under the new name it stays on view; where that cannot be, what is on view stays."""
     studies.rename(store, study.name, name)
     if view.study == study.name:
-        ui.put("study", name.strip())
+        ui.set_choice("study", name.strip())
 
 
-def manage(study: Study) -> None:
+def manage(study: StudySummary) -> None:
     """What can be done with one."""
     st.markdown(f"#### {study.name}")
     st.caption(
@@ -139,7 +139,7 @@ def manage(study: Study) -> None:
             icon=":material/visibility:",
             disabled=study.name == view.study,
         ):
-            ui.put("study", study.name)
+            ui.set_choice("study", study.name)
             st.rerun()
         if st.button("Free its weights …", key="study-free", icon=":material/delete_sweep:"):
             confirm(study, "free")
@@ -148,7 +148,7 @@ def manage(study: Study) -> None:
 
 
 @st.dialog("Are you sure?")
-def confirm(study: Study, what: str) -> None:
+def confirm(study: StudySummary, what: str) -> None:
     """Says what goes and what stays before anything does."""
     if what == "free":
         st.markdown(
@@ -162,7 +162,7 @@ def confirm(study: Study, what: str) -> None:
             f"figures and checkpoints ({formatting.size(study.bytes)}). Texts kept in the pool, "
             "and copies of its runs in other studies, stay."
         )
-    action = studies.drop_checkpoints if what == "free" else studies.delete
+    action = studies.delete_weights if what == "free" else studies.delete
     sentence = (
         f"The weights of {study.name} are gone." if what == "free" else f"{study.name} is deleted."
     )
@@ -170,9 +170,9 @@ def confirm(study: Study, what: str) -> None:
     def act() -> None:
         try:
             action(view.store, study.name)
-            ui.say(sentence)
+            ui.show_message(sentence)
         except PruneError as error:
-            ui.say(str(error))
+            ui.show_message(str(error))
 
     yes, no = st.columns(2)
     title = "Free them" if what == "free" else "Delete it"
@@ -182,16 +182,16 @@ def confirm(study: Study, what: str) -> None:
         st.rerun()
 
 
-def closely(study: Study) -> None:
+def closely(study: StudySummary) -> None:
     """Its runs, and what it has in common with another."""
     parts = {"runs": ("Its runs", lambda: study_details.grid(view.store, study.name))}
     others = [each.name for each in found if each.name != study.name]
 
     def beside() -> None:
-        other = ui.chosen(
+        other = ui.choice_widget(
             st.selectbox, "beside", others, default=others[0], label="The other study"
         )
-        study_details.beside(view.store, study.name, other)
+        study_details.compare_studies(view.store, study.name, other)
 
     if others:
         parts["beside"] = ("Beside another study", beside)
@@ -208,7 +208,7 @@ if not found:
     )
 whole, runs = sum(each.bytes for each in found), sum(each.runs for each in found)
 last = time.strftime("%d %B %Y", time.localtime(max(each.changed for each in found)))
-ui.opening(
+ui.page_header(
     "Studies",
     f"{len(found)} {'study' if len(found) == 1 else 'studies'} with "
     f"{formatting.plural(runs, 'run')} on this disk: {formatting.size(whole)}; last changed on "

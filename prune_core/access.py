@@ -240,7 +240,7 @@ def proxy_secret(file: str | Path) -> str:
     return secret
 
 
-def equal(given: str | bytes, wanted: str) -> bool:
+def constant_time_equal(given: str | bytes, wanted: str) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(given.encode() if isinstance(given, str) else given, wanted.encode())
 

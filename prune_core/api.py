@@ -15,24 +15,24 @@ import pandas as pd
 from torch import nn
 
 from .analysis import takeaways
-from .analysis.compared_models import Model
+from .analysis.compared_models import ComparedModel
 from .data import in_memory, metrics, tasks
 from .data.examples import BINARY, Examples
-from .data.reading import Read
+from .data.reading import ReadExamples
 from .data.tasks import Task
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
 from .experiments.experiment import Experiment, ordered
 from .experiments.run import run as stages_of
 from .measures import MEASURES
-from .measures.adversarial_augmentation import Copies, refuse_copies
+from .measures.adversarial_augmentation import AdversarialAugmentation, check_augmentation
 from .measures.base import Pair
 from .methods import METHODS
 from .models.checkpoints import loading, verification
-from .models.checkpoints.tokenizers import fitted
+from .models.checkpoints.tokenizers import prepare_tokenizer
 from .models.devices import device_of, evaluation_mode, matrix_precision, seed_everything
-from .models.replay import kind_of, sparsity_by_part
-from .plugins import Report, Rows, build, quiet
+from .models.replay import sparsity_by_projection, task_type_of
+from .plugins import Report, Rows, build, no_report
 from .pruning import pipeline
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
@@ -56,7 +56,7 @@ def prune(
     seed: int = 0,
     batch_size: int = 32,
     max_length: int = 128,
-    report: Report = quiet,
+    report: Report = no_report,
     **options: Any,
 ) -> nn.Module:
     """A pruned copy of a Hugging Face encoder with a head, on the model's own device; the model itself stays as it is.
@@ -67,12 +67,12 @@ def prune(
     chosen = build(METHODS, method, options)
     if not len(texts):
         raise PruneError("There are no calibration texts; give at least one.")
-    model = _unwrapped(model)
+    model = _unwrap(model)
     tokenizer = _checked(model, tokenizer)
     right: Sequence[Any] = labels or [None] * len(texts)
     rows = [(*_pair(text), label) for text, label in zip(texts, right, strict=True)]
     sample = _examples(rows, model).examples
-    refuse_copies(chosen, kind_of(model))
+    check_augmentation(chosen, task_type_of(model))
     with evaluation_mode(model), matrix_precision(tf32=False):
         verification.check_outputs(
             "The model", model, tokenizer, examples=sample, max_length=max_length
@@ -88,7 +88,9 @@ def prune(
                 labelled=labels is not None,
             )
         ]
-        copier = Copies(model, tokenizer, sample, found=found, seed=seed, max_length=max_length)
+        copier = AdversarialAugmentation(
+            model, tokenizer, sample, found=found, seed=seed, max_length=max_length
+        )
         return pipeline.prune(
             chosen,
             model,
@@ -104,7 +106,7 @@ class Comparison:
     """What the measures found on both models: tables by name, with job 0 for the dense model and 1 for the pruned one."""
 
     rows: Rows
-    models: tuple[Model, Model]
+    models: tuple[ComparedModel, ComparedModel]
     notes: tuple[str, ...] = ()  # on how the data was read: rows left out, meanings of labels
 
     def figure(self, name: str, dark: bool = False) -> Any:
@@ -170,7 +172,7 @@ def compare(
     max_length: int = 128,
     name: str = "Pruned",
     metric: str = "",
-    report: Report = quiet,
+    report: Report = no_report,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -182,9 +184,9 @@ def compare(
     "split": "test"}. What was left out or assumed is in `.notes`.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
-    model, pruned = _unwrapped(model), _unwrapped(pruned)
+    model, pruned = _unwrap(model), _unwrap(pruned)
     _checked(pruned, tokenizer)
-    tokenizer, kind = _checked(model, tokenizer), kind_of(model)
+    tokenizer, kind = _checked(model, tokenizer), task_type_of(model)
     for measure in chosen:
         if kind not in measure.kinds:
             raise PruneError(
@@ -229,12 +231,14 @@ def compare(
                 pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
                 tables |= measure.measure(pair, report)
             for table, rows in tables.items():
-                found.setdefault(table, []).append(_identified(rows, own))
+                found.setdefault(table, []).append(_with_job_columns(rows, own))
     whole = {table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}
     return Comparison(whole, both, tuple(notes))
 
 
-def run(experiment: Experiment, folder: str | Path | None = None, report: Report = quiet) -> Rows:
+def run(
+    experiment: Experiment, folder: str | Path | None = None, report: Report = no_report
+) -> Rows:
     """Run an experiment in this process and return its tables; the pruned checkpoint is kept where a folder is named."""
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(folder) if folder else Path(scratch)
@@ -260,7 +264,7 @@ def _checked(model: Any, tokenizer: Any) -> Any:
             "Load both: model, tokenizer = pc.load(FOLDER)."
         )
     loading.check(model.config, f"A {type(model).__name__}", type(model).__name__)
-    return fitted(tokenizer, model.config)
+    return prepare_tokenizer(tokenizer, model.config)
 
 
 def _advice(model: Any) -> str:
@@ -269,7 +273,7 @@ def _advice(model: Any) -> str:
     return "Load one: model, tokenizer = pc.load(FOLDER)."
 
 
-def _unwrapped(model: Any) -> Any:
+def _unwrap(model: Any) -> Any:
     """The model inside of DataParallel, DistributedDataParallel or torch.compile."""
     while not hasattr(type(model), "from_pretrained"):
         inner = getattr(model, "_orig_mod", None)
@@ -288,23 +292,25 @@ def _pair(text: Any) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-def _examples(data: Any, model: nn.Module, options: Mapping[str, Any] | None = None) -> Read:
+def _examples(
+    data: Any, model: nn.Module, options: Mapping[str, Any] | None = None
+) -> ReadExamples:
     """Checked examples of any kind of table, with notes on how they were read."""
     if isinstance(data, Examples):
-        return Read(data, [])
+        return ReadExamples(data, [])
     table, source = in_memory.table(data, options)
-    return tasks.examples_of(table, source, _names(model), kind=kind_of(model))
+    return tasks.examples_of(table, source, _names(model), kind=task_type_of(model))
 
 
-def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Model:
+def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> ComparedModel:
     """A model as charts see it; its sparsity is what is realised."""
     if model is dense:
-        return Model(job, label)
-    zeros = pd.DataFrame(sparsity_by_part(model))["sparsity"].mean()
-    return Model(job, label, label.lower(), sparsity=float(zeros))
+        return ComparedModel(job, label)
+    zeros = pd.DataFrame(sparsity_by_projection(model))["sparsity"].mean()
+    return ComparedModel(job, label, label.lower(), sparsity=float(zeros))
 
 
-def _identified(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+def _with_job_columns(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
     """With the columns in front by which charts know whose rows they are."""
     known = {
         "job": model.job,

@@ -62,7 +62,7 @@ def seconds(value: float) -> str:
     return f"{total // 3600} h {total % 3600 // 60} min"
 
 
-def about(value: float) -> str:
+def approximate_seconds(value: float) -> str:
     """An estimate: whole seconds."""
     return seconds(max(10.0, value)) if value >= 9.5 else f"{max(1, round(value))} s"
 

@@ -28,11 +28,11 @@ Report = Callable[
 Rows = dict[str, "pd.DataFrame"]  # tables by name; a measure's own name first, "prune" for a method
 
 
-def quiet(progress: float, message: str) -> None:
+def no_report(progress: float, message: str) -> None:
     """A report for callers that show no progress."""
 
 
-def part_of(report: Report, start: float, end: float) -> Report:
+def subrange(report: Report, start: float, end: float) -> Report:
     """A report whose 0..1 is mapped onto start..end of another."""
     return lambda progress, message: report(start + (end - start) * progress, message)
 
@@ -74,10 +74,10 @@ TARGETS = (
     "latency_ms",
     "bytes",
 )  # options of a unit method that stand in the place of a share
-TARGETED = (*TARGETS, "at_batch", "at_length")  # and where a time is measured
+TARGET_OPTIONS = (*TARGETS, "at_batch", "at_length")  # and where a time is measured
 
 
-def target_of(options: Mapping[str, Any]) -> str:
+def target_label(options: Mapping[str, Any]) -> str:
     """What a method was asked to reach in the place of a share: 3 times faster, 12 ms, 20 MB; "" where it was a share."""
     said = {"speedup": "{:g} times faster", "latency_ms": "{:g} ms"}
     if size := options.get("bytes"):
@@ -87,30 +87,30 @@ def target_of(options: Mapping[str, Any]) -> str:
     )
 
 
-DISTILLED = ("distil", "distil_attacked")  # options of tuning afterwards
+DISTILLATION_OPTIONS = ("distil", "distil_attacked")  # options of tuning afterwards
 
 
-def distilled(options: Mapping[str, Any]) -> str:
+def distillation_label(options: Mapping[str, Any]) -> str:
     """How a model that was tuned is named; "" for one that was not."""
     with_copies = " on attacked copies too" if options.get("distil_attacked") else ""
     return f"distilled {options['distil']:g} min{with_copies}" if options.get("distil") else ""
 
 
-THINNING = {
+SECOND_STAGE_METHODS = {
     "magnitude": "Magnitude",
     "wanda": "Wanda",
     "sparsegpt": "SparseGPT",
     "akr": "AKR",
 }  # what may follow a unit method
-THINNED = ("then", "then_sparsity", "then_pattern")  # its options that say so
+SECOND_STAGE_OPTIONS = ("then", "then_sparsity", "then_pattern")  # its options that say so
 
 
-def thinned(options: Mapping[str, Any]) -> str:
+def second_stage_label(options: Mapping[str, Any]) -> str:
     """What is done to the weights that whole units left: then AKR 2:4; "" where nothing is."""
     if not options.get("then"):
         return ""
     level = options.get("then_pattern") or f"{options['then_sparsity']:.1%}".replace(".0%", "%")
-    return f"then {THINNING[options['then']]} {level}"
+    return f"then {SECOND_STAGE_METHODS[options['then']]} {level}"
 
 
 @dataclass(frozen=True)
@@ -222,19 +222,19 @@ def build(
     """The plug-in of that name with these options; a wrong name or option is a sentence with the nearest right one."""
     if name not in registry:
         raise PruneError(
-            f"There is no {name!r}.{nearest(name, registry)} Available: {', '.join(registry)}."
+            f"There is no {name!r}.{closest_match(name, registry)} Available: {', '.join(registry)}."
         )
     kind, options = registry[name], dict(options or {})
     known = [spec.name for spec in fields(kind)]
     for key in options:
         if key not in known:
             raise PruneError(
-                f"{name} has no option {key!r}.{nearest(key, known)} It has: {', '.join(known) or 'none'}."
+                f"{name} has no option {key!r}.{closest_match(key, known)} It has: {', '.join(known) or 'none'}."
             )
     return kind(**options)
 
 
-def nearest(word: str, words: Any) -> str:
+def closest_match(word: str, words: Any) -> str:
     """A sentence that asks whether the closest of the words was meant; "" where none is close."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""

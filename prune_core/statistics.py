@@ -41,7 +41,7 @@ def paired_difference(broken: int, fixed: int, n: int) -> tuple[float, float, fl
 @lru_cache(
     maxsize=4096
 )  # scipy takes a fifth of a millisecond each time, and slices and resamples ask for the same ones
-def share_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
+def proportion_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
     """One-sided bounds of a share, each wrong with at most probability `alpha` (Clopper and Pearson 1934, exact)."""
     from scipy.stats import beta
 
@@ -119,14 +119,14 @@ def bootstrap(
 
     (low, high) of `was`, (low, high) of `now`, then their difference with its low and high.
     """
-    draws = paired_draws(figure, right, was, now=now, resamples=resamples, seed=seed)
+    draws = paired_resamples(figure, right, was, now=now, resamples=resamples, seed=seed)
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
     apart = np.percentile(draws[:, 1] - draws[:, 0], (2.5, 97.5))
     difference = figure(right, now) - figure(right, was)
     return tuple(float(value) for value in (low[0], high[0], low[1], high[1], difference, *apart))
 
 
-def paired_draws(
+def paired_resamples(
     figure: Callable[[Any, Any], float],
     right: np.ndarray,
     was: np.ndarray,
@@ -147,12 +147,12 @@ def nested_bootstrap(
     groups: Sequence[np.ndarray], resamples: int, seed: int = 0
 ) -> tuple[float, float, float]:
     """(low, high, p) of the mean over groups of the groups' means, 95%: groups are drawn anew, then values in each."""
-    draws = nested_draws(groups, resamples, seed)
+    draws = nested_resamples(groups, resamples, seed)
     low, high = np.quantile(draws, (0.025, 0.975))
-    return float(low), float(high), two_sided(draws)
+    return float(low), float(high), bootstrap_p_value(draws)
 
 
-def nested_draws(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> np.ndarray:
+def nested_resamples(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> np.ndarray:
     """(resamples,) the mean over groups drawn anew of the means of their values drawn anew."""
     dice, k = np.random.default_rng(seed), len(groups)
     means = np.stack(
@@ -165,6 +165,6 @@ def nested_draws(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) ->
     return (dice.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
 
 
-def two_sided(draws: np.ndarray) -> float:
+def bootstrap_p_value(draws: np.ndarray) -> float:
     """How often resampled differences lie on the other side of zero, twice; never less than one draw can show."""
     return float(min(1.0, max(1 / len(draws), 2 * min((draws <= 0).mean(), (draws >= 0).mean()))))

@@ -68,7 +68,7 @@ def load(checkpoint, labels=None):
     net = Net()
     if (Path(checkpoint) / "net.pt").is_file():
         net.load_state_dict(torch.load(Path(checkpoint) / "net.pt", weights_only=True))
-    if difference.about(checkpoint):
+    if difference.read_metadata(checkpoint):
         difference.apply(net, Path(checkpoint))
     return net.eval(), Tokenizer()
 

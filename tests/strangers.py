@@ -55,7 +55,7 @@ class Stranger(NamedTuple):
     folder: Path
     file: Path
     kind: str
-    told: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def tokenizer(
@@ -267,7 +267,7 @@ def sentiment(home: Path) -> Stranger:
         folder / "pytorch_model.bin",
     )
     return Stranger(
-        folder, file, "classification", told=("--text", "tweet.text", "--label", "user.stars")
+        folder, file, "classification", arguments=("--text", "tweet.text", "--label", "user.stars")
     )
 
 

@@ -46,7 +46,7 @@ def runs() -> tuple[pd.DataFrame, dict[int, dict[str, object]]]:
 
 
 def test_each_changed_option_is_compared_with_the_full_form_on_its_own_seed() -> None:
-    found = ablation.contributions(*runs()).set_index(["part", "asked"])
+    found = ablation.option_contributions(*runs()).set_index(["part", "asked"])
     assert (
         set(found.index.get_level_values("part"))
         == {"without bias", "solver admm", "without recollect"}
@@ -92,13 +92,13 @@ def test_labels_say_what_options_change(tmp_path: Path) -> None:
 
 def test_runs_of_one_form_earn_nothing_to_show() -> None:
     table, plans = runs()
-    assert ablation.contributions(table, dict.fromkeys(plans, FULL)).empty
-    assert ablation.contributions(table, {}).empty
+    assert ablation.option_contributions(table, dict.fromkeys(plans, FULL)).empty
+    assert ablation.option_contributions(table, {}).empty
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
-    figure = plots.parts(ablation.contributions(*runs()), dark)
+    figure = plots.option_contributions(ablation.option_contributions(*runs()), dark)
     assert [trace.name for trace in figure.data] == ["70%", "50%"]
     assert list(figure.data[0].x) == pytest.approx([-3.0, 4.5, -1.5])
     assert (

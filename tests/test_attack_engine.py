@@ -11,13 +11,13 @@ import torch
 
 from prune_core import Cancelled, PruneError
 from prune_core.analysis import takeaways
-from prune_core.analysis.compared_models import Model
-from prune_core.attacks.budget import Budget, Clock, OutOfTime, Pulse
+from prune_core.analysis.compared_models import ComparedModel
+from prune_core.attacks.budget import AttackBudget, BudgetExceeded, Clock, ProgressPulse
 from prune_core.attacks.catalogue import CATALOGUE, WORDS, missing
 from prune_core.data.examples import Examples
 from prune_core.data.tasks import Task
-from prune_core.measures.attack import Attack, summary
-from prune_core.plugins import quiet
+from prune_core.measures.attack import Attack, summarize
+from prune_core.plugins import no_report
 
 NAMES = [name for name, entry in CATALOGUE.items() if not missing(entry)]
 
@@ -49,7 +49,7 @@ def attacked():
     return Examples(tiny.SENTENCES, labels=labels)
 
 
-def measured(examples, folder=None, report=quiet, model=None, batch_size=32, **options):
+def measured(examples, folder=None, report=no_report, model=None, batch_size=32, **options):
     model = model or tiny.model()
     pair = replace(
         tiny.pair(model, model),
@@ -63,11 +63,11 @@ def measured(examples, folder=None, report=quiet, model=None, batch_size=32, **o
     return found.drop(columns="seconds").to_dict("records")
 
 
-def run(recipe, model, examples, budget=Budget(queries=60, seconds=60)):  # noqa: B008
+def run(recipe, model, examples, budget=AttackBudget(queries=60, seconds=60)):  # noqa: B008
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
-    pulse = Pulse(quiet)
+    pulse = ProgressPulse(no_report)
     victim = Victim(model, tiny.tokenizer(), pulse.beat, max_length=64)
     return sorted(
         engine.run(
@@ -250,8 +250,12 @@ def test_settings_are_told_and_a_difference_among_models_is_said():
 
 
 def test_where_nothing_could_be_attacked_the_page_says_so():
-    rows = pd.DataFrame([{"recipe": "DeepWordBug", **summary([]), "n": 3, "errored": 3, "job": 1}])
-    told = takeaways.attack(rows, pd.DataFrame(columns=["recipe", "job"]), [Model(1, "Dense")])
+    rows = pd.DataFrame(
+        [{"recipe": "DeepWordBug", **summarize([]), "n": 3, "errored": 3, "job": 1}]
+    )
+    told = takeaways.attack(
+        rows, pd.DataFrame(columns=["recipe", "job"]), [ComparedModel(1, "Dense")]
+    )
     assert "no sentence of the dense model to attack" in told and "3 ended in an error" in told
 
 
@@ -305,28 +309,31 @@ def test_a_long_question_is_asked_in_parts_and_the_time_is_kept(monkeypatch):
     def stopped():
         try:
             scheduler.ask(shout, ["never"])
-        except OutOfTime:
+        except BudgetExceeded:
             return "stopped"
 
     long = ["abc", "def", "ghi", "jkl"]
-    assert list(scheduler.fly([scheduler.Search(work(long), Clock(nothing), 0)], 4)) == [
-        [text.upper() for text in long]
-    ]
+    assert list(
+        scheduler.run_concurrently([scheduler.Search(work(long), Clock(nothing), 0)], 4)
+    ) == [[text.upper() for text in long]]
     assert rounds == [long]
     rounds.clear()
     searches = [
         scheduler.Search(work(long), Clock(nothing), 0),
         scheduler.Search(work(["x"]), Clock(nothing), 1),
     ]
-    assert sorted(scheduler.fly(searches, 4), key=len) == [["X"], [text.upper() for text in long]]
-    assert rounds == [["abc", "def", "x"], ["ghi", "jkl"]]
-    assert list(scheduler.fly([scheduler.Search(stopped, Clock(nothing, 0.0), 0)], 4)) == [
-        "stopped"
+    assert sorted(scheduler.run_concurrently(searches, 4), key=len) == [
+        ["X"],
+        [text.upper() for text in long],
     ]
+    assert rounds == [["abc", "def", "x"], ["ghi", "jkl"]]
+    assert list(
+        scheduler.run_concurrently([scheduler.Search(stopped, Clock(nothing, 0.0), 0)], 4)
+    ) == ["stopped"]
 
 
 def test_large_searches_leave_room():
-    from prune_core.attacks.scheduler import Search, ask, fly
+    from prune_core.attacks.scheduler import Search, ask, run_concurrently
 
     together = []
     answer = lambda texts: together.append(len(texts)) or texts  # noqa: E731
@@ -334,4 +341,4 @@ def test_large_searches_leave_room():
         Search(lambda: ask(answer, ["a"]), Clock(nothing), 0, size=size)
         for size in (2.0, 2.0, 1.0, 9.0)
     ]
-    assert len(list(fly(searches, 3))) == 4 and together == [2, 2]
+    assert len(list(run_concurrently(searches, 3))) == 4 and together == [2, 2]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from prune_core import PruneError
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.experiments import adversarial_calibration
 from prune_core.store.store import Store
 
@@ -44,30 +44,34 @@ def store(tmp_path) -> Store:
 def test_the_texts_that_flipped_the_model_become_a_file_with_the_columns_of_the_source(
     store: Store,
 ) -> None:
-    found = adversarial_calibration.resolved(
-        store, Source("mine.csv", text="review", label="stars", calibration="job:1")
+    found = adversarial_calibration.resolve(
+        store, DataSource("mine.csv", text="review", label="stars", calibration="job:1")
     )
     assert pd.read_csv(found.calibration).to_dict("list") == {"review": ["A", "C"], "stars": [0, 1]}
-    both = adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean"))
+    both = adversarial_calibration.resolve(store, DataSource("mine.csv", calibration="job:1+clean"))
     assert pd.read_csv(both.calibration).to_dict("list") == {
         "text": ["A", "C", "a", "c"],
         "label": [0, 1, 0, 1],
     }
     assert (
-        adversarial_calibration.resolved(store, Source("mine.csv", calibration="job:1+clean"))
+        adversarial_calibration.resolve(store, DataSource("mine.csv", calibration="job:1+clean"))
         == both
     )
 
 
 def test_other_sources_stay_as_they_are_and_jobs_without_attacks_are_refused(store: Store) -> None:
-    source = Source("mine.csv", calibration="own.csv")
-    assert adversarial_calibration.resolved(
+    source = DataSource("mine.csv", calibration="own.csv")
+    assert adversarial_calibration.resolve(
         store, source
-    ) == source and not adversarial_calibration.leaks(store, source)
+    ) == source and not adversarial_calibration.check_leakage(store, source)
     with pytest.raises(PruneError, match="choose a job with the measure attack"):
-        adversarial_calibration.resolved(store, Source(calibration="job:2"))
+        adversarial_calibration.resolve(store, DataSource(calibration="job:2"))
 
 
 def test_it_leaks_where_the_job_attacked_the_data_that_is_evaluated(store: Store) -> None:
-    assert adversarial_calibration.leaks(store, Source("train.csv", calibration="job:1+clean"))
-    assert not adversarial_calibration.leaks(store, Source("validation.csv", calibration="job:1"))
+    assert adversarial_calibration.check_leakage(
+        store, DataSource("train.csv", calibration="job:1+clean")
+    )
+    assert not adversarial_calibration.check_leakage(
+        store, DataSource("validation.csv", calibration="job:1")
+    )

@@ -15,14 +15,14 @@ import torch
 
 from prune_core import Cancelled, PruneError
 from prune_core.attacks import neighbours, resources
-from prune_core.attacks.budget import Budget, Clock, Pulse
+from prune_core.attacks.budget import AttackBudget, Clock, ProgressPulse
 from prune_core.attacks.catalogue import CATALOGUE, missing
-from prune_core.attacks.scheduler import Search, ask, fly
+from prune_core.attacks.scheduler import Search, ask, run_concurrently
 from prune_core.data.examples import Examples
-from prune_core.measures.attack import Attack, summary
+from prune_core.measures.attack import Attack, summarize
 from prune_core.models.devices import seed_everything
 from prune_core.paths import ROOT
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 
 NAMED = [
     "Michael Johnson spent 12 days in New York and he didn't like it.",
@@ -32,7 +32,7 @@ NAMES = [
     name for name, entry in CATALOGUE.items() if not missing(entry)
 ]  # PWWS where there is a WordNet
 SEED = 3
-WIDE = Budget(queries=10**6, seconds=10**6)
+WIDE = AttackBudget(queries=10**6, seconds=10**6)
 ODD = {
     "empty": "",
     "spaces": "   ",
@@ -61,11 +61,13 @@ def victim():
 def nothing() -> None: ...
 
 
-def attack(victim, recipe=NAMES[0], examples=None, budget=WIDE, report=quiet, model=None, most=4):
+def attack(
+    victim, recipe=NAMES[0], examples=None, budget=WIDE, report=no_report, model=None, most=4
+):
     from prune_core.attacks import engine
     from prune_core.attacks.victim import Victim
 
-    pulse = Pulse(report)
+    pulse = ProgressPulse(report)
     examples = examples or victim[2]
     asked = Victim(model or victim[0], victim[1], pulse.beat)
     found = engine.run(
@@ -98,7 +100,7 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
     ).get_grad  # its own leaves dropout on, which no two runs agree on
     reference = RECIPES[recipe](wrapper, Encoder(torch.device("cpu"), nothing))
     budget = (
-        Budget(queries=300, seconds=10**6) if recipe == "LEAP" else WIDE
+        AttackBudget(queries=300, seconds=10**6) if recipe == "LEAP" else WIDE
     )  # a swarm asks many thousand times
     reference.goal_function.query_budget = budget.queries
     ours = attack(victim, recipe, budget=budget)
@@ -120,9 +122,12 @@ def test_outcomes_are_those_of_textattacks_own_wrapper(victim, recipe):
 def test_our_text_edits_as_textattacks_does(name):
     from textattack.shared import AttackedText
 
-    from prune_core.attacks.attacked_text import Text
+    from prune_core.attacks.attacked_text import FastAttackedText
 
-    mine, reference = Text(OrderedDict(text=ODD[name]), Clock(nothing)), AttackedText(ODD[name])
+    mine, reference = (
+        FastAttackedText(OrderedDict(text=ODD[name]), Clock(nothing)),
+        AttackedText(ODD[name]),
+    )
     assert mine.words == reference.words
     for index in range(len(mine.words)):
         for new in ("", "x", "two words", "hy-phen", "-", "Ünï"):
@@ -152,7 +157,7 @@ def test_odd_texts_end_in_rows(victim, recipe):
         victim,
         recipe,
         Examples(texts, labels=[0] * len(texts)),
-        budget=Budget(queries=40, seconds=5),
+        budget=AttackBudget(queries=40, seconds=5),
     )
     assert [
         row.note for row in rows if row.outcome == "error" and "English lists" not in row.note
@@ -174,10 +179,10 @@ def test_sentence_pairs_change_only_the_text(victim):
 
 
 def test_budgets_are_kept(victim):
-    few = attack(victim, budget=Budget(queries=5))
+    few = attack(victim, budget=AttackBudget(queries=5))
     assert all(row.queries <= 5 for row in few)
     assert any("query budget of 5" in row.note for row in few if row.outcome == "failed")
-    late = attack(victim, budget=Budget(seconds=1e-9))
+    late = attack(victim, budget=AttackBudget(seconds=1e-9))
     notes = {
         "failed": "Stopped by the time budget of 1e-09 s.",
         "skipped": "Already wrong before the attack.",
@@ -185,7 +190,7 @@ def test_budgets_are_kept(victim):
     assert {row.outcome for row in late} == set(notes) and all(
         row.note == notes[row.outcome] for row in late
     )
-    gentle = attack(victim, budget=Budget(share=0.1))
+    gentle = attack(victim, budget=AttackBudget(share=0.1))
     assert all(
         row.words_changed <= max(1, -(-len(row.text.split()) // 10))
         for row in gentle
@@ -241,7 +246,7 @@ def test_searches_that_wait_together_are_asked_together_and_keep_their_dice():
     searches = [
         Search(lambda times=times: work(times), Clock(nothing), times) for times in (2, 1, 3)
     ]
-    assert sorted(fly(searches, 2), key=len) == [alone(1), alone(2), alone(3)]
+    assert sorted(run_concurrently(searches, 2), key=len) == [alone(1), alone(2), alone(3)]
     # the third starts as soon as the second has ended
     assert rounds == [[2, 0, 1, 0], [2, 1, 3, 0], [3, 1], [3, 2]]
 
@@ -257,7 +262,10 @@ def test_an_error_of_torch_in_a_search_can_be_caught():
             )
         return ask(list, ["caught"])[0]
 
-    assert list(fly([Search(work, Clock(nothing), 0) for _ in range(4)], 4)) == ["caught"] * 4
+    assert (
+        list(run_concurrently([Search(work, Clock(nothing), 0) for _ in range(4)], 4))
+        == ["caught"] * 4
+    )
 
 
 def test_cancel_passes_through_a_search(victim, monkeypatch):
@@ -294,7 +302,7 @@ SINGLE = (
 
 def test_tables_and_the_same_sample_for_every_recipe():
     pair = tiny.pair(tiny.model(), tiny.model(seed=1))
-    tables = Attack(examples=5, word_examples=3).measure(pair, quiet)
+    tables = Attack(examples=5, word_examples=3).measure(pair, no_report)
     total, single = tables["attack"], tables["attack_example"]
     assert list(total.columns) == TOTAL.split() and list(single.columns) == SINGLE.split()
     names = ["DeepWordBug", "TextFooler (MiniLM)"]
@@ -311,7 +319,9 @@ def test_what_a_machine_lacks_is_said_before_anything_runs(monkeypatch, tmp_path
     monkeypatch.setattr("prune_core.attacks.requirements._PREFIXES", ())
     assert {"PWWS", "LEAP"} <= Attack.lacking().keys()
     with pytest.raises(PruneError, match="apt install wordnet-base"):
-        Attack(recipes="DeepWordBug, PWWS").measure(tiny.pair(tiny.model(), tiny.model()), quiet)
+        Attack(recipes="DeepWordBug, PWWS").measure(
+            tiny.pair(tiny.model(), tiny.model()), no_report
+        )
     with pytest.raises(PruneError, match="'Nobody'; choose some of DeepWordBug"):
         Attack(recipes="DeepWordBug,Nobody")
     assert Attack(recipes="Pruthi,DeepWordBug,Pruthi").recipes == "Pruthi, DeepWordBug"
@@ -321,7 +331,7 @@ def test_half_precision_is_an_option_that_leaves_the_model_alone(victim):
     model = tiny.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     single = Attack(recipes="DeepWordBug", examples=4, precision="bf16").measure(
-        tiny.pair(model, model), quiet
+        tiny.pair(model, model), no_report
     )["attack_example"]
     assert len(single) == 4 and (single.outcome != "error").all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -333,7 +343,7 @@ def test_summary_counts():
             self.outcome, self.share_changed, self.queries = outcome, share, 10
 
     rows = [Row("success", 0.2), Row("success", 0.4), Row("failed"), Row("skipped"), Row("error")]
-    got = summary(rows)
+    got = summarize(rows)
     assert (got["n"], got["attacked"], got["succeeded"], got["errored"]) == (5, 3, 2, 1)
     assert (
         got["accuracy"] == 0.75
@@ -344,7 +354,7 @@ def test_summary_counts():
         got["words_changed"] == pytest.approx(0.3)
         and got["success_low"] < 2 / 3 < got["success_high"]
     )
-    nothing = summary([Row("skipped")])
+    nothing = summarize([Row("skipped")])
     assert nothing["success_rate"] is None and nothing["attacked"] == 0
 
 

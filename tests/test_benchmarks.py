@@ -23,7 +23,7 @@ from benchmarks.headline import DENSE, PLAIN, SOUP, table
 from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 
 ROOT = Path(__file__).resolve().parent.parent
 ABSENT = (
@@ -125,7 +125,7 @@ def test_floors_count_the_matrix_products_that_are_made(name):
         FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter,
         sdpa_kernel(SDPBackend.MATH),
     ):
-        method.prune(model, batches, quiet)
+        method.prune(model, batches, no_report)
     products = sum(
         count
         for purpose, count in work.items()
@@ -163,7 +163,7 @@ def test_quality_is_scored_as_an_experiment_scores_it(tmp_path):
     model, tokenizer = bench.loaded
     measured = (
         Accuracy()
-        .measure(Pair(model, pruned, tokenizer, task=bench.task), quiet)["accuracy"]["score"]
+        .measure(Pair(model, pruned, tokenizer, task=bench.task), no_report)["accuracy"]["score"]
         .item()
     )
     assert (

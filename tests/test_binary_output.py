@@ -17,7 +17,7 @@ from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.label_order import better_order
 from prune_core.cli.arguments import main
 from prune_core.data import tasks
-from prune_core.data.examples import BINARY, Source
+from prune_core.data.examples import BINARY, DataSource
 from prune_core.data.metrics import METRICS, metric_for, metrics_of
 from prune_core.measures.accuracy import summary
 from prune_core.models.checkpoints import loading
@@ -64,7 +64,7 @@ def alternating(no: object, yes: object) -> list:
 )
 def test_labels_of_two_values_are_read_as_0_and_1(no: object, yes: object, tmp_path: Path) -> None:
     task = tasks.load(
-        Source(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
+        DataSource(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
     )
     assert task.evaluation.binary and task.evaluation.sample(5, 0).binary
     assert task.metric == "binary_accuracy" and task.label_names == BINARY
@@ -75,7 +75,7 @@ def test_labels_of_two_values_are_read_as_0_and_1(no: object, yes: object, tmp_p
 def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
     for no, yes in ((0, 5), (-1, 1), (1, 2), (0.0, 0.5)):
         task = tasks.load(
-            Source(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
+            DataSource(written(tmp_path, alternating(no, yes))), ("LABEL_0",), 0, kind="regression"
         )
         assert (
             not task.evaluation.binary
@@ -85,8 +85,10 @@ def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
         assert set(task.evaluation.labels) == {no, yes}
     file = written(tmp_path, alternating("blue", "red"))
     with pytest.raises(PruneError, match="--labels 'blue=label 0,red=label 1'"):
-        tasks.load(Source(file), ("LABEL_0",), 0, kind="regression")
-    told = tasks.load(Source(file, labels="blue=label 1,red=0"), ("LABEL_0",), 0, kind="regression")
+        tasks.load(DataSource(file), ("LABEL_0",), 0, kind="regression")
+    told = tasks.load(
+        DataSource(file, labels="blue=label 1,red=0"), ("LABEL_0",), 0, kind="regression"
+    )
     assert (
         told.evaluation.binary
         and set(told.evaluation.labels) == {0, 1}
@@ -95,7 +97,10 @@ def test_other_values_are_scores_or_a_question(tmp_path: Path) -> None:
     for only, words in ((1, "every score is 1.0"), ("yes", "every label is 1")):
         with pytest.raises(PruneError, match=words):
             tasks.load(
-                Source(written(tmp_path, [only] * len(TEXTS))), ("LABEL_0",), 0, kind="regression"
+                DataSource(written(tmp_path, [only] * len(TEXTS))),
+                ("LABEL_0",),
+                0,
+                kind="regression",
             )
 
 
@@ -127,7 +132,7 @@ def test_every_metric_can_be_asked_for() -> None:
 def test_metrics_are_scikit_learns(problem_type: str | None, tmp_path: Path) -> None:
     made, tokenizer = model(problem_type), tiny.tokenizer()
     examples = tasks.training_examples(
-        Source(written(tmp_path, alternating(0, 1))), ("x",), "regression"
+        DataSource(written(tmp_path, alternating(0, 1))), ("x",), "regression"
     )
     found = predict(made, tokenizer, examples, batch_size=7)
     with torch.no_grad():
@@ -139,14 +144,14 @@ def test_metrics_are_scikit_learns(problem_type: str | None, tmp_path: Path) -> 
         )
     scores = outputs if problem_type == "regression" else 1 / (1 + np.exp(-outputs))
     labels, predictions = np.array(alternating(0, 1)), (scores > 0.5).astype(int)
-    assert found.said == predictions.tolist() and 0 < predictions.mean() < 1
+    assert found.predicted == predictions.tolist() and 0 < predictions.mean() < 1
     assert np.allclose(np.array(found.probabilities)[:, 1], scores, atol=1e-5)
     row = summary(
         "binary_accuracy",
         2,
         examples.labels,
-        was=found.said,
-        now=found.said,
+        was=found.predicted,
+        now=found.predicted,
         resamples=100,
         probabilities=(found.probabilities, found.probabilities),
     )
@@ -204,9 +209,11 @@ def store(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture) -> Store:
     made, tokenizer = model(), tiny.tokenizer()
     loading.save(made, tokenizer, tmp_path / "model")
     examples = tasks.training_examples(
-        Source(written(tmp_path, alternating(0, 1))), ("x",), "regression"
+        DataSource(written(tmp_path, alternating(0, 1))), ("x",), "regression"
     )
-    learned = predict(made, tokenizer, examples).said  # labels that the model mostly gets right
+    learned = predict(
+        made, tokenizer, examples
+    ).predicted  # labels that the model mostly gets right
     file = written(tmp_path, [label if i % 8 else 1 - label for i, label in enumerate(learned)])
     common = [
         "run",
@@ -239,9 +246,9 @@ def test_from_a_file_to_the_pages(store: Store, capsys: pytest.CaptureFixture) -
     assert note in dense.facts["notes"] and note in capsys.readouterr().out
     accuracy, models = store.rows("accuracy", [each.id for each in jobs]), models_of(jobs)
     assert set(accuracy["metric"]) == {"binary_accuracy"} and accuracy["dense_score"].iloc[0] > 0.8
-    assert "accuracy" in takeaways.accuracy(accuracy, models) and "McNemar" in takeaways.broken(
-        accuracy, models[-1]
-    )
+    assert "accuracy" in takeaways.accuracy(
+        accuracy, models
+    ) and "McNemar" in takeaways.broken_predictions(accuracy, models[-1])
     found = evidence.evidence(store, job)
     asked = policy.usual(found.kind, found.metric)
     assert set(asked.limits) == {"accuracy_loss", "agreement", "slice_loss"}
@@ -250,7 +257,7 @@ def test_from_a_file_to_the_pages(store: Store, capsys: pytest.CaptureFixture) -
         each.n for each in verdicts
     )
     assert {"label label 0", "label label 1"} <= set(evidence.slice_table(found, asked)["slice"])
-    flips = evidence.flipped(found)
+    flips = evidence.flipped_predictions(found)
     assert len(flips) == accuracy.iloc[-1]["broken"] + accuracy.iloc[-1]["fixed"]
     rows, examples = (
         store.rows(name, [each.id for each in jobs[1:]])
@@ -316,15 +323,15 @@ def test_swapped_labels_of_one_output_are_noticed(store: Store) -> None:
 
 
 def test_fine_tuned_with_squared_error_is_no_logit(tmp_path: Path) -> None:
-    from prune_core.plugins import quiet
-    from prune_core.training.finetune import Recipe, finetune
+    from prune_core.plugins import no_report
+    from prune_core.training.finetune import TrainingRecipe, finetune
 
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
-    source = Source(written(tmp_path, alternating(0, 1)))
-    recipe = Recipe(
+    source = DataSource(written(tmp_path, alternating(0, 1)))
+    recipe = TrainingRecipe(
         checkpoint=str(tmp_path / "backbone"), kind="regression", epochs=1, batch_size=8
     )
-    card = finetune(recipe, source, source, folder=tmp_path / "out", report=quiet)
+    card = finetune(recipe, source, source, folder=tmp_path / "out", report=no_report)
     assert (
         card["metric"] == "binary_accuracy"
         and 0 <= card["score"] <= 1
@@ -337,7 +344,7 @@ def test_fine_tuned_with_squared_error_is_no_logit(tmp_path: Path) -> None:
 
 def test_a_multi_label_model_with_one_label_reads_0_and_1(tmp_path: Path) -> None:
     task = tasks.load(
-        Source(written(tmp_path, alternating(0, 1))), ("toxic",), 0, kind="multilabel"
+        DataSource(written(tmp_path, alternating(0, 1))), ("toxic",), 0, kind="multilabel"
     )
     labels = [each[0] for each in task.evaluation.labels]
     rng = np.random.default_rng(0)

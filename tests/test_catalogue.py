@@ -147,17 +147,17 @@ def victim():
 
 def outcomes(victim, recipe, most, queries=300, texts=tiny.SENTENCES[:4]):
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import Budget, Pulse
+    from prune_core.attacks.budget import AttackBudget, ProgressPulse
     from prune_core.data.examples import Examples
 
     examples = Examples(texts, labels=victim(texts).argmax(-1).tolist())
     found = engine.run(
         recipe,
         victim,
-        Pulse(lambda *_: None),
+        ProgressPulse(lambda *_: None),
         examples=examples,
         indices=range(len(texts)),
-        budget=Budget(queries, 1e6),
+        budget=AttackBudget(queries, 1e6),
         seed=3,
         most=most,
     )
@@ -269,7 +269,7 @@ def test_input_reduction_keeps_the_answer_and_counts_what_is_left(victim):
 def test_names_and_places_come_from_lists_and_ordinary_words_stay(victim):
     from textattack.shared import AttackedText
 
-    from prune_core.attacks.components import ListedNames, ListedPlaces, Numbers
+    from prune_core.attacks.components import ListedLocations, ListedNames, Numbers
 
     def changed(swap, text):
         random.seed(0)
@@ -277,7 +277,7 @@ def test_names_and_places_come_from_lists_and_ordinary_words_stay(victim):
         return [new.text for new in swap(AttackedText(text))]
 
     text = "Will Christopher leave New York for Reading in 12 days?"
-    names, places = changed(ListedNames(), text), changed(ListedPlaces(), text)
+    names, places = changed(ListedNames(), text), changed(ListedLocations(), text)
     assert len(names) == 3 and all(
         new.startswith("Will ") and new.endswith(" leave New York for Reading in 12 days?")
         for new in names

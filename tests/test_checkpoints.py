@@ -222,15 +222,15 @@ def test_checkpoints_are_found_to_be_offered(dense, tmp_path, monkeypatch) -> No
     saved(tmp_path / "hub" / "models--someone--reviews" / "snapshots" / "abc", dense)
     monkeypatch.setenv("PRUNESCOPE_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert folders.known() == [str(tmp_path / "models" / "mine"), "someone/reviews"]
+    assert folders.known_checkpoints() == [str(tmp_path / "models" / "mine"), "someone/reviews"]
 
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "token", "regression", "span"])
 def test_the_kind_is_the_heads(kind, tmp_path) -> None:
     folder = saved(tmp_path, tiny.model(kind=kind))
     model, _ = loading.load(str(folder))
-    config = loading.described(str(folder)).config
-    assert replay.kind_of(model) == loading.kind_of(config) == kind
+    config = loading.describe(str(folder)).config
+    assert replay.task_type_of(model) == loading.task_type_of(config) == kind
     assert weights.keys(folder)
 
 

@@ -115,7 +115,7 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
     }
     assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
     model, _ = loading.load(str(tmp_path / "pruned"))
-    assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in replay.sparsity_by_part(model))
+    assert all(abs(row["sparsity"] - 0.5) < 0.003 for row in replay.sparsity_by_projection(model))
     assert (
         run("export", 1, tmp_path / "again") == 0
         and (tmp_path / "again" / "model.safetensors").is_file()

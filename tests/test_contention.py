@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from prune_core.analysis import evidence, quantities, takeaways
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.models.inference import contention
 from prune_core.models.inference.contention import Clocks, Contention
 
@@ -87,9 +87,9 @@ def test_a_clause_only_above_the_threshold():
 
 def test_disturbed_models_are_named_and_older_tables_are_not():
     models = [
-        Model(1, "Dense", "dense", sparsity=0.0),
-        Model(2, "AKR 50%", "akr", sparsity=0.5),
-        Model(3, "AKR 70%", "akr", sparsity=0.7),
+        ComparedModel(1, "Dense", "dense", sparsity=0.0),
+        ComparedModel(2, "AKR 50%", "akr", sparsity=0.5),
+        ComparedModel(3, "AKR 70%", "akr", sparsity=0.7),
     ]
     rows = pd.DataFrame(
         {
@@ -98,16 +98,16 @@ def test_disturbed_models_are_named_and_older_tables_are_not():
             "other_load": [0.0, 0.1, 0.1, 0.4, 0.4],
         }
     )
-    assert takeaways.disturbed(rows, models) == (
+    assert takeaways.busy_machine_note(rows, models) == (
         "The times of AKR at 70% are unreliable: other processes took 40% of a core from the timed passes. On an idle machine, measure "
         "again (python -m prune_core remeasure 3 cost)."
     )
-    several = takeaways.disturbed(rows.assign(other_load=[0.0, 0.4, 0.4, 0.6, 0.6]), models)
+    several = takeaways.busy_machine_note(rows.assign(other_load=[0.0, 0.4, 0.4, 0.6, 0.6]), models)
     assert several.startswith(
         "The times of AKR at 70% and 1 other model are unreliable: other processes took 60% of a core"
     )
     old = rows.drop(columns="other_load")
-    assert takeaways.disturbed(old, models) == evidence.disturbance(old) == ""
+    assert takeaways.busy_machine_note(old, models) == evidence.disturbance(old) == ""
     assert "other_load" in quantities.available(
         {"cost": rows}
     ) and "other_load" not in quantities.available({"cost": old})

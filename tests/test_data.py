@@ -14,10 +14,10 @@ import torch
 
 from prune_core import PruneError
 from prune_core.data import tables, tasks, tokens
-from prune_core.data.delimited import Form
+from prune_core.data.delimited import Dialect
 from prune_core.data.encodings import decode
-from prune_core.data.examples import Source
-from prune_core.data.known_tasks import KNOWN
+from prune_core.data.examples import DataSource
+from prune_core.data.known_tasks import KNOWN_TASKS
 
 LABELS = ("negative", "positive")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -41,7 +41,7 @@ def reviews(count: int = 12) -> list[dict]:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_every_format_gives_the_same_examples(tmp_path: Path, name: str) -> None:
-    task = tasks.load(Source(written(tmp_path, reviews(), name)), LABELS)
+    task = tasks.load(DataSource(written(tmp_path, reviews(), name)), LABELS)
     both = sorted(task.calibration.texts + task.evaluation.texts)
     assert both == sorted(row["text"] for row in reviews())
     assert not set(task.calibration.texts) & set(task.evaluation.texts)
@@ -56,14 +56,14 @@ def test_columns_are_chosen_and_words_are_labels_too(tmp_path: Path) -> None:
         {"a": LONG, "b": f"second {i}", "mood": ("Positive", "negative")[i % 2]} for i in range(9)
     ]
     path = written(tmp_path, rows)
-    task = tasks.load(Source(path, text="a", text_pair="b", label="mood"), LABELS)
+    task = tasks.load(DataSource(path, text="a", text_pair="b", label="mood"), LABELS)
     assert task.evaluation.pairs and task.evaluation.pairs[0].startswith("second")
     assert set(task.evaluation.labels) == {0, 1}
 
 
 def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
     own = written(tmp_path, [{"text": LONG}, {"text": "short"}], "calibration.jsonl")
-    task = tasks.load(Source(written(tmp_path, reviews()), calibration=own), LABELS)
+    task = tasks.load(DataSource(written(tmp_path, reviews()), calibration=own), LABELS)
     assert task.calibration.texts == [LONG, "short"] and task.calibration.labels is None
     assert len(task.evaluation) == 12
 
@@ -104,7 +104,7 @@ def test_a_mistake_in_the_rows_is_a_sentence(
     tmp_path: Path, rows: list[dict], source: dict, words: str
 ) -> None:
     with pytest.raises(PruneError, match=words.replace("\\\\", "\\")):
-        tasks.load(Source(written(tmp_path, rows), **source), LABELS)
+        tasks.load(DataSource(written(tmp_path, rows), **source), LABELS)
 
 
 def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
         {"text": "NA", "label": 1},
         {"text": "null", "label": 0},
     ]
-    task = tasks.load(Source(written(tmp_path, rows)), LABELS)
+    task = tasks.load(DataSource(written(tmp_path, rows)), LABELS)
     texts = task.calibration.texts + task.evaluation.texts
     assert len(texts) == 42 and {"NA", "null"} <= set(texts)
     assert {"1 row without a text left out.", "2 rows without a label left out."} <= set(task.notes)
@@ -126,7 +126,7 @@ def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
     "columns", [{"text": LONG}, {"text": LONG, "label": -1}, {"text": LONG, "label": None}]
 )
 def test_no_labels_is_a_normal_case(tmp_path: Path, columns: dict) -> None:
-    task = tasks.load(Source(written(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
+    task = tasks.load(DataSource(written(tmp_path, [columns] * 9, "a.jsonl")), LABELS)
     assert (
         task.evaluation.labels is None
         and task.metric == "same_label"
@@ -226,15 +226,15 @@ def test_a_header_that_is_missing_is_noticed(
 def test_what_is_found_can_be_told_otherwise(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes("a;b\ncaf\xe9;1\n".encode("cp1252"))
-    assert list(tables.read(str(file), Form(";", "cp1252", "no")).rows["column 1"]) == [
+    assert list(tables.read(str(file), Dialect(";", "cp1252", "no")).rows["column 1"]) == [
         "a",
         "caf\xe9",
     ]
-    assert list(tables.read(str(file), Form("none", "cp437")).rows.iloc[:, 0]) != []
+    assert list(tables.read(str(file), Dialect("none", "cp437")).rows.iloc[:, 0]) != []
     with pytest.raises(PruneError, match="is not utf-8"):
-        tables.read(str(file), Form(encoding="utf-8"))
+        tables.read(str(file), Dialect(encoding="utf-8"))
     with pytest.raises(PruneError, match="header is 'maybe'"):
-        Form(header="maybe")
+        Dialect(header="maybe")
 
 
 RECORDS = [{"text": LONG, "label": i % 2} for i in range(4)]
@@ -282,7 +282,7 @@ def test_json_lines_nested_fields_and_squad(tmp_path: Path) -> None:
         )
     )
     assert tasks.load(
-        Source(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS
+        DataSource(str(tmp_path / "nested.jsonl"), "input.text", label="gold.label"), LABELS
     ).evaluation.labels
     (tmp_path / "squad.json").write_text(json.dumps(SQUAD))
     found = tables.read(str(tmp_path / "squad.json")).rows
@@ -308,13 +308,15 @@ def test_excel_arrow_and_saved_folders(tmp_path: Path) -> None:
     data.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.arrow").write_bytes(next((tmp_path / "one").glob("*.arrow")).read_bytes())
     for name, rows in (("one", 12), ("both", 18), ("a.parquet", 12), ("a.arrow", 12)):
-        task = tasks.load(Source(str(tmp_path / name)), LABELS)
+        task = tasks.load(DataSource(str(tmp_path / name)), LABELS)
         assert len(task.calibration) + len(task.evaluation) == rows
         assert task.meant == {
             "negative": 0,
             "positive": 1,
         }  # by name: the data counts them the other way round
-    assert len(tasks.load(Source(str(tmp_path / "both"), split="train"), LABELS).evaluation) == 8
+    assert (
+        len(tasks.load(DataSource(str(tmp_path / "both"), split="train"), LABELS).evaluation) == 8
+    )
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet"])
@@ -328,17 +330,17 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     write.get(name[1:], lambda: rows.to_json(path, orient="records", lines=name.endswith("l")))()
     asked = tables.read(path, part="test").rows
     assert len(asked) == 12 and set(asked["Split"]) == {"test"}
-    task = tasks.load(Source(path), LABELS)
+    task = tasks.load(DataSource(path), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 12)
     assert "Split 'train' calibrates and 'test' evaluates" in " ".join(task.notes)
     assert (
-        len(tasks.training_examples(Source(path), LABELS))
-        == len(tasks.evaluation_examples(Source(path), LABELS))
+        len(tasks.training_examples(DataSource(path), LABELS))
+        == len(tasks.evaluation_examples(DataSource(path), LABELS))
         == 12
     )
-    assert tasks.load(Source(path, split="test"), LABELS).evaluation == task.evaluation
+    assert tasks.load(DataSource(path, split="test"), LABELS).evaluation == task.evaluation
     assert (
-        len(tasks.load(Source(path, split="train"), LABELS).evaluation) == 8
+        len(tasks.load(DataSource(path, split="train"), LABELS).evaluation) == 8
     )  # a third calibrates
     with pytest.raises(PruneError, match="no part 'dev'; it has train, test"):
         tables.read(path, part="dev")
@@ -371,12 +373,12 @@ def test_a_hub_data_set_is_read_by_its_id(monkeypatch: pytest.MonkeyPatch) -> No
         "load_dataset",
         lambda path, config, split: made if split == "train" else made.select(range(6)),
     )
-    task = tasks.load(Source("someone/reviews", config="en"), LABELS)
+    task = tasks.load(DataSource("someone/reviews", config="en"), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 6) and "split 'test'" in " ".join(
         task.notes
     )
     assert (
-        len(tasks.load(Source("someone/reviews", split="train"), LABELS).evaluation) == 8
+        len(tasks.load(DataSource("someone/reviews", split="train"), LABELS).evaluation) == 8
     )  # a third calibrates: train cannot be both
     hub._splits.cache_clear()
 
@@ -432,16 +434,16 @@ def test_a_model_with_other_labels_is_asked_about(tmp_path: Path) -> None:
     with pytest.raises(
         PruneError, match=r"The file has 4 .*World.* the model 2 labels \(negative, positive\)"
     ):
-        tasks.load(Source(written(tmp_path, rows)), LABELS)
+        tasks.load(DataSource(written(tmp_path, rows)), LABELS)
 
 
 def test_an_unreachable_hub_is_a_sentence() -> None:
     with pytest.raises(PruneError, match="sst2: the Hub cannot be reached"):
-        tasks.load(Source("sst2"), LABELS)
+        tasks.load(DataSource("sst2"), LABELS)
 
 
 def test_the_demo_is_what_it_promises() -> None:
-    task = tasks.load(Source(), LABELS)
+    task = tasks.load(DataSource(), LABELS)
     assert len(task.calibration) == 256 and len(task.calibration) + len(task.evaluation) >= 600
     texts = task.calibration.texts + task.evaluation.texts
     assert len(set(texts)) == len(texts) and all(5 <= len(text.split()) <= 40 for text in texts)
@@ -450,7 +452,7 @@ def test_the_demo_is_what_it_promises() -> None:
 
 
 def test_samples_are_seeded_and_keep_their_order() -> None:
-    pool = tasks.load(Source(), LABELS).evaluation
+    pool = tasks.load(DataSource(), LABELS).evaluation
     one, again, other = (pool.sample(20, seed) for seed in (1, 1, 2))
     assert one == again != other and len(one) == 20
     assert [pool.texts.index(text) for text in one.texts] == sorted(
@@ -479,19 +481,23 @@ def test_batches_hold_every_example_once_with_little_padding() -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data sets are not beside this checkout")
 def test_real_files_load() -> None:
-    task = tasks.load(Source(str(SHARED / "sst2" / "validation.parquet")), LABELS)
+    task = tasks.load(DataSource(str(SHARED / "sst2" / "validation.parquet")), LABELS)
     assert len(task.calibration) + len(task.evaluation) == 872
-    news = tasks.load(Source(str(SHARED / "ag_news" / "test.parquet")), KNOWN["ag_news"].labels)
+    news = tasks.load(
+        DataSource(str(SHARED / "ag_news" / "test.parquet")), KNOWN_TASKS["ag_news"].labels
+    )
     assert set(news.evaluation.labels) == {0, 1, 2, 3}
-    pairs = Source(str(SHARED / "mrpc" / "test.parquet"), text="sentence1", text_pair="sentence2")
-    assert tasks.load(pairs, KNOWN["mrpc"].labels).evaluation.pairs
+    pairs = DataSource(
+        str(SHARED / "mrpc" / "test.parquet"), text="sentence1", text_pair="sentence2"
+    )
+    assert tasks.load(pairs, KNOWN_TASKS["mrpc"].labels).evaluation.pairs
 
 
 def test_a_nested_field_is_no_column_of_its_own(tmp_path: Path) -> None:
     rows = [{"tweet": {"text": f"fine phone {i}"}, "user": {"label": i % 2}} for i in range(9)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert list(tables.read(str(tmp_path / "a.jsonl")).rows) == ["tweet.text", "user.label"]
-    task = tasks.load(Source(str(tmp_path / "a.jsonl")), LABELS)  # found by their looks
+    task = tasks.load(DataSource(str(tmp_path / "a.jsonl")), LABELS)  # found by their looks
     assert task.evaluation.texts[0].startswith("fine phone") and task.evaluation.labels
 
 
@@ -648,7 +654,7 @@ def test_one_word_per_line_or_row(tmp_path: Path, name: str, content: str, words
         and found.rows.index.name == "line"
     )
     task = tasks.load(
-        Source(str(tmp_path / name), calibration=str(tmp_path / name)),
+        DataSource(str(tmp_path / name), calibration=str(tmp_path / name)),
         tiny.TAGS + ("B-LOC",),
         kind="token",
     )

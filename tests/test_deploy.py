@@ -18,7 +18,7 @@ from prune_core.analysis.evidence import Evidence
 from prune_core.analysis.policy import CRITERIA, Policy
 from prune_core.cli.arguments import main
 from prune_core.data.metrics import METRICS
-from prune_core.statistics import paired_bounds, quantile_bounds, share_bounds
+from prune_core.statistics import paired_bounds, proportion_bounds, quantile_bounds
 from prune_core.store.job import Job
 from prune_core.store.store import Store
 
@@ -230,8 +230,8 @@ def test_the_paired_bound_is_wrong_in_at_most_five_of_a_hundred_whatever_else_di
 
 
 def test_bounds_of_shares_and_quantiles_are_the_published_ones():
-    assert share_bounds(0, 59, 0.05)[1] == pytest.approx(0.0495, abs=1e-4)  # the rule of three
-    assert share_bounds(7, 7, 0.05) == pytest.approx((0.05 ** (1 / 7), 1.0))
+    assert proportion_bounds(0, 59, 0.05)[1] == pytest.approx(0.0495, abs=1e-4)  # the rule of three
+    assert proportion_bounds(7, 7, 0.05) == pytest.approx((0.05 ** (1 / 7), 1.0))
     assert (
         quantile_bounds(np.arange(59.0), 0.95, 0.05)[1] == 58
         and quantile_bounds(np.arange(58.0), 0.95, 0.05)[1] == np.inf
@@ -250,7 +250,7 @@ def test_as_many_examples_as_are_asked_for_decide_in_most_samples():
     assert (
         first[0].answer == deployment_check.INCONCLUSIVE
         and 200 < needs < 2000
-        and f"about {needs:,}".replace(",", "\u2009") in first[0].told
+        and f"about {needs:,}".replace(",", "\u2009") in first[0].detail
     )
     decided = sum(
         deployment_check.decision(
@@ -277,11 +277,11 @@ def test_traffic_without_labels_ships_by_its_changed_answers_and_is_never_refuse
     loss, agreement = deployment_check.check(other, Policy({"accuracy_loss": 1, "agreement": 97}))
     assert (
         loss.answer == deployment_check.INCONCLUSIVE
-        and "no labels" in loss.told
+        and "no labels" in loss.detail
         and agreement.answer == deployment_check.VIOLATED
     )
     assert (
-        set(evidence_of.flipped(other)["what"]) == {"changed"}
+        set(evidence_of.flipped_predictions(other)["what"]) == {"changed"}
         and evidence_of.slice_table(other, policy.usual("classification")).empty
     )
 
@@ -292,16 +292,16 @@ def test_what_was_not_measured_is_inconclusive_and_says_what_to_run():
         found, Policy({name: each.usual for name, each in CRITERIA.items()})
     )
     assert {each.answer for each in verdicts} == {deployment_check.INCONCLUSIVE} and all(
-        "run it with the measure" in each.told for each in verdicts
+        "run it with the measure" in each.detail for each in verdicts
     )
     times = timed(np.random.default_rng(0), np.full(10, 0.02), np.full(10, 0.04))
     latency, speed = deployment_check.check(times, Policy({"latency_p95": 50, "speedup": 1.5}))
     assert latency.answer == deployment_check.INCONCLUSIVE and speed.answer == deployment_check.MET
-    assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.told
+    assert "(python -m prune_core remeasure 1 cost --set cost.repeats=60)" in latency.detail
     old = deployment_check.check(
         replace(times, tables={**times.tables, "timing": EMPTY}), Policy({"speedup": 1.5})
     )
-    assert "measure again (python -m prune_core remeasure 1 cost)" in old[0].told
+    assert "measure again (python -m prune_core remeasure 1 cost)" in old[0].detail
 
 
 def test_attacks_under_other_settings_are_not_compared():
@@ -320,7 +320,7 @@ def test_attacks_under_other_settings_are_not_compared():
     asked = Policy({"attack_success": 3})
     assert (
         deployment_check.check(alike, asked)[0].n == 200
-        and "other settings" in deployment_check.check(other, asked)[0].told
+        and "other settings" in deployment_check.check(other, asked)[0].detail
     )
 
 
@@ -366,12 +366,12 @@ def test_every_kind_of_head_is_judged_by_its_own_figure(
         and tight.answer == deployment_check.INCONCLUSIVE
         and loose.bound > loose.value >= 0
     )
-    told = deployment_check.sentence([tight], Policy({"accuracy_loss": 0.1}))
+    told = deployment_check.summary_sentence([tight], Policy({"accuracy_loss": 0.1}))
     assert loose.title == f"{METRICS[metric].title} loss" and told.startswith(
         "Inconclusive: with n = 100, the limit can be neither met"
     )
     assert f"This sample rules out {tight.rules_out}; the limit is 0.1 points" in told
-    flips = evidence_of.flipped(found)
+    flips = evidence_of.flipped_predictions(found)
     assert flips.empty if kind == "regression" else len(flips) in (1, 2)
 
 
@@ -396,9 +396,9 @@ def test_slices_are_words_labels_and_columns_of_the_readers_file(tmp_path):
         and inside["source web"].sum() == 30
         and inside["label yes"].sum() == 30
     )
-    judged = slices.judged(inside, np.ones(60, bool), np.arange(60) % 3 > 0, alpha=0.05).set_index(
-        "slice"
-    )
+    judged = slices.slice_verdicts(
+        inside, np.ones(60, bool), np.arange(60) % 3 > 0, alpha=0.05
+    ).set_index("slice")
     assert judged.loc["with “not”", "pruned"] == 0 and judged.loc["with “not”", "p_holm"] < 0.001
     with pytest.raises(
         PruneError, match="no column 'sorce' to slice by; it has text, label, source"
@@ -518,20 +518,20 @@ def test_times_measured_while_other_processes_were_busy_are_inconclusive(other_l
     assert [each.answer for each in verdicts] == [answer] * 2
     if answer == deployment_check.INCONCLUSIVE:
         for each in verdicts:
-            assert each.told.startswith(
+            assert each.detail.startswith(
                 "other processes took 40% of a core from the timed passes; measure again on an idle machine"
             )
             assert (
-                "(python -m prune_core remeasure 1 cost)" in each.told
+                "(python -m prune_core remeasure 1 cost)" in each.detail
                 and each.excluded == ""
                 and each.needs is None
             )
         assert (
-            "2 of 2 limits can be" in (told := deployment_check.sentence(verdicts, asked))
-            and verdicts[0].told in told
+            "2 of 2 limits can be" in (told := deployment_check.summary_sentence(verdicts, asked))
+            and verdicts[0].detail in told
         )
         plots.allowances(verdicts)
-        assert deployment_check.as_record(verdicts, found, asked)["verdicts"][0]["bound"] is None
+        assert deployment_check.to_record(verdicts, found, asked)["verdicts"][0]["bound"] is None
 
 
 def test_an_inconclusive_limit_says_what_the_sample_rules_out():
@@ -547,7 +547,7 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
         agreement.excluded == f"less than {np.floor(10 * agreement.bound) / 10:g}%"
         and agreement.bound < 97
     )
-    told = deployment_check.sentence(verdicts, asked)
+    told = deployment_check.summary_sentence(verdicts, asked)
     assert told.startswith(
         "Inconclusive: with n = 440, 2 of 2 limits can be neither met nor violated with 95% confidence. This sample"
     )
@@ -556,7 +556,7 @@ def test_an_inconclusive_limit_says_what_the_sample_rules_out():
         and told.endswith(" to decide.")
     )
     assert (
-        deployment_check.as_record(verdicts, found, asked)["verdicts"][0]["rules_out"]
+        deployment_check.to_record(verdicts, found, asked)["verdicts"][0]["rules_out"]
         == loss.rules_out
     )
     assert (
@@ -579,10 +579,10 @@ def test_titles_keep_the_case_of_names_inside_a_sentence(name, metric):
         answer=deployment_check.VIOLATED,
         n=9,
         needs=None,
-        told="",
+        detail="",
         metric=metric,
     )
-    told = deployment_check.sentence(
+    told = deployment_check.summary_sentence(
         [each, replace(each, criterion="agreement")], Policy({name: 1.0})
     )
     for word in ("F1", "Matthews", "Spearman", "Pearson"):

@@ -15,7 +15,7 @@ from prune_core import PruneError
 from prune_core.cli.arguments import main
 from prune_core.methods import METHODS
 from prune_core.models.checkpoints import difference, loading
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.store import studies
 from prune_core.store.store import Store
 
@@ -39,7 +39,7 @@ def through(model: torch.nn.Module, dense: Path, folder: Path) -> torch.nn.Modul
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_comes_back_bit_for_bit_and_takes_less(name, dense, tmp_path) -> None:
     model = loading.load(str(dense))[0]
-    build(METHODS, name, {"sparsity": 0.7}).prune(model, calibration(), quiet)
+    build(METHODS, name, {"sparsity": 0.7}).prune(model, calibration(), no_report)
     assert bits(through(model, dense, tmp_path)) == bits(model)
     encoder = sum(tensor.nbytes for key, tensor in model.state_dict().items() if ".layer." in key)
     taken = sum(tensor.nbytes for tensor in load_file(tmp_path / difference.FILE).values())
@@ -99,7 +99,7 @@ def test_weights_that_were_let_go_are_made_again_bit_for_bit(keep, dense, tmp_pa
         folder / "model.safetensors"
     ).is_file() == (keep == "full")
     first = bits(loading.load(str(folder))[0]) if keep != "none" else None
-    studies.drop_checkpoints(store, "Command line")
+    studies.delete_weights(store, "Command line")
     assert not store.has_weights(1)
     assert (
         run("export", 1, tmp_path / "out") == 0
@@ -127,7 +127,7 @@ def test_an_export_has_a_card_that_the_hub_reads(who, tmp_path, capsys) -> None:
         stranger.folder,
         "--task",
         stranger.file,
-        *stranger.told,
+        *stranger.arguments,
         "--calibration-size",
         8,
     )

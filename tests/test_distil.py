@@ -11,15 +11,15 @@ from test_seeds import assert_declared
 from prune_core import PruneError, errors
 from prune_core.analysis.compared_models import models_of
 from prune_core.data import tasks
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.data.tokens import batches
 from prune_core.experiments.experiment import Experiment, estimates
-from prune_core.measures.adversarial_augmentation import Copies, refuse_copies
+from prune_core.measures.adversarial_augmentation import AdversarialAugmentation, check_augmentation
 from prune_core.methods import METHODS
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.families import FAMILIES
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.pruning import distillation, pipeline
 from prune_core.queue import jobs
 from prune_core.store.store import Store
@@ -30,7 +30,7 @@ def tuned(family="bert", kind="classification", method="magnitude", minutes=1.0,
     chosen = build(METHODS, method, {"sparsity": 0.6, "distil": minutes, **options})
     before = copy.deepcopy(dense.state_dict())
     model, rows = pipeline.prune(
-        chosen, dense, tiny.calibration(family), report=quiet, methods=METHODS
+        chosen, dense, tiny.calibration(family), report=no_report, methods=METHODS
     )
     assert_declared(rows)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items()), (
@@ -60,7 +60,7 @@ def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         tiny.calibration(family),
-        report=quiet,
+        report=no_report,
         methods=METHODS,
     )
     for (_, _, one), (_, _, other) in zip(
@@ -71,7 +71,7 @@ def test_what_was_cut_stays_cut_and_what_is_left_comes_nearer(family, kind):
     assert found["held"].min() < found["held"].iloc[0] and not any(
         own.grad is not None for own in model.parameters()
     )
-    _, held = distillation.parted(tiny.calibration(family))
+    _, held = distillation.split_batches(tiny.calibration(family))
     assert distillation._mean(model, dense, held) == pytest.approx(found["held"].min(), rel=1e-4), (
         "the best look is what is kept"
     )
@@ -86,13 +86,13 @@ def test_a_pattern_and_dead_units_survive():
     _, model, _ = tuned(method="sparsegpt", pattern="2:4")
     weight = next(linear.weight for _, part, linear in replay.linears(model) if part == "ffn_in")
     assert ((weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
-    from prune_core.models.compact import dead_units, shrink
+    from prune_core.models.compact import compact_model, dead_units
 
     dense, model, _ = tuned(method="unit_magnitude")
     assert all(dead_units(model))
     batch = tiny.calibration()[0]
     torch.testing.assert_close(
-        shrink(model)(**batch).logits, model(**batch).logits, rtol=0, atol=1e-5
+        compact_model(model)(**batch).logits, model(**batch).logits, rtol=0, atol=1e-5
     )
 
 
@@ -103,7 +103,7 @@ def test_too_few_sentences_are_a_sentence():
             build(METHODS, "magnitude", {"distil": 1}),
             tiny.model(),
             some,
-            report=quiet,
+            report=no_report,
             methods=METHODS,
         )
 
@@ -141,7 +141,7 @@ def copied(batches):
 
 def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
     batches = tiny.calibration()
-    learn, held = distillation.parted(batches, copied(batches))
+    learn, held = distillation.split_batches(batches, copied(batches))
     with_copies = [lesson for lesson in learn if lesson.copies is not None]
     assert (
         len(with_copies) == 1
@@ -152,7 +152,7 @@ def test_a_copy_is_learnt_beside_its_sentence_and_held_apart_with_it():
         batches[0]["input_ids"]
     )  # of the second batch, and the first sentence held apart
     copy_of_it = {name: values[[eighth]] for name, values in batches[1].items()}
-    learn, held = distillation.parted(
+    learn, held = distillation.split_batches(
         batches, [None, (copy_of_it, torch.tensor([eighth])), *[None] * (len(batches) - 2)]
     )
     assert not any(lesson.copies for lesson in learn)
@@ -165,16 +165,16 @@ def test_the_loss_of_a_copy_is_its_divergence_from_the_sentence_as_it_was():
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         batches,
-        report=quiet,
+        report=no_report,
         methods=METHODS,
     )[0]
     with torch.no_grad():
         lesson = next(
             lesson
-            for lesson in distillation.parted(batches, copied(batches))[0]
+            for lesson in distillation.split_batches(batches, copied(batches))[0]
             if lesson.copies is not None
         )
-        plain = distillation._loss(other, dense, distillation.Lesson(lesson.batch))
+        plain = distillation._loss(other, dense, distillation.DistillationBatch(lesson.batch))
         said = other(**lesson.copies).logits.log_softmax(-1)
         right = dense(**lesson.batch).logits.log_softmax(-1)[lesson.of]
         expected = plain + (said.exp() * (said - right)).sum() / len(lesson.batch["input_ids"])
@@ -207,13 +207,13 @@ def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_
 )
 def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(options, kind, said):
     with pytest.raises(PruneError, match=said):
-        refuse_copies(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
+        check_augmentation(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
 
 
 def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda package: None)
     with pytest.raises(PruneError, match="textattack is not installed"):
-        refuse_copies(
+        check_augmentation(
             build(METHODS, "akr", {"distil": 1, "distil_attacked": True}), "classification"
         )
 
@@ -221,17 +221,19 @@ def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeyp
 def test_attacked_copies_flip_the_pruned_model_and_are_of_their_rows():
     dense, tokenizer = loading.load("demo")
     sample = tasks.load(
-        Source(), loading.label_names(dense.config), 0, kind="classification"
+        DataSource(), loading.label_names(dense.config), 0, kind="classification"
     ).calibration.sample(24, 0)
     found = [*batches(tokenizer, sample, 8, max_length=64, device=torch.device("cpu"))]
     pruned, _ = pipeline.prune(
         build(METHODS, "magnitude", {"sparsity": 0.6}),
         dense,
         [batch for batch, _ in found],
-        report=quiet,
+        report=no_report,
         methods=METHODS,
     )
-    made = Copies(dense, tokenizer, sample, found=found, seed=0, max_length=64)(pruned, quiet)
+    made = AdversarialAugmentation(dense, tokenizer, sample, found=found, seed=0, max_length=64)(
+        pruned, no_report
+    )
     flips = 0
     with torch.no_grad():
         for (batch, _), copy_of in zip(found, made, strict=True):

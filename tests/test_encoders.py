@@ -116,7 +116,7 @@ def test_statistics_taken_once_a_block_are_those_of_its_dense_weights(family: st
     import copy
 
     from prune_core.methods import METHODS
-    from prune_core.plugins import build, quiet
+    from prune_core.plugins import build, no_report
 
     models = []
     for recollect in (True, False):
@@ -131,7 +131,7 @@ def test_statistics_taken_once_a_block_are_those_of_its_dense_weights(family: st
 
         try:
             type(method).solve = record
-            method.prune(copy.deepcopy(model), tiny.calibration(family), quiet)
+            method.prune(copy.deepcopy(model), tiny.calibration(family), no_report)
         finally:
             type(method).solve = solve
         models.append(seen)

@@ -13,13 +13,13 @@ import tiny
 import torch
 
 from prune_core import Cancelled, PruneError
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.experiments import content_hashes
 from prune_core.experiments.experiment import Experiment, stages
 from prune_core.experiments.run import run
 from prune_core.measures import MEASURES
 from prune_core.methods import METHODS
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.versions import versions
 
 
@@ -38,7 +38,9 @@ def calls(tmp_path, monkeypatch):
 
 
 def rows(asked, folder, done=()):
-    return {stage.name: stage.rows[stage.name] for stage in run(asked, folder, quiet, done=done)}
+    return {
+        stage.name: stage.rows[stage.name] for stage in run(asked, folder, no_report, done=done)
+    }
 
 
 @pytest.mark.parametrize("name", [None, *METHODS])
@@ -65,14 +67,14 @@ def test_key_is_what_decides_the_rows(tmp_path):
     assert fakes.experiment(method=fakes.Halve(sparsity=0.6)).key() != asked.key()
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    own = Experiment(source=Source(str(file)), measures=(fakes.Draw(),))
+    own = Experiment(source=DataSource(str(file)), measures=(fakes.Draw(),))
     before = own.key()
     file.write_text("text,label\na,0\nb,1\n")
     assert own.key() != before
 
 
 def own_data(file):
-    return Experiment(source=Source(str(file)), measures=(fakes.Draw(),))
+    return Experiment(source=DataSource(str(file)), measures=(fakes.Draw(),))
 
 
 def test_key_ignores_the_time_of_a_file(tmp_path):
@@ -108,7 +110,7 @@ def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(content_hashes, "_hashes", {})
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    assert content_hashes.of_data(str(file)) == content_hashes.of_data(str(file))
+    assert content_hashes.hash_data(str(file)) == content_hashes.hash_data(str(file))
     assert len(read) == 1
 
 
@@ -121,23 +123,23 @@ def test_a_copied_checkpoint_has_equal_hashes_whatever_lies_beside_its_weights(t
     (copy / ".git").mkdir()
     for name in ("training_args.bin", "optimizer.pt", "trainer_state.json", "rng_state_0.pth"):
         (copy / name).write_bytes(b"0")
-    found = content_hashes.of_checkpoint(str(first))
-    assert content_hashes.of_checkpoint(str(copy)) == found
+    found = content_hashes.hash_checkpoint(str(first))
+    assert content_hashes.hash_checkpoint(str(copy)) == found
     names = {name for name, _ in found}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
     (copy / "tokenizer.json").rename(copy / "vocab.json")
-    assert content_hashes.of_checkpoint(str(copy)) != found, "names are part of it"
+    assert content_hashes.hash_checkpoint(str(copy)) != found, "names are part of it"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_every_file_that_is_loaded_counts(tmp_path, name):
     tiny.model().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    before = content_hashes.of_checkpoint(str(tmp_path))
+    before = content_hashes.hash_checkpoint(str(tmp_path))
     content = bytearray((tmp_path / name).read_bytes())
     content[-2] ^= 1
     (tmp_path / name).write_bytes(content)
-    assert content_hashes.of_checkpoint(str(tmp_path)) != before
+    assert content_hashes.hash_checkpoint(str(tmp_path)) != before
 
 
 def test_the_base_model_of_an_adapter_counts(tmp_path):
@@ -147,15 +149,15 @@ def test_the_base_model_of_an_adapter_counts(tmp_path):
     for name in (str(base), "somebody/base-elsewhere"):
         config = json.dumps({"base_model_name_or_path": name})
         (adapter / "adapter_config.json").write_text(config)
-        found = [file for file, _ in content_hashes.of_checkpoint(str(adapter))]
+        found = [file for file, _ in content_hashes.hash_checkpoint(str(adapter))]
         assert found == ["adapter_config.json", "config.json", "model.safetensors"][: len(found)]
         assert len(found) == (3 if name == str(base) else 1)
 
 
 def test_the_demo_counts_its_reviews_and_hub_names_count_nothing():
-    assert [name for name, _ in content_hashes.of_data("demo")] == ["reviews.csv"]
-    assert content_hashes.of_data("sst2") == content_hashes.of_data("") == []
-    assert content_hashes.of_checkpoint("distilbert/distilbert-base-uncased") == []
+    assert [name for name, _ in content_hashes.hash_data("demo")] == ["reviews.csv"]
+    assert content_hashes.hash_data("sst2") == content_hashes.hash_data("") == []
+    assert content_hashes.hash_checkpoint("distilbert/distilbert-base-uncased") == []
 
 
 def test_splits_of_a_saved_data_set_count_and_other_folders_are_not_read(tmp_path):
@@ -164,17 +166,17 @@ def test_splits_of_a_saved_data_set_count_and_other_folders_are_not_read(tmp_pat
 
     rows = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
     DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "data")
-    names = [name for name, _ in content_hashes.of_data(str(tmp_path / "data"))]
+    names = [name for name, _ in content_hashes.hash_data(str(tmp_path / "data"))]
     assert {"dataset_dict.json", "test/state.json", "train/state.json"} <= set(names)
     assert any(name.startswith("test/data-") for name in names)
-    assert content_hashes.of_data(str(tmp_path)) == []
+    assert content_hashes.hash_data(str(tmp_path)) == []
 
 
 def test_local_paths_become_absolute(tmp_path, monkeypatch):
     (tmp_path / "mine.csv").write_text("text,label\n")
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
-    asked = Experiment(source=Source("mine.csv"), measures=(fakes.Draw(),))
+    asked = Experiment(source=DataSource("mine.csv"), measures=(fakes.Draw(),))
     assert asked.source.task == str(tmp_path / "mine.csv")
     assert asked.checkpoint == "demo"
 
@@ -224,10 +226,10 @@ class Reader(fakes.Draw):
 
 def test_it_sees_the_same_rows_when_the_other_was_done_before(tmp_path):
     asked = fakes.experiment(fakes.Hungry(fits=64), Reader())
-    done = {stage.name: stage.rows for stage in run(asked, tmp_path, quiet)}
+    done = {stage.name: stage.rows for stage in run(asked, tmp_path, no_report)}
     assert done["draw"]["draw"].equals(done["hungry"]["hungry"])
     known = {"hungry": pd.DataFrame([{"batch": 7}])}
-    (last,) = run(asked, tmp_path, quiet, done=["prune", "hungry"], known=known)
+    (last,) = run(asked, tmp_path, no_report, done=["prune", "hungry"], known=known)
     assert last.rows["draw"]["batch"].tolist() == [7]
 
 
@@ -259,7 +261,7 @@ def test_the_baseline_compares_the_dense_model_with_itself(tmp_path):
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(tmp_path):
-    done = list(run(fakes.experiment(fakes.Hungry(fits=5)), tmp_path, quiet))
+    done = list(run(fakes.experiment(fakes.Hungry(fits=5)), tmp_path, no_report))
     assert done[-1].rows["hungry"]["batch"].item() == 4 and done[-1].facts["batch_size"] == 4
     assert done[0].facts["batch_size"] == 32
     with pytest.raises(PruneError, match="too small even for one sentence"):
@@ -274,7 +276,7 @@ def test_tf32_is_off_unless_asked_for_and_then_decides_the_rows(tmp_path, monkey
     )
     plain, fast = fakes.experiment(), fakes.experiment(tf32=True)
     for asked in (plain, fast):
-        list(run(asked, tmp_path / str(asked.tf32), quiet))
+        list(run(asked, tmp_path / str(asked.tf32), no_report))
     assert seen == ["highest", "high"] and torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision("highest")
     assert plain.key() != fast.key()

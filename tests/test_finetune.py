@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from prune_core import Cancelled, PruneError
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.data.tasks import label_names, load
 from prune_core.models.checkpoints import loading
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 from prune_core.training import freelb
-from prune_core.training.finetune import STATE, Recipe, finetune
+from prune_core.training.finetune import STATE, TrainingRecipe, finetune
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def backbone(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def reviews(tmp_path: Path) -> Source:
+def reviews(tmp_path: Path) -> DataSource:
     """Three classes that a single word gives away."""
     words = ("bad", "fair", "good")
     rows = [
@@ -35,14 +35,14 @@ def reviews(tmp_path: Path) -> Source:
         for i in range(90)
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
-    return Source(str(tmp_path / "train.csv"))
+    return DataSource(str(tmp_path / "train.csv"))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.8])
 def test_it_learns_and_the_checkpoint_loads(
-    tmp_path: Path, backbone: str, reviews: Source, average: float
+    tmp_path: Path, backbone: str, reviews: DataSource, average: float
 ) -> None:
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         checkpoint=backbone, epochs=8, batch_size=8, learning_rate=3e-3, average=average, half=True
     )
     seen: list[float] = []
@@ -61,14 +61,18 @@ def test_it_learns_and_the_checkpoint_loads(
 
 
 def test_a_new_heads_labels_bear_the_names_that_are_said(
-    tmp_path: Path, backbone: str, reviews: Source
+    tmp_path: Path, backbone: str, reviews: DataSource
 ) -> None:
     rows = pd.read_csv(reviews.task)
     rows["label"] = rows["label"].map({"bad": 0, "fair": 1, "good": 2})
     rows.to_csv(tmp_path / "train.csv", index=False)
     said = replace(reviews, labels="2=World news,0=Sport,1=leave out")
     finetune(
-        Recipe(checkpoint=backbone, epochs=1), said, said, folder=tmp_path / "out", report=quiet
+        TrainingRecipe(checkpoint=backbone, epochs=1),
+        said,
+        said,
+        folder=tmp_path / "out",
+        report=no_report,
     )
     model, _ = loading.load(str(tmp_path / "out"))
     assert tuple(model.config.id2label.values()) == ("Sport", "World news")
@@ -76,7 +80,7 @@ def test_a_new_heads_labels_bear_the_names_that_are_said(
     assert task.counts == {"0": 30, "1": 30, "2": 30} and task.meant == {"0": 0, "1": None, "2": 1}
 
 
-def test_numbers_alone_give_a_new_head_no_names(reviews: Source) -> None:
+def test_numbers_alone_give_a_new_head_no_names(reviews: DataSource) -> None:
     rows = pd.read_csv(reviews.task)
     rows.assign(label=(rows["label"] == "good").astype(int)).to_csv(
         reviews.task, index=False
@@ -85,7 +89,7 @@ def test_numbers_alone_give_a_new_head_no_names(reviews: Source) -> None:
     assert load(reviews, ("label 0", "label 1")).meant == {"0": 0, "1": 1}
 
 
-def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: Source) -> None:
+def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: DataSource) -> None:
     said = replace(reviews, labels="good=0,bad=1,fair=2")
     names = label_names(said, "classification")
     assert names == ("good", "bad", "fair") and load(said, names).meant == {
@@ -96,15 +100,15 @@ def test_a_number_that_is_said_is_a_label_s_place_and_no_name(reviews: Source) -
 
 
 def test_the_demo_sentences_are_not_for_training(
-    tmp_path: Path, backbone: str, reviews: Source
+    tmp_path: Path, backbone: str, reviews: DataSource
 ) -> None:
     with pytest.raises(PruneError, match="fine-tune on a known task or your own file"):
         finetune(
-            Recipe(checkpoint=backbone),
-            Source("demo"),
+            TrainingRecipe(checkpoint=backbone),
+            DataSource("demo"),
             reviews,
             folder=tmp_path / "out",
-            report=quiet,
+            report=no_report,
         )
 
 
@@ -124,9 +128,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("average", [0.0, 0.8])
 def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
-    tmp_path: Path, backbone: str, reviews: Source, average: float
+    tmp_path: Path, backbone: str, reviews: DataSource, average: float
 ) -> None:
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         checkpoint=backbone,
         epochs=2,
         checks=2,
@@ -135,7 +139,7 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
         average=average,
         adversarial="freelb",
     )
-    whole = finetune(recipe, reviews, reviews, folder=tmp_path / "whole", report=quiet)
+    whole = finetune(recipe, reviews, reviews, folder=tmp_path / "whole", report=no_report)
     with pytest.raises(Cancelled):
         finetune(recipe, reviews, reviews, folder=tmp_path / "parts", report=stopping(after=0.6))
     card = json.loads((tmp_path / "parts" / "finetune.json").read_text())
@@ -163,31 +167,31 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one(
     ), "a finished one is not made again"
 
 
-def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: Source) -> None:
+def test_another_recipe_is_refused(tmp_path: Path, backbone: str, reviews: DataSource) -> None:
     finetune(
-        Recipe(checkpoint=backbone, epochs=1),
+        TrainingRecipe(checkpoint=backbone, epochs=1),
         reviews,
         reviews,
         folder=tmp_path / "out",
-        report=quiet,
+        report=no_report,
     )
     with pytest.raises(
         PruneError,
         match=r"holds a fine-tune with learning_rate 5e-05, not 0\.001; give another folder",
     ):
         finetune(
-            Recipe(checkpoint=backbone, epochs=1, learning_rate=1e-3),
+            TrainingRecipe(checkpoint=backbone, epochs=1, learning_rate=1e-3),
             reviews,
             reviews,
             folder=tmp_path / "out",
-            report=quiet,
+            report=no_report,
         )
 
 
 def test_a_change_starts_within_the_ball_and_spares_the_padding() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
     change = freelb.start(mask, 9, norm=0.6)
-    assert not change[1, 1:].any() and change[1, 0].all() and (freelb.lengths(change) <= 0.6).all()
+    assert not change[1, 1:].any() and change[1, 0].all() and (freelb.norms(change) <= 0.6).all()
     assert (
         change[0].abs().max() <= 0.6 / 6 and 0.6 / 6 < change[1].abs().max() <= 0.6 / 3
     )  # 36 entries, 9 entries
@@ -199,14 +203,14 @@ def test_a_step_follows_each_sentences_gradient_and_ends_in_the_ball() -> None:
         torch.tensor([[[3.0, 4.0]], [[0.0, 1e-9]], [[0.0, 0.0]]]),
     )
     torch.testing.assert_close(
-        freelb.ascended(change, gradient, 0.5, norm=1.0),
+        freelb.ascend(change, gradient, 0.5, norm=1.0),
         torch.tensor([[[0.3, 0.4]], [[0.0, 0.5]], [[0.0, 0.0]]]),
     )
     change[0, 0] = torch.tensor([0.6, 0.8])  # on the ball's edge already
     torch.testing.assert_close(
-        freelb.ascended(change, gradient, 0.5, norm=1.0)[0], torch.tensor([[0.6, 0.8]])
+        freelb.ascend(change, gradient, 0.5, norm=1.0)[0], torch.tensor([[0.6, 0.8]])
     )
-    assert not freelb.ascended(change, gradient, 0.5, norm=0.0).any()
+    assert not freelb.ascend(change, gradient, 0.5, norm=0.0).any()
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)

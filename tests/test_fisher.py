@@ -6,13 +6,13 @@ import pytest
 import tiny
 import torch
 
-from prune_core.data.examples import KINDS
+from prune_core.data.examples import TASK_TYPES
 from prune_core.measures.accuracy import divergence
 from prune_core.methods.akr_plus import AKRPlus
 from prune_core.models import families, replay
 from prune_core.models.inference.predict import probabilities
-from prune_core.plugins import quiet
-from prune_core.pruning.fisher import ALL_ALIKE, fisher, shrunk
+from prune_core.plugins import no_report
+from prune_core.pruning.fisher import ALL_ALIKE, fisher, shrink_toward_diagonal
 
 
 def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -> torch.Tensor:
@@ -47,7 +47,7 @@ def test_the_fisher_is_that_of_the_predictions(family: str) -> None:
     for part in ("attention_output", "ffn_in"):
         whole = by_hand(model, batch, part)
         found = first.outputs[part]
-        expected = shrunk(
+        expected = shrink_toward_diagonal(
             whole if found.dim() == 2 else whole.diagonal()
         )  # of many outputs the diagonal alone
         assert (found - expected).norm() < 0.1 * expected.norm()
@@ -55,7 +55,7 @@ def test_the_fisher_is_that_of_the_predictions(family: str) -> None:
         assert torch.equal(first.worth(part), found if found.dim() == 1 else found.diagonal())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TASK_TYPES)
 def test_every_kind_of_head_has_one(kind: str) -> None:
     found = fisher(tiny.model(kind=kind), tiny.calibration())
     assert len(found) == 2
@@ -91,7 +91,7 @@ def test_with_the_fisher_predictions_stay_nearer_to_the_dense_models(solver: str
     for weighed in (True, False):
         after = copy.deepcopy(model)
         AKRPlus(sparsity=0.8, solver=solver, fisher=weighed, refit_head=False).prune(
-            after, tiny.calibration("roberta"), quiet
+            after, tiny.calibration("roberta"), no_report
         )
         said[weighed] = probabilities(
             after, tiny.tokenizer("roberta"), sentences, batch_size=32, max_length=64

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prune_core import PruneError
 from prune_core.data import tables
-from prune_core.data.delimited import Form
+from prune_core.data.delimited import Dialect
 
 MANY = settings(
     max_examples=300,
@@ -138,17 +138,17 @@ def test_rows_of_another_length_are_a_question_and_each_remedy_works(
         tables.read(str(file))
     count = len(RAGGED[name].splitlines()) - (name != "no header")
     if "--bad-rows merge" in str(asked.value):
-        merged = tables.read(str(file), Form(bad_rows="merge"))
+        merged = tables.read(str(file), Dialect(bad_rows="merge"))
         assert len(merged.rows) == count and set(merged.rows["label"]) == {"0", "1"}
         assert (
             any("Well, this" in text for text in merged.rows["text"])
             and "merged" in merged.notes[0]
         )
     if "--bad-rows skip" in str(asked.value):
-        skipped = tables.read(str(file), Form(bad_rows="skip"))
+        skipped = tables.read(str(file), Dialect(bad_rows="skip"))
         assert len(skipped.rows) == count - 1 and "1 row left out" in skipped.notes[0]
     assert ("--bad-rows skip" in str(asked.value)) == (name != "every row longer")
-    assert len(tables.read(str(file), Form("none")).rows) >= count
+    assert len(tables.read(str(file), Dialect("none")).rows) >= count
 
 
 def test_backslashes_escape_only_where_the_writer_escaped(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from prune_core.models.checkpoints import loading
 from prune_core.models.families import FAMILIES
 from prune_core.models.inference import saliency
 from prune_core.processes import inspector_client
-from prune_core.processes.inspector_server import Desk, Shelf
+from prune_core.processes.inspector_server import InspectorServer, ModelCache
 
 TEXT, PAIR = "A fine, unpretentious film.", "Dull."
-SHELF = Shelf()  # one for all desks here: most of the time would go into loading tokenizers
+SHELF = ModelCache()  # one for all desks here: most of the time would go into loading tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def asked(*questions: dict, until=lambda said: True) -> list[dict]:
 
 
 def serve(questions, answers) -> None:
-    desk = Desk(questions, answers)
+    desk = InspectorServer(questions, answers)
     desk.models = SHELF
     desk.serve()
 
@@ -159,7 +159,7 @@ def test_attention_is_hugging_faces(family):
     for block, weights in enumerate(model(**read.batch, output_attentions=True).attentions):
         x, mask = list(replay.hidden_states(model, read.batch))[block]
         assert torch.allclose(
-            [block for _, block in replay.passed(model)][block].attention_weights(x, mask),
+            [block for _, block in replay.block_passes(model)][block].attention_weights(x, mask),
             weights,
             atol=1e-5,
         )
@@ -174,12 +174,12 @@ def test_attention_is_hugging_faces(family):
 
 def test_a_dead_head_is_gone_and_counts_in_no_mean():
     model, tokenizer = tiny.model(), tiny.tokenizer()
-    width = [block for _, block in replay.passed(model)][0].head_width
+    width = [block for _, block in replay.block_passes(model)][0].head_width
     with torch.no_grad():
-        [block for _, block in replay.passed(model)][1].linears["attention_output"].weight[
+        [block for _, block in replay.block_passes(model)][1].linears["attention_output"].weight[
             :, width : 2 * width
         ] = 0
-    for each in (model, compact.shrink(model)):
+    for each in (model, compact.compact_model(model)):
         found = [
             saliency.attention(each, tokenizer, TEXT, pair=None, block=1, head=head)
             for head in (None, 1, 2)
@@ -210,7 +210,7 @@ def test_saliency_of_labels_and_scores_but_not_of_answers(folder):
 @pytest.mark.parametrize("recipe", ["DeepWordBug", "Pruthi"])  # a greedy search and a beam
 def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import Budget, Pulse
+    from prune_core.attacks.budget import AttackBudget, ProgressPulse
     from prune_core.attacks.victim import Victim
     from prune_core.data.examples import Examples
 
@@ -220,19 +220,19 @@ def test_the_steps_of_an_attack_end_where_the_engines_ends(folder, recipe):
         lines = [line for line in asked(question, until=over(0)) if "index" in line]
         for index, name in enumerate(names):
             seen = [line["told"] for line in lines if line["index"] == index]
-            shown = inspector_client.Attack(1, lambda: None)
+            shown = inspector_client.RunningAttack(1, lambda: None)
             for each in seen:
                 shown.hear({"index": 0, "told": each})
             model, tokenizer = SHELF.get(str(folder / name))
-            pulse = Pulse(lambda *_: None)
-            victim = Victim(model, tokenizer, pulse.beat, max_length=replay.longest(model))
+            pulse = ProgressPulse(lambda *_: None)
+            victim = Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
             [outcome] = engine.run(
                 recipe,
                 victim,
                 pulse,
                 examples=Examples([tiny.SENTENCES[2]], labels=[label]),
                 indices=[0],
-                budget=Budget(),
+                budget=AttackBudget(),
                 seed=0,
             )
             [found] = shown.models

@@ -169,7 +169,7 @@ def test_a_killed_worker_fails_its_job_and_resume_finishes_it(store, calls):
     while job.worker.split("-")[0] in map(str, workers(store)):
         time.sleep(0.02)
     assert store.job(id).status == Status.RUNNING
-    assert jobs.reap(store) == [id]
+    assert jobs.mark_crashed(store) == [id]
     job = store.job(id)
     assert job.status == Status.FAILED and "during nap" in job.error
     assert job.error.endswith(jobs.last_line(store.folder(id) / "log.txt"))

@@ -14,7 +14,7 @@ from prune_core import PruneError
 from prune_core.cli.arguments import main
 from prune_core.data import columns, metrics, reading, tables, tasks, tokens
 from prune_core.data.columns import Columns
-from prune_core.data.examples import Examples, Source
+from prune_core.data.examples import DataSource, Examples
 from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
@@ -22,7 +22,7 @@ from prune_core.methods import METHODS
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
 from prune_core.models.inference import predict
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 
 KINDS = ("multilabel", "token")
 NAMES = {"multilabel": ("a", "b"), "token": tiny.TAGS}
@@ -72,7 +72,7 @@ def test_the_labels_f1_is_scikit_learns() -> None:
 )
 def test_several_labels_are_read_in_every_form(rows: list[dict], right: list) -> None:
     table = pd.DataFrame(rows)
-    source = Source("a")
+    source = DataSource("a")
     chosen = columns.choose(table, source, "a", kind="multilabel", names=("a", "b"))
     found = reading.examples(table, source, chosen, kind="multilabel", names=("a", "b"))
     assert found.examples.labels == right
@@ -89,23 +89,27 @@ def test_words_and_their_labels(tmp_path: Path) -> None:
         "ner_tags": [["B-PER", "I-PER", "O"], ["O"]],
     }
     read = reading.examples(
-        found, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        found, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples
     assert read.texts == ["Ada Brook writes", "Rain"] and read.labels == [[1, 2, 0], [0]]
     numbers = pd.DataFrame({"tokens": [["Ada", "B."]], "ner_tags": [[1, -100]]})
     assert reading.examples(
-        numbers, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        numbers, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples.labels == [[1, -100]]
     listed = pd.DataFrame(
         {"tokens": ["['Ada', \"O'Neil\"]"], "ner_tags": ["['B-PER', 'I-PER']"]}
     )  # as a CSV keeps lists
     assert reading.examples(
-        listed, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+        listed, DataSource("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
     ).examples.labels == [[1, 2]]
     with pytest.raises(PruneError, match="row 1: 1 label for 2 words"):
         uneven = pd.DataFrame({"tokens": [["a", "b"]], "ner_tags": [["O"]]})
         reading.examples(
-            uneven, Source("a"), Columns("tokens", None, "ner_tags"), kind="token", names=tiny.TAGS
+            uneven,
+            DataSource("a"),
+            Columns("tokens", None, "ner_tags"),
+            kind="token",
+            names=tiny.TAGS,
         )
 
 
@@ -114,7 +118,7 @@ def test_a_words_first_token_carries_its_label() -> None:
     features = tokens.encode(tiny.tokenizer(), found, 64)
     words = [word for word in features.words[0] if word is not None]
     assert words == [0, 1, 2, 3] and features.words[0][0] is None
-    right = tokens.targets(features, found)[0].tolist()
+    right = tokens.token_targets(features, found)[0].tolist()
     assert [label for label in right if label != metrics.IGNORED] == [1, 2, 0, 0]
 
 
@@ -136,11 +140,13 @@ def test_the_head_replays_and_predicts(kind: str, family: str) -> None:
         )
     said = predict.predict(model, tokenizer, sample)
     alone = predict.predict(model, tokenizer, sample.take([3]), batch_size=1)
-    assert said.said[3] == alone.said[0] and len(said.said) == len(
+    assert said.predicted[3] == alone.predicted[0] and len(said.predicted) == len(
         sample
     )  # padding changes nothing
     if kind == "token":
-        assert [len(row) for row in said.said] == [len(text.split(" ")) for text in sample.texts]
+        assert [len(row) for row in said.predicted] == [
+            len(text.split(" ")) for text in sample.texts
+        ]
 
 
 def pair(dense: torch.nn.Module, pruned: torch.nn.Module, kind: str, labelled: bool = True) -> Pair:
@@ -166,9 +172,11 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
     found = tokens.batches(
         tiny.tokenizer(), sample, 5, max_length=64, device=torch.device("cpu"), labelled=True
     )
-    build(METHODS, method, {"sparsity": 0.5}).prune(pruned, [batch for batch, _ in found], quiet)
+    build(METHODS, method, {"sparsity": 0.5}).prune(
+        pruned, [batch for batch, _ in found], no_report
+    )
     assert all(torch.isfinite(tensor).all() for tensor in pruned.state_dict().values())
-    assert sum(row["sparsity"] for row in replay.sparsity_by_part(pruned)) > 0
+    assert sum(row["sparsity"] for row in replay.sparsity_by_projection(pruned)) > 0
     options = {"drift": {"neighbours": 3, "umap": False}, "cost": {"repeats": 3, "length": 16}}
     for name, measure in MEASURES.items():
         # the two that write files take seconds: whole and cut
@@ -176,7 +184,7 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
             name not in ("forms", "doctor") or method in ("magnitude", "unit_magnitude")
         ):
             tables = build(MEASURES, name, options.get(name, {})).measure(
-                pair(dense, pruned, kind), quiet
+                pair(dense, pruned, kind), no_report
             )
             assert all(len(rows) for rows in tables.values()), name
             assert json.loads(tables[name].to_json(orient="records"))
@@ -189,7 +197,7 @@ def test_the_dense_model_against_itself(kind: str, labelled: bool) -> None:
     model = tiny.model(kind=kind)
     row = (
         build(MEASURES, "accuracy")
-        .measure(pair(model, model, kind, labelled=labelled), quiet)["accuracy"]
+        .measure(pair(model, model, kind, labelled=labelled), no_report)["accuracy"]
         .iloc[0]
     )
     assert row["agreement"] == 1 and row["broken"] == row["fixed"] == 0 and row["difference"] == 0
@@ -247,7 +255,7 @@ def test_from_a_file_to_the_figures(
 
 
 def test_a_single_label_is_a_set_of_one() -> None:
-    task = tasks.load(Source(), ("negative", "positive"), kind="multilabel")
+    task = tasks.load(DataSource(), ("negative", "positive"), kind="multilabel")
     assert set(map(tuple, task.evaluation.labels)) == {(0, 1), (1, 0)} and task.metric == "micro_f1"
 
 
@@ -268,9 +276,9 @@ VECTORS = [
 )
 def test_cells_that_say_yes_or_no_to_each_label(cell: object) -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": [cell, cell]})
-    chosen = columns.choose(table, Source("a"), "a", kind="multilabel", names=("a", "b"))
+    chosen = columns.choose(table, DataSource("a"), "a", kind="multilabel", names=("a", "b"))
     assert reading.examples(
-        table, Source("a"), chosen, kind="multilabel", names=("a", "b")
+        table, DataSource("a"), chosen, kind="multilabel", names=("a", "b")
     ).examples.labels == [[1, 0], [1, 0]]
 
 
@@ -292,7 +300,11 @@ def test_yes_and_no_follow_the_names_of_the_labels(values: list, names: tuple, m
     table = pd.DataFrame({"text": ["x", "y"], "label": values})
     assert (
         reading.examples(
-            table, Source("a"), Columns("text", None, "label"), kind="classification", names=names
+            table,
+            DataSource("a"),
+            Columns("text", None, "label"),
+            kind="classification",
+            names=names,
         ).examples.labels
         == meant
     )
@@ -303,7 +315,7 @@ def test_yes_and_no_to_labels_that_are_neither_is_a_question() -> None:
     with pytest.raises(PruneError, match="it is not clear"):
         reading.examples(
             table,
-            Source("a"),
+            DataSource("a"),
             Columns("text", None, "label"),
             kind="classification",
             names=("cat", "dog"),
@@ -315,7 +327,7 @@ def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
     table = pd.DataFrame({"text": ["a long text here", "another long text"], name: [1, 0]})
     read = reading.examples(
         table,
-        Source("a"),
+        DataSource("a"),
         Columns("text", None, name),
         kind="classification",
         names=("negative", "positive"),
@@ -328,7 +340,11 @@ def test_missing_values_of_every_kind_are_no_labels() -> None:
         {"text": ["x"] * 40, "label": pd.array([0, 1] * 19 + [pd.NA, 1], dtype="Int64")}
     )
     read = reading.examples(
-        table, Source("a"), Columns("text", None, "label"), kind="classification", names=("a", "b")
+        table,
+        DataSource("a"),
+        Columns("text", None, "label"),
+        kind="classification",
+        names=("a", "b"),
     )
     assert len(read.examples) == 39 and "1 row without a label left out." in read.notes
 
@@ -349,7 +365,7 @@ def test_answers_in_every_shape_are_placed_in_their_context() -> None:
         }
     )
     read = reading.examples(
-        table, Source("a"), Columns("question", "context", "answers"), kind="span"
+        table, DataSource("a"), Columns("question", "context", "answers"), kind="span"
     )
     assert [(list(each.texts), list(each.starts)) for each in read.examples.labels] == [
         (["Bob"], [6])
@@ -359,4 +375,4 @@ def test_answers_in_every_shape_are_placed_in_their_context() -> None:
 def test_scores_with_separators_of_thousands_are_refused() -> None:
     table = pd.DataFrame({"text": ["x", "y"], "label": ["1,200", "950"]})
     with pytest.raises(PruneError, match=r"'1,200' may be 1\.200 or 1200"):
-        reading.examples(table, Source("a"), Columns("text", None, "label"), kind="regression")
+        reading.examples(table, DataSource("a"), Columns("text", None, "label"), kind="regression")

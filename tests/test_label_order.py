@@ -10,9 +10,9 @@ import pytest
 from prune_core.analysis.label_order import better_order
 from prune_core.data import reading, tasks
 from prune_core.data.columns import Columns
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.data.label_pairs import parse_pairs
-from prune_core.data.metrics import METRICS, judged
+from prune_core.data.metrics import METRICS, judge
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -177,9 +177,9 @@ def metric_with(
     file: str, labels: str, names: tuple[str, ...], kind: str, true: list
 ) -> tuple[float, dict, tasks.Task]:
     """(metric, facts and prediction rows, task) of a model that predicts `true[number in text]`."""
-    task = tasks.load(Source(file, labels=labels), names, 0, kind=kind)
+    task = tasks.load(DataSource(file, labels=labels), names, 0, kind=kind)
     predictions = [true[int(text.split()[0])] for text in task.evaluation.texts]
-    right, said = judged(kind, names, task.evaluation.labels, predictions)
+    right, said = judge(kind, names, task.evaluation.labels, predictions)
     known = facts(list(names), kind=kind, labels=task.meant)
     return METRICS[task.metric].compute(right, said), known | {"rows": rows(right, said)}, task
 
@@ -249,11 +249,11 @@ def test_the_flag_of_names_that_the_data_set_gives_its_numbers() -> None:
     table = pd.DataFrame({"text": ["a", "b", "c"], "label": [0, 1, 2]})
     names, classes = ("LABEL_0", "LABEL_1", "LABEL_2"), ("yes please", "no thanks", "who knows")
 
-    def read(labels: str) -> reading.Read:
+    def read(labels: str) -> reading.ReadExamples:
         columns = Columns("text", None, "label")
         return reading.examples(
             table,
-            Source("x", labels=labels),
+            DataSource("x", labels=labels),
             columns,
             kind="classification",
             names=names,

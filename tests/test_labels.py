@@ -49,12 +49,12 @@ NEWS, THREE = ("World", "Sports", "Business", "Sci/Tech"), ("Negative", "Neutral
     ],
 )
 def test_values_find_their_labels(values: list, names: tuple, meant: list) -> None:
-    found = labels.mapped(values, names, "", place="a file")
-    assert [found.labels[label_pairs.written(value)] for value in values] == meant
+    found = labels.map_labels(values, names, "", place="a file")
+    assert [found.labels[label_pairs.to_text(value)] for value in values] == meant
     plain = all(
-        label_pairs.written(value) == "-1"
+        label_pairs.to_text(value) == "-1"
         if label is None
-        else label_pairs.written(value) in (str(label), names[label])
+        else label_pairs.to_text(value) in (str(label), names[label])
         for value, label in zip(values, meant, strict=True)
     )
     assert plain or found.notes, "what is not plain to see is said"
@@ -76,15 +76,17 @@ def test_values_find_their_labels(values: list, names: tuple, meant: list) -> No
 )
 def test_what_cannot_be_known_is_one_question(values: list, names: tuple, words: str) -> None:
     with pytest.raises(labels.LabelQuestion, match=words) as asked:
-        labels.mapped(values, names, "", place="a file")
-    assert asked.value.counts == {label_pairs.written(value): 1 for value in values}
+        labels.map_labels(values, names, "", place="a file")
+    assert asked.value.counts == {label_pairs.to_text(value): 1 for value in values}
 
 
 def test_the_question_names_a_line_that_works() -> None:
     with pytest.raises(PruneError) as asked:
-        labels.mapped(["World", "Sports", "Tech, and science"], ("a", "b", "c"), "", place="a file")
+        labels.map_labels(
+            ["World", "Sports", "Tech, and science"], ("a", "b", "c"), "", place="a file"
+        )
     line = str(asked.value).split("--labels '")[1].split("'")[0]
-    assert labels.mapped(
+    assert labels.map_labels(
         ["World", "Sports", "Tech, and science"], ("a", "b", "c"), line, place="a file"
     ).labels == {
         "Sports": 0,
@@ -96,7 +98,7 @@ def test_the_question_names_a_line_that_works() -> None:
 def test_what_is_told_wins_and_survives_as_text() -> None:
     told = {"NEG": "positive", "POS": "negative", "?": "leave out", "a=b, c": "positive"}
     assert label_pairs.parse_pairs(label_pairs.format_pairs(told)) == told
-    found = labels.mapped(
+    found = labels.map_labels(
         ["NEG", "POS", "?", "a=b, c"], POLAR, label_pairs.format_pairs(told), place="a file"
     )
     assert found.labels == {"NEG": 1, "POS": 0, "?": None, "a=b, c": 1}
@@ -105,7 +107,7 @@ def test_what_is_told_wins_and_survives_as_text() -> None:
 
 def test_more_labels_than_the_data_has_are_said() -> None:
     assert "none of the rows is Neutral" in " ".join(
-        labels.mapped(["pos", "neg"], THREE, "", place="a file").notes
+        labels.map_labels(["pos", "neg"], THREE, "", place="a file").notes
     )
 
 
@@ -134,11 +136,11 @@ def test_more_labels_than_the_data_has_are_said() -> None:
     ],
 )
 def test_different_names_are_never_merged(names: tuple) -> None:
-    assert labels.mapped(names, names, "", place="a file").labels == {
+    assert labels.map_labels(names, names, "", place="a file").labels == {
         name: place for place, name in enumerate(names)
     }
     flag = label_pairs.format_pairs({name: names[place - 1] for place, name in enumerate(names)})
-    turned = labels.mapped(names, names, flag, place="a file").labels
+    turned = labels.map_labels(names, names, flag, place="a file").labels
     assert turned == {name: (place - 1) % len(names) for place, name in enumerate(names)}
 
 
@@ -154,16 +156,16 @@ def test_different_names_are_never_merged(names: tuple) -> None:
 )
 def test_a_name_that_is_another_one_is_a_question(values: list, names: tuple) -> None:
     with pytest.raises(labels.LabelQuestion):
-        labels.mapped(values, names, "", place="a file")
+        labels.map_labels(values, names, "", place="a file")
 
 
 def test_one_odd_value_among_many_is_a_question_about_that_value() -> None:
     with pytest.raises(
         labels.LabelQuestion, match=r"means \(1 of 1,001 rows\).*--labels 'label=leave out'"
     ) as asked:
-        labels.mapped([0, 1] * 500 + ["label"], POLAR, "", place="a file")
+        labels.map_labels([0, 1] * 500 + ["label"], POLAR, "", place="a file")
     flag = str(asked.value).split("--labels '")[1].split("'")[0]
-    assert labels.mapped([0, 1] * 500 + ["label"], POLAR, flag, place="a file").labels == {
+    assert labels.map_labels([0, 1] * 500 + ["label"], POLAR, flag, place="a file").labels == {
         "0": 0,
         "1": 1,
         "label": None,
@@ -192,18 +194,18 @@ def test_what_is_proposed_gives_what_it_says(names: list, extra: str, data: st.D
     values = data.draw(st.permutations(names)) + data.draw(
         st.lists(st.sampled_from(names), max_size=5)
     )
-    exact = {label_pairs.written(name): place for place, name in enumerate(names)}
+    exact = {label_pairs.to_text(name): place for place, name in enumerate(names)}
     if (
         len(exact) == len(names)
         and "-1" not in exact
         and not all(labels._number(name) is not None for name in names)
     ):
-        assert labels.mapped(values, names, "", place="a file").labels == exact
+        assert labels.map_labels(values, names, "", place="a file").labels == exact
     try:
-        found = labels.mapped([*values, extra], names, "", place="a file").labels
+        found = labels.map_labels([*values, extra], names, "", place="a file").labels
     except labels.LabelQuestion as asked:
         flag = str(asked).split("--labels '")[1].split("' or on the Prune page")[0]
-        found = labels.mapped([*values, extra], names, flag, place="a file").labels
+        found = labels.map_labels([*values, extra], names, flag, place="a file").labels
         for value, label in label_pairs.parse_pairs(flag).items():
             assert found[value] == labels._label(label, names, "")
     if len(exact) == len(names) and "-1" not in exact:

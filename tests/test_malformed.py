@@ -12,7 +12,7 @@ from benchmarks import malformed
 from prune_core import PruneError
 from prune_core.analysis import policy
 from prune_core.data import tasks
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.experiments import study
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
@@ -66,7 +66,7 @@ def ends_well(attempt):
 def test_bytes_as_a_data_file(content, suffix, tmp_path):
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(content)
-    ends_well(lambda: tasks.load(Source(str(file)), malformed.LABELS))
+    ends_well(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
 
 
 CELLS = st.one_of(
@@ -91,7 +91,7 @@ CELLS = st.one_of(
 def test_rows_of_any_cells(rows, tmp_path):
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
-    ends_well(lambda: tasks.load(Source(str(file)), malformed.LABELS))
+    ends_well(lambda: tasks.load(DataSource(str(file)), malformed.LABELS))
 
 
 WORDS = st.sampled_from(

@@ -18,10 +18,10 @@ from benchmarks.doctor import loud_heads, loud_neurons
 from prune_core import Cancelled, PruneError
 from prune_core.measures import MEASURES
 from prune_core.measures.accuracy import divergence, summary
-from prune_core.measures.drift import adversarial, distances
+from prune_core.measures.drift import adversarial_examples, distances
 from prune_core.methods import METHODS
 from prune_core.models.inference.predict import predict
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.statistics import mcnemar, paired_difference, wilson
 
 SMALL = {
@@ -52,12 +52,12 @@ COLUMNS = {
 }
 
 
-def rows(name: str, sparsity: float | None = 0.6, report=quiet, **options):
+def rows(name: str, sparsity: float | None = 0.6, report=no_report, **options):
     dense = tiny.model()
     pruned = dense
     if sparsity is not None:
         pruned = copy.deepcopy(dense)
-        build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], quiet)
+        build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], no_report)
     return build(MEASURES, name, {**SMALL.get(name, {}), **options}).measure(
         tiny.pair(dense, pruned, copies=2), report
     )
@@ -148,7 +148,7 @@ def test_reconstruction_is_the_norm_it_says() -> None:
         pruned.bert.encoder.layer[0].attention.self.query.weight.zero_()
         pruned.bert.encoder.layer[0].attention.self.query.bias.zero_()
         dense.bert.encoder.layer[0].attention.self.query.bias.zero_()
-    table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), quiet)[
+    table = build(MEASURES, "reconstruction").measure(tiny.pair(dense, pruned), no_report)[
         "reconstruction"
     ]
     query = table[(table.block == 0) & (table.part == "query")].iloc[0]
@@ -158,9 +158,9 @@ def test_reconstruction_is_the_norm_it_says() -> None:
 def test_sensitivity_exchanges_one_block_at_a_time() -> None:
     """Against the encoder with that block's module exchanged, by its own forward pass."""
     dense, pruned = tiny.model(), tiny.model()
-    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], quiet)
+    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], no_report)
     pair = tiny.pair(dense, pruned)
-    tables = build(MEASURES, "sensitivity").measure(pair, quiet)
+    tables = build(MEASURES, "sensitivity").measure(pair, no_report)
     found, said = tables["sensitivity"], tables["sensitivity_example"]
     whole = predict(dense, pair.tokenizer, pair.task.evaluation).probabilities
     assert np.allclose(said.said_dense.tolist(), whole, atol=1e-5)
@@ -214,7 +214,7 @@ def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
 
 def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     dense, pruned = tiny.model(), tiny.model()
-    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], quiet)
+    build(METHODS, "magnitude", {"sparsity": 0.6}).prune(pruned, [], no_report)
 
     def row(example, outcome, text):
         return {
@@ -231,8 +231,10 @@ def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     pair = replace(
         tiny.pair(dense, pruned), rows={"attack_example": pd.DataFrame([*won, won[0], *lost])}
     )
-    assert adversarial(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
-    tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(pair, quiet)
+    assert adversarial_examples(pair).texts == [f"changed {text}" for text in tiny.SENTENCES[:3]]
+    tables = build(MEASURES, "drift", {**SMALL["drift"], "adversarial": True}).measure(
+        pair, no_report
+    )
     assert_declared(tables)
     found = tables["drift_adversarial"]
     assert (
@@ -244,7 +246,7 @@ def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
     none = replace(pair, rows={"attack_example": pd.DataFrame(lost)})
     assert "drift_adversarial" not in build(
         MEASURES, "drift", {**SMALL["drift"], "adversarial": True}
-    ).measure(none, quiet)
+    ).measure(none, no_report)
 
 
 def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
@@ -258,7 +260,7 @@ def test_drift_takes_the_changed_second_sentence_of_a_pair() -> None:
             "perturbed_pair": ["one", "other"],
         }
     )
-    found = adversarial(
+    found = adversarial_examples(
         replace(pair, task=replace(pair.task, evaluation=examples), rows={"attack_example": rows})
     )
     assert found.texts == ["the same"] * 2 and found.pairs == ["one", "other"]
@@ -289,11 +291,11 @@ def test_statistics_have_textbook_values() -> None:
 
 
 def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
-    from prune_core.models.export.formats import FORMS
+    from prune_core.models.export.formats import FORMATS
 
-    found = rows("forms", files=", ".join(FORMS))["forms"].set_index(["model", "form"])
+    found = rows("forms", files=", ".join(FORMATS))["forms"].set_index(["model", "form"])
     assert list(found.index) == [
-        (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMS)
+        (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMATS)
     ]
     for model in ("dense", "pruned"):
         own = found.loc[model]
@@ -316,18 +318,18 @@ def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
 
 
 def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None:
-    from prune_core.models.export.formats import FORMS, ONNX, Source
+    from prune_core.models.export.formats import FORMATS, ONNX, ExportSource
 
     dense = tiny.model()
     pair = tiny.pair(dense, dense, copies=2)
-    session = FORMS[ONNX](Source(dense, pair.tokenizer, tmp_path, calibration=[]))
+    session = FORMATS[ONNX](ExportSource(dense, pair.tokenizer, tmp_path, calibration=[]))
     attack = build(
         MEASURES,
         "attack",
         {"examples": 4, "recipes": "DeepWordBug", "query_budget": 60, "precision": "fp32"},
     )
     one, two = (
-        attack.measure(replace(pair, pruned=own, memo={}), quiet)["attack_example"]
+        attack.measure(replace(pair, pruned=own, memo={}), no_report)["attack_example"]
         for own in (dense, session)
     )
     assert (
@@ -371,7 +373,7 @@ def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
     own = broken(dense, blocks)
     # beside itself, and not beside `dense`: a large neuron that a bias takes back costs fp32 digits, how many hangs on the processor
     pair = tiny.pair(own, copy.deepcopy(own), copies=2)
-    found = build(MEASURES, "doctor", {"form": form, "sentences": 12}).measure(pair, quiet)
+    found = build(MEASURES, "doctor", {"form": form, "sentences": 12}).measure(pair, no_report)
     part = "attention.output.dense" if broken is loud_heads else "output.dense"
     proposed = found["doctor"].loc[found["doctor"]["proposed"], "part"].tolist()
     assert (

@@ -11,7 +11,7 @@ from prune_core.experiments import memory
 from prune_core.experiments.experiment import Experiment
 from prune_core.methods import METHODS
 from prune_core.models import devices
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.pruning import streams
 
 LARGE = {"wide": 1024.0, "inside": 4096.0, "weights": 1.3e9}  # BERT-large
@@ -24,7 +24,7 @@ def test_states_in_a_file_give_the_same_weights(name, family, monkeypatch):
     for bound in (streams.IN_MEMORY, 0):
         monkeypatch.setattr(streams, "IN_MEMORY", bound)
         model = tiny.model(family)
-        build(METHODS, name, {"sparsity": 0.5}).prune(model, tiny.calibration(family), quiet)
+        build(METHODS, name, {"sparsity": 0.5}).prune(model, tiny.calibration(family), no_report)
         pruned.append(model.state_dict())
     assert all(
         torch.equal(one, two) for one, two in zip(*(each.values() for each in pruned), strict=True)
@@ -70,12 +70,12 @@ def test_what_cannot_fit_names_the_option_and_its_advice_fits(
     free, tokens, batch, advice, monkeypatch
 ):
     monkeypatch.setattr(devices, "free_memory", lambda: free)
-    monkeypatch.setattr(memory, "KINDS", 1000)  # as on a GPU, where states have no file
+    monkeypatch.setattr(memory, "COMPONENTS", 1000)  # as on a GPU, where states have no file
     asked = Experiment(
         method=build(METHODS, "akr", None), device="cpu", batch_size=batch, calibration=1000
     )
     with pytest.raises(PruneError, match=advice) as said:
-        memory.checked(asked, LARGE | {"tokens": tokens, "longest": 128})
+        memory.check(asked, LARGE | {"tokens": tokens, "longest": 128})
     if " to " in advice:
         lower = int(str(said.value).split(advice)[1].split(",")[0].replace(",", "").rstrip(","))
         share = lower / (1000 if "calibration" in advice else batch)
@@ -84,7 +84,7 @@ def test_what_cannot_fit_names_the_option_and_its_advice_fits(
             if "calibration" in advice
             else {"tokens": tokens, "longest": 128}
         )
-        memory.checked(
+        memory.check(
             Experiment(
                 method=asked.method, device="cpu", batch_size=lower if "batch" in advice else batch
             ),
@@ -95,7 +95,7 @@ def test_what_cannot_fit_names_the_option_and_its_advice_fits(
 def test_memory_does_not_grow_with_the_calibration_sentences_on_a_cpu():
     asked = Experiment(method=build(METHODS, "akr", None), device="cpu")
     few, many = (
-        memory.need(asked, "cpu", **LARGE, tokens=count, longest=384).total
+        memory.estimate_memory(asked, "cpu", **LARGE, tokens=count, longest=384).total
         for count in (10**5, 10**7)
     )
     assert few == many < 8e9

@@ -14,9 +14,9 @@ from prune_core.methods import METHODS
 from prune_core.methods.akr import AKR
 from prune_core.methods.dsnot import exchange
 from prune_core.models import families, replay
-from prune_core.plugins import build, option_specs, quiet
+from prune_core.plugins import build, no_report, option_specs
 from prune_core.pruning.allocation import by_outliers, outliers
-from prune_core.pruning.input_statistics import Stats, adaptive_weight, fitted_bias
+from prune_core.pruning.input_statistics import InputStatistics, adaptive_weight, fitted_bias
 from prune_core.pruning.solvers import exact_obs
 from prune_core.pruning.unitwise import UnitMethod
 
@@ -37,7 +37,9 @@ def calibration(family: str = "bert") -> list[dict[str, torch.Tensor]]:
 
 def pruned(name: str, model: torch.nn.Module, **options) -> torch.nn.Module:
     model = copy.deepcopy(model)
-    tables = build(METHODS, name, options).prune(model, calibration(model.config.model_type), quiet)
+    tables = build(METHODS, name, options).prune(
+        model, calibration(model.config.model_type), no_report
+    )
     assert_declared(tables)
     return model
 
@@ -53,7 +55,7 @@ def test_reaches_the_sparsity_asked_for_and_stays_finite(
     name: str, family: str, sparsity: float
 ) -> None:
     model = pruned(name, tiny.model(family), sparsity=sparsity)
-    found = [row["sparsity"] for row in replay.sparsity_by_part(model)]
+    found = [row["sparsity"] for row in replay.sparsity_by_projection(model)]
     if name == "akr_plus":  # which shares the total out among the matrices
         every = torch.cat([weight.flatten() for weight in weights(model).values()])
         found = [float((every == 0).float().mean())]
@@ -183,7 +185,7 @@ def test_akr_makes_up_for_what_the_residual_lacks() -> None:
     draw = lambda *shape: torch.randn(shape, generator=dice, dtype=torch.float64)  # noqa: E731
     x, weight, lack, offset = draw(500, 8), draw(6, 8), draw(6, 8), draw(6)
     gap = x @ lack.T + offset
-    stats = Stats(
+    stats = InputStatistics(
         x.T @ x,
         x.T @ x,
         x.sum(0),
@@ -284,7 +286,7 @@ def test_statistics_taken_once_for_a_block_are_those_of_its_dense_weights() -> N
 @pytest.mark.parametrize("name", ["wanda", "akr"])
 def test_a_list_gives_every_block_its_own_sparsity(name: str) -> None:
     rows = build(METHODS, name, {"allocation": "0.25, 0.75"}).prune(
-        tiny.model(), calibration(), quiet
+        tiny.model(), calibration(), no_report
     )["prune"]
     found = rows.groupby("block")["sparsity"].mean().tolist()
     assert (
@@ -296,7 +298,7 @@ def test_a_list_gives_every_block_its_own_sparsity(name: str) -> None:
 def test_allocation_by_error_keeps_the_total_and_differs_between_matrices() -> None:
     model = tiny.model()
     rows = build(METHODS, "sparsegpt", {"sparsity": 0.7, "allocation": "error"}).prune(
-        model, calibration(), quiet
+        model, calibration(), no_report
     )["prune"]
     removed = sum(int((weight == 0).sum()) for weight in weights(model).values())
     total = sum(weight.numel() for weight in weights(model).values())
@@ -323,7 +325,7 @@ def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
     for size in (2, 6):
         batches, model = tiny.calibration(batch_size=size), tiny.model()
         with Waits() as waits:
-            build(METHODS, name, {"sparsity": 0.5}).prune(model, batches, quiet)
+            build(METHODS, name, {"sparsity": 0.5}).prune(model, batches, no_report)
         counts.append(waits.total - waits.counts["nonzero.default"])
         assert waits.counts["nonzero.default"] <= 2 * len(batches)
     groups = len(replay.blocks(tiny.model())) * len(families.GROUPS)
@@ -351,8 +353,8 @@ def inputs_and_weight(rows: int = 12, columns: int = 32) -> tuple[torch.Tensor, 
     ) / columns**0.5 + 0.5, torch.randn(rows, columns)
 
 
-def stats_of(x: torch.Tensor) -> Stats:
-    return Stats(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
+def stats_of(x: torch.Tensor) -> InputStatistics:
+    return InputStatistics(x.T @ x, total=x.sum(0), tokens=len(x), sentences=20)
 
 
 def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
@@ -364,11 +366,13 @@ def test_ria_counts_a_weight_beside_its_row_and_its_column() -> None:
     ):  # 1.47, 1.73, 1.13, 1.07 with the inputs
         method = build(METHODS, "ria", {"sparsity": share})
         assert (
-            method.solve(weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0]))).weight.tolist()
+            method.solve(
+                weight, torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
+            ).weight.tolist()
             == left
         )
     bare = build(METHODS, "ria", {"sparsity": 0.5, "power": 0.0}).solve(
-        weight, torch.zeros(2), Stats(torch.tensor([1.0, 16.0]))
+        weight, torch.zeros(2), InputStatistics(torch.tensor([1.0, 16.0]))
     )
     assert bare.weight.tolist() == [[4.0, 0.0], [2.0, 0.0]]
 
@@ -436,7 +440,7 @@ def test_owl_spares_blocks_with_outliers_and_keeps_the_mean() -> None:
     one[0, 0] = 100.0  # against a mean of 5.95 times 5
     assert outliers([(one, torch.ones(10))]) == pytest.approx(1 / 20)
     found = build(METHODS, "wanda", {"sparsity": 0.5, "allocation": "owl"})
-    rows = found.prune(tiny.model(), calibration(), quiet)["prune"]
+    rows = found.prune(tiny.model(), calibration(), no_report)["prune"]
     shares = rows.groupby("block")["sparsity"].mean()
     # counts of a row are rounded down, and rows here are short
     assert shares.mean() == pytest.approx(

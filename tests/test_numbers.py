@@ -16,7 +16,7 @@ from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.models import replay
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.pruning import pipeline
 
 
@@ -81,7 +81,7 @@ def test_methods(name):
                 build(METHODS, name, {"sparsity": sparsity}),
                 changed(what),
                 batches(sample),
-                report=quiet,
+                report=no_report,
                 methods=METHODS,
             )
         except PruneError as error:
@@ -109,7 +109,7 @@ def test_measures(name):
                     tiny.tokenizer(),
                     task=Task("tiny", ("negative", "positive"), tiny.examples(), evaluation=few),
                 )
-                tables = build(MEASURES, name, SMALL.get(name, {})).measure(pair, quiet)
+                tables = build(MEASURES, name, SMALL.get(name, {})).measure(pair, no_report)
             except PruneError as error:
                 assert str(error).strip(), (what, count)
                 continue
@@ -133,4 +133,4 @@ def test_a_broken_dense_model_is_said_too():
         task=Task("tiny", ("negative", "positive"), tiny.examples(), evaluation=tiny.examples()),
     )
     with pytest.raises(PruneError, match="no numbers"):
-        build(MEASURES, "accuracy").measure(pair, quiet)
+        build(MEASURES, "accuracy").measure(pair, no_report)

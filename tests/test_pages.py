@@ -20,7 +20,7 @@ from prune_core.data import uploads
 from prune_core.data.examples import sample_indices
 from prune_core.experiments import attack_transfer
 from prune_core.processes import background, dataset_preview, robust_checkpoint
-from prune_core.processes.inspector_client import STOPPED, Attack
+from prune_core.processes.inspector_client import STOPPED, RunningAttack
 from prune_core.processes.lesson_layer import small_layer
 from prune_core.queue import jobs
 from prune_core.store import adversarial_pool
@@ -109,8 +109,8 @@ class Oracle:
 
     def attack(
         self, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int
-    ) -> Attack:
-        attack = Attack(len(checkpoints), lambda: None)
+    ) -> RunningAttack:
+        attack = RunningAttack(len(checkpoints), lambda: None)
         found = [(text, 0.8, 1), (text.replace("smiling", "smilng"), 0.2, 43)]
         steps = [dict(zip(("text", "probability", "queries"), step, strict=True)) for step in found]
         attack.hear({"index": 0, "told": {"queries": 43, "steps": steps}})
@@ -118,10 +118,10 @@ class Oracle:
         return attack
 
 
-ATTACKS: list[Attack] = []  # that the oracle has begun
+ATTACKS: list[RunningAttack] = []  # that the oracle has begun
 
 
-def end(attack: Attack) -> None:
+def end(attack: RunningAttack) -> None:
     """The attack succeeded on the first model and failed on the others."""
     steps = attack.models[0]["steps"]
     won = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
@@ -137,7 +137,7 @@ def end(attack: Attack) -> None:
 def store(tmp_path, monkeypatch) -> Store:
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
-    monkeypatch.setattr(jobs, "tend", lambda *a: None)
+    monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
     monkeypatch.setattr("prune_core.processes.inspector_client.Inspector", Oracle)
     st.cache_data.clear()
     st.cache_resource.clear()
@@ -287,9 +287,9 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
     )
     at = opened("soup")
     at.button(key="make-example").click().run()
-    until(lambda: robust_checkpoint.at_work(store.home / "soups")["demo"].progress > 0)
-    [(name, state)] = robust_checkpoint.at_work(store.home / "soups").items()
-    assert (name, state.status, state.progress, state.told) == (
+    until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].progress > 0)
+    [(name, state)] = robust_checkpoint.running(store.home / "soups").items()
+    assert (name, state.status, state.progress, state.detail) == (
         "demo",
         "running",
         0.07,
@@ -299,17 +299,17 @@ def test_a_robust_start_is_made_by_a_button_watched_stopped_and_gone_on_with(sto
     at.run()
     assert not any(button.key == "make-example" for button in at.button), "one at a time"
     at.button(key="stop-demo").click().run()
-    until(lambda: robust_checkpoint.at_work(store.home / "soups")["demo"].status == "stopped")
+    until(lambda: robust_checkpoint.running(store.home / "soups")["demo"].status == "stopped")
     at.run()
     at.button(key="resume-demo").click().run()
     assert (
-        robust_checkpoint.at_work(store.home / "soups")["demo"].status == "running"
+        robust_checkpoint.running(store.home / "soups")["demo"].status == "running"
         and not at.exception
     )
     background.stop(store.home / "soups" / "demo")
     with pytest.raises(PruneError, match="cannot be a folder's"):
-        robust_checkpoint.begin(
-            store.home / "soups", "../x", robust_checkpoint.Wish("demo", "sst2", "sst2")
+        robust_checkpoint.start_training(
+            store.home / "soups", "../x", robust_checkpoint.RobustPlan("demo", "sst2", "sst2")
         )
 
 
@@ -348,7 +348,7 @@ def test_a_study_in_its_middle_shows_what_is_there(store):
     for page in ("overview", "compare", "layers", "drift", "attack"):
         assert charts(opened(page)), page
     # the sidebar's queue by itself: AppTest 1.67 forgets the sidebar of an app with st.navigation when it runs again
-    assert jobs.life_lock(store, "nobody").take(), (
+    assert jobs.process_lock(store, "nobody").take(), (
         "otherwise the job would count as one whose worker died"
     )
     at = AppTest.from_function(queue_alone, default_timeout=60).run()
@@ -497,13 +497,13 @@ def test_attacked_sentences_of_a_job_become_a_calibration_file_with_a_warning_wh
 
 
 def test_the_same_bytes_are_the_same_source(tmp_path):
-    first = uploads.keep(tmp_path, "reviews.csv", b"text,label\n")
+    first = uploads.save(tmp_path, "reviews.csv", b"text,label\n")
     before = first.stat().st_mtime_ns
     assert (
-        uploads.keep(tmp_path, "../../renamed.csv", b"text,label\n") == first
+        uploads.save(tmp_path, "../../renamed.csv", b"text,label\n") == first
         and first.stat().st_mtime_ns == before
     )
-    other = uploads.keep(tmp_path, "../../reviews.csv", b"text,label\na,1\n")
+    other = uploads.save(tmp_path, "../../reviews.csv", b"text,label\na,1\n")
     assert other != first and other.parent.parent == tmp_path / "uploads"
 
 
@@ -536,7 +536,7 @@ def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
 
 def test_without_a_network_the_process_answers_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no cache"))
-    peek = dataset_preview.Peek("sst2")
+    peek = dataset_preview.DatasetPreview("sst2")
     while not peek.is_over:
         time.sleep(0.1)
     with pytest.raises(PruneError, match="sst2 can be neither fetched .* nor found"):
@@ -628,7 +628,7 @@ def test_a_click_on_a_mark_turns_to_what_is_behind_it(store, monkeypatch):
         return clicked.update({key: selects}) or real(*given, key=key, selects=selects, **more)
 
     monkeypatch.setattr(ui, "chart", keep)
-    monkeypatch.setattr(ui, "put", lambda name, value: chosen.update({name: value}))
+    monkeypatch.setattr(ui, "set_choice", lambda name, value: chosen.update({name: value}))
     for page, chart, mark, choices in (
         ("layers", "depth", "7|3", {"layer-model": 7, "block": 3, "layers-part": "block"}),
         (
@@ -723,7 +723,7 @@ def test_an_adversarial_text_is_kept_in_the_pool_and_removed(store):
     keep = next(button for button in at.button if str(button.key).startswith("pool-keep-"))
     at.text_input(key=str(keep.key).replace("keep", "note")).set_value("a fair one").run()
     at.button(key=keep.key).click().run()
-    kept = adversarial_pool.texts(store)
+    kept = adversarial_pool.load(store)
     assert (
         kept["note"].tolist() == ["a fair one"]
         and kept["label"][0] in ("negative", "positive")
@@ -1285,16 +1285,16 @@ def test_a_group_is_set_against_the_rest_by_fishers_test():
     from prune_core.analysis import example_groups
 
     rows = pd.DataFrame({"example": range(20), "label": [1] * 20, "pruned": [0] * 5 + [1] * 15})
-    found = example_groups.right(rows, range(8))
+    found = example_groups.is_correct(rows, range(8))
     assert (found.inside, found.n, found.outside, found.n_outside) == (3 / 8, 8, 1.0, 12)
     assert (
         found.p_value == pytest.approx(0.0036, abs=1e-4) and found.low < -0.625 < found.high < 0
     )  # 56 of 15,504 tables
     assert (
-        example_groups.right(rows, range(20)) is None
-        and example_groups.right(rows.assign(label=None), range(8)) is None
+        example_groups.is_correct(rows, range(20)) is None
+        and example_groups.is_correct(rows.assign(label=None), range(8)) is None
     )
-    assert example_groups.fooled(pd.DataFrame(), [1]) == {}
+    assert example_groups.attack_succeeded(pd.DataFrame(), [1]) == {}
 
 
 @pytest.mark.parametrize("study", [False, True])

@@ -14,7 +14,7 @@ from prune_core import PruneError, plots
 from prune_core.analysis import published, published_comparison
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.published import exhibits
-from prune_core.analysis.published_comparison import Study, points
+from prune_core.analysis.published_comparison import ComparedStudy, points
 from prune_core.analysis.setup_differences import differences
 from prune_core.cli.arguments import main
 from prune_core.experiments.study import bundled, load
@@ -109,7 +109,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path, change, said):
         published.read(file)
 
 
-def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object) -> Study:
+def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object) -> ComparedStudy:
     """A study of (method, label, sparsity, seed, accuracy, speed-up)."""
     store = Store()
     for method, label, sparsity, seed, accuracy, speedup in runs:
@@ -155,10 +155,10 @@ def study(runs: list[tuple[str, str, float, int, float, float]], **plan: object)
     tables = {
         name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "cost", "attack")
     }
-    return Study(found, models_of(found), tables)
+    return ComparedStudy(found, models_of(found), tables)
 
 
-def drawn(key: str, metric: str, own: Study, **where: object) -> pd.DataFrame:
+def drawn(key: str, metric: str, own: ComparedStudy, **where: object) -> pd.DataFrame:
     exhibit = exhibits()[key]
     rows = exhibit.figures
     for column, value in where.items():
@@ -248,7 +248,7 @@ def test_what_differs_is_said_of_both_sides():
     store = Store()
     sample_rows.fill(store, 40)
     found = store.jobs()
-    own = Study(
+    own = ComparedStudy(
         found,
         models_of(found),
         {name: store.rows(name, [job.id for job in found]) for name in ("accuracy", "attack")},
@@ -278,10 +278,10 @@ def test_what_differs_is_said_of_both_sides():
 @pytest.mark.parametrize("key", exhibits())
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_exhibit_is_drawn_without_a_study(key, dark):
-    exhibit, nothing = exhibits()[key], Study([], [], {"accuracy": pd.DataFrame()})
+    exhibit, nothing = exhibits()[key], ComparedStudy([], [], {"accuracy": pd.DataFrame()})
     for metric in dict.fromkeys(exhibit.figures["metric"]):
         found = points(exhibit, exhibit.figures, metric, study=nothing)
-        chart = plots.beside(found, published.AXES[metric], exhibit.against, dark)
+        chart = plots.published_comparison(found, published.AXES[metric], exhibit.against, dark)
         assert len(chart.data) and all("open" in trace.marker.symbol for trace in chart.data)
         edge = chart.layout.xaxis.range and chart.layout.xaxis.range[1]
         assert all(name.x == edge for name in chart.layout.annotations), (

@@ -8,16 +8,23 @@ import sample_rows
 
 from prune_core import formatting, plots
 from prune_core.analysis import attack_success, takeaways
-from prune_core.analysis.compared_models import Model, ordered
+from prune_core.analysis.compared_models import ComparedModel, ordered
 from prune_core.analysis.quantities import available, recipes, summary
-from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, pieces
+from prune_core.attacks.changed_words import INSERTED, KEPT, STRUCK, word_diff
 from prune_core.experiments import attack_transfer
 from prune_core.plots import palette, style
-from prune_core.plots.annotations import NARROW, End, at_ends, room, spread, tick_format
+from prune_core.plots.annotations import (
+    NARROW,
+    End,
+    label_line_ends,
+    room,
+    spread_positions,
+    tick_format,
+)
 from prune_core.plots.palette import HUES, hue_of
 
 MODELS = [
-    Model(job, sample_rows.label(method, sparsity), method, sparsity=sparsity)
+    ComparedModel(job, sample_rows.label(method, sparsity), method, sparsity=sparsity)
     for job, (method, sparsity) in enumerate(sample_rows.RUNS, 1)
 ]
 NAMES = ["negative", "positive"]
@@ -28,7 +35,9 @@ def study() -> dict[str, pd.DataFrame]:
     return sample_rows.study()
 
 
-def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> dict[str, object]:
+def figures(
+    study: dict[str, pd.DataFrame], models: list[ComparedModel], dark: bool
+) -> dict[str, object]:
     """Every figure of the product."""
     quantities = available(study)
     table = summary(study, models, list(quantities.values()))
@@ -69,7 +78,7 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
             size=quantities["bytes"],
         ),
         "depth": plots.by_depth(errors, models, "block", dark),
-        "own": plots.own_and_inherited(errors, models[-1], dark),
+        "own": plots.local_and_inherited_error(errors, models[-1], dark),
         "heat": plots.heat_maps(errors, models, "total", dark=dark),
         "sparsity map": plots.heat_maps(errors, models, "sparsity", dark=dark),
         "block": plots.parts_of_block(errors, models[-1], 0, dark=dark),
@@ -89,15 +98,19 @@ def figures(study: dict[str, pd.DataFrame], models: list[Model], dark: bool) -> 
         "slices": plots.slices(sliced([1]), models, "success_rate", dark),
         "slices under attack": plots.slices(sliced(()), models, "under_attack", dark),
         "transfer": plots.transfer(
-            attack_transfer.matrix(study["transfer"]), made, models, "source", dark
+            attack_transfer.transfer_matrix(study["transfer"]), made, models, "source", dark
         ),
         "transfer by recipe": plots.transfer(
-            attack_transfer.matrix(study["transfer"], "recipe"), by_recipe, models, "recipe", dark
+            attack_transfer.transfer_matrix(study["transfer"], "recipe"),
+            by_recipe,
+            models,
+            "recipe",
+            dark,
         ),
         "matrix": plots.matrix(
             [[1.0, 0.0], [0.5, -1.0]], [[1.0, 0.2], [0.4, -1.0]], [0.5, 2.0], dark
         ),
-        "averaged": plots.averaged(0.4, dark),
+        "averaged": plots.averaging_errors(0.4, dark),
         "queries": plots.against_budget(
             examples, models, "DeepWordBug", spending="queries", dark=dark
         ),
@@ -132,7 +145,7 @@ def test_every_figure_has_data_and_axis_titles(study, dark):
 
 def test_figures_of_a_study_with_one_model_only():
     study = sample_rows.study(runs=(("dense", 0.0), ("akr", 0.5)))
-    for models in (MODELS[:1], [MODELS[0], Model(2, "AKR 50%", "akr", sparsity=0.5)]):
+    for models in (MODELS[:1], [MODELS[0], ComparedModel(2, "AKR 50%", "akr", sparsity=0.5)]):
         assert figures(study, models, False)
 
 
@@ -140,7 +153,7 @@ def test_figures_survive_empty_tables(study):
     quantity = available(study)["accuracy"]
     nothing = summary({"accuracy": study["accuracy"].iloc[:0]}, MODELS, [])
     assert not plots.against_sparsity(nothing, MODELS, quantity).data
-    assert not plots.own_and_inherited(study["reconstruction"].iloc[:0], MODELS[-1]).data
+    assert not plots.local_and_inherited_error(study["reconstruction"].iloc[:0], MODELS[-1]).data
 
 
 def test_lines_start_at_the_dense_model(study):
@@ -154,9 +167,9 @@ def test_lines_start_at_the_dense_model(study):
 def test_a_method_has_one_colour_and_every_model_its_own():
     for dark in (False, True):
         assert len({palette.color(model, dark) for model in MODELS}) == len(MODELS)
-    assert palette.color(Model(9, "AKR 50%", "akr", sparsity=0.5)) == palette.color(MODELS[5]), (
-        "the colour hangs on the method, not on the place"
-    )
+    assert palette.color(ComparedModel(9, "AKR 50%", "akr", sparsity=0.5)) == palette.color(
+        MODELS[5]
+    ), "the colour hangs on the method, not on the place"
     assert hue_of("something new") == hue_of("something new") not in list(HUES.values())[:4]
 
 
@@ -164,7 +177,7 @@ def test_order_is_dense_then_methods_then_sparsity():
     assert ordered(reversed(MODELS)) == MODELS
     assert (
         MODELS[-1].family == "AKR"
-        and Model(
+        and ComparedModel(
             1, "SparseGPT 2:4 · seed 1", "sparsegpt", sparsity=0.5, pattern="2:4", seed=1
         ).family
         == "SparseGPT"
@@ -211,7 +224,7 @@ def test_another_checkpoint_in_a_study_is_named_and_marked():
 
 
 def test_labels_keep_their_order_and_distance():
-    placed = spread([10.0, 11.0, 12.0, 50.0], 15, 0, high=200)
+    placed = spread_positions([10.0, 11.0, 12.0, 50.0], 15, 0, high=200)
     assert placed == sorted(placed)
     assert all(b - a > 14.5 for a, b in zip(placed, placed[1:], strict=False))
 
@@ -220,7 +233,7 @@ def test_a_long_label_is_never_cut():
     long = "K-prune −60% · distilled 0.5 min"
     for most, written in ((240, long), (NARROW, long.replace(" · ", "<br>"))):
         fig = style.figure(False, 300, margin={"r": 72})
-        at_ends(
+        label_line_ends(
             fig,
             [End(1.0, 0.5, "Dense", color="black"), End(1.0, 0.5, long, color="black")],
             (0.0, 1.0),
@@ -261,10 +274,10 @@ def test_an_attack_that_could_try_nothing_says_why():
         {"recipe": "by letters", "example": i, "outcome": outcome, "note": ""}
         for i, outcome in enumerate(["error", "succeeded"])
     ]
-    assert takeaways.unable(pd.DataFrame(rows)) == {
+    assert takeaways.unable_to_attack(pd.DataFrame(rows)) == {
         "by words": "by words tried none of 3 sentences. Turkish."
     }
-    assert takeaways.unable(pd.DataFrame()) == {}
+    assert takeaways.unable_to_attack(pd.DataFrame()) == {}
 
 
 def test_savings_are_shares_of_the_dense_model(study):
@@ -308,7 +321,7 @@ def test_recipes_come_largest_sample_first(study):
         (formatting.p_value(0.0004), "p < 0.001"),
         (formatting.milliseconds(0.094), "94.0 ms"),
         (formatting.millions(22_713_986), "22.7 M"),
-        (formatting.about(2.2), "2 s"),
+        (formatting.approximate_seconds(2.2), "2 s"),
     ],
 )
 def test_numbers_read_well(value, shown):
@@ -316,7 +329,7 @@ def test_numbers_read_well(value, shown):
 
 
 def test_word_diff_strikes_and_inserts():
-    assert pieces("a fine film indeed", "a fnie film") == [
+    assert word_diff("a fine film indeed", "a fnie film") == [
         (KEPT, "a"),
         (STRUCK, "fine"),
         (INSERTED, "fnie"),
@@ -353,7 +366,7 @@ def test_attack_takeaway_names_a_difference_only_where_there_is_one():
     near, far = (
         pd.concat([attacked(1, 20, 100), attacked(2, succeeded, 100)]) for succeeded in (24, 60)
     )
-    models = [MODELS[0], Model(2, "AKR 70%", "akr", sparsity=0.7)]
+    models = [MODELS[0], ComparedModel(2, "AKR 70%", "akr", sparsity=0.7)]
     told = [
         takeaways.attack(attack_success.rates(examples), examples, models)
         for examples in (near, far)
@@ -376,7 +389,7 @@ def test_attack_takeaway_compares_on_the_sentences_that_both_got_right():
     told = takeaways.attack(
         attack_success.rates(examples),
         examples,
-        [MODELS[0], Model(2, "AKR 70%", "akr", sparsity=0.7)],
+        [MODELS[0], ComparedModel(2, "AKR 70%", "akr", sparsity=0.7)],
     )
     assert "not detectably" in told and "0.0 points" in told and "n = 1 sentences" in told
 

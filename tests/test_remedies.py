@@ -13,8 +13,8 @@ from prune_core import PruneError
 from prune_core.cli import run_commands
 from prune_core.cli.arguments import main, parser
 from prune_core.data import tasks
-from prune_core.data.examples import Source
-from prune_core.experiments.data_check import understood
+from prune_core.data.examples import DataSource
+from prune_core.experiments.data_check import inspect_data
 from prune_core.models.checkpoints import loading
 from prune_core.paths import ROOT
 from prune_core.store.store import Store
@@ -295,7 +295,7 @@ def check(checkpoint: str, file: Path, flags: tuple[str, ...]) -> dict:
     options = parser().parse_args(
         ["run", "--checkpoint", checkpoint, "--task", str(file), "--measure", "accuracy", *flags]
     )
-    return understood(run_commands.experiment_of(options, Store()))
+    return inspect_data(run_commands.experiment_of(options, Store()))
 
 
 @pytest.mark.parametrize(
@@ -448,5 +448,7 @@ def test_fine_tuning_asks_for_a_label_column(tmp_path: Path) -> None:
     with pytest.raises(
         PruneError, match="no row has a label to learn; name the column with --label"
     ):
-        tasks.training_examples(Source(str(file), label="-"), ("glum", "merry"))
-    assert len(tasks.training_examples(Source(str(file), label="mood"), ("glum", "merry"))) == 12
+        tasks.training_examples(DataSource(str(file), label="-"), ("glum", "merry"))
+    assert (
+        len(tasks.training_examples(DataSource(str(file), label="mood"), ("glum", "merry"))) == 12
+    )

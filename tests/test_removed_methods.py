@@ -8,7 +8,7 @@ from prune_core import PruneError
 from prune_core.analysis.compared_models import models_of
 from prune_core.cli.report import write_report
 from prune_core.experiments import reprune
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 from prune_core.queue import jobs, worker
 from prune_core.store.job import Status
 from prune_core.store.store import Store
@@ -37,16 +37,16 @@ def test_it_is_shown_by_its_title(run, tmp_path) -> None:
 
 def test_its_pages_open(run, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
-    monkeypatch.setattr(jobs, "tend", lambda *a: None)
+    monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
     assert charts(opened("compare")) > 3
 
 
 def test_running_it_again_names_the_methods_that_exist(run) -> None:
     store, id, _ = run
     with pytest.raises(PruneError, match=r"There is no .*Available: magnitude, wanda, sparsegpt"):
-        reprune.remake(store, store.job(id), quiet)
+        reprune.reprune_job(store, store.job(id), no_report)
     with pytest.raises(PruneError, match="Available: "):
-        jobs.remeasured(store.job(id), ["accuracy"], {})
+        jobs.with_new_measures(store.job(id), ["accuracy"], {})
     store.update(id, status=Status.RUNNING, worker="test")
     job = worker.perform(store, store.job(id), lambda: None)
     assert job.status == Status.FAILED and "Available: magnitude" in job.error

@@ -38,13 +38,15 @@ def test_a_clear_difference_is_named_with_its_test():
         and found.difference == pytest.approx(0.3)
         and found.low < 0.3 < found.high
     )
-    assert attack_success.verdict(found).startswith("Attacks succeed on 30 points more (p < 0.001")
+    assert attack_success.describe_difference(found).startswith(
+        "Attacks succeed on 30 points more (p < 0.001"
+    )
 
 
 def test_no_difference_says_what_would_be_missed():
     same = attack_success.success_rate(rows("sf" * 100), rows("sf" * 100))
     assert same.p_value == 1 and same.low < 0 < same.high
-    told = attack_success.verdict(same)
+    told = attack_success.describe_difference(same)
     assert (
         told.startswith("No detectable change at n = 200")
         and "points would often be missed" in told
@@ -52,7 +54,7 @@ def test_no_difference_says_what_would_be_missed():
     some = attack_success.success_rate(rows("sf" * 100), rows("fs" * 12 + "sf" * 88))
     assert some.missed == pytest.approx(
         2.8 * (24 / 200 / 200) ** 0.5
-    ) and "under 7 points" in attack_success.verdict(some)
+    ) and "under 7 points" in attack_success.describe_difference(some)
 
 
 def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
@@ -71,7 +73,7 @@ def test_a_smaller_difference_than_the_detectable_one_is_mostly_missed():
 
 def test_nothing_to_compare_is_said():
     assert (
-        attack_success.verdict(attack_success.success_rate(rows("kk"), rows("ss")))
+        attack_success.describe_difference(attack_success.success_rate(rows("kk"), rows("ss")))
         == "No sentence to compare on"
     )
 
@@ -137,9 +139,9 @@ def test_a_success_that_is_not_valid_counts_as_held():
     )
     made["share_changed"] = [0.1, 0.1, 0.1, 0.5, 0.1, 0.1]
     made.loc[4, "recipe"] = "Letters"
-    found = attack_success.flaws(made, 0.8, 0.4, spared=["Letters"])
+    found = attack_success.invalid_examples(made, 0.8, 0.4, spared=["Letters"])
     assert found.sum().to_dict() == {"unlike": 1, "meaning": 1, "many": 1}
-    held = attack_success.held_unless(made, ~found.any(axis=1))
+    held = attack_success.only_valid(made, ~found.any(axis=1))
     assert held["outcome"].tolist() == [
         "success",
         "failed",

@@ -121,7 +121,7 @@ def test_of_a_damaged_store_is_said_and_saved_what_can_be_read(tmp_path, monkeyp
     assert "cannot" in said and "rescue" in said
     assert main(["store", "rescue", str(tmp_path / "saved")]) == 0
     saved = Store(tmp_path / "saved")
-    assert len(saved.jobs()) == 8 and maintenance.problems(saved.path) == []
+    assert len(saved.jobs()) == 8 and maintenance.integrity_errors(saved.path) == []
     whole = [job for job in saved.jobs() if saved.tables(job.id) == ["accuracy", "drift"]]
     assert whole and len(whole) < 8
     assert saved.rows("accuracy", [whole[0].id])["value"].tolist() == [i / 7 for i in range(2000)]
@@ -176,12 +176,14 @@ def test_a_home_that_cannot_be(tmp_path, monkeypatch, capsys):
     assert main(["jobs"]) == 2
     assert "cannot open" in capsys.readouterr().err
     error = OSError(30, "Read-only file system")
-    assert "may not write" in str(schema.complaint(error, tmp_path))
+    assert "may not write" in str(schema.error_message(error, tmp_path))
     assert "may not write" in str(
-        schema.complaint(sqlite3.OperationalError("attempt to write a readonly database"), tmp_path)
+        schema.error_message(
+            sqlite3.OperationalError("attempt to write a readonly database"), tmp_path
+        )
     )
     assert (
-        schema.complaint(sqlite3.OperationalError("no such column: x"), tmp_path) is None
+        schema.error_message(sqlite3.OperationalError("no such column: x"), tmp_path) is None
     )  # a mistake of ours stays one
 
 

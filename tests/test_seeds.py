@@ -67,7 +67,7 @@ def filled(store: Store) -> tuple[Store, list]:
 
 def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
     _, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     assert [(m.label, len(m.runs), m.seed) for m in models] == [
         ("Dense", 3, 0),
         ("Magnitude 70%", 3, 0),
@@ -76,7 +76,7 @@ def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
         ("AKR 70%", 3, 0),
     ]
     jobs = [job for job in jobs if job.experiment["seed"] == 1]
-    assert [m.label for m in seeds.merged(models_of(jobs), jobs)] == [
+    assert [m.label for m in seeds.merge_seeds(models_of(jobs), jobs)] == [
         "Dense · seed 1",
         "Magnitude 70% · seed 1",
         "AKR 50% · seed 1",
@@ -86,7 +86,7 @@ def test_runs_of_one_experiment_are_one_model_and_others_stay(study):
 
 def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_apart(study):
     store, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     model = models[-1]
     single = store.rows("accuracy", [job.id for job in jobs])
     found = seeds.pooled("accuracy", single, models)
@@ -111,7 +111,7 @@ def test_figures_are_means_with_the_interval_over_seeds_and_that_over_examples_a
 
 def test_charts_show_the_mean_once_and_every_seed_faintly(study):
     store, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     single = {"accuracy": store.rows("accuracy", [job.id for job in jobs])}
     pooled = {"accuracy": seeds.pooled("accuracy", single["accuracy"], models)}
     quantity = available(pooled)["accuracy"]
@@ -142,7 +142,7 @@ def test_every_table_of_a_study_is_declared():
 
 def test_an_undeclared_table_and_one_without_a_mean_are_refused(study):
     store, jobs = study
-    rows, models = store.rows("prediction", [jobs[0].id]), seeds.merged(models_of(jobs), jobs)
+    rows, models = store.rows("prediction", [jobs[0].id]), seeds.merge_seeds(models_of(jobs), jobs)
     with pytest.raises(PruneError, match="has no mean over seeds"):
         seeds.pooled("prediction", rows, models)
     with pytest.raises(PruneError, match="not declared"):
@@ -162,7 +162,7 @@ def test_pages_average_tables_or_name_the_seed_that_they_show():
 def test_what_seeds_disagree_on_is_no_seeds_own(study):
     """Counts that all seeds share stay integers; a note or a flag of one seed is not the mean's."""
     store, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     rows = store.rows("cost", [job.id for job in jobs])
     rows["note"] = [f"Without its {job} dead heads." for job in rows["job"]]
     found = seeds.pooled("cost", rows, models)
@@ -173,7 +173,7 @@ def test_what_seeds_disagree_on_is_no_seeds_own(study):
 
 def test_adversarial_drift_is_averaged_and_p_values_are_not(study):
     store, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     ids = [job.id for job in jobs]
     rows = store.rows("drift", ids).assign(cosine=lambda each: each["job"] / 100)
     found = seeds.pooled("drift_adversarial", rows, models)
@@ -182,12 +182,12 @@ def test_adversarial_drift_is_averaged_and_p_values_are_not(study):
     assert own["cosine"].tolist() == pytest.approx([np.mean(models[-1].runs) / 100] * len(own))
     pooled = seeds.pooled("accuracy", store.rows("accuracy", ids), models)
     assert pooled.loc[pooled["job"] == models[-1].job, "p_value"].isna().all()
-    assert "(mean over 3 seeds)" in takeaways.broken(pooled, models[-1])
+    assert "(mean over 3 seeds)" in takeaways.broken_predictions(pooled, models[-1])
 
 
 def test_slices_of_an_attack_are_averaged_over_seeds(study):
     store, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     outcomes = store.rows("attack_example", [job.id for job in jobs])
     outcomes = outcomes[outcomes["recipe"] == "DeepWordBug"]
     runs = attack_success.slices(outcomes, models[0].jobs, ["negative", "positive"])
@@ -201,15 +201,17 @@ def test_slices_of_an_attack_are_averaged_over_seeds(study):
 
 def test_the_seed_that_is_shown_is_named(study):
     _, jobs = study
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     assert (
-        seeds.which(models) == "seed 0 (one of 3 seeds)"
+        seeds.seed_note(models) == "seed 0 (one of 3 seeds)"
         and seeds.means(models) == "mean over 3 seeds"
     )
     single = [model for model in models if not model.runs]
-    assert len(single) == 1 and not seeds.which(single) and not seeds.means(single)
-    later = seeds.merged(models_of(jobs[5:]), jobs[5:])
-    assert seeds.which([models[-1], later[-1]]) == "the first seed of each model (one of 3 seeds)"
+    assert len(single) == 1 and not seeds.seed_note(single) and not seeds.means(single)
+    later = seeds.merge_seeds(models_of(jobs[5:]), jobs[5:])
+    assert (
+        seeds.seed_note([models[-1], later[-1]]) == "the first seed of each model (one of 3 seeds)"
+    )
 
 
 def rows_of(seed: int, was: np.ndarray, now: np.ndarray, texts: list[str]) -> pd.DataFrame:
@@ -287,8 +289,8 @@ def test_the_report_has_a_row_a_model(study, tmp_path):
 
 
 def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
-    from prune_core.data.examples import Source
-    from prune_core.experiments.data_check import Data
+    from prune_core.data.examples import DataSource
+    from prune_core.experiments.data_check import DataReader
     from prune_core.experiments.experiment import Experiment
     from prune_core.methods import METHODS
     from prune_core.models.checkpoints import loading
@@ -300,13 +302,13 @@ def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
     ]
     (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(rows))
     tokenizer = loading.load("demo")[1]
-    own = Source(str(tmp_path / "own.csv"))  # its pool is split off with the seed
+    own = DataSource(str(tmp_path / "own.csv"))  # its pool is split off with the seed
     for source, seed, size, expected in (
-        (Source("demo"), 1, 999, True),
-        (Source("demo"), 0, 999, False),
-        (Source("demo"), 1, 99, False),
+        (DataSource("demo"), 1, 999, True),
+        (DataSource("demo"), 0, 999, False),
+        (DataSource("demo"), 1, 99, False),
         (own, 1, 999, False),
-        (Source(own.task, calibration=own.task), 1, 999, True),
+        (DataSource(own.task, calibration=own.task), 1, 999, True),
     ):
         experiment = Experiment(
             "demo",
@@ -317,7 +319,7 @@ def test_a_seed_that_draws_what_all_draw_says_so(tmp_path) -> None:
             evaluation=8,
             seed=seed,
         )
-        notes = Data(
+        notes = DataReader(
             experiment, ("negative", "positive"), "classification", tokenizer=tokenizer
         )().notes
         assert any("texts as seed 0, which are all there are" in note for note in notes) == expected

@@ -62,7 +62,7 @@ def test_what_dies_is_tried_once_more_and_the_rest_goes_on_without_a_page(store,
 
 def test_out_of_memory_is_tried_with_half_the_batch(store, calls, supervised, monkeypatch):  # noqa: F811
     monkeypatch.setattr(
-        jobs, "memory_kills", lambda: 10**9
+        jobs, "oom_kills", lambda: 10**9
     )  # the machine has ended processes for want of memory since the job began
     id = submit(store, fakes.Nap(seconds=3.0), study="memory")
     job = wait(store, id, busy("napping"))

@@ -104,7 +104,7 @@ def test_what_broke_off_is_collected_as_far_as_it_is_and_goes_on(fake, grid, tmp
     assert run("collect", tmp_path / "out") == 0
     [job] = Store().jobs()
     assert job.status == Status.FAILED and "1 of its stages" in job.error and job.done == ("prune",)
-    jobs.tend(Store())
+    jobs.housekeeping(Store())
     assert Store().job(job.id).status == Status.FAILED  # it is another machine's to go on with
     monkeypatch.setattr(fakes.Draw, "measure", measure)
     assert run("run-shard", tmp_path / "out", 1) == 0 and run("collect", tmp_path / "out") == 0
@@ -147,10 +147,10 @@ def test_one_that_fails_is_named_and_the_others_are_run(fake, grid, tmp_path, ca
 def test_what_this_store_runs_or_has_is_left_as_it_is(fake, grid, tmp_path):  # noqa: F811
     assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "out") == 0
     store, plan = Store(), shards.folders_of(tmp_path / "out")
-    known = shards.described(plan[0])
+    known = shards.describe(plan[0])
     mine = store.submit(known["experiment"], known["label"], known["key"], "Grid", "cpu")
     run("run-shard", tmp_path / "out", 1)
-    assert collecting.adopt(store, plan[0], shards.Record.of(plan[0])) == mine
+    assert collecting.adopt_shard(store, plan[0], shards.Record.of(plan[0])) == mine
     assert store.job(mine).status == Status.QUEUED and store.tables(mine) == []
 
 
@@ -171,13 +171,13 @@ def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, t
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     store, folder = Store(), shards.folders_of(tmp_path / "out")[0]
     began = shards.Record(status=Status.RUNNING, started=1.0)
-    id = collecting.adopt(store, folder, began, worker="me")
+    id = collecting.adopt_shard(store, folder, began, worker="me")
     store.cancel(id)
     assert store.job(id).cancel
-    collecting.adopt(
+    collecting.adopt_shard(
         store, folder, shards.Record(status=Status.CANCELLED, started=1.0), worker="me"
     )
-    assert collecting.adopt(store, folder, began, worker="me, once more") == id
+    assert collecting.adopt_shard(store, folder, began, worker="me, once more") == id
     assert store.job(id).status == Status.RUNNING and not store.job(id).cancel
 
 

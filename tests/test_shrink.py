@@ -25,11 +25,11 @@ from prune_core.measures.cost import macs
 from prune_core.methods import METHODS
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.compact import alive, dead_units, padding, shrink
+from prune_core.models.compact import compact_model, dead_units, live_units, padding
 from prune_core.models.export import onnx
-from prune_core.models.inference.timing import Profile, limit
+from prune_core.models.inference.timing import Profile, speedup_limit
 from prune_core.paths import ROOT
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.store.store import Store
 
 KINDS = ("classification", "span")
@@ -83,7 +83,7 @@ def folders(tmp_path_factory):
     for family in families.FAMILIES:
         for kind in KINDS:
             model = pruned(family, kind, LOSSES["both"])
-            loading.save(shrink(model), tiny.tokenizer(family), home / f"{family}-{kind}")
+            loading.save(compact_model(model), tiny.tokenizer(family), home / f"{family}-{kind}")
             torch.save(logits(model, family), home / f"{family}-{kind}" / "expected.pt")
     return home
 
@@ -93,7 +93,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_the_same_logits_from_less(family, kind, losses):
     model = pruned(family, kind, LOSSES[losses])
-    small = shrink(model)
+    small = compact_model(model)
     assert close(logits(small, family), logits(model, family))
     heads, neurons = dead_units(model)
     assert dead_units(small) == (0, 0)
@@ -120,7 +120,7 @@ def test_the_same_logits_from_less(family, kind, losses):
 
 
 def test_a_sublayer_that_lost_everything_runs_no_kernel():
-    small, batch = shrink(pruned(losses=LOSSES["all"])), tiny.calibration()[0]
+    small, batch = compact_model(pruned(losses=LOSSES["all"])), tiny.calibration()[0]
     with torch.no_grad(), torch.autograd.profiler.profile(use_kineto=False) as profile:
         own, place = replay.block_modules(small)[0]
         own[place](torch.randn(2, 5, 32))
@@ -134,7 +134,7 @@ def test_a_sublayer_that_lost_everything_runs_no_kernel():
 def test_dead_means_all_columns_are_zero():
     model = pruned()
     block = replay.blocks(model)[1]
-    before = alive(block)
+    before = live_units(block)
     with torch.no_grad():
         head = next(i for i in range(4) if i not in before.heads)
         block.linears["attention_output"].weight[3, head * 8 + 7] = (
@@ -143,7 +143,7 @@ def test_dead_means_all_columns_are_zero():
         block.linears["ffn_in"].weight[before.neurons[0]] = (
             0  # a neuron without input still says its bias
         )
-    assert alive(block) == (sorted([*before.heads, head]), before.neurons)
+    assert live_units(block) == (sorted([*before.heads, head]), before.neurons)
 
 
 def test_a_fresh_process_loads_every_folder(folders):
@@ -228,7 +228,7 @@ def test_no_method_prunes_a_shrunk_checkpoint(folders, tmp_path, method):
         str(folders / "bert-classification"), method=build(METHODS, method)
     )
     with pytest.raises(PruneError, match="is shrunk already: measure or deploy it"):
-        list(run.run(asked, tmp_path, quiet))
+        list(run.run(asked, tmp_path, no_report))
 
 
 def test_nor_does_finetune_or_a_second_cut(folders):
@@ -236,7 +236,7 @@ def test_nor_does_finetune_or_a_second_cut(folders):
     with pytest.raises(PruneError, match="is shrunk already"):
         loading.load(folder, new_head="classification")
     with pytest.raises(PruneError, match="is shrunk already"):
-        shrink(loading.load(folder)[0])
+        compact_model(loading.load(folder)[0])
 
 
 def test_every_measure_takes_a_shrunk_checkpoint(folders):
@@ -249,7 +249,7 @@ def test_every_measure_takes_a_shrunk_checkpoint(folders):
     slow = {"forms", "doctor"}  # writes ONNX, which is tried below for every family
     for name in set(MEASURES) - slow - (set() if find_spec("textattack") else {"attack"}):
         tables = build(MEASURES, name, options.get(name, {})).measure(
-            tiny.pair(model, model, copies=2), quiet
+            tiny.pair(model, model, copies=2), no_report
         )
         assert all(len(frame) for frame in tables.values()), name
 
@@ -257,7 +257,7 @@ def test_every_measure_takes_a_shrunk_checkpoint(folders):
 def test_cost_measures_the_shrunk_model():
     model = pruned(losses=LOSSES["attention"])
     tables = build(MEASURES, "cost", {"repeats": 3, "length": 16, "grid": True}).measure(
-        tiny.pair(tiny.model(), model), quiet
+        tiny.pair(tiny.model(), model), no_report
     )
     dense, small = (row for _, row in tables["cost"].iterrows())
     heads, neurons = dead_units(model)
@@ -266,9 +266,13 @@ def test_cost_measures_the_shrunk_model():
         and not dense.shrunk
         and f"{heads} dead heads and {neurons} dead neurons" in small.note
     )
-    assert small.parameters == sum(p.numel() for p in shrink(model).parameters()) < dense.parameters
     assert (
-        small.macs == macs(shrink(model), 16)
+        small.parameters
+        == sum(p.numel() for p in compact_model(model).parameters())
+        < dense.parameters
+    )
+    assert (
+        small.macs == macs(compact_model(model), 16)
         and small.speedup_theoretical == dense.macs / small.macs > 1.5
     )
     assert (
@@ -313,16 +317,16 @@ def test_cost_measures_the_shrunk_model():
 )
 def test_a_limit_is_the_largest_part_of_the_time_beyond(pruned, seconds, words):
     dense = Profile(8.0, Counter(gelu=4.0), 0)  # of which a quarter would be 2 and 1
-    assert words in limit(dense, pruned, (12.0, seconds), theoretical=4.0)
+    assert words in speedup_limit(dense, pruned, (12.0, seconds), theoretical=4.0)
 
 
 def test_cost_refuses_what_the_model_cannot_take():
     with pytest.raises(PruneError, match="length is 131, but the model takes at most 130 tokens"):
         build(MEASURES, "cost", {"length": 131}).measure(
-            tiny.pair(tiny.model(), tiny.model()), quiet
+            tiny.pair(tiny.model(), tiny.model()), no_report
         )
     assert (
-        replay.longest(tiny.model("roberta")) == 129
+        replay.max_tokens(tiny.model("roberta")) == 129
     )  # positions count from behind the padding index
 
 
@@ -357,7 +361,7 @@ def test_a_wrong_export_is_noticed():
     model, other, tokenizer = tiny.model(), tiny.model(seed=1), tiny.tokenizer()
     with pytest.raises(PruneError, match="does not give the model's answers"):
         onnx.largest_difference(
-            model, tokenizer, onnx.Deployed(other, tokenizer).answers, name="model.onnx"
+            model, tokenizer, onnx.OnnxWrapper(other, tokenizer).answers, name="model.onnx"
         )
 
 
@@ -436,7 +440,7 @@ def test_widths_stay_at_multiples_of_eight(dead, gone):
     with torch.no_grad():
         replay.blocks(model)[0].linears["ffn_out"].weight[:, :dead] = 0
     assert dead_units(model) == (0, gone) and padding(model) == dead - gone
-    small = shrink(model)
+    small = compact_model(model)
     assert (
         close(logits(small), logits(model))
         and replay.blocks(small)[0].linears["ffn_out"].in_features == 64 - gone

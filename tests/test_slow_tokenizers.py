@@ -65,7 +65,7 @@ def test_each_word_keeps_its_label_and_the_outputs_agree(tmp_path: Path) -> None
     ]
     assert all(row[0] is None and row[-1] is None for row in features.words)
     verification.check(str(tmp_path / "model"), model, tokenizer, examples=found, max_length=64)
-    assert [len(row) for row in predict.predict(model, tokenizer, found).said] == [7, 1]
+    assert [len(row) for row in predict.predict(model, tokenizer, found).predicted] == [7, 1]
     short = tokens.encode(tokenizer, found, 5)
     assert len(short.inputs["input_ids"][0]) == len(short.words[0]) == 5
 

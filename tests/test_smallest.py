@@ -5,24 +5,24 @@ from test_targets import clock  # noqa: F401
 
 from prune_core.analysis import deployment_check, evidence, size_search
 from prune_core.analysis.policy import Policy
-from prune_core.analysis.size_search import MOST, STEP, TRIES, Try
+from prune_core.analysis.size_search import MOST, STEP, TRIES, Trial
 from prune_core.cli.arguments import main
 from prune_core.store.store import Store
 
 POLICY = Policy({"accuracy_loss": 12.0})
 
 
-def searched(holds: float) -> list[Try]:
+def searched(holds: float) -> list[Trial]:
     """The tries where every share up to this holds."""
-    tries: list[Try] = []
+    tries: list[Trial] = []
     while (share := size_search.next_share(tries)) is not None:
         tries.append(
-            Try(
+            Trial(
                 share,
                 f"M {share:.0%}",
                 len(tries) + 1,
                 answer=deployment_check.SHIP if share <= holds else deployment_check.STOP,
-                told="Do not ship: it lost.",
+                detail="Do not ship: it lost.",
             )
         )
     return tries
@@ -39,18 +39,20 @@ def test_the_search_ends_within_a_step_of_the_threshold(holds: float) -> None:
 
 
 def test_the_answer_names_the_smallest_and_what_is_beyond_it() -> None:
-    told = size_search.told(searched(0.5), POLICY)
+    told = size_search.result_sentence(searched(0.5), POLICY)
     assert told.startswith(
         "M 50% (job 1) is the smallest that holds the limit at 95% confidence. M 5"
     )
     assert told.endswith("does not: do not ship: it lost.")
-    assert size_search.told(searched(0.0), POLICY).startswith(
+    assert size_search.result_sentence(searched(0.0), POLICY).startswith(
         "No share that was tried holds the limit"
     )
 
 
 def test_each_try_is_judged_so_that_the_answer_keeps_the_policys_confidence() -> None:
-    assert (1 - size_search.each(POLICY).confidence / 100) * TRIES == pytest.approx(POLICY.alpha)
+    assert (1 - size_search.trial_criteria(POLICY).confidence / 100) * TRIES == pytest.approx(
+        POLICY.alpha
+    )
 
 
 def test_a_whole_search_leaves_a_study_and_reads_what_it_knows(

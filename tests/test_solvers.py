@@ -8,10 +8,10 @@ import torch
 from prune_core import PruneError
 from prune_core.pruning.masks import lowest, lowest_of_each
 from prune_core.pruning.solvers import (
+    add_damping,
     admm,
     at_once,
     column_sweep,
-    damped,
     exact_obs,
     jointly,
     one_by_one,
@@ -81,7 +81,7 @@ def test_exact_keeps_the_pattern() -> None:
 def test_the_factor_is_the_factor_of_the_inverse() -> None:
     _, gram = problem()
     U, H, used = upper_factor(gram, 0.01)
-    torch.testing.assert_close(H, damped(gram, 0.01)[0])
+    torch.testing.assert_close(H, add_damping(gram, 0.01)[0])
     assert used == 0.01 and torch.equal(U, U.triu())
     torch.testing.assert_close(U.T @ U, torch.linalg.inv(H))
 
@@ -126,7 +126,7 @@ def coupled(
 def test_the_refit_where_outputs_go_together_is_least_squares_of_the_whole_matrix() -> None:
     weight, gram = problem()
     _, G = problem(columns=6, seed=1)
-    H, G = damped(gram, 0.01)[0], damped(G, 0.1)[0]
+    H, G = add_damping(gram, 0.01)[0], add_damping(G, 0.1)[0]
     gone = lowest(weight.abs(), 0.5)
     wanted = coupled(G, H, weight, keep=~gone)
     torch.testing.assert_close(
@@ -140,7 +140,7 @@ def test_the_refit_where_outputs_go_together_is_least_squares_of_the_whole_matri
 
 def test_admm_where_outputs_go_together_leaves_less_of_their_error() -> None:
     weight, gram = problem(rows=20)
-    H, G = damped(gram, 0.01)[0], damped(problem(columns=20, seed=1)[1], 0.1)[0]
+    H, G = add_damping(gram, 0.01)[0], add_damping(problem(columns=20, seed=1)[1], 0.1)[0]
     choose = lambda scores: lowest(scores, 0.5, per_row=False)  # noqa: E731
     found = {
         name: admm(weight, spectrum(H), choose, steps=30, outputs=outputs)
@@ -202,7 +202,7 @@ def test_admm_on_inputs_that_do_not_correlate_keeps_the_weights_that_weigh_most(
 
 def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
     weight, gram = problem(rows=20)
-    H, _, _ = damped(gram, 0.01)
+    H, _, _ = add_damping(gram, 0.01)
     halves = [torch.tensor([i in kept for i in range(8)]) for kept in combinations(range(8), 4)]
     best = sum(
         min(float(error(row, least_squares(row, H, keep), H)) for keep in halves) for row in weight
@@ -222,7 +222,7 @@ def test_admm_comes_near_the_best_of_all_masks_where_a_sweep_does_not() -> None:
 )
 def test_admm_ends_with_the_zeros_that_were_asked_for_and_more_rounds_end_nearer(choose) -> None:
     weight, gram = problem(rows=16, columns=32)
-    H, _, _ = damped(gram, 0.01)
+    H, _, _ = add_damping(gram, 0.01)
     basis, wanted = spectrum(H), int(choose(weight.abs()).sum())
     found = [admm(weight, basis, choose, steps=rounds) for rounds in (1, 5, 30)]
     assert all(int((new == 0).sum()) == wanted for new in found)
@@ -232,7 +232,7 @@ def test_admm_ends_with_the_zeros_that_were_asked_for_and_more_rounds_end_nearer
 
 def test_admm_with_a_fixed_mask_and_the_refit_is_least_squares() -> None:
     weight, gram = problem()
-    H, _, _ = damped(gram, 0.01)
+    H, _, _ = add_damping(gram, 0.01)
     gone = lowest(weight.abs(), 0.5)
     found = refit(admm(weight, spectrum(H), lambda _: gone, steps=10), weight, H, steps=30)
     for row, new, zero in zip(weight, found, gone, strict=True):
@@ -242,10 +242,10 @@ def test_admm_with_a_fixed_mask_and_the_refit_is_least_squares() -> None:
 def test_a_singular_gram_raises_the_damping_and_says_so() -> None:
     gram = torch.ones(4, 4)
     gram[0, 0] = 0.9999  # not quite positive definite
-    _, _, used = damped(gram, 1e-6)
+    _, _, used = add_damping(gram, 1e-6)
     assert used > 1e-6
     with pytest.raises(PruneError, match="more calibration sentences"):
-        damped(gram * torch.nan, 0.01)
+        add_damping(gram * torch.nan, 0.01)
 
 
 def test_shares_are_counted_in_decimal_and_rounded_down() -> None:

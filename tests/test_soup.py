@@ -10,9 +10,9 @@ import torch
 
 from prune_core import PruneError
 from prune_core.cli.arguments import main
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.models.checkpoints import loading
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 from prune_core.training import model_soup
 
 
@@ -30,7 +30,7 @@ def walk(
         return {"under_attack": scores[key], "accuracy": (accuracies or {}).get(key, 1.0)}
 
     attempts = model_soup.greedy(
-        candidates("a", "b", "c"), "under_attack", floor, measure=measure, report=quiet
+        candidates("a", "b", "c"), "under_attack", floor, measure=measure, report=no_report
     )
     assert [attempt["added"] for attempt in attempts] == ["a", "b", "c"]
     return [attempt["added"] for attempt in attempts if attempt["taken"]]
@@ -118,8 +118,12 @@ def test_what_does_not_fit_is_a_sentence_before_anything_is_measured(
 ):
     pair = [saved("a"), saved("b", change=change)]
     with pytest.raises(PruneError, match=words):
-        model_soup.cook(
-            model_soup.Plan(), pair, Source("nowhere.csv"), folder=tmp_path / "out", report=quiet
+        model_soup.make_soup(
+            model_soup.SoupPlan(),
+            pair,
+            DataSource("nowhere.csv"),
+            folder=tmp_path / "out",
+            report=no_report,
         )
     assert not (tmp_path / "out").exists()
 
@@ -144,24 +148,24 @@ def test_cooked_whole_and_nothing_is_measured_twice(saved, tmp_path, monkeypatch
         model_soup.Attack, "measure", lambda *arguments: calls.append(1) or attack(*arguments)
     )
     plan = {"attack": "DeepWordBug", "attack_examples": 4}
-    record = model_soup.cook(
-        model_soup.Plan(way="uniform", **plan),
+    record = model_soup.make_soup(
+        model_soup.SoupPlan(way="uniform", **plan),
         pair,
-        Source(str(tmp_path / "held-out.csv")),
+        DataSource(str(tmp_path / "held-out.csv")),
         folder=tmp_path / "out",
-        report=quiet,
+        report=no_report,
     )
     assert (
         len(calls) == 3
         and record["ingredients"] == ["a", "b"]
         and record["candidates"][0]["n"] == 12
     )
-    again = model_soup.cook(
-        model_soup.Plan(allowed_loss=1.0, **plan),
+    again = model_soup.make_soup(
+        model_soup.SoupPlan(allowed_loss=1.0, **plan),
         pair,
-        Source(str(tmp_path / "held-out.csv")),
+        DataSource(str(tmp_path / "held-out.csv")),
         folder=tmp_path / "out",
-        report=quiet,
+        report=no_report,
     )
     assert len(calls) == 3, "another way asks for nothing new"
     assert [attempt["taken"] for attempt in again["attempts"]][0] and len(again["attempts"]) == 2
@@ -185,12 +189,12 @@ def test_a_cancelled_soup_leaves_its_measurements_and_no_checkpoint(saved, tmp_p
         if message.startswith("b: "):
             raise KeyboardInterrupt
 
-    plan = model_soup.Plan(attack="DeepWordBug", attack_examples=2)
+    plan = model_soup.SoupPlan(attack="DeepWordBug", attack_examples=2)
     with pytest.raises(KeyboardInterrupt):
-        model_soup.cook(
+        model_soup.make_soup(
             plan,
             [saved("a"), saved("b", seed=1)],
-            Source(str(tmp_path / "held-out.csv")),
+            DataSource(str(tmp_path / "held-out.csv")),
             folder=tmp_path / "out",
             report=stopped,
         )

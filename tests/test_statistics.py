@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, quantile_test
 
-from prune_core.statistics import quantile_bounds, share_bounds
+from prune_core.statistics import proportion_bounds, quantile_bounds
 
 
 @pytest.mark.parametrize("n", [1, 2, 59, 440])
@@ -12,7 +12,7 @@ from prune_core.statistics import quantile_bounds, share_bounds
 def test_bounds_of_a_fraction_are_clopper_pearson(n: int, alpha: float) -> None:
     for hits in {0, 1, n // 3, n - 1, n}:
         interval = binomtest(hits, n).proportion_ci(1 - 2 * alpha)
-        assert share_bounds(hits, n, alpha) == pytest.approx(
+        assert proportion_bounds(hits, n, alpha) == pytest.approx(
             (interval.low, interval.high), abs=1e-9
         )
 

@@ -12,9 +12,9 @@ from prune_core.analysis.compared_models import models_of
 from prune_core.experiments.experiment import Experiment
 from prune_core.methods import METHODS
 from prune_core.models import replay
-from prune_core.models.compact import dead_units, shrink
+from prune_core.models.compact import compact_model, dead_units
 from prune_core.models.families import FAMILIES
-from prune_core.plugins import THINNING, build, quiet
+from prune_core.plugins import SECOND_STAGE_METHODS, build, no_report
 from prune_core.pruning import pipeline
 from prune_core.queue import jobs
 from prune_core.store.store import Store
@@ -23,7 +23,7 @@ from prune_core.store.store import Store
 def combined(dense: torch.nn.Module, method: str = "unit_magnitude", **options):
     chosen = build(METHODS, method, {"sparsity": 0.5, **options})
     return pipeline.prune(
-        chosen, dense, tiny.calibration(dense.config.model_type), report=quiet, methods=METHODS
+        chosen, dense, tiny.calibration(dense.config.model_type), report=no_report, methods=METHODS
     )
 
 
@@ -35,7 +35,7 @@ def zeros(model: torch.nn.Module) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize("then", THINNING)
+@pytest.mark.parametrize("then", SECOND_STAGE_METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_share_goes_of_what_is_left_and_units_stay_dead(family: str, then: str) -> None:
     dense = tiny.model(family)
@@ -55,18 +55,18 @@ def test_the_share_goes_of_what_is_left_and_units_stay_dead(family: str, then: s
             <= 1 - (1 - cut_only) * (1 - 0.6) + 1e-6
         )
     assert rows["prune"]["sparsity"].tolist() == pytest.approx(
-        [row["sparsity"] for row in replay.sparsity_by_part(both)]
+        [row["sparsity"] for row in replay.sparsity_by_projection(both)]
     )
     with torch.no_grad():
         for batch in tiny.calibration(family):
             torch.testing.assert_close(
-                shrink(both)(**batch).logits, both(**batch).logits, atol=1e-4, rtol=1e-4
+                compact_model(both)(**batch).logits, both(**batch).logits, atol=1e-4, rtol=1e-4
             )
 
 
 def test_a_pattern_holds_in_the_cut_matrices() -> None:
     model, _ = combined(tiny.model(), then="sparsegpt", then_pattern="2:4")
-    for _, _, linear in replay.linears(shrink(model)):
+    for _, _, linear in replay.linears(compact_model(model)):
         assert ((linear.weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
 
 
@@ -86,7 +86,7 @@ def test_a_fit_comes_nearer_to_what_the_units_left_than_cutting_alone() -> None:
 
 def test_a_block_without_heads_or_neurons_is_passed_over() -> None:
     dense = tiny.model()
-    for then in THINNING:
+    for then in SECOND_STAGE_METHODS:
         model, _ = combined(dense, "block_drop", then=then)
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
@@ -118,7 +118,7 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
     assert [model.label for model in models_of(store.jobs())] == [
         each.label for each in (plain, share, pattern)
     ]
-    assert all(METHODS[name].title == title for name, title in THINNING.items())
+    assert all(METHODS[name].title == title for name, title in SECOND_STAGE_METHODS.items())
     plans = {1: plain.method.to_dict(), 2: share.method.to_dict()}
     assert set(forms(plans).values()) == {"", "then AKR 70%"} or set(forms(plans).values()) == {
         "",

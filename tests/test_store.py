@@ -252,7 +252,7 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
 
 def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
     store = Store(tmp_path)
-    assert adversarial_pool.texts(store).empty
+    assert adversarial_pool.load(store).empty
     same = {
         "text": "Not bad.",
         "pair": None,
@@ -262,18 +262,18 @@ def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
         "study": "A",
         "label": "positive",
     }
-    adversarial_pool.keep(store, **same, note="")
-    adversarial_pool.keep(store, **same, note="a negation")
-    adversarial_pool.keep(store, **same | {"pair": "A second sentence."}, note="")
+    adversarial_pool.add(store, **same, note="")
+    adversarial_pool.add(store, **same, note="a negation")
+    adversarial_pool.add(store, **same | {"pair": "A second sentence."}, note="")
     submit(store, "A")
     studies.delete(store, "A")
-    kept = adversarial_pool.texts(store)
+    kept = adversarial_pool.load(store)
     assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [
         False,
         True,
     ]
-    adversarial_pool.discard(store, [int(kept["id"].iloc[0])])
-    assert adversarial_pool.texts(Store(tmp_path))["text"].tolist() == ["Not bad."]
+    adversarial_pool.remove(store, [int(kept["id"].iloc[0])])
+    assert adversarial_pool.load(Store(tmp_path))["text"].tolist() == ["Not bad."]
 
 
 def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):
@@ -308,7 +308,7 @@ def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):
     assert found["c"].matches("draft PAPER") and not found["b"].matches("draft")
     studies.delete(store, "d")
     assert {study.name: study.bytes for study in studies.overview(store)}["c"] == 5001
-    studies.drop_checkpoints(store, "c")
+    studies.delete_weights(store, "c")
     assert {study.name: study.bytes for study in studies.overview(store)}[
         "c"
     ] == 1 and copy not in [job.id for job in store.jobs()]

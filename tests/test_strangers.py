@@ -33,7 +33,7 @@ def test_from_a_folder_and_a_file_to_the_figures(
         stranger.folder,
         "--task",
         stranger.file,
-        *stranger.told,
+        *stranger.arguments,
         "--device",
         "cpu",
     ]

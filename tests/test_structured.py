@@ -10,14 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_core import PruneError
-from prune_core.data.examples import KINDS
+from prune_core.data.examples import TASK_TYPES
 from prune_core.methods import METHODS
 from prune_core.methods.kprune import PART, TRIES, KPrune
 from prune_core.methods.kwon import Kwon, least_fisher, rearranged, task_loss
 from prune_core.models import families, replay
-from prune_core.models.replay import reads
-from prune_core.models.units import flops, mask_gradients, sublayers, unrolled
-from prune_core.plugins import build, quiet
+from prune_core.models.replay import used_token
+from prune_core.models.units import execution_order, flops, mask_gradients, sublayers
+from prune_core.plugins import build, no_report
 from prune_core.pruning.unitwise import SLACK, Ranking, UnitMethod, search
 
 NAMES = [name for name, kind in METHODS.items() if issubclass(kind, UnitMethod)]
@@ -38,7 +38,7 @@ def labelled(model: torch.nn.Module) -> list[dict[str, torch.Tensor]]:
             "multilabel": torch.stack([alternating, 1 - alternating], 1).float(),
             "token": (torch.arange(ids.numel()) % 3).view_as(ids).masked_fill(ids % 4 == 0, -100),
         }
-        found.append(plain | {"labels": kinds[replay.kind_of(model)]})
+        found.append(plain | {"labels": kinds[replay.task_type_of(model)]})
     return found
 
 
@@ -46,7 +46,7 @@ def pruned(name: str, model: torch.nn.Module, **options):
     """(pruned copy, its tables)."""
     model = copy.deepcopy(model)
     torch.manual_seed(0)
-    return model, build(METHODS, name, options).prune(model, labelled(model), quiet)
+    return model, build(METHODS, name, options).prune(model, labelled(model), no_report)
 
 
 def answers(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -71,7 +71,7 @@ def test_flops_are_those_that_a_forward_pass_takes() -> None:
     assert flops(model, 17) == (counter.get_total_flops(), counter.get_total_flops())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TASK_TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
     """Against a mask of ones multiplied onto the output projections' inputs of the Hugging Face model."""
@@ -87,10 +87,10 @@ def test_mask_gradients_are_autograds_own(family: str, kind: str) -> None:
             padding.unpack(x),
             padding,
             loss=loss,
-            reads=reads(model),
+            reads=used_token(model),
             seen=lambda _, a, seen=features: seen.append(a),
         )
-        for sub, a in zip([subs[place] for place in unrolled(subs)], features, strict=True):
+        for sub, a in zip([subs[place] for place in execution_order(subs)], features, strict=True):
             torch.testing.assert_close(
                 padding.pack(a), sub.features(x, padding), atol=1e-4, rtol=1e-4
             )
@@ -282,7 +282,7 @@ def test_where_nothing_is_lost_tuning_is_the_identity(damping: float) -> None:
 # -- methods -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TASK_TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_budget_is_met_from_below(name: str, family: str, kind: str) -> None:
@@ -356,10 +356,10 @@ def test_kwon_needs_labels_and_all_need_a_length() -> None:
         for batch in tiny.calibration()
     ]
     with pytest.raises(PruneError, match="need labels"):
-        Kwon().prune(tiny.model(), plain, quiet)
+        Kwon().prune(tiny.model(), plain, no_report)
     with pytest.raises(PruneError, match="give some, or a length"):
-        build(METHODS, "unit_magnitude").prune(tiny.model(), [], quiet)
-    build(METHODS, "unit_magnitude", {"length": 25}).prune(tiny.model(), [], quiet)
+        build(METHODS, "unit_magnitude").prune(tiny.model(), [], no_report)
+    build(METHODS, "unit_magnitude", {"length": 25}).prune(tiny.model(), [], no_report)
 
 
 def test_nothing_predictive_is_lost_before_anything_is_removed() -> None:
@@ -410,7 +410,7 @@ def test_k_prune_does_not_depend_on_the_size_of_its_batches() -> None:
     tables = []
     for size in (2, 5):
         rows = KPrune(precision="fp32", adapt=False, length=20).prune(
-            tiny.model(), tiny.calibration(batch_size=size), quiet
+            tiny.model(), tiny.calibration(batch_size=size), no_report
         )
         tables.append(rows["unit"])
     assert tables[0]["kept"].equals(tables[1]["kept"])
@@ -428,11 +428,13 @@ def test_the_weight_taken_is_that_which_keeps_the_predictions_best() -> None:
             200
         )  # a random head minds so little that no weight would change a choice
     options = {"sparsity": 0.7, "length": 20.0, "precision": "fp32"}
-    rows = KPrune(**options).prune(copy.deepcopy(model), batches, quiet)
+    rows = KPrune(**options).prune(copy.deepcopy(model), batches, no_report)
     lost = {}
     for weight in TRIES:
         student = copy.deepcopy(model)
-        KPrune(**options, adapt=False, lambda_pred=weight).prune(student, batches[::PART], quiet)
+        KPrune(**options, adapt=False, lambda_pred=weight).prune(
+            student, batches[::PART], no_report
+        )
         with torch.no_grad():
             said = [
                 [(m(**batch).logits / 2).log_softmax(-1) for m in (student, model)]

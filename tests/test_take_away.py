@@ -29,14 +29,14 @@ def test_a_charts_figures_come_back_with_their_intervals() -> None:
     figure.add_scatter(x=[1], y=[1], text=["a label"], mode="text")
     figure.add_scatter(x=[1], y=[1], mode="markers", marker={"color": "rgba(0, 0, 0, 0)"})
     figure.add_heatmap(z=[[1, 2]], x=["a", "b"], y=["c"])
-    found = plots.data_of(figure)
+    found = plots.to_table(figure)
     assert found["series"].tolist() == ["AKR", "AKR", "", ""] and found["y_low"].tolist()[
         :2
     ] == pytest.approx([0.3, 0.4])
     assert found["y_high"].tolist()[:2] == pytest.approx([0.6, 0.7]) and found["z"].tolist()[
         2:
     ] == [1, 2]
-    assert plots.data_of(go.Figure()).empty
+    assert plots.to_table(go.Figure()).empty
 
 
 def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
@@ -79,14 +79,14 @@ class Tracked(types.ModuleType):
 
     def __init__(self, name: str):
         super().__init__(name)
-        self.said: dict = {}
+        self.calls: dict = {}
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
 
         def call(*given, **named):
-            self.said[name] = (given, named)
+            self.calls[name] = (given, named)
             return self
 
         return call
@@ -105,8 +105,12 @@ def test_a_job_is_logged_with_plan_figures_and_intervals(tracker, monkeypatch, c
     fake = Tracked(tracker)
     monkeypatch.setitem(sys.modules, tracker, fake)
     assert run("log", ids[2], "--to", tracker) == 0 and "PruneScope" in capsys.readouterr().out
-    figures = fake.said["log_metrics" if tracker == "mlflow" else "log"][0][0]
-    plan = fake.said["log_params"][0][0] if tracker == "mlflow" else fake.said["init"][1]["config"]
+    figures = fake.calls["log_metrics" if tracker == "mlflow" else "log"][0][0]
+    plan = (
+        fake.calls["log_params"][0][0]
+        if tracker == "mlflow"
+        else fake.predicted["init"][1]["config"]
+    )
     assert {"accuracy", "accuracy_low", "success DeepWordBug"} <= set(figures) and plan[
         "method.options.sparsity"
     ] == "0.7"

@@ -17,11 +17,11 @@ from prune_core.experiments.run import run
 from prune_core.experiments.study import load
 from prune_core.methods import METHODS
 from prune_core.models import replay
-from prune_core.models.compact import shrink
+from prune_core.models.compact import compact_model
 from prune_core.models.inference import latency as measured
 from prune_core.models.inference import timing
-from prune_core.models.inference.latency import latency
-from prune_core.plugins import build, quiet
+from prune_core.models.inference.latency import measure_latency
+from prune_core.plugins import build, no_report
 from prune_core.store.store import Store
 
 FIXED, HEAD, NEURON = 2e-3, 5e-4, 2e-5  # seconds
@@ -52,7 +52,7 @@ def clock(monkeypatch, tmp_path) -> list[float]:
         passes.append(seconds(model) * (1 + len(passes) / 40_000))
         return passes[-1]
 
-    monkeypatch.setattr(timing, "timed", timed)
+    monkeypatch.setattr(timing, "time_forward", timed)
     return passes
 
 
@@ -62,7 +62,7 @@ def test_every_unit_method_delivers_the_speed_that_was_asked_for(
 ) -> None:
     dense = tiny.model()
     model, rows = pruned(name, dense, speedup=1.6)
-    got = seconds(dense) / seconds(shrink(model))
+    got = seconds(dense) / seconds(compact_model(model))
     assert got == pytest.approx(1.6, rel=0.05)
     assert rows["budget"]["speedup"].iloc[0] == pytest.approx(got, rel=0.03)
     assert f"{rows['budget']['speedup'].iloc[0]:.2f} times faster" in rows["budget"]["said"].iloc[0]
@@ -72,18 +72,20 @@ def test_every_unit_method_delivers_the_speed_that_was_asked_for(
 def test_in_every_family(family: str, clock: list[float]) -> None:
     dense = tiny.model(family)
     model, _ = pruned("unit_magnitude", dense, latency_ms=600 * seconds(dense))
-    assert seconds(shrink(model)) / seconds(dense) == pytest.approx(
+    assert seconds(compact_model(model)) / seconds(dense) == pytest.approx(
         0.6, rel=0.08
     )  # by one head of eight or eight neurons
     for batch in tiny.calibration(family):
         assert torch.isfinite(
-            shrink(model)(**{key: value for key, value in batch.items() if key != "labels"}).logits
+            compact_model(model)(
+                **{key: value for key, value in batch.items() if key != "labels"}
+            ).logits
         ).all()
 
 
 def test_a_table_is_the_clocks_and_is_measured_once(clock: list[float]) -> None:
     model = tiny.model()
-    table = latency(model, 8, 16)
+    table = measure_latency(model, 8, 16)
     assert table.fixed / table.whole == pytest.approx(FIXED / seconds(model), rel=0.02)
     assert table.heads[4] / table.whole == pytest.approx(
         (4 * HEAD + 1e-4) / seconds(model), rel=0.03
@@ -95,8 +97,10 @@ def test_a_table_is_the_clocks_and_is_measured_once(clock: list[float]) -> None:
         and table.heads[0] == table.neurons[0] == 0
     )
     before = len(clock)
-    assert latency(copy.deepcopy(model), 8, 16).whole == table.whole and len(clock) == before
-    latency(model, 8, 32)
+    assert (
+        measure_latency(copy.deepcopy(model), 8, 16).whole == table.whole and len(clock) == before
+    )
+    measure_latency(model, 8, 32)
     assert len(clock) > before and len(list((measured._folder()).iterdir())) == 2
 
 
@@ -105,7 +109,7 @@ def test_bytes_are_kept_to_the_last_eight_neurons(name: str) -> None:
     dense = tiny.model()
     whole = sum(tensor.nbytes for tensor in dense.state_dict().values())
     model, _ = pruned(name, dense, bytes=whole - 20_000)
-    left = sum(tensor.nbytes for tensor in shrink(model).state_dict().values())
+    left = sum(tensor.nbytes for tensor in compact_model(model).state_dict().values())
     step = whole if name == "block_drop" else 8 * 4 * (32 + 1 + 32)  # what leaves together
     assert whole - 20_000 - step < left <= whole - 20_000
 
@@ -123,7 +127,7 @@ def test_what_cannot_be_reached_is_a_sentence(clock: list[float]) -> None:
         build(METHODS, "kprune", {"speedup": 0.5})
     with pytest.raises(PruneError, match="takes at most"):
         build(METHODS, "unit_magnitude", {"speedup": 2, "at_length": 4000}).prune(
-            tiny.model(), labelled(tiny.model()), quiet
+            tiny.model(), labelled(tiny.model()), no_report
         )
     with pytest.raises(
         PruneError,
@@ -200,7 +204,7 @@ def test_a_run_says_what_became_of_its_target(clock: list[float], tmp_path) -> N
     id = store.submit(
         experiment.to_dict(), experiment.label, experiment.key(), experiment.study, "auto"
     )
-    stage = next(run(experiment, tmp_path, quiet))
+    stage = next(run(experiment, tmp_path, no_report))
     assert any(
         "Asked for 2 times faster" in note and "measured on the cut model" in note
         for note in stage.facts["notes"]

@@ -12,15 +12,15 @@ from torchmetrics.functional.text import squad
 
 from prune_core import PruneError
 from prune_core.data import tasks, tokens
-from prune_core.data.examples import Answers, Examples, Source
-from prune_core.data.known_tasks import KNOWN
+from prune_core.data.examples import AnswerSpans, DataSource, Examples
+from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.data.metrics import METRICS, answer_f1, exact_match, metric_for
 from prune_core.measures.accuracy import summary
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.inference.predict import answers, predict
-from prune_core.plugins import quiet
-from prune_core.training.finetune import Recipe, finetune
+from prune_core.models.inference.predict import predict, predict_answers
+from prune_core.plugins import no_report
+from prune_core.training.finetune import TrainingRecipe, finetune
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CONTEXT = (
@@ -37,7 +37,7 @@ SAID = ["1844", "Alan Stevenson", "48 metres", "granite"]
 
 
 def spans(copies: int = 1) -> Examples:
-    right = [Answers([text], [CONTEXT.index(text)]) for text in SAID]
+    right = [AnswerSpans([text], [CONTEXT.index(text)]) for text in SAID]
     return Examples(
         QUESTIONS * copies, [CONTEXT] * len(QUESTIONS) * copies, right * copies, kind="span"
     )
@@ -56,7 +56,7 @@ def spans(copies: int = 1) -> Examples:
     ],
 )
 def test_answers_are_judged_as_the_official_script_does(accepted: list[str], said: str) -> None:
-    right = Answers(accepted, [0] * len(accepted))
+    right = AnswerSpans(accepted, [0] * len(accepted))
     # the script drops accepted answers of which nothing is left
     gold = [text for text in accepted if text != "the"] or [""]
     official = squad(
@@ -95,7 +95,7 @@ def test_squad_figures_equal_the_official_ones() -> None:
             for i, gold in enumerate(golds)
         ],
     )
-    right = [Answers(gold, [0] * len(gold)) for gold in golds]
+    right = [AnswerSpans(gold, [0] * len(gold)) for gold in golds]
     assert METRICS["answer_f1"].compute(right, said) * 100 == pytest.approx(
         float(official["f1"]), abs=1e-3
     )
@@ -123,8 +123,8 @@ def test_every_known_task_has_its_official_figure() -> None:
         "squad": "answer_f1",
         "squad_v2": "answer_f1",
     }
-    assert {name: known.metric for name, known in KNOWN.items()} == {
-        name: official.get(name, "accuracy") for name in KNOWN
+    assert {name: known.metric for name, known in KNOWN_TASKS.items()} == {
+        name: official.get(name, "accuracy") for name in KNOWN_TASKS
     }
     assert (
         metric_for("classification", 2, "matthews") == "matthews"
@@ -141,7 +141,7 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
     assert all(len(ids) <= 32 for ids in cut.inputs["input_ids"])
     for features in (whole, cut):
         seen = {example: set() for example in range(4)}
-        for row, (first, last) in enumerate(tokens.targets(features, found).tolist()):
+        for row, (first, last) in enumerate(tokens.token_targets(features, found).tolist()):
             offsets, example = features.offsets[row], features.example[row]
             for span in filter(None, offsets):
                 seen[example] |= set(range(*span))
@@ -151,7 +151,9 @@ def test_windows_cover_the_context_and_know_where_the_answer_is() -> None:
         assert all(letters <= characters for characters in seen.values())
     assert {
         example
-        for example, ends in zip(cut.example, tokens.targets(cut, found).tolist(), strict=True)
+        for example, ends in zip(
+            cut.example, tokens.token_targets(cut, found).tolist(), strict=True
+        )
         if ends[0]
     } == {0, 1, 2, 3}
 
@@ -171,7 +173,7 @@ class Oracle(torch.nn.Module):
     def __init__(self, features: tokens.Features, found: Examples):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        right = tokens.targets(features, found).tolist()
+        right = tokens.token_targets(features, found).tolist()
         self.known = {
             tuple(ids): ends for ids, ends in zip(features.inputs["input_ids"], right, strict=True)
         }
@@ -192,29 +194,29 @@ class Oracle(torch.nn.Module):
 def test_a_perfect_model_scores_perfectly_over_all_windows(length: int) -> None:
     tokenizer, found = tiny.tokenizer(), spans()
     perfect = Oracle(tokens.encode(tokenizer, found, length), found)
-    said = answers(perfect, tokenizer, found, batch_size=3, max_length=length).said
+    said = predict_answers(perfect, tokenizer, found, batch_size=3, max_length=length).predicted
     assert said == SAID and METRICS["exact_match"].compute(found.labels, said) == 1.0
 
 
 def test_no_answer_is_an_answer_where_some_questions_have_none() -> None:
     found = spans()
-    labels = [Answers([], []), *found.labels[1:]]
+    labels = [AnswerSpans([], []), *found.labels[1:]]
     found = Examples(found.texts, found.pairs, labels, kind="span")
     tokenizer = tiny.tokenizer()
-    said = answers(
+    said = predict_answers(
         Oracle(tokens.encode(tokenizer, found, 128), found),
         tokenizer,
         found,
         batch_size=3,
         max_length=128,
-    ).said
+    ).predicted
     assert said == ["", *SAID[1:]] and METRICS["answer_f1"].compute(labels, said) == 1.0
 
 
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_the_replayed_span_head_equals_the_models_own(family: str) -> None:
     model = tiny.model(family, kind="span")
-    assert replay.kind_of(model) == "span"
+    assert replay.task_type_of(model) == "span"
     for batch, _ in tokens.batches(
         tiny.tokenizer(family), spans(), 3, max_length=64, device=torch.device("cpu")
     ):
@@ -242,23 +244,23 @@ def squad_rows(copies: int = 1) -> list[dict]:
 
 
 def test_questions_come_from_a_file_with_answers_as_squad_or_as_text(tmp_path: Path) -> None:
-    nested = tasks.training_examples(Source(written(tmp_path, squad_rows())), (), "span")
+    nested = tasks.training_examples(DataSource(written(tmp_path, squad_rows())), (), "span")
     plain = [
         {"question": q, "context": CONTEXT, "answers": a}
         for q, a in zip(QUESTIONS, [*SAID[:3], ""], strict=True)
     ]
-    flat = tasks.training_examples(Source(written(tmp_path, plain, "flat.jsonl")), (), "span")
+    flat = tasks.training_examples(DataSource(written(tmp_path, plain, "flat.jsonl")), (), "span")
     assert (
         nested == spans()
         and flat.labels[:3] == nested.labels[:3]
-        and flat.labels[3] == Answers([], [])
+        and flat.labels[3] == AnswerSpans([], [])
     )
     wrong = [{"question": "Where?", "context": CONTEXT, "answers": "Atlantis"}]
     with pytest.raises(
         PruneError,
         match="column 'answers', line 1: the answer 'Atlantis' does not occur in its context",
     ):
-        tasks.training_examples(Source(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
+        tasks.training_examples(DataSource(written(tmp_path, wrong, "wrong.jsonl")), (), "span")
 
 
 def test_scores_come_from_a_file(tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
         {"sentence1": f"{tiny.SENTENCES[0]} {i}", "sentence2": tiny.SENTENCES[2], "label": i / 2}
         for i in range(9)
     ]
-    source = Source(written(tmp_path, rows))
+    source = DataSource(written(tmp_path, rows))
     assert tasks.kind_of(source) == "regression"
     task = tasks.load(source, ("score",), 0, kind="regression")
     assert (
@@ -276,7 +278,7 @@ def test_scores_come_from_a_file(tmp_path: Path) -> None:
     )
     rows[3]["label"] = "high"
     with pytest.raises(PruneError, match="no number in column 'label': line 4 .'high'"):
-        tasks.load(Source(written(tmp_path, rows)), ("score",), 0, kind="regression")
+        tasks.load(DataSource(written(tmp_path, rows)), ("score",), 0, kind="regression")
 
 
 def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
@@ -290,7 +292,7 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
         ("demo", "regression", "demo asks for a label"),
     ):
         with pytest.raises(PruneError, match=words):
-            tasks.load(Source(task), ("a", "b"), 0, kind=kind)
+            tasks.load(DataSource(task), ("a", "b"), 0, kind=kind)
 
 
 def test_summary_of_each_kind() -> None:
@@ -352,8 +354,8 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
             20,
         )
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
-    source = Source(written(tmp_path, rows))
-    recipe = Recipe(
+    source = DataSource(written(tmp_path, rows))
+    recipe = TrainingRecipe(
         checkpoint=str(tmp_path / "backbone"),
         epochs=epochs,
         batch_size=8,
@@ -361,14 +363,14 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
         dropout=0.0,
         patience=8,
     )
-    card = finetune(recipe, source, source, folder=tmp_path / "out", report=quiet)
+    card = finetune(recipe, source, source, folder=tmp_path / "out", report=no_report)
     assert (
         card["metric"] == {"span": "answer_f1", "regression": "spearman"}[kind]
         and card["score"] > 0.9
     )
     model, tokenizer = loading.load(str(tmp_path / "out"))
-    assert replay.kind_of(model) == kind
-    said = predict(model, tokenizer, tasks.training_examples(source, (), kind)).said
+    assert replay.task_type_of(model) == kind
+    said = predict(model, tokenizer, tasks.training_examples(source, (), kind)).predicted
     assert METRICS[card["metric"]].compute(
         tasks.training_examples(source, (), kind).labels, said
     ) == pytest.approx(card["score"], abs=0.02)
@@ -378,8 +380,11 @@ def test_finetuning_learns_scores_and_answers(tmp_path: Path, kind: str) -> None
 def test_a_finetune_stops_when_it_gets_no_better(tmp_path: Path) -> None:
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "backbone")
     rows = [{"text": text, "label": i % 2} for i, text in enumerate(tiny.SENTENCES)]
-    source = Source(written(tmp_path, rows))
-    recipe = Recipe(checkpoint=str(tmp_path / "backbone"), epochs=50, learning_rate=0.0, patience=2)
+    source = DataSource(written(tmp_path, rows))
+    recipe = TrainingRecipe(
+        checkpoint=str(tmp_path / "backbone"), epochs=50, learning_rate=0.0, patience=2
+    )
     assert (
-        len(finetune(recipe, source, source, folder=tmp_path / "out", report=quiet)["history"]) == 3
+        len(finetune(recipe, source, source, folder=tmp_path / "out", report=no_report)["history"])
+        == 3
     )

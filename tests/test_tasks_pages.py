@@ -22,7 +22,7 @@ APP = str(Path(__file__).resolve().parent.parent / "app.py")
 def study(tmp_path: Path, home: Path, monkeypatch, request) -> str:
     """Dense, K-prune and AKR in one study."""
     monkeypatch.setattr(jobs, "ensure_worker", lambda *a, **k: None)
-    monkeypatch.setattr(jobs, "tend", lambda *a: None)
+    monkeypatch.setattr(jobs, "housekeeping", lambda *a: None)
     st.cache_data.clear()
     loading.save(tiny.model(kind=request.param), tiny.tokenizer(), tmp_path / "model")
     pairs = [

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from prune_core.analysis.compared_models import Model
-from prune_core.analysis.tradeoff import Limit, choose, front, knee, told
+from prune_core.analysis.compared_models import ComparedModel
+from prune_core.analysis.tradeoff import Limit, choice_sentence, choose, knee, pareto_front
 
-MODELS = [Model(job, f"M{job}", "akr", sparsity=job / 10) for job in (1, 2, 3)]
+MODELS = [ComparedModel(job, f"M{job}", "akr", sparsity=job / 10) for job in (1, 2, 3)]
 LOSS, SPEED = Limit("accuracy lost", 0.01, "points"), Limit("speed", 2.0, "times")
 
 
@@ -17,8 +17,8 @@ def table(**columns: list[float]) -> pd.DataFrame:
 
 def test_the_front_follows_what_is_better() -> None:
     points = [(1.0, 1.0), (2.0, 2.0), (3.0, 1.0), (2.0, 1.0)]
-    assert front(points, "higher", "higher") == [1, 2]
-    assert front(points, "lower", "lower") == [0]
+    assert pareto_front(points, "higher", "higher") == [1, 2]
+    assert pareto_front(points, "lower", "lower") == [0]
 
 
 def test_the_knee_bulges_most_whatever_the_units() -> None:
@@ -31,9 +31,12 @@ def test_the_knee_bulges_most_whatever_the_units() -> None:
 def test_of_the_models_within_the_limits_the_smallest_is_named() -> None:
     found = choose(MODELS, table(loss=[0.0, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
     assert (
-        found is not None and found.model.job == 2 and found.holds == 2 and "**M2**" in told(found)
+        found is not None
+        and found.model.job == 2
+        and found.holds == 2
+        and "**M2**" in choice_sentence(found)
     )
-    assert "the only model" in told(
+    assert "the only model" in choice_sentence(
         choose(MODELS, table(loss=[0.02, 0.01, 0.02], left=[0.9, 0.5, 0.3]), [LOSS])
     )
 
@@ -48,7 +51,7 @@ def test_with_none_the_nearest_miss_is_named_and_by_how_much() -> None:
         found is not None and found.model.job == 1 and found.missed == {SPEED: pytest.approx(0.5)}
     )  # one limit missed, a quarter of it
     assert (
-        told(found)
+        choice_sentence(found)
         == "No model keeps to all limits. **M1** comes nearest: 0.50 times too little speed."
     )
 
@@ -57,6 +60,6 @@ def test_what_was_not_measured_is_not_chosen() -> None:
     nothing = float("nan")
     found = choose(MODELS, table(loss=[nothing, 0.0, nothing], left=[0.1, 0.9, 0.1]), [LOSS])
     assert found is not None and found.model.job == 2
-    assert "No pruned model has been measured" in told(
+    assert "No pruned model has been measured" in choice_sentence(
         choose(MODELS, table(loss=[nothing] * 3, left=[0.1] * 3), [LOSS])
     )

@@ -11,7 +11,7 @@ from prune_core import PruneError
 from prune_core.cli.arguments import main
 from prune_core.experiments import attack_transfer
 from prune_core.models.checkpoints import loading
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 from prune_core.processes.child_process import ChildProcess
 from prune_core.store.job import Status
 from prune_core.store.store import Store
@@ -41,14 +41,14 @@ def test_a_text_counts_where_the_model_got_the_original_right():
             row(1, 2, 0, original="good", changed="good"),
         ]
     )
-    found = attack_transfer.matrix(rows).set_index(["source", "job"])
+    found = attack_transfer.transfer_matrix(rows).set_index(["source", "job"])
     assert found[["fooled", "n"]].apply(tuple, axis=1).to_dict() == {
         (1, 2): (1, 2),
         (2, 2): (1, 1),
         (2, 1): (0, 1),
     }
     assert found.loc[(1, 2), "low"] == pytest.approx(0.0945, abs=1e-4), "Wilson, 1 of 2"
-    by_recipe = attack_transfer.matrix(rows, "recipe").set_index("job")
+    by_recipe = attack_transfer.transfer_matrix(rows, "recipe").set_index("job")
     assert by_recipe["n"].to_dict() == {2: 2, 1: 1}, "a model's own texts are left out"
 
 
@@ -105,7 +105,7 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
     )
     third = made(store, checkpoints[1], "success", names=NAMES[::-1])
     examples = store.rows("attack_example", [first, second, third])
-    assert attack_transfer.lacking(examples, pd.DataFrame()) == [first, second, third]
+    assert attack_transfer.missing_pairs(examples, pd.DataFrame()) == [first, second, third]
     assert main(["transfer", str(first), str(second)]) == 0
     assert f"{first} Dense" in capsys.readouterr().out
     rows = store.rows("transfer", [first, second])
@@ -118,10 +118,13 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
         and one["changed"].tolist() == two["changed"].tolist()
     )
     assert set(rows["truth"]) == {"negative"} and set(rows["original"]) == set(NAMES)
-    assert attack_transfer.lacking(examples, rows) == [first, second, third]
-    attack_transfer.run(store, [second, third], quiet)
-    attack_transfer.run(store, [first, third], quiet)
-    assert attack_transfer.lacking(examples, store.rows("transfer", [first, second, third])) == []
+    assert attack_transfer.missing_pairs(examples, rows) == [first, second, third]
+    attack_transfer.run(store, [second, third], no_report)
+    attack_transfer.run(store, [first, third], no_report)
+    assert (
+        attack_transfer.missing_pairs(examples, store.rows("transfer", [first, second, third]))
+        == []
+    )
     assert len(store.rows("transfer", [second])) == 12, "what was known of other texts is kept"
 
 
@@ -129,7 +132,7 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
     store = Store(home)
     first, nothing = made(store, checkpoints[0], "success"), made(store, checkpoints[0], "failed")
     with pytest.raises(PruneError, match="No attack has succeeded"):
-        attack_transfer.run(store, [nothing], quiet)
+        attack_transfer.run(store, [nothing], no_report)
     others = (
         ({"names": ["a", "b"]}, "same labels; job 1 negative, positive, job 3 a, b"),
         ({"pairs": True}, "one and two texts"),
@@ -137,9 +140,9 @@ def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
     for facts, words in others:
         other = made(store, checkpoints[0], "success", **facts)
         with pytest.raises(PruneError, match=words):
-            attack_transfer.run(store, [first, other], quiet)
+            attack_transfer.run(store, [first, other], no_report)
     with pytest.raises(PruneError, match="without the second text"):
-        attack_transfer.run(store, [other], quiet)
+        attack_transfer.run(store, [other], no_report)
     pruned = store.submit({"method": {"name": "akr"}}, "AKR 50%", "akr", "Study", "cpu")
     with pytest.raises(PruneError, match="has no pruned weights"):
         store.checkpoint(store.job(pruned))

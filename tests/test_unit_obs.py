@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prune_core.methods.ziplm import cheapest
-from prune_core.pruning.unit_obs import Tableau, fit
+from prune_core.pruning.unit_obs import UnitRegression, fit
 
 
 def problem(units: int = 6, width: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def least(A: torch.Tensor, weight: torch.Tensor, units: list[int], width: int) -
 @pytest.mark.parametrize("width", [1, 2])
 def test_errors_and_their_changes_are_those_of_least_squares(width: int) -> None:
     A, weight = problem(6, width)
-    tableau = Tableau(A.T @ A, weight, width, damping=0.0)
+    tableau = UnitRegression(A.T @ A, weight, width, damping=0.0)
     assert tableau.whole == pytest.approx(least(A, weight, [], width=width))
     for units in ([2], [0, 4], [2], [5], [0]):  # out, out together, back, out, back
         tableau.flip(torch.tensor(units))
@@ -65,7 +65,7 @@ def test_exchanges_end_at_the_best_choice_there_is() -> None:
         best = min(
             least(A, weight, list(units), width=1) for units in itertools.combinations(range(8), 3)
         )
-        tableau = Tableau(A.T @ A, weight, 1, damping=0.0)
+        tableau = UnitRegression(A.T @ A, weight, 1, damping=0.0)
         tableau.remove_to(3)
         greedy = tableau.error
         tableau.exchange(20, 2)

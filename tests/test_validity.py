@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_a_touched_negation_is_named(text, perturbed, reason):
-    assert validity.meaning(text, perturbed) == reason
+    assert validity.meaning_changes(text, perturbed) == reason
 
 
 @pytest.mark.skipif(not WORDNET.present, reason="WordNet is not on this machine")
@@ -36,16 +36,16 @@ def test_an_opposite_is_named_also_when_it_is_inflected_or_merely_similar_to_one
         ("terrible", "good"),
     ):
         assert (
-            validity.meaning(f"A {old} film.", f"A {new} film.")
+            validity.meaning_changes(f"A {old} film.", f"A {new} film.")
             == f"“{old}” became its opposite “{new}”"
         )
-    assert validity.meaning("A fine old man.", "A nice aged man.") == ""
+    assert validity.meaning_changes("A fine old man.", "A nice aged man.") == ""
 
 
 def test_without_wordnet_negations_are_still_seen(monkeypatch):
     monkeypatch.setattr(type(WORDNET), "present", False)
     assert (
-        validity.meaning("A good film, not a long one.", "A bad film, a long one.")
+        validity.meaning_changes("A good film, not a long one.", "A bad film, a long one.")
         == "“not” is gone"
     )
 
@@ -70,11 +70,11 @@ def made() -> pd.DataFrame:
 
 def test_only_successes_are_judged_and_a_nearer_text_is_more_similar(monkeypatch):
     monkeypatch.setattr(validity, "which", lambda name: None)
-    found = validity.judged(made(), CPU)
+    found = validity.add_validity(made(), CPU)
     assert found["similarity"].notna().tolist() == [True, False, True, False]
     assert 0.8 < found.loc[7, "similarity"] < 1 and found.loc[5, "similarity"] < 0.3
     assert found["grammar"].isna().all() and found["meaning"].tolist() == [""] * 4
-    assert validity.judged(made().iloc[[1, 3]], CPU)["similarity"].isna().all()
+    assert validity.add_validity(made().iloc[[1, 3]], CPU)["similarity"].isna().all()
 
 
 def test_grammar_errors_are_those_added(monkeypatch):

@@ -8,7 +8,7 @@ import torch
 
 import prune_core as pc
 from prune_core import PruneError
-from prune_core.data.examples import KINDS, Examples
+from prune_core.data.examples import TASK_TYPES, Examples
 from prune_core.models import families, replay
 from prune_core.models.checkpoints import loading, tokenizers, verification, weights
 
@@ -25,7 +25,7 @@ def saved(folder: Path, family: str = "bert", kind: str = "classification") -> s
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TASK_TYPES)
 def test_every_family_and_task_type_agrees_with_plain_transformers(
     kind: str, family: str, tmp_path: Path
 ) -> None:
@@ -36,7 +36,7 @@ def test_every_family_and_task_type_agrees_with_plain_transformers(
             checkpoint, model, tokenizer, examples=tiny.examples(kind=kind), max_length=64
         )
     verification.check(
-        checkpoint, model, tokenizer, examples=verification.sentences(kind), max_length=64
+        checkpoint, model, tokenizer, examples=verification.sample_examples(kind), max_length=64
     )
 
 
@@ -44,7 +44,11 @@ def test_every_family_and_task_type_agrees_with_plain_transformers(
 def test_the_bundled_checkpoints_agree(name: str) -> None:
     model, tokenizer = loading.load(name)
     verification.check(
-        name, model, tokenizer, examples=verification.sentences("classification"), max_length=128
+        name,
+        model,
+        tokenizer,
+        examples=verification.sample_examples("classification"),
+        max_length=128,
     )
 
 
@@ -56,7 +60,7 @@ def test_random_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "model.safetensors").unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
     monkeypatch.setattr(
-        weights, "_accounted", lambda *_: []
+        weights, "_check_coverage", lambda *_: []
     )  # as if nobody had counted the weights
     model, tokenizer = loading.load(checkpoint)
     with pytest.raises(PruneError, match=r"two loads give different weights in .*pooler\.dense"):
@@ -138,19 +142,19 @@ def test_texts_are_cut_at_the_models_positions(family: str) -> None:
     model, tokenizer = tiny.model(family), tiny.tokenizer(family)
     tokenizer.model_max_length = 10**30
     tokenizer.padding_side = "left"
-    own = tokenizers.fitted(tokenizer, model.config)
-    assert own.model_max_length == replay.longest(model) and own.padding_side == "right"
+    own = tokenizers.prepare_tokenizer(tokenizer, model.config)
+    assert own.model_max_length == replay.max_tokens(model) and own.padding_side == "right"
     assert tokenizer.model_max_length == 10**30 and tokenizer.padding_side == "left", (
         "the caller's stays as it is"
     )
     base = getattr(model, families.layout(model).base)
     table = dict(base.named_modules()).get("embeddings.position_embeddings")
     if table is not None and family != "modernbert":
-        assert replay.longest(model) == table.num_embeddings - (
+        assert replay.max_tokens(model) == table.num_embeddings - (
             0 if table.padding_idx is None else table.padding_idx + 1
         )
     longest = own("word " * 1000, truncation=True, return_tensors="pt")
-    model(**tokenizers.accepted(model, longest))  # and no further
+    model(**tokenizers.accepted_inputs(model, longest))  # and no further
 
 
 def test_accuracy_is_the_same_for_any_batch_size_with_padding_on_the_left() -> None:

@@ -13,13 +13,13 @@ from test_pages import APP
 from prune_core.analysis import whatif
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.whatif import Curve, Curves
-from prune_core.data.examples import Answers
+from prune_core.data.examples import AnswerSpans
 from prune_core.data.metrics import METRICS, metric_for
 from prune_core.data.tasks import Task
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 from prune_core.queue import jobs
 from prune_core.store.store import Store
 
@@ -65,15 +65,15 @@ def test_errors_add_as_squares_and_log_odds_as_they_are() -> None:
 def test_shares_that_lose_least_are_those_of_the_calculus() -> None:
     """Of errors a·s², squares are a²s⁴: with equal sizes the sum is least where a²s³ is the same."""
     two = curves(curve(1.0), curve(2.0))
-    first, second = whatif.least_error(two, 0.4)
+    first, second = whatif.lowest_error(two, 0.4)
     assert (first + second) / 2 == pytest.approx(
         0.4, abs=0.006
     ) and first / second == pytest.approx(4 ** (1 / 3), abs=0.06)
-    assert whatif.least_error(two, 0.69) == pytest.approx([0.7, 0.68], abs=0.02), (
+    assert whatif.lowest_error(two, 0.69) == pytest.approx([0.7, 0.68], abs=0.02), (
         "no block beyond what was run"
     )
     sizes = curves(curve(1.0, weights=300), curve(1.0, weights=100))
-    shares = whatif.least_error(sizes, 0.5)
+    shares = whatif.lowest_error(sizes, 0.5)
     assert sizes.overall(shares) == pytest.approx(0.5, abs=0.01) and shares[0] > shares[1], (
         "a large block loses less a weight"
     )
@@ -120,7 +120,7 @@ def test_curves_are_read_from_a_study_and_hold_where_blocks_are_independent(stor
         and found.base == own[0].id
         and len(found.dense) == 60
     )
-    for each in whatif.held(
+    for each in whatif.prediction_checks(
         found, models, {job.id: job for job in own}, rows=rows, examples=examples
     ):
         assert each.predicted.error == pytest.approx(each.measured.error) and not each.own_shares
@@ -216,13 +216,13 @@ def test_every_kind_of_answer_is_predicted_as_it_is_measured(
         sample = replace(
             sample,
             pairs=sample.texts,
-            labels=[Answers([text.split()[0]], [0]) for text in sample.texts],
+            labels=[AnswerSpans([text.split()[0]], [0]) for text in sample.texts],
         )
     sample = sample if labelled else replace(sample, labels=None)
     metric = metric_for(kind, 2, labelled=labelled)
     for sparsity in (0.4, 0.8):
         pruned = copy.deepcopy(dense)
-        build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], quiet)
+        build(METHODS, "magnitude", {"sparsity": sparsity}).prune(pruned, [], no_report)
         task = Task(
             "t",
             tiny.TAGS if kind == "token" else ("a", "b"),
@@ -231,7 +231,7 @@ def test_every_kind_of_answer_is_predicted_as_it_is_measured(
             metric=metric,
         )
         rows = build(MEASURES, "sensitivity").measure(
-            Pair(dense, pruned, tiny.tokenizer(), task=task), quiet
+            Pair(dense, pruned, tiny.tokenizer(), task=task), no_report
         )
         options = {"sparsity": sparsity, "pattern": "", "allocation": "uniform"}
         plan = {

@@ -26,7 +26,7 @@ from prune_core.data.tokens import batches
 from prune_core.measures.base import Pair
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.checkpoints.tokenizers import fitted
+from prune_core.models.checkpoints.tokenizers import prepare_tokenizer
 
 SENTENCES = [
     "A warm and funny film that never lies about how hard it is to grow up.",
@@ -108,7 +108,9 @@ def model(family: str = "bert", seed: int = 0, kind: str = "classification") -> 
 
 def tokenizer(family: str = "bert") -> AutoTokenizer:
     """The bundled backbone's own, fitted to the family as loading does."""
-    return fitted(AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), CONFIGS[family]())
+    return prepare_tokenizer(
+        AutoTokenizer.from_pretrained(loading.resolve(loading.MINILM)), CONFIGS[family]()
+    )
 
 
 def examples(copies: int = 1, kind: str = "classification") -> Examples:

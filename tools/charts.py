@@ -31,10 +31,10 @@ WIDTH = 560  # pixels
 DRAW = "([figure, width, color]) => Plotly.toImage({...figure, layout: {...figure.layout, width, paper_bgcolor: color}}, {format: 'svg'})"
 
 
-def study_of(store: Store, name: str) -> published_comparison.Study:
+def study_of(store: Store, name: str) -> published_comparison.ComparedStudy:
     """The study's newest finished runs."""
     jobs = list({job.key: job for job in store.jobs(name) if job.done}.values())
-    return published_comparison.Study(
+    return published_comparison.ComparedStudy(
         jobs,
         models_of(jobs),
         {table: store.rows(table, [job.id for job in jobs]) for table in TABLES},
@@ -57,7 +57,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     for metric, dark in product(dict.fromkeys(figures["metric"]), (False, True)):
         points = published_comparison.points(exhibit, figures, metric, study=study)
-        figure = plots.beside(points, published.AXES[metric], exhibit.against, dark)
+        figure = plots.published_comparison(points, published.AXES[metric], exhibit.against, dark)
         print(
             write_svg(
                 figure,

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.attacks.queries import Queries
+from prune_core.attacks.queries import BatchedQueries
 from prune_core.data import tasks
-from prune_core.data.examples import Examples, Source
+from prune_core.data.examples import DataSource, Examples
 from prune_core.models.devices import matrix_precision
 
 from .setting import Row, Setting
@@ -34,7 +34,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a number of texts in flight, then a row an attack."""
     model, tokenizer = setting.demo()
     model.to(setting.device)
-    task = tasks.load(Source("demo"), ("negative", "positive"))
+    task = tasks.load(DataSource("demo"), ("negative", "positive"))
     with matrix_precision(tf32=False):
         for count in IN_FLIGHT[:2] if setting.tiny else IN_FLIGHT:
             yield _rates(setting, model, tokenizer, texts=task.evaluation.texts, count=count)
@@ -56,7 +56,7 @@ def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str],
     """Texts as an attack makes them: the sentences with two letters exchanged, new in every round."""
     dice = random.Random(count)
     rounds = [[_changed(dice.choice(texts), dice) for _ in range(count)] for _ in range(ROUNDS + 1)]
-    queries = Queries(model, tokenizer, lambda: None)
+    queries = BatchedQueries(model, tokenizer, lambda: None)
     queries.logits(rounds[0])
     ours = median(setting.seconds(lambda own=own: queries.logits(own)) for own in rounds[1:])
     slow = rounds[1:2] if count > 64 else rounds[1:]  # seconds enough to be sure of it
@@ -97,13 +97,13 @@ def _attacks(
     setting: Setting, model: nn.Module, tokenizer: Any, examples: Examples
 ) -> Iterator[Row]:
     from prune_core.attacks import engine
-    from prune_core.attacks.budget import Budget, Pulse
+    from prune_core.attacks.budget import AttackBudget, ProgressPulse
     from prune_core.attacks.victim import Victim
-    from prune_core.plugins import quiet
+    from prune_core.plugins import no_report
 
     def attacked(recipe: str, own: nn.Module) -> dict[int, tuple[str, str | None]]:
-        pulse = Pulse(quiet)
-        budget = Budget(queries=500, seconds=60)
+        pulse = ProgressPulse(no_report)
+        budget = AttackBudget(queries=500, seconds=60)
         found = engine.run(
             recipe,
             Victim(own, tokenizer, pulse.beat),

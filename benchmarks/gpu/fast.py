@@ -18,7 +18,7 @@ from benchmarks.floors import bytes_moved, flops
 from prune_core.methods import METHODS
 from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.units import gradient_dtype
-from prune_core.plugins import Batch, Method, build, quiet
+from prune_core.plugins import Batch, Method, build, no_report
 
 from .setting import Row, Setting
 from .waits import Waits
@@ -87,7 +87,7 @@ def _timed(
 ) -> Row:
     def prune() -> None:
         seed_everything(0)
-        method.prune(own, batches, quiet)
+        method.prune(own, batches, no_report)
 
     times: list[float] = []
     peak = float("nan")
@@ -126,7 +126,7 @@ def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
     from torch.profiler import ProfilerActivity, profile
 
     own = setting.shape("BERT-base", PROFILED)
-    work = partial(method.prune, own, batches, quiet)
+    work = partial(method.prune, own, batches, no_report)
     cuda = setting.device.type == "cuda"
     with profile(
         activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

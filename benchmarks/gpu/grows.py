@@ -9,7 +9,7 @@ import numpy as np
 
 from prune_core.methods.akr import AKR
 from prune_core.models.devices import matrix_precision
-from prune_core.plugins import quiet
+from prune_core.plugins import no_report
 
 from .setting import Row, Setting
 
@@ -48,7 +48,7 @@ def run(setting: Setting) -> Iterator[Row]:
 
 def _measured(setting: Setting, sequences: int, blocks: int) -> tuple[float, float]:
     model, batches = copy.deepcopy(setting.shape("BERT-base", blocks)), setting.sample(sequences)
-    return setting.peak(lambda: AKR(sparsity=0.5).prune(model, batches, quiet))
+    return setting.peak(lambda: AKR(sparsity=0.5).prune(model, batches, no_report))
 
 
 def exponent(rows: list[Row], figure: str) -> float:

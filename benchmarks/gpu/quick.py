@@ -14,10 +14,10 @@ from torch import nn
 
 from prune_core.methods import METHODS
 from prune_core.models import replay
-from prune_core.models.compact import shrink
+from prune_core.models.compact import compact_model
 from prune_core.models.devices import matrix_precision, seed_everything
-from prune_core.models.inference.timing import timed, timing_batch
-from prune_core.plugins import build, quiet
+from prune_core.models.inference.timing import time_forward, timing_batch
+from prune_core.plugins import build, no_report
 
 from .setting import Row, Setting
 
@@ -59,8 +59,8 @@ def _models(setting: Setting) -> dict[str, nn.Module]:
         pruned = copy.deepcopy(dense)
         seed_everything(0)
         method = build(METHODS, "kprune", {"sparsity": sparsity, "multiple": 8, "adapt": False})
-        method.prune(pruned, setting.sample(64), quiet)
-        found[f"K-prune {sparsity:.0%}, cut"] = shrink(pruned)
+        method.prune(pruned, setting.sample(64), no_report)
+        found[f"K-prune {sparsity:.0%}, cut"] = compact_model(pruned)
     return found
 
 
@@ -71,7 +71,7 @@ def _latencies(
         found: dict[str, float] = {}
         for name, model in models.items():
             tokens = timing_batch(model, batch, length)
-            times = [timed(model, tokens) for _ in range(WARM_UP + PASSES)][WARM_UP:]
+            times = [time_forward(model, tokens) for _ in range(WARM_UP + PASSES)][WARM_UP:]
             found[name] = median(times)
         for name, seconds in found.items():
             yield {
@@ -96,7 +96,7 @@ def _two_to_four(setting: Setting, points: Sequence[tuple[int, int]]) -> Iterato
         return
     dense = setting.shape("BERT-base").half()
     pruned = copy.deepcopy(dense).float()
-    build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], quiet)
+    build(METHODS, "magnitude", {"pattern": "2:4"}).prune(pruned, [], no_report)
     again = pruned.half()  # the same weights through dense kernels: what must come out
     sparse = copy.deepcopy(again)
     for _, _, linear in replay.linears(sparse):

@@ -18,14 +18,14 @@ import torch
 from torch import nn
 
 from prune_core.data import tasks, tokens
-from prune_core.data.examples import Source
+from prune_core.data.examples import DataSource
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Pair
 from prune_core.methods import METHODS
 from prune_core.models import replay
 from prune_core.models.devices import matrix_precision, seed_everything
 from prune_core.models.inference.predict import probabilities
-from prune_core.plugins import build, quiet
+from prune_core.plugins import build, no_report
 
 from .setting import Row, Setting
 
@@ -65,7 +65,7 @@ def run(setting: Setting) -> Iterator[Row]:
     """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is measured."""
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
-        task = tasks.load(Source("demo"), ("negative", "positive")).sampled(
+        task = tasks.load(DataSource("demo"), ("negative", "positive")).sampled(
             *((16, 16) if setting.tiny else (SENTENCES, EVALUATION)), 0
         )
         measured: nn.Module | None = None
@@ -97,7 +97,7 @@ def _method(
         own = copy.deepcopy(model).to(place.device)
         seed_everything(0)
         seconds.append(
-            place.seconds(lambda own=own, batches=batches: method.prune(own, batches, quiet))
+            place.seconds(lambda own=own, batches=batches: method.prune(own, batches, no_report))
         )
         pruned.append(own)
     cpu, device, other = pruned
@@ -169,7 +169,9 @@ def _error(
         *(copy.deepcopy(each).to(setting.device) for each in (dense, pruned)), tokenizer, task
     )
     return float(
-        build(MEASURES, "reconstruction", {}).measure(pair, quiet)["reconstruction"]["total"].mean()
+        build(MEASURES, "reconstruction", {})
+        .measure(pair, no_report)["reconstruction"]["total"]
+        .mean()
     )
 
 
@@ -186,7 +188,7 @@ def _measures(setting: Setting, pair: Pair) -> Iterator[Row]:
         try:
             for each in (pair, there):
                 seed_everything(0)
-                found.append(measure.measure(each, quiet)[table])
+                found.append(measure.measure(each, no_report)[table])
         except ModuleNotFoundError as error:
             yield {
                 "table": "measures",

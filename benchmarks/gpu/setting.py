@@ -12,7 +12,7 @@ from torch import nn
 
 from prune_core.models import replay
 from prune_core.models.checkpoints import loading
-from prune_core.models.inference.timing import wait
+from prune_core.models.inference.timing import wait_for_device
 from prune_core.plugins import Batch
 
 Row = dict[str, Any]  # one line of a table; "table" names it
@@ -85,10 +85,10 @@ class Setting:
 
     def seconds(self, work: Callable[[], Any]) -> float:
         """Of one call, the device's queue drained on both sides."""
-        wait(self.device)
+        wait_for_device(self.device)
         started = time.perf_counter()
         work()
-        wait(self.device)
+        wait_for_device(self.device)
         return time.perf_counter() - started
 
     def peak(self, work: Callable[[], Any]) -> tuple[float, float]:

@@ -8,13 +8,13 @@ import streamlit as st
 
 from pages.widgets import ui
 from pages.widgets.frame import View
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.formatting import plural
 from prune_core.store import adversarial_pool
 from prune_core.store.store import Store
 
 
-def offer(view: View, row: dict[str, Any], model: Model) -> None:
+def offer(view: View, row: dict[str, Any], model: ComparedModel) -> None:
     """A field for a note and a button that keep one adversarial text."""
     key = f"{row['recipe']}-{model.job}-{row['example']}"
     with st.popover(
@@ -25,7 +25,7 @@ def offer(view: View, row: dict[str, Any], model: Model) -> None:
             same: dict[str, Any] = {
                 name: row.get(name) for name in ("text", "pair", "perturbed", "recipe")
             }
-            adversarial_pool.keep(
+            adversarial_pool.add(
                 view.store,
                 **same,
                 label=view.label_names[int(row["label"])],
@@ -38,7 +38,7 @@ def offer(view: View, row: dict[str, Any], model: Model) -> None:
 
 def show(store: Store) -> None:
     """What is kept; chosen rows can be removed."""
-    kept = adversarial_pool.texts(store)
+    kept = adversarial_pool.load(store)
     with st.expander(
         f"The pool: {plural(len(kept), 'text')} kept, from all studies",
         icon=":material/bookmarks:",
@@ -73,5 +73,5 @@ def show(store: Store) -> None:
             icon=":material/delete:",
             disabled=not chosen,
         ):
-            adversarial_pool.discard(store, chosen)
+            adversarial_pool.remove(store, chosen)
             st.rerun()

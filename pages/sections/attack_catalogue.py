@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from prune_core.attacks.catalogue import CATALOGUE, Entry, missing
+from prune_core.attacks.catalogue import CATALOGUE, CatalogueEntry, missing
 from prune_core.attacks.requirements import FETCH, RESOURCES, STOPWORDS
 
 
@@ -15,13 +15,13 @@ def panel() -> None:
         others = "; ".join(
             f"{entry.name} when {entry.goal}"
             for entry in CATALOGUE.values()
-            if entry.goal != Entry.goal
+            if entry.goal != CatalogueEntry.goal
         )
         st.markdown(
             f"**{able} of {len(CATALOGUE)} attacks can run on this machine.** They are chosen on "
             "the Prune page, among the options of the measure Attack success. An attack under "
             "its published name is TextAttack's own recipe; brackets say what is replaced. An "
-            f"attack succeeds when {Entry.goal}; {others}."
+            f"attack succeeds when {CatalogueEntry.goal}; {others}."
             + (
                 ""
                 if STOPWORDS.present
@@ -75,11 +75,11 @@ def _resources() -> None:
     st.dataframe(resources, hide_index=True, width="stretch", height="content", key="resources")
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: CatalogueEntry) -> str:
     if entry.cannot:
         return "no"
     return "not yet" if missing(entry) else "yes"
 
 
-def _needs(entry: Entry) -> str:
+def _needs(entry: CatalogueEntry) -> str:
     return ", ".join(resource.name for resource in entry.needs) or "nothing"

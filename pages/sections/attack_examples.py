@@ -11,7 +11,7 @@ from pages.sections import adversarial_pool, selected_examples
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
-from prune_core.analysis.compared_models import Model, with_rows
+from prune_core.analysis.compared_models import ComparedModel, with_rows
 from prune_core.attacks.catalogue import outcome_words
 
 
@@ -39,7 +39,9 @@ def show(view: View, recipe: str) -> None:
     adversarial_pool.show(view.store)
 
 
-def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) -> None:
+def _browse(
+    view: View, own: pd.DataFrame, dense: ComparedModel | None, model: ComparedModel
+) -> None:
     """Filters and a list on the left, the chosen sentence on the right."""
     mine = own[own["job"] == model.job]
     base = own[own["job"] == dense.job] if dense else mine
@@ -59,7 +61,7 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
         kind = "all"
         if kinds:
             count = {**{kind: int(masks[kind].sum()) for kind in kinds}, "all": len(both)}
-            kind = ui.chosen(
+            kind = ui.choice_widget(
                 st.selectbox,
                 "turned",
                 ["all", *kinds],
@@ -97,7 +99,7 @@ def _browse(view: View, own: pd.DataFrame, dense: Model | None, model: Model) ->
         )
 
 
-def _read(view: View, here: pd.DataFrame, closely: list[Model]) -> None:
+def _read(view: View, here: pd.DataFrame, closely: list[ComparedModel]) -> None:
     """One example: the changes made for each model, and probabilities before and after."""
     for model in dict.fromkeys(closely):
         for row in here[here["job"] == model.job].to_dict("records"):

@@ -13,7 +13,7 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
 from prune_core.analysis import attack_success
-from prune_core.analysis.compared_models import Model, with_rows
+from prune_core.analysis.compared_models import ComparedModel, with_rows
 from prune_core.experiments import attack_transfer
 
 PATIENCE = 1800.0  # seconds; thousands of texts on many models
@@ -33,7 +33,7 @@ def show(view: View, recipe: str) -> None:
         return
     view.caption_seed("This section shows", models)
     jobs = [model.job for model in models]
-    _measure(jobs, attack_transfer.lacking(examples, rows))
+    _measure(jobs, attack_transfer.missing_pairs(examples, rows))
     rows = rows[rows["source"].isin(jobs)] if len(rows) else rows
     if rows.empty:
         return
@@ -43,7 +43,7 @@ def show(view: View, recipe: str) -> None:
     if by == "recipe":
         own = rows
         made = {name: name.replace(" (", "<br>(") for name in dict.fromkeys(rows["recipe"])}
-    rates = attack_transfer.matrix(own, by)
+    rates = attack_transfer.transfer_matrix(own, by)
     _chart(view, rates, made, models=models, by=by, recipe=recipe)
     names = {"made": rates[by].map(made), "evaluated_on": rates["job"].map(view.labels)}
     ui.downloads(rates.assign(**names), "attack-transfer")
@@ -63,7 +63,7 @@ def _chart(
     rates: pd.DataFrame,
     made: Mapping[Any, str],
     *,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     by: str,
     recipe: str,
 ) -> None:
@@ -75,11 +75,11 @@ def _chart(
         + ("Grey: the attacked model. Click a cell to read its examples." * (by == "source")),
         plots.transfer(rates, made, models, by=by, dark=view.dark),
         key="transfer",
-        selects=(lambda marks: ui.put("cell", marks[0])) if by == "source" else None,
+        selects=(lambda marks: ui.set_choice("cell", marks[0])) if by == "source" else None,
     )
 
 
-def _texts(view: View, rows: pd.DataFrame, models: list[Model]) -> None:
+def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
     """The texts of one cell, successful ones first."""
     names = {model.job: model.label for model in models}
     known = set(zip(rows["source"], rows["job"], strict=True))

@@ -59,8 +59,10 @@ def show(view: View, recipe: str) -> None:
                 "alone; see How to read this."
             ),
         )
-    flaws = attack_success.flaws(examples, least, most / 100, spared=() if strict else LETTERS)
-    counted = attack_success.held_unless(examples, ~flaws.any(axis=1))
+    flaws = attack_success.invalid_examples(
+        examples, least, most / 100, spared=() if strict else LETTERS
+    )
+    counted = attack_success.only_valid(examples, ~flaws.any(axis=1))
     rates = [attack_success.rates(rows) for rows in (counted, examples)]
     valid, every = (view.pooled("attack", rows) for rows in rates)
     mean = view.means()

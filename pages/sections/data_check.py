@@ -13,14 +13,14 @@ from typing import Any
 import streamlit as st
 
 from pages.sections.table_upload import FILE, HUB
-from pages.widgets.flag_names import as_fields
+from pages.widgets.flag_names import with_field_names
 from prune_core import PruneError
-from prune_core.data.examples import BINARY, KINDS, Source
-from prune_core.data.known_tasks import KNOWN
+from prune_core.data.examples import BINARY, TASK_TYPES, DataSource
+from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.data.label_pairs import format_pairs, parse_pairs
 from prune_core.data.labels import OUT
 from prune_core.data.tasks import is_file
-from prune_core.experiments.data_check import fits
+from prune_core.experiments.data_check import check_requirements
 from prune_core.experiments.experiment import Experiment
 from prune_core.measures import MEASURES
 from prune_core.models.checkpoints.folders import BUNDLED
@@ -31,7 +31,9 @@ MOST = 200  # label values that get a widget each; more are no labels but texts
 
 def of_plan(plan: Mapping[str, Any]) -> Experiment:
     """The experiment whose data is that of every model of the plan."""
-    source = Source(**{name: str(plan.get(name, "")) for name in Source.__dataclass_fields__})
+    source = DataSource(
+        **{name: str(plan.get(name, "")) for name in DataSource.__dataclass_fields__}
+    )
     return Experiment(
         str(plan["checkpoint"]),
         source,
@@ -86,7 +88,7 @@ def panel(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {"found": found, "kind": found["kind"], "labels": chosen}
 
 
-def ready(plan: Sequence[Experiment]) -> None:
+def is_ready(plan: Sequence[Experiment]) -> None:
     """Wait for the check; raise PruneError if the plan's data cannot be used."""
     check = st.session_state.get("data-check")
     if check is None or (plan[0].checkpoint in BUNDLED and plan[0].source.task == "demo"):
@@ -95,7 +97,7 @@ def ready(plan: Sequence[Experiment]) -> None:
     if "error" in found:
         raise PruneError(found["error"])
     for each in plan:
-        fits(each, found)
+        check_requirements(each, found)
 
 
 def _wait(check: DataCheck) -> None:
@@ -111,12 +113,14 @@ def _skip_rows(task: str) -> None:
 def _tell(found: Mapping[str, Any], task: str) -> None:
     """Describe model and data. The folder of an upload is not shown."""
     folder = f"{Path(task).parent}/"
-    gives = f"The model gives {KINDS[found['kind']]}"
+    gives = f"The model gives {TASK_TYPES[found['kind']]}"
     names = found["labels"] if found["kind"] in ("classification", "multilabel", "token") else []
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     st.markdown(f"**{gives}{f' of {some}' if some else ''}.**")
     if "error" in found:
-        asked = as_fields(found["error"].split(" Say it with --labels")[0].replace(folder, ""))
+        asked = with_field_names(
+            found["error"].split(" Say it with --labels")[0].replace(folder, "")
+        )
         if found.get("counts"):
             st.warning(f"{asked} Choose below.", icon=":material/help:")
         elif found.get("rows"):
@@ -141,10 +145,10 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
             f"evaluate.{against}"
         )
     for note in found["notes"]:
-        st.caption(f"· {as_fields(note)}")
+        st.caption(f"· {with_field_names(note)}")
 
 
-def tell(experiment: Mapping[str, Any], labels: str) -> None:
+def show_data_check(experiment: Mapping[str, Any], labels: str) -> None:
     """Fill the form with an experiment's checkpoint and data, and what its label values mean."""
     source = experiment["source"]
     filled = {"checkpoint": experiment["checkpoint"], "task": source["task"]}
@@ -152,7 +156,7 @@ def tell(experiment: Mapping[str, Any], labels: str) -> None:
         filled |= {"task": FILE, "path": source["task"], "uploaded": ""}
         columns = (("text", "text"), ("pair", "text_pair"), ("label", "label"))
         filled |= {f"{key}-{source['task']}": source[name] for key, name in columns if source[name]}
-    elif source["task"] != "demo" and source["task"] not in KNOWN:
+    elif source["task"] != "demo" and source["task"] not in KNOWN_TASKS:
         filled |= {"task": HUB, "hub-id": source["task"]}
         filled |= {
             f"hub-{name}": source.get(name, "")

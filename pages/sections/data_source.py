@@ -13,10 +13,10 @@ from pages.widgets import ui
 from prune_core import PruneError, formatting
 from prune_core.analysis.quantities import headline
 from prune_core.data import examples, tables, tasks
-from prune_core.data.known_tasks import KNOWN
+from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.experiments import adversarial_calibration
 from prune_core.models.checkpoints import folders
-from prune_core.processes.dataset_preview import Peek
+from prune_core.processes.dataset_preview import DatasetPreview
 from prune_core.store.store import Store
 
 TITLES = {
@@ -24,7 +24,7 @@ TITLES = {
     FILE: "A file of your own (csv, json, parquet, Excel, …)",
     HUB: "A data set of the Hub, by its id",
 }
-TITLES |= {name: known.title for name, known in KNOWN.items()}
+TITLES |= {name: known.title for name, known in KNOWN_TASKS.items()}
 CALIBRATIONS = {
     "data": "Sentences of the data",
     "attacked": "Attacked sentences: those with which a job's attacks flipped the model",
@@ -39,7 +39,7 @@ FOUND = (
 )
 
 
-def what(store: Store) -> dict[str, Any]:
+def data_source_form(store: Store) -> dict[str, Any]:
     """Checkpoint, data and sample sizes as keys of a sweep; `task` is "" until data can be read.
 
     Also `found`, the result of the data check (None if there is none yet), and the task type
@@ -64,7 +64,9 @@ def what(store: Store) -> dict[str, Any]:
         if task == FILE:
             plan |= table_upload.rows(str(plan["task"]))
         elif task == "demo":
-            table_upload.first(tasks.table_of(examples.Source()).rows[["label", "text"]])
+            table_upload.select_first_table(
+                tasks.table_of(examples.DataSource()).rows[["label", "text"]]
+            )
         elif plan["task"]:
             _hub_rows(str(plan["task"]), str(plan.get("config", "")), str(plan.get("split", "")))
         if plan["task"] and plan["calibration"]:
@@ -114,7 +116,7 @@ def _checkpoint(store: Store) -> str:
 
 @st.cache_data(show_spinner=False, ttl=60)
 def _known() -> list[str]:
-    return folders.known()
+    return folders.known_checkpoints()
 
 
 def _hub_id() -> dict[str, Any]:
@@ -206,7 +208,7 @@ def _calibration(store: Store) -> str | None:
             return ""
         st.caption("With the same columns as the data. Only Kwon et al. read its labels.")
         path = table_upload.file(store, "calibration-")
-        found = ui.attempt(tables.read, path) if path else None
+        found = ui.run_action(tables.read, path) if path else None
         if found is not None:
             st.caption(f"{len(found.rows):,} rows: {', '.join(found.rows.columns)}.")
     return path if found is not None or not path else None
@@ -237,25 +239,25 @@ def _attacked(store: Store, clean: str) -> str | None:
 
 def _with_attacked(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     """Resolve adversarial calibration to a file; warn if the plan evaluates on its examples."""
-    source = examples.Source(
-        **{name: str(plan.get(name, "")) for name in examples.Source.__dataclass_fields__}
+    source = examples.DataSource(
+        **{name: str(plan.get(name, "")) for name in examples.DataSource.__dataclass_fields__}
     )
-    if adversarial_calibration.leaks(store, source):
+    if adversarial_calibration.check_leakage(store, source):
         st.warning(adversarial_calibration.LEAK, icon=":material/warning:")
-    found = ui.attempt(adversarial_calibration.resolved, store, source)
+    found = ui.run_action(adversarial_calibration.resolve, store, source)
     return {"calibration": found.calibration} if found else {"task": ""}
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def _peek(*what: str) -> Peek:
-    return Peek(*what)
+def _peek(*what: str) -> DatasetPreview:
+    return DatasetPreview(*what)
 
 
 def _hub_rows(task: str, config: str, split: str) -> None:
     """The first rows of a Hub data set, fetched by another process."""
     peek = _peek(task, config, split)
     waiting = not peek.is_over
-    title = KNOWN[task].title if task in KNOWN else task
+    title = KNOWN_TASKS[task].title if task in KNOWN_TASKS else task
 
     def show() -> None:
         if not peek.is_over:
@@ -266,7 +268,9 @@ def _hub_rows(task: str, config: str, split: str) -> None:
         else:
             try:
                 rows = pd.DataFrame(peek.rows())
-                table_upload.first(rows[sorted(rows, key=lambda name: name != "label")], title)
+                table_upload.select_first_table(
+                    rows[sorted(rows, key=lambda name: name != "label")], title
+                )
             except PruneError as error:
                 st.warning(str(error), icon=":material/cloud_off:")
                 if st.button("Ask again", key="peek-again", icon=":material/refresh:"):
@@ -287,7 +291,7 @@ def _dense_accuracy(store: Store, plan: dict[str, Any]) -> None:
         if "accuracy" in job.done
         and not job.experiment.get("method")
         and job.experiment["checkpoint"] == wanted.checkpoint
-        and examples.Source(**job.experiment["source"]) == wanted.source
+        and examples.DataSource(**job.experiment["source"]) == wanted.source
     ]
     if not known:
         st.caption(

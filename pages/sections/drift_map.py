@@ -8,13 +8,13 @@ import streamlit as st
 from pages.widgets import frame, ui
 from pages.widgets.frame import View
 from prune_core import plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.analysis.drift_samples import with_evaluation_indices
 
 KINDS = {"umap": "UMAP", "pca": "PCA"}
 
 
-def mapped(view: View) -> list[Model]:
+def mapped(view: View) -> list[ComparedModel]:
     """The models that have a map."""
     moved = view.first_seed("drift_map")
     return [model for model in view.pruned if len(moved) and (moved["job"] == model.job).any()]
@@ -30,7 +30,9 @@ def projections(view: View, block: int) -> list[str]:
     ]
 
 
-def draw(view: View, model: Model, block: int, projection: str, small: bool = False) -> None:
+def draw(
+    view: View, model: ComparedModel, block: int, projection: str, small: bool = False
+) -> None:
     """The map, whose points can be clicked and drawn around."""
     moved, texts = _tables(view)
     ui.chart(
@@ -61,7 +63,7 @@ def _tables(view: View) -> tuple[pd.DataFrame, pd.DataFrame]:
     return with_evaluation_indices(moved, view.jobs), with_evaluation_indices(texts, view.jobs)
 
 
-def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFrame:
+def movers(view: View, model: ComparedModel, block: int, projection: str) -> pd.DataFrame:
     """The model's examples and how far each moved on the map, largest move first."""
     moved, told = _tables(view)
     here = (
@@ -81,7 +83,7 @@ def movers(view: View, model: Model, block: int, projection: str) -> pd.DataFram
 def table(view: View, found: pd.DataFrame, key: str) -> None:
     """The first fifty as a table; a click on a row's box chooses its example."""
     top = float(found["move"].max()) or 1.0
-    shown = ui.in_words(found, view.label_names)
+    shown = ui.readable_labels(found, view.label_names)
 
     def changed() -> None:
         rows = st.session_state[f"table-{key}"]["selection"]["rows"]

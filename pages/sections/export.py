@@ -82,7 +82,7 @@ def _model(view: View) -> None:
             f"The weights of {model.label} were not saved: the model is first pruned again from "
             "its seed, which gives identical weights."
         )
-    is_allowed = ui.attempt(allowed, folder) is not None
+    is_allowed = ui.run_action(allowed, folder) is not None
     if st.button(
         "Export",
         key="export-write",

@@ -12,11 +12,11 @@ from pages.sections.word_importance import Subject
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.attacks import catalogue
-from prune_core.data.examples import KINDS
+from prune_core.data.examples import TASK_TYPES
 from prune_core.formatting import percent, plural, seconds
-from prune_core.processes.inspector_client import Attack
+from prune_core.processes.inspector_client import RunningAttack
 
 KEPT = "inspect-attack"  # the reader's last attack, in the session
 Paste = Callable[[str, str], None]  # (text, its original)
@@ -26,7 +26,7 @@ Paste = Callable[[str, str], None]  # (text, its original)
 class Attempt:
     """What was attacked how, and what has come of it so far."""
 
-    attack: Attack
+    attack: RunningAttack
     recipe: str
     subject: Subject
     label: int
@@ -37,15 +37,17 @@ class Attempt:
         """The right label's name."""
         return self.names[self.label]
 
-    def told(self) -> list[tuple[Model, dict]]:
+    def results(self) -> list[tuple[ComparedModel, dict]]:
         """What is known of each model."""
         return list(zip(self.subject.checkpoints, self.attack.models, strict=True))
 
 
-def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: Paste) -> None:
+def section(
+    view: View, subject: Subject, predicted: dict[ComparedModel, dict], paste: Paste
+) -> None:
     """The choices and the button; below, the last attack, which continues on other pages."""
     if view.kind != "classification":
-        gives = f"give {KINDS[view.kind]}"
+        gives = f"give {TASK_TYPES[view.kind]}"
         st.info(
             f"The attacks here try to flip a label, and these models {gives}: there is no label "
             "to flip.",
@@ -61,16 +63,16 @@ def section(view: View, subject: Subject, predicted: dict[Model, dict], paste: P
         st.fragment(_watch, run_every=0.5)(view, attempt, paste)
 
 
-def _choices(subject: Subject, predicted: dict[Model, dict]) -> None:
+def _choices(subject: Subject, predicted: dict[ComparedModel, dict]) -> None:
     dense, names = next(iter(predicted.values())), next(iter(predicted.values()))["labels"]
     recipes = [name for name, entry in catalogue.CATALOGUE.items() if not catalogue.missing(entry)]
     first = next(iter(predicted)).label
     with st.container(horizontal=True, vertical_alignment="bottom", key="attack-choices"):
-        recipe = ui.chosen(
+        recipe = ui.choice_widget(
             st.selectbox, "inspect-recipe", recipes, default=recipes[0], label="Attack", width=240
         )
         title = lambda label: label or f"as {first} says ({dense['said'][0]})"  # noqa: E731
-        said = ui.chosen(
+        said = ui.choice_widget(
             st.selectbox,
             "inspect-right",
             ["", *names],
@@ -105,8 +107,8 @@ def _watch(view: View, attempt: Attempt, paste: Paste) -> None:
     if attempt.attack.is_over:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", key="attack-running"):
-        over = sum("outcome" in told for _, told in attempt.told())
-        begun = any(told for _, told in attempt.told())
+        over = sum("outcome" in told for _, told in attempt.results())
+        begun = any(told for _, told in attempt.results())
         state = (
             f"over on {over} of {plural(len(attempt.attack.models), 'model')}"
             if begun
@@ -121,7 +123,7 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
     """The chart and a card a model."""
     if attempt.attack.error:
         st.info(attempt.attack.error)
-    if not any("steps" in told for _, told in attempt.told()):
+    if not any("steps" in told for _, told in attempt.results()):
         return
     with st.container(
         horizontal=True,
@@ -136,16 +138,16 @@ def _result(view: View, attempt: Attempt, paste: Paste) -> None:
         f"Probability of “{attempt.right}” for the best text found so far; each dot is a change "
         f"that {attempt.recipe} kept, a cross is where the attack succeeded. One sentence, "
         f"{plural(len(attempt.attack.models), 'model')}.",
-        plots.attack_steps(attempt.told(), by, attempt.right, two_labels=two, dark=view.dark),
+        plots.attack_steps(attempt.results(), by, attempt.right, two_labels=two, dark=view.dark),
         key="attack-steps",
     )
     with st.grid(2, min_column_width=330, key="attack-cards") as grid:
-        for model, told in attempt.told():
+        for model, told in attempt.results():
             with grid.cell(), st.container(border=True, key=f"attack-card-{model.job}"):
                 _card(view, attempt, model, told=told, paste=paste)
 
 
-def _card(view: View, attempt: Attempt, model: Model, told: dict, paste: Paste) -> None:
+def _card(view: View, attempt: Attempt, model: ComparedModel, told: dict, paste: Paste) -> None:
     steps = told.get("steps", [])
     ended = verdict(told, attempt.recipe, attempt.attack.is_over)
     st.markdown(ui.named(model, view.dark) + f" · {ended}")
@@ -196,7 +198,7 @@ def _transfer(attempt: Attempt) -> None:
     """The adversarial texts of all models, evaluated on all models."""
     texts = {
         model.label: found["perturbed"]
-        for model, found in attempt.told()
+        for model, found in attempt.results()
         if found.get("outcome") == "success"
     }
     if not texts:
@@ -205,7 +207,7 @@ def _transfer(attempt: Attempt) -> None:
     subject = attempt.subject
     pairs = None if subject.pair is None else [subject.pair] * len(texts)
     checkpoints = list(subject.checkpoints.values())
-    outputs = ui.attempt(subject.asking.predict, checkpoints, list(texts.values()), pairs) or []
+    outputs = ui.run_action(subject.asking.predict, checkpoints, list(texts.values()), pairs) or []
     table = pd.DataFrame({"attacked model": list(texts)})
     for model, output in zip(subject.checkpoints, outputs, strict=bool(outputs)):
         if "error" not in output:

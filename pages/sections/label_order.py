@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.sections import data_check
-from prune_core.analysis.label_order import Order, better_order
+from prune_core.analysis.label_order import LabelOrder, better_order
 from prune_core.formatting import plural
 from prune_core.store.job import Job
 from prune_core.store.store import Store
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _order(home: str, job: int, finished: float | None) -> Order | None:
+def _order(home: str, job: int, finished: float | None) -> LabelOrder | None:
     from pathlib import Path
 
     store = Store(Path(home))
@@ -46,5 +46,5 @@ def offer(store: Store, job: Job, key: str) -> None:
     ):
         st.warning(order.sentence, icon=":material/swap_horiz:")
         if st.button("Use this mapping", key=f"take-order-{key}", icon=":material/check:"):
-            data_check.tell(job.experiment, order.labels)
+            data_check.show_data_check(job.experiment, order.labels)
             st.switch_page("pages/prune.py")

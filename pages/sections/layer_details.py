@@ -12,17 +12,17 @@ from pages.sections import drift_map
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 
 
 def choose(marks: Sequence[Any]) -> None:
     """Show the layer of a mark that was clicked, "job|block"."""
     job, block = str(marks[0]).split("|")
     for name, value in (("layer-model", int(job)), ("block", int(block)), ("layers-part", "block")):
-        ui.put(name, value)
+        ui.set_choice(name, value)
 
 
-def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
+def show(view: View, rows: pd.DataFrame, models: Sequence[ComparedModel]) -> None:
     """Own and inherited error of all layers, and of each matrix in one of them."""
     with st.container(horizontal=True, key="block-choices"):
         model = ui.one_model(models, "layer-model", "Model", dark=view.dark)
@@ -33,7 +33,7 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
             "Own or inherited?",
             f"{model.label}, mean over the six matrices of a layer, stacked; the dashed line is "
             "the total that results.",
-            plots.own_and_inherited(rows, model, view.dark),
+            plots.local_and_inherited_error(rows, model, view.dark),
             key="own",
             small=True,
         )
@@ -53,6 +53,6 @@ def show(view: View, rows: pd.DataFrame, models: Sequence[Model]) -> None:
         key="block-drift",
         icon=":material/moving:",
     ):
-        ui.put("drift-model", model.job)
-        ui.put("drift-part", "map")
+        ui.set_choice("drift-model", model.job)
+        ui.set_choice("drift-part", "map")
         st.switch_page("pages/drift.py")

@@ -14,7 +14,7 @@ from pages.widgets.frame import View
 from prune_core import formatting, plots
 from prune_core.analysis import deployment_check, evidence
 from prune_core.analysis.attack_success import successes
-from prune_core.analysis.compared_models import Model, with_rows
+from prune_core.analysis.compared_models import ComparedModel, with_rows
 from prune_core.analysis.policy import Policy
 from prune_core.analysis.quantities import TABLES, available
 from prune_core.processes.inspector_client import Inspector
@@ -91,7 +91,7 @@ def reconstruction(
 ) -> None:
     """A chart of one model's reconstruction error."""
     rows = view.rows("reconstruction")
-    models: list[Model] = with_rows(view.pruned, rows)
+    models: list[ComparedModel] = with_rows(view.pruned, rows)
     model = ui.one_model(models, "lesson-model", "Model", dark=view.dark)
     figure = draw(rows, [model], dark=view.dark)
     ui.chart(question, looking_at, figure, key=f"lesson-{draw.__name__}", small=True)
@@ -125,7 +125,7 @@ def robust(view: View, inspector: Inspector) -> None:
     ui.chart(
         "What does averaging leave?",
         "Squared error of the average of k fine-tunes, relative to that of one fine-tune.",
-        plots.averaged(correlation, view.dark),
+        plots.averaging_errors(correlation, view.dark),
         key="lesson-average",
         small=True,
     )
@@ -164,7 +164,7 @@ def ship(view: View, inspector: Inspector) -> None:
     ui.chart(
         "May it ship?",
         f"{broken} examples newly broken and {fixed} newly fixed of {n:,}. "
-        f"{deployment_check.sentence([verdict], policy)}",
+        f"{deployment_check.summary_sentence([verdict], policy)}",
         plots.allowances([verdict], view.dark),
         key="lesson-ship",
         small=True,

@@ -10,12 +10,12 @@ from pages import _child
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 
 PATIENCE = 3600.0  # seconds
 
 
-def kept(view: View, models: Sequence[Model]) -> list[Model]:
+def kept(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
     """Models whose weights are saved; for the others, show a button that prunes them again."""
     saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
     lacking = [model for model in models if model not in saved and "prune" in view.job(model).done]
@@ -30,13 +30,13 @@ def kept(view: View, models: Sequence[Model]) -> list[Model]:
     return saved
 
 
-def _offer(view: View, lacking: Sequence[Model]) -> None:
+def _offer(view: View, lacking: Sequence[ComparedModel]) -> None:
     seconds = 5 + sum(view.job(model).seconds.get("prune", 0.0) for model in lacking)
     with st.container(horizontal=True, vertical_alignment="center", key="remake-offer"):
         names = ", ".join(ui.escape(model.label) for model in lacking)
         st.markdown(f":gray[Weights not saved: {names}.]")
         if st.button(
-            f"Prune again, about {formatting.about(seconds)}",
+            f"Prune again, about {formatting.approximate_seconds(seconds)}",
             key="prune-again",
             icon=":material/refresh:",
         ):

@@ -12,7 +12,7 @@ from prune_core import plots
 from prune_core.analysis import published, published_comparison, setup_differences
 from prune_core.analysis.compared_models import models_of
 from prune_core.analysis.published import TASKS, Exhibit
-from prune_core.analysis.published_comparison import Study
+from prune_core.analysis.published_comparison import ComparedStudy
 
 TABLES = ("accuracy", "attack", "cost", "drift", "drift_adversarial")
 HEIGHTS = {1: 420, 2: 340}
@@ -28,7 +28,7 @@ def section(view: frame.View) -> None:
     start = "kprune-curves" if structured else "akr-table-1"
     name = lambda key: f"{known[key].source}: {known[key].title}"  # noqa: E731
     exhibit = known[
-        ui.chosen(
+        ui.choice_widget(
             st.selectbox,
             "exhibit",
             list(known),
@@ -54,14 +54,14 @@ def section(view: frame.View) -> None:
     st.caption(exhibit.citation)
 
 
-def _whole(view: frame.View) -> Study:
+def _whole(view: frame.View) -> ComparedStudy:
     """All finished runs of the study, whatever the sidebar shows: a mean needs every seed."""
     jobs = [job for job in view.jobs if job.done]
     whole = replace(view, models=tuple(models_of(jobs)))
-    return Study(jobs, whole.models, {name: whole.rows(name) for name in TABLES})
+    return ComparedStudy(jobs, whole.models, {name: whole.rows(name) for name in TABLES})
 
 
-def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
+def _narrowed(exhibit: Exhibit, study: ComparedStudy) -> pd.DataFrame:
     """The exhibit's values for one model, task and attack; the study's own task first."""
     figures = exhibit.figures
     for column, label in LABELS.items():
@@ -71,7 +71,7 @@ def _narrowed(exhibit: Exhibit, study: Study) -> pd.DataFrame:
                 (name for name in (published_comparison.task_of(study), "sst2") if name in options),
                 options[0],
             )
-            pick = ui.chosen(
+            pick = ui.choice_widget(
                 st.segmented_control,
                 f"{exhibit.key}-{column}",
                 options,
@@ -110,7 +110,7 @@ def _legend(exhibit: Exhibit, drawn: dict[str, pd.DataFrame]) -> str:
 
 def _chart(exhibit: Exhibit, metric: str, points: pd.DataFrame, dark: bool, height: int) -> None:
     axis = published.AXES[metric]
-    figure = plots.beside(points, axis, exhibit.against, dark=dark, height=height)
+    figure = plots.published_comparison(points, axis, exhibit.against, dark=dark, height=height)
     sample = published_comparison.sample(points)
     ui.chart(
         axis.title,

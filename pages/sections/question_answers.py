@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.widgets import ui
 from pages.widgets.frame import View
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.formatting import answer, percent, plural
 from prune_core.plots import palette
 
@@ -44,7 +44,7 @@ def browser(view: View) -> None:
     _read(view, same, row, model=model)
 
 
-def _read(view: View, same: pd.DataFrame, row: pd.Series, model: Model) -> None:
+def _read(view: View, same: pd.DataFrame, row: pd.Series, model: ComparedModel) -> None:
     dense = next((m for m in view.models if m.is_dense), None)
     said = [
         (

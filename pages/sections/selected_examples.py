@@ -12,11 +12,11 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import formatting
 from prune_core.analysis import example_groups
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.analysis.example_groups import Contrast
 
 
-def panel(view: View, model: Model) -> None:
+def panel(view: View, model: ComparedModel) -> None:
     """One example read closely, or a group against the rest."""
     if not view.examples:
         return
@@ -92,7 +92,7 @@ def _sure(row: pd.Series) -> float | None:
     return 100 * max(probabilities) if isinstance(probabilities, list) and probabilities else None
 
 
-def _group(view: View, model: Model, examples: Sequence[int]) -> None:
+def _group(view: View, model: ComparedModel, examples: Sequence[int]) -> None:
     """Accuracy and attack success inside and outside, and the texts."""
     rows, attacks = view.first_seed("prediction"), view.first_seed("attack_example")
     mine = rows[rows["job"] == model.job] if len(rows) else rows
@@ -101,9 +101,10 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
         f"#### {formatting.plural(len(examples), 'example')} against the rest, on {model.label}"
     )
     attacked = {
-        f"success of {name}": each for name, each in example_groups.fooled(tried, examples).items()
+        f"success of {name}": each
+        for name, each in example_groups.attack_succeeded(tried, examples).items()
     }
-    found = {"accuracy": example_groups.right(mine, examples)} | attacked
+    found = {"accuracy": example_groups.is_correct(mine, examples)} | attacked
     for name, each in found.items():
         if each is not None:
             st.markdown(f"- {_told(name, each)}")
@@ -111,7 +112,7 @@ def _group(view: View, model: Model, examples: Sequence[int]) -> None:
         st.caption("Neither labels nor attacks tell this group from the rest.")
     if len(mine):
         inside = mine[mine["example"].isin(list(examples))]
-        shown = ui.in_words(inside[["text", "label", "dense", "pruned"]], view.label_names)
+        shown = ui.readable_labels(inside[["text", "label", "dense", "pruned"]], view.label_names)
         ui.table(
             shown,
             "chosen-group",

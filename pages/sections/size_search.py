@@ -35,7 +35,7 @@ def page(home: Path, job: Job, policy: Policy) -> None:
     if not running and st.button(
         f"Find the {asked}", key=f"find-{asked}", type="primary", icon=":material/compress:"
     ):
-        ui.attempt(_begin, folder, command, policy)
+        ui.run_action(_begin, folder, command, policy)
         st.rerun()
     st.fragment(_watch, run_every=1.0 if running else None)(folder)
     st.caption(
@@ -67,9 +67,9 @@ def _watch(folder: Path) -> None:
     ]  # the others are progress, warnings, and the answer at the end
     if state.status == "running":
         st.session_state["smallest-working"] = True
-        st.progress(min(1.0, state.progress), text=state.told)
+        st.progress(min(1.0, state.progress), text=state.detail)
         if st.button("Stop", key="stop-smallest", icon=":material/stop:"):
-            ui.attempt(background.stop, folder)
+            ui.run_action(background.stop, folder)
     elif st.session_state.pop("smallest-working", False):
         st.rerun()  # the whole page: there is a study more
     elif state.status == "stopped":

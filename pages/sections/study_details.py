@@ -36,7 +36,9 @@ def grid(store: Store, study: str) -> None:
     again = [job for job in found if job.status in (Status.FAILED, Status.CANCELLED)]
     with st.container(horizontal=True, vertical_alignment="center", key="study-runs"):
         if ahead:
-            st.markdown(f":gray[about {formatting.about(jobs.seconds_left(ahead))} left]")
+            st.markdown(
+                f":gray[about {formatting.approximate_seconds(jobs.seconds_left(ahead))} left]"
+            )
             frame.act(ahead, f"Stop {formatting.plural(len(ahead), 'run')}", "study-stop")
         if again:
             title = f"Resume {formatting.plural(len(again), 'run')}"
@@ -62,7 +64,7 @@ def _cell(job: Job, stage: str) -> str:
     return "queued" if job.status in ACTIVE else "–"
 
 
-def beside(store: Store, study: str, other: str) -> None:
+def compare_studies(store: Store, study: str, other: str) -> None:
     """Models of both studies, one quantity in each and the difference."""
     tables = [
         {name: store.rows(name, [job.id for job in store.jobs(each)]) for name in TABLES}
@@ -78,7 +80,7 @@ def beside(store: Store, study: str, other: str) -> None:
         st.info(f"{study} and {other} have no figure in common.", icon=":material/info:")
         return
     quantity: Quantity = both[0][
-        ui.chosen(
+        ui.choice_widget(
             st.selectbox,
             "beside-figure",
             keys,
@@ -116,7 +118,7 @@ def _figures(
     store: Store, study: str, tables: dict[str, pd.DataFrame], quantity: Quantity
 ) -> pd.DataFrame:
     found = store.jobs(study)
-    models = seeds.merged(models_of([job for job in found if job.done]), found)
+    models = seeds.merge_seeds(models_of([job for job in found if job.done]), found)
     predictions = store.rows("prediction", [job for model in models for job in model.runs])
     pooled = {
         name: seeds.pooled(name, rows, models, predictions=predictions)

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.widgets.flag_names import as_fields
+from pages.widgets.flag_names import with_field_names
 from prune_core import PruneError
 from prune_core.data import columns, tables, uploads
-from prune_core.data.delimited import SEPARATORS, Form
-from prune_core.data.examples import Source
+from prune_core.data.delimited import SEPARATORS, Dialect
+from prune_core.data.examples import DataSource
 from prune_core.store.store import Store
 
 FILE = "a file of your own"  # what the choice of data calls it, and the next
@@ -46,7 +46,7 @@ def file(store: Store, of: str) -> str:
     if upload and upload.file_id != st.session_state.get(seen):
         st.session_state.update(
             {
-                kept: str(uploads.keep(store.home, upload.name, upload.getvalue())),
+                kept: str(uploads.save(store.home, upload.name, upload.getvalue())),
                 seen: upload.file_id,
             }
         )
@@ -89,8 +89,8 @@ def rows(path: str) -> dict[str, Any]:
             changed=there.stat().st_mtime if there.exists() else 0.0,
         )
     except PruneError as error:
-        st.error(as_fields(str(error)))
-        _how(path, Form(), "", is_open=True)
+        st.error(with_field_names(str(error)))
+        _how(path, Dialect(), "", is_open=True)
         return {"task": ""}
     chosen = _columns(path, table.rows)
     if len({*chosen.values()} - {"", columns.NONE}) < len(
@@ -103,7 +103,7 @@ def rows(path: str) -> dict[str, Any]:
         for name in (chosen["label"], chosen["text"], chosen["text_pair"])
         if name in table.rows
     ]
-    first(table.rows[shown])
+    select_first_table(table.rows[shown])
     for note in (f"Read as: {table.description}." if table.description else "", *table.notes):
         if note:
             st.caption(note)
@@ -114,19 +114,19 @@ def rows(path: str) -> dict[str, Any]:
 @st.cache_resource(show_spinner=False, max_entries=2)  # which nobody changes
 def _read(path: str, asked: tuple[tuple[str, str], ...], text: str, changed: float) -> tables.Table:
     form = dict(asked)
-    return tables.read(path, part=form.pop("split"), form=Form(**form), text=text)
+    return tables.read(path, part=form.pop("split"), form=Dialect(**form), text=text)
 
 
 def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     """The detected columns, to be corrected. The file's path is part of the widget keys."""
     names = list(table.columns)
-    several = ",".join(columns.marked(table))
+    several = ",".join(columns.indicator_columns(table))
     try:
-        found = columns.choose(table, Source(), path, kind=columns.looks(table))
+        found = columns.choose(table, DataSource(), path, kind=columns.describe_columns(table))
         text, pair, label = found.text, found.pair or "", found.label or several
     except PruneError:  # several could be the text: the reader chooses
         text, pair, label = names[-1], "", ""
-    if not label and columns.looks(table) == "classification":
+    if not label and columns.describe_columns(table) == "classification":
         few = [
             name
             for name in names
@@ -160,7 +160,7 @@ def _columns(path: str, table: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
+def _how(path: str, form: Dialect, splits: str, is_open: bool = False) -> None:
     """The detected format of a text table, to be corrected, or the part to read of a container."""
     kind = tables.suffix(path)
     several = kind in (*tables.JSON, *tables.EXCEL) or Path(path).expanduser().is_dir()
@@ -227,7 +227,7 @@ def _how(path: str, form: Form, splits: str, is_open: bool = False) -> None:
         )
 
 
-def first(table: pd.DataFrame, of: str = "") -> None:
+def select_first_table(table: pd.DataFrame, of: str = "") -> None:
     """The first five rows; the label first, as texts are longer than the table is wide."""
     shown = table.head(5)
     lists = [

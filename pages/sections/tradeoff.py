@@ -100,7 +100,7 @@ def _within(
     with st.container(gap="xsmall", key="limits"):
         for place, slider in zip(st.columns(len(sliders)), sliders, strict=True):
             with place:
-                value = ui.chosen(
+                value = ui.choice_widget(
                     st.select_slider,
                     f"limit-{slider.name}",
                     slider.options,
@@ -115,7 +115,7 @@ def _within(
             st.markdown(":gray[Move a slider to find the best model within your limits.]")
             return
         st.markdown(
-            tradeoff.told(tradeoff.choose(view.pruned, found, limits)),
+            tradeoff.choice_sentence(tradeoff.choose(view.pruned, found, limits)),
             help="By measured values of the whole model with its embeddings. Whether they hold "
             "beyond these examples is tested on Deploy.",
         )

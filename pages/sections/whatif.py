@@ -12,7 +12,7 @@ from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import PruneError, formatting, plots
 from prune_core.analysis import whatif
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.data.metrics import METRICS
 from prune_core.queue import jobs
 from prune_core.store.job import Job
@@ -23,7 +23,7 @@ COLUMNS = 6  # of sliders beside each other
 def show(view: View) -> None:
     """Sliders, the prediction, one button, and how far predictions held on runs that are there."""
     rows, examples = view.single("sensitivity"), view.single("sensitivity_example")
-    by_setup: dict[str, list[Model]] = {}
+    by_setup: dict[str, list[ComparedModel]] = {}
     for model in view.pruned:
         if (
             len(rows)
@@ -48,7 +48,7 @@ def show(view: View) -> None:
     titles = {
         job: own[0].label.replace(f" {own[0].level}", "", 1) for job, (own, _) in known.items()
     }
-    job = ui.chosen(
+    job = ui.choice_widget(
         st.segmented_control,
         "plan",
         list(known),
@@ -62,7 +62,7 @@ def show(view: View) -> None:
     overall = curves.overall(shares)
     _predicted(curves, shares, overall)
     _run(view, curves, shares, overall=overall)
-    found = whatif.held(
+    found = whatif.prediction_checks(
         curves, models, {each.id: each for each in view.jobs}, rows=rows, examples=examples
     )
     left, right = st.columns(2, gap="medium")
@@ -80,7 +80,7 @@ def show(view: View) -> None:
             "How well did predictions hold?",
             "One mark a run, predicted against measured; on the line both agree. Hollow marks "
             "had shares of their own.",
-            plots.predicted(found, view.dark),
+            plots.predicted_vs_measured(found, view.dark),
             key="plan-held",
             small=True,
         )
@@ -118,7 +118,7 @@ def _sliders(curves: whatif.Curves, job: int) -> list[float]:
         st.button(
             "Least error",
             key="plan-least",
-            on_click=lambda: fill(whatif.least_error(curves, target / 100)),
+            on_click=lambda: fill(whatif.lowest_error(curves, target / 100)),
             type="primary",
             help="Shares the overall sparsity out so that the predicted error is least.",
         )
@@ -207,7 +207,7 @@ def _run(view: View, curves: whatif.Curves, shares: Sequence[float], overall: fl
     except PruneError as error:
         st.error(str(error))
         return
-    ui.say(
+    ui.show_message(
         f"It is there already, as job {id}."
         if reused
         else f"Queued as job {id}; it joins this study, and the chart below, by itself."
@@ -215,7 +215,7 @@ def _run(view: View, curves: whatif.Curves, shares: Sequence[float], overall: fl
     st.rerun()
 
 
-def _held(curves: whatif.Curves, found: Sequence[whatif.Held]) -> None:
+def _held(curves: whatif.Curves, found: Sequence[whatif.PredictionCheck]) -> None:
     """Predicted beside measured as a table, and in a sentence how far apart they are."""
     tests = [each for each in found if each.own_shares] or list(found)
     apart = (

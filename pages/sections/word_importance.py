@@ -12,7 +12,7 @@ import streamlit as st
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core import plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.plots import palette
 from prune_core.plots.palette import DIVERGING, DIVERGING_DARK, mix, readable_on
 from prune_core.processes.inspector_client import Inspector
@@ -26,7 +26,7 @@ class Subject:
     """The text on view, and who is asked about it."""
 
     asking: Inspector
-    checkpoints: dict[Model, str]  # of the models that answered, dense first
+    checkpoints: dict[ComparedModel, str]  # of the models that answered, dense first
     text: str
     pair: str | None
 
@@ -147,7 +147,7 @@ def attention(view: View, subject: Subject) -> None:
     )
 
 
-def _tell_removed(found: dict[Model, dict], block: int, head: int | None) -> None:
+def _tell_removed(found: dict[ComparedModel, dict], block: int, head: int | None) -> None:
     """Say which heads of the layer are removed in each model."""
     for model, told in found.items():
         removed = sorted(set(range(told["of"])) - set(told["heads"]))
@@ -165,7 +165,7 @@ def _tell_removed(found: dict[Model, dict], block: int, head: int | None) -> Non
             )
 
 
-def _two(view: View, subject: Subject) -> list[Model]:
+def _two(view: View, subject: Subject) -> list[ComparedModel]:
     """The first model, which is dense where it is on view, and one to set beside it."""
     models = list(subject.checkpoints)
     if len(models) < 2:
@@ -176,9 +176,11 @@ def _two(view: View, subject: Subject) -> list[Model]:
     ]
 
 
-def _asked(models: list[Model], ask: object, *question: object) -> dict[Model, dict]:
+def _asked(
+    models: list[ComparedModel], ask: object, *question: object
+) -> dict[ComparedModel, dict]:
     """The answers by model; what went wrong is shown."""
-    found = ui.attempt(ask, *question) or []  # type: ignore[arg-type]
+    found = ui.run_action(ask, *question) or []  # type: ignore[arg-type]
     for model, told in zip(models, found, strict=bool(found)):
         if "error" in told:
             st.error(f"{model.label}: {told['error']}")
@@ -192,7 +194,7 @@ def _listed(heads: Sequence[int]) -> str:
 
 
 def _lines(
-    told: Sequence[tuple[Model, Sequence[float], str]],
+    told: Sequence[tuple[ComparedModel, Sequence[float], str]],
     words: Sequence[str],
     signed: bool,
     style: str,

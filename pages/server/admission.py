@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from prune_core.access import Access, is_loopback, is_verified
-from prune_core.store.store import Store, this_user
+from prune_core.store.store import Store, system_user
 
 UNPROTECTED = (
     "This server can be reached from other machines and does not identify its users: start it with "
@@ -25,7 +25,7 @@ def current_user() -> str:
         name = str(claims.get("email") or claims.get("sub") or "").strip()
         return "".join(filter(str.isprintable, name))[:LONGEST_NAME]
     address = st.get_option("server.address") or "0.0.0.0"  # noqa: S104  Streamlit's default
-    return this_user() if is_loopback(address) else ""
+    return system_user() if is_loopback(address) else ""
 
 
 def may_enter() -> bool:

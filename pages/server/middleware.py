@@ -21,9 +21,9 @@ from prune_core import PruneError
 from prune_core.access import (
     Access,
     access_token,
+    constant_time_equal,
     cookie_value,
     dashboard_url,
-    equal,
     proxy_secret,
 )
 from prune_core.paths import ASSETS
@@ -86,7 +86,7 @@ class TokenGate(Gate):
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether the browser's cookie was set by this server."""
         name = _cookie_name(connection)
-        return equal(connection.cookies.get(name, ""), cookie_value(self.token, name))
+        return constant_time_equal(connection.cookies.get(name, ""), cookie_value(self.token, name))
 
     async def refusal(self, request: Request) -> Response | None:
         """Set the cookie and remove the token from the address, or show the form."""
@@ -99,7 +99,7 @@ class TokenGate(Gate):
                 return None
             return _reload() if _is_cross_site(request) else _form(request)
         given = given.strip().rpartition("token=")[2]  # the whole address is fine too
-        if not admitted and not equal(given, self.token):
+        if not admitted and not constant_time_equal(given, self.token):
             return _form(request, WRONG)
         response = RedirectResponse(_without_token(request), 303)
         if not admitted:
@@ -126,7 +126,9 @@ class ProxyGate(Gate):
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether the proxy sent this request."""
         headers = connection.headers
-        trusted = not self.secret or equal(headers.get(self.access.secret_header, ""), self.secret)
+        trusted = not self.secret or constant_time_equal(
+            headers.get(self.access.secret_header, ""), self.secret
+        )
         users = headers.getlist(self.access.user_header)  # two: a client's own beside the proxy's
         return trusted and len(users) == 1 and bool(users[0].strip())
 

@@ -23,7 +23,7 @@ FIELDS = {
 }
 
 
-def as_fields(message: str) -> str:
+def with_field_names(message: str) -> str:
     """The message as it reads on the page."""
     pattern = "|".join(rf"{re.escape(flag)}(?![\w-])" for flag in FIELDS)
     return re.sub(pattern, lambda found: FIELDS[found[0]], message)

@@ -114,7 +114,7 @@ def cards(
                 st.markdown(f":small[{kind.summary}]")
                 notes = [
                     getattr(kind, "paper", ""),
-                    f"about {formatting.about(kind.estimate)} a model on the demo"
+                    f"about {formatting.approximate_seconds(kind.estimate)} a model on the demo"
                     if hasattr(kind, "estimate")
                     else "",
                 ]

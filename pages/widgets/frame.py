@@ -19,7 +19,7 @@ from pages.widgets import navigation as _navigation
 from pages.widgets import ui
 from prune_core import formatting
 from prune_core.analysis import quantities, seeds
-from prune_core.analysis.compared_models import Model, models_of
+from prune_core.analysis.compared_models import ComparedModel, models_of
 from prune_core.paths import ASSETS
 from prune_core.plots import palette
 from prune_core.queue import jobs
@@ -44,7 +44,7 @@ class View:
     store: Store
     study: str  # "" before there is one
     jobs: tuple[Job, ...]  # of the study, the newest of each label
-    models: tuple[Model, ...]  # chosen in the sidebar, dense first
+    models: tuple[ComparedModel, ...]  # chosen in the sidebar, dense first
     dark: bool
     examples: tuple[int, ...] = ()  # of the evaluation sample, chosen on any page
 
@@ -59,12 +59,12 @@ class View:
         """A table of each model's first seed; a page that shows it also shows `which_seed`."""
         return _rows(str(self.store.home), table, self._stamps(model.job for model in self.models))
 
-    def which_seed(self, opening: str, models: Sequence[Model] = ()) -> str:
+    def which_seed(self, opening: str, models: Sequence[ComparedModel] = ()) -> str:
         """A sentence that names the seed behind `first_seed`; empty if no model has several."""
-        shown = seeds.which(models or self.models)
+        shown = seeds.seed_note(models or self.models)
         return f"{opening} {shown}." if shown else ""
 
-    def caption_seed(self, opening: str, models: Sequence[Model] = ()) -> None:
+    def caption_seed(self, opening: str, models: Sequence[ComparedModel] = ()) -> None:
         """Draw `which_seed` as a caption."""
         if sentence := self.which_seed(opening, models):
             st.caption(sentence)
@@ -75,7 +75,7 @@ class View:
 
     def outcomes(self) -> pd.DataFrame:
         """Every attacked example of every seed, under its model's job."""
-        return seeds.together(self.single("attack_example"), self.models)
+        return seeds.seeds_together(self.single("attack_example"), self.models)
 
     def single(self, table: str) -> pd.DataFrame:
         """A table of every run behind the models on view, each under its own job."""
@@ -109,12 +109,12 @@ class View:
         seconds = {job.id: sum(job.seconds.values()) for job in self.jobs}
         return tuple((job, seconds[job]) for job in jobs)
 
-    def job(self, model: Model) -> Job:
+    def job(self, model: ComparedModel) -> Job:
         """The job behind a model."""
         return next(job for job in self.jobs if job.id == model.job)
 
     @property
-    def pruned(self) -> list[Model]:
+    def pruned(self) -> list[ComparedModel]:
         """The models on view without the dense baseline."""
         return [model for model in self.models if not model.is_dense]
 
@@ -151,7 +151,7 @@ def _rows(home: str, table: str, stamped: tuple[tuple[int, float], ...]) -> pd.D
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _pooled(
-    home: str, table: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]
+    home: str, table: str, stamped: tuple[tuple[int, float], ...], models: tuple[ComparedModel, ...]
 ) -> pd.DataFrame:
     # the hierarchical bootstrap takes too long for every rerun of a page
     predictions = _rows(home, "prediction", stamped) if table == "accuracy" else None
@@ -160,7 +160,7 @@ def _pooled(
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _summary(
-    home: str, stamped: tuple[tuple[int, float], ...], models: tuple[Model, ...]
+    home: str, stamped: tuple[tuple[int, float], ...], models: tuple[ComparedModel, ...]
 ) -> pd.DataFrame:
     # whoever flips through the sparsities comes back to the same few
     single = {name: _rows(home, name, stamped) for name in quantities.TABLES}
@@ -201,7 +201,9 @@ def draw() -> None:
     studies = store.studies()
     with st.sidebar:
         study = (
-            ui.chosen(st.selectbox, "study", studies, default=studies[0], label="Study on view")
+            ui.choice_widget(
+                st.selectbox, "study", studies, default=studies[0], label="Study on view"
+            )
             if studies
             else ""
         )
@@ -263,16 +265,16 @@ def _newest(found: list[Job]) -> list[Job]:
     )
 
 
-def _choose_models(found: list[Job], dark: bool) -> list[Model]:
+def _choose_models(found: list[Job], dark: bool) -> list[ComparedModel]:
     """Choose models, and one sparsity to which all views are narrowed."""
     models = models_of([job for job in found if job.done])
     if not models:
         return []
-    together = seeds.merged(models, found)
+    together = seeds.merge_seeds(models, found)
     if len(together) < len(models):
         # a switch, and not a choice among models: what was chosen of the ones is not among the
         # others
-        apart = ui.chosen(
+        apart = ui.choice_widget(
             st.segmented_control,
             "seeds",
             ["one", "apart"],
@@ -287,7 +289,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     by_job = {model.job: model for model in models}
     draw: Any = st.pills if len(models) <= CHIPS else st.multiselect  # whose chips take no colour
 
-    def dot(model: Model) -> str:
+    def dot(model: ComparedModel) -> str:
         return (
             f':color[●]{{foreground="{palette.color(model, dark)}"}} ' if draw is st.pills else ""
         )
@@ -295,7 +297,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     # of several seeds one, and of several forms of a method the full one: the pages would be
     # crowded
     first = [model.job for model in models if model.seed == models[0].seed and not model.form]
-    picked = ui.chosen(
+    picked = ui.choice_widget(
         draw,
         "models",
         list(by_job),
@@ -314,7 +316,7 @@ def _choose_models(found: list[Job], dark: bool) -> list[Model]:
     level = "all"
     if len(levels) > 1:
         draw = st.segmented_control if len(levels) <= SEGMENTS else st.select_slider
-        level = ui.chosen(
+        level = ui.choice_widget(
             draw, "sparsity", ["all", *levels], default="all", label="Sparsity on view"
         )
     return [
@@ -348,7 +350,7 @@ def _state(found: Sequence[Job]) -> list[tuple[int, str, int]]:
 
 def _queue(store: Store) -> None:
     """Running jobs with their progress, and queued ones; reruns the page after each stage."""
-    jobs.tend(store)
+    jobs.housekeeping(store)
     found = store.jobs()
     if _state(found) != st.session_state.get("seen"):
         st.rerun()
@@ -356,7 +358,11 @@ def _queue(store: Store) -> None:
     queued = [job for job in found if job.status == Status.QUEUED]
     st.markdown("**Running**" if running or queued else ":gray[Nothing is running.]")
     for job in running:
-        left = f" · {formatting.about(job.estimate_left)} left" if job.estimate_left else ""
+        left = (
+            f" · {formatting.approximate_seconds(job.estimate_left)} left"
+            if job.estimate_left
+            else ""
+        )
         st.progress(
             min(1.0, job.progress),
             text=f"{job.label}: {job.message or job.stage or 'starting'}{left}",
@@ -367,9 +373,9 @@ def _queue(store: Store) -> None:
             disabled=job.cancel,
             width="stretch",
         ):
-            ui.attempt(jobs.cancel, store, job.id)
+            ui.run_action(jobs.cancel, store, job.id)
     if queued:
-        left = formatting.about(jobs.seconds_left(found))
+        left = formatting.approximate_seconds(jobs.seconds_left(found))
         st.caption(f"{formatting.plural(len(queued), 'job')} queued · about {left} in all")
         act(queued, "Cancel all queued jobs", "cancel-waiting")
     titles = [job.facts["device_title"] for job in found if "device_title" in job.facts]
@@ -415,5 +421,5 @@ def act(some: Sequence[Job], title: str, key: str, *, resume: bool = False) -> N
     """A button that cancels these jobs, or resumes them."""
     if st.button(title, key=key, icon=f":material/{'refresh' if resume else 'stop'}:"):
         for job in some:
-            ui.attempt(jobs.resume if resume else jobs.cancel, Store(), job.id)
+            ui.run_action(jobs.resume if resume else jobs.cancel, Store(), job.id)
         st.rerun()

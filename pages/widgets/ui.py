@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from prune_core import PruneError, plots
-from prune_core.analysis.compared_models import Model
+from prune_core.analysis.compared_models import ComparedModel
 from prune_core.attacks import changed_words
 from prune_core.data.metrics import entities
 from prune_core.formatting import answer
@@ -23,7 +23,7 @@ CHART = {
 }
 
 
-def chosen(
+def choice_widget(
     draw: Callable[..., Any],
     name: str,
     options: Sequence[Any],
@@ -103,7 +103,7 @@ def _titled(
     **keywords: Any,
 ) -> Any:
     start = next(iter(titles)) if default is None else default
-    return chosen(
+    return choice_widget(
         draw, name, list(titles), default=start, format_func=titles.__getitem__, **keywords
     )
 
@@ -111,10 +111,10 @@ def _titled(
 def block_slider(blocks: int) -> int:
     """The index of one of so many layers, chosen on any page."""
     numbers = list(range(1, blocks + 1))
-    return int(chosen(st.select_slider, "block", numbers, default=blocks, label="Block")) - 1
+    return int(choice_widget(st.select_slider, "block", numbers, default=blocks, label="Block")) - 1
 
 
-def named(model: Model, dark: bool, text: str = "") -> str:
+def named(model: ComparedModel, dark: bool, text: str = "") -> str:
     """A model's label in Markdown behind a dot in its colour, followed by `text`."""
     return f':color[●]{{foreground="{palette.color(model, dark)}"}} **{model.label}**{text}'
 
@@ -126,7 +126,7 @@ def percent_bar(title: str, **keywords: Any) -> Any:
     )
 
 
-def put(name: str, value: Any) -> None:
+def set_choice(name: str, value: Any) -> None:
     """Make a choice for the reader, from the next run on."""
     st.session_state.setdefault("kept", {})[name] = value
     st.session_state.pop(f"options-{name}", None)
@@ -134,12 +134,12 @@ def put(name: str, value: Any) -> None:
         del st.query_params[name]
 
 
-def say(sentence: str) -> None:
+def show_message(sentence: str) -> None:
     """A note on the next run, after a rerun or a switch of pages."""
     st.session_state["said"] = sentence
 
 
-def attempt(action: Callable[..., Any], *arguments: Any) -> Any:
+def run_action(action: Callable[..., Any], *arguments: Any) -> Any:
     """The action's result, or its PruneError shown as it is."""
     try:
         return action(*arguments)
@@ -148,7 +148,7 @@ def attempt(action: Callable[..., Any], *arguments: Any) -> Any:
         return None
 
 
-def opening(title: str, sentence: str, about: str = "") -> None:
+def page_header(title: str, sentence: str, about: str = "") -> None:
     """Title, what the page is, and the takeaway."""
     st.title(title, anchor=False)
     if about:
@@ -192,7 +192,7 @@ def chart(
             )
             st.download_button(
                 "",
-                lambda: csv(plots.data_of(figure)),
+                lambda: csv(plots.to_table(figure)),
                 f"{key}.csv",
                 key=f"csv-{key}",
                 icon=":material/table_view:",
@@ -291,7 +291,7 @@ def downloads(frame: pd.DataFrame, key: str) -> None:
             )
 
 
-def in_words(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def readable_labels(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The rows with what is right and what was said as a reader calls it."""
     return rows.assign(
         **{
@@ -309,7 +309,8 @@ def marked_words(text: str, perturbed: str) -> str:
         changed_words.INSERTED: "<ins>{}</ins>",
     }
     told = (
-        marks[kind].format(escape(words)) for kind, words in changed_words.pieces(text, perturbed)
+        marks[kind].format(escape(words))
+        for kind, words in changed_words.word_diff(text, perturbed)
     )
     return '<p class="sentence">' + " ".join(told) + "</p>"
 
@@ -364,10 +365,10 @@ def demo_button(store: Store, key: str, type: Literal["primary", "secondary"] = 
     """The one button that fills an empty page."""
     if st.button("Run the demo study", key=key, type=type, icon=":material/play_arrow:"):
         with st.spinner("Queueing nine models …"):
-            attempt(_submit_demo, store)
+            run_action(_submit_demo, store)
 
 
-def offer(store: Store, key: str) -> None:
+def offer_demo(store: Store, key: str) -> None:
     """What an empty page can be filled with: the demo, or the reader's own checkpoint."""
     demo_button(store, key)
     st.caption(
@@ -382,10 +383,10 @@ def offer(store: Store, key: str) -> None:
 def _submit_demo(store: Store) -> None:
     from prune_core.experiments import study
 
-    submitted = [jobs.submit(store, experiment) for experiment in study.demo()]
-    put("study", study.DEMO)
+    submitted = [jobs.submit(store, experiment) for experiment in study.demo_experiments()]
+    set_choice("study", study.DEMO)
     if all(reused for _, reused in submitted):
-        say("The demo study is there already; nothing was computed again.")
+        show_message("The demo study is there already; nothing was computed again.")
     st.rerun()
 
 
@@ -400,11 +401,11 @@ def empty(store: Store, title: str, promise: str, key: str, waiting: bool = Fals
                 icon=":material/hourglass_top:",
             )
         else:
-            offer(store, f"demo-{key}")
+            offer_demo(store, f"demo-{key}")
     st.stop()
 
 
-def stop_without(pruned: Sequence[Model], waiting: bool) -> None:
+def stop_without(pruned: Sequence[ComparedModel], waiting: bool) -> None:
     """End the script where only the dense model is on view: there is nothing to compare it with."""
     if not pruned:
         st.info(
@@ -416,8 +417,12 @@ def stop_without(pruned: Sequence[Model], waiting: bool) -> None:
 
 
 def one_model(
-    models: Sequence[Model], name: str, label: str, dark: bool, default: Model | None = None
-) -> Model:
+    models: Sequence[ComparedModel],
+    name: str,
+    label: str,
+    dark: bool,
+    default: ComparedModel | None = None,
+) -> ComparedModel:
     """One of several models, by its chip."""
     by_job = {model.job: model for model in models}
 
@@ -426,11 +431,11 @@ def one_model(
 
     start = (default or models[-1]).job
     return by_job[
-        chosen(st.pills, name, list(by_job), default=start, label=label, format_func=chip)
+        choice_widget(st.pills, name, list(by_job), default=start, label=label, format_func=chip)
     ]
 
 
-def dense_of(models: Sequence[Model], rows: pd.DataFrame) -> Model | None:
+def dense_of(models: Sequence[ComparedModel], rows: pd.DataFrame) -> ComparedModel | None:
     """The dense model on view, where it has rows among these."""
     return next(
         (model for model in models if model.is_dense and (rows["job"] == model.job).any()), None

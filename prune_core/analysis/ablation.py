@@ -10,13 +10,23 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import DISTILLED, TARGETED, THINNED, distilled, thinned
+from ..plugins import (
+    DISTILLATION_OPTIONS,
+    SECOND_STAGE_OPTIONS,
+    TARGET_OPTIONS,
+    distillation_label,
+    second_stage_label,
+)
 
-ASKED = ("sparsity", "pattern", *TARGETED)  # options that say how much is to go, not how
+SPARSITY_OPTIONS = (
+    "sparsity",
+    "pattern",
+    *TARGET_OPTIONS,
+)  # options that say how much is to go, not how
 APART = (
-    *ASKED,
-    *THINNED,
-    *DISTILLED,
+    *SPARSITY_OPTIONS,
+    *SECOND_STAGE_OPTIONS,
+    *DISTILLATION_OPTIONS,
 )  # and those that are told whole, which runs from before they were there lack
 SAME = [
     "asked",
@@ -25,7 +35,7 @@ SAME = [
 ]  # what a run and its full form must share: the target, and the calibration sentences
 
 
-def contributions(
+def option_contributions(
     runs: pd.DataFrame, plans: Mapping[int, Mapping[str, Any]], key: str = "accuracy"
 ) -> pd.DataFrame:
     """A row a method, changed option and target: `difference` from the full form in `key`, mean over seeds, `low` and `high`
@@ -54,8 +64,8 @@ def forms(plans: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
     found = {
         job: frozenset(
             {
-                ("then", thinned(plan)),
-                ("distil", distilled(plan)),
+                ("then", second_stage_label(plan)),
+                ("distil", distillation_label(plan)),
                 *(item for item in plan.items() if item[0] not in APART),
             }
         )

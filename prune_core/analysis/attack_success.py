@@ -23,7 +23,7 @@ POWER = (
 )  # standard errors: a difference of so many is found in 80 of 100 samples at the 5% level
 
 
-def summary(outcomes: Sequence[Any]) -> dict[str, Any]:
+def summarize(outcomes: Sequence[Any]) -> dict[str, Any]:
     """Counts, shares with 95% Wilson intervals, and means, of rows of `attack_example`; a share of nothing is None."""
     count = {
         kind: sum(outcome.outcome == kind for outcome in outcomes)
@@ -62,11 +62,11 @@ def rates(examples: pd.DataFrame, by: Sequence[str] = ("recipe", "job")) -> pd.D
     """A `summary` a group, groups in the rows' order."""
     groups = examples.groupby(list(by), sort=False)
     return pd.DataFrame(
-        [dict(zip(by, key, strict=True)) | summary(list(own.itertuples())) for key, own in groups]
+        [dict(zip(by, key, strict=True)) | summarize(list(own.itertuples())) for key, own in groups]
     )
 
 
-class Versus(NamedTuple):
+class PairedRates(NamedTuple):
     """A share on the same `n` examples for dense and for a pruned model; differences are pruned minus dense."""
 
     n: int
@@ -88,20 +88,20 @@ def successes(examples: pd.DataFrame) -> pd.DataFrame:
     return examples[examples["outcome"] == "success"]
 
 
-def under_attack(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
+def under_attack(dense: pd.DataFrame, pruned: pd.DataFrame) -> PairedRates:
     """Accuracy under attack over all examples; rows of `attack_example` of one recipe, a model each."""
-    both = joined(dense, pruned)
+    both = join_dense(dense, pruned)
     return _versus(both["outcome_dense"] == "failed", both["outcome"] == "failed", both["seed"])
 
 
-def success_rate(dense: pd.DataFrame, pruned: pd.DataFrame) -> Versus:
+def success_rate(dense: pd.DataFrame, pruned: pd.DataFrame) -> PairedRates:
     """Attack success over the examples that both models got right before the attack."""
-    both = joined(dense, pruned)
+    both = join_dense(dense, pruned)
     both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
     return _versus(both["outcome_dense"] == "success", both["outcome"] == "success", both["seed"])
 
 
-def joined(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
+def join_dense(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
     """Outcomes of the examples on which neither search broke; in another sample the same number is another text. Several seeds of a
     model are paired with the same seeds of the other."""
     keys = ["example", "text", "seed"]
@@ -118,16 +118,16 @@ def joined(dense: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
     return both[(both["outcome"] != "error") & (both["outcome_dense"] != "error")]
 
 
-def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
+def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> PairedRates:
     n = len(dense)
     if not n:
-        return Versus(0, *[float("nan")] * 6)
+        return PairedRates(0, *[float("nan")] * 6)
     gap = pruned.to_numpy(float) - dense.to_numpy(float)
     if seeds.nunique() > 1:
         low, high, p = nested_bootstrap(
             [gap[(seeds == seed).to_numpy()] for seed in seeds.unique()], RESAMPLES
         )
-        return Versus(
+        return PairedRates(
             n,
             float(dense.mean()),
             float(pruned.mean()),
@@ -153,7 +153,7 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
         low = -high
     # Connor (1987): the standard error of a paired difference is √(ψ/n), ψ the share of examples that differ
     apart = max(more + fewer, 1) / n
-    return Versus(
+    return PairedRates(
         n,
         float(dense.mean()),
         float(pruned.mean()),
@@ -164,7 +164,7 @@ def _versus(dense: pd.Series, pruned: pd.Series, seeds: pd.Series) -> Versus:
     )
 
 
-def verdict(versus: Versus) -> str:
+def describe_difference(versus: PairedRates) -> str:
     """In plain words, no more than the figures show."""
     if not versus.n:
         return "No sentence to compare on"
@@ -188,7 +188,7 @@ def table(examples: pd.DataFrame, dense: int, jobs: Sequence[int]) -> pd.DataFra
                 "under_attack": under.pruned,
                 "under_attack_difference": under.difference,
                 "under_attack_p": under.p_value,
-                "verdict": verdict(rate),
+                "verdict": describe_difference(rate),
             }
         )
     return pd.DataFrame(out)
@@ -232,7 +232,7 @@ def thirds(values: pd.Series, names: Sequence[str], show: str) -> pd.Categorical
     )
 
 
-def flaws(
+def invalid_examples(
     examples: pd.DataFrame, similarity: float, changed: float, spared: Collection[str] = ()
 ) -> pd.DataFrame:
     """What speaks against each text, as booleans: `unlike` (less similar; recipes `spared` are not judged by it), `meaning`
@@ -247,7 +247,7 @@ def flaws(
     )
 
 
-def held_unless(examples: pd.DataFrame, valid: pd.Series) -> pd.DataFrame:
+def only_valid(examples: pd.DataFrame, valid: pd.Series) -> pd.DataFrame:
     """The rows as if the attacker had failed wherever its text is not valid."""
     return examples.assign(
         outcome=examples["outcome"].mask((examples["outcome"] == "success") & ~valid, "failed")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..plugins import target_of
+from ..plugins import target_label
 from ..store.job import Job
 from .ablation import forms
 
@@ -35,7 +35,7 @@ ORDER = (
 
 
 @dataclass(frozen=True)
-class Model:
+class ComparedModel:
     """A run as charts see it: which rows are its own, what it is called, how it was pruned."""
 
     job: int
@@ -81,17 +81,17 @@ class Model:
         )
 
 
-def with_rows(models: Iterable[Model], rows: pd.DataFrame) -> list[Model]:
+def with_rows(models: Iterable[ComparedModel], rows: pd.DataFrame) -> list[ComparedModel]:
     """The models that a table has rows of."""
     known = set(rows["job"]) if len(rows) else set()
     return [model for model in models if model.job in known]
 
 
-def ordered(models: Iterable[Model]) -> list[Model]:
+def ordered(models: Iterable[ComparedModel]) -> list[ComparedModel]:
     """Dense first, then by method, sparsity, pattern, seed: the same order on every page."""
     rank = {name: place for place, name in enumerate(ORDER)}
 
-    def place(m: Model) -> tuple[Any, ...]:
+    def place(m: ComparedModel) -> tuple[Any, ...]:
         return (
             rank.get(m.method, len(rank)),
             m.method,
@@ -106,17 +106,17 @@ def ordered(models: Iterable[Model]) -> list[Model]:
     return sorted(models, key=place)
 
 
-def _model(job: Job, label: str, form: str, start: str) -> Model:
+def _model(job: Job, label: str, form: str, start: str) -> ComparedModel:
     """A job as charts see it."""
     method, seed = job.experiment.get("method"), int(job.experiment.get("seed", 0))
     if not method:
-        return Model(job.id, label, seed=seed, start=start)
+        return ComparedModel(job.id, label, seed=seed, start=start)
     options = method["options"]
     structured = (
         "keep_one_head" in options
     )  # as every UnitMethod has it; asking the class would import torch into pages
-    pattern = options.get("pattern") or target_of(options)
-    return Model(
+    pattern = options.get("pattern") or target_label(options)
+    return ComparedModel(
         job.id,
         label,
         method["name"],
@@ -130,7 +130,7 @@ def _model(job: Job, label: str, form: str, start: str) -> Model:
     )
 
 
-def models_of(jobs: Sequence[Job]) -> list[Model]:
+def models_of(jobs: Sequence[Job]) -> list[ComparedModel]:
     """The jobs as models in the usual order; labels say what options change, and where two are still the same the job's number."""
     plans: dict[str, dict[int, Any]] = {}
     for job in jobs:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import formatting as f
-from .evidence import Evidence, Figure, figures, judged_by
+from .evidence import BoundedMetric, Evidence, criterion_metrics, metric_of
 from .policy import AT_LEAST, CRITERIA, Policy, side, titled
 
 SHIP, STOP, INCONCLUSIVE = "ship", "do not ship", "inconclusive"
@@ -40,7 +40,7 @@ class Verdict:
     needs: (
         int | None
     )  # examples that would decide in 80 of 100 samples, if the measured value is the true one
-    told: str  # why the answer is inconclusive and what to do, "" otherwise
+    detail: str  # why the answer is inconclusive and what to do, "" otherwise
     used: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # value, low, high over the limit
     metric: str = "accuracy"  # by which the task is judged
 
@@ -91,9 +91,11 @@ def _amount(value: float, criterion: str) -> str:
 def check(found: Evidence, policy: Policy) -> list[Verdict]:
     """One verdict per limit, for attacks one per attack; in the policy's order."""
     asked = [
-        (name, of, figure) for name in policy.limits for of, figure in figures(found, policy, name)
+        (name, of, figure)
+        for name in policy.limits
+        for of, figure in criterion_metrics(found, policy, name)
     ]
-    metric = judged_by(found.tables["accuracy"])
+    metric = metric_of(found.tables["accuracy"])
     return [
         replace(judged(name, of, figure, policy=policy, tests=len(asked)), metric=metric)
         for name, of, figure in asked
@@ -106,7 +108,7 @@ def decision(verdicts: list[Verdict]) -> str:
     return STOP if VIOLATED in answers else INCONCLUSIVE if INCONCLUSIVE in answers else SHIP
 
 
-def sentence(verdicts: list[Verdict], policy: Policy) -> str:
+def summary_sentence(verdicts: list[Verdict], policy: Policy) -> str:
     """The decision in words, and what decides it."""
     answer, surely = decision(verdicts), f"with {policy.confidence:.4g}% confidence"
     limits = {1: "the limit is", 2: "both limits are"}.get(
@@ -139,12 +141,14 @@ def sentence(verdicts: list[Verdict], policy: Policy) -> str:
 def _detail(first: Verdict) -> str:
     """What the sample does say about an inconclusive limit, or why it says nothing."""
     if not first.rules_out or first.answer != INCONCLUSIVE:
-        return f"{first.title}: {first.told}."
+        return f"{first.title}: {first.detail}."
     more = f", which takes about {f.count(first.needs)} examples to decide" if first.needs else ""
     return f"This sample rules out {first.rules_out}; the limit is {_amount(first.limit, first.criterion)}{more}."
 
 
-def judged(name: str, of: str, figure: Figure | str, *, policy: Policy, tests: int) -> Verdict:
+def judged(
+    name: str, of: str, figure: BoundedMetric | str, *, policy: Policy, tests: int
+) -> Verdict:
     """Test one limit of a policy that has so many tests."""
     asked, scale = policy.limits[name], CRITERIA[name].scale
     if isinstance(figure, str):
@@ -157,7 +161,7 @@ def judged(name: str, of: str, figure: Figure | str, *, policy: Policy, tests: i
             answer=INCONCLUSIVE,
             n=0,
             needs=None,
-            told=figure,
+            detail=figure,
         )
     limit = (
         1 - asked / scale
@@ -184,7 +188,7 @@ def judged(name: str, of: str, figure: Figure | str, *, policy: Policy, tests: i
         answer=answer,
         n=figure.n,
         needs=needs,
-        told=figure.told or _told(answer, needs, figure.n),
+        detail=figure.detail or _told(answer, needs, figure.n),
         used=(figure.value / over, low / over, high / over),
     )
 
@@ -201,7 +205,7 @@ def _shown(name: str, value: float) -> float:
     )
 
 
-def _needed(figure: Figure, limit: float, alpha: float, tests: int) -> int | None:
+def _needed(figure: BoundedMetric, limit: float, alpha: float, tests: int) -> int | None:
     """Examples that would show on which side of the limit the value lies, in 80 of 100 samples."""
     holds = figure.value <= limit
     alpha = alpha if holds else alpha / tests
@@ -239,13 +243,13 @@ def _told(answer: str, needs: int | None, n: int) -> str:
     return "the measured value is at the limit; no sample size would decide"
 
 
-def as_record(verdicts: list[Verdict], found: Evidence, policy: Policy) -> dict[str, Any]:
+def to_record(verdicts: list[Verdict], found: Evidence, policy: Policy) -> dict[str, Any]:
     """The decision as plain data, for --json."""
     return {
         "job": found.job.id,
         "label": found.job.label,
         "decision": decision(verdicts),
-        "told": sentence(verdicts, policy),
+        "told": summary_sentence(verdicts, policy),
         "confidence": policy.confidence,
         "verdicts": [_record(each) for each in verdicts],
     }
@@ -265,5 +269,5 @@ def _record(each: Verdict) -> dict[str, Any]:
         "answer": each.answer,
         "n": each.n,
         "needs": each.needs,
-        "told": each.told,
+        "told": each.detail,
     }

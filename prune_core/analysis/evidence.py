@@ -16,11 +16,11 @@ import pandas as pd
 from ..data.metrics import METRICS, prediction_type, values_for
 from ..errors import PruneError
 from ..models.inference import contention
-from ..statistics import paired_bounds, paired_draws, quantile_bounds, share_bounds
+from ..statistics import paired_bounds, paired_resamples, proportion_bounds, quantile_bounds
 from ..store.job import Job
 from ..store.store import Store
 from . import slices
-from .attack_success import ATTACKED, joined
+from .attack_success import ATTACKED, join_dense
 from .calibration import root, squared_error
 from .policy import CRITERIA, Policy
 
@@ -32,14 +32,14 @@ ENOUGH = (
 SHARES = ("accuracy", "binary_accuracy", "exact_match", "subset_accuracy")
 
 
-class Figure(NamedTuple):
+class BoundedMetric(NamedTuple):
     """A cost in its own unit, larger is worse, and what bounds it at each one-sided error probability."""
 
     value: float
     n: int
     bounds: Callable[[float], tuple[float, float]]
-    told: str = ""
-    of: Callable[[int], Figure] | None = None  # the same shares in a sample of another size
+    detail: str = ""
+    of: Callable[[int], BoundedMetric] | None = None  # the same shares in a sample of another size
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Evidence:
         return not METRICS[self.metric].against_dense
 
 
-def judged_by(accuracy: pd.DataFrame) -> str:
+def metric_of(accuracy: pd.DataFrame) -> str:
     """The figure that the loss is of, from the table; accuracy where there is none yet, or none against labels."""
     metric = str(accuracy["metric"].iloc[0]) if len(accuracy) else "accuracy"
     return "accuracy" if METRICS[metric].against_dense else metric
@@ -109,7 +109,9 @@ def evidence(store: Store, job: Job) -> Evidence:
     )
 
 
-def figures(found: Evidence, policy: Policy, name: str) -> Iterator[tuple[str, Figure | str]]:
+def criterion_metrics(
+    found: Evidence, policy: Policy, name: str
+) -> Iterator[tuple[str, BoundedMetric | str]]:
     """What a criterion is judged by, an attack or slice each; a sentence where it was not measured."""
     table = {"accuracy": "prediction", "attack": "attack_example", "cost": "cost"}[
         CRITERIA[name].measure
@@ -121,17 +123,17 @@ def figures(found: Evidence, policy: Policy, name: str) -> Iterator[tuple[str, F
     elif name == "slice_loss":
         yield from _worst_slice(found, policy)
     else:
-        yield "", FIGURES[name](found)
+        yield "", CRITERION_METRICS[name](found)
 
 
-def difference(broken: int, fixed: int, n: int) -> Figure:
+def difference(broken: int, fixed: int, n: int) -> BoundedMetric:
     """A loss: the share right before minus that after."""
 
     def bounds(alpha: float) -> tuple[float, float]:
         low, high = paired_bounds(broken, fixed, n, alpha=alpha)
         return -high, -low
 
-    return Figure(
+    return BoundedMetric(
         (broken - fixed) / n,
         n,
         bounds,
@@ -139,15 +141,15 @@ def difference(broken: int, fixed: int, n: int) -> Figure:
     )
 
 
-def _accuracy(found: Evidence) -> Figure | str:
+def _accuracy(found: Evidence) -> BoundedMetric | str:
     rows = found.tables["prediction"]
     if not found.labelled:
         changed = _agreement(found)
         if isinstance(changed, str):
             return changed
         told = "no labels: accuracy falls at most by the percentage of changed predictions"
-        return Figure(
-            np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), told=told
+        return BoundedMetric(
+            np.nan, changed.n, lambda alpha: (-np.inf, changed.bounds(alpha)[1]), detail=told
         )
     if found.metric in SHARES:
         was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
@@ -165,22 +167,24 @@ def _paired_figures(name: str, rows: pd.DataFrame) -> np.ndarray:
             metric.of_counts,
             *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned")),
         )
-        return paired_draws(
+        return paired_resamples(
             lambda _, drawn: of_counts(drawn.sum(0)), was, was, now=now, resamples=RESAMPLES, seed=0
         )
     if "dense_f1" in rows:  # spans: each answer's own
         was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
-        return paired_draws(
+        return paired_resamples(
             lambda _, drawn: float(drawn.mean()), was, was, now=now, resamples=RESAMPLES, seed=0
         )
     was, now = (
         np.array(values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ()))))
         for side in ("dense", "pruned")
     )
-    return paired_draws(metric.compute, np.array(right), was, now=now, resamples=RESAMPLES, seed=0)
+    return paired_resamples(
+        metric.compute, np.array(right), was, now=now, resamples=RESAMPLES, seed=0
+    )
 
 
-def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> Figure:
+def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> BoundedMetric:
     """Bounds by a paired bootstrap, wider by √(n/(n−1)) and never narrower than `least` examples."""
     wide = sqrt(n / max(1, n - 1))
 
@@ -190,26 +194,26 @@ def _drawn(value: float, draws: np.ndarray, n: int, least: float = 1.0) -> Figur
             wide * (high - value), least / n
         )
 
-    return Figure(value, n, bounds)
+    return BoundedMetric(value, n, bounds)
 
 
-def _agreement(found: Evidence) -> Figure | str:
+def _agreement(found: Evidence) -> BoundedMetric | str:
     if found.prediction_type == "regression":
         return "scores are never the same to the last digit; leave agreement out"
     same = slices.agreed(found.tables["prediction"], found.prediction_type)
     return _share(int((~same).sum()), len(same))
 
 
-def _share(hits: int, n: int) -> Figure:
-    return Figure(
+def _share(hits: int, n: int) -> BoundedMetric:
+    return BoundedMetric(
         hits / n,
         n,
-        lambda alpha: share_bounds(hits, n, alpha),
+        lambda alpha: proportion_bounds(hits, n, alpha),
         of=lambda size: _share(round(hits * size / n), size),
     )
 
 
-def _calibration(found: Evidence) -> Figure | str:
+def _calibration(found: Evidence) -> BoundedMetric | str:
     rows = found.tables["prediction"]
     if found.kind != "classification":
         return "calibration is of classifiers' probabilities; leave it out"
@@ -220,14 +224,19 @@ def _calibration(found: Evidence) -> Figure | str:
         np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
     )
     value = squared_error(right, now) - squared_error(right, was)
-    draws = paired_draws(squared_error, right, was, now=now, resamples=RESAMPLES, seed=0)
+    draws = paired_resamples(squared_error, right, was, now=now, resamples=RESAMPLES, seed=0)
     moved = draws[:, 1] - draws[:, 0]
     # what chance adds to the sample's gaps is added to every draw again
     figure = _drawn(value, value + WIDER * (moved - moved.mean()), len(rows), least=0.0)
-    return Figure(root(value), len(rows), lambda alpha: tuple(map(root, figure.bounds(alpha))))  # type: ignore[arg-type, return-value]
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        low, high = figure.bounds(alpha)
+        return root(low), root(high)
+
+    return BoundedMetric(root(value), len(rows), bounds)
 
 
-def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
+def _attacks(found: Evidence) -> Iterator[tuple[str, BoundedMetric | str]]:
     own = found.tables["attack_example"]
     if found.dense_attacks.empty:
         yield (
@@ -242,7 +251,7 @@ def _attacks(found: Evidence) -> Iterator[tuple[str, Figure | str]]:
         )
         return
     for recipe, rows in own.groupby("recipe", sort=False):
-        both = joined(found.dense_attacks[found.dense_attacks["recipe"] == recipe], rows)
+        both = join_dense(found.dense_attacks[found.dense_attacks["recipe"] == recipe], rows)
         both = both[both["outcome"].isin(ATTACKED) & both["outcome_dense"].isin(ATTACKED)]
         if both.empty:
             yield str(recipe), "no sentence that both models got right was attacked on both"
@@ -278,11 +287,11 @@ def slice_table(found: Evidence, policy: Policy) -> pd.DataFrame:
         rows, policy.slices, found.prediction_type, names=found.names, source=source
     )
     was, now = (slices.hits(rows, side, found.prediction_type) for side in ("dense", "pruned"))
-    judged = slices.judged(inside, was, now, alpha=policy.alpha)
+    judged = slices.slice_verdicts(inside, was, now, alpha=policy.alpha)
     return judged.sort_values("low", kind="stable", ignore_index=True) if len(judged) else judged
 
 
-def _worst_slice(found: Evidence, policy: Policy) -> Iterator[tuple[str, Figure | str]]:
+def _worst_slice(found: Evidence, policy: Policy) -> Iterator[tuple[str, BoundedMetric | str]]:
     """The slice whose bound is worst: where it holds all do."""
     table = slice_table(found, policy)
     if table.empty:
@@ -313,7 +322,7 @@ def _cost(found: Evidence, column: str) -> float:
     return float(rows.loc[rows["model"] == "pruned", column].iloc[0])
 
 
-def passes(job: Job) -> int:
+def forward_times(job: Job) -> int:
     """Timed passes for measuring cost again: as many as before, but enough for a 95th percentile."""
     before = (
         each["options"].get("repeats", 0)
@@ -327,7 +336,7 @@ def _no_passes(found: Evidence) -> str:
     return f"single passes were not stored; measure again (python -m prune_core remeasure {found.job.id} cost)"
 
 
-def _latency(found: Evidence) -> Figure | str:
+def _latency(found: Evidence) -> BoundedMetric | str:
     times = found.tables["timing"]
     if times.empty:
         return _no_passes(found)
@@ -335,35 +344,35 @@ def _latency(found: Evidence) -> Figure | str:
     again = f"python -m prune_core remeasure {found.job.id} cost"
     few = f"{len(seconds)} timed passes are too few for a 95th percentile; time 60 ({again} --set cost.repeats=60)"
     told = few if len(seconds) < ENOUGH else ""
-    figure = Figure(
+    figure = BoundedMetric(
         _cost(found, "latency_p95"),
         len(seconds),
         lambda alpha: quantile_bounds(seconds, 0.95, alpha),
-        told=told,
+        detail=told,
     )
     return _undisturbed(found, figure)
 
 
-def _speed(found: Evidence) -> Figure | str:
+def _speed(found: Evidence) -> BoundedMetric | str:
     times = found.tables["timing"]
     if times.empty:
         return _no_passes(found)
     by_model = times.pivot(index="turn", columns="model", values="seconds")
     ratios = (by_model["pruned"] / by_model["dense"]).to_numpy()
-    figure = Figure(
+    figure = BoundedMetric(
         float(np.median(ratios)), len(ratios), lambda alpha: quantile_bounds(ratios, 0.5, alpha)
     )
     return _undisturbed(found, figure)
 
 
-def _undisturbed(found: Evidence, figure: Figure) -> Figure:
+def _undisturbed(found: Evidence, figure: BoundedMetric) -> BoundedMetric:
     """The figure without bounds if other processes took processor time while it was measured: it then shows nothing."""
     busy = disturbance(found.tables["cost"])
     if not busy:
         return figure
-    more = " --set cost.repeats=60" if figure.told else ""
+    more = " --set cost.repeats=60" if figure.detail else ""
     told = f"{busy}; measure again on an idle machine (python -m prune_core remeasure {found.job.id} cost{more})"
-    return figure._replace(bounds=lambda alpha: (-np.inf, np.inf), told=told)
+    return figure._replace(bounds=lambda alpha: (-np.inf, np.inf), detail=told)
 
 
 def disturbance(timed: pd.DataFrame) -> str:
@@ -372,12 +381,12 @@ def disturbance(timed: pd.DataFrame) -> str:
     return contention.disturbance(max(loads, default=None))
 
 
-def _size(found: Evidence) -> Figure | str:
+def _size(found: Evidence) -> BoundedMetric | str:
     size = _cost(found, "bytes")
-    return Figure(size, 1, lambda alpha: (size, size))
+    return BoundedMetric(size, 1, lambda alpha: (size, size))
 
 
-FIGURES: dict[str, Callable[[Evidence], Figure | str]] = {
+CRITERION_METRICS: dict[str, Callable[[Evidence], BoundedMetric | str]] = {
     "accuracy_loss": _accuracy,
     "agreement": _agreement,
     "calibration_error": _calibration,
@@ -387,7 +396,7 @@ FIGURES: dict[str, Callable[[Evidence], Figure | str]] = {
 }
 
 
-def flipped(found: Evidence) -> pd.DataFrame:
+def flipped_predictions(found: Evidence) -> pd.DataFrame:
     """Examples that pruning broke or fixed, most surely wrong first; without labels those whose answer changed.
 
     Columns of `prediction`, and `what`: "broken", "fixed" or "changed".

@@ -62,7 +62,7 @@ def is_ambiguous(rows: pd.DataFrame, examples: Collection[int]) -> bool:
     return bool(chosen.groupby("example")["text"].nunique().gt(1).any())
 
 
-def right(predictions: pd.DataFrame, examples: Collection[int]) -> Contrast | None:
+def is_correct(predictions: pd.DataFrame, examples: Collection[int]) -> Contrast | None:
     """Accuracy of one job's rows of `prediction`; None where there are no labels or answers are not right or wrong."""
     known = predictions.dropna(subset="label") if len(predictions) else predictions
     if known.empty or not pd.api.types.is_integer_dtype(known["pruned"]):
@@ -70,7 +70,7 @@ def right(predictions: pd.DataFrame, examples: Collection[int]) -> Contrast | No
     return contrast(known["pruned"] == known["label"], known["example"].isin(list(examples)))
 
 
-def fooled(attacks: pd.DataFrame, examples: Collection[int]) -> dict[str, Contrast]:
+def attack_succeeded(attacks: pd.DataFrame, examples: Collection[int]) -> dict[str, Contrast]:
     """Attack success by recipe, of one job's rows of `attack_example`; examples the model got wrong to begin with are left out."""
     if attacks.empty:
         return {}

@@ -26,7 +26,7 @@ KAPPA = 0.4  # smallest agreement after relabelling: "moderate" (Landis and Koch
 METRIC = {"classification": "accuracy", "multilabel": "micro_f1", "token": "entity_f1"}
 
 
-class Order(NamedTuple):
+class LabelOrder(NamedTuple):
     """A better mapping of the label values."""
 
     labels: str  # the value of --labels
@@ -41,7 +41,7 @@ class _Units(NamedTuple):
     predicted: np.ndarray  # (units, labels) bool: predictions for that example or word
 
 
-def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | None:
+def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> LabelOrder | None:
     """Find the one-to-one relabelling with the best metric; None unless it is better by far.
 
     The gain is estimated by cross-fitting: the relabelling is found on one half of the examples and
@@ -70,7 +70,7 @@ def better_order(prediction: pd.DataFrame, facts: Mapping[str, Any]) -> Order | 
     }
     sentence = _sentence(METRICS[METRIC[kind]].title, now, then, n=n, pairs=pairs)
     why = "; the model's labels have no names." if is_generic(names) else "."
-    return Order(_flag(meant, best, names), sentence + why)
+    return LabelOrder(_flag(meant, best, names), sentence + why)
 
 
 def _units(kind: str, rows: pd.DataFrame, names: Sequence[str]) -> _Units:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import yaml
 
-from ..data.examples import KINDS
+from ..data.examples import TASK_TYPES
 from ..data.metrics import METRICS, prediction_type
 from ..errors import PruneError
-from ..plugins import nearest
+from ..plugins import closest_match
 
 ANSWERS = tuple(
-    kind for kind in KINDS if kind != "regression"
+    kind for kind in TASK_TYPES if kind != "regression"
 )  # that are right or wrong, the same or another
 
 
@@ -34,7 +34,7 @@ class Criterion:
     scale: float = 100.0  # the figure times this is in the limit's unit
     measure: str = "accuracy"  # what has to be measured first
     asked: bool = True  # in a new policy
-    kinds: tuple[str, ...] = tuple(KINDS)  # of heads that it can be asked of
+    kinds: tuple[str, ...] = tuple(TASK_TYPES)  # of heads that it can be asked of
 
     def applies(self, kind: str, metric: str = "") -> bool:
         """Whether it can be asked of models with that kind of head, evaluated by that metric."""
@@ -144,7 +144,7 @@ class Policy:
         for name, limit in self.limits.items():
             if name not in CRITERIA:
                 raise PruneError(
-                    f"A policy has no {name!r}.{nearest(name, CRITERIA)} It may have: {', '.join(CRITERIA)}."
+                    f"A policy has no {name!r}.{closest_match(name, CRITERIA)} It may have: {', '.join(CRITERIA)}."
                 )
             low, high = CRITERIA[name].low, CRITERIA[name].high
             if (

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .. import formatting as f
 from ..store.job import Job
-from .compared_models import Model, ordered
+from .compared_models import ComparedModel, ordered
 from .published import TASKS, Exhibit
 from .quantities import available, summary
 
@@ -35,22 +35,24 @@ POINT = [
     "value",
     "low",
     "high",
-    "told",
+    "detail",
     "seeds",
     "n",
 ]  # seeds and n of the study's
 
 
 @dataclass(frozen=True)
-class Study:
+class ComparedStudy:
     """What of a study can stand beside a paper: its jobs as models, and their tables by name."""
 
     jobs: Sequence[Job]
-    models: Sequence[Model]
+    models: Sequence[ComparedModel]
     tables: Mapping[str, pd.DataFrame]
 
 
-def points(exhibit: Exhibit, figures: pd.DataFrame, metric: str, study: Study) -> pd.DataFrame:
+def points(
+    exhibit: Exhibit, figures: pd.DataFrame, metric: str, study: ComparedStudy
+) -> pd.DataFrame:
     """What a chart draws (columns POINT): the paper's figures of one metric, and the study's in the same terms.
 
     `x` is a sparsity, a layer or a task; `method` is ours, "" for one that only the paper has.
@@ -74,7 +76,7 @@ def points(exhibit: Exhibit, figures: pd.DataFrame, metric: str, study: Study) -
             "value": printed["value"],
             "low": printed["value"] - margin,
             "high": printed["value"] + margin,
-            "told": [_told(exhibit, row) for row in printed.to_dict("records")],
+            "detail": [_told(exhibit, row) for row in printed.to_dict("records")],
             "seeds": None,
             "n": None,
         }
@@ -107,7 +109,7 @@ def sample(points: pd.DataFrame) -> str:
     return seeds if own["n"].isna().all() else f"{seeds}, n = {ends('n')} each"
 
 
-def drawn(exhibit: Exhibit, study: Study) -> list[Model]:
+def chart_points(exhibit: Exhibit, study: ComparedStudy) -> list[ComparedModel]:
     """The models whose sparsity is a share of what the paper's is of, and of a method in many forms its full one; dense always."""
     flops, forms = (
         exhibit.setup["removed"] == "FLOPs",
@@ -121,7 +123,7 @@ def drawn(exhibit: Exhibit, study: Study) -> list[Model]:
     return [model for model in few if model.is_dense or model.structured == flops]
 
 
-def recipe_of(attack: str, study: Study) -> str:
+def recipe_of(attack: str, study: ComparedStudy) -> str:
     """The study's recipe of that attack's name, whole or with parts replaced; "" where it has none."""
     rows = study.tables.get("attack", pd.DataFrame())
     return next(
@@ -134,7 +136,9 @@ def recipe_of(attack: str, study: Study) -> str:
     )
 
 
-def _figures(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study) -> pd.DataFrame:
+def _figures(
+    exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
+) -> pd.DataFrame:
     """The study's figures against sparsity."""
     attack = next(iter(printed["attack"]), "")
     recipe = recipe_of(attack, study)
@@ -146,17 +150,17 @@ def _figures(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study)
     return _averaged(_runs(exhibit, study, key), key)
 
 
-def _runs(exhibit: Exhibit, study: Study, *keys: str) -> pd.DataFrame:
+def _runs(exhibit: Exhibit, study: ComparedStudy, *keys: str) -> pd.DataFrame:
     """Those quantities of every model that can be drawn, with its line's name and x; empty where one was not measured."""
     quantities = available(study.tables)
-    models = drawn(exhibit, study)
+    models = chart_points(exhibit, study)
     if not models or not set(keys) <= set(quantities):
         return pd.DataFrame()
     rows = summary(study.tables, models, [quantities[key] for key in keys])
     return rows.assign(series=rows["job"].map(_series(study)), x=rows["asked"])
 
 
-def _series(study: Study) -> dict[int, str]:
+def _series(study: ComparedStudy) -> dict[int, str]:
     """Each job's line: its method, and where a study has several forms of it, what they differ in."""
     plans = {
         job.id: {name: job.experiment.get(name) for name in ("calibration", "evaluation")}
@@ -204,12 +208,14 @@ def _averaged(runs: pd.DataFrame, key: str) -> pd.DataFrame:
     return pd.DataFrame(out, columns=POINT)
 
 
-def _distances(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study) -> pd.DataFrame:
+def _distances(
+    exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
+) -> pd.DataFrame:
     """1 − mean cosine by block, at the exhibit's sparsity, on original and on adversarial sentences."""
     asked = set(printed["sparsity"])
     jobs = [
         model.job
-        for model in drawn(exhibit, study)
+        for model in chart_points(exhibit, study)
         if model.sparsity in asked and not model.pattern
     ]
     series, found = _series(study), []
@@ -236,7 +242,9 @@ def _distances(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Stud
     return pd.concat(found) if found else pd.DataFrame()
 
 
-def _speedups(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study) -> pd.DataFrame:
+def _speedups(
+    exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
+) -> pd.DataFrame:
     """Of each method the fastest budget whose mean loss is below three points."""
     runs = _runs(exhibit, study, "speedup", "difference")
     if runs.empty:
@@ -257,13 +265,15 @@ def _speedups(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study
         .last()
     )
     told = [
-        f"{row.told}, {f.points(row.difference)} at {row.x:.0%} fewer FLOPs"
+        f"{row.detail}, {f.points(row.difference)} at {row.x:.0%} fewer FLOPs"
         for row in best.itertuples()
     ]
-    return best.assign(told=told, x=task_title(study))
+    return best.assign(detail=told, x=task_title(study))
 
 
-def _lead(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study) -> pd.DataFrame:
+def _lead(
+    exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: ComparedStudy
+) -> pd.DataFrame:
     """K-prune's mean figure minus Kwon et al.'s at the exhibit's budget."""
     found = _averaged(_runs(exhibit, study, "accuracy"), "accuracy")
     if found.empty:
@@ -281,11 +291,11 @@ def _lead(exhibit: Exhibit, printed: pd.DataFrame, metric: str, study: Study) ->
     )
 
 
-def task_of(study: Study) -> str:
+def task_of(study: ComparedStudy) -> str:
     """The study's task as its experiments name it."""
     return study.jobs[0].experiment["source"]["task"] if study.jobs else ""
 
 
-def task_title(study: Study) -> str:
+def task_title(study: ComparedStudy) -> str:
     """The task's own name; a file's where it is one's own."""
     return TASKS.get(task_of(study)) or Path(task_of(study)).name

@@ -15,11 +15,11 @@ import pandas as pd
 from .. import formatting as f
 from ..data.metrics import METRICS
 from ..models.inference.contention import DISTURBED
-from .compared_models import Model
+from .compared_models import ComparedModel
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")  # that figures are read from
 Value = tuple[float, float, float, float]  # value, low, high, n; NaN where there is none
-NOTHING: Value = (np.nan, np.nan, np.nan, np.nan)
+NO_VALUE: Value = (np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _work(rows: pd.DataFrame) -> Value:
 
 def _recipe(rows: pd.DataFrame, recipe: str, column: str, low: str, high: str, n: str) -> Value:
     rows = rows[rows["recipe"] == recipe]
-    return _share(rows, column, low, high=high, n=n) if len(rows) else NOTHING
+    return _share(rows, column, low, high=high, n=n) if len(rows) else NO_VALUE
 
 
 GLOSSES = {
@@ -380,7 +380,7 @@ def available(tables: Mapping[str, pd.DataFrame]) -> dict[str, Quantity]:
 
 def summary(
     tables: Mapping[str, pd.DataFrame],
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     quantities: Sequence[Quantity],
     single: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
@@ -402,7 +402,7 @@ def summary(
         for quantity in quantities:
             rows = tables[quantity.table]
             own = rows[rows["job"] == model.job]
-            values = quantity.read(own) if len(own) else NOTHING
+            values = quantity.read(own) if len(own) else NO_VALUE
             row |= dict(
                 zip(
                     (quantity.key, *(f"{quantity.key}_{end}" for end in ("low", "high", "n"))),

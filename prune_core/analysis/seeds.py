@@ -16,9 +16,9 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype
 
 from ..errors import PruneError
-from ..statistics import nested_draws, two_sided
+from ..statistics import bootstrap_p_value, nested_resamples
 from ..store.job import Job
-from .compared_models import Model
+from .compared_models import ComparedModel
 
 # Identity columns of the averaged tables: rows of two seeds that agree in them are one quantity
 IDENTITY: dict[str, tuple[str, ...]] = {
@@ -46,10 +46,10 @@ RESAMPLES = 1000
 HITS = ("accuracy", "binary_accuracy")  # metrics for which every prediction is correct or incorrect
 
 
-def merged(models: Sequence[Model], jobs: Sequence[Job]) -> list[Model]:
+def merge_seeds(models: Sequence[ComparedModel], jobs: Sequence[Job]) -> list[ComparedModel]:
     """One model for all runs of the same experiment; its job is that of the lowest seed, `runs` are all of them."""
     plans = {job.id: _plan(job) for job in jobs}
-    groups: dict[str, list[Model]] = {}
+    groups: dict[str, list[ComparedModel]] = {}
     for model in models:
         groups.setdefault(plans[model.job], []).append(model)
     return [
@@ -93,7 +93,10 @@ def identity(name: str) -> tuple[str, ...]:
 
 
 def pooled(
-    name: str, rows: pd.DataFrame, models: Sequence[Model], predictions: pd.DataFrame | None = None
+    name: str,
+    rows: pd.DataFrame,
+    models: Sequence[ComparedModel],
+    predictions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The rows of a table averaged over the seeds of each model, under the model's job.
 
@@ -115,13 +118,13 @@ def pooled(
     return pd.concat(parts, ignore_index=True)
 
 
-def means(models: Sequence[Model]) -> str:
+def means(models: Sequence[ComparedModel]) -> str:
     """How values of these models are averaged: "mean over 3 seeds"; empty if each has one run."""
     most = max((len(model.runs) for model in models), default=0)
     return f"mean over {most} seeds" if most else ""
 
 
-def which(models: Sequence[Model]) -> str:
+def seed_note(models: Sequence[ComparedModel]) -> str:
     """The seed shown of averaged models: "seed 0 (one of 3 seeds)"; empty if none is averaged."""
     several = [model for model in models if model.runs]
     if not several:
@@ -131,7 +134,7 @@ def which(models: Sequence[Model]) -> str:
     return f"{seed} (one of {max(len(model.runs) for model in several)} seeds)"
 
 
-def together(rows: pd.DataFrame, models: Sequence[Model]) -> pd.DataFrame:
+def seeds_together(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> pd.DataFrame:
     """Rows of every run under its model's job, for tests paired by example and `seed`."""
     owner = {job: model.job for model in models for job in model.jobs}
     return rows.assign(job=rows["job"].map(owner)) if len(rows) else rows
@@ -178,7 +181,11 @@ SPREAD["attack_slice"] = SPREAD["attack"]
 
 
 def _intervals(
-    name: str, one: pd.DataFrame, own: pd.DataFrame, model: Model, predictions: pd.DataFrame | None
+    name: str,
+    one: pd.DataFrame,
+    own: pd.DataFrame,
+    model: ComparedModel,
+    predictions: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """The means with their intervals over seeds, examples, and both."""
     spread = SPREAD.get(name, ())
@@ -198,7 +205,7 @@ def _intervals(
         draws = hierarchical(predictions[predictions["job"].isin(model.runs)])
         low, high = np.quantile(draws, (0.025, 0.975))
         one["difference_low"], one["difference_high"] = float(low), float(high)
-        one["p_value"] = two_sided(draws)
+        one["p_value"] = bootstrap_p_value(draws)
     return one
 
 
@@ -225,7 +232,7 @@ def hierarchical(rows: pd.DataFrame) -> np.ndarray:
         for right, was, now, _ in sides
     ]
     if len({texts for *_, texts in sides}) > 1:
-        return nested_draws(gaps, RESAMPLES)
+        return nested_resamples(gaps, RESAMPLES)
     dice, k, n = np.random.default_rng(0), len(gaps), len(gaps[0])
     by_seed = dice.multinomial(k, np.full(k, 1 / k), RESAMPLES) / k  # (resamples, seeds)
     by_example = dice.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n

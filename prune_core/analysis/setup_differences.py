@@ -12,10 +12,10 @@ from .. import formatting as f
 from ..attacks.catalogue import CATALOGUE
 from ..data.metrics import METRICS
 from .published import AXES, TASKS, Exhibit
-from .published_comparison import Study, drawn, recipe_of, task_title
+from .published_comparison import ComparedStudy, chart_points, recipe_of, task_title
 
 
-def differences(exhibit: Exhibit, figures: pd.DataFrame, study: Study) -> list[str]:
+def differences(exhibit: Exhibit, figures: pd.DataFrame, study: ComparedStudy) -> list[str]:
     """Every difference between the paper's set-up and the study's as a sentence in Markdown, from both sides' facts."""
     if not study.jobs:
         return []
@@ -27,7 +27,7 @@ def differences(exhibit: Exhibit, figures: pd.DataFrame, study: Study) -> list[s
 
 
 def _compared(
-    exhibit: Exhibit, figures: pd.DataFrame, study: Study
+    exhibit: Exhibit, figures: pd.DataFrame, study: ComparedStudy
 ) -> Iterator[tuple[str, str, str]]:
     """(what, in the paper, here): texts that are equal where nothing differs, empty where a side does not say."""
     setup, plans = exhibit.setup, [job.experiment for job in study.jobs]
@@ -71,7 +71,8 @@ def _compared(
     for method, options in setup["options"].items():
         yield from _options(method, options, study)
     if left := sorted(
-        {model.family for model in study.models} - {model.family for model in drawn(exhibit, study)}
+        {model.family for model in study.models}
+        - {model.family for model in chart_points(exhibit, study)}
     ):
         other = "weights" if setup["removed"] == "FLOPs" else "FLOPs"
         yield (
@@ -81,7 +82,7 @@ def _compared(
         )
 
 
-def _judged(figures: pd.DataFrame, study: Study) -> Iterator[tuple[str, str, str]]:
+def _judged(figures: pd.DataFrame, study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
     theirs = [
         AXES[metric].title
         for metric in ("accuracy", "spearman", "answer_f1")
@@ -91,7 +92,9 @@ def _judged(figures: pd.DataFrame, study: Study) -> Iterator[tuple[str, str, str
     yield "Judged by", _said(theirs), _said(METRICS[metric].title for metric in ours)
 
 
-def _attacked(figures: pd.DataFrame, study: Study, n: int | None) -> Iterator[tuple[str, str, str]]:
+def _attacked(
+    figures: pd.DataFrame, study: ComparedStudy, n: int | None
+) -> Iterator[tuple[str, str, str]]:
     """The attack, what is replaced of it, its sample and its limits."""
     attack = next(iter(figures["attack"]), "")
     if not attack:
@@ -125,7 +128,7 @@ def _attacked(figures: pd.DataFrame, study: Study, n: int | None) -> Iterator[tu
     yield "Limits of an attack", "none is on record", limits and f"at most {limits}"
 
 
-def _calibrated(setup: Mapping[str, Any], study: Study) -> Iterator[tuple[str, str, str]]:
+def _calibrated(setup: Mapping[str, Any], study: ComparedStudy) -> Iterator[tuple[str, str, str]]:
     least, most, unit = (setup["calibration"][name] for name in ("least", "most", "unit"))
     theirs = f"{least} to {most} {unit}" if least < most else f"{f.count(most)} {unit}"
     sizes = {job.facts["calibration_n"] for job in study.jobs if "calibration_n" in job.facts}
@@ -147,7 +150,9 @@ def _calibrated(setup: Mapping[str, Any], study: Study) -> Iterator[tuple[str, s
     )
 
 
-def _options(method: str, paper: Mapping[str, Any], study: Study) -> Iterator[tuple[str, str, str]]:
+def _options(
+    method: str, paper: Mapping[str, Any], study: ComparedStudy
+) -> Iterator[tuple[str, str, str]]:
     """Options of a method that are not as the paper has them."""
     plans = [
         job.experiment["method"]["options"]

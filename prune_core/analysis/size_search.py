@@ -24,14 +24,14 @@ TRIES = ceil(log2(MOST / STEP))
 
 
 @dataclass(frozen=True)
-class Try:
+class Trial:
     """One share and what became of it."""
 
     share: float
     label: str
     job: int  # 0 where the method could not do it
     answer: str  # of deploy: SHIP, STOP or INCONCLUSIVE
-    told: str
+    detail: str
 
     @property
     def holds(self) -> bool:
@@ -39,21 +39,21 @@ class Try:
         return self.answer == deployment_check.SHIP
 
 
-def each(policy: Policy) -> Policy:
+def trial_criteria(policy: Policy) -> Policy:
     """By what a single try is judged."""
     return replace(policy, confidence=100 - (100 - policy.confidence) / TRIES)
 
 
-def judged(store: Store, job: Job, share: float, policy: Policy) -> Try:
+def judge_trial(store: Store, job: Job, share: float, policy: Policy) -> Trial:
     """A finished job of that share."""
     found = evidence(store, job)
-    verdicts = deployment_check.check(found, each(policy))
-    return Try(
+    verdicts = deployment_check.check(found, trial_criteria(policy))
+    return Trial(
         share,
         job.label,
         job.id,
         answer=deployment_check.decision(verdicts),
-        told=deployment_check.sentence(verdicts, each(policy)),
+        detail=deployment_check.summary_sentence(verdicts, trial_criteria(policy)),
     )
 
 
@@ -72,15 +72,15 @@ def refuse_unknowable(store: Store, dense: Job, policy: Policy) -> None:
         for name in ("accuracy", "prediction", "cost", "timing", "attack_example")
     }
     found = Evidence(dense, dense, tables, dense_attacks=tables["attack_example"])
-    for verdict in deployment_check.check(found, each(replace(policy, limits=limits))):
+    for verdict in deployment_check.check(found, trial_criteria(replace(policy, limits=limits))):
         if verdict.answer != deployment_check.MET:
             raise PruneError(
                 f"{verdict.title} {verdict.asked}: not even the dense model compared with itself surely meets this "
-                f"limit ({verdict.told}); measure more examples, or allow more."
+                f"limit ({verdict.detail}); measure more examples, or allow more."
             )
 
 
-def next_share(tries: Sequence[Try]) -> float | None:
+def next_share(tries: Sequence[Trial]) -> float | None:
     """Half-way between the largest that holds and the smallest that does not; None where they are near enough."""
     holds = max((one.share for one in tries if one.holds), default=0.0)
     fails = min((one.share for one in tries if not one.holds), default=MOST + STEP)
@@ -88,12 +88,14 @@ def next_share(tries: Sequence[Try]) -> float | None:
     return None if fails - holds <= STEP + 1e-9 or middle in (holds, fails) else middle
 
 
-def told(tries: Sequence[Try], policy: Policy, superlative: str = "smallest") -> str:
+def result_sentence(tries: Sequence[Trial], policy: Policy, superlative: str = "smallest") -> str:
     """The answer in a sentence."""
     limits = "every limit" if len(policy.limits) > 1 else "the limit"
     best = max((one for one in tries if one.holds), key=lambda one: one.share, default=None)
     worse = min((one for one in tries if not one.holds), key=lambda one: one.share, default=None)
-    beyond = f" {worse.label} does not: {worse.told[0].lower()}{worse.told[1:]}" if worse else ""
+    beyond = (
+        f" {worse.label} does not: {worse.detail[0].lower()}{worse.detail[1:]}" if worse else ""
+    )
     if best is None:
         return (
             f"No share that was tried holds {limits} at {policy.confidence:g}% confidence.{beyond}"

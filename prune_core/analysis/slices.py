@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..data import columns, tasks
-from ..data.examples import Answers, Source
-from ..data.metrics import exact_match, normalised
+from ..data.examples import AnswerSpans, DataSource
+from ..data.metrics import exact_match, normalize_answer
 from ..errors import PruneError
 from ..statistics import mcnemar, paired_bounds
 from .attack_success import thirds
@@ -28,7 +28,7 @@ def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
     if kind == "span":
         return np.array(
             [
-                exact_match(Answers(list(right), [0] * len(right)), said) == 1.0
+                exact_match(AnswerSpans(list(right), [0] * len(right)), said) == 1.0
                 for right, said in zip(rows["label"], rows[side], strict=True)
             ],
             dtype=bool,
@@ -39,7 +39,8 @@ def hits(rows: pd.DataFrame, side: str, kind: str) -> np.ndarray:
 def agreed(rows: pd.DataFrame, kind: str) -> np.ndarray:
     """(examples,) whether both models said the same."""
     sides = [
-        rows[side].map(normalised) if kind == "span" else rows[side] for side in ("dense", "pruned")
+        rows[side].map(normalize_answer) if kind == "span" else rows[side]
+        for side in ("dense", "pruned")
     ]
     return _same(*sides)
 
@@ -96,7 +97,7 @@ def members(
 
 def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.Series:
     """(examples,) a column's value of the row that each text stands in, as text; nothing where that is not one."""
-    of = Source(**{key: str(source.get(key, "")) for key in Source.__dataclass_fields__})
+    of = DataSource(**{key: str(source.get(key, "")) for key in DataSource.__dataclass_fields__})
     if not tasks.is_file(of.task) or not Path(of.task).expanduser().exists():
         raise PruneError(
             f"column:{name} is read from the evaluation file, and {of.task!r} is none that is there; leave the slice out."
@@ -111,7 +112,7 @@ def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.
             f"{of.task}: column {name!r} has {rows[name].astype(str).nunique()} different values; "
             f"slices need at most {MOST}."
         )
-    text = columns.choose(rows, of, of.task, kind=columns.looks(rows)).text
+    text = columns.choose(rows, of, of.task, kind=columns.describe_columns(rows)).text
     values = rows[name].map(str).groupby(rows[text].map(str)).agg(["first", "nunique"])
     known = values.loc[
         values["nunique"] == 1, "first"
@@ -124,7 +125,7 @@ def column_of(source: Mapping[str, Any], texts: Sequence[str], name: str) -> pd.
     return found
 
 
-def judged(
+def slice_verdicts(
     inside: Mapping[str, np.ndarray], was: np.ndarray, now: np.ndarray, alpha: float
 ) -> pd.DataFrame:
     """A row a slice: n, right before and after, one-sided bounds of the difference, and McNemar's p by Holm over all slices."""

@@ -25,30 +25,30 @@ from ..formatting import (
     signed,
 )
 from .attack_success import success_rate
-from .compared_models import Model, ordered
+from .compared_models import ComparedModel, ordered
 from .evidence import disturbance
 from .quantities import Quantity, headline
 from .seeds import means
 
 
-def of(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+def of(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
     """A model's own rows."""
     return rows[rows["job"] == model.job] if len(rows) else rows
 
 
-def pruned(rows: pd.DataFrame, models: Sequence[Model]) -> list[Model]:
+def pruned(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> list[ComparedModel]:
     """The pruned models that have rows, in their usual order."""
     return [m for m in ordered(models) if not m.is_dense and len(of(rows, m))]
 
 
-def hardest(models: Sequence[Model]) -> list[Model]:
+def most_pruned(models: Sequence[ComparedModel]) -> list[ComparedModel]:
     """Those at the highest sparsity asked for; patterns are left out where anything else is there."""
     plain_ones = [m for m in models if not m.pattern] or list(models)
     top = max((m.sparsity for m in plain_ones), default=0.0)
     return [m for m in plain_ones if m.sparsity == top]
 
 
-def name(model: Model) -> str:
+def name(model: ComparedModel) -> str:
     """A model inside a sentence: AKR at 70%."""
     if model.is_dense:
         return f"the dense model {model.start}".rstrip()
@@ -69,7 +69,7 @@ def difference_words(value: float, low: float, high: float, n: float) -> str:
     return f"{100 * size:.1f} points {side} dense (95% interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}, n = {n:.0f})"
 
 
-def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+def accuracy(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """How much accuracy the best of the most pruned models keeps."""
     shown = pruned(rows, models)
     if not shown:
@@ -90,8 +90,8 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     metric = of(rows, shown[0]).iloc[0]["metric"]
     figure, _ = headline(metric)
     if METRICS[metric].against_dense:
-        return _against_dense(rows, hardest(shown), figure)
-    rivals = hardest(shown)
+        return _against_dense(rows, most_pruned(shown), figure)
+    rivals = most_pruned(shown)
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     told = difference_words(
@@ -110,7 +110,7 @@ def accuracy(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     return sentence + "."
 
 
-def _against_dense(rows: pd.DataFrame, rivals: Sequence[Model], figure: Quantity) -> str:
+def _against_dense(rows: pd.DataFrame, rivals: Sequence[ComparedModel], figure: Quantity) -> str:
     """Of data without labels: who stays closest to the dense model."""
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
@@ -121,7 +121,7 @@ def _against_dense(rows: pd.DataFrame, rivals: Sequence[Model], figure: Quantity
     )
 
 
-def broken(rows: pd.DataFrame, model: Model) -> str:
+def broken_predictions(rows: pd.DataFrame, model: ComparedModel) -> str:
     """Newly broken and newly fixed examples of one model, with the exact test."""
     row = of(rows, model).iloc[0]
     if missing(row["broken"]):
@@ -133,7 +133,7 @@ def broken(rows: pd.DataFrame, model: Model) -> str:
     return f"{broken} newly broken, {fixed} newly fixed of {n} ({notes})"
 
 
-def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) -> str:
+def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """What the recipe with most sentences does to dense, and which pruned models differ on the sentences both get right."""
     if rows.empty:
         return ""
@@ -186,7 +186,7 @@ def attack(rows: pd.DataFrame, examples: pd.DataFrame, models: Sequence[Model]) 
     )
 
 
-def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str:
+def _rates_alone(rows: pd.DataFrame, shown: Sequence[ComparedModel], recipe: str) -> str:
     shown = [m for m in shown if of(rows, m).iloc[0]["attacked"]]
     if not shown:
         return ""
@@ -198,7 +198,7 @@ def _rates_alone(rows: pd.DataFrame, shown: Sequence[Model], recipe: str) -> str
     )
 
 
-def unable(examples: pd.DataFrame) -> dict[str, str]:
+def unable_to_attack(examples: pd.DataFrame) -> dict[str, str]:
     """Of each attack that could try no sentence at all (recipe -> a sentence), with the reason it gave most often."""
     if examples.empty:
         return {}
@@ -234,12 +234,12 @@ def _allowed(own: Mapping[str, Any]) -> str:
     return f"{' '.join(filter(None, parts))}; the model computes in {own.get('precision', 'fp32')}."
 
 
-def layers(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+def layers(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """How the best and worst of the most pruned models' errors grow with depth, and what of it is inherited."""
     if rows.empty:
         return ""
     blocks = rows[rows["part"] == "block"]
-    shown = hardest(pruned(blocks, models))
+    shown = most_pruned(pruned(blocks, models))
     if not shown:
         return ""
     last = {m.job: of(blocks, m).sort_values("block").iloc[-1] for m in shown}
@@ -262,7 +262,7 @@ def layers(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     return sentence + "."
 
 
-def drift(rows: pd.DataFrame, models: Sequence[Model], pooling: str = "cls") -> str:
+def drift(rows: pd.DataFrame, models: Sequence[ComparedModel], pooling: str = "cls") -> str:
     """Who keeps the last block's neighbours best, and who worst."""
     if rows.empty:
         return ""
@@ -282,9 +282,9 @@ def drift(rows: pd.DataFrame, models: Sequence[Model], pooling: str = "cls") -> 
     return f"{sentence}. n = {row['n']:.0f} sentences."
 
 
-def cost(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+def cost(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """What the last of the most pruned models saves against dense, counted and measured, with the measure's own note."""
-    shown = hardest(pruned(rows, models))
+    shown = most_pruned(pruned(rows, models))
     if not shown:
         return ""
     own = of(rows, shown[-1]).set_index("model")
@@ -298,7 +298,7 @@ def cost(rows: pd.DataFrame, models: Sequence[Model]) -> str:
     ).strip()
 
 
-def disturbed(rows: pd.DataFrame, models: Sequence[Model]) -> str:
+def busy_machine_note(rows: pd.DataFrame, models: Sequence[ComparedModel]) -> str:
     """Which models' times other processes disturbed, and how to measure them again; "" if none."""
     busy = {m: why for m in models if len(own := of(rows, m)) and (why := disturbance(own))}
     if not busy:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .compared_models import Model
+from .compared_models import ComparedModel
 
 Point = tuple[float, float]
 
 
-def front(points: Sequence[Point], x_better: str, y_better: str) -> list[int]:
+def pareto_front(points: Sequence[Point], x_better: str, y_better: str) -> list[int]:
     """Indices of the points that no other point matches in both and beats in one, by x."""
     flip_x, flip_y = (-1.0 if better == "lower" else 1.0 for better in (x_better, y_better))
     good = [(flip_x * px, flip_y * py) for px, py in points]
@@ -51,7 +51,7 @@ class Limit:
         over = self.value - found if self.unit == "times" else found - self.value
         return over if over != over or over > 1e-9 else 0.0
 
-    def told(self, by: float) -> str:
+    def describe(self, by: float) -> str:
         """A miss in words."""
         if self.unit == "times":
             return f"{by:.2f} times too little {self.words}"
@@ -62,12 +62,14 @@ class Limit:
 class Choice:
     """The best model within the limits, or the one that misses them by least."""
 
-    model: Model
+    model: ComparedModel
     holds: int  # how many models are within all limits
     missed: Mapping[Limit, float]  # by how much
 
 
-def choose(models: Sequence[Model], found: pd.DataFrame, limits: Sequence[Limit]) -> Choice | None:
+def choose(
+    models: Sequence[ComparedModel], found: pd.DataFrame, limits: Sequence[Limit]
+) -> Choice | None:
     """`found` has a row a model (index: its job), a column a limit's words, and `left`, the share of its weights that is left.
 
     Of the models within all limits the one with least left; where there is none, the one that misses fewest, and those by the
@@ -96,12 +98,12 @@ def choose(models: Sequence[Model], found: pd.DataFrame, limits: Sequence[Limit]
     return Choice(nearest, 0, {limit: by for limit, by in misses[nearest].items() if by})
 
 
-def told(choice: Choice | None) -> str:
+def choice_sentence(choice: Choice | None) -> str:
     """The choice as a sentence."""
     if choice is None:
         return "No pruned model has been measured on all of these."
     if choice.holds:
         only = "the only model within all limits"
         return f"**{choice.model.label}** is {only if choice.holds == 1 else f'of {choice.holds} models within all limits the smallest'}."
-    misses = " and ".join(limit.told(by) for limit, by in choice.missed.items())
+    misses = " and ".join(limit.describe(by) for limit, by in choice.missed.items())
     return f"No model keeps to all limits. **{choice.model.label}** comes nearest: {misses}."

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..data.metrics import METRICS, THRESHOLD
 from ..store.job import Job
-from .compared_models import Model
+from .compared_models import ComparedModel
 
 LEAST = 1e-6  # of a probability, below which its logarithm says nothing
 STEP = 0.01  # of a block's weights, in which shares are given out
@@ -78,7 +78,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictedOutcome:
     """What a plan of shares comes to, predicted or measured; NaN where it cannot be known."""
 
     error: float  # of the encoder's output, relative
@@ -201,7 +201,7 @@ def _said(odds: np.ndarray, kind: str) -> list[Any]:
     return odds.argmax(1).tolist() if kind == "classification" else (odds > 0).astype(int).tolist()
 
 
-def predict(curves: Curves, shares: Sequence[float]) -> Outcome:
+def predict(curves: Curves, shares: Sequence[float]) -> PredictedOutcome:
     """With these shares of zeros in the blocks."""
     pairs = list(zip(curves.blocks, shares, strict=True))
     error = float(np.sqrt(sum(block.error(share) ** 2 for block, share in pairs)))
@@ -213,9 +213,9 @@ def predict(curves: Curves, shares: Sequence[float]) -> Outcome:
     )
 
 
-def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
+def _outcome(curves: Curves, error: float, odds: np.ndarray) -> PredictedOutcome:
     if not len(odds):
-        return Outcome(error)
+        return PredictedOutcome(error)
     # metrics of binary classifiers with one output put the threshold at 0.5
     shift = 0.0 if curves.threshold is None else THRESHOLD - curves.threshold
     was, now = (_said(each + shift, curves.kind) for each in (curves.dense, odds))
@@ -224,10 +224,10 @@ def _outcome(curves: Curves, error: float, odds: np.ndarray) -> Outcome:
     agreement = (
         METRICS["pearson"].compute(was, now) if curves.kind == "regression" else np.mean(same)
     )
-    return Outcome(error, float(score), float(agreement), n=len(now))
+    return PredictedOutcome(error, float(score), float(agreement), n=len(now))
 
 
-def least_error(curves: Curves, overall: float) -> list[float]:
+def lowest_error(curves: Curves, overall: float) -> list[float]:
     """The shares that lose least by the prediction at that sparsity of the encoder: step by step where a weight costs least."""
     shares, sizes = (
         np.zeros(len(curves.blocks)),
@@ -251,22 +251,22 @@ def least_error(curves: Curves, overall: float) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Held:
+class PredictionCheck:
     """A run that is there beside what would have been predicted for it."""
 
-    model: Model
+    model: ComparedModel
     own_shares: bool  # its blocks' shares were chosen, so it is no part of the curves
-    predicted: Outcome
-    measured: Outcome  # on the same sentences
+    predicted: PredictedOutcome
+    measured: PredictedOutcome  # on the same sentences
 
 
-def held(
+def prediction_checks(
     curves: Curves,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     jobs: Mapping[int, Job],
     rows: pd.DataFrame,
     examples: pd.DataFrame,
-) -> list[Held]:
+) -> list[PredictionCheck]:
     """For runs of the curves' setup and seed. Of those that the curves come from, it tests that blocks add up, and no more."""
     found = []
     for model in models:
@@ -277,7 +277,7 @@ def held(
         odds = _odds(said, curves.kind) if len(said) else np.zeros((0, 1))
         measured = _outcome(curves, float(own["together"].iloc[0]), odds)
         found.append(
-            Held(
+            PredictionCheck(
                 model,
                 _is_listed(jobs[model.job]),
                 predict(curves, own["sparsity"].tolist()),

@@ -11,13 +11,13 @@ from typing import Any
 
 from ..data.examples import Examples
 from ..models.devices import device_of
-from .budget import Budget, Clock, Pulse
+from .budget import AttackBudget, Clock, ProgressPulse
 from .constraints import COLUMNS
 from .engine import attack_one, example_seed
-from .outcome import Outcome
+from .outcome import AttackOutcome
 from .recipes import prepared
 from .resources import load_textattack
-from .scheduler import Search, fly
+from .scheduler import Search, run_concurrently
 from .sentence_similarity import Encoder
 from .victim import Victim
 
@@ -33,12 +33,12 @@ Tell = Callable[
 def run(
     recipe: str,
     victims: Sequence[Victim],
-    pulse: Pulse,
+    pulse: ProgressPulse,
     example: Examples,
-    budget: Budget,
+    budget: AttackBudget,
     seed: int,
     tell: Callable[[int, dict[str, Any]], None],
-) -> Iterator[tuple[int, Outcome]]:
+) -> Iterator[tuple[int, AttackOutcome]]:
     """(index of the victim, outcome) as the searches end; `tell` hears of each victim what `Tell` says, while they run.
 
     `example` is one, with its label. The outcome is the one that `engine.run` has for it and this seed.
@@ -48,7 +48,7 @@ def run(
     def search(index: int) -> Search:
         clock = Clock(pulse.beat, budget.seconds)
 
-        def work() -> tuple[int, Outcome]:
+        def work() -> tuple[int, AttackOutcome]:
             assert example.labels is not None, "attacks need labels"
             attack = prepared(recipe, victims[index], encoder, budget=budget)
             watch(attack, example.labels[0], partial(tell, index))
@@ -56,7 +56,7 @@ def run(
 
         return Search(work, clock, example_seed(seed, 0))
 
-    return fly(map(search, range(len(victims))), len(victims))
+    return run_concurrently(map(search, range(len(victims))), len(victims))
 
 
 def watch(attack: Attack, label: int, tell: Tell) -> None:

@@ -48,7 +48,7 @@ def _split(new: str) -> list[str]:
     return split_words(new)
 
 
-class Text(AttackedText):
+class FastAttackedText(AttackedText):
     """One input column or two; behaves as AttackedText does, word for word."""
 
     def __init__(
@@ -78,11 +78,11 @@ class Text(AttackedText):
         """Indices of words that differ."""
         return _differing(self.words, other_attacked_text.words)
 
-    def generate_new_attacked_text(self, new_words: Iterable[str]) -> Text:
+    def generate_new_attacked_text(self, new_words: Iterable[str]) -> FastAttackedText:
         """This text with its words replaced; an empty word deletes, several words insert."""
         if len(self._text_input) > 1 or _CHINESE.search(self.text):
             slow = super().generate_new_attacked_text(new_words)
-            return Text(slow._text_input, self._clock, slow.attack_attrs)
+            return FastAttackedText(slow._text_input, self._clock, slow.attack_attrs)
         attributes = {
             "newly_modified_indices": set(),
             "previous_attacked_text": self,
@@ -110,7 +110,7 @@ class Text(AttackedText):
                 elif text[-1] == " ":
                     text = text[:-1]
             text += new
-        child = Text(
+        child = FastAttackedText(
             OrderedDict([(next(iter(self._text_input)), text + whole[end:])]),
             self._clock,
             attributes,

@@ -11,12 +11,12 @@ from ..plugins import Report
 _BEAT = 0.2  # seconds between reports: a cancel is noticed at once, and progress costs nothing
 
 
-class OutOfTime(Exception):
+class BudgetExceeded(Exception):
     """Raised inside a search whose time budget is spent."""
 
 
 @dataclass(frozen=True)
-class Budget:
+class AttackBudget:
     """Limits for one example: what may be spent on it, and what of it may change."""
 
     queries: int = (
@@ -29,7 +29,7 @@ class Budget:
     column: str = "first"  # of a sentence pair: first, second or both may change
 
 
-class Pulse:
+class ProgressPulse:
     """Reports now and then; asked by everything that is done often, so that a cancel comes through."""
 
     def __init__(self, report: Report):
@@ -75,4 +75,4 @@ class Clock:
         """Cheap enough to call for every text: raises OutOfTime, or Cancelled through the beat."""
         self._beat()
         if self.total >= self.seconds:
-            raise OutOfTime
+            raise BudgetExceeded

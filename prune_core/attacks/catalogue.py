@@ -19,7 +19,7 @@ FEW_WORDS = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One attack by name."""
 
     name: str
@@ -46,44 +46,44 @@ _USE = (needs.TENSORFLOW_HUB, needs.USE)
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Entry(
+        CatalogueEntry(
             "DeepWordBug",
             "Gao, Lanchantin, Soffa and Qi 2018, Black-box generation of adversarial text sequences, arXiv 1801.04354",
             LETTERS,
             seconds=0.15,
         ),
-        Entry(
+        CatalogueEntry(
             "TextFooler (MiniLM)",
             _TEXTFOOLER,
             WORDS,
             replaces=f"{_TABLE}, {_POS}, and {_MINILM}.",
             seconds=0.4,
         ),
-        Entry(
+        CatalogueEntry(
             "Pruthi",
             "Pruthi, Dhingra and Lipton 2019, Combating adversarial misspellings with robust word recognition, arXiv 1905.11268",
             LETTERS,
         ),
-        Entry(
+        CatalogueEntry(
             "TextBugger (MiniLM)",
             _TEXTBUGGER,
             WORDS,
             replaces=f"{_TABLE}, and {_MINILM}; look-alike letters are our own list, as TextAttack 0.3.11 comes without its file.",
         ),
-        Entry(
+        CatalogueEntry(
             "PWWS",
             "Ren, Deng, He and Che 2019, Generating natural language adversarial examples through probability weighted word "
             "saliency, ACL P19-1103",
             WORDS,
             needs=(needs.WORDNET,),
         ),
-        Entry(
+        CatalogueEntry(
             "A2T (MiniLM)",
             _A2T,
             WORDS,
             replaces=f"{_TABLE}, {_POS}, and {_MINILM}; gradients are taken without dropout.",
         ),
-        Entry(
+        CatalogueEntry(
             "Checklist (word lists)",
             _CHECKLIST,
             WORDS,
@@ -91,7 +91,7 @@ CATALOGUE = {
             "words that are ordinary words too, such as Will or Reading, are left alone.",
             seconds=0.05,
         ),
-        Entry(
+        CatalogueEntry(
             "Input reduction",
             "Feng, Wallace, Grissom, Iyyer, Rodriguez and Boyd-Graber 2018, Pathologies of neural models make interpretations "
             "difficult, arXiv 1804.07781",
@@ -99,24 +99,24 @@ CATALOGUE = {
             success="cut to a few words",
             goal=f"the answer stays, with {FEW_WORDS} words or fewer left besides stop words",
         ),
-        Entry(
+        CatalogueEntry(
             "LEAP",
             "Xiao, Xiao, Dong, Ji and Zhang 2023, LEAP: efficient and automated test method for NLP software, arXiv 2308.11284",
             WORDS,
             needs=(needs.WORDNET,),
             seconds=1.5,
         ),
-        Entry(
+        CatalogueEntry(
             "TextFooler", _TEXTFOOLER, WORDS, needs=(needs.VECTORS, *_TAGGER, *_USE), seconds=2.0
         ),
-        Entry(
+        CatalogueEntry(
             "TextBugger",
             _TEXTBUGGER,
             WORDS,
             needs=(needs.STOPWORDS, needs.VECTORS, needs.HOMOGLYPHS, *_USE),
             seconds=2.0,
         ),
-        Entry(
+        CatalogueEntry(
             "A2T (no dropout)",
             _A2T,
             WORDS,
@@ -124,21 +124,21 @@ CATALOGUE = {
             needs=(needs.STOPWORDS, needs.VECTORS, *_TAGGER, needs.SBERT),
             seconds=2.0,
         ),
-        Entry(
+        CatalogueEntry(
             "BERT-Attack",
             "Li, Ma, Guo, Xue and Qiu 2020, BERT-ATTACK: adversarial attack against BERT using BERT, arXiv 2004.09984",
             WORDS,
             needs=(needs.STOPWORDS, needs.BERT, *_USE),
             seconds=10.0,
         ),
-        Entry(
+        CatalogueEntry(
             "BAE",
             "Garg and Ramakrishnan 2020, BAE: BERT-based adversarial examples for text classification, arXiv 2004.01970",
             WORDS,
             needs=(needs.STOPWORDS, needs.BERT, *_TAGGER, *_USE),
             seconds=5.0,
         ),
-        Entry(
+        CatalogueEntry(
             "CLARE",
             "Li, Zhang, Peng, Chen, Brockett, Sun and Dolan 2020, Contextualized perturbation for textual adversarial attack, "
             "arXiv 2009.07502",
@@ -146,7 +146,7 @@ CATALOGUE = {
             needs=(needs.STOPWORDS, needs.ROBERTA, needs.FLAIR, needs.FLAIR_POS, *_USE),
             seconds=20.0,
         ),
-        Entry(
+        CatalogueEntry(
             "Checklist",
             _CHECKLIST,
             WORDS,
@@ -156,14 +156,14 @@ CATALOGUE = {
             ),
             seconds=1.0,
         ),
-        Entry(
+        CatalogueEntry(
             "IGA",
             "Wang, Jin and He 2019, Natural language adversarial attacks and defenses in word level, arXiv 1909.06723",
             WORDS,
             needs=(needs.STOPWORDS, needs.VECTORS),
             seconds=1.5,
         ),
-        Entry(
+        CatalogueEntry(
             "Alzantot genetic",
             "Alzantot, Sharma, Elgohary, Ho, Srivastava and Chang 2018, Generating natural language adversarial examples, "
             "arXiv 1804.07998",
@@ -171,14 +171,14 @@ CATALOGUE = {
             needs=(needs.STOPWORDS, needs.VECTORS, needs.TENSORFLOW, needs.GOOGLE_LM),
             seconds=20.0,
         ),
-        Entry(
+        CatalogueEntry(
             "Faster genetic",
             "Jia, Raghunathan, Göksel and Liang 2019, Certified robustness to adversarial word substitutions, arXiv 1909.00986",
             WORDS,
             needs=(needs.STOPWORDS, needs.VECTORS, needs.TORCHFILE, needs.L2W_LM),
             seconds=5.0,
         ),
-        Entry(
+        CatalogueEntry(
             "PSO",
             "Zang, Qi, Yang, Liu, Zhang, Liu and Sun 2020, Word-level textual adversarial attacking as combinatorial optimization, "
             "arXiv 1910.12196",
@@ -186,7 +186,7 @@ CATALOGUE = {
             needs=(needs.STOPWORDS, needs.HOWNET, needs.FLAIR, needs.FLAIR_POS),
             seconds=5.0,
         ),
-        Entry(
+        CatalogueEntry(
             "Kuleshov",
             "Kuleshov, Thakoor, Lau and Ermon 2018, Adversarial examples for natural language classification problems, "
             "OpenReview r1QZ3zbAZ",
@@ -197,14 +197,14 @@ CATALOGUE = {
             skipped="already below 70%",
             seconds=5.0,
         ),
-        Entry(
+        CatalogueEntry(
             "HotFlip",
             "Ebrahimi, Rao, Lowd and Dou 2018, HotFlip: white-box adversarial examples for text classification, arXiv 1712.06751",
             WORDS,
             cannot="swaps whole words by the gradient of their own embeddings, and these models read pieces of words; TextAttack runs "
             "it on its own LSTM only",
         ),
-        Entry(
+        CatalogueEntry(
             "BadCharacters",
             "Boucher, Shumailov, Anderson and Papernot 2021, Bad characters: imperceptible NLP attacks, arXiv 2106.09898",
             LETTERS,
@@ -217,7 +217,9 @@ CATALOGUE = {
 
 def outcome_words(recipe: str) -> dict[str, str]:
     """What becomes of a sentence, by outcome, in words that are true of this attack."""
-    entry = CATALOGUE.get(recipe, Entry)  # of one that is gone from the catalogue, the usual words
+    entry = CATALOGUE.get(
+        recipe, CatalogueEntry
+    )  # of one that is gone from the catalogue, the usual words
     return {
         "success": entry.success,
         "failed": "attack failed",
@@ -226,7 +228,7 @@ def outcome_words(recipe: str) -> dict[str, str]:
     }
 
 
-def missing(entry: Entry) -> str:
+def missing(entry: CatalogueEntry) -> str:
     """Why this machine cannot run it and what to do, as a sentence; "" where it can."""
     if entry.cannot:
         return f"{entry.name} cannot run here: it {entry.cannot}."

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 KEPT, STRUCK, INSERTED = "kept", "struck", "inserted"
 
 
-def pieces(text: str, perturbed: str) -> list[tuple[str, str]]:
+def word_diff(text: str, perturbed: str) -> list[tuple[str, str]]:
     """(kind, words) in reading order; a replaced run is struck, then inserted."""
     old, new = text.split(), perturbed.split()
     out = []

@@ -81,7 +81,7 @@ class SamePartOfSpeech(Constraint):
         )  # POS: bit 0 is NOUN, bit 1 VERB
 
 
-class LookAlikes(WordSwap):
+class HomoglyphSwap(WordSwap):
     """Each letter in turn becomes one that looks the same, as TextBugger's fourth kind of bug."""
 
     def _get_replacement_words(self, word: str) -> list[str]:
@@ -119,7 +119,7 @@ def _found_places(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
         start = max(end, start + 1)
 
 
-class ListedPlaces(WordSwapChangeLocation):
+class ListedLocations(WordSwapChangeLocation):
     """Changes listed places to others of their kind, where TextAttack changes what flair's tagger takes for a place."""
 
     def _get_transformations(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .budget import Budget
+from .budget import AttackBudget
 from .resources import load_textattack
 from .scheduler import ask
 from .sentence_similarity import Encoder
@@ -22,7 +22,7 @@ COLUMNS = ["text", "pair"]
 _KEPT = {"first": {"pair"}, "second": {"text"}, "both": set[str]()}
 
 
-def limit(attack: Attack, budget: Budget, encoder: Encoder) -> None:
+def add_constraints(attack: Attack, budget: AttackBudget, encoder: Encoder) -> None:
     """Hold the attack to the budget's limits; those that cost most come last."""
     attack.goal_function.query_budget = budget.queries
     before, after = attack.pre_transformation_constraints, attack.constraints
@@ -30,12 +30,12 @@ def limit(attack: Attack, budget: Budget, encoder: Encoder) -> None:
     if budget.share < 1:
         before.append(MaxModificationRate(budget.share))
     if budget.never:
-        before.append(NeverThese(budget.never))
+        before.append(ProtectedWords(budget.never))
     if budget.similarity > 0:
-        after.append(LikeTheOriginal(encoder, budget.similarity))
+        after.append(SimilarToOriginal(encoder, budget.similarity))
 
 
-class NeverThese(PreTransformationConstraint):
+class ProtectedWords(PreTransformationConstraint):
     """Words that may not be touched, however they are capitalised."""
 
     def __init__(self, words: Sequence[str]):
@@ -47,7 +47,7 @@ class NeverThese(PreTransformationConstraint):
         }
 
 
-class LikeTheOriginal(Constraint):
+class SimilarToOriginal(Constraint):
     """A least cosine similarity of the whole text to the original; of a pair, of the sentence that has moved further."""
 
     def __init__(self, encoder: Encoder, least: float):

@@ -22,7 +22,7 @@ _WEIGHTS = [
 ]  # not the same weights for other libraries
 
 
-def fetch(resource: Resource) -> None:
+def download_resource(resource: Resource) -> None:
     """Get it; OSError where it cannot be reached, PruneError where it must be installed by hand."""
     if resource.advice:
         raise PruneError(f"To get {resource.name}: {resource.advice}.")
@@ -59,7 +59,7 @@ def main(name: str) -> int:
             )
         for resource in wanted:
             if not resource.present:
-                fetch(resource)
+                download_resource(resource)
             print(f"{resource.name}: {'here' if resource.present else 'still missing'}")
     except (PruneError, OSError) as error:
         print(f"fetch: {error}", file=sys.stderr)

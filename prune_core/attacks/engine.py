@@ -18,15 +18,15 @@ import editdistance
 from ..data.examples import Examples
 from ..errors import PruneError
 from ..models.devices import device_of
-from .attacked_text import Text
-from .budget import Budget, Clock, OutOfTime, Pulse
+from .attacked_text import FastAttackedText
+from .budget import AttackBudget, BudgetExceeded, Clock, ProgressPulse
 from .catalogue import CATALOGUE, WORDS
 from .constraints import COLUMNS
-from .languages import foreign, refusal
-from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, Journal, Outcome
-from .recipes import another, prepared, reached
+from .languages import is_not_english, refusal
+from .outcome import ERROR, FAILED, SKIPPED, SUCCESS, AttackOutcome, OutcomeLog
+from .recipes import copy_attack, prepared, reached
 from .resources import load_textattack
-from .scheduler import ENDS_ALL, Search, fly
+from .scheduler import ENDS_ALL, Search, run_concurrently
 from .sentence_similarity import Encoder
 from .victim import Victim
 
@@ -38,19 +38,19 @@ from textattack.attack_results import AttackResult, SkippedAttackResult  # noqa:
 def run(
     recipe: str,
     victim: Victim,
-    pulse: Pulse,
+    pulse: ProgressPulse,
     examples: Examples,
     indices: Sequence[int],
-    budget: Budget,
+    budget: AttackBudget,
     seed: int,
     most: int = 64,
-    journal: Journal | None = None,
-) -> Iterator[Outcome]:
+    journal: OutcomeLog | None = None,
+) -> Iterator[AttackOutcome]:
     """The outcome of every chosen example, as they come; `most` are attacked at once, which changes no outcome.
 
     What the journal knows is taken from there; what is new is appended to it.
     """
-    journal = journal or Journal()
+    journal = journal or OutcomeLog()
     known = [journal.known[index] for index in indices if index in journal.known]
     encoder = Encoder(device_of(victim.model), pulse.beat, victim.dtype)
     first = prepared(recipe, victim, encoder, budget=budget)
@@ -59,10 +59,10 @@ def run(
     def search(index: int) -> Search:
         clock = Clock(pulse.beat, budget.seconds)
 
-        def work() -> Outcome:
-            attack = spare.pop() if spare else another(first)
+        def work() -> AttackOutcome:
+            attack = spare.pop() if spare else copy_attack(first)
             language = (
-                foreign(_attacked(examples, index, budget.column))
+                is_not_english(_attacked(examples, index, budget.column))
                 if CATALOGUE[recipe].changes == WORDS
                 else ""
             )
@@ -88,7 +88,10 @@ def run(
     done = succeeded = 0
     pulse.progress, pulse.message = 0.0, f"{recipe}: 0 of {len(indices)}"
     for outcome in chain(
-        known, fly(map(search, [index for index in indices if index not in journal.known]), most)
+        known,
+        run_concurrently(
+            map(search, [index for index in indices if index not in journal.known]), most
+        ),
     ):
         done, succeeded = done + 1, succeeded + (outcome.outcome == SUCCESS)
         pulse.progress, pulse.message = (
@@ -110,12 +113,19 @@ def _attacked(examples: Examples, index: int, column: str) -> str:
 
 
 def attack_one(
-    attack: Attack, clock: Clock, examples: Examples, index: int, budget: Budget, refused: str = ""
-) -> Outcome:
+    attack: Attack,
+    clock: Clock,
+    examples: Examples,
+    index: int,
+    budget: AttackBudget,
+    refused: str = "",
+) -> AttackOutcome:
     """What becomes of that example; whatever goes wrong with it is its outcome, and so is why it is `refused`."""
     assert examples.labels is not None, "attacks need labels"
     pair = examples.pairs[index] if examples.pairs else None
-    blank = Outcome(index, ERROR, examples.texts[index], label=examples.labels[index], pair=pair)
+    blank = AttackOutcome(
+        index, ERROR, examples.texts[index], label=examples.labels[index], pair=pair
+    )
     if refused:
         return replace(blank, note=refused)
     try:
@@ -133,13 +143,15 @@ def attack_one(
     return replace(outcome, seconds=clock.total)
 
 
-def _searched(attack: Attack, clock: Clock, blank: Outcome, budget: Budget) -> Outcome:
+def _searched(
+    attack: Attack, clock: Clock, blank: AttackOutcome, budget: AttackBudget
+) -> AttackOutcome:
     columns = OrderedDict(
         (name, text)
         for name, text in zip(COLUMNS, (blank.text, blank.pair), strict=True)
         if text is not None
     )
-    text, goal = Text(columns, clock), attack.goal_function
+    text, goal = FastAttackedText(columns, clock), attack.goal_function
     goal.initial_attacked_text, goal.ground_truth_output, goal.num_queries = (
         text,
         blank.label,
@@ -151,12 +163,12 @@ def _searched(attack: Attack, clock: Clock, blank: Outcome, budget: Budget) -> O
         result = attack.attack(text, blank.label)
         clock.stop()
         return _outcome(result, blank, budget)
-    except OutOfTime:
+    except BudgetExceeded:
         clock.stop()
         return _before_search(attack, blank, f"Stopped by the time budget of {budget.seconds:g} s.")
 
 
-def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
+def _outcome(result: AttackResult, blank: AttackOutcome, budget: AttackBudget) -> AttackOutcome:
     before, after = result.original_result, result.perturbed_result
     outcome = replace(
         blank,
@@ -184,7 +196,7 @@ def _outcome(result: AttackResult, blank: Outcome, budget: Budget) -> Outcome:
     )
 
 
-def _before_search(attack: Attack, blank: Outcome, note: str) -> Outcome:
+def _before_search(attack: Attack, blank: AttackOutcome, note: str) -> AttackOutcome:
     """What is known of an example without its search: the model's answer to the original (cached, no query)."""
     goal = attack.goal_function
     probabilities = goal._call_model([goal.initial_attacked_text])[0]
@@ -198,7 +210,7 @@ def _before_search(attack: Attack, blank: Outcome, note: str) -> Outcome:
     return replace(outcome, note=_why_skipped(outcome) if outcome.outcome == SKIPPED else note)
 
 
-def _why_skipped(outcome: Outcome) -> str:
+def _why_skipped(outcome: AttackOutcome) -> str:
     return (
         "Already wrong before the attack."
         if outcome.original_prediction != outcome.label

@@ -50,7 +50,7 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def foreign(text: str) -> str:
+def is_not_english(text: str) -> str:
     """The language of a text that is not English, by name; "" where it is, or may be, English."""
     letters = [character for character in text if character.isalpha()]
     if not letters:

@@ -14,7 +14,7 @@ SUCCESS, FAILED, SKIPPED, ERROR = "success", "failed", "skipped", "error"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttackOutcome:
     """What became of one example; the fields are the columns of the table `attack_example`."""
 
     example: int
@@ -35,7 +35,7 @@ class Outcome:
     perturbed_pair: str | None = None
 
 
-class Journal:
+class OutcomeLog:
     """One recipe's outcomes in a file of JSON lines. Only lines under the same key are `known`; without a path nothing is kept.
 
     What other processes found in chunks, in attack.0.jsonl and so on beside attack.jsonl, is known as well.
@@ -43,7 +43,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None, recipe: str = "", key: str = ""):
         self._path, self._head = path, {"recipe": recipe, "key": key}
-        self.known: dict[int, Outcome] = {}  # by example, from an earlier run
+        self.known: dict[int, AttackOutcome] = {}  # by example, from an earlier run
         if path is None:
             return
         if path.is_file():
@@ -55,12 +55,12 @@ class Journal:
         )
         for line in lines.splitlines(keepends=True):
             if line.endswith(b"\n") and (found := json.loads(line)).items() >= self._head.items():
-                outcome = Outcome(
+                outcome = AttackOutcome(
                     **{name: value for name, value in found.items() if name not in self._head}
                 )
                 self.known[outcome.example] = outcome
 
-    def append(self, outcome: Outcome) -> None:
+    def append(self, outcome: AttackOutcome) -> None:
         """On the disk before this returns."""
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:

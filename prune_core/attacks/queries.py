@@ -20,7 +20,7 @@ REMEMBERED = 5_000  # texts with their logits, of the searches in flight: a sear
 ON_GPU = 16  # times the batch size: a few dozen sentences leave most of a GPU idle
 
 
-class Queries:
+class BatchedQueries:
     """Equal texts and equal token ids are asked once."""
 
     def __init__(

@@ -7,18 +7,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .budget import Budget
+from .budget import AttackBudget
 from .catalogue import FEW_WORDS
 from .components import (
+    HomoglyphSwap,
+    ListedLocations,
     ListedNames,
-    ListedPlaces,
-    LookAlikes,
     NeighbourVectors,
     Numbers,
     SamePartOfSpeech,
     WordNetSynonyms,
 )
-from .constraints import limit
+from .constraints import add_constraints
 from .neighbours import load
 from .resources import load_textattack, stopwords
 from .sentence_similarity import Encoder, SentenceSimilarity
@@ -76,7 +76,7 @@ def _textbugger_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
             WordSwapRandomCharacterInsertion(letters_to_insert=" ", **inner),
             WordSwapRandomCharacterDeletion(**inner),
             WordSwapNeighboringCharacterSwap(**inner),
-            LookAlikes(),
+            HomoglyphSwap(),
             WordSwapEmbedding(max_candidates=5, embedding=NeighbourVectors(load())),
         ]
     )
@@ -125,7 +125,7 @@ def _a2t_minilm(victim: ModelWrapper, encoder: Encoder) -> Attack:
 def _checklist_lists(victim: ModelWrapper, _: Encoder) -> Attack:
     """Ribeiro et al. 2020, as TextAttack has it but for who finds names and places."""
     changes = CompositeTransformation(
-        [WordSwapExtend(), WordSwapContract(), ListedNames(), Numbers(), ListedPlaces()]
+        [WordSwapExtend(), WordSwapContract(), ListedNames(), Numbers(), ListedLocations()]
     )
     return Attack(UntargetedClassification(victim), [RepeatModification()], changes, GreedySearch())
 
@@ -172,15 +172,15 @@ RECIPES: dict[str, Build] = {
 }
 
 
-def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: Budget) -> Attack:
+def prepared(recipe: str, victim: ModelWrapper, encoder: Encoder, budget: AttackBudget) -> Attack:
     """The recipe on this victim, held to the budget, the models asked about whole rounds of texts."""
     attack = RECIPES[recipe](victim, encoder)
     attack.goal_function.batch_size = 10**6  # the victim makes the batches: it knows the lengths
-    limit(attack, budget, encoder)
+    add_constraints(attack, budget, encoder)
     return attack
 
 
-def another(attack: Attack) -> Attack:
+def copy_attack(attack: Attack) -> Attack:
     """The same for a search beside it: what a search changes is its own, and the models and tables are in memory once."""
     constraints = [
         copy.copy(each) if isinstance(each, SentenceSimilarity) else each

@@ -17,17 +17,17 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from ..errors import Cancelled
-from .budget import Clock, OutOfTime
+from .budget import BudgetExceeded, Clock
 
 ENDS_ALL = (Cancelled, torch.OutOfMemoryError)  # the user, or the experiment, who halves the batch
 ROUND = 200_000  # letters asked about at once, so that a long text cannot outrun its time budget with one question
-Answerer = Callable[[Sequence[Any]], Any]  # texts -> a sequence of as many answers
+BatchModel = Callable[[Sequence[Any]], Any]  # texts -> a sequence of as many answers
 
 
-class Question(NamedTuple):
+class Query(NamedTuple):
     """What a search waits for."""
 
-    answerer: Answerer
+    answerer: BatchModel
     texts: Sequence[Any]
 
 
@@ -40,21 +40,21 @@ class Search(NamedTuple):
     size: float = 1.0  # of its memory, beside others
 
 
-def ask(answerer: Answerer, texts: Sequence[Any]) -> list[Any]:
+def ask(answerer: BatchModel, texts: Sequence[Any]) -> list[Any]:
     """Within a search, wait for the next rounds of answers; anywhere else, ask at once."""
     above = getcurrent().parent
-    return list(answerer(texts)) if above is None else above.switch(Question(answerer, texts))
+    return list(answerer(texts)) if above is None else above.switch(Query(answerer, texts))
 
 
-def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
+def run_concurrently(searches: Iterable[Search], most: int) -> Iterator[Any]:
     """What the searches return, as they end; those on their way are at most so many, in sizes. What a search raises ends all."""
-    waiting, flying = iter(searches), list[_Flight]()
+    waiting, flying = iter(searches), list[_RunningSearch]()
     while True:
         while (
             sum(flight.size for flight in flying) < most
             and (search := next(waiting, None)) is not None
         ):
-            flying.append(_Flight(search))
+            flying.append(_RunningSearch(search))
             flying[
                 -1
             ].start()  # from here as in later rounds: torch walks the C stack when it raises, and it must look the same
@@ -64,14 +64,14 @@ def fly(searches: Iterable[Search], most: int) -> Iterator[Any]:
         if not flying and not landed:
             return
         if not landed:  # else those that take their places ask in the same round
-            _answer(flying)
+            _step(flying)
 
 
-def _answer(flying: Sequence[_Flight]) -> None:
+def _step(flying: Sequence[_RunningSearch]) -> None:
     """One round: every answerer is asked once, about texts of all that wait for it."""
     asking = [(flight, flight.question.answerer) for flight in flying if flight.question]
     for answerer in {answerer: None for _, answerer in asking}:
-        _tell(
+        _deliver(
             answerer,
             [
                 (flight, flight.part(ROUND // len(asking)))
@@ -81,7 +81,7 @@ def _answer(flying: Sequence[_Flight]) -> None:
         )
 
 
-def _tell(answerer: Answerer, asking: Sequence[tuple[_Flight, Sequence[Any]]]) -> None:
+def _deliver(answerer: BatchModel, asking: Sequence[tuple[_RunningSearch, Sequence[Any]]]) -> None:
     """Answers to all who ask, each charged for its letters; where that fails each asks alone, and whose texts break it hears so."""
     letters = [sum(map(_letters, texts)) for _, texts in asking]
     started = time.perf_counter()
@@ -94,7 +94,7 @@ def _tell(answerer: Answerer, asking: Sequence[tuple[_Flight, Sequence[Any]]]) -
             if len(asking) == 1:
                 flight.fail(error)
             else:
-                _tell(answerer, [(flight, texts)])
+                _deliver(answerer, [(flight, texts)])
         return
     each = (time.perf_counter() - started) / max(1, sum(letters))
     for (flight, texts), size in zip(asking, letters, strict=True):
@@ -105,12 +105,12 @@ def _letters(text: Any) -> int:
     return len(str(text))
 
 
-class _Flight:
+class _RunningSearch:
     """A search on its way. TextAttack draws from the global generators, so their states change with the search."""
 
     def __init__(self, search: Search):
         self.clock, self.size, self.returned = search.clock, search.size, None
-        self.question: Question | None = None
+        self.question: Query | None = None
         self.answers: list[Any] = []
         self.greenlet = greenlet(search.work)
         outside = _states()
@@ -135,7 +135,7 @@ class _Flight:
         self.clock.spent += seconds
         self.answers += answers
         if self.clock.total >= self.clock.seconds:
-            self.fail(OutOfTime())
+            self.fail(BudgetExceeded())
         elif len(self.answers) == len(self.question.texts):
             self._resume(self.greenlet.switch, self.answers)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .changed_words import INSERTED, STRUCK, pieces
+from .changed_words import INSERTED, STRUCK, word_diff
 from .requirements import WORDNET
 from .resources import provide_wordnet
 from .sentence_similarity import encode
@@ -42,7 +42,7 @@ _WORD = re.compile(r"[\w'’]+")
 _BASES = "nvar"  # WordNet's parts of speech
 
 
-def judged(examples: pd.DataFrame, device: torch.device) -> pd.DataFrame:
+def add_validity(examples: pd.DataFrame, device: torch.device) -> pd.DataFrame:
     """Rows of `attack_example` with three columns more, which speak of successes only:
 
     `similarity` (cosine of the MiniLM vectors of original and changed text), `grammar` (errors that LanguageTool finds in the
@@ -60,7 +60,7 @@ def judged(examples: pd.DataFrame, device: torch.device) -> pd.DataFrame:
             (vectors[: len(old)] * vectors[len(old) :]).sum(1).numpy().astype(float)
         )
         out.loc[won, "grammar"] = _errors_added(old, new)
-        out.loc[won, "meaning"] = [meaning(*both) for both in zip(old, new, strict=True)]
+        out.loc[won, "meaning"] = [meaning_changes(*both) for both in zip(old, new, strict=True)]
     return out
 
 
@@ -72,7 +72,7 @@ def _whole(rows: pd.DataFrame, text: str, pair: str) -> list[str]:
     ]
 
 
-def meaning(text: str, perturbed: str) -> str:
+def meaning_changes(text: str, perturbed: str) -> str:
     """Why the change may have turned the meaning round, "" where nothing says so: a negation is gone or new (a misspelt one
     is gone), or a word gave way to its opposite (looked up where WordNet is there)."""
     was, now = _negations(text), _negations(perturbed)
@@ -101,7 +101,7 @@ def _negations(text: str) -> Counter[str]:
 def _replaced(text: str, perturbed: str) -> list[tuple[str, str]]:
     """(old, new) words, side by side where as many came as went, else every old one with every new one."""
     found: list[tuple[str, str]] = []
-    for (kind, old), (following, new) in pairwise(pieces(text, perturbed)):
+    for (kind, old), (following, new) in pairwise(word_diff(text, perturbed)):
         if (kind, following) == (STRUCK, INSERTED):
             ours, theirs = (
                 [word.strip(punctuation).lower() for word in words.split()] for words in (old, new)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from .queries import Input, Queries
+from .queries import BatchedQueries, Input
 from .resources import load_textattack
 from .scheduler import ask
 
@@ -18,7 +18,7 @@ load_textattack()
 from textattack.models.wrappers import ModelWrapper  # noqa: E402
 
 
-class Victim(Queries, ModelWrapper):
+class Victim(BatchedQueries, ModelWrapper):
     """Queries on the model's own device; searches in flight wait for each other's, so that they are answered together."""
 
     def __call__(self, text_input_list: Sequence[Input], **_: Any) -> Tensor:

@@ -345,7 +345,7 @@ def _add_jobs(added: Any) -> None:
     again = _command(
         added,
         "remake",
-        job_commands.remake,
+        job_commands.reprune,
         help="make pruned weights again that were not kept, from the seed",
     )
     again.add_argument("ids", type=int, nargs="+", metavar="ID")

@@ -14,7 +14,7 @@ from ..store.job import Job
 from ..store.store import Store
 
 
-def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
+def write_export_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     """README.md of an exported folder, in the form that the Hub reads."""
     job = store.job(job.id)  # an export may have made its weights again
     judged, source = store.rows("accuracy", [job.id]), Path(job.experiment["source"]["task"]).name
@@ -55,7 +55,7 @@ def write_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
     )
 
 
-def figures_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
+def metrics_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
     """The figures that the job has, and its row of the summary, as `quantities.summary` gives it."""
     tables = {name: store.rows(name, [job.id]) for name in TABLES}
     quantities = list(available(tables).values())
@@ -65,7 +65,7 @@ def figures_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
 
 
 def _table(store: Store, job: Job) -> str:
-    quantities, row = figures_of(store, job)
+    quantities, row = metrics_of(store, job)
     lines = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
     for q in quantities:
         value, low, high, n = (row[q.key + end] for end in ("", "_low", "_high", "_n"))

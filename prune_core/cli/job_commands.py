@@ -10,21 +10,21 @@ from .progress import PrintedProgress
 
 def jobs(options: argparse.Namespace) -> None:
     """List all jobs."""
-    from ..queue.jobs import reap
+    from ..queue.jobs import mark_crashed
     from .terminal import job_table
 
     store = Store()
-    reap(store)
+    mark_crashed(store)
     print(job_table(store.jobs()))
 
 
 def show(options: argparse.Namespace) -> None:
     """One job and its rows."""
-    from ..queue.jobs import reap
+    from ..queue.jobs import mark_crashed
     from .terminal import summary, write_json
 
     store = Store()
-    reap(store)
+    mark_crashed(store)
     job = store.job(options.id)
     print(summary(store, job))
     if options.json:
@@ -52,7 +52,7 @@ def resume(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Copy a job's pruned checkpoint, cut or as ONNX where wanted."""
     from ..experiments.export import export_checkpoint
-    from .export_card import write_card
+    from .export_card import write_export_card
 
     store, progress = Store(), PrintedProgress()
     job = store.job(options.id)
@@ -66,7 +66,7 @@ def export(options: argparse.Namespace) -> None:
         report=progress,
     )
     progress.end()
-    write_card(store, job, options.folder, is_cut=options.shrink)
+    write_export_card(store, job, options.folder, is_cut=options.shrink)
     if options.push:
         from .trackers import push
 
@@ -74,13 +74,13 @@ def export(options: argparse.Namespace) -> None:
     print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
 
 
-def remake(options: argparse.Namespace) -> None:
+def reprune(options: argparse.Namespace) -> None:
     """Make pruned weights again that were not kept."""
-    from ..experiments.reprune import remake
+    from ..experiments.reprune import reprune_job
 
     store, progress = Store(), PrintedProgress()
     for id in options.ids:
-        said = remake(store, store.job(id), progress)
+        said = reprune_job(store, store.job(id), progress)
         progress.end()
         print(said)
 
@@ -102,7 +102,7 @@ def check(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(
             json.dumps(
-                deployment_check.as_record(judged, found, asked), indent=2, ensure_ascii=False
+                deployment_check.to_record(judged, found, asked), indent=2, ensure_ascii=False
             )
         )
     return deployment_check.CODES[deployment_check.decision(judged)]

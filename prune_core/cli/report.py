@@ -12,7 +12,7 @@ import pandas as pd
 
 from .. import formatting as f
 from ..analysis import seeds, takeaways
-from ..analysis.compared_models import Model, models_of
+from ..analysis.compared_models import ComparedModel, models_of
 from ..analysis.quantities import available, summary
 from ..errors import PruneError
 from ..store.job import Job
@@ -33,7 +33,7 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     """Write the report of these jobs."""
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
-    models = seeds.merged(models_of(jobs), jobs)
+    models = seeds.merge_seeds(models_of(jobs), jobs)
     single = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
     predictions = store.rows(
         "prediction", [job for model in models for job in model.runs]
@@ -43,7 +43,7 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
         for name, rows in single.items()
     }
     outcomes = store.rows("attack_example", [job.id for job in jobs])
-    tables["attack_example"] = seeds.together(outcomes, models)
+    tables["attack_example"] = seeds.seeds_together(outcomes, models)
     if not available(tables):
         raise PruneError(
             f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it."
@@ -57,7 +57,9 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
     path.write_text(_page(jobs, models, tables), encoding="utf-8")
 
 
-def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
+def _page(
+    jobs: Sequence[Job], models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]
+) -> str:
     sample = jobs[0].experiment
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>PruneScope report</title>",
@@ -71,7 +73,7 @@ def _page(jobs: Sequence[Job], models: Sequence[Model], tables: dict[str, pd.Dat
         if len(models) > 1
         else ()
     )
-    sentences = (*told, takeaways.disturbed(tables["cost"], models))
+    sentences = (*told, takeaways.busy_machine_note(tables["cost"], models))
     parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
     gloss = "Small print: 95% intervals."
     if mean := seeds.means(models):
@@ -96,7 +98,7 @@ def _name(place: str) -> str:
     return Path(place).name or place
 
 
-def _figures(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
+def _figures(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -> str:
     quantities = list(available(tables).values())
     rows = summary(tables, models, quantities).to_dict("records")
     head = "".join(
@@ -118,7 +120,7 @@ def _figures(models: Sequence[Model], tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _charts(
-    models: Sequence[Model], tables: dict[str, pd.DataFrame]
+    models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]
 ) -> Iterator[tuple[str, str, Any]]:
     """(title, how to read it, figure) of everything these jobs have rows for."""
     from .. import plots

@@ -20,7 +20,7 @@ from .key_values import settings
 from .progress import PrintedProgress
 
 if TYPE_CHECKING:
-    from ..data.examples import Source
+    from ..data.examples import DataSource
     from ..experiments.experiment import Experiment
     from ..store.locks import Lock
 
@@ -45,11 +45,11 @@ def measures(options: argparse.Namespace) -> None:
 
 def tasks(options: argparse.Namespace) -> None:
     """List the tasks."""
-    from ..data.known_tasks import KNOWN
+    from ..data.known_tasks import KNOWN_TASKS
     from ..data.metrics import METRICS
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
-    for name, known in KNOWN.items():
+    for name, known in KNOWN_TASKS.items():
         print(
             f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip()
         )
@@ -61,7 +61,7 @@ def tasks(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """One experiment, in this process, kept in the store like any other."""
     from ..experiments.export import export_checkpoint
-    from .export_card import write_card
+    from .export_card import write_export_card
     from .terminal import summary, write_json
 
     store = Store()
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
         write_json(store, job, options.json)
     if options.out:
         export_checkpoint(store, job, options.out)
-        write_card(store, job, options.out, is_cut=False)
+        write_export_card(store, job, options.out, is_cut=False)
 
 
 def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
@@ -105,11 +105,11 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
             f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value."
         )
     source = source_of(options)
-    if adversarial_calibration.leaks(store, source):
+    if adversarial_calibration.check_leakage(store, source):
         print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
     return Experiment(
         checkpoint=options.checkpoint,
-        source=adversarial_calibration.resolved(store, source),
+        source=adversarial_calibration.resolve(store, source),
         method=build(METHODS, options.method, own) if options.method else None,
         measures=tuple(
             build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)
@@ -127,11 +127,11 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
     )
 
 
-def source_of(options: argparse.Namespace) -> Source:
+def source_of(options: argparse.Namespace) -> DataSource:
     """The data that arguments describe."""
-    from ..data.examples import Source
+    from ..data.examples import DataSource
 
-    return Source(**{spec.name: getattr(options, spec.name, "") for spec in fields(Source)})
+    return DataSource(**{spec.name: getattr(options, spec.name, "") for spec in fields(DataSource)})
 
 
 def least_words(text: str) -> int | None:
@@ -173,7 +173,9 @@ def remeasure(options: argparse.Namespace) -> None:
             )
         changes[name][option] = value
     store = Store()
-    jobs.remeasured(store.job(options.id), changes, changes)  # raises before there is a worker
+    jobs.with_new_measures(
+        store.job(options.id), changes, changes
+    )  # raises before there is a worker
     name, life = new_worker(store)
     jobs.remeasure(store, options.id, list(changes), options=changes, worker=name)
     job = succeeded(store, _finish_here(store, options.id, life))
@@ -223,7 +225,7 @@ def sweep(options: argparse.Namespace) -> None:
     from ..queue.jobs import finished
     from .terminal import headline
 
-    experiments = study.load(options.file, study.changes(settings(options.set)))
+    experiments = study.load(options.file, study.parse_changes(settings(options.set)))
     if options.plan:
         return _list(experiments)
     if options.queue or options.wait:
@@ -295,16 +297,16 @@ def demo(options: argparse.Namespace) -> None:
     """Queue the demo study for the worker, as the button on the Overview page does."""
     from ..experiments import study
 
-    _queue(study.demo(), options.wait)
+    _queue(study.demo_experiments(), options.wait)
 
 
 def _wait(store: Store, ids: Sequence[int]) -> None:
     """Show the progress of queued jobs until all are over."""
-    from ..queue.jobs import tend
+    from ..queue.jobs import housekeeping
 
     progress = PrintedProgress()
     while True:
-        tend(store)
+        housekeeping(store)
         found = [store.job(id) for id in ids]
         active = [job for job in found if job.status in (Status.RUNNING, Status.QUEUED)]
         if not active:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..distributed import collect as collecting
 from ..distributed import shards
 from ..errors import PruneError
-from ..queue.jobs import reap
+from ..queue.jobs import mark_crashed
 from ..store.job import Status
 from ..store.store import Store
 from .progress import PrintedProgress
@@ -39,7 +39,7 @@ def run_shard(options: argparse.Namespace) -> None:
     """Run a shard's experiments, one after the other, and keep on behind one that fails."""
     found, failed = shards.folders_of(options.folder, options.number), []
     for folder in found:
-        print(f"{folder.name} {shards.described(folder)['label']}", file=sys.stderr, flush=True)
+        print(f"{folder.name} {shards.describe(folder)['label']}", file=sys.stderr, flush=True)
         (folder / shards.CANCEL).unlink(missing_ok=True)
         progress = PrintedProgress()
         record = shards.perform(folder, progress)
@@ -58,7 +58,7 @@ def run_shard(options: argparse.Namespace) -> None:
 def collect(options: argparse.Namespace) -> None:
     """Import what the shards have written."""
     store = Store()
-    reap(store)
+    mark_crashed(store)
     counts = collecting.collect(store, options.folder)
     print(", ".join(f"{count} {what}" for what, count in counts.items()) + ".")
 
@@ -75,7 +75,7 @@ def on_ray(
     wanted = [
         each
         for each in shards.plan(place, experiments, len(experiments))
-        if shards.described(each)["key"] not in finished
+        if shards.describe(each)["key"] not in finished
     ]
     progress = PrintedProgress()
     ended = ray_cluster.run(

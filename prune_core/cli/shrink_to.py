@@ -56,21 +56,23 @@ def shrink_to(options: argparse.Namespace) -> int:
     check_data(base)
     done = lambda each: finished(store, each) or succeeded(store, perform_here(store, each))  # noqa: E731
     size_search.refuse_unknowable(store, done(base), asked)
-    tries: list[size_search.Try] = []
+    tries: list[size_search.Trial] = []
     while (share := size_search.next_share(tries)) is not None:
         method = _at(start.method, share, options.fastest)
         try:
             tries.append(
-                size_search.judged(store, done(replace(base, method=method)), share, policy=asked)
+                size_search.judge_trial(
+                    store, done(replace(base, method=method)), share, policy=asked
+                )
             )
         except PruneError as error:  # one head a block may be more than that share leaves
             tries.append(
-                size_search.Try(
-                    share, method.label, 0, answer=deployment_check.STOP, told=str(error)
+                size_search.Trial(
+                    share, method.label, 0, answer=deployment_check.STOP, detail=str(error)
                 )
             )
-        print(f"- {method.label}: {tries[-1].told}", flush=True)
-    print(size_search.told(tries, asked, best))
+        print(f"- {method.label}: {tries[-1].detail}", flush=True)
+    print(size_search.result_sentence(tries, asked, best))
     return 0 if any(each.holds for each in tries) else 1
 
 

@@ -12,7 +12,7 @@ from ..store.store import Store, default_home
 
 def check(options: argparse.Namespace) -> int:
     """Whether every page and every row can be read; 1 where not."""
-    found = maintenance.problems(default_home() / FILE)
+    found = maintenance.integrity_errors(default_home() / FILE)
     print("\n".join(found or [f"{default_home() / FILE}: every page and every row can be read."]))
     if found:
         print("What can be read is saved by: python -m prune_core store rescue FOLDER")
@@ -31,7 +31,7 @@ def backup(options: argparse.Namespace) -> None:
 
 def rescue(options: argparse.Namespace) -> None:
     """Save what can be read."""
-    for table, (saved, lost) in maintenance.rescue(default_home() / FILE, options.folder).items():
+    for table, (saved, lost) in maintenance.recover(default_home() / FILE, options.folder).items():
         print(f"{table}: {saved} entries saved" + (f", {lost} could not be read" if lost else ""))
     print(f"Use it by PRUNESCOPE_HOME={options.folder}")
 

@@ -16,7 +16,7 @@ from ..store.store import Store
 if TYPE_CHECKING:
     from ..analysis.deployment_check import Verdict
     from ..analysis.evidence import Evidence
-    from ..analysis.label_order import Order
+    from ..analysis.label_order import LabelOrder
     from ..analysis.policy import Policy
 
 
@@ -92,7 +92,7 @@ def headline(store: Store, job: Job) -> str:
     return f"{told}\n  Warning: {order.sentence} To use this mapping, add labels: '{quoted}'"
 
 
-def label_order(store: Store, job: Job) -> Order | None:
+def label_order(store: Store, job: Job) -> LabelOrder | None:
     """Return a better mapping of the label values, if the dense model fits one."""
     from ..analysis.label_order import better_order
 
@@ -152,7 +152,7 @@ def _unable(store: Store, job: Job) -> Sequence[str]:
     from ..analysis import takeaways
 
     return (
-        list(takeaways.unable(store.rows("attack_example", [job.id])).values())
+        list(takeaways.unable_to_attack(store.rows("attack_example", [job.id])).values())
         if "attack" in job.done
         else ()
     )
@@ -185,10 +185,10 @@ def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
 
 def transfers(store: Store, ids: Sequence[int]) -> str:
     """A line a job whose texts were tried, a column a job whose model they met: the share that fooled it, and of how many."""
-    from ..experiments.attack_transfer import TABLE, matrix
+    from ..experiments.attack_transfer import TABLE, transfer_matrix
 
     rows = store.rows(TABLE, ids)
-    found = matrix(rows[rows["source"].isin(ids)])
+    found = transfer_matrix(rows[rows["source"].isin(ids)])
     found["cell"] = [f"{f.percent(row.share)} of {row.n}" for row in found.itertuples()]
     table = found.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
     labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
@@ -201,7 +201,7 @@ def transfers(store: Store, ids: Sequence[int]) -> str:
 
 def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
     """The decision, then one line per test."""
-    from ..analysis.deployment_check import sentence
+    from ..analysis.deployment_check import summary_sentence
 
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
     for each in judged:
@@ -214,7 +214,7 @@ def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
                 each.answer,
                 str(each.n),
                 each.excluded or f.MISSING,
-                each.told,
+                each.detail,
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
@@ -225,7 +225,12 @@ def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
         for row in rows
     ]
     return "\n".join(
-        [f"Job {found.job.id}: {found.job.label}", sentence(list(judged), policy), "", *lines]
+        [
+            f"Job {found.job.id}: {found.job.label}",
+            summary_sentence(list(judged), policy),
+            "",
+            *lines,
+        ]
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import PruneError, require
 from ..store.job import Job
 from ..store.store import Store
-from .export_card import figures_of
+from .export_card import metrics_of
 
 TRACKERS = ("mlflow", "wandb")
 
@@ -76,7 +76,7 @@ def push(folder: Path, name: str) -> str:
 
 def _figures(store: Store, job: Job) -> dict[str, float]:
     """Every figure with the ends of its interval, by names that trackers take."""
-    quantities, row = figures_of(store, job)
+    quantities, row = metrics_of(store, job)
     named = {
         f"{q.key}{end}": row[f"{q.key}{end}"] for q in quantities for end in ("", "_low", "_high")
     }

@@ -20,7 +20,7 @@ def finetune(options: argparse.Namespace) -> None:
     source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
     recipe = build(
-        {"finetune": finetune.Recipe},
+        {"finetune": finetune.TrainingRecipe},
         "finetune",
         {"adversarial": options.adversarial, **settings(options.set)},
     )
@@ -39,11 +39,13 @@ def finetune(options: argparse.Namespace) -> None:
 def soup(options: argparse.Namespace) -> None:
     """Average fine-tunes, made first where recipes are given."""
     from ..analysis.takeaways import soup as takeaway
-    from ..plugins import build, part_of
+    from ..plugins import build, subrange
     from ..training import model_soup
     from .terminal import soup_table
 
-    plan = build({"soup": model_soup.Plan}, "soup", {"way": options.way, **settings(options.set)})
+    plan = build(
+        {"soup": model_soup.SoupPlan}, "soup", {"way": options.way, **settings(options.set)}
+    )
     source = source_of(options)
     validation = dataclasses.replace(source, task=options.validation)
     progress = PrintedProgress()
@@ -61,10 +63,10 @@ def soup(options: argparse.Namespace) -> None:
             source,
             validation,
             folder=options.out / "candidates",
-            report=part_of(progress, 0.0, begun),
+            report=subrange(progress, 0.0, begun),
         )
-    record = model_soup.cook(
-        plan, candidates, validation, folder=options.out, report=part_of(progress, begun, 1.0)
+    record = model_soup.make_soup(
+        plan, candidates, validation, folder=options.out, report=subrange(progress, begun, 1.0)
     )
     progress.end()
     print(soup_table(record))

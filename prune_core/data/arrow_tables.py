@@ -28,12 +28,12 @@ def read(content: bytes, kind: str, path: str) -> Columns:
     import pyarrow.parquet as pq
 
     if kind in PARQUET:
-        return converted(pq.read_table(_buffer(content)), path)
+        return to_frame(pq.read_table(_buffer(content)), path)
     try:
         table = pa.ipc.open_file(_buffer(content)).read_all()
     except pa.ArrowInvalid:
         table = pa.ipc.open_stream(_buffer(content)).read_all()
-    return converted(table, path)
+    return to_frame(table, path)
 
 
 def _buffer(content: bytes) -> Any:
@@ -42,17 +42,17 @@ def _buffer(content: bytes) -> Any:
     return pa.BufferReader(content)
 
 
-def converted(table: Any, path: str) -> Columns:
+def to_frame(table: Any, path: str) -> Columns:
     """A pyarrow table as rows; `datasets` writes what numbered classes are called into the schema."""
     written = (table.schema.metadata or {}).get(b"huggingface")
     features = json.loads(written).get("info", {}).get("features", {}) if written else {}
     names = {
         column: found for column, feature in features.items() if (found := class_names(feature))
     }
-    return without_na(_with_text(table, path).to_pandas()), names
+    return replace_na(_with_text(table, path).to_pandas()), names
 
 
-def without_na(rows: pd.DataFrame) -> pd.DataFrame:
+def replace_na(rows: pd.DataFrame) -> pd.DataFrame:
     """With None in place of pd.NA, which pandas' nullable columns hold."""
     rows = rows.copy(deep=False)
     for place, dtype in enumerate(rows.dtypes):

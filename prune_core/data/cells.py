@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .examples import Answers
-from .label_pairs import written
+from .examples import AnswerSpans
+from .label_pairs import to_text
 
 YES = {"1", "true", "yes", "y", "t", "x", "✓", "✔", "☑"}
 NO = {"0", "false", "no", "n", "f"}
 QUOTED = r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\""
 
 
-def words_of(value: Any) -> list[str]:
+def parse_words(value: Any) -> list[str]:
     """The words of a token classifier's example."""
     if isinstance(value, str):
         value = (
@@ -32,20 +32,20 @@ def words_of(value: Any) -> list[str]:
     return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
 
 
-def listed(value: Any) -> list[Any] | None:
+def parse_list(value: Any) -> list[Any] | None:
     """The labels of a cell: a list, or one written as text ([0 0 1], ['a', 'b'], {"a": 1, "b": 0}, a|b); None for an empty
     cell or -1."""
     if isinstance(value, Mapping):
-        return [name for name, holds in value.items() if written(holds).casefold() in YES]
+        return [name for name, holds in value.items() if to_text(holds).casefold() in YES]
     if isinstance(value, (list, tuple, set, np.ndarray)):
         return list(value)
-    text = written(value)
+    text = to_text(value)
     if not text or text == "-1":
         return None
     if text == "set()":
         return []
     if text.startswith("{") and ":" in text and isinstance(found := _literal(text), Mapping):
-        return listed(found)
+        return parse_list(found)
     text = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", text)  # as NumPy 2 prints its numbers
     inside = re.fullmatch(
         r"(?:(?:np\.)?(?:array|tensor)\()?[\[({]([^\[\](){}]*)[\])}](?:,\s*d?type=[^)]*)?\)?",
@@ -73,15 +73,15 @@ def _literal(text: str) -> Any:
     return None
 
 
-def flags(row: Sequence[Any], labels: int) -> list[int] | None:
+def parse_flags(row: Sequence[Any], labels: int) -> list[int] | None:
     """1 or 0 for every label, if a list of as many says so; None if it does not."""
-    words = [written(value).casefold() for value in row]
+    words = [to_text(value).casefold() for value in row]
     if len(words) != labels or not {*words} <= {"0", "1", "true", "false"}:
         return None
     return [int(word in YES) for word in words]
 
 
-def answers(value: Any, context: str) -> Answers | None:
+def parse_answers(value: Any, context: str) -> AnswerSpans | None:
     """The accepted answers: as SQuAD writes them ({text, answer_start}, also a list of such), or plain text; None if one does
     not occur in the context."""
     if isinstance(value, str) and value.startswith(("{", "[")):
@@ -94,7 +94,7 @@ def answers(value: Any, context: str) -> Answers | None:
             for place, text in enumerate(texts)
         ]
     elif isinstance(value, (list, tuple, np.ndarray)):
-        found = [answers(each, context) for each in value]
+        found = [parse_answers(each, context) for each in value]
         if None in found:
             return None
         pairs = [
@@ -104,12 +104,12 @@ def answers(value: Any, context: str) -> Answers | None:
             for text, start in zip(each.texts, each.starts, strict=True)
         ]
     else:
-        pairs = [(written(value), -1)] if written(value) else []
+        pairs = [(to_text(value), -1)] if to_text(value) else []
     placed = [(text, _place(text, start, context)) for text, start in pairs]
     return (
         None
         if any(start < 0 for _, start in placed)
-        else Answers([text for text, _ in placed], [start for _, start in placed])
+        else AnswerSpans([text for text, _ in placed], [start for _, start in placed])
     )
 
 
@@ -129,23 +129,23 @@ def _place(text: str, start: Any, context: str) -> int:
 
 def is_empty(value: Any) -> bool:
     """Whether a cell has no text."""
-    return len(value) == 0 if isinstance(value, (list, np.ndarray)) else not written(value)
+    return len(value) == 0 if isinstance(value, (list, np.ndarray)) else not to_text(value)
 
 
-def are_marks(column: pd.Series) -> bool:
+def are_binary_marks(column: pd.Series) -> bool:
     """Whether every cell of a column says yes or no, or has no label."""
-    return {written(value).casefold() for value in column} <= YES | NO | {"", "-1"}
+    return {to_text(value).casefold() for value in column} <= YES | NO | {"", "-1"}
 
 
-def distinct(column: pd.Series, kind: str) -> list[str]:
+def distinct_values(column: pd.Series, kind: str) -> list[str]:
     """The different label values of a column, in order; of lists, those in them."""
     if kind in ("multilabel", "token"):
         rows = [
-            value.split() if isinstance(value, str) and kind == "token" else listed(value)
+            value.split() if isinstance(value, str) and kind == "token" else parse_list(value)
             for value in column
         ]
-        values = {written(value) for row in rows if row for value in row}
+        values = {to_text(value) for row in rows if row for value in row}
     else:
-        values = set(map(written, column))
+        values = set(map(to_text, column))
     numbers = all(value.lstrip("-").isdigit() for value in values - {""})
     return sorted(values - {""}, key=lambda value: (int(value) if numbers else 0, value))

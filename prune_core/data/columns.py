@@ -9,9 +9,9 @@ import pandas as pd
 
 from ..errors import PruneError
 from .column_names import LABELS, PAIRS, TEXTS, USUAL
-from .examples import Source
-from .label_pairs import as_flag, parse_pairs, written
-from .labels import find, fits, folded, is_generic
+from .examples import DataSource
+from .label_pairs import parse_pairs, to_flag, to_text
+from .labels import find, fits, fold, is_generic
 
 MARKS = {
     "",
@@ -48,12 +48,12 @@ def text_name(names: Sequence[str], asked: str) -> str:
     """The column that holds texts by its name alone: the one asked for, else the first usual one; "" where none is."""
     table = pd.DataFrame(columns=list(names))
     if asked:
-        return next((name for name in names if folded(name) == folded(asked)), "")
+        return next((name for name in names if fold(name) == fold(asked)), "")
     return _usual(table, TEXTS) or ""
 
 
 def choose(
-    table: pd.DataFrame, source: Source, path: str, kind: str, names: Sequence[str] = ()
+    table: pd.DataFrame, source: DataSource, path: str, kind: str, names: Sequence[str] = ()
 ) -> Columns:
     """The columns to read for a model of that kind with these label names; PruneError if they cannot be known."""
     usual = USUAL.get(kind, (TEXTS, (), LABELS))
@@ -146,7 +146,7 @@ def _indicators(
         return tuple(free[place] for place in places if place is not None)
     if asked and is_generic(names) and len(asked) == len(names) and not meant:
         return asked
-    marks = list(asked) or [name for name in marked(table) if name in free]
+    marks = list(asked) or [name for name in indicator_columns(table) if name in free]
     found = [name for name, place in zip(names, places, strict=True) if place is not None]
     if len(marks) < 2 and not found and not asked:
         return ()
@@ -156,7 +156,7 @@ def _indicators(
         f"name them in the model's order with --label {','.join(marks)}"
         if is_generic(names) and len(marks) == len(names)
         else (
-            f"say it with {as_flag(dict(zip(free_marks, missing, strict=False)))}"
+            f"say it with {to_flag(dict(zip(free_marks, missing, strict=False)))}"
             if free_marks
             else "add a column for each of the others"
         )
@@ -168,16 +168,16 @@ def _indicators(
 
 
 def _is_marked(column: pd.Series) -> bool:
-    return {written(value).casefold() for value in column.head(2000)} <= MARKS
+    return {to_text(value).casefold() for value in column.head(2000)} <= MARKS
 
 
-def marked(table: pd.DataFrame) -> list[str]:
+def indicator_columns(table: pd.DataFrame) -> list[str]:
     """Columns of 1 and 0, of which a multi-label file has one for each label; [] if there is one alone."""
     marks = [name for name in table if _is_marked(table[name])]
     return marks if len(marks) > 1 else []
 
 
-def remarks(table: pd.DataFrame, chosen: Columns, source: Source) -> list[str]:
+def remarks(table: pd.DataFrame, chosen: Columns, source: DataSource) -> list[str]:
     """Notes on a choice that may not be what is wanted: nested fields, and other columns with longer texts."""
     if source.text or chosen.text in ("tokens", "words"):
         return []
@@ -202,7 +202,7 @@ def _place(name: str, columns: Sequence[str], short: Sequence[str]) -> int | Non
     return find(name, short) if place is None and len(set(short)) == len(short) else place
 
 
-def looks(table: pd.DataFrame) -> str:
+def describe_columns(table: pd.DataFrame) -> str:
     """The kind of model that a table is for, as far as its columns say: span, token or classification."""
     if all(_usual(table, names) for names in USUAL["span"]):
         return "span"
@@ -222,7 +222,7 @@ def _named(table: pd.DataFrame, asked: str, path: str, flag: str) -> str | None:
     close = [
         name
         for name in table
-        if folded(name) in (folded(asked), f"column{folded(asked)}" if asked.isdigit() else "")
+        if fold(name) in (fold(asked), f"column{fold(asked)}" if asked.isdigit() else "")
     ]
     if len(close) != 1:
         first = {str(cell).strip() for cell in table.iloc[0]} if len(table) else set()
@@ -239,8 +239,8 @@ def _usual(
     """The first of these names that a column has; of nested fields the last part is the name, if no column has one."""
     free = [name for name in table if name not in taken]
     for part in (slice(None), slice(-1, None)):
-        known = {folded(".".join(name.split(".")[part])): name for name in reversed(free)}
-        if found := [known[folded(name)] for name in names if folded(name) in known]:
+        known = {fold(".".join(name.split(".")[part])): name for name in reversed(free)}
+        if found := [known[fold(name)] for name in names if fold(name) in known]:
             return found[0]
     return None
 
@@ -275,7 +275,7 @@ def _fitting(table: pd.DataFrame, taken: set[str | None], names: Sequence[str]) 
     """The one other column whose values are labels of the model, a few odd ones aside; None if none or several are."""
     found = []
     for name in table:
-        values = set(map(written, table[name].head(2000))) - {""} if name not in taken else set()
+        values = set(map(to_text, table[name].head(2000))) - {""} if name not in taken else set()
         if 1 < len(values) <= max(2, MOST_CLASSES * len(table)) and fits(table[name], names):
             found.append(name)
     return found[0] if len(found) == 1 else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..errors import PruneError
-from .label_pairs import written
+from .label_pairs import to_text
 
 SENTENCES = ("sentence #", "sentence id", "sent id", "sentence idx", "sentence")
 WORDS = ("word", "words", "token", "tokens")
@@ -16,7 +16,7 @@ TAGS = ("tag", "tags", "label", "labels", "ner", "ner tag", "ner tags")
 Line = tuple[int, list[str]]  # number of a line and its cells
 
 
-def looks_conll(content: bytes) -> bool:
+def is_conll(content: bytes) -> bool:
     """A text file of short lines whose last cell is O, B-… or I-…, with blank lines between sentences.
 
     The first line may name the columns.
@@ -46,7 +46,7 @@ def _is_tag(cell: str) -> bool:
     return cell == "O" or cell[:2] in ("B-", "I-", "E-", "S-", "L-", "U-")
 
 
-def conll(text: str, path: str) -> tuple[pd.DataFrame, str]:
+def parse_conll(text: str, path: str) -> tuple[pd.DataFrame, str]:
     """(sentences with columns `tokens` and `ner_tags`, a list each; description).
 
     The word is the first cell and its tag the last. Where the first cell is a running number, the
@@ -134,7 +134,7 @@ def _plain(name: object) -> str:
     return re.sub(r"[\s_]+", " ", str(name).strip().lower())
 
 
-def grouped(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
+def group_words(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
     """(sentences of a table with one word per row, column of sentence ids); None for another table.
 
     Columns are `tokens` and `ner_tags`, a list each, also under their names in the table. Consecutive
@@ -147,10 +147,10 @@ def grouped(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
     )
     if not (sentence and word and tag) or rows.empty:
         return None
-    ids = rows[sentence].map(written).astype(object)
+    ids = rows[sentence].map(to_text).astype(object)
     ids = ids.where(ids != "").ffill().fillna("")
     runs = (ids != ids.shift()).cumsum()
-    words = rows[word].map(written)
+    words = rows[word].map(to_text)
     if 2 * runs.iloc[-1] > len(rows) or words.str.contains(r"\S\s+\S").any():
         return None  # a sentence per row
     first = rows.index[~runs.duplicated()]

@@ -17,7 +17,7 @@ from ..errors import PruneError
 from ..formatting import plural
 from .encodings import decode
 from .header import has_header, header_below, is_name, names_columns
-from .rows import Parsed, Row, parse
+from .rows import ParsedRows, Row, parse
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 WORDS = {name: sign for sign, name in SEPARATORS.items()} | {"\\t": "\t"}
@@ -30,7 +30,7 @@ NULL = "\\N"
 
 
 @dataclass(frozen=True)
-class Form:
+class Dialect:
     """How a text table is written; "" means that it is detected. `separator` is one character, its name, or "none" for one
     text per line."""
 
@@ -77,10 +77,10 @@ TextColumn = Callable[
 def read(
     content: bytes,
     path: str,
-    form: Form,
+    form: Dialect,
     tabs: bool = False,
     text_column: TextColumn = lambda names: "",
-) -> tuple[pd.DataFrame, Form, list[str]]:
+) -> tuple[pd.DataFrame, Dialect, list[str]]:
     """(table of text cells, its form, notes). The index holds each row's line in the file.
 
     `tabs`: the file's name says that tabs separate. `text_column` chooses the column into which `bad_rows="merge"` puts the
@@ -115,11 +115,11 @@ def read(
     return table.mask(table == NULL, ""), form, notes + repeated
 
 
-def _detected(text: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parsed]:
+def _detected(text: str, form: Dialect, tabs: bool, path: str) -> tuple[Dialect, ParsedRows]:
     """The form with what was to be detected, and the rows: those of the first dialect in which every row has one width, else
     of the one that fits most rows."""
-    found: Form | None = None
-    parsed: Parsed | None = None
+    found: Dialect | None = None
+    parsed: ParsedRows | None = None
     if form.separator != "none":
         sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1]
         found, parsed = _even_dialect(text, sample, form, tabs=tabs, path=path) or (
@@ -146,7 +146,7 @@ def _detected(text: str, form: Form, tabs: bool, path: str) -> tuple[Form, Parse
     ), parsed
 
 
-def _dialects(form: Form, tabs: bool) -> Iterator[tuple[str, str]]:
+def _dialects(form: Dialect, tabs: bool) -> Iterator[tuple[str, str]]:
     signs = sorted(SEPARATORS, key=lambda sign: sign != "\t") if tabs else list(SEPARATORS)
     for separator in [form.separator] if form.separator else signs:
         for quotes in [form.quotes] if form.quotes else QUOTES:
@@ -154,8 +154,8 @@ def _dialects(form: Form, tabs: bool) -> Iterator[tuple[str, str]]:
 
 
 def _even_dialect(
-    text: str, sample: str, form: Form, tabs: bool, path: str
-) -> tuple[Form, Parsed] | None:
+    text: str, sample: str, form: Dialect, tabs: bool, path: str
+) -> tuple[Dialect, ParsedRows] | None:
     """The first dialect in which every row has the same number of cells, and its rows."""
     is_whole = len(sample) == len(text)
     for separator, quotes in _dialects(form, tabs):
@@ -177,7 +177,7 @@ def _even_dialect(
     return None
 
 
-def _is_prose(found: Parsed) -> bool:
+def _is_prose(found: ParsedRows) -> bool:
     """Whether a space follows each separator and nothing names columns: sentences that have a comma each."""
     cells = [cell for row in found.rows for cell in row.cells[1:]]
     return (
@@ -187,7 +187,7 @@ def _is_prose(found: Parsed) -> bool:
     )
 
 
-def _check_quotes(found: Parsed, other: Parsed, quotes: str, path: str) -> None:
+def _check_quotes(found: ParsedRows, other: ParsedRows, quotes: str, path: str) -> None:
     """Refuse a text that is also a table of other rows: a quote or backslash may join what look like two rows."""
     if other.is_table and len(other.rows) != len(found.rows):
         differ = (one.line for one, two in zip(found.rows, other.rows, strict=False) if one != two)
@@ -197,7 +197,7 @@ def _check_quotes(found: Parsed, other: Parsed, quotes: str, path: str) -> None:
         )
 
 
-def _uneven_dialect(sample: str, form: Form, path: str) -> Form | None:
+def _uneven_dialect(sample: str, form: Dialect, path: str) -> Dialect | None:
     """The dialect that fits most rows, for a message about the others; None for one text per line."""
     tried = [(each, parse(sample, *each)) for each in _dialects(form, tabs=False)]
     if not form.separator:
@@ -257,19 +257,19 @@ def _quotes_are_text(sample: str) -> bool:
     return bool(openers) and not (closed and {place for place, _ in openers} <= whole)
 
 
-def _lines(text: str) -> Parsed:
+def _lines(text: str) -> ParsedRows:
     """One text per line. Only a newline ends a line: U+2028, U+2029 and U+0085 are text."""
     lines = enumerate(text.split("\n"), start=1)
-    return Parsed([Row(number, [line.strip()]) for number, line in lines if line.strip()])
+    return ParsedRows([Row(number, [line.strip()]) for number, line in lines if line.strip()])
 
 
-def _named(rows: list[Row], form: Form) -> tuple[list[str], list[Row]]:
+def _named(rows: list[Row], form: Dialect) -> tuple[list[str], list[Row]]:
     """(names of the columns, the other rows). Names that are missing are counted."""
     if form.header == "yes":
         return [
             cell.strip() or f"column {place + 1}" for place, cell in enumerate(rows[0].cells)
         ], rows[1:]
-    width = Parsed(rows).width
+    width = ParsedRows(rows).width
     return [f"column {place + 1}" for place in range(width)], rows
 
 
@@ -287,7 +287,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _even(
-    rows: list[Row], names: list[str], path: str, form: Form, text_column: TextColumn
+    rows: list[Row], names: list[str], path: str, form: Dialect, text_column: TextColumn
 ) -> tuple[list[Row], list[str]]:
     """Rows with as many cells as there are names; PruneError for others if `form.bad_rows` does not say what to do."""
     width = len(names)
@@ -330,7 +330,7 @@ def _merged(row: Row, width: int, place: int, separator: str) -> Row:
 
 
 def _uneven(
-    bad: list[Row], rows: list[Row], names: list[str], path: str, form: Form, text: str
+    bad: list[Row], rows: list[Row], names: list[str], path: str, form: Dialect, text: str
 ) -> str:
     """What is wrong with the rows, which they are, and what to do."""
     sign = SEPARATORS.get(form.separator, repr(form.separator))

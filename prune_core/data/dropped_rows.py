@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..formatting import percent, plural
-from .examples import Source
+from .examples import DataSource
 
 MOST_DROPPED, MOST_ROWS = (
     0.05,
@@ -21,16 +21,16 @@ class RowQuestion(PruneError):
     """Rows cannot be used; `--bad-rows skip` leaves them out."""
 
 
-def line_of(rows: pd.DataFrame, row: int) -> str:
+def line_number(rows: pd.DataFrame, row: int) -> str:
     """The place of a row in its file, such as line 5."""
     name = rows.index.name
     return f"{name} {rows.index[row]}" if name else f"row {row + 1}"
 
 
-def may_drop(
+def check_dropped(
     rows: pd.DataFrame,
     dropped: Collection[int],
-    source: Source,
+    source: DataSource,
     what: str,
     remedy: str = "correct it",
     *,
@@ -42,7 +42,7 @@ def may_drop(
     if source.bad_rows == "skip" or not (many or always):
         return
     shown = [
-        f"{line_of(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]
+        f"{line_number(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]
     ]
     raise RowQuestion(
         f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} ({percent(len(dropped) / len(rows))}) "

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-KINDS = {
+TASK_TYPES = {
     "classification": "a label",
     "multilabel": "any number of labels",
     "token": "a label for every word",
@@ -22,7 +22,7 @@ BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier wi
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Which data an experiment uses: `demo`, a known task, a local file or a Hub data set, with its columns and how to read it."""
 
     task: str = "demo"
@@ -50,7 +50,7 @@ class Source:
         )  # which survives forms and shells
 
 
-class Answers(NamedTuple):
+class AnswerSpans(NamedTuple):
     """What counts as right for a question; nothing where the text does not answer it."""
 
     texts: list[str]

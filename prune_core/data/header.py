@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .column_names import KNOWN
-from .spelling import folded
+from .spelling import fold
 
 ROWS = 2000  # rows that the first one is compared with
 ABOVE = 10  # lines above the header that are looked at
@@ -36,7 +36,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
 def names_columns(row: Sequence[str]) -> bool:
     """Whether a row has the usual names of a text and a label column, or is one usual name among names."""
     cells = [cell.strip() for cell in row if cell.strip()]
-    usual = [cell for cell in cells if folded(cell) in {folded(name) for name in KNOWN}]
+    usual = [cell for cell in cells if fold(cell) in {fold(name) for name in KNOWN}]
     return len(cells) > 1 and len(usual) >= min(2, len(cells)) and not any(map(_is_number, cells))
 
 

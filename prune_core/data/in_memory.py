@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from ..errors import PruneError
-from ..plugins import nearest
+from ..plugins import closest_match
 from . import tables, tasks
-from .arrow_tables import class_names, without_na
-from .examples import Source
-from .label_pairs import format_pairs, written
+from .arrow_tables import class_names, replace_na
+from .examples import DataSource
+from .label_pairs import format_pairs, to_text
 from .labels import OUT
 from .tables import Table
 
@@ -22,7 +22,7 @@ COLUMNS = {1: ("text",), 2: ("text", "label"), 3: ("text", "text_pair", "label")
 KINDS = "a table, a dict of columns, a file, or a list of texts or of (text, label) tuples"
 
 
-def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, Source]:
+def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, DataSource]:
     """(rows of the split to evaluate on, how to read them)."""
     source = source_of(str(data) if isinstance(data, (str, Path)) else "data", options)
     if isinstance(data, (str, Path)):
@@ -41,14 +41,14 @@ def table(data: Any, options: Mapping[str, Any] | None = None) -> tuple[Table, S
             names |= {column: classes} if (classes := class_names(feature)) else {}
         data = data.to_pandas()
     found = Table(_plain(_frame(data)), names=names, notes=note)
-    split = split or ("" if note else tables.both_of(tables.splits_of(found.rows)[1])[1])
+    split = split or ("" if note else tables.usual_splits(tables.splits_of(found.rows)[1])[1])
     if split:
         rows = tables.of_split(found.rows, split, "data").reset_index(drop=True)
         found = found._replace(rows=rows)
     return _said(found, split, source), source
 
 
-def _said(found: Table, split: str, source: Source) -> Table:
+def _said(found: Table, split: str, source: DataSource) -> Table:
     """With a note where a split was taken that was not asked for."""
     if not split or source.split:
         return found
@@ -102,21 +102,23 @@ def _row(row: Any, place: int) -> Mapping[str, Any]:
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
     """With tensors and numpy scalars as numbers or lists, and pd.NA as None."""
-    rows = without_na(rows)
+    rows = replace_na(rows)
     for name in rows.select_dtypes(object):
         if rows[name].map(lambda value: hasattr(value, "tolist")).any():
             rows[name] = pd.Series([*map(_listed, rows[name])], index=rows.index, dtype=object)
     return rows
 
 
-def source_of(where: str, options: Mapping[str, Any] | None) -> Source:
+def source_of(where: str, options: Mapping[str, Any] | None) -> DataSource:
     """How to read data, from what `reading` says; PruneError for an unknown name or value."""
     unused = ("task", "calibration", "metric", "config")
-    known = [spec.name for spec in fields(Source) if spec.name not in unused]
+    known = [spec.name for spec in fields(DataSource) if spec.name not in unused]
     if strange := [name for name in options or {} if name not in known]:
-        close = nearest(str(strange[0]), known)
+        close = closest_match(str(strange[0]), known)
         raise PruneError(f"reading has no {strange[0]!r}.{close} It has: {', '.join(known)}.")
-    return Source(where, **{name: _word(name, value) for name, value in (options or {}).items()})
+    return DataSource(
+        where, **{name: _word(name, value) for name, value in (options or {}).items()}
+    )
 
 
 def _word(name: str, value: Any) -> str:
@@ -130,7 +132,7 @@ def _word(name: str, value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if name == "labels" and isinstance(value, Mapping):
-        pairs = {written(key): OUT if label is None else str(label) for key, label in value.items()}
+        pairs = {to_text(key): OUT if label is None else str(label) for key, label in value.items()}
         return format_pairs(pairs)
     if name == "label" and isinstance(value, (list, tuple)):
         return ",".join(map(str, value))

@@ -10,7 +10,7 @@ from .metrics import METRICS
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTask:
     """A task with a public name: where the Hub keeps it, which columns and splits it uses, and its official figure."""
 
     title: str
@@ -42,8 +42,8 @@ _SQUAD: dict[str, Any] = {
     "label": "answers",
     "metric": "answer_f1",
 }
-KNOWN = {
-    "sst2": Known(
+KNOWN_TASKS = {
+    "sst2": KnownTask(
         "SST-2, film-review sentences",
         _GLUE,
         "sst2",
@@ -51,7 +51,7 @@ KNOWN = {
         pair=None,
         labels=("negative", "positive"),
     ),
-    "imdb": Known(
+    "imdb": KnownTask(
         "IMDB, film reviews",
         "stanfordnlp/imdb",
         None,
@@ -60,7 +60,7 @@ KNOWN = {
         labels=("negative", "positive"),
         evaluation="test",
     ),
-    "ag_news": Known(
+    "ag_news": KnownTask(
         "AG News, topics",
         "fancyzhx/ag_news",
         None,
@@ -69,7 +69,7 @@ KNOWN = {
         labels=("World", "Sports", "Business", "Sci/Tech"),
         evaluation="test",
     ),
-    "mrpc": Known(
+    "mrpc": KnownTask(
         "MRPC, paraphrases",
         _GLUE,
         "mrpc",
@@ -77,7 +77,7 @@ KNOWN = {
         pair="sentence2",
         labels=("not_equivalent", "equivalent"),
     ),
-    "qqp": Known(
+    "qqp": KnownTask(
         "QQP, duplicate questions",
         _GLUE,
         "qqp",
@@ -85,7 +85,7 @@ KNOWN = {
         pair="question2",
         labels=("not_duplicate", "duplicate"),
     ),
-    "stsb": Known(
+    "stsb": KnownTask(
         "STS-B, likeness from 0 to 5",
         _GLUE,
         "stsb",
@@ -93,7 +93,7 @@ KNOWN = {
         pair="sentence2",
         metric="spearman",
     ),
-    "rte": Known(
+    "rte": KnownTask(
         "RTE, entailment",
         _GLUE,
         "rte",
@@ -101,7 +101,7 @@ KNOWN = {
         pair="sentence2",
         labels=("entailment", "not_entailment"),
     ),
-    "cola": Known(
+    "cola": KnownTask(
         "CoLA, acceptability",
         _GLUE,
         "cola",
@@ -110,7 +110,7 @@ KNOWN = {
         labels=("unacceptable", "acceptable"),
         metric="matthews",
     ),
-    "qnli": Known(
+    "qnli": KnownTask(
         "QNLI, question and sentence",
         _GLUE,
         "qnli",
@@ -118,7 +118,7 @@ KNOWN = {
         pair="sentence",
         labels=("entailment", "not_entailment"),
     ),
-    "mnli": Known(
+    "mnli": KnownTask(
         "MNLI, entailment",
         _GLUE,
         "mnli",
@@ -127,6 +127,6 @@ KNOWN = {
         labels=("entailment", "neutral", "contradiction"),
         evaluation="validation_matched",
     ),
-    "squad": Known("SQuAD 1.1, answers in a text", "rajpurkar/squad", **_SQUAD),
-    "squad_v2": Known("SQuAD 2.0, or none", "rajpurkar/squad_v2", **_SQUAD),
+    "squad": KnownTask("SQuAD 1.1, answers in a text", "rajpurkar/squad", **_SQUAD),
+    "squad_v2": KnownTask("SQuAD 2.0, or none", "rajpurkar/squad_v2", **_SQUAD),
 }

@@ -12,7 +12,7 @@ import pandas as pd
 from ..errors import PruneError
 
 
-def written(value: Any) -> str:
+def to_text(value: Any) -> str:
     """A label value as text; "" for a missing one (None, NaN, NA). Whole numbers have no decimals."""
     if (
         value is None
@@ -41,12 +41,12 @@ def parse_pairs(text: str) -> dict[str, str]:
             raise PruneError(
                 f"labels: {rest.strip()[:60]!r} is not understood; write value=label, such as NEG=negative,POS=positive."
             )
-        pairs[written(_unquoted(found[1]))] = _unquoted(found[2])
+        pairs[to_text(_unquoted(found[1]))] = _unquoted(found[2])
         rest = rest[found.end() :]
     return pairs
 
 
-def as_flag(pairs: Mapping[str, str]) -> str:
+def to_flag(pairs: Mapping[str, str]) -> str:
     """`--labels` with these pairs, as a shell takes it."""
     return "--labels '" + format_pairs(pairs).replace("'", "'\"'\"'") + "'"
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import PruneError
-from .label_pairs import as_flag, parse_pairs, written
-from .spelling import CANONICAL, canonical, find, folded, is_generic
+from .label_pairs import parse_pairs, to_flag, to_text
+from .spelling import CANONICAL, canonical, find, fold, is_generic
 
 UNSURE = "?"  # what a proposal leaves to the reader
 SHOWN = 12  # values in a proposal
@@ -37,10 +37,10 @@ class LabelMap(NamedTuple):
     notes: list[str]
 
 
-def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) -> LabelMap:
+def map_labels(values: Iterable[Any], names: Sequence[str], asked: str, place: str) -> LabelMap:
     """Each distinct value's label among the model's `names`. `asked` is what a person says of values, `place` begins the
     sentence of an error. LabelQuestion if a value's label is not certain."""
-    counts = Counter(map(written, values))
+    counts = Counter(map(to_text, values))
     ordered = dict(
         sorted(
             counts.items(),
@@ -73,7 +73,7 @@ def mapped(values: Iterable[Any], names: Sequence[str], asked: str, place: str) 
 
 def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
     """Whether a column's values are labels of the model, a few odd ones aside."""
-    counts = Counter(value for each in values if (value := written(each)))
+    counts = Counter(value for each in values if (value := to_text(each)))
     found, _ = _understood(list(counts), names, counts)
     known = sum(
         n
@@ -129,16 +129,16 @@ def _by_any_rule(
     return numbers, [note] if note and numbers else []
 
 
-def left_out(label: str) -> bool:
+def is_missing(label: str) -> bool:
     """Whether that is what a person calls no label at all."""
-    return folded(label) in ("", "leaveout", "out")
+    return fold(label) in ("", "leaveout", "out")
 
 
 def _label(label: str, names: Sequence[str], place: str) -> int | None:
     """The number of a label that a person names, by name or number."""
     if (number := find(label, names)) is not None:
         return number
-    if left_out(label):
+    if is_missing(label):
         return None
     if not (label.isdigit() and int(label) < len(names)):
         raise PruneError(
@@ -150,7 +150,7 @@ def _label(label: str, names: Sequence[str], place: str) -> int | None:
 def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
     """By the labels' names: the strictest level of spelling at which a value is one of them."""
     if all(_number(value) is not None for value in values) and not any(
-        written(name).isdigit() for name in names
+        to_text(name).isdigit() for name in names
     ):
         return {}
     found = {value: place for value in values if (place := find(value, names)) is not None}
@@ -168,15 +168,15 @@ def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | Non
 
 def _is_certain(value: str, name: str) -> bool:
     """Whether a value means a label even if another value does too: accents and separators may tell the two apart."""
-    return value.strip().casefold() == name.strip().casefold() or folded(value) in CANONICAL
+    return value.strip().casefold() == name.strip().casefold() or fold(value) in CANONICAL
 
 
 def _beginning(value: str, names: Sequence[str]) -> list[int]:
     """Labels of which one is the other's beginning: contra, entail, sci."""
-    short = folded(value)
+    short = fold(value)
     if len(short) < 3:
         return []
-    each = [(place, folded(name)) for place, name in enumerate(names)]
+    each = [(place, fold(name)) for place, name in enumerate(names)]
     return [
         place
         for place, name in each
@@ -245,7 +245,7 @@ def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, in
     if len(names) != 2:
         return {}, ""
     no = _denied(names)
-    words = {value: folded(value) for value in values}
+    words = {value: fold(value) for value in values}
     if no is not None and all(word in NO | YES for word in words.values()):
         return {value: no if word in NO else 1 - no for value, word in words.items()}, ""
     usual = [
@@ -269,7 +269,7 @@ def _denied(names: Sequence[str]) -> int | None:
     the first of two without names. None if neither does."""
     if is_generic(names):
         return 0
-    short = [folded(name) for name in names]
+    short = [fold(name) for name in names]
     for place, other in ((0, 1), (1, 0)):
         denies = short[place] in [f"{denial}{short[other]}" for denial in DENIALS]
         if denies or canonical(names[place]) in (canonical("negative"), "ham"):
@@ -301,7 +301,7 @@ def _question(
     return (
         f"{place}: it is not clear which label of the model {', '.join(map(repr, unknown[:6]))} means ({rows:,} of {whole:,} rows). "
         f"The file has {len(counts)} values ({_listed(counts)}), the model {len(names)} labels ({', '.join(names)}). Say it with "
-        f"{as_flag(proposed)} or on the Prune page; {correct}."
+        f"{to_flag(proposed)} or on the Prune page; {correct}."
     )
 
 

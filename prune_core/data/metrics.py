@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import PruneError
-from .examples import Answers
+from .examples import AnswerSpans
 
 THRESHOLD = 0.5  # probability above which a binary classifier with one output predicts label 1
 IGNORED = -100  # a word that is not judged, as transformers writes it
@@ -41,23 +41,25 @@ class Metric:
     )
 
 
-def exact_match(right: Answers, said: str) -> float:
+def exact_match(right: AnswerSpans, said: str) -> float:
     """1 where the answer is one of the accepted ones, case, punctuation and articles aside (Rajpurkar et al. 2016)."""
     return max(
-        (float(normalised(said) == normalised(text)) for text in _accepted(right)), default=0.0
+        (float(normalize_answer(said) == normalize_answer(text)) for text in _accepted(right)),
+        default=0.0,
     )
 
 
-def answer_f1(right: Answers, said: str) -> float:
+def answer_f1(right: AnswerSpans, said: str) -> float:
     """F1 of the answer's words against the accepted answer that fits best (Rajpurkar et al. 2016, 2018)."""
     return max(
-        _word_f1(normalised(text).split(), normalised(said).split()) for text in _accepted(right)
+        _word_f1(normalize_answer(text).split(), normalize_answer(said).split())
+        for text in _accepted(right)
     )
 
 
-def _accepted(right: Answers) -> list[str]:
+def _accepted(right: AnswerSpans) -> list[str]:
     # as in the official script: an accepted answer of which nothing is left does not count, and no answer counts as ""
-    return [text for text in right.texts if normalised(text)] or [""]
+    return [text for text in right.texts if normalize_answer(text)] or [""]
 
 
 def _word_f1(right: list[str], said: list[str]) -> float:
@@ -67,7 +69,7 @@ def _word_f1(right: list[str], said: list[str]) -> float:
     return 2 * common / (len(right) + len(said))
 
 
-def normalised(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     """Lower case, without punctuation and articles, single spaces: the official script's reading of an answer."""
     bare = "".join(character for character in answer.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
@@ -156,7 +158,7 @@ def _same(right: Any, said: Any) -> float:
 _ENTITY_F1 = _counted(_entity_counts, _micro)
 
 
-def judged(
+def judge(
     kind: str, names: Sequence[str], right: Sequence[Any], *said: Sequence[Any]
 ) -> list[list[Any]]:
     """What is right and what was said, as the figures compare them: labels of words by name, without words that are not judged."""

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     cells: list[str]
 
 
-class Parsed(NamedTuple):
+class ParsedRows(NamedTuple):
     """All rows of a text in one dialect; `broken` is the line whose quotes do not fit the dialect, 0 for none."""
 
     rows: list[Row]
@@ -44,7 +44,7 @@ class Parsed(NamedTuple):
         return not self.broken and self.width > 1 and self.conforming == len(self.rows)
 
 
-def parse(text: str, separator: str, quotes: str) -> Parsed:
+def parse(text: str, separator: str, quotes: str) -> ParsedRows:
     """The rows of a text in one dialect, blank lines left out. Empty cells behind the header's last one are no cells."""
     if quotes == "backslash" and '\\"' in text:
         parsed = parse(_with_doubled_quotes(text, separator), separator, "yes")
@@ -52,7 +52,7 @@ def parse(text: str, separator: str, quotes: str) -> Parsed:
             return parsed
     escapes = _Escapes(text, separator) if quotes == "backslash" else None
     if escapes is not None and not escapes.found:
-        return Parsed([], broken=1)  # nothing is escaped: this is another dialect
+        return ParsedRows([], broken=1)  # nothing is escaped: this is another dialect
     lone = (
         next(sign for sign in map(chr, range(0xF000, 0xF100)) if sign not in text)
         if re.search(r"\r(?!\n)", text)
@@ -73,8 +73,8 @@ def parse(text: str, separator: str, quotes: str) -> Parsed:
                 rows.append(Row(start, [*map(escapes.restored, cells)] if escapes else cells))
             start = reader.line_num + 1
     except csv.Error:
-        return Parsed(rows, broken=start)
-    return Parsed(_without_empty_ends(rows))
+        return ParsedRows(rows, broken=start)
+    return ParsedRows(_without_empty_ends(rows))
 
 
 def _without_empty_ends(rows: list[Row]) -> list[Row]:

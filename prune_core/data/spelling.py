@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from .label_pairs import written
+from .label_pairs import to_text
 
 _SAME = (
     {"negative", "neg", "bad", "negatif", "negativo", "negativ", "unfavorable"},
@@ -26,7 +26,7 @@ _SAME = (
 CANONICAL = {word: min(group, key=lambda w: (-len(w), w)) for group in _SAME for word in group}
 
 
-def folded(name: str) -> str:
+def fold(name: str) -> str:
     """Without case, accents of Latin letters, and separators between letters: not_equivalent is Not Equivalent.
 
     Signs that tell names apart stay: C++, A-, <5, 1-2, and the marks of other scripts (Hindi vowels, Japanese voicing).
@@ -56,14 +56,14 @@ def _joint(found: re.Match[str]) -> str:
 
 def canonical(name: str) -> str:
     """`folded`, with one word for those that mean the same."""
-    return CANONICAL.get(folded(name), folded(name))
+    return CANONICAL.get(fold(name), fold(name))
 
 
 LEVELS: tuple[Callable[[str], str], ...] = (
     str,
-    written,
+    to_text,
     str.casefold,
-    folded,
+    fold,
     canonical,
 )  # from exact to loose
 

@@ -21,8 +21,8 @@ import pandas as pd
 from ..errors import PruneError
 from ..paths import allowed
 from . import arrow_tables, columns, delimited, json_tables
-from .conll import conll, grouped, looks_conll
-from .delimited import Form
+from .conll import group_words, is_conll, parse_conll
+from .delimited import Dialect
 from .encodings import BOMS, decode
 from .header import header_below
 
@@ -68,14 +68,14 @@ BROKEN = (  # what readers raise for a file of another kind or a damaged one
     lzma.LZMAError,
 )
 
-AS_FOUND = Form()
+AS_FOUND = Dialect()
 
 
 class Table(NamedTuple):
     """Rows and how they were read."""
 
     rows: pd.DataFrame  # its index is the line or row in the file, and is named so
-    form: Form = AS_FOUND
+    form: Dialect = AS_FOUND
     description: str = ""  # of the form, "" where nothing is unusual
     names: Mapping[str, list[str]] = {}  # of numbered classes, by column
     part: str = ""  # the split, sheet or key that was asked for, where the file holds several
@@ -99,7 +99,7 @@ def is_path(name: str) -> bool:
     )
 
 
-def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Table:
+def read(path: str, form: Dialect = AS_FOUND, part: str = "", text: str = "") -> Table:
     """The file's table. `part` names a split, a sheet or a key where it holds several, or a value of its split column; `text`
     the column of texts, which matters only for `form.bad_rows="merge"`."""
     file = allowed(path)
@@ -130,7 +130,7 @@ def read(path: str, form: Form = AS_FOUND, part: str = "", text: str = "") -> Ta
     return table._replace(rows=table.rows.rename(columns=str))
 
 
-def _read(file: Path, path: str, form: Form, part: str, text_column: str) -> Table:
+def _read(file: Path, path: str, form: Dialect, part: str, text_column: str) -> Table:
     content, kind = _content(file, path)
     if kind not in SUFFIXES:
         kind = _looks(content)
@@ -154,10 +154,10 @@ def _read(file: Path, path: str, form: Form, part: str, text_column: str) -> Tab
         if len(lines) == len(rows):
             rows.index = pd.Index(lines, name="line")
         return Table(rows, part=key)
-    if kind in CONLL or (kind in TEXT and not form.separator and looks_conll(content)):
+    if kind in CONLL or (kind in TEXT and not form.separator and is_conll(content)):
         text, encoding = decode(content, form.encoding, path)
-        rows, description = conll(text, path)
-        return Table(rows, Form(encoding=encoding), description)
+        rows, description = parse_conll(text, path)
+        return Table(rows, Dialect(encoding=encoding), description)
     tabs, named = kind in (".tsv", ".tab"), lambda names: columns.text_name(names, text_column)
     rows, form, notes = delimited.read(content, path, form, tabs=tabs, text_column=named)
     return _with_sentences(Table(rows, form, form.description, notes=notes))
@@ -165,7 +165,7 @@ def _read(file: Path, path: str, form: Form, part: str, text_column: str) -> Tab
 
 def _with_sentences(table: Table) -> Table:
     """The table, with the words of a sentence in one row where it has one word per row."""
-    if (found := grouped(table.rows)) is None:
+    if (found := group_words(table.rows)) is None:
         return table
     rows, column = found
     how = f"one word per row, grouped by column {column!r}"
@@ -278,7 +278,7 @@ def _saved(folder: Path, path: str, part: str) -> Table:
         pa.ipc.open_stream(pa.memory_map(str(folder / each["filename"]))).read_all()
         for each in state["_data_files"]
     ]
-    rows, names = arrow_tables.converted(pa.concat_tables(pieces), path)
+    rows, names = arrow_tables.to_frame(pa.concat_tables(pieces), path)
     return Table(rows, names=names)
 
 
@@ -292,7 +292,7 @@ def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "", []
 
 
-def splits(path: str, form: Form = AS_FOUND, text: str = "") -> tuple[str, str]:
+def splits(path: str, form: Dialect = AS_FOUND, text: str = "") -> tuple[str, str]:
     """(training split, split to evaluate on) of a saved folder, or by a file's split column; empty unless it has both."""
     file = allowed(path)
     if (file / "dataset_dict.json").is_file():
@@ -302,10 +302,10 @@ def splits(path: str, form: Form = AS_FOUND, text: str = "") -> tuple[str, str]:
             names = splits_of(read(path, form, text=text).rows)[1]
         except PruneError:  # several tables, of which one is to be named: who reads it says so
             names = []
-    return both_of(names)
+    return usual_splits(names)
 
 
-def both_of(names: Sequence[str]) -> tuple[str, str]:
+def usual_splits(names: Sequence[str]) -> tuple[str, str]:
     """(training split, split to evaluate on) among these; empty unless both are there."""
     by_name = {name.lower(): name for name in reversed(names)}
     evaluated = next((by_name[part] for part in PARTS if part in by_name and part != "train"), "")

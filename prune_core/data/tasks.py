@@ -12,13 +12,13 @@ from ..errors import PruneError
 from ..paths import ASSETS
 from . import cells, columns, hub, reading, tables
 from .columns import Columns
-from .delimited import Form
-from .examples import BINARY, KINDS, Examples, Source
-from .known_tasks import KNOWN
-from .label_pairs import parse_pairs, written
-from .labels import left_out
+from .delimited import Dialect
+from .examples import BINARY, TASK_TYPES, DataSource, Examples
+from .known_tasks import KNOWN_TASKS
+from .label_pairs import parse_pairs, to_text
+from .labels import is_missing
 from .metrics import metric_for
-from .reading import Read
+from .reading import ReadExamples
 from .tables import Table
 
 DEMO = ASSETS / "demo" / "reviews.csv"
@@ -55,12 +55,12 @@ class Task:
 
 def is_file(task: str) -> bool:
     """True for what lies on this machine, False for `demo`, known tasks and Hub ids."""
-    return task != "demo" and task not in KNOWN and tables.is_path(task)
+    return task != "demo" and task not in KNOWN_TASKS and tables.is_path(task)
 
 
-def form(source: Source) -> Form:
+def form(source: DataSource) -> Dialect:
     """How the source says that its file is written."""
-    return Form(
+    return Dialect(
         source.separator,
         source.encoding,
         source.header,
@@ -70,7 +70,7 @@ def form(source: Source) -> Form:
 
 
 def load(
-    source: Source,
+    source: DataSource,
     labels: tuple[str, ...],
     seed: int = 0,
     kind: str = "classification",
@@ -81,9 +81,9 @@ def load(
     A calibration set of its own needs no labels; they are read where `labelled` says that the method uses them.
     """
     own = ""
-    if source.task in KNOWN:
-        own = KNOWN[source.task].metric
-        _fits(source.task, KNOWN[source.task].kind, kind)
+    if source.task in KNOWN_TASKS:
+        own = KNOWN_TASKS[source.task].metric
+        _fits(source.task, KNOWN_TASKS[source.task].kind, kind)
     elif source.task == "demo":
         _fits("demo", "classification", kind)
     calibration, evaluation = _parts(source, labels, kind, seed=seed)
@@ -109,7 +109,7 @@ def load(
 
 
 def training_examples(
-    source: Source, labels: tuple[str, ...], kind: str = "classification"
+    source: DataSource, labels: tuple[str, ...], kind: str = "classification"
 ) -> Examples:
     """All labelled examples of a local file, or of its training split or a known task's or Hub data set's."""
     if source.task == "demo":
@@ -120,14 +120,14 @@ def training_examples(
 
 
 def evaluation_examples(
-    source: Source, labels: tuple[str, ...], kind: str = "classification"
+    source: DataSource, labels: tuple[str, ...], kind: str = "classification"
 ) -> Examples:
     """All labelled examples of a local file, or of its split to evaluate on."""
     return _with_labels(source, labels, kind, split="", side=1)
 
 
 def _with_labels(
-    source: Source, labels: tuple[str, ...], kind: str, split: str, side: int
+    source: DataSource, labels: tuple[str, ...], kind: str, split: str, side: int
 ) -> Examples:
     if is_file(source.task) and not source.split:
         source = replace(source, split=tables.splits(source.task, form(source), source.text)[side])
@@ -139,28 +139,30 @@ def _with_labels(
     return found
 
 
-def kind_of(source: Source) -> str:
+def kind_of(source: DataSource) -> str:
     """The kind of head that a source is for: the known task's; a file's by its columns and label values."""
-    if source.task == "demo" or source.task in KNOWN:
-        return "classification" if source.task == "demo" else KNOWN[source.task].kind
+    if source.task == "demo" or source.task in KNOWN_TASKS:
+        return "classification" if source.task == "demo" else KNOWN_TASKS[source.task].kind
     table = table_of(source, "train").rows
-    if not source.text and (found := columns.looks(table)) != "classification":
+    if not source.text and (found := columns.describe_columns(table)) != "classification":
         return found
     label = table[_labelled(table, source)]
     if label.map(lambda value: not isinstance(value, str) and hasattr(value, "__len__")).any():
         return "multilabel"
-    numbers = pd.to_numeric(label.map(written).replace("", None), errors="coerce").dropna()
-    fractions = len(numbers) == (label.map(written) != "").sum() and bool((numbers % 1 != 0).any())
+    numbers = pd.to_numeric(label.map(to_text).replace("", None), errors="coerce").dropna()
+    fractions = len(numbers) == (label.map(to_text) != "").sum() and bool((numbers % 1 != 0).any())
     return "regression" if fractions else "classification"
 
 
-def label_names(source: Source, kind: str) -> tuple[str, ...]:
+def label_names(source: DataSource, kind: str) -> tuple[str, ...]:
     """The label names to give a new head: the known task's, a file's sorted distinct values, or what those are said to mean; one for a
     score."""
     if kind in ("regression", "span"):
         return ("score",) if kind == "regression" else ("start", "end")
-    if source.task == "demo" or source.task in KNOWN:
-        return ("negative", "positive") if source.task == "demo" else KNOWN[source.task].labels
+    if source.task == "demo" or source.task in KNOWN_TASKS:
+        return (
+            ("negative", "positive") if source.task == "demo" else KNOWN_TASKS[source.task].labels
+        )
     table = table_of(source, "train")
     column = (
         columns.choose(table.rows, source, source.task, kind=kind).label
@@ -169,9 +171,11 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     )
     if column and column in table.names:
         return tuple(table.names[column])
-    values = cells.distinct(table.rows[column], kind)
+    values = cells.distinct_values(table.rows[column], kind)
     if asked := parse_pairs(source.labels):
-        named = {value: label for value in values if not left_out(label := asked.get(value, value))}
+        named = {
+            value: label for value in values if not is_missing(label := asked.get(value, value))
+        }
         if set(named.values()) == {*map(str, range(len(named)))} and not any(
             map(str.isdigit, named)
         ):  # places, such as NEG=0,POS=1
@@ -185,7 +189,7 @@ def label_names(source: Source, kind: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _labelled(table: pd.DataFrame, source: Source) -> str:
+def _labelled(table: pd.DataFrame, source: DataSource) -> str:
     """The label column, which must be there; with no names to match it is the one that is called so, or the one that is left."""
     chosen = columns.choose(table, source, source.task, kind="classification")
     rest = [name for name in table if name not in (chosen.text, chosen.pair)]
@@ -196,15 +200,15 @@ def _labelled(table: pd.DataFrame, source: Source) -> str:
     return chosen.label or rest[0]
 
 
-def table_of(source: Source, split: str = "") -> Table:
+def table_of(source: DataSource, split: str = "") -> Table:
     """The table that a source names: a file's, or a split of a Hub data set; `split` where the source names none."""
     if source.task == "demo":
         return tables.read(str(DEMO))._replace(names={"label": ["negative", "positive"]})
     if is_file(source.task):
         return tables.read(source.task, form(source), source.split, text=source.text)
-    known = KNOWN.get(source.task)
+    known = KNOWN_TASKS.get(source.task)
     path, config = (known.path, known.config) if known else (source.task, source.config or None)
-    table = hub.split(path, config, source.split or split, title=source.task, known=[*KNOWN])
+    table = hub.split(path, config, source.split or split, title=source.task, known=[*KNOWN_TASKS])
     return (
         table._replace(names={known.label: list(known.labels)} if known.labels else {})
         if known
@@ -212,16 +216,18 @@ def table_of(source: Source, split: str = "") -> Table:
     )
 
 
-def _read(source: Source, labels: tuple[str, ...], kind: str, split: str = "") -> Read:
+def _read(source: DataSource, labels: tuple[str, ...], kind: str, split: str = "") -> ReadExamples:
     """A source's rows as examples, with notes on how they were read."""
     return examples_of(table_of(source, split), source, labels, kind=kind)
 
 
-def examples_of(table: Table, source: Source, labels: tuple[str, ...], kind: str) -> Read:
+def examples_of(
+    table: Table, source: DataSource, labels: tuple[str, ...], kind: str
+) -> ReadExamples:
     """A table's rows as examples, with notes on how they were read."""
     named = any((source.text, source.text_pair, source.label))
-    if source.task in KNOWN and not named:
-        chosen = KNOWN[source.task].columns
+    if source.task in KNOWN_TASKS and not named:
+        chosen = KNOWN_TASKS[source.task].columns
     else:
         chosen = columns.choose(table.rows, source, source.task, kind=kind, names=labels)
     found = reading.examples(
@@ -256,7 +262,9 @@ def examples_of(table: Table, source: Source, labels: tuple[str, ...], kind: str
     return found._replace(notes=[*notes, *found.notes])
 
 
-def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tuple[Read, Read]:
+def _parts(
+    source: DataSource, labels: tuple[str, ...], kind: str, seed: int
+) -> tuple[ReadExamples, ReadExamples]:
     """(calibration, evaluation). Data with a training split calibrates on it; of a single table a third of the rows (at most
     1024) calibrates and the rest evaluates."""
     if source.task == "demo":
@@ -275,7 +283,7 @@ def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tup
         return one, other
     if is_file(source.task):
         return _parts_of_file(source, labels, kind, seed=seed)
-    known = KNOWN.get(source.task)
+    known = KNOWN_TASKS.get(source.task)
     evaluation = _read(source, labels, kind, split=known.evaluation if known else "")
     if source.calibration:
         return evaluation, evaluation
@@ -285,8 +293,8 @@ def _parts(source: Source, labels: tuple[str, ...], kind: str, seed: int) -> tup
 
 
 def _parts_of_file(
-    source: Source, labels: tuple[str, ...], kind: str, seed: int
-) -> tuple[Read, Read]:
+    source: DataSource, labels: tuple[str, ...], kind: str, seed: int
+) -> tuple[ReadExamples, ReadExamples]:
     """Those of a file or saved data set."""
     train, usual = tables.splits(source.task, form(source), source.text)
     evaluated = source.split or usual
@@ -300,7 +308,7 @@ def _parts_of_file(
     return calibration, found._replace(notes=[*found.notes, note])
 
 
-def _halved(found: Read, seed: int) -> tuple[Read, Read]:
+def _halved(found: ReadExamples, seed: int) -> tuple[ReadExamples, ReadExamples]:
     order = list(range(len(found.examples)))
     random.Random(seed).shuffle(order)
     cut = min(len(order) // 3, 1024)
@@ -316,14 +324,14 @@ def _halved(found: Read, seed: int) -> tuple[Read, Read]:
 
 
 def _own_calibration(
-    source: Source, labels: tuple[str, ...], kind: str, labelled: bool
+    source: DataSource, labels: tuple[str, ...], kind: str, labelled: bool
 ) -> tuple[Examples, list[str]]:
     """The texts of another source. Its labels are read only for a method that needs them (`labelled`)."""
     if source.calibration == "demo":
         if labelled and kind in ("classification", "multilabel"):
-            return _parts(Source(), labels, kind, seed=0)[0].examples, []
+            return _parts(DataSource(), labels, kind, seed=0)[0].examples, []
         return _texts_of_demo(kind), []
-    known = source.calibration in KNOWN
+    known = source.calibration in KNOWN_TASKS
     named = (
         {} if known else {"text": source.text, "text_pair": source.text_pair, "label": source.label}
     )
@@ -331,7 +339,7 @@ def _own_calibration(
         name: getattr(source, name)
         for name in ("separator", "encoding", "header", "quotes", "bad_rows")
     }
-    own = Source(source.calibration, **named, **form_of, split="train" if known else "")
+    own = DataSource(source.calibration, **named, **form_of, split="train" if known else "")
     if labelled:
         return _read(own, labels, kind).examples, []
     table = table_of(own).rows
@@ -349,7 +357,7 @@ def _texts_of_demo(kind: str) -> Examples:
         raise PruneError(
             "The demo's sentences have no questions; calibrate a model that finds answers on questions with their contexts."
         )
-    table = table_of(Source()).rows
+    table = table_of(DataSource()).rows
     return Examples(
         [str(text) for text in table.loc[table["split"] == "calibration", "text"]], kind=kind
     )
@@ -361,7 +369,7 @@ def _fits(task: str, needed: str, kind: str) -> None:
         "multilabel",
     ):  # one label is a set of one
         raise PruneError(
-            f"{task} asks for {KINDS[needed]}, but the checkpoint's head gives {KINDS[kind]}; choose one that fits."
+            f"{task} asks for {TASK_TYPES[needed]}, but the checkpoint's head gives {TASK_TYPES[kind]}; choose one that fits."
         )
 
 

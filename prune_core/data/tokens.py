@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import PruneError
 from ..plugins import Batch
-from .examples import Answers, Examples
+from .examples import AnswerSpans, Examples
 from .metrics import IGNORED
 
 LONG_ENOUGH = 9  # tokens: shorter sentences say little about a Linear's inputs; the papers' protocol drops them too
@@ -135,7 +135,9 @@ def long_enough(tokenizer: Any, found: Examples, tokens: int) -> list[int]:
     )
 
 
-def cut_off(tokenizer: Any, found: Examples, max_length: int) -> tuple[int, int, float, int]:
+def truncation_report(
+    tokenizer: Any, found: Examples, max_length: int
+) -> tuple[int, int, float, int]:
     """(texts looked at, how many are longer than max_length, share of all tokens lost, the length that keeps 95% of them)."""
     count = min(len(found), LOOKED_AT)
     encoded = tokenizer(found.texts[:count], found.pairs and found.pairs[:count], verbose=False)[
@@ -160,7 +162,7 @@ def _shortened(tokenizer: Any, question: str, limit: int) -> str:
     return question if len(ends) <= limit else question[: ends[limit - 1][1]]
 
 
-def targets(features: Features, found: Examples) -> Tensor:
+def token_targets(features: Features, found: Examples) -> Tensor:
     """What is right, a row each: class (rows,) int64, score (rows,) float32, yes or no to each label (rows, labels) float32,
     first and last token (rows, 2) int64, or a class a token, IGNORED for most (rows, longest) int64.
 
@@ -183,7 +185,7 @@ def targets(features: Features, found: Examples) -> Tensor:
     )
 
 
-def _ends(offsets: Sequence[tuple[int, int] | None], answers: Answers) -> tuple[int, int]:
+def _ends(offsets: Sequence[tuple[int, int] | None], answers: AnswerSpans) -> tuple[int, int]:
     if not answers.texts:
         return 0, 0
     first, last = answers.starts[0], answers.starts[0] + len(answers.texts[0])
@@ -200,7 +202,7 @@ def _ends(offsets: Sequence[tuple[int, int] | None], answers: Answers) -> tuple[
     )
 
 
-def by_length(
+def batches_by_length(
     tokenizer: Any, features: Features, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Batch, list[int]]]:
     """(batch, its rows), sorted by length so that little is padding; pads to the batch's longest."""
@@ -208,10 +210,10 @@ def by_length(
     order = sorted(range(len(features)), key=lambda i: (lengths[i], i))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield padded(tokenizer, features, rows, device=device), rows
+        yield pad_batch(tokenizer, features, rows, device=device), rows
 
 
-def padded(
+def pad_batch(
     tokenizer: Any,
     features: Features,
     rows: Sequence[int],
@@ -236,8 +238,8 @@ def batches(
 ) -> Iterator[tuple[Batch, list[int]]]:
     """(batch, indices of its examples), by length; with `labelled`, "labels" are among its tensors (see targets)."""
     features = encode(tokenizer, found, max_length)
-    right = targets(features, found).to(device) if labelled else None
-    for batch, rows in by_length(tokenizer, features, batch_size, device=device):
+    right = token_targets(features, found).to(device) if labelled else None
+    for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
         if right is not None:
             batch["labels"] = (
                 right[rows]

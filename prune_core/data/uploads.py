@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 
-def keep(home: Path, name: str, content: bytes) -> Path:
+def save(home: Path, name: str, content: bytes) -> Path:
     """The file's place under home/uploads; bytes that are there already stay where they are, whatever their name is now."""
     folder = home / "uploads" / hashlib.sha256(content).hexdigest()[:16]
     suffix = Path(name).suffix.lower()

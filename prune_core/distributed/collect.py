@@ -33,7 +33,9 @@ def collect(store: Store, place: Path) -> Counter[str]:
             counts["not begun"] += 1
             continue
         counts["unfinished" if record.status == Status.RUNNING else record.status] += 1
-        adopt(store, folder, _unfinished(record) if record.status == Status.RUNNING else record)
+        adopt_shard(
+            store, folder, _unfinished(record) if record.status == Status.RUNNING else record
+        )
     return counts
 
 
@@ -47,7 +49,7 @@ def _unfinished(record: Record) -> Record:
     )
 
 
-def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
+def adopt_shard(store: Store, folder: Path, record: Record, worker: str = "") -> int:
     """One experiment's job, made or brought up to date; its number. `worker` is the process of this machine that looks after it.
 
     A job of the same key and study that is done, queued or run by somebody else here is left as it is. One is done when its weights
@@ -67,7 +69,7 @@ def adopt(store: Store, folder: Path, record: Record, worker: str = "") -> int:
 
 def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:
     """(the job, whether it is this experiment's)."""
-    known = shards.described(folder)
+    known = shards.describe(folder)
     experiment = known["experiment"]
     values = asdict(record) | {
         "label": known["label"],

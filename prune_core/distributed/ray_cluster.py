@@ -19,8 +19,8 @@ from ..experiments import memory
 from ..experiments.experiment import Experiment
 from ..measures.attack import Attack
 from ..models.checkpoints import folders
-from ..plugins import Report, quiet
-from ..queue.jobs import reap
+from ..plugins import Report, no_report
+from ..queue.jobs import mark_crashed
 from ..queue.worker import new_worker
 from ..store.job import Status
 from ..store.store import Store
@@ -28,14 +28,14 @@ from . import collect, shards
 from .shards import Record
 
 RETRIES = 3  # of a task whose node died
-LOOK = 1.0  # seconds between looks at what the tasks have written
+INTERVAL = 1.0  # seconds between looks at what the tasks have written
 GRACE = 10.0  # seconds in which a cancelled experiment may stop by itself
 PROGRAM = 2e9  # bytes that a process takes before it holds a model
 BROKEN = "A task of it broke off: {error}"
 
 
 @dataclass
-class Underway:
+class RunningTask:
     """One experiment's tasks; the last one's end is the experiment's."""
 
     folder: Path
@@ -57,25 +57,25 @@ def run(
     import ray
 
     try:
-        _answers(address)
+        _is_reachable(address)
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise PruneError(
             f"There is no Ray cluster to be had at {address}: {str(error)[:160]}; start one with ray start --head, or say "
             "--ray local for one on this machine alone."
         ) from None
-    reap(store)  # jobs of an earlier run of this command that was killed
+    mark_crashed(store)  # jobs of an earlier run of this command that was killed
     name, life = new_worker(store)
-    underway = list[Underway]()
+    underway = list[RunningTask]()
     try:
         tasks = _Tasks(ray, chunk, cpus)
         for folder in wanted:
             (folder / shards.CANCEL).unlink(missing_ok=True)
-            underway.append(Underway(folder, tasks.of(folder)))
+            underway.append(RunningTask(folder, tasks.of(folder)))
         while active := [each for each in underway if each.tasks]:
-            ray.wait([each.tasks[-1] for each in active], timeout=LOOK)
+            ray.wait([each.tasks[-1] for each in active], timeout=INTERVAL)
             for each in active:
-                _look(ray, store, each, worker=name)
+                _poll(ray, store, each, worker=name)
             over = sum(each.seen.progress for each in underway) / len(underway)
             running = sum(each.seen.status == Status.RUNNING for each in active)
             report(
@@ -96,14 +96,14 @@ def run(
         ray.shutdown()
 
 
-def _answers(address: str) -> None:
+def _is_reachable(address: str) -> None:
     """OSError where nothing listens at host:port, of which Ray itself is sure only after five minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _look(ray: Any, store: Store, each: Underway, worker: str) -> None:
+def _poll(ray: Any, store: Store, each: RunningTask, worker: str) -> None:
     """Bring what is new of an experiment into the store, and a person's wish to stop to the experiment."""
     ready, _ = ray.wait([each.tasks[-1]], timeout=0)
     record = Record.of(each.folder)
@@ -119,7 +119,7 @@ def _look(ray: Any, store: Store, each: Underway, worker: str) -> None:
         _stop(ray, each, force=time.monotonic() - each.cancelled > GRACE)
 
 
-def _last(ray: Any, each: Underway, record: Record) -> Record:
+def _last(ray: Any, each: RunningTask, record: Record) -> Record:
     """How it ended, by its own word or, where it has none, by Ray's."""
     try:
         ray.get(each.tasks[-1])
@@ -140,12 +140,12 @@ def _last(ray: Any, each: Underway, record: Record) -> Record:
     return record
 
 
-def _collected(store: Store, each: Underway, record: Record, worker: str) -> None:
-    each.job = collect.adopt(store, each.folder, record, worker=worker)
+def _collected(store: Store, each: RunningTask, record: Record, worker: str) -> None:
+    each.job = collect.adopt_shard(store, each.folder, record, worker=worker)
     each.seen = record
 
 
-def _stop(ray: Any, each: Underway, force: bool) -> None:
+def _stop(ray: Any, each: RunningTask, force: bool) -> None:
     for task in each.tasks:
         ray.cancel(task, force=force)
 
@@ -190,7 +190,7 @@ class _Tasks:
             "tokens": experiment.calibration * length,
             "longest": length,
         }
-        room = PROGRAM + memory.need(experiment, "cpu", **sizes).total  # type: ignore[arg-type]
+        room = PROGRAM + memory.estimate_memory(experiment, "cpu", **sizes).total  # type: ignore[arg-type]
         wanted = {"CPU": self.cpus, "GPU": gpus, "memory": room}
         if not any(
             all(node.get(name, 0) >= amount for name, amount in wanted.items())
@@ -207,7 +207,7 @@ def _perform(folder: str, until: str, *before: str) -> str:
     """A task: an experiment to its end, or until its attacks; where what came before has failed, only its word."""
     if bad := [status for status in before if status in (Status.FAILED, Status.CANCELLED)]:
         return bad[0]
-    return shards.perform(Path(folder), quiet, until).status
+    return shards.perform(Path(folder), no_report, until).status
 
 
 def _attack(folder: str, part: tuple[int, int], before: str) -> str:

@@ -41,7 +41,7 @@ PLAN, EXPERIMENT, RECORD, CANCEL, DENSE = (
     "cancel",
     "dense",
 )
-PATIENCE = 120.0  # seconds in which a shared folder lets go of the lock of a machine that died
+TIMEOUT = 120.0  # seconds in which a shared folder lets go of the lock of a machine that died
 WAITS = "waits for its attacks"
 EVERY = 2.0  # seconds between writes of the progress
 
@@ -84,7 +84,7 @@ def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Pa
     folders = [place / f"{number:04}" for number in range(1, len(wanted) + 1)]
     if place.is_dir() and any(place.iterdir()):
         there = (
-            [described(each)["key"] for each in folders_of(place)]
+            [describe(each)["key"] for each in folders_of(place)]
             if (place / PLAN).is_file()
             else []
         )
@@ -125,7 +125,7 @@ def folders_of(place: Path, shard: int | None = None) -> list[Path]:
 def perform(folder: Path, report: Report, until: str = "") -> Record:
     """Run the experiment of that folder to its end, whatever that is, or up to a stage; what is finished there is not done again."""
     lock = Lock(folder / "lock")
-    if not lock.take(patience=PATIENCE):
+    if not lock.take(patience=TIMEOUT):
         raise PruneError(
             f"{folder} is being run by another process; wait for it, or stop it first."
         )
@@ -145,7 +145,7 @@ def attack(folder: Path, chunk: tuple[int, int]) -> None:
     from ..experiments import run
 
     record = Record.of(folder)
-    obeys = lambda progress, message: _obey(folder)  # noqa: E731
+    obeys = lambda progress, message: _check_stop(folder)  # noqa: E731
     run.attack(
         experiment_in(folder),
         folder,
@@ -161,10 +161,10 @@ def experiment_in(folder: Path) -> Experiment:
     """The experiment of that folder."""
     from ..experiments.experiment import Experiment
 
-    return Experiment.from_dict(described(folder)["experiment"])
+    return Experiment.from_dict(describe(folder)["experiment"])
 
 
-def _obey(folder: Path) -> None:
+def _check_stop(folder: Path) -> None:
     """Stop where somebody has left the file `cancel`."""
     if (folder / CANCEL).exists():
         raise Cancelled
@@ -192,7 +192,7 @@ class _Run:
     def to_its_end(self, until: str) -> Record:
         """The stages, and what ended them."""
         from ..experiments.run import run
-        from ..queue.worker import ended
+        from ..queue.worker import error_status
 
         self.record.write(self.folder)
         try:
@@ -220,7 +220,7 @@ class _Run:
             else:
                 self._set(status=Status.DONE, progress=1.0, message="", finished=time.time())
         except (Exception, KeyboardInterrupt) as error:
-            status, sentence = ended(error, self.folder)
+            status, sentence = error_status(error, self.folder)
             self._set(status=status, error=sentence, message="", finished=time.time())
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -231,7 +231,7 @@ class _Run:
         self.also(progress, message)
         if time.monotonic() - self.looked > EVERY:
             self.looked = time.monotonic()
-            _obey(self.folder)
+            _check_stop(self.folder)
             self._set(progress=progress, message=message)
 
     def _set(self, **values: Any) -> None:
@@ -241,17 +241,17 @@ class _Run:
 
 def tables(folder: Path) -> dict[str, bytes]:
     """The tables that are there as the store keeps them, in the order in which they came."""
-    return {path.stem: packed_rows.shrunk(path.read_bytes()) for path in _tables(folder)}
+    return {path.stem: packed_rows.repack(path.read_bytes()) for path in _tables(folder)}
 
 
-def described(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> dict[str, Any]:
     """The experiment of that folder as plain data, with its label and key."""
     return _read(folder / EXPERIMENT)
 
 
 def _known(folder: Path) -> dict[str, pd.DataFrame]:
     return {
-        path.stem: packed_rows.unpacked(path.read_bytes().decode("utf-8", "surrogatepass"))
+        path.stem: packed_rows.unpack(path.read_bytes().decode("utf-8", "surrogatepass"))
         for path in _tables(folder)
     }
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..analysis.attack_success import successes
 from ..data import uploads
-from ..data.examples import Source
+from ..data.examples import DataSource
 from ..errors import PruneError
 from ..store.store import Store
 
@@ -22,7 +22,7 @@ LEAK = (
 )
 
 
-def resolved(store: Store, source: Source) -> Source:
+def resolve(store: Store, source: DataSource) -> DataSource:
     """The source with calibration `job:3` (what flipped the model of job 3), or `job:3+clean` (half that, half the same sentences
     as they were), as a file under the home folder; any other source as it is."""
     asked = re.fullmatch(r"job:(\d+)(\+clean)?", source.calibration)
@@ -48,12 +48,12 @@ def resolved(store: Store, source: Source) -> Source:
     return replace(
         source,
         calibration=str(
-            uploads.keep(store.home, f"attacked-{asked[0].replace(':', '-')}.csv", content)
+            uploads.save(store.home, f"attacked-{asked[0].replace(':', '-')}.csv", content)
         ),
     )
 
 
-def leaks(store: Store, source: Source) -> bool:
+def check_leakage(store: Store, source: DataSource) -> bool:
     """Whether a source calibrates (as `job:3…`) on sentences of the data that it evaluates on."""
     asked = re.match(r"job:(\d+)", source.calibration)
     return (

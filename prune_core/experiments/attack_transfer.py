@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..analysis.attack_success import successes
 from ..errors import PruneError
-from ..plugins import Report, part_of
+from ..plugins import Report, subrange
 from ..statistics import wilson
 from ..store.job import Job
 from ..store.store import Store
@@ -27,7 +27,7 @@ TEXTS = {
 }  # columns of `attack_example`
 
 
-def lacking(examples: pd.DataFrame, rows: pd.DataFrame) -> list[int]:
+def missing_pairs(examples: pd.DataFrame, rows: pd.DataFrame) -> list[int]:
     """The jobs among the examples' whose models have not predicted all of the adversarial texts."""
     made = successes(examples)
     wanted = set(zip(made["recipe"], made["job"], made["example"], strict=True))
@@ -43,7 +43,7 @@ def lacking(examples: pd.DataFrame, rows: pd.DataFrame) -> list[int]:
     ]
 
 
-def matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
+def transfer_matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
     """Columns `by`, `job`, `fooled`, `n`, `share`, `low`, `high` (Wilson): of the texts whose original the job's model gets right.
 
     `by` is "source" or "recipe"; a recipe's texts are those made on the other models.
@@ -87,7 +87,7 @@ def run(store: Store, ids: Sequence[int], report: Report) -> None:
     for place, job in enumerate(jobs):
         started = time.perf_counter()
         said = _said(
-            store, job, made, report=part_of(report, place / len(jobs), (place + 1) / len(jobs))
+            store, job, made, report=subrange(report, place / len(jobs), (place + 1) / len(jobs))
         )
         for column, texts in TEXTS.items():
             made[column] = [
@@ -153,5 +153,6 @@ def _said(
         report=told,
     )
     return {
-        both: job.facts["label_names"][label] for both, label in zip(asked, found.said, strict=True)
+        both: job.facts["label_names"][label]
+        for both, label in zip(asked, found.predicted, strict=True)
     }

@@ -33,7 +33,7 @@ TICK = 2_000_000_000  # ns; coarsest timestamp of common file systems (FAT)
 _hashes: dict[tuple[int, ...], str] = {}
 
 
-def of_checkpoint(checkpoint: str) -> list[list[str]]:
+def hash_checkpoint(checkpoint: str) -> list[list[str]]:
     """[name, hash] of the files of a local checkpoint folder; empty for a model on the Hub.
 
     The files of an adapter are followed by those of its base model, if that is local too.
@@ -43,26 +43,26 @@ def of_checkpoint(checkpoint: str) -> list[list[str]]:
     used = [Path(loading.resolve(checkpoint))]
     if (used[0] / adapters.CONFIG).is_file():
         used.append(Path(adapters.base(str(used[0]), checkpoint)))
-    return [found for folder in used for found in _of_files(folder, ("*",), IGNORED)]
+    return [found for folder in used for found in _hash_files(folder, ("*",), IGNORED)]
 
 
-def of_data(name: str) -> list[list[str]]:
+def hash_data(name: str) -> list[list[str]]:
     """[name, hash] of a data file, or of the files of a folder written by `save_to_disk`.
 
     Empty for data on the Hub.
     """
     if name == "demo":
-        return [[DEMO.name, _of_file(DEMO)]]
+        return [[DEMO.name, _hash_file(DEMO)]]
     if not os.path.exists(name):
         return []
     path = allowed(name)
     if path.is_file():
-        return [[path.name, _of_file(path)]]
+        return [[path.name, _hash_file(path)]]
     is_data = any((path / marker).is_file() for marker in MARKERS)
-    return _of_files(path, SAVED) if is_data else []
+    return _hash_files(path, SAVED) if is_data else []
 
 
-def _of_files(
+def _hash_files(
     folder: Path, patterns: Iterable[str], ignored: Iterable[str] = ()
 ) -> list[list[str]]:
     """[name relative to the folder, hash] of the files that match, in the order of their names."""
@@ -72,10 +72,10 @@ def _of_files(
         for path in folder.glob(pattern)
         if path.is_file() and not any(fnmatch(path.name, each) for each in ignored)
     }
-    return [[name, _of_file(files[name])] for name in sorted(files)]
+    return [[name, _hash_file(files[name])] for name in sorted(files)]
 
 
-def _of_file(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     """Hash of a file, from memory if nothing about it has changed.
 
     Size and modification time can be set back after a write; the change time (ctime) cannot. A file

@@ -15,20 +15,20 @@ from typing import Any
 
 from ..data import tasks, tokens
 from ..data.dropped_rows import RowQuestion
-from ..data.examples import KINDS
+from ..data.examples import TASK_TYPES
 from ..data.tasks import Task
 from ..errors import PruneError
-from ..measures.adversarial_augmentation import refuse_copies
+from ..measures.adversarial_augmentation import check_augmentation
 from ..models.checkpoints import loading
 from ..models.inference import predict
 from . import memory
 from .experiment import Experiment
 
-FEW = 256  # evaluation texts whose length is looked at
-ENOUGH = 0.5  # of the sample asked for must be long, for short texts to be left out
+LENGTH_SAMPLE = 256  # evaluation texts whose length is looked at
+MIN_LONG_FRACTION = 0.5  # of the sample asked for must be long, for short texts to be left out
 
 
-class Data:
+class DataReader:
     """How a model reads an experiment's data; `key` is equal where that is the same."""
 
     def __init__(self, experiment: Experiment, labels: tuple[str, ...], kind: str, tokenizer: Any):
@@ -72,7 +72,7 @@ class Data:
         return hash(json.dumps(self.key))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Data) and self.key == other.key
+        return isinstance(other, DataReader) and self.key == other.key
 
     @cached_property
     def whole(self) -> Task:
@@ -93,7 +93,9 @@ class Data:
         short = len(pool) - len(long)
         if not short:
             return None, []
-        if asked is None and len(long) < ENOUGH * min(self.experiment.calibration, len(pool)):
+        if asked is None and len(long) < MIN_LONG_FRACTION * min(
+            self.experiment.calibration, len(pool)
+        ):
             some = "all" if not long else f"{short:,} of {len(pool):,}"
             return None, [
                 f"Calibration: {some} texts are shorter than {least} words (tokens of the model); they were used all the same."
@@ -111,7 +113,7 @@ class Data:
             or count < len(self.whole.calibration if among is None else among)
         ):
             return []
-        first = Data(replace(asked, seed=0), self.labels, self.kind, tokenizer=self.tokenizer)
+        first = DataReader(replace(asked, seed=0), self.labels, self.kind, tokenizer=self.tokenizer)
         others, _ = first._long_enough(first.whole)
         if (
             first.whole.sampled(asked.calibration, 1, 0, among=others).calibration
@@ -127,7 +129,7 @@ class Data:
         """What the longest length takes away."""
         if self.kind == "span":
             return []  # which are read in windows
-        looked, longer, lost, enough = tokens.cut_off(
+        looked, longer, lost, enough = tokens.truncation_report(
             self.tokenizer, task.evaluation, self.experiment.max_length
         )
         if not longer:
@@ -147,11 +149,11 @@ class Data:
 def check_measures(experiment: Experiment, kind: str) -> None:
     """A measure, or an attack to tune by, that cannot look at this kind of model is an error before anything is computed."""
     if experiment.method is not None:
-        refuse_copies(experiment.method, kind)
+        check_augmentation(experiment.method, kind)
     for measure in experiment.measures:
         if kind not in measure.kinds:
             raise PruneError(
-                f"{measure.title} cannot be measured on a model that gives {KINDS[kind]}; leave the measure {measure.name} out."
+                f"{measure.title} cannot be measured on a model that gives {TASK_TYPES[kind]}; leave the measure {measure.name} out."
             )
 
 
@@ -160,13 +162,15 @@ def check(experiment: Experiment, elsewhere: bool = False) -> float:
 
     Reads no weights.
     """
-    found = understood(experiment)
+    found = inspect_data(experiment)
     if "error" in found:
         raise PruneError(found["error"])
-    return fits(experiment, found, elsewhere)
+    return check_requirements(experiment, found, elsewhere)
 
 
-def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = False) -> float:
+def check_requirements(
+    experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = False
+) -> float:
     """PruneError where the method or a measure cannot use what was understood, or memory is too small for it; else bytes of it.
 
     `elsewhere`: another machine will run it, of whose device and memory nothing is known here.
@@ -182,24 +186,24 @@ def fits(experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = Fal
             "name a label column, or choose another method."
         )
     if elsewhere:
-        return memory.need(experiment, "cpu", **found["sizes"]).total
-    return memory.checked(experiment, found["sizes"])
+        return memory.estimate_memory(experiment, "cpu", **found["sizes"]).total
+    return memory.check(experiment, found["sizes"])
 
 
-def understood(experiment: Experiment) -> dict[str, Any]:
+def inspect_data(experiment: Experiment) -> dict[str, Any]:
     """Of checkpoint and data, without weights: kind, labels, what values mean and how often they occur, sizes, notes.
 
     If the data cannot be used, `error` says why; `counts` are the label values in question, `rows` is true if rows are.
     """
-    config, tokenizer, notes = loading.described(experiment.checkpoint)
-    kind, labels = loading.kind_of(config), loading.label_names(config)
+    config, tokenizer, notes = loading.describe(experiment.checkpoint)
+    kind, labels = loading.task_type_of(config), loading.label_names(config)
     found: dict[str, Any] = {
         "kind": kind,
         "labels": labels,
-        "notes": [*filter(None, [loading.place_of(experiment.checkpoint)[1]]), *notes],
+        "notes": [*filter(None, [loading.locate(experiment.checkpoint)[1]]), *notes],
     }
     try:
-        task = Data(experiment, labels, kind, tokenizer=tokenizer)()
+        task = DataReader(experiment, labels, kind, tokenizer=tokenizer)()
     except PruneError as error:
         return found | {
             "error": str(error),
@@ -227,7 +231,7 @@ def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> d
         tokens.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"]
         for sample in (
             task.calibration,
-            task.evaluation.take(range(min(FEW, len(task.evaluation)))),
+            task.evaluation.take(range(min(LENGTH_SAMPLE, len(task.evaluation)))),
         )
     ]
     calibration, longest = (
@@ -239,6 +243,6 @@ def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> d
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(understood(Experiment.from_dict(json.loads(sys.argv[1])))))
+        print(json.dumps(inspect_data(Experiment.from_dict(json.loads(sys.argv[1])))))
     except PruneError as error:
         sys.exit(str(error))

@@ -15,10 +15,10 @@ import torch
 
 from ..store.locks import Lock
 
-PATIENCE = 3600.0  # seconds in which another may find it; who then still waits finds it alone
+TIMEOUT = 3600.0  # seconds in which another may find it; who then still waits finds it alone
 
 
-class DenseFacts:
+class DenseCache:
     """The facts of one dense model on one task."""
 
     def __init__(self, folder: Path, frame: str, device: torch.device):
@@ -28,7 +28,7 @@ class DenseFacts:
         """The fact of that key, computed where nobody has."""
         file = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
         lock = Lock(file.with_suffix(".lock"))
-        lock.take(PATIENCE)
+        lock.take(TIMEOUT)
         try:
             if not file.is_file():
                 part = file.with_suffix(f".{os.getpid()}.part")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data.examples import Source
+from ..data.examples import DataSource
 from ..errors import PruneError
 from ..measures import MEASURES
 from ..measures.attack import STOP_WORDS
@@ -22,20 +22,20 @@ from ..measures.base import Measure
 from ..methods import METHODS
 from ..models.checkpoints import folders, loading
 from ..plugins import (
-    DISTILLED,
-    TARGETED,
-    THINNED,
+    DISTILLATION_OPTIONS,
+    SECOND_STAGE_OPTIONS,
+    TARGET_OPTIONS,
     Method,
     Options,
     build,
-    distilled,
-    target_of,
-    thinned,
+    distillation_label,
+    second_stage_label,
+    target_label,
 )
-from .content_hashes import of_checkpoint, of_data
+from .content_hashes import hash_checkpoint, hash_data
 
 PRUNE = "prune"  # the stage before the measures, and its table
-SINCE = (("tf32", False), ("min_words", None))
+ADDED_OPTIONS = (("tf32", False), ("min_words", None))
 DATA_RULES = 3  # how tables become examples; the demo is read as ever
 SOURCE_BEFORE = ("task", "text", "text_pair", "label", "calibration", "metric")
 KEEP = {
@@ -51,7 +51,7 @@ class Experiment:
     """What to do; the dense baseline is the one without a method. Survives JSON."""
 
     checkpoint: str = "demo"
-    source: Source = Source()
+    source: DataSource = DataSource()
     method: Method | None = None
     measures: tuple[Measure, ...] = ()
     calibration: int = 256  # sentences
@@ -108,9 +108,9 @@ class Experiment:
     def label(self) -> str:
         """How charts name this run."""
         name = "Dense" if self.method is None else self.method.label
-        if self.method and (more := thinned(self.method.to_dict())):
+        if self.method and (more := second_stage_label(self.method.to_dict())):
             name += f" · {more}"
-        if self.method and (tuned := distilled(self.method.to_dict())):
+        if self.method and (tuned := distillation_label(self.method.to_dict())):
             name += f" · {tuned}"
         return f"{name} · seed {self.seed}" if self.seed else name
 
@@ -130,7 +130,7 @@ class Experiment:
         if strange := [name for name in values if name not in known]:
             raise PruneError(f"An experiment has no {strange[0]!r}; it has {', '.join(known)}.")
         method = values.get("method")
-        values["source"] = Source(**values.get("source") or {})
+        values["source"] = DataSource(**values.get("source") or {})
         values["method"] = build(METHODS, method["name"], method["options"]) if method else None
         values["measures"] = tuple(
             build(MEASURES, each["name"], each["options"]) for each in values.get("measures") or ()
@@ -161,16 +161,16 @@ class Experiment:
             name,
             usual,
         ) in (
-            SINCE
+            ADDED_OPTIONS
         ):  # what came later is left out where it is as usual, so that keys from before stay
             if decides[name] == usual:
                 del decides[name]
         if self.method is not None:
             options = self.method.to_dict()
-            unused = (() if target_of(options) else TARGETED) + (
-                () if thinned(options) else THINNED
+            unused = (() if target_label(options) else TARGET_OPTIONS) + (
+                () if second_stage_label(options) else SECOND_STAGE_OPTIONS
             )
-            unused += () if self.method.distil else DISTILLED
+            unused += () if self.method.distil else DISTILLATION_OPTIONS
             unused += (
                 () if self.method.distil_attacked else ("distil_attacked",)
             )  # as in keys from before it
@@ -196,7 +196,7 @@ class Experiment:
     def content(self) -> list[list[list[str]]]:
         """[name, SHA-256] of the local files of checkpoint, task and calibration data."""
         data = (self.source.task, self.source.calibration)
-        return [of_checkpoint(self.checkpoint), *map(of_data, data)]
+        return [hash_checkpoint(self.checkpoint), *map(hash_data, data)]
 
 
 def _plugin_dict(plugin: Options) -> dict[str, Any]:

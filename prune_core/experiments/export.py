@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import PruneError
-from ..plugins import Report, quiet
+from ..plugins import Report, no_report
 from ..store.job import Job
 from ..store.store import Store
 
@@ -18,7 +18,7 @@ def export_checkpoint(
     shrunk: bool = False,
     onnx: bool = False,
     int8: bool = False,
-    report: Report = quiet,
+    report: Report = no_report,
 ) -> list[str]:
     """The pruned checkpoint with a note of how it was made: an ordinary Hugging Face folder, or cut; with ONNX and its int8 if wanted.
 
@@ -41,11 +41,11 @@ def export_checkpoint(
     from ..models.checkpoints import loading
     from ..models.export import onnx as export
     from ..models.export import quantization_sensitivity
-    from .reprune import remake
+    from .reprune import reprune_job
 
-    said = [] if source.is_dir() else [remake(store, job, report)]
+    said = [] if source.is_dir() else [reprune_job(store, job, report)]
     if shrunk:
-        said.append(export.write_shrunk(source, folder))
+        said.append(export.write_compact(source, folder))
     else:
         loading.save(*loading.load(str(source)), folder)
     if onnx or int8:

@@ -16,11 +16,11 @@ from .experiment import Experiment
 
 MODELS = 3  # the dense model, the pruned one, and matrices or gradients of as many weights
 STATES = 10  # hidden widths of states a token: inputs (four where the feed-forward part is read) and residual, dense and pruned
-KINDS = 4  # of states that lie in memory at once
+COMPONENTS = 4  # of states that lie in memory at once
 SQUARES = 6  # matrices of the widest inputs squared: gram, cross, carried, damped, inverse, scratch
 
 
-class Need(NamedTuple):
+class MemoryEstimate(NamedTuple):
     """Bytes, about."""
 
     models: float
@@ -44,7 +44,7 @@ def widths(config: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def need(
+def estimate_memory(
     experiment: Experiment,
     on: str,
     wide: float,
@@ -52,33 +52,33 @@ def need(
     weights: float,
     tokens: int,
     longest: int,
-) -> Need:
+) -> MemoryEstimate:
     """What the run takes on that kind of device; `tokens` of the calibration sentences, `longest` of them and of the evaluation ones."""
     states, statistics = 0.0, 0.0
     if experiment.method is not None:
         states = 4.0 * tokens * wide * STATES
         if on == "cpu":
-            states = min(states, KINDS * IN_MEMORY)  # more lie in a file
+            states = min(states, COMPONENTS * IN_MEMORY)  # more lie in a file
         if (
             isinstance(experiment.method, LayerwiseMethod)
             and experiment.method.statistic != "diagonal"
         ):
             statistics = SQUARES * 4.0 * max(inside, wide) ** 2
     batch = 4.0 * experiment.batch_size * longest * (4 * wide + 3 * inside)
-    return Need(MODELS * weights, states, batch, statistics=statistics)
+    return MemoryEstimate(MODELS * weights, states, batch, statistics=statistics)
 
 
-def free(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
     """Bytes that are free there."""
     return float(
         torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory()
     )
 
 
-def checked(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
+def check(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
     """Bytes that the run takes, about; PruneError where it cannot fit, with the option to lower and to what."""
     device = devices.pick_device(experiment.device)
-    wanted, there = need(experiment, device.type, **sizes), free(device)
+    wanted, there = estimate_memory(experiment, device.type, **sizes), free_bytes(device)
     if wanted.total <= there:
         return wanted.total
     room = there - wanted.models - wanted.statistics

@@ -12,7 +12,7 @@ from .experiment import PRUNE, Experiment
 from .run import run
 
 
-def remake(store: Store, job: Job, report: Report) -> str:
+def reprune_job(store: Store, job: Job, report: Report) -> str:
     """Prune a job's model again into its folder; a sentence that says whether these are the weights that its figures are of."""
     if not job.experiment["method"]:
         raise PruneError(

@@ -17,20 +17,20 @@ from torch import nn
 from ..data.tasks import Task
 from ..data.tokens import batches, encode
 from ..errors import PruneError
-from ..measures.adversarial_augmentation import Copies
+from ..measures.adversarial_augmentation import AdversarialAugmentation
 from ..measures.base import Pair
 from ..methods import METHODS
 from ..models import devices, replay
 from ..models.checkpoints import difference, folders, loading, verification
-from ..models.compact import refuse_shrunk
+from ..models.compact import refuse_compact
 from ..models.devices import matrix_precision, seed_everything
 from ..models.inference import predict
-from ..plugins import Method, Report, Rows, part_of
+from ..plugins import Method, Report, Rows, subrange
 from ..pruning import pipeline
 from ..pruning.unitwise import UnitMethod
-from .content_hashes import of_checkpoint
-from .data_check import Data, check_measures
-from .dense_cache import DenseFacts
+from .content_hashes import hash_checkpoint
+from .data_check import DataReader, check_measures
+from .dense_cache import DenseCache
 from .experiment import PRUNE, Experiment, estimates, stages
 
 THREADS = torch.get_num_threads()
@@ -64,7 +64,7 @@ def run(
     whole = sum(seconds.values())
     start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
     report(start, f"loading {experiment.checkpoint}")
-    bench = _Bench(
+    bench = _Runner(
         experiment,
         folder,
         dict(known or {}),
@@ -77,7 +77,7 @@ def run(
         if name == until:
             return
         end = start + seconds[name] / whole
-        yield bench.stage(name, part_of(report, start, end))
+        yield bench.stage(name, subrange(report, start, end))
         start = end
     if experiment.method and experiment.keep == "none":
         shutil.rmtree(
@@ -95,7 +95,7 @@ def attack(
     shared: Path | None = None,
 ) -> None:
     """One chunk of an experiment's attacks, behind the stages before it; the outcomes wait in the folder for the attack stage."""
-    _Bench(
+    _Runner(
         experiment,
         folder,
         dict(known),
@@ -108,7 +108,7 @@ def attack(
 def preload() -> None:
     """Load what the demo needs ahead of the first job."""
     if (folders.BUNDLED["demo"] / "config.json").is_file():
-        content = json.dumps(of_checkpoint("demo"))
+        content = json.dumps(hash_checkpoint("demo"))
         _dense("demo", content, str(devices.pick_device("auto")))
 
 
@@ -121,11 +121,11 @@ def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
 @lru_cache(
     maxsize=1
 )  # and measures it once: the memo is where measures keep what they know of the dense model
-def _shared(frame: str, data: Data) -> tuple[Task, dict[Any, Any]]:
+def _shared(frame: str, data: DataReader) -> tuple[Task, dict[Any, Any]]:
     return data(), {}
 
 
-class _Bench:
+class _Runner:
     """The dense model, the pruned one once it is there, and the task of one run."""
 
     def __init__(
@@ -151,7 +151,7 @@ class _Bench:
                 f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu."
             ) from None
         if experiment.method:
-            refuse_shrunk(self.dense, experiment.checkpoint)
+            refuse_compact(self.dense, experiment.checkpoint)
         self.labels = loading.label_names(self.dense.config)
         frame = json.dumps(
             [
@@ -163,9 +163,9 @@ class _Bench:
                 experiment.tf32,
             ]
         )
-        kind = replay.kind_of(self.dense)
+        kind = replay.task_type_of(self.dense)
         check_measures(experiment, kind)
-        data = Data(experiment, self.labels, kind, tokenizer=self.tokenizer)
+        data = DataReader(experiment, self.labels, kind, tokenizer=self.tokenizer)
         self.task, self.memo = _shared(frame, data)
         if "verified" not in self.memo:
             verification.check(
@@ -177,7 +177,7 @@ class _Bench:
             )
             self.memo["verified"] = True
         self.elsewhere = (
-            DenseFacts(shared, frame + json.dumps(data.key), self.device).get if shared else None
+            DenseCache(shared, frame + json.dumps(data.key), self.device).get if shared else None
         )
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 
@@ -202,7 +202,7 @@ class _Bench:
                     )
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _of_memory(error):
+                if not _is_out_of_memory(error):
                     raise
                 if self.batch_size == 1:
                     raise PruneError(
@@ -234,7 +234,7 @@ class _Bench:
                 labelled=labelled,
             )
         ]
-        copier = Copies(
+        copier = AdversarialAugmentation(
             self.dense, self.tokenizer, sample, found=found, seed=seed, max_length=length
         )
         model, rows = pipeline.prune(
@@ -250,7 +250,7 @@ class _Bench:
         shutil.rmtree(part, ignore_errors=True)  # of a run that broke off
         if self.experiment.keep == "full":
             loading.save(model, self.tokenizer, part)
-            self.weights = difference.digest(model)
+            self.weights = difference.weights_hash(model)
         else:
             self.weights = difference.save(
                 model, self.dense, self.experiment.checkpoint, folder=part
@@ -328,7 +328,7 @@ class _Bench:
         return facts
 
 
-def _of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """PyTorch names its own error for a GPU's memory only; a CPU's is told by its words."""
     return isinstance(
         error, (torch.OutOfMemoryError, MemoryError)

@@ -9,15 +9,15 @@ from typing import Any
 
 import yaml
 
-from ..data.examples import Source
+from ..data.examples import DataSource
 from ..errors import PruneError
 from ..measures import MEASURES
 from ..methods import METHODS
 from ..paths import ASSETS
-from ..plugins import TARGETS, Method, build, nearest, option_specs
+from ..plugins import TARGETS, Method, build, closest_match, option_specs
 from .experiment import Experiment
 
-HOME = ASSETS / "studies"  # the bundled ones
+FOLDER = ASSETS / "studies"  # the bundled ones
 DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
@@ -29,7 +29,7 @@ DEMO_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def demo() -> list[Experiment]:
+def demo_experiments() -> list[Experiment]:
     """What the one button runs, with all usual measures: dense and three methods at two sparsities; a robust start, and it pruned."""
     methods = [
         build(METHODS, name, {"sparsity": sparsity})
@@ -91,7 +91,9 @@ class Sweep:
 
     def experiments(self) -> list[Experiment]:
         """The grid; seeds outermost, so that a study cut short has one of everything, then starts, whose dense models are their own."""
-        source = Source(**{spec.name: str(getattr(self, spec.name)) for spec in fields(Source)})
+        source = DataSource(
+            **{spec.name: str(getattr(self, spec.name)) for spec in fields(DataSource)}
+        )
         measures = tuple(
             build(MEASURES, name, options)
             for name, options in self._named(self.measures, "measures")
@@ -189,7 +191,7 @@ def _each(value: Any, key: str, kind: type) -> list[Any]:
 
 def bundled() -> dict[str, str]:
     """The studies that come with the product: name -> what they are, in a sentence."""
-    return {path.stem: _content(path).get("about", "") for path in sorted(HOME.glob("*.yaml"))}
+    return {path.stem: _content(path).get("about", "") for path in sorted(FOLDER.glob("*.yaml"))}
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experiment]:
@@ -203,7 +205,7 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experimen
             raise PruneError(
                 f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())})."
             )
-        path = HOME / f"{path}.yaml"
+        path = FOLDER / f"{path}.yaml"
     content = _content(path)
     changes = dict(changes or {})
     several = changes.pop("sweeps", content.pop("sweeps", [{}]))
@@ -221,7 +223,7 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experimen
     return list(dict.fromkeys(found))
 
 
-def changes(words: Mapping[str, str]) -> dict[str, Any]:
+def parse_changes(words: Mapping[str, str]) -> dict[str, Any]:
     """Keys with values as one would write them in the file, such as seeds=[0, 1]."""
     try:
         return {key: yaml.safe_load(value) for key, value in words.items()}
@@ -272,7 +274,7 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     for key in content:
         if key not in known:
             raise PruneError(
-                f"{path}: there is no key {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}, sweeps."
+                f"{path}: there is no key {key!r}.{closest_match(str(key), known)} Known: {', '.join(known)}, sweeps."
             )
     sweep = Sweep(
         **{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}}

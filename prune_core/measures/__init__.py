@@ -4,13 +4,22 @@ from .accuracy import Accuracy
 from .attack import Attack
 from .base import Measure
 from .cost import Cost
-from .deployment_formats import Forms
+from .deployment_formats import DeploymentFormats
 from .drift import Drift
-from .quantization_sensitivity import Doctor
+from .quantization_sensitivity import QuantizationSensitivity
 from .reconstruction import Reconstruction
 from .sensitivity import Sensitivity
 
 MEASURES: dict[str, type[Measure]] = {
     kind.name: kind
-    for kind in (Accuracy, Reconstruction, Sensitivity, Drift, Cost, Forms, Doctor, Attack)
+    for kind in (
+        Accuracy,
+        Reconstruction,
+        Sensitivity,
+        Drift,
+        Cost,
+        DeploymentFormats,
+        QuantizationSensitivity,
+        Attack,
+    )
 }

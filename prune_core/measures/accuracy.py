@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import nn
 
-from ..data.examples import Answers
-from ..data.metrics import METRICS, answer_f1, exact_match, judged, metrics_of, values_for
+from ..data.examples import AnswerSpans
+from ..data.metrics import METRICS, answer_f1, exact_match, judge, metrics_of, values_for
 from ..models.inference.predict import Predictions, predict
-from ..plugins import Report, Rows, option, part_of
+from ..plugins import Report, Rows, option, subrange
 from ..statistics import bootstrap, mcnemar, paired_difference, wilson
 from .base import Measure, Pair
 
@@ -41,14 +41,16 @@ class Accuracy(Measure):
 
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The tables `accuracy` (one row) and `prediction` (a row an example)."""
-        dense = dense_predictions(pair, part_of(report, 0.0, 0.5))
-        pruned = dense if pair.is_dense else predicted(pair, pair.pruned, part_of(report, 0.5, 1.0))
+        dense = dense_predictions(pair, subrange(report, 0.0, 0.5))
+        pruned = (
+            dense if pair.is_dense else predictions(pair, pair.pruned, subrange(report, 0.5, 1.0))
+        )
         examples, names = pair.task.evaluation, pair.task.label_names
-        was, now = dense.said, pruned.said
+        was, now = dense.predicted, pruned.predicted
         right: list[Any] = (
             was if examples.labels is None else examples.labels
         )  # without labels dense is what is right
-        right, was, now = judged(examples.kind, names, right, was, now)
+        right, was, now = judge(examples.kind, names, right, was, now)
         row = summary(
             pair.task.metric,
             len(names),
@@ -213,7 +215,7 @@ SHARES = (
 def _right(right: list[Any], against_dense: bool, kind: str) -> list[Any]:
     """What the dense model answered, as an accepted answer."""
     return (
-        [Answers([text] if text else [], [0] if text else []) for text in right]
+        [AnswerSpans([text] if text else [], [0] if text else []) for text in right]
         if against_dense and kind == "span"
         else right
     )
@@ -229,7 +231,7 @@ def _hits(kind: str, right: list[Any], said: list[Any]) -> np.ndarray:
 
 
 def _by_example(
-    kind: str, right: list[Answers], was: list[str], now: list[str]
+    kind: str, right: list[AnswerSpans], was: list[str], now: list[str]
 ) -> dict[str, list[float]]:
     """Spans: each answer's F1, as an answer may be partly right."""
     if kind != "span":
@@ -240,7 +242,7 @@ def _by_example(
     }
 
 
-def predicted(pair: Pair, model: nn.Module, report: Report) -> Predictions:
+def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
     """What one of the pair's models says of the evaluation sample."""
     return predict(
         model,
@@ -256,6 +258,6 @@ def dense_predictions(pair: Pair, report: Report) -> Predictions:
     """The dense model's, computed once for all experiments on the same sample."""
     return Predictions(
         *pair.of_dense(
-            "predictions", lambda: tuple(predicted(pair, pair.dense, report)), plain=True
+            "predictions", lambda: tuple(predictions(pair, pair.dense, report)), plain=True
         )
     )

@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 from ..analysis.attack_success import successes
-from ..data.examples import KINDS, Examples
+from ..data.examples import TASK_TYPES, Examples
 from ..data.tasks import Task
 from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
 from ..plugins import Batch, Method, Report
-from ..pruning.distillation import Copied
+from ..pruning.distillation import AdversarialCopies
 from .attack import Attack
 from .base import Pair
 
 
-def refuse_copies(method: Method, kind: str) -> None:
+def check_augmentation(method: Method, kind: str) -> None:
     """PruneError where a method asks for attacked copies that nothing would learn from, or that cannot be made."""
     if not method.distil_attacked:
         return
@@ -30,12 +30,12 @@ def refuse_copies(method: Method, kind: str) -> None:
         )
     if kind not in Attack.kinds:
         raise PruneError(
-            f"A model that gives {KINDS[kind]} cannot be attacked; leave distil_attacked out."
+            f"A model that gives {TASK_TYPES[kind]} cannot be attacked; leave distil_attacked out."
         )
     require("textattack", "attacks")
 
 
-class Copies:
+class AdversarialAugmentation:
     """Attacks a pruned model on the calibration sentences of `found`, batches and the examples in each, by what the dense one says."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Copies:
         )
         self.sample = Examples(sample.texts, sample.pairs)
 
-    def __call__(self, pruned: nn.Module, report: Report) -> list[Copied]:
+    def __call__(self, pruned: nn.Module, report: Report) -> list[AdversarialCopies]:
         """A batch: the copies that flipped the pruned model, and which rows (copies,) they are of; None where none did."""
         attack = Attack(recipes="DeepWordBug", examples=len(self.sample))
         task = Task("calibration", (), self.sample, evaluation=self.sample)
@@ -75,7 +75,7 @@ class Copies:
             for _, examples in self.found
         ]
 
-    def _of(self, won: Any, examples: Sequence[int]) -> Copied:
+    def _of(self, won: Any, examples: Sequence[int]) -> AdversarialCopies:
         if won.empty:
             return None
         second = won["perturbed_pair"].tolist() if self.sample.pairs else None

@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 
 from .. import __version__
-from ..analysis.attack_success import summary
+from ..analysis.attack_success import summarize
 from ..attacks import languages
-from ..attacks.catalogue import CATALOGUE, LETTERS, Entry, missing
+from ..attacks.catalogue import CATALOGUE, LETTERS, CatalogueEntry, missing
 from ..data.examples import Examples
 from ..errors import PruneError, require
 from ..models.devices import device_of
-from ..models.inference.timing import timing_batch, turns
-from ..plugins import Report, Rows, option, part_of, quiet
+from ..models.inference.timing import time_interleaved, timing_batch
+from ..plugins import Report, Rows, no_report, option, subrange
 from .accuracy import dense_predictions
 from .base import Measure, Pair
 
@@ -105,7 +105,7 @@ class Attack(Measure):
         """The tables `attack` (a row a recipe) and `attack_example` (a row a recipe and example)."""
         examples = pair.task.evaluation
         if examples.labels is None:  # the attacks are on what the dense model says
-            examples = replace(examples, labels=dense_predictions(pair, quiet).said)
+            examples = replace(examples, labels=dense_predictions(pair, no_report).predicted)
         if self.column != "first" and examples.pairs is None:
             raise PruneError(
                 f"attack: column is {self.column!r}, but this task has no sentence pairs; leave it at 'first'."
@@ -117,13 +117,13 @@ class Attack(Measure):
         self._check_language(chosen, examples, pair.seed)
         report(0.0, "loading TextAttack")
         from ..attacks import engine
-        from ..attacks.budget import Budget, Pulse
-        from ..attacks.outcome import Journal
-        from ..attacks.validity import judged
+        from ..attacks.budget import AttackBudget, ProgressPulse
+        from ..attacks.outcome import OutcomeLog
+        from ..attacks.validity import add_validity
         from ..attacks.victim import Victim
 
         never = tuple(self.never.lower().replace(",", " ").split())
-        budget = Budget(
+        budget = AttackBudget(
             self.query_budget,
             self.time_budget,
             self.max_changed,
@@ -148,7 +148,7 @@ class Attack(Measure):
         file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
         for name, whole, part in self._plan(chosen, pair, report):
             sample = whole[index::chunks]
-            pulse = Pulse(part)
+            pulse = ProgressPulse(part)
             victim = Victim(
                 pair.pruned,
                 pair.tokenizer,
@@ -157,7 +157,7 @@ class Attack(Measure):
                 pair.max_length,
                 PRECISIONS[precision],
             )
-            journal = Journal(pair.folder and pair.folder / file, name, key)
+            journal = OutcomeLog(pair.folder and pair.folder / file, name, key)
             found = {
                 outcome.example: outcome
                 for outcome in engine.run(
@@ -176,7 +176,7 @@ class Attack(Measure):
             totals.append(
                 {
                     "recipe": name,
-                    **summary(outcomes),
+                    **summarize(outcomes),
                     "precision": precision,
                     "seconds": sum(outcome.seconds for outcome in outcomes),
                 }
@@ -187,15 +187,17 @@ class Attack(Measure):
         report(1.0, "judging the changed texts")
         return {
             "attack": pd.DataFrame(totals),
-            "attack_example": judged(pd.DataFrame(rows), device_of(pair.pruned)),
+            "attack_example": add_validity(pd.DataFrame(rows), device_of(pair.pruned)),
         }
 
-    def _check_language(self, chosen: Sequence[Entry], examples: Examples, seed: int) -> None:
+    def _check_language(
+        self, chosen: Sequence[CatalogueEntry], examples: Examples, seed: int
+    ) -> None:
         """Refuse a run in which no attack can change any text: single ones are refused as they come."""
         if any(entry.changes == LETTERS for entry in chosen):
             return
         some = [
-            languages.foreign(examples.texts[i])
+            languages.is_not_english(examples.texts[i])
             for i in _order(len(examples), seed)[: self.word_examples]
         ]
         if all(some):
@@ -212,7 +214,7 @@ class Attack(Measure):
         return pair.of_dense("attack precision", lambda: faster_precision(pair.dense))
 
     def _plan(
-        self, chosen: Sequence[Entry], pair: Pair, report: Report
+        self, chosen: Sequence[CatalogueEntry], pair: Pair, report: Report
     ) -> list[tuple[str, list[int], Report]]:
         """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
         the beginning of the larger one and every model is attacked on the same sentences."""
@@ -223,7 +225,7 @@ class Attack(Measure):
         ]
         costs = [len(sample) * entry.seconds for sample, entry in zip(samples, chosen, strict=True)]
         ends = [0.0, *(sum(costs[: count + 1]) / sum(costs) for count in range(len(costs)))]
-        parts = [part_of(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
+        parts = [subrange(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
         return [
             (entry.name, sample, part)
             for entry, sample, part in zip(chosen, samples, parts, strict=True)
@@ -240,7 +242,7 @@ def _order(count: int, seed: int) -> list[int]:
 def faster_precision(model: Any) -> str:
     """The one by which this device answers a small batch sooner; fp32 where they are about alike."""
     batch = timing_batch(model, *PROBE)
-    single, half = turns(
-        [model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, report=quiet
+    single, half = time_interleaved(
+        [model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, report=no_report
     ).seconds
     return "bf16" if min(half) < FASTER * min(single) else "fp32"

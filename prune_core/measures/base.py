@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..data.examples import KINDS
+from ..data.examples import TASK_TYPES
 from ..errors import PruneError
 from ..plugins import Options, Report, Rows
 
@@ -43,10 +43,10 @@ class Pair:
     )  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
 
     def __post_init__(self) -> None:
-        from ..models.checkpoints.weights import not_numbers
+        from ..models.checkpoints.weights import non_finite
 
         for role, model in (("dense", self.dense), ("pruned", self.pruned)):
-            if bad := not_numbers(model):
+            if bad := non_finite(model):
                 raise PruneError(
                     f"The {role} model's weights hold values that are no numbers ({len(bad)} tensors, the first {bad[0]}); "
                     "nothing that is measured of it would mean anything."
@@ -69,7 +69,7 @@ class Pair:
 class Measure(Options):
     """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
 
-    kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)  # of the models it can look at
+    kinds: ClassVar[tuple[str, ...]] = tuple(TASK_TYPES)  # of the models it can look at
     usual: ClassVar[bool] = True  # whether a first look at a model takes it
 
     @property

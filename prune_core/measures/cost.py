@@ -18,18 +18,18 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ..models.compact import dead_units, padding, shrink
+from ..models.compact import compact_model, dead_units, padding
 from ..models.devices import device_of
 from ..models.inference.timing import (
-    limit,
     peak_memory,
     profile,
     refuse_longer,
+    speedup_limit,
+    time_interleaved,
     timing_batch,
-    turns,
 )
-from ..models.replay import blocks, head_linears, linears, longest
-from ..plugins import Report, Rows, option, part_of
+from ..models.replay import blocks, head_linears, linears, max_tokens
+from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 
 BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
@@ -68,13 +68,13 @@ class Cost(Measure):
         models = (
             [pair.dense]
             if pair.is_dense
-            else [pair.dense, shrink(pair.pruned) if shrunk else pair.pruned]
+            else [pair.dense, compact_model(pair.pruned) if shrunk else pair.pruned]
         )
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
         timed, passes = zip(
             *(
                 self._timed(
-                    models, batch, length, part_of(report, i / len(points), (i + 1) / len(points))
+                    models, batch, length, subrange(report, i / len(points), (i + 1) / len(points))
                 )
                 for i, (batch, length) in enumerate(points)
             ),
@@ -133,13 +133,14 @@ class Cost(Measure):
             }
             for name, own in zip(("dense", "pruned"), work, strict=False)
         ]
-        if length > longest(models[0]):
+        if length > max_tokens(models[0]):
             return [
-                row | {"limit": f"Left out: the model takes at most {longest(models[0])} tokens."}
+                row
+                | {"limit": f"Left out: the model takes at most {max_tokens(models[0])} tokens."}
                 for row in rows
             ], []
         tokens = timing_batch(models[0], batch, length)
-        times, other_load = turns(models, tokens, self.repeats, report=report)
+        times, other_load = time_interleaved(models, tokens, self.repeats, report=report)
         profiles = [profile(model, tokens) for model in models]
         for row, model, seconds, profiled in zip(rows, models, times, profiles, strict=True):
             p50, p95 = (float(np.percentile(seconds, q)) for q in (50, 95))
@@ -155,7 +156,7 @@ class Cost(Measure):
                 "speedup_measured": rows[0]["latency_p50"] / p50,
             }
             if 1 < row["speedup_theoretical"] > row["speedup_measured"] / NEAR:
-                row["limit"] = limit(
+                row["limit"] = speedup_limit(
                     profiles[0],
                     profiled,
                     (rows[0]["latency_p50"], p50),

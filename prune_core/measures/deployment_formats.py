@@ -18,25 +18,25 @@ import pandas as pd
 from torch import nn
 
 from ..data.examples import Examples
-from ..data.metrics import judged
+from ..data.metrics import judge
 from ..data.tokens import batches
 from ..models.checkpoints import verification
-from ..models.compact import dead_units, shrink
+from ..models.compact import compact_model, dead_units
 from ..models.devices import device_of
 from ..models.export.formats import (
     CALIBRATED,
-    FORMS,
+    FORMATS,
     INT8,
     ONNX,
     OPENVINO,
     OPENVINO_INT8,
     TOLERANCES,
-    Session,
-    Source,
+    DeployedModel,
+    ExportSource,
 )
-from ..models.inference.timing import refuse_longer, timing_batch, turns
-from ..plugins import Report, Rows, option, part_of, preset, quiet
-from .accuracy import dense_predictions, divergence, predicted, summary
+from ..models.inference.timing import refuse_longer, time_interleaved, timing_batch
+from ..plugins import Report, Rows, no_report, option, preset, subrange
+from .accuracy import dense_predictions, divergence, predictions, summary
 from .attack import Attack
 from .base import Measure, Pair
 from .cost import Cost, size_on_disk
@@ -54,7 +54,7 @@ KEPT = (
 
 
 @dataclass(frozen=True)
-class Forms(Measure):
+class DeploymentFormats(Measure):
     """Accuracy, agreement with dense, bytes, measured latency and, if asked for, accuracy under DeepWordBug of every form.
 
     Forms run on the CPU, where they are made for, and are timed in turns with the dense model in PyTorch. ONNX int8 is dynamic
@@ -68,7 +68,10 @@ class Forms(Measure):
     usual = False
     estimate = 30.0
     files: str = option(
-        f"{ONNX}, {INT8}", "Files to write, beside PyTorch fp32", choices=tuple(FORMS), several=True
+        f"{ONNX}, {INT8}",
+        "Files to write, beside PyTorch fp32",
+        choices=tuple(FORMATS),
+        several=True,
     )
     batch: int = preset(Cost, "batch", 8)
     length: int = preset(Cost, "length", 64)
@@ -100,13 +103,13 @@ class Forms(Measure):
                     source(pair, model, Path(folder) / name),
                     pair.task.evaluation,
                     pair.max_length,
-                    part_of(report, 0.3 * count, 0.3 * count + 0.3),
+                    subrange(report, 0.3 * count, 0.3 * count + 0.3),
                 )
             }
             report(0.6, "timing every form in turn")
             batch = timing_batch(next(iter(found.values())), self.batch, self.length)
-            timing = part_of(report, 0.6, 0.8)
-            seconds, other_load = turns(
+            timing = subrange(report, 0.6, 0.8)
+            seconds, other_load = time_interleaved(
                 [*found.values()], batch, self.repeats, report=timing, settle=True
             )
             times = dict(zip(found, map(median, seconds), strict=True))
@@ -114,12 +117,12 @@ class Forms(Measure):
             rows = []
             for place, ((name, form), own) in enumerate(found.items()):
                 report(0.8 + 0.2 * place / len(found), f"{name} as {form}")
-                size = own.size if isinstance(own, Session) else size_on_disk(own)
+                size = own.size if isinstance(own, DeployedModel) else size_on_disk(own)
                 rows.append(
                     {
                         "model": name,
                         "form": form,
-                        **judged_form(pair, own),
+                        **deployed_predictions(pair, own),
                         **self._attacked(pair, own),
                         "latency_p50": times[name, form],
                         "speedup": whole / times[name, form],
@@ -131,13 +134,13 @@ class Forms(Measure):
         return {"forms": pd.DataFrame(rows)}
 
     def _forms(
-        self, own: Source, examples: Examples, length: int, report: Report
+        self, own: ExportSource, examples: Examples, length: int, report: Report
     ) -> Iterator[tuple[str, nn.Module]]:
         yield PYTORCH, own.model
         wanted = self.files.split(", ")
         for place, form in enumerate(wanted):
             report(place / len(wanted), f"writing {own.folder.name} as {form}")
-            session = FORMS[form](own)
+            session = FORMATS[form](own)
             tolerance = TOLERANCES.get(form, verification.TOLERANCE)
             verification.check_outputs(
                 form,
@@ -154,7 +157,7 @@ class Forms(Measure):
         if not self.attacked or pair.task.evaluation.kind != "classification":
             return {}
         attack = Attack(recipes="DeepWordBug", examples=self.attacked, precision="fp32")
-        under = attack.measure(replace(pair, pruned=own, folder=None), quiet)["attack"].iloc[0]
+        under = attack.measure(replace(pair, pruned=own, folder=None), no_report)["attack"].iloc[0]
         return {
             "attacked": int(under["n"]),
             **{
@@ -163,12 +166,14 @@ class Forms(Measure):
         }
 
 
-def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
+def deployed_predictions(pair: Pair, own: nn.Module) -> dict[str, Any]:
     """What a form says of the evaluation sample beside the dense model's answers."""
     task = pair.task
-    dense, said = dense_predictions(pair, quiet), predicted(pair, own, quiet)
-    right: list[Any] = dense.said if task.evaluation.labels is None else task.evaluation.labels
-    right, was, now = judged(task.evaluation.kind, task.label_names, right, dense.said, said.said)
+    dense, said = dense_predictions(pair, no_report), predictions(pair, own, no_report)
+    right: list[Any] = dense.predicted if task.evaluation.labels is None else task.evaluation.labels
+    right, was, now = judge(
+        task.evaluation.kind, task.label_names, right, dense.predicted, said.predicted
+    )
     row = summary(
         task.metric,
         len(task.label_names),
@@ -186,10 +191,10 @@ def judged_form(pair: Pair, own: nn.Module) -> dict[str, Any]:
 
 def as_deployed(model: nn.Module) -> nn.Module:
     """Without its dead heads and neurons."""
-    return shrink(model) if sum(dead_units(model)) else model
+    return compact_model(model) if sum(dead_units(model)) else model
 
 
-def source(pair: Pair, model: nn.Module, folder: Path) -> Source:
+def source(pair: Pair, model: nn.Module, folder: Path) -> ExportSource:
     """The model on the CPU with the calibration sentences, for files in a new folder."""
     folder.mkdir()
     own = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
@@ -200,4 +205,4 @@ def source(pair: Pair, model: nn.Module, folder: Path) -> Source:
             pair.tokenizer, some, 1, max_length=pair.max_length, device=device_of(own)
         )
     ]
-    return Source(own, pair.tokenizer, folder, calibration=calibration)
+    return ExportSource(own, pair.tokenizer, folder, calibration=calibration)

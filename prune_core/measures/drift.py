@@ -18,7 +18,7 @@ from ..errors import PruneError, require
 from ..models.devices import device_of
 from ..models.inference.predict import SHARES, threshold
 from ..models.replay import Padding, head, hidden_states
-from ..plugins import Report, Rows, option, part_of
+from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 
 
@@ -66,22 +66,29 @@ class Drift(Measure):
             raise PruneError(
                 f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences."
             )
-        embed = lambda model, texts, share: embeddings(
-            model, pair, texts, pooling=self.pooling, report=share
-        )  # noqa: E731
+
+        def embed(model: nn.Module, texts: Examples, report: Report) -> Any:
+            return embeddings(model, pair, texts, pooling=self.pooling, report=report)
+
         dense, was = pair.of_dense(
             ("drift", *self._key()),
-            lambda: embed(pair.dense, sample, part_of(report, 0.0, 0.3)),
+            lambda: embed(pair.dense, sample, subrange(report, 0.0, 0.3)),
             plain=True,
         )
         pruned, now = (
-            (dense, was) if pair.is_dense else embed(pair.pruned, sample, part_of(report, 0.3, 0.6))
+            (dense, was)
+            if pair.is_dense
+            else embed(pair.pruned, sample, subrange(report, 0.3, 0.6))
         )
         tables: Rows = {"drift": self._by_block(dense, pruned)}
-        changed = adversarial(pair) if self.adversarial and not pair.is_dense else sample.take([])
+        changed = (
+            adversarial_examples(pair)
+            if self.adversarial and not pair.is_dense
+            else sample.take([])
+        )
         if len(changed) > 1:  # of a single point nothing can be said
             both = [
-                embed(model, changed, part_of(report, 0.6, 0.65))[0]
+                embed(model, changed, subrange(report, 0.6, 0.65))[0]
                 for model in (pair.dense, pair.pruned)
             ]
             tables["drift_adversarial"] = self._by_block(*both)
@@ -147,7 +154,7 @@ def _shown(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> lis
     return list(values)
 
 
-def adversarial(pair: Pair) -> Examples:
+def adversarial_examples(pair: Pair) -> Examples:
     """The changed examples, each once, with which the attacks of this run turned the pruned model's answer."""
     won = successes(pair.rows["attack_example"]).drop_duplicates(
         ["example", "perturbed", "perturbed_pair"]

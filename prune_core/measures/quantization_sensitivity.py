@@ -9,16 +9,16 @@ from pathlib import Path
 import pandas as pd
 
 from ..models.export import quantization_sensitivity
-from ..models.export.formats import FORMS, INT8, ONNX, STATIC
-from ..models.export.onnx import Deployed
-from ..models.replay import kind_of
-from ..plugins import Report, Rows, option, part_of
+from ..models.export.formats import FORMATS, INT8, ONNX, STATIC
+from ..models.export.onnx import OnnxWrapper
+from ..models.replay import task_type_of
+from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
-from .deployment_formats import as_deployed, judged_form, source
+from .deployment_formats import as_deployed, deployed_predictions, source
 
 
 @dataclass(frozen=True)
-class Doctor(Measure):
+class QuantizationSensitivity(Measure):
     """Every matrix left in fp32 once, the others in int8; then as many as take back what was lost.
 
     Divergence is from the model's own fp32 answers to the calibration sentences, for which no labels are needed; the repaired file
@@ -44,11 +44,11 @@ class Doctor(Measure):
         report(0.0, "writing ONNX and int8")
         with tempfile.TemporaryDirectory() as folder:
             own = source(pair, as_deployed(pair.pruned), Path(folder) / "model")
-            sessions = {form: FORMS[form](own) for form in (ONNX, self.form)}
+            sessions = {form: FORMATS[form](own) for form in (ONNX, self.form)}
             import onnx
 
             fp32, int8 = (session.files[0] for session in sessions.values())
-            inputs = Deployed(own.model, own.tokenizer).inputs
+            inputs = OnnxWrapper(own.model, own.tokenizer).inputs
             some = [
                 {name: batch[name] for name in inputs}
                 for batch in own.calibration[: self.sentences]
@@ -57,13 +57,13 @@ class Doctor(Measure):
                 onnx.load(str(fp32)),
                 onnx.load(str(int8)),
                 some,
-                kind=kind_of(own.model),
+                kind=task_type_of(own.model),
                 share=self.repair,
-                report=part_of(report, 0.1, 0.9),
+                report=subrange(report, 0.1, 0.9),
             )
-            calibration = [quantization_sensitivity.Apart(0.0, 0.0), found.before]
+            calibration = [quantization_sensitivity.Deviation(0.0, 0.0), found.before]
             if found.proposed:
-                quantization_sensitivity.repaired(
+                quantization_sensitivity.write_repaired(
                     fp32, int8, out := own.folder / "repaired.onnx", kept=found.proposed
                 )
                 sessions[f"{self.form} repaired"] = own.session(out)
@@ -72,7 +72,7 @@ class Doctor(Measure):
             files = [
                 {
                     "form": form,
-                    **judged_form(pair, session),
+                    **deployed_predictions(pair, session),
                     "bytes": session.size,
                     "own_divergence": apart.divergence,
                     "own_changed": apart.changed,

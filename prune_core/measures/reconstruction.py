@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.tokens import batches
 from ..models.devices import device_of
 from ..models.families import GROUPS
-from ..models.replay import Block, passed, sparsity_by_part
+from ..models.replay import Block, block_passes, sparsity_by_projection
 from ..plugins import Report, Rows, option
 from ..pruning.streams import Stream, stream
 from .base import Measure, Pair
@@ -48,11 +48,11 @@ class Reconstruction(Measure):
         ]
         dense, pruned = stream(pair.dense, data), stream(pair.pruned, data)
         rows: list[dict[str, Any]] = []
-        pairs = list(zip(passed(pair.dense), passed(pair.pruned), strict=True))
+        pairs = list(zip(block_passes(pair.dense), block_passes(pair.pruned), strict=True))
         for index, ((_, before), (_, after)) in enumerate(pairs):
             report(index / len(pairs), f"block {index + 1} of {len(pairs)}")
             rows += [{"block": index, **row} for row in _block(before, after, dense, pruned=pruned)]
-        own = pd.DataFrame(sparsity_by_part(pair.pruned))
+        own = pd.DataFrame(sparsity_by_projection(pair.pruned))
         zeros = pd.concat(
             [
                 own[own["block"] == number].assign(block=index)
@@ -75,20 +75,20 @@ def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[d
     for group, parts in enumerate(GROUPS):
         for part in parts:
             W, W_hat = before.linears[part], after.linears[part]
-            sums = Sums()
+            sums = ErrorSums()
             for x, x_hat in zip(dense.inputs, pruned.inputs, strict=True):
                 y = W(x)
                 sums.add(y, W(x_hat), W_hat(x_hat), y if W.bias is None else y - W.bias)
             rows.append({"part": part, **sums.row()})
         dense.advance(before, group)
         pruned.advance(after, group)
-    whole = Sums()
+    whole = ErrorSums()
     for x, between, x_hat in zip(dense.inputs, mixed, pruned.inputs, strict=True):
         whole.add(x, between, x_hat, x)
     return [*rows, {"part": "block", **whole.row(), "cosine": _cosine(dense.inputs, pruned.inputs)}]
 
 
-class Sums:
+class ErrorSums:
     """Squared norms, summed over batches."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..models.replay import head, head_linears
 from ..plugins import option
-from ..pruning.input_statistics import Stats, adaptive_weight, fitted_bias
+from ..pruning.input_statistics import InputStatistics, adaptive_weight, fitted_bias
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.masks import count_of
 from ..pruning.solvers import (
@@ -105,7 +105,7 @@ class AKR(LayerwiseMethod):
         }
         return {"gram", "cross", *(name for name, yes in wanted.items() if yes)}
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """Eq. 5 for the target, then the mask, the refit of what is kept, and the bias."""
         fit = stats.centred() if self.bias else stats
         target = adaptive_weight(weight, fit, self.epsilon)[0] if self.adaptive_weights else weight
@@ -116,11 +116,11 @@ class AKR(LayerwiseMethod):
 
     fit = solve  # which refits before it fits the bias
 
-    def _prune(self, target: Tensor, fit: Stats) -> tuple[Tensor, float]:
+    def _prune(self, target: Tensor, fit: InputStatistics) -> tuple[Tensor, float]:
         dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
         # what is not weighed by all of G is by what each row is worth
         rows = 1.0 if fit.outputs is None else fit.outputs.worth.sqrt()[:, None]
-        base = fit if dense_gram is None else fit.once("dense", lambda: Stats(dense_gram))
+        base = fit if dense_gram is None else fit.once("dense", lambda: InputStatistics(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
             count = count_of(self.sparsity, target.shape[1])
@@ -170,7 +170,9 @@ class AKR(LayerwiseMethod):
                 self._refit(linear, x, head_inputs(model, linear, pruned))
 
     def _refit(self, linear: nn.Linear, x: Tensor, x_hat: Tensor) -> None:
-        raw = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=len(x))
+        raw = InputStatistics(
+            x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=len(x)
+        )
         fits_bias = self.bias and linear.bias is not None
         stats = raw.centred() if fits_bias else raw
         moves = (stats.diagonal > ROUNDING * raw.diagonal).to(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..plugins import option
-from ..pruning.input_statistics import Stats
+from ..pruning.input_statistics import InputStatistics
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.solvers import admm, refit, spectrum
 
@@ -36,7 +36,7 @@ class ALPS(LayerwiseMethod):
         """The inputs of the pruned path alone, to which also the fit is made."""
         return {"gram"}
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """min tr((W−W̄)H(W−W̄)ᵀ) over masks and weights."""
         H, _, used = stats.damped(self.damping)
         inputs = stats.once("spectrum", lambda: spectrum(H))

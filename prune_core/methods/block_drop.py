@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from ..models.replay import blocks
 from ..plugins import Batch, Report, Rows, option
 from ..pruning.streams import stream
-from ..pruning.targets import Budget
-from ..pruning.unitwise import SLACK, Plan, UnitMethod
+from ..pruning.targets import UnitBudget
+from ..pruning.unitwise import SLACK, UnitMethod, UnitPlan
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class BlockDrop(UnitMethod):
 
     @torch.no_grad()
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """Keep the blocks of the highest scores that fit together."""
-        plan = Plan(self, model, batches, budget=budget)
+        plan = UnitPlan(self, model, batches, budget=budget)
         plan.check([plan.rank(sub, torch.ones(sub.units)) for sub in plan.subs])
         scores = self.scores(model, batches, report)
         least = [int(self.keep_one_head and sub.kind == "head") for sub in plan.subs]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..plugins import option
-from ..pruning.input_statistics import Stats
+from ..pruning.input_statistics import InputStatistics
 from ..pruning.layerwise import LayerwiseMethod, Solved
 
 
@@ -29,7 +29,7 @@ class DSnoT(LayerwiseMethod):
         expert=True,
     )
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """Mask by |W_ij|·‖X_j‖ within each row, then exchanges."""
         scores = weight.abs() * stats.diagonal.sqrt()
         gone = self.choose(scores)

@@ -15,24 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from ..models.devices import device_of
-from ..models.replay import Padding, head, hidden_states, reads
+from ..models.replay import Padding, head, hidden_states, used_token
 from ..models.units import (
     Sublayer,
     forward,
-    frozen,
+    frozen_sublayers,
     gradient_dtype,
     logits,
     mask_gradients,
     precision_option,
 )
-from ..plugins import Batch, Report, Rows, option, part_of
+from ..plugins import Batch, Report, Rows, option, subrange
 from ..pruning.distillation import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.solvers import ridge_fit
 from ..pruning.streams import Stream, stream
-from ..pruning.targets import Budget
-from ..pruning.unit_walk import pass_on
-from ..pruning.unitwise import Plan, UnitMethod, mean_length
+from ..pruning.targets import UnitBudget
+from ..pruning.unit_walk import refit_sublayer
+from ..pruning.unitwise import UnitMethod, UnitPlan, mean_length
 
 # The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
 # have, is of the same size and does not change with ours, which memory may halve.
@@ -85,7 +85,7 @@ class KPrune(UnitMethod):
 
     @torch.no_grad()
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """Algorithm 1, with λ_pred chosen on a part of the batches where that is asked for."""
         batches = self._sample(batches)
@@ -104,13 +104,13 @@ class KPrune(UnitMethod):
         model: nn.Module,
         batches: Sequence[Batch],
         report: Report,
-        budget: Budget | None,
+        budget: UnitBudget | None,
         choose: Choose,
     ) -> Rows:
-        plan = Plan(self, model, batches, budget=budget)
+        plan = UnitPlan(self, model, batches, budget=budget)
         dense = stream(model, batches)
         pruned = dense.twin()
-        gauge = Gauge(self, model)
+        gauge = KnowledgeLoss(self, model)
         for place, sub in enumerate(plan.subs):
             left = 1 - place / len(plan.subs)  # passes to come, each shorter than the last
             report(1 - left**2, f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s")
@@ -125,7 +125,7 @@ class KPrune(UnitMethod):
             ]
             found = plan.search(rankings)
             kept = choose(sub, rankings[0].kept(found.groups[0]), dense, pruned)
-            damping = pass_on(
+            damping = refit_sublayer(
                 sub, kept, dense, pruned=pruned, solve=self.refit if self.tune else None
             )
             gauge.follow(place, sub)
@@ -140,7 +140,7 @@ class KPrune(UnitMethod):
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
 
     def _adapted(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """The larger λ_pred, unless a part of the batches prunes with the smaller one to less divergence from dense on another.
 
@@ -152,7 +152,7 @@ class KPrune(UnitMethod):
             batches[::PART],
             batches[1::PART],
         )  # sorted by length, so each part has all of them
-        taught = [answers(model, batch) for batch in unseen]
+        taught = [model_outputs(model, batch) for batch in unseen]
         weights = [factor * self.lambda_pred for factor in TRIES]
         cost = 1 + len(TRIES) / PART
 
@@ -165,13 +165,15 @@ class KPrune(UnitMethod):
             )
             pairs = zip(unseen, taught, strict=True)
             lost = [
-                divergence(student, answers(student, batch), teacher, temperature=self.temperature)
+                divergence(
+                    student, model_outputs(student, batch), teacher, temperature=self.temperature
+                )
                 for batch, teacher in pairs
             ]
             return torch.cat(lost), student, rows
 
         turns = [
-            part_of(report, turn / PART / cost, (turn + 1) / PART / cost)
+            subrange(report, turn / PART / cost, (turn + 1) / PART / cost)
             for turn in range(len(TRIES))
         ]
         trials = [
@@ -180,9 +182,9 @@ class KPrune(UnitMethod):
         more = trials[0] - trials[1]  # of each sentence
         place, whole = (
             int(more.mean() > 2 * more.std() / len(more) ** 0.5),
-            part_of(report, 1 - 1 / cost, 1.0),
+            subrange(report, 1 - 1 / cost, 1.0),
         )
-        choose = self.choice(model, batches, part_of(report, 1 - 1 / cost, 1 - 1 / cost))
+        choose = self.choice(model, batches, subrange(report, 1 - 1 / cost, 1 - 1 / cost))
         taken = pruned(weights[place], batches, whole, choose)
         if place == 0 and taken[0].sum() > trials[0].sum():
             taken = min(
@@ -219,14 +221,14 @@ def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
     return kept
 
 
-class Gauge:
+class KnowledgeLoss:
     """Measures what the units from a target sub-layer upwards know; those are still the dense model's."""
 
     def __init__(self, method: KPrune, model: nn.Module):
         self.method, self.model = method, model
         self.dtype = gradient_dtype(method.precision, device_of(model))
-        self.subs = frozen(model, self.dtype)
-        self.reads = reads(model)
+        self.subs = frozen_sublayers(model, self.dtype)
+        self.reads = used_token(model)
         self.teacher: list[Tensor] = []  # the dense model's logits
 
     def measure(self, place: int, pruned: Stream) -> list[Tensor]:
@@ -283,7 +285,7 @@ class Gauge:
         ).sum()
 
 
-def answers(model: nn.Module, batch: Batch) -> Tensor:
+def model_outputs(model: nn.Module, batch: Batch) -> Tensor:
     """The model's logits, by its blocks and its head."""
     *_, (hidden, padding) = hidden_states(model, batch)
     return head(model, hidden, padding)

@@ -13,8 +13,8 @@ from ..plugins import Batch, Report, option
 from ..pruning.fisher import fisher
 from ..pruning.layerwise import GRADIENTS, damping_option
 from ..pruning.streams import Stream, spread
-from ..pruning.unit_obs import Tableau
-from ..pruning.unit_walk import moments
+from ..pruning.unit_obs import UnitRegression
+from ..pruning.unit_walk import sublayer_moments
 from .kprune import Choose, KPrune
 
 OUTPUTS = ("attention_output", "ffn_out")  # what sums the units up
@@ -52,10 +52,10 @@ class KPrunePlus(KPrune):
         def chosen(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
             if kept.all() or not kept.any():
                 return kept
-            gram, cross = moments(sub, dense, pruned)
+            gram, cross = sublayer_moments(sub, dense, pruned)
             whole, _ = self.refit(sub.output.weight, gram, cross)
             count, root = int(kept.sum()), torch.linalg.cholesky(worth[sub.index].outputs[sub.part])
-            tableau = Tableau(gram, root.T @ whole, sub.width, damping=RIDGE)
+            tableau = UnitRegression(gram, root.T @ whole, sub.width, damping=RIDGE)
             tableau.remove_to(count, max(1, (sub.units - count) // STEPS))
             tableau.exchange(self.exchanges, max(1, sub.units // 40))
             return tableau.kept

@@ -15,15 +15,21 @@ from torch.nn import functional as F
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from ..models.replay import Padding, embed, kind_of, reads
-from ..models.units import frozen, gradient_dtype, logits, mask_gradients, precision_option
-from ..plugins import Batch, Report, Rows, option, part_of
+from ..models.replay import Padding, embed, task_type_of, used_token
+from ..models.units import (
+    frozen_sublayers,
+    gradient_dtype,
+    logits,
+    mask_gradients,
+    precision_option,
+)
+from ..plugins import Batch, Report, Rows, option, subrange
 from ..pruning.layerwise import damping_option
-from ..pruning.solvers import damped
+from ..pruning.solvers import add_damping
 from ..pruning.streams import stream
-from ..pruning.targets import Budget
-from ..pruning.unit_walk import pass_on
-from ..pruning.unitwise import SLACK, Plan, Ranking, UnitMethod, merged
+from ..pruning.targets import UnitBudget
+from ..pruning.unit_walk import refit_sublayer
+from ..pruning.unitwise import SLACK, Ranking, UnitMethod, UnitPlan, merge_rankings
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,11 @@ class Kwon(UnitMethod):
 
     @torch.no_grad()
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """Search masks by the Fisher's diagonal, rearrange them by its blocks, rescale the survivors."""
-        plan = Plan(self, model, batches, budget=budget)
-        gradients = self._gradients(model, batches, part_of(report, 0.0, 0.7))
+        plan = UnitPlan(self, model, batches, budget=budget)
+        gradients = self._gradients(model, batches, subrange(report, 0.0, 0.7))
         importance = [
             each.square().sum(0) for each in gradients
         ]  # the diagonal of the Fisher information
@@ -66,7 +72,7 @@ class Kwon(UnitMethod):
                 kept = rearranged(gradients[place].T @ gradients[place], kept)
             damping = 0.0
             if self.tune:
-                damping = pass_on(
+                damping = refit_sublayer(
                     sub, kept, dense, pruned=pruned, solve=partial(self.rescale, width=sub.width)
                 )
             plan.settle(sub, kept, damping, predictive=importance[place], score=importance[place])
@@ -82,14 +88,14 @@ class Kwon(UnitMethod):
                 "kwon measures the task loss: its calibration sentences need labels; give labelled ones, or choose kprune."
             )
         dtype = gradient_dtype(self.precision, device_of(model))
-        subs = frozen(model, dtype)
+        subs = frozen_sublayers(model, dtype)
         found: list[list[Tensor]] = [[] for _ in subs]
         for count, batch in enumerate(batches):
             report(count / len(batches), f"Fisher information, batch {count + 1} of {len(batches)}")
             x, padding = embed(model, batch)
             loss = partial(task_loss, model, batch["labels"])
             gradients = mask_gradients(
-                subs, padding.unpack(x.to(dtype)), padding, loss=loss, reads=reads(model)
+                subs, padding.unpack(x.to(dtype)), padding, loss=loss, reads=used_token(model)
             )
             for sub, gradient, rows in zip(subs, gradients, found, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)
@@ -102,7 +108,7 @@ class Kwon(UnitMethod):
         units = (-1, width)
         H = (gram * (weight.T @ weight)).unflatten(1, units).sum(2).unflatten(0, units).sum(1)
         target = (cross * weight.T).sum(1).unflatten(0, units).sum(1)
-        ridge, factor, used = damped(H, self.damping)
+        ridge, factor, used = add_damping(H, self.damping)
         scale = torch.cholesky_solve((target + (ridge - H).sum(1))[:, None], factor)
         return weight * scale.repeat_interleave(width), used
 
@@ -110,21 +116,21 @@ class Kwon(UnitMethod):
 def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
     """The loss that the model was fine-tuned with, summed over the sentences."""
     found = logits(model, hidden, padding)
-    if kind_of(model) == "regression":
+    if task_type_of(model) == "regression":
         return F.mse_loss(found.squeeze(-1), labels, reduction="sum")
-    if kind_of(model) == "multilabel":
+    if task_type_of(model) == "multilabel":
         return F.binary_cross_entropy_with_logits(found, labels, reduction="sum")
-    if kind_of(model) == "token":
+    if task_type_of(model) == "token":
         return F.cross_entropy(
             found, padding.pack(labels[..., None])[:, 0], reduction="sum"
         )  # which leaves out IGNORED, -100
-    ends = 2 if kind_of(model) == "span" else 1  # of a span: the mean of start and end
+    ends = 2 if task_type_of(model) == "span" else 1  # of a span: the mean of start and end
     return F.cross_entropy(found.flatten(0, -2), labels.flatten(), reduction="sum") / ends
 
 
 def least_fisher(rankings: Sequence[Ranking], budget: float) -> list[int]:
     """Groups to keep of each ranking: for every number of heads, neurons fill the budget; the least information lost wins."""
-    heads, neurons = merged(rankings[::2]), merged(rankings[1::2])
+    heads, neurons = merge_rankings(rankings[::2]), merge_rankings(rankings[1::2])
     left = budget * SLACK - F.pad(heads.costs.cumsum(0), (1, 0))  # beside the best 0, 1, 2 … heads
     fitting = torch.searchsorted(neurons.costs.cumsum(0), left, right=True)
     lost = _behind(heads.scores) + _behind(neurons.scores * rankings[1].size)[fitting]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import PruneError
-from ..models.replay import linears, sparsity_by_part
+from ..models.replay import linears, sparsity_by_projection
 from ..plugins import Batch, Report, Rows, option
 from ..pruning.masks import WeightMethod, lowest
 
@@ -50,7 +50,7 @@ class Magnitude(WeightMethod):
         for count, (linear, mask) in enumerate(zip(found, masks, strict=True), start=1):
             linear.weight.masked_fill_(mask.view_as(linear.weight), 0)
             report(count / len(found), f"matrix {count} of {len(found)}")
-        rows = pd.DataFrame(sparsity_by_part(model))
+        rows = pd.DataFrame(sparsity_by_projection(model))
         return {
             "prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))
         }

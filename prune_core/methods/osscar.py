@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ..plugins import Batch, Report, Rows, option
 from ..pruning.layerwise import damping_option
 from ..pruning.streams import stream
-from ..pruning.targets import Budget
-from ..pruning.unit_obs import Tableau, fit
-from ..pruning.unit_walk import moments, pass_on
-from ..pruning.unitwise import Plan, UnitMethod
+from ..pruning.targets import UnitBudget
+from ..pruning.unit_obs import UnitRegression, fit
+from ..pruning.unit_walk import refit_sublayer, sublayer_moments
+from ..pruning.unitwise import UnitMethod, UnitPlan
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class OSSCAR(UnitMethod):
 
     @torch.no_grad()
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """From the bottom: the gram of what a sub-layer's units say in the pruned model, the choice, the fit, and on to the next."""
-        plan = Plan(self, model, batches, budget=budget)
+        plan = UnitPlan(self, model, batches, budget=budget)
         alike = [
             plan.rank(sub, torch.linspace(1.0, 0.0, sub.units, device=sub.output.weight.device))
             for sub in plan.subs
@@ -57,13 +57,13 @@ class OSSCAR(UnitMethod):
                 place / len(plan.subs),
                 f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s",
             )
-            gram, _ = moments(sub, dense, pruned)
-            tableau = Tableau(gram, sub.output.weight, sub.width, damping=self.damping)
+            gram, _ = sublayer_moments(sub, dense, pruned)
+            tableau = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
             lost = tableau.changes().float()
             tableau.remove_to(groups[place] * alike[place].size, self.together)
             tableau.exchange(self.exchanges, max(1, sub.units // 10))
             refit = partial(self.refit, gram, sub.output.weight.clone(), sub.columns(tableau.kept))
-            damping = pass_on(sub, tableau.kept, dense, pruned=pruned, solve=refit)
+            damping = refit_sublayer(sub, tableau.kept, dense, pruned=pruned, solve=refit)
             plan.settle(sub, tableau.kept, damping, score=lost)
         report(1.0, "pruned")
         return plan.rows()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..plugins import option
-from ..pruning.input_statistics import Stats
+from ..pruning.input_statistics import InputStatistics
 from ..pruning.layerwise import LayerwiseMethod, Solved
 
 
@@ -31,7 +31,7 @@ class RIA(LayerwiseMethod):
         expert=True,
     )
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """Zero the lowest (|W_ij|/Σ|W_*j| + |W_ij|/Σ|W_i*|)·‖X_j‖ᵃ."""
         size, least = weight.abs(), torch.finfo(weight.dtype).tiny
         relative = size / size.sum(0).clamp_min(least) + size / size.sum(1, keepdim=True).clamp_min(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..plugins import option
-from ..pruning.input_statistics import Stats
+from ..pruning.input_statistics import InputStatistics
 from ..pruning.layerwise import LayerwiseMethod, Solved, damping_option
 from ..pruning.solvers import column_sweep, separately, upper_factor
 
@@ -25,7 +25,7 @@ class SparseGPT(LayerwiseMethod):
         128, "Columns whose weights are compared at once", low=1, high=4096, expert=True
     )
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """Algorithm 1 on one matrix, damped by `damping`."""
         U, _, used = stats.once("upper", lambda: upper_factor(stats.gram, self.damping))
         # each block's share of the sparsity, compared across rows

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..models.units import Sublayer
 from ..plugins import Batch, Report, Rows
-from ..pruning.targets import Budget
-from ..pruning.unitwise import Plan, UnitMethod
+from ..pruning.targets import UnitBudget
+from ..pruning.unitwise import UnitMethod, UnitPlan
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class UnitMagnitude(UnitMethod):
 
     @torch.no_grad()
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """Rank all units by their score and keep the best within the budget."""
-        plan = Plan(self, model, batches, budget=budget)
+        plan = UnitPlan(self, model, batches, budget=budget)
         scores = [self.score(sub) for sub in plan.subs]
         rankings = [plan.rank(sub, score) for sub, score in zip(plan.subs, scores, strict=True)]
         found = plan.search(rankings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..pruning.input_statistics import Stats
+from ..pruning.input_statistics import InputStatistics
 from ..pruning.layerwise import LayerwiseMethod, Solved
 
 
@@ -20,7 +20,7 @@ class Wanda(LayerwiseMethod):
     paper = "Sun et al., A Simple and Effective Pruning Approach for LLMs, ICLR 2024"
     statistic = "diagonal"
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """Zero the lowest |W_ij|·‖X_j‖ of each row."""
         return Solved(
             weight.masked_fill(self.choose(weight.abs() * stats.diagonal.sqrt()), 0), bias

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from ..models.replay import Padding, embed, head
-from ..models.units import Sublayer, unrolled
-from ..plugins import Batch, Report, Rows, option, part_of
+from ..models.units import Sublayer, execution_order
+from ..plugins import Batch, Report, Rows, option, subrange
 from ..pruning.distillation import divergence
 from ..pruning.layerwise import damping_option
 from ..pruning.streams import spread, stream
-from ..pruning.targets import Budget
-from ..pruning.unit_obs import Tableau, fit
-from ..pruning.unitwise import Plan, Ranking, UnitMethod
+from ..pruning.targets import UnitBudget
+from ..pruning.unit_obs import UnitRegression, fit
+from ..pruning.unitwise import Ranking, UnitMethod, UnitPlan
 
 SHRINK = 0.9  # of a block's neurons, what stays from one level of the search to the next
-JUDGES = 128  # sentences that a candidate's predictions are compared on
+CALIBRATION_BATCHES = 128  # sentences that a candidate's predictions are compared on
 FIRST, MUTATED = (
     10,
     0.1,
@@ -30,7 +30,7 @@ FIRST, MUTATED = (
 BUCKETS = 4000  # that a budget is cut into for the search
 
 
-class Levels(NamedTuple):
+class PruningLevels(NamedTuple):
     """What a sub-layer may become: its best n units for some n, of which each choice holds the smaller ones."""
 
     order: Tensor  # (units,) best first
@@ -61,11 +61,11 @@ class ZipLM(UnitMethod):
 
     @torch.no_grad()
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """The levels of every sub-layer on the dense model's inputs, the search, and the chosen model with its columns refitted."""
-        plan = Plan(self, model, batches, budget=budget)
-        grams = features_grams(model, plan.subs, batches, report=part_of(report, 0.0, 0.2))
+        plan = UnitPlan(self, model, batches, budget=budget)
+        grams = features_grams(model, plan.subs, batches, report=subrange(report, 0.0, 0.2))
         levels = []
         for place, (sub, gram) in enumerate(zip(plan.subs, grams, strict=True)):
             report(
@@ -74,10 +74,15 @@ class ZipLM(UnitMethod):
             )
             levels.append(self.levels(plan, sub, gram))
         plan.check([plan.rank(sub, own.lost) for sub, own in zip(plan.subs, levels, strict=True)])
-        judge = Judge(
-            self, model, plan.subs, grams=grams, levels=levels, batches=spread(batches, JUDGES)
+        judge = OutputDivergence(
+            self,
+            model,
+            plan.subs,
+            grams=grams,
+            levels=levels,
+            batches=spread(batches, CALIBRATION_BATCHES),
         )
-        chosen = self.searched(plan, levels, judge, part_of(report, 0.6, 1.0))
+        chosen = self.searched(plan, levels, judge, subrange(report, 0.6, 1.0))
         rankings = [
             filling(own, count, plan, sub=sub)
             for own, count, sub in zip(levels, chosen, plan.subs, strict=True)
@@ -97,7 +102,7 @@ class ZipLM(UnitMethod):
         report(1.0, "pruned")
         return plan.rows()
 
-    def levels(self, plan: Plan, sub: Sublayer, gram: Tensor) -> Levels:
+    def levels(self, plan: UnitPlan, sub: Sublayer, gram: Tensor) -> PruningLevels:
         """Remove units until none is left, and note the error at each level."""
         group = 1 if sub.kind == "head" else plan.group(sub)
         step = 1 if sub.kind == "head" else -(-self.together // group) * group
@@ -109,7 +114,7 @@ class ZipLM(UnitMethod):
                 else min(counts[-1] - step, int(counts[-1] * SHRINK) // step * step)
             )
             counts.append(max(0, fewer))
-        tableau = Tableau(gram, sub.output.weight, sub.width, damping=self.damping)
+        tableau = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
         gone, errors, lost = list[Tensor](), [0.0], list[float]()
         for count in counts[1:]:
             while int(tableau.kept.sum()) > count:
@@ -119,10 +124,14 @@ class ZipLM(UnitMethod):
             errors.append((max(0.0, tableau.error) / max(tableau.whole, 1e-30)) ** 0.5)
         order = torch.cat(gone).flip(0)
         rising = torch.tensor(lost, device=order.device, dtype=torch.float32).cummax(0).values
-        return Levels(order, counts, errors, lost=rising.flip(0))
+        return PruningLevels(order, counts, errors, lost=rising.flip(0))
 
     def searched(
-        self, plan: Plan, levels: Sequence[Levels], judge: Judge, report: Report
+        self,
+        plan: UnitPlan,
+        levels: Sequence[PruningLevels],
+        judge: OutputDivergence,
+        report: Report,
     ) -> list[int]:
         """How many units of each sub-layer: the best by the predictions of the models that random coefficients lead to."""
         options = []
@@ -176,7 +185,7 @@ def features_grams(
     model: nn.Module, subs: Sequence[Sublayer], batches: Sequence[Batch], report: Report
 ) -> list[Tensor]:
     """(columns, columns) of every sub-layer: the gram of the dense model's features, over all passes of a shared one."""
-    dense, path = stream(model, batches), unrolled(subs)
+    dense, path = stream(model, batches), execution_order(subs)
     grams: list[Tensor] = [
         sub.output.weight.new_zeros(sub.output.in_features, sub.output.in_features) for sub in subs
     ]
@@ -190,7 +199,7 @@ def features_grams(
     return grams
 
 
-def filling(levels: Levels, count: int, plan: Plan, sub: Sublayer) -> Ranking:
+def filling(levels: PruningLevels, count: int, plan: UnitPlan, sub: Sublayer) -> Ranking:
     """A ranking by which the first `count` units stay for certain, and the others fill what the search's levels left of the budget."""
     scores = torch.empty_like(levels.lost)
     scores[levels.order] = levels.lost / plan.unit_price(sub)
@@ -219,7 +228,7 @@ def cheapest(options: Sequence[tuple[Tensor, Tensor]], allowed: float) -> list[i
     return found[::-1]
 
 
-class Judge:
+class OutputDivergence:
     """What a choice of units costs the predictions, each sub-layer refitted by itself."""
 
     def __init__(
@@ -228,7 +237,7 @@ class Judge:
         model: nn.Module,
         subs: Sequence[Sublayer],
         grams: Sequence[Tensor],
-        levels: Sequence[Levels],
+        levels: Sequence[PruningLevels],
         batches: Sequence[Batch],
     ):
         self.method, self.model, self.subs, self.grams, self.levels = (
@@ -272,6 +281,6 @@ class Judge:
         return small
 
     def _answers(self, subs: Sequence[Sublayer], x: Tensor, padding: Padding) -> Tensor:
-        for place in unrolled(subs):
+        for place in execution_order(subs):
             x = subs[place].norm(subs[place].close(subs[place].features(x, padding), x))
         return head(self.model, x, padding)

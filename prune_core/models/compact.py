@@ -29,7 +29,7 @@ class Units(NamedTuple):
     neurons: list[int]
 
 
-def alive(block: Block) -> Units:
+def live_units(block: Block) -> Units:
     """The heads and neurons that reach the block's output."""
     heads = (
         block.linears["attention_output"]
@@ -47,7 +47,7 @@ def kept_units(block: Block) -> Units:
 
     Odd widths are slow: a block of 1,536 neurons without 4 of them takes longer than the whole one.
     """
-    units, width = alive(block), block.linears["ffn_out"].in_features
+    units, width = live_units(block), block.linears["ffn_out"].in_features
     lacking = min(-len(units.neurons) % WIDTH, width - len(units.neurons))
     dead = sorted(set(range(width)) - set(units.neurons))[:lacking]
     return Units(units.heads, sorted([*units.neurons, *dead]))
@@ -65,24 +65,24 @@ def dead_units(model: nn.Module) -> tuple[int, int]:
 def padding(model: nn.Module) -> int:
     """How many dead neurons `shrink` leaves for the sake of the widths."""
     return sum(
-        len(kept_units(block).neurons) - len(alive(block).neurons) for block in blocks(model)
+        len(kept_units(block).neurons) - len(live_units(block).neurons) for block in blocks(model)
     )
 
 
-def shrink(model: nn.Module) -> nn.Module:
+def compact_model(model: nn.Module) -> nn.Module:
     """A copy of a full-shape model without its dead heads and neurons; the same logits, for inference only."""
-    refuse_shrunk(model, "This model")
+    refuse_compact(model, "This model")
     small = copy.deepcopy(model)
-    cut(small, [kept_units(block) for block in blocks(small)])
+    remove_units(small, [kept_units(block) for block in blocks(small)])
     return small
 
 
 @torch.no_grad()
-def put_back(small: nn.Module, model: nn.Module) -> None:
+def expand_into(small: nn.Module, model: nn.Module) -> None:
     """Write a cut model's weights, and all that stands behind its blocks, into the full-shape model that it was cut from."""
     for cut_block, block in zip(blocks(small), blocks(model), strict=True):
         units = kept_units(block)
-        columns, rows = lines_of(block, units)
+        columns, rows = unit_indices(block, units)
         lines = {**dict.fromkeys((*GROUPS[0], *block.more), columns), "ffn_in": rows}
         for name, linear in {**block.linears, **block.more}.items():
             own = cut_block.more[name] if name in block.more else cut_block.linears[name]
@@ -99,7 +99,7 @@ def put_back(small: nn.Module, model: nn.Module) -> None:
         other.load_state_dict(one.state_dict())
 
 
-def refuse_shrunk(model: Any, checkpoint: str) -> None:
+def refuse_compact(model: Any, checkpoint: str) -> None:
     """The sentence for whoever would prune, shrink or fine-tune what is cut already."""
     if hasattr(model.config, KEY):
         raise PruneError(
@@ -108,15 +108,15 @@ def refuse_shrunk(model: Any, checkpoint: str) -> None:
 
 
 @torch.no_grad()
-def cut(model: Any, kept: Sequence[Units]) -> None:
+def remove_units(model: Any, kept: Sequence[Units]) -> None:
     """Leave only these units of every block, in place, and write them into the config."""
-    size = outputs_of_a_block(model)
+    size = block_output_count(model)
     for index, ((own, place), (heads, neurons)) in enumerate(
         zip(block_modules(model), kept, strict=True)
     ):
         original = own[place]
         block = Block(model, original, index, heads=heads)
-        columns, rows = lines_of(block, Units(heads, neurons))
+        columns, rows = unit_indices(block, Units(heads, neurons))
         parts = block.linears
         if (fused := block.fused) is not None:
             _keep_outputs(
@@ -129,7 +129,7 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
         _keep_inputs(parts["attention_output"], columns)
         _keep_outputs(parts["ffn_in"], rows)
         _keep_inputs(parts["ffn_out"], neurons)
-        own[place] = ShrunkBlock(model, original, index, heads=heads, outputs=size)
+        own[place] = CompactBlock(model, original, index, heads=heads, outputs=size)
     setattr(
         model.config,
         KEY,
@@ -137,7 +137,7 @@ def cut(model: Any, kept: Sequence[Units]) -> None:
     )
 
 
-def lines_of(block: Block, units: Units) -> tuple[list[int], list[int]]:
+def unit_indices(block: Block, units: Units) -> tuple[list[int], list[int]]:
     """(columns of the attention output, rows of the first feed-forward matrix) that belong to these units of a whole block."""
     columns = [head * block.head_width + i for head in units.heads for i in range(block.head_width)]
     return columns, units.neurons + [
@@ -157,7 +157,7 @@ def _keep_inputs(linear: nn.Linear, columns: list[int]) -> None:
     linear.in_features = len(columns)
 
 
-class ShrunkBlock(nn.Module):
+class CompactBlock(nn.Module):
     """Stands in the place of the family's own block, with its submodules under their names, and runs only what is left.
 
     The modules around it differ in what they pass on (head masks, caches) and expect back between families and versions
@@ -207,7 +207,7 @@ class ShrunkBlock(nn.Module):
 
 
 @torch.no_grad()
-def outputs_of_a_block(model: Any) -> int:
+def block_output_count(model: Any) -> int:
     """How long the tuple is that a block of this family and version gives; 0 where it gives hidden states alone."""
     own, place = block_modules(model)[0]
     sizes: list[int] = []
@@ -229,10 +229,12 @@ def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> Non
     from transformers.utils import cached_file
 
     if new_head:
-        refuse_shrunk(model, checkpoint)
+        refuse_compact(model, checkpoint)
     try:
         kept = getattr(model.config, KEY)
-        cut(model, [Units(*units) for units in zip(kept["heads"], kept["neurons"], strict=True)])
+        remove_units(
+            model, [Units(*units) for units in zip(kept["heads"], kept["neurons"], strict=True)]
+        )
         model.load_state_dict(load_file(str(cached_file(source, "model.safetensors"))))
     except (
         KeyError,

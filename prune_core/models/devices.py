@@ -92,7 +92,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Freed memory that the C library keeps between small blocks goes back to the system, where the library can do that (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..plugins import Batch
-from .families import GROUPS, PARTS, attended, layout
+from .families import GROUPS, PROJECTIONS, attend, layout
 
 CUT = "prunescope"  # in a shrunk model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, indices in the full shape
 
@@ -62,7 +62,8 @@ class Block:
         self.context = spec.context(model, index)
         self.head_width = config.hidden_size // getattr(config, spec.heads)
         self.linears: dict[str, nn.Linear] = {
-            part: attrgetter(path)(module) for part, path in zip(PARTS, spec.parts, strict=True)
+            part: attrgetter(path)(module)
+            for part, path in zip(PROJECTIONS, spec.parts, strict=True)
         }
         self.fused = self.linears["query"] if spec.parts[0] == spec.parts[1] else None
         if self.fused is not None:
@@ -120,7 +121,7 @@ class Block:
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Padded queries, keys and values -> context, (sentences, tokens, heads * head width) each; mask as torch takes it."""
         q, k, v = map(self.split, (q, k, v))
-        return attended(self.spec.scores(self, q, k, mask), v).transpose(1, 2).flatten(2)
+        return attend(self.spec.scores(self, q, k, mask), v).transpose(1, 2).flatten(2)
 
     def attention_weights(self, x: Tensor, padding: Padding) -> Tensor:
         """Packed block input -> what each token's context is made of: (sentences, heads, tokens, tokens), rows sum to 1."""
@@ -202,7 +203,7 @@ def blocks(model: nn.Module) -> list[Block]:
     ]
 
 
-def passed(model: nn.Module) -> list[tuple[int, Block]]:
+def block_passes(model: nn.Module) -> list[tuple[int, Block]]:
     """(its number, block) of every pass, in the order of the forward pass."""
     return [
         (index, block) for index, block in enumerate(blocks(model)) for _ in range(block.passes)
@@ -216,12 +217,12 @@ def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
             yield index, part, linear
 
 
-def kind_of(model: Any) -> str:
+def task_type_of(model: Any) -> str:
     """What the model's head answers with, a key of examples.KINDS."""
-    return kind_of_head(type(model).__name__, model.config)
+    return head_task_type(type(model).__name__, model.config)
 
 
-def kind_of_head(made: str, config: Any) -> str:
+def head_task_type(made: str, config: Any) -> str:
     """The same, of the class by that name with that configuration."""
     if made.endswith("ForQuestionAnswering"):
         return "span"
@@ -234,7 +235,7 @@ def kind_of_head(made: str, config: Any) -> str:
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
     """The Linears behind the encoder (pooler, classifier), in the order of the forward pass."""
-    spec, kind = layout(model), kind_of(model)
+    spec, kind = layout(model), task_type_of(model)
     paths = {"span": spec.span_linears, "token": spec.token_linears}.get(kind, spec.head_linears)
     return [(path, attrgetter(path)(model)) for path in paths]
 
@@ -261,7 +262,7 @@ NEVER = -1e4  # a logit whose softmax is 0 in every precision, and whose differe
 def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
     """Packed final hidden states -> logits (sentences, labels); for spans (sentences, 2, tokens), start and end; for token
     labels (real tokens, labels)."""
-    spec, kind = layout(model), kind_of(model)
+    spec, kind = layout(model), task_type_of(model)
     if spec.final_norm:
         hidden = attrgetter(spec.final_norm)(getattr(model, spec.base))(hidden)
     if kind == "span":
@@ -271,10 +272,12 @@ def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
     return spec.head(model, padding.unpack(hidden), padding.mask)
 
 
-def reads(model: Any) -> int | None:
+def used_token(model: Any) -> int | None:
     """How many first tokens the head looks at; None for all."""
     return (
-        None if kind_of(model) in ("span", "token") or layout(model).reads_all(model.config) else 1
+        None
+        if task_type_of(model) in ("span", "token") or layout(model).reads_all(model.config)
+        else 1
     )
 
 
@@ -283,17 +286,17 @@ def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padd
     """(packed hidden states, where they are) before block 0 and behind every pass of a block."""
     x, padding = embed(model, batch)
     yield x, padding
-    for _, block in passed(model):
+    for _, block in block_passes(model):
         x = block.once(x, padding)
         yield x, padding
 
 
-def longest(model: Any) -> int:
+def max_tokens(model: Any) -> int:
     """The most tokens a text may have."""
     return layout(model).longest(model.config)
 
 
-def sparsity_by_part(model: nn.Module) -> list[dict[str, Any]]:
+def sparsity_by_projection(model: nn.Module) -> list[dict[str, Any]]:
     """Realised sparsity of every prunable matrix: block, part, sparsity."""
     found = list(linears(model))
     zeros = torch.stack(

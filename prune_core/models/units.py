@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..plugins import option
-from .compact import alive
+from .compact import live_units
 from .families import GROUPS
 from .families.layout import plain
 from .replay import Block, Padding, blocks, head, view
@@ -182,7 +182,7 @@ def sublayers(model: nn.Module) -> list[Sublayer]:
     ]
 
 
-def unrolled(subs: Sequence[Sublayer]) -> list[int]:
+def execution_order(subs: Sequence[Sublayer]) -> list[int]:
     """Indices of the sub-layers in the order of the forward pass: those of a shared block as often as it is passed."""
     path: list[int] = []
     place = 0
@@ -197,7 +197,7 @@ def flops(model: nn.Module, length: float) -> tuple[float, float]:
     """(FLOPs of the units that are alive, of all units) of the encoder for a sentence of that many tokens."""
     left = whole = 0.0
     for sub in sublayers(model):
-        units = alive(sub.block)
+        units = live_units(sub.block)
         left += len(units.heads if sub.kind == "head" else units.neurons) * sub.cost(length)
         whole += sub.units * sub.cost(length)
     return left, whole
@@ -208,7 +208,7 @@ Seen = Callable[[int, Tensor], None]  # index of the sub-layer, its features of 
 
 def forward(subs: Sequence[Sublayer], x: Tensor, padding: Padding, seen: Seen) -> Tensor:
     """Final hidden states from the first one's padded input; `seen` is shown every sub-layer's features on the way."""
-    for place in unrolled(subs):
+    for place in execution_order(subs):
         a = subs[place].features(x, padding)
         seen(place, a)
         x = subs[place].norm(subs[place].close(a, x))
@@ -242,7 +242,7 @@ def mask_gradients(
 
         a.register_hook(add)
 
-    whole, path = x, unrolled(subs)
+    whole, path = x, execution_order(subs)
     for step, place in enumerate(path):
         sub = subs[place]
         first = reads if step >= len(path) - 2 else None  # in the last block
@@ -268,7 +268,7 @@ def logits(model: nn.Module, hidden: Tensor, padding: Padding) -> Tensor:
     return head(model, padding.pack(hidden).float(), padding)
 
 
-def frozen(model: nn.Module, dtype: torch.dtype) -> list[Sublayer]:
+def frozen_sublayers(model: nn.Module, dtype: torch.dtype) -> list[Sublayer]:
     """The sub-layers of a copy that never changes, for passes that need neither weight gradients nor full precision."""
     return sublayers(copy.deepcopy(model).requires_grad_(False).to(dtype))
 

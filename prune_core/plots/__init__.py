@@ -1,10 +1,10 @@
 """Charts: pure functions from rows to plotly figures."""
 
-from ..analysis.compared_models import DENSE, Model, ordered
-from .ablation import parts
+from ..analysis.compared_models import DENSE, ComparedModel, ordered
+from .ablation import option_contributions
 from .attack import against_budget, probability_bars, success
 from .attack_steps import AXES, attack_steps
-from .chart_data import data_of
+from .chart_data import to_table
 from .cost import saved
 from .curves import against_sparsity, scatter
 from .deploy import allowances
@@ -13,44 +13,44 @@ from .layers import (
     PART_TITLES,
     by_depth,
     heat_maps,
-    own_and_inherited,
+    local_and_inherited_error,
     parts_of_block,
 )
-from .lesson import averaged, matrix
-from .papers import beside
+from .lesson import averaging_errors, matrix
+from .papers import published_comparison
 from .robustness import slices, transfer
 from .saliency import attention_maps
-from .soup import path as soup_path
+from .soup import soup_path
 from .units import kept_units
-from .whatif import contributions, predicted
+from .whatif import contributions, predicted_vs_measured
 
 __all__ = [
     "AXES",
     "DENSE",
     "PART_TITLES",
     "SIMILARITIES",
-    "Model",
+    "ComparedModel",
     "Similarity",
     "against_budget",
     "against_sparsity",
     "allowances",
     "attack_steps",
     "attention_maps",
-    "averaged",
-    "beside",
+    "averaging_errors",
+    "published_comparison",
     "by_block",
     "by_depth",
     "contributions",
-    "data_of",
+    "to_table",
     "heat_maps",
     "kept_units",
     "matrix",
     "moves",
     "ordered",
-    "own_and_inherited",
-    "parts",
+    "local_and_inherited_error",
+    "option_contributions",
     "parts_of_block",
-    "predicted",
+    "predicted_vs_measured",
     "prediction_changed",
     "probability_bars",
     "saved",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model
+from ..analysis.compared_models import ComparedModel
 from ..formatting import plural, points
 from . import palette
 from .palette import AXIS, INK
 from .style import figure, interval
 
 
-def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
+def option_contributions(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """One group per changed option, one bar per sparsity; lines span the seeds."""
     names = list(dict.fromkeys(table["part"]))
     targets = (
@@ -28,7 +28,9 @@ def parts(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     )
     for target in targets.itertuples():
         own = table[(table["asked"] == target.asked) & (table["pattern"] == target.pattern)]
-        model = Model(0, "", own["method"].iloc[0], sparsity=target.asked, pattern=target.pattern)
+        model = ComparedModel(
+            0, "", own["method"].iloc[0], sparsity=target.asked, pattern=target.pattern
+        )
         fig.add_bar(
             x=100 * own["difference"],
             y=own["part"],

@@ -38,7 +38,9 @@ def room(texts: Sequence[str], least: float = 0, size: float = 12.5, most: float
     return min(max(least, 16 + GLYPH * size * max(map(len, lines), default=0)), most)
 
 
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread_positions(
+    positions: Sequence[float], gap: float, low: float, high: float
+) -> list[float]:
     """The positions moved as little as possible to be `gap` apart within low..high (pixels)."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     placed = [positions[i] for i in order]
@@ -58,7 +60,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return out
 
 
-def at_ends(
+def label_line_ends(
     fig: go.Figure,
     ends: Sequence[End],
     y_range: tuple[float, float],
@@ -80,7 +82,7 @@ def at_ends(
     tall = (size + 3) * max((text.count("<br>") + 1 for text in texts), default=1)
     span = (y_range[1] - y_range[0]) or 1.0
     pixels = [(end.y - y_range[0]) / span * height for end in ends]
-    places = spread(pixels, tall, size / 2, high=height - size / 2)
+    places = spread_positions(pixels, tall, size / 2, high=height - size / 2)
     for end, text, pixel, place in zip(ends, texts, pixels, places, strict=True):
         x = end.x if edge is None else edge
         if edge is not None and (end.x < edge or abs(place - pixel) > size / 2):
@@ -107,7 +109,7 @@ def at_ends(
         )
 
 
-def beside_points(
+def label_points(
     fig: go.Figure,
     points: Sequence[End],
     x_range: tuple[float, float],
@@ -197,7 +199,7 @@ def tick_format(form: str, limits: tuple[float, float]) -> str:
     return f".{max(int(known[1]), math.ceil(-math.log10(step)))}~{known[2]}"
 
 
-def apart(levels: Sequence[float], top: float) -> list[float]:
+def distinguishable(levels: Sequence[float], top: float) -> list[float]:
     """Sorted ticks without those whose labels would overlap; `top` is the length of the axis."""
     kept: list[float] = []
     for level in levels:

@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis.attack_success import successes
-from ..analysis.compared_models import Model, ordered, with_rows
+from ..analysis.compared_models import ComparedModel, ordered, with_rows
 from ..formatting import mean_count, percent
 from . import palette
-from .annotations import NARROW, End, at_ends, room
+from .annotations import NARROW, End, label_line_ends, room
 from .palette import AXIS, GRID, INK, MUTED, fade, readable_on
 from .style import BOTTOM, TOP, figure, interval, marker, panels
 
@@ -22,7 +22,7 @@ LINE, GAP = 38, 56  # pixels of a model's line, and above a column for its title
 
 def success(
     rows: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     dark: bool = False,
     rings: pd.DataFrame | None = None,
 ) -> go.Figure:
@@ -102,7 +102,9 @@ def _counts(row: pd.Series) -> str:
     return f"{mean_count(row['succeeded'])} of {mean_count(row['attacked'])}"
 
 
-def _dot(row: pd.Series, model: Model, recipe: str, line: int, dark: bool) -> dict[str, Any]:
+def _dot(
+    row: pd.Series, model: ComparedModel, recipe: str, line: int, dark: bool
+) -> dict[str, Any]:
     low, rate, high = (row[key] for key in ("success_low", "success_rate", "success_high"))
     return {
         "x": [rate],
@@ -131,7 +133,7 @@ SPENDING = {
 
 def against_budget(
     examples: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     recipe: str,
     spending: str,
     dark: bool = False,
@@ -161,7 +163,7 @@ def against_budget(
             f"%{{x:{tick or '.0f'}}}<extra></extra>",
         )
         ends.append(End(x[-1], y[-1], model.short, color=palette.ink(model, dark)))
-    at_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, most=NARROW)
+    label_line_ends(fig, ends, (0.0, 1.0), height=height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(title=axis, tickformat=tick, range=[0, top], showgrid=False, showline=True)
     return fig.update_yaxes(title="Accuracy under attack", tickformat=".0%", range=[0, 1], nticks=6)
 
@@ -180,7 +182,7 @@ def _standing(rows: pd.DataFrame, spending: str, top: float) -> tuple[list[float
 
 def probability_bars(
     table: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     names: Sequence[str],
     dark: bool = False,
     truth: int | None = None,
@@ -199,7 +201,7 @@ def probability_bars(
 
 def _balance(
     table: pd.DataFrame,
-    by_job: dict[int, Model],
+    by_job: dict[int, ComparedModel],
     names: Sequence[str],
     dark: bool,
     truth: int | None,
@@ -280,7 +282,7 @@ def _balance(
 
 
 def _groups(
-    table: pd.DataFrame, by_job: dict[int, Model], names: Sequence[str], dark: bool
+    table: pd.DataFrame, by_job: dict[int, ComparedModel], names: Sequence[str], dark: bool
 ) -> go.Figure:
     """More labels: a group of bars a label."""
     margin = {"l": room(names, 130), "r": 40, "t": 20, "b": 40}

@@ -7,10 +7,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model
+from ..analysis.compared_models import ComparedModel
 from ..formatting import percent
 from . import palette
-from .annotations import End, at_ends
+from .annotations import End, label_line_ends
 from .palette import AXIS, PAPER
 from .style import BOTTOM, TOP, figure
 
@@ -19,7 +19,7 @@ AXES = {"queries": "Queries asked", "changes": "Words changed so far"}
 
 
 def attack_steps(
-    attacked: Sequence[tuple[Model, dict[str, Any]]],
+    attacked: Sequence[tuple[ComparedModel, dict[str, Any]]],
     by: str,
     right: str,
     two_labels: bool,
@@ -86,7 +86,7 @@ def attack_steps(
         )
     if two_labels:
         fig.add_hline(y=0.5, line={"color": AXIS[dark], "width": 1, "dash": "dot"})
-    at_ends(fig, ends, (0.0, 1.0), height=HEIGHT - TOP - BOTTOM)
+    label_line_ends(fig, ends, (0.0, 1.0), height=HEIGHT - TOP - BOTTOM)
     every = None if by == "queries" else max(1, most // 8)
     fig.update_xaxes(
         title=AXES[by], range=[0, most * 1.02], showgrid=False, showline=True, dtick=every

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from .style import CLICKABLE
 
 
-def data_of(figure: go.Figure) -> pd.DataFrame:
+def to_table(figure: go.Figure) -> pd.DataFrame:
     """One row per mark: `series`, `x`, `y`, ends of intervals such as `x_low`, `z` of heat maps."""
     frames = [frame for trace in figure.data for frame in _frames(trace)]
     return (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model, ordered
+from ..analysis.compared_models import ComparedModel, ordered
 from ..formatting import millions, milliseconds, percent, size
 from . import palette
 from .annotations import room
@@ -32,7 +32,7 @@ SAVINGS = (
 )
 
 
-def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go.Figure:
+def saved(rows: pd.DataFrame, models: Sequence[ComparedModel], dark: bool = False) -> go.Figure:
     """One panel per cost, one bar per pruned model, relative to its dense model."""
     shown = [
         m for m in ordered(models) if not m.is_dense and len(rows) and (rows["job"] == m.job).any()
@@ -76,7 +76,7 @@ def saved(rows: pd.DataFrame, models: Sequence[Model], dark: bool = False) -> go
 
 def _bar(
     fig: go.Figure,
-    model: Model,
+    model: ComparedModel,
     saving: Saving,
     was: pd.Series,
     now: pd.Series,

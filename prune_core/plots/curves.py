@@ -9,18 +9,26 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis import tradeoff
-from ..analysis.compared_models import DENSE, Model, ordered
+from ..analysis.compared_models import DENSE, ComparedModel, ordered
 from ..analysis.quantities import Quantity
 from ..formatting import missing
 from . import palette
-from .annotations import NARROW, End, apart, at_ends, beside_points, padded, tick_format
+from .annotations import (
+    NARROW,
+    End,
+    distinguishable,
+    label_line_ends,
+    label_points,
+    padded,
+    tick_format,
+)
 from .palette import INK, MUTED, fade, method_color
 from .style import BOTTOM, TOP, figure, interval, marker
 
 
 def against_sparsity(
     table: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     quantity: Quantity,
     dark: bool = False,
     height: int = 300,
@@ -72,10 +80,10 @@ def against_sparsity(
         if len(ends) == 0:
             ends.append(End(0.0, dense["value"].iloc[0], "Dense", color=INK[dark]))
         _marks(fig, dense, models, quantity=quantity, dark=dark)
-    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, most=NARROW)
+    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, most=NARROW)
     fig.update_xaxes(
         title=_removed(models, compact),
-        tickvals=apart(levels, top),
+        tickvals=distinguishable(levels, top),
         tickformat=".3~p",
         tickangle=0,
         range=[-0.04 * top, top * 1.04],
@@ -91,7 +99,7 @@ def against_sparsity(
     return fig
 
 
-def _removed(models: Sequence[Model], compact: bool) -> str:
+def _removed(models: Sequence[ComparedModel], compact: bool) -> str:
     """What the sparsity axis counts."""
     if any(model.structured for model in models):
         return (
@@ -102,7 +110,9 @@ def _removed(models: Sequence[Model], compact: bool) -> str:
     return "Sparsity" if compact else "Sparsity (share of weights removed)"
 
 
-def _points(table: pd.DataFrame, models: Sequence[Model], quantity: Quantity) -> pd.DataFrame:
+def _points(
+    table: pd.DataFrame, models: Sequence[ComparedModel], quantity: Quantity
+) -> pd.DataFrame:
     form = {model.job: model.form or model.start for model in models}
     rows = table[table["job"].isin(form)] if quantity.key in table else table.iloc[:0]
     out = rows[["job", "label", "method", "pattern"]].assign(
@@ -146,7 +156,11 @@ def _dense_line(fig: go.Figure, dense: pd.DataFrame, dark: bool) -> None:
 
 
 def _marks(
-    fig: go.Figure, points: pd.DataFrame, models: Sequence[Model], quantity: Quantity, dark: bool
+    fig: go.Figure,
+    points: pd.DataFrame,
+    models: Sequence[ComparedModel],
+    quantity: Quantity,
+    dark: bool,
 ) -> None:
     by_job = {model.job: model for model in models}
     for row in points.itertuples():
@@ -159,7 +173,9 @@ def _marks(
             error_y=interval(row.value, row.low, row.high, color=palette.color(model, dark)),
             marker=marker(model, dark),
             name=model.label,
-            hovertemplate=hover(_seeds(model), [(quantity, row.value, row.low, row.high, row.n)]),
+            hovertemplate=hover_text(
+                _seeds(model), [(quantity, row.value, row.low, row.high, row.n)]
+            ),
             cliponaxis=False,
         )
 
@@ -177,11 +193,11 @@ def _faint(fig: go.Figure, xs: Sequence[float], ys: Sequence[float], color: str)
         )
 
 
-def _seeds(model: Model) -> str:
+def _seeds(model: ComparedModel) -> str:
     return f"{model.label}, mean of {len(model.runs)} seeds" if model.runs else model.label
 
 
-def hover(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
+def hover_text(label: str, figures: Sequence[tuple[Quantity, float, float, float, float]]) -> str:
     """Label, then each quantity with interval and n; values are axis values."""
     lines = [f"<b>{label}</b>"]
     for quantity, value, low, high, n in figures:
@@ -199,7 +215,7 @@ SMALL, LARGE = 9, 26  # diameters of marks, in pixels, where a third quantity is
 
 def scatter(
     table: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     x: Quantity,
     y: Quantity,
     dark: bool = False,
@@ -235,7 +251,7 @@ def scatter(
             error_x=interval(h["value"], h["low"], h["high"], color=color),
             error_y=interval(v["value"], v["low"], v["high"], color=color),
             marker=marker(model, dark, widths.get(model.job, 13)),
-            hovertemplate=hover(
+            hovertemplate=hover_text(
                 _seeds(model), [(q, *own[["value", "low", "high", "n"]]) for q, own in figures]
             ),
         )
@@ -249,7 +265,7 @@ def scatter(
         End(xs.loc[m.job]["value"], ys.loc[m.job]["value"], m.short, color=palette.ink(m, dark))
         for m in shown
     ]
-    beside_points(fig, points, x_range, y_range=y_range, tall=height - TOP - 56, dark=dark)
+    label_points(fig, points, x_range, y_range=y_range, tall=height - TOP - 56, dark=dark)
     for axes, quantity, limits in ((fig.update_xaxes, x, x_range), (fig.update_yaxes, y, y_range)):
         arrow = {"higher": " · more is better", "lower": " · less is better"}.get(
             quantity.better, ""
@@ -275,16 +291,16 @@ def _front(
     fig: go.Figure,
     xs: pd.DataFrame,
     ys: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     x: Quantity,
     y: Quantity,
     dark: bool,
-) -> list[Model]:
+) -> list[ComparedModel]:
     """Draw the front and its knee; the models on it, or all where nothing says what is better."""
     if not (x.better and y.better) or len(models) < 2:
         return list(models)
     points = [(float(xs.loc[m.job]["value"]), float(ys.loc[m.job]["value"])) for m in models]
-    along = tradeoff.front(points, x.better, y.better)
+    along = tradeoff.pareto_front(points, x.better, y.better)
     line = {"color": MUTED[dark], "width": 1.4, "dash": "dot"}
     fig.add_scatter(
         x=[points[i][0] for i in along],

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model, ordered
+from ..analysis.compared_models import ComparedModel, ordered
 from ..formatting import answer
 from . import palette
-from .annotations import NARROW, End, at_ends, padded, tick_format
+from .annotations import NARROW, End, label_line_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
 from .style import block_axis, figure
 
@@ -68,7 +68,7 @@ SIMILARITIES = (
 
 def by_block(
     rows: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     what: Similarity,
     pooling: str = "cls",
     dark: bool = False,
@@ -117,7 +117,7 @@ def by_block(
             )
         )
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, most=NARROW)
+        label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, most=NARROW)
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
     fig.update_xaxes(block_axis(blocks), title="Block")
     return fig.update_yaxes(
@@ -146,7 +146,7 @@ def _line(
 
 def moves(
     rows: pd.DataFrame,
-    model: Model,
+    model: ComparedModel,
     block: int,
     projection: str,
     texts: pd.DataFrame,

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model, ordered
+from ..analysis.compared_models import ComparedModel, ordered
 from ..formatting import error, percent
 from . import palette
-from .annotations import End, at_ends, padded, tick_format
+from .annotations import End, label_line_ends, padded, tick_format
 from .palette import SEQUENTIAL, fade
 from .style import BOTTOM, CLICKABLE, TOP, block_axis, color_bar, figure, marker, panels
 
@@ -29,7 +29,7 @@ PART_TITLES = {
 
 def by_depth(
     rows: pd.DataFrame,
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     part: str = "block",
     dark: bool = False,
     height: int = 400,
@@ -69,7 +69,7 @@ def by_depth(
         )
     y_range = padded(rows["total"].tolist(), low=0.0)
     if len(ends) <= 8:
-        at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
+        label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     else:
         fig.update_layout(showlegend=True, margin={"r": 20, "t": 60})
     blocks = int(rows["block"].max()) + 1 if len(rows) else 1
@@ -83,8 +83,8 @@ def by_depth(
     )
 
 
-def own_and_inherited(
-    rows: pd.DataFrame, model: Model, dark: bool = False, height: int = 340
+def local_and_inherited_error(
+    rows: pd.DataFrame, model: ComparedModel, dark: bool = False, height: int = 340
 ) -> go.Figure:
     """One model, mean over the six matrices of a layer: own, inherited and total error."""
     fig = figure(
@@ -127,7 +127,7 @@ def own_and_inherited(
     )
     ends.append(End(x[-1], total[-1], "total", color=palette.ink(model, dark)))
     y_range = padded([0.0, *floor, *total], low=0.0)
-    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
+    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM)
     fig.update_xaxes(block_axis(len(x), 0.9, 0.05), title="Block", hoverformat=".0f")
     ticks = tick_format(".2~f", y_range)
     return fig.update_yaxes(
@@ -136,7 +136,7 @@ def own_and_inherited(
 
 
 def heat_maps(
-    rows: pd.DataFrame, models: Sequence[Model], column: str = "total", dark: bool = False
+    rows: pd.DataFrame, models: Sequence[ComparedModel], column: str = "total", dark: bool = False
 ) -> go.Figure:
     """Layers by matrix, one map per model: `total`, `own`, `inherited` error or `sparsity`."""
     shown = [m for m in ordered(models) if not m.is_dense and (rows["job"] == m.job).any()]
@@ -206,7 +206,7 @@ def _color_axis(share: bool, top: float, dark: bool) -> dict[str, object]:
 def _add_cells(
     fig: go.Figure,
     grid: pd.DataFrame,
-    model: Model,
+    model: ComparedModel,
     *,
     top: float,
     share: bool,
@@ -238,7 +238,7 @@ def _add_cells(
 
 
 def parts_of_block(
-    rows: pd.DataFrame, model: Model, block: int, dark: bool = False, height: int = 300
+    rows: pd.DataFrame, model: ComparedModel, block: int, dark: bool = False, height: int = 300
 ) -> go.Figure:
     """Own, inherited and total error of each matrix in one layer of a model."""
     fig = figure(dark, height, margin={"l": 96, "r": 20, "t": 40, "b": BOTTOM})

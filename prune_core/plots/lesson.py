@@ -62,7 +62,7 @@ def matrix(
     )
 
 
-def averaged(likeness: float, dark: bool = False) -> go.Figure:
+def averaging_errors(likeness: float, dark: bool = False) -> go.Figure:
     """Squared error of an average of k fine-tunes with error correlation ρ: (1 − ρ)/k + ρ."""
     fig = figure(dark, 300, margin={"l": 66, "r": 24, "t": 12, "b": 46})
     k = np.arange(1, 11)

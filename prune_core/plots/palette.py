@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 
-from ..analysis.compared_models import DENSE, Model
+from ..analysis.compared_models import DENSE, ComparedModel
 
 # Okabe and Ito's colour-blind-safe hues and a violet, fixed per method so that a method looks the
 # same on every page.
@@ -45,7 +45,7 @@ GRID = {False: "rgba(28,33,39,0.09)", True: "rgba(233,236,240,0.10)"}
 AXIS = {False: "rgba(28,33,39,0.35)", True: "rgba(233,236,240,0.35)"}
 
 
-def symbol(model: Model) -> str:
+def symbol(model: ComparedModel) -> str:
     """Marker by pattern or sparsity; hollow if structured, dotted for other checkpoints."""
     bounds = ((0.45, "triangle-up"), (0.6, "circle"), (0.8, "diamond"), (1.01, "square"))
     by_sparsity = (
@@ -60,7 +60,7 @@ def symbol(model: Model) -> str:
     )
 
 
-def color(model: Model, dark: bool = False) -> str:
+def color(model: ComparedModel, dark: bool = False) -> str:
     """A model's fill or line colour: its method's hue, lighter at low sparsity."""
     if model.is_dense:
         return INK[dark]
@@ -71,7 +71,7 @@ def color(model: Model, dark: bool = False) -> str:
     return mix(hue, "#ffffff", 0.9 * step) if step else mix(hue, "#000000", 0.3)
 
 
-def ink(model: Model, dark: bool = False) -> str:
+def ink(model: ComparedModel, dark: bool = False) -> str:
     """The same hue, dark (or light) enough to read as text."""
     if model.is_dense:
         return INK[dark]

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis.compared_models import DENSE
-from .annotations import End, apart, at_ends, padded, tick_format
+from .annotations import End, distinguishable, label_line_ends, padded, tick_format
 from .palette import HUES, MUTED, PAPER, method_color
 from .style import BOTTOM, TOP, figure, interval
 
@@ -28,7 +28,7 @@ STROKES = {True: "solid", False: "dot"}  # the study's, the paper's
 SHARES = {"weights": "Share of the encoder's weights removed", "FLOPs": "Share of FLOPs removed"}
 
 
-def beside(
+def published_comparison(
     points: pd.DataFrame, axis: Axis, across: str, dark: bool = False, height: int = 340
 ) -> go.Figure:
     """Lines over "weights", "FLOPs" or "layer", or one row per "task"."""
@@ -81,9 +81,9 @@ def beside(
         last = marks.iloc[-1]
         ends.append(End(last["x"], last["value"], name, color=look["color"]))
     edge = 1.04 * top if across in SHARES else top + 0.4
-    at_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, edge=edge)
+    label_line_ends(fig, ends, y_range, height=height - TOP - BOTTOM, size=12, edge=edge)
     if across in SHARES:
-        ticks = apart(sorted({0.0, *points["level"]}), top)
+        ticks = distinguishable(sorted({0.0, *points["level"]}), top)
         fig.update_xaxes(
             title=SHARES[across], tickformat=".3~p", tickvals=ticks, range=[-0.04 * top, edge]
         )
@@ -122,7 +122,7 @@ def _shared(marks: pd.DataFrame, name: str, axis: Axis, look: dict[str, Any]) ->
     return {
         "name": name,
         "marker": look,
-        "text": marks["told"],
+        "text": marks["detail"],
         "customdata": marks["value"].map(axis.show),
         "hovertemplate": f"<b>{name}</b><br>{axis.title}: "
         "%{customdata}<br>%{text}<extra></extra>",

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model, ordered, with_rows
+from ..analysis.compared_models import ComparedModel, ordered, with_rows
 from ..formatting import percent
 from . import palette
 from .annotations import room
@@ -22,7 +22,9 @@ RATES = {
 }
 
 
-def slices(rows: pd.DataFrame, models: Sequence[Model], rate: str, dark: bool = False) -> go.Figure:
+def slices(
+    rows: pd.DataFrame, models: Sequence[ComparedModel], rate: str, dark: bool = False
+) -> go.Figure:
     """One panel per type of slice: the models side by side in each slice, with 95% intervals."""
     name, title, size = RATES[rate]
     rows = rows.assign(judged=rows["attacked"] + rows["skipped"])
@@ -100,7 +102,7 @@ def _tick(part: str, sizes: pd.Series) -> str:
 def transfer(
     rows: pd.DataFrame,
     made: Mapping[Any, str],
-    models: Sequence[Model],
+    models: Sequence[ComparedModel],
     by: str = "source",
     dark: bool = False,
 ) -> go.Figure:

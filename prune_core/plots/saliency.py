@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model
+from ..analysis.compared_models import ComparedModel
 from . import palette
 from .palette import SEQUENTIAL
 from .style import color_bar, panels
@@ -16,7 +16,7 @@ LONGEST = 14  # letters of a name
 
 
 def attention_maps(
-    told: Sequence[tuple[Model, Sequence[Sequence[float]]]],
+    told: Sequence[tuple[ComparedModel, Sequence[Sequence[float]]]],
     words: Sequence[str],
     dark: bool = False,
 ) -> go.Figure:

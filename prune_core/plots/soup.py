@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ..formatting import percent
-from .annotations import End, beside_points, padded, tick_format
+from .annotations import End, label_points, padded, tick_format
 from .palette import HUES, MUTED, PAPER, mix
 from .style import figure, interval
 
@@ -24,7 +24,7 @@ AVERAGE = HUES["akr"]
 Row = Mapping[str, Any]  # a candidate or an attempt of a soup.json
 
 
-def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go.Figure:
+def soup_path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go.Figure:
     """Candidates of a soup.json with 95% intervals, accepted averages joined, others crossed."""
     fig = figure(dark, height, margin={"l": 70, "r": 40, "t": TOP, "b": BOTTOM}, showlegend=True)
     readable = lambda color: mix(color, "#ffffff" if dark else "#000000", 0.3)  # noqa: E731
@@ -74,7 +74,7 @@ def path(record: Mapping[str, Any], dark: bool = False, height: int = 480) -> go
         )
         for score in SCORES
     )
-    beside_points(fig, ends, x_range, y_range=y_range, tall=height - TOP - BOTTOM, dark=dark)
+    label_points(fig, ends, x_range, y_range=y_range, tall=height - TOP - BOTTOM, dark=dark)
     counts = (candidates[0]["n"], candidates[0]["attack_n"])
     for axes, title, n, limits in zip(
         (fig.update_xaxes, fig.update_yaxes),

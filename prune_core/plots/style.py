@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared_models import Model
+from ..analysis.compared_models import ComparedModel
 from . import palette
 from .palette import AXIS, DIVERGING, DIVERGING_DARK, GRID, INK, MUTED, PAPER, SEQUENTIAL, fade
 
@@ -103,7 +103,7 @@ def interval(
     }
 
 
-def marker(model: Model, dark: bool, size: float = 9, edge: float = 1) -> dict[str, Any]:
+def marker(model: ComparedModel, dark: bool, size: float = 9, edge: float = 1) -> dict[str, Any]:
     """The mark of a model."""
     return {
         "color": palette.color(model, dark),

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..analysis.compared_models import Model
+from ..analysis.compared_models import ComparedModel
 from ..formatting import percent, plural
 from . import palette
 from .palette import AXIS, INK, MUTED, fade, mix, readable_on
@@ -22,7 +22,7 @@ CAUSES = {
 }
 
 
-def kept_units(rows: pd.DataFrame, model: Model, dark: bool = False) -> go.Figure:
+def kept_units(rows: pd.DataFrame, model: ComparedModel, dark: bool = False) -> go.Figure:
     """One square per head, hollow if removed; one bar per layer for the neurons."""
     rows = rows[rows["job"] == model.job]
     if rows.empty:
@@ -70,14 +70,14 @@ def _causes(rows: pd.DataFrame) -> np.ndarray:
     return np.where(~rows["kept"].astype(bool), "gone", np.where(known, larger, "kept"))
 
 
-def _color(cause: str, model: Model, dark: bool) -> str:
+def _color(cause: str, model: ComparedModel, dark: bool) -> str:
     hue = CAUSES[cause][1]
     if not hue:
         return palette.color(model, dark)
     return mix(hue, "#ffffff", 0.2) if dark else hue
 
 
-def _heads(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None:
+def _heads(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:
     for cause in ("gone", *CAUSES):
         some = rows[rows["cause"] == cause]
         if some.empty:
@@ -118,7 +118,7 @@ def _told(row: Any) -> str:
     return "<br>".join((words, *lines))
 
 
-def _neurons(fig: go.Figure, rows: pd.DataFrame, model: Model, dark: bool) -> None:
+def _neurons(fig: go.Figure, rows: pd.DataFrame, model: ComparedModel, dark: bool) -> None:
     sizes = rows.groupby("block").size()
     for cause, (title, _) in CAUSES.items():
         count = (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from ..analysis.compared_models import Model
-from ..analysis.whatif import Curves, Held
+from ..analysis.compared_models import ComparedModel
+from ..analysis.whatif import Curves, PredictionCheck
 from ..formatting import error, percent
 from . import palette
 from .annotations import padded
@@ -19,7 +19,7 @@ def contributions(
     curves: Curves,
     shares: Sequence[float],
     alike: float,
-    model: Model,
+    model: ComparedModel,
     dark: bool = False,
     height: int = 300,
 ) -> go.Figure:
@@ -52,7 +52,9 @@ def contributions(
     return fig.update_yaxes(title="Part of the squared error", rangemode="tozero", nticks=6)
 
 
-def predicted(found: Sequence[Held], dark: bool = False, height: int = 300) -> go.Figure:
+def predicted_vs_measured(
+    found: Sequence[PredictionCheck], dark: bool = False, height: int = 300
+) -> go.Figure:
     """Predicted against measured error; hollow marks have their own sparsity by layer."""
     fig = figure(dark, height, margin={"l": 62, "r": 20, "t": 12, "b": 46}, hovermode="closest")
     values = [value for each in found for value in (each.predicted.error, each.measured.error)]

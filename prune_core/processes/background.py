@@ -24,12 +24,12 @@ COMMAND, LOG, LOCK, EXIT = "command.json", "command.log", "command.lock", "comma
 SCRIPT = '"$@" > command.log 2>&1; echo $? > command.exit'
 
 
-class State(NamedTuple):
+class CommandState(NamedTuple):
     """How a command stands."""
 
     status: str  # running, done, failed, or stopped (by a person, or with the machine)
     progress: float
-    told: str  # what it said last
+    detail: str  # what it said last
 
 
 def start(folder: Path, arguments: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
     lock.release()  # this process's hold; the command has its own
 
 
-def state(folder: Path) -> State | None:
+def state(folder: Path) -> CommandState | None:
     """How the command of that folder stands; None where there never was one."""
     if not (folder / COMMAND).is_file():
         return None
@@ -63,10 +63,10 @@ def state(folder: Path) -> State | None:
     share, percent, message = told.partition("%")
     progress = int(share) / 100 if percent and share.strip().isdigit() else 0.0
     if Lock(folder / LOCK).is_held():
-        return State("running", progress, message.strip() or "starting")
+        return CommandState("running", progress, message.strip() or "starting")
     ended = (folder / EXIT).read_text().strip() if (folder / EXIT).is_file() else ""
     status = {"0": "done", "": "stopped", "130": "stopped"}.get(ended, "failed")
-    return State(status, progress, told.removeprefix("prune_core: "))
+    return CommandState(status, progress, told.removeprefix("prune_core: "))
 
 
 def stop(folder: Path) -> None:

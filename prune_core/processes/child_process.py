@@ -21,10 +21,10 @@ class ChildProcess:
     def __init__(self, *arguments: str, patience: float):
         self.patience, self.started = patience, time.monotonic()  # seconds
         # files, not pipes: nobody reads before the end, and a pipe that is full would stop the process
-        self.said, self.complained = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  open as long as the process is
+        self.stdout, self.stderr = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  open as long as the process is
         command = [sys.executable, "-m", *arguments]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.complained
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr
         )
 
     @property
@@ -39,9 +39,9 @@ class ChildProcess:
     def latest(self) -> str:
         """The last line of what it has reported so far."""
         # read at a place of our own: the process writes where its file stands, and the file is one
-        size = os.fstat(self.complained.fileno()).st_size
+        size = os.fstat(self.stderr.fileno()).st_size
         lines = (
-            os.pread(self.complained.fileno(), 4096, max(0, size - 4096))
+            os.pread(self.stderr.fileno(), 4096, max(0, size - 4096))
             .decode(errors="replace")
             .split("\n")
         )
@@ -50,11 +50,11 @@ class ChildProcess:
     def output(self) -> str:
         """What it printed; to be asked for when it is over."""
         self.process.wait()
-        self.said.seek(0)
-        self.complained.seek(0)
+        self.stdout.seek(0)
+        self.stderr.seek(0)
         if self.process.returncode == 0:
-            return self.said.read().strip()
-        lines = [line.strip() for line in self.complained if line.strip()]
+            return self.stdout.read().strip()
+        lines = [line.strip() for line in self.stderr if line.strip()]
         raise PruneError(
             lines[-1] if lines else f"No answer within {self.patience:.0f} s; try again."
         )

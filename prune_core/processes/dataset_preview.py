@@ -13,16 +13,16 @@ from ..errors import PruneError
 from .child_process import ChildProcess
 
 ROWS = 5
-LONGEST = 400  # characters of a text
-PATIENCE = 90.0  # seconds
+MAX_CHARACTERS = 400  # characters of a text
+TIMEOUT = 90.0  # seconds
 
 
-class Peek(ChildProcess):
+class DatasetPreview(ChildProcess):
     """One question to the Hub, on its way or answered."""
 
     def __init__(self, task: str, config: str = "", split: str = ""):
         super().__init__(
-            "prune_core.processes.dataset_preview", task, config, split, patience=PATIENCE
+            "prune_core.processes.dataset_preview", task, config, split, patience=TIMEOUT
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -33,9 +33,9 @@ class Peek(ChildProcess):
 def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
     """The first rows of a known task's or a Hub data set's evaluation split, label numbers as names."""
     from ..data import hub
-    from ..data.known_tasks import KNOWN
+    from ..data.known_tasks import KNOWN_TASKS
 
-    known = KNOWN.get(task)
+    known = KNOWN_TASKS.get(task)
     path, config, split = (
         (known.path, known.config or "", split or known.evaluation)
         if known
@@ -58,7 +58,7 @@ def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
 def _shown(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
-    return value if isinstance(value, int | float) else str(value)[:LONGEST]
+    return value if isinstance(value, int | float) else str(value)[:MAX_CHARACTERS]
 
 
 if __name__ == "__main__":

@@ -21,22 +21,22 @@ from ..errors import PruneError
 from ..paths import ROOT
 
 COMMAND = [sys.executable, "-m", "prune_core.processes.inspector_server"]
-PATIENCE = 180.0  # seconds for an answer; the first question pays for imports and loading
+TIMEOUT = 180.0  # seconds for an answer; the first question pays for imports and loading
 STOPPED = "Stopped."  # what an attack says that somebody ended
-Told = dict[str, Any]
+Result = dict[str, Any]
 
 
-class Attack:
+class RunningAttack:
     """An attack on its way or over: what is known of each model, which grows while the searches run."""
 
     def __init__(self, models: int, stop: Callable[[], object]):
-        self.models: list[Told] = [
+        self.models: list[Result] = [
             {} for _ in range(models)
         ]  # `queries` and `steps`, at the end an outcome's fields
         self.is_over, self.error = False, ""
         self._stop = stop
 
-    def hear(self, told: Told) -> None:
+    def hear(self, told: Result) -> None:
         """A line of the answering process; after the last nothing changes."""
         if not self.is_over and "index" in told:
             self.models[told["index"]].update(told["told"])
@@ -56,12 +56,14 @@ class Inspector:
     def __init__(self, log: Path):
         self.log = log
         self._process: subprocess.Popen[str] | None = None
-        self._hearing: dict[int, Callable[[Told], None]] = {}  # by question, of the process at work
+        self._hearing: dict[
+            int, Callable[[Result], None]
+        ] = {}  # by question, of the process at work
         self._turn, self._numbers = Lock(), count()
 
     def predict(
         self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None
-    ) -> list[Told]:
+    ) -> list[Result]:
         """One answer a checkpoint: what it `said` of every text, its `labels` and their `probabilities`, or an `error`.
 
         `pairs` are the second texts, or the contexts of questions.
@@ -73,7 +75,7 @@ class Inspector:
             pairs=pairs and list(pairs),
         )
 
-    def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Told]:
+    def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Result]:
         """One answer a checkpoint, as saliency.saliency gives it, or an `error`."""
         return self._asked(ask="saliency", checkpoints=list(checkpoints), text=text, pair=pair)
 
@@ -84,7 +86,7 @@ class Inspector:
         pair: str | None,
         block: int | None,
         head: int | None,
-    ) -> list[Told]:
+    ) -> list[Result]:
         """One answer a checkpoint, as saliency.attention gives it, or an `error`."""
         return self._asked(
             ask="attention",
@@ -95,7 +97,7 @@ class Inspector:
             head=head,
         )
 
-    def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> Told:
+    def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> Result:
         """The lesson's layer, pruned, as lesson.small_layer gives it."""
         return self._asked(
             ask="small_layer", method=method, sparsity=sparsity, inherited=inherited
@@ -103,10 +105,10 @@ class Inspector:
 
     def attack(
         self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int
-    ) -> Attack:
+    ) -> RunningAttack:
         """Begin an attack on all these; it goes on while its caller does other things."""
         id = next(self._numbers)
-        attack = Attack(len(checkpoints), lambda: self._send(id, ask="cancel"))
+        attack = RunningAttack(len(checkpoints), lambda: self._send(id, ask="cancel"))
         question = {
             "checkpoints": list(checkpoints),
             "recipe": recipe,
@@ -129,22 +131,22 @@ class Inspector:
                 self._process.kill()
                 self._process = None
 
-    def _asked(self, **question: Any) -> list[Told]:
+    def _asked(self, **question: Any) -> list[Result]:
         """The one answer to a question that has one."""
-        answers: SimpleQueue[Told] = SimpleQueue()
+        answers: SimpleQueue[Result] = SimpleQueue()
         self._send(next(self._numbers), answers.put, **question)
         try:
-            answer = answers.get(timeout=PATIENCE)
+            answer = answers.get(timeout=TIMEOUT)
         except Empty:
             self.close()
             raise PruneError(
-                f"No answer within {PATIENCE:.0f} s. Ask again to start a new process."
+                f"No answer within {TIMEOUT:.0f} s. Ask again to start a new process."
             ) from None
         if "error" in answer:
             raise PruneError(answer["error"])
         return answer["told"]
 
-    def _send(self, id: int, hear: Callable[[Told], None] | None = None, **question: Any) -> None:
+    def _send(self, id: int, hear: Callable[[Result], None] | None = None, **question: Any) -> None:
         """Put a question; `hear` gets every line that answers it, from the thread that listens."""
         with self._turn:
             process = self._running()
@@ -175,7 +177,7 @@ class Inspector:
         return self._process
 
     def _listen(
-        self, process: subprocess.Popen[str], hearing: dict[int, Callable[[Told], None]]
+        self, process: subprocess.Popen[str], hearing: dict[int, Callable[[Result], None]]
     ) -> None:
         """Hand out the process's lines; when it ends, tell those who still wait."""
         assert process.stdout, "opened with a pipe"

@@ -30,11 +30,11 @@ from ..models.inference.saliency import attention, saliency
 from .inspector_client import STOPPED
 from .lesson_layer import small_layer
 
-MEMORY = 2.5e9  # bytes of weights kept; the model longest unused goes first
-Question = dict[str, Any]
+MAX_MODELS = 2.5e9  # bytes of weights kept; the model longest unused goes first
+Request = dict[str, Any]
 
 
-class Shelf:
+class ModelCache:
     """Loaded models with their tokenizers, by checkpoint."""
 
     def __init__(self) -> None:
@@ -44,36 +44,36 @@ class Shelf:
         """(model, tokenizer); PruneError where there is none."""
         if checkpoint not in self._kept:
             model, tokenizer = loading.load(checkpoint)
-            if not difference.about(
+            if not difference.read_metadata(
                 loading.resolve(checkpoint)
             ):  # else its weights have been compared with their hash
-                examples = verification.sentences(replay.kind_of(model))
+                examples = verification.sample_examples(replay.task_type_of(model))
                 verification.check(
                     checkpoint,
                     model,
                     tokenizer,
                     examples=examples,
-                    max_length=replay.longest(model),
+                    max_length=replay.max_tokens(model),
                 )
             self._kept[checkpoint] = model, tokenizer
         self._kept.move_to_end(checkpoint)
         size = lambda pair: sum(p.numel() * p.element_size() for p in pair[0].parameters())  # noqa: E731
-        while len(self._kept) > 1 and sum(map(size, self._kept.values())) > MEMORY:
+        while len(self._kept) > 1 and sum(map(size, self._kept.values())) > MAX_MODELS:
             self._kept.popitem(last=False)
         return self._kept[checkpoint]
 
 
-def predicted(
+def predict_texts(
     model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None
 ) -> dict[str, Any]:
     """What the model says of every text, its labels and their probabilities; of words their `tags` too."""
-    started, kind = time.perf_counter(), replay.kind_of(model)
+    started, kind = time.perf_counter(), replay.task_type_of(model)
     if kind == "span" and not pairs:
         raise PruneError("It finds answers in a text; give the text as well.")
     if kind == "token":  # words are what spaces part
         texts = [" ".join(text.split()) for text in texts]
     found = predict(
-        model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.longest(model)
+        model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.max_tokens(model)
     )
     names = loading.label_names(model.config)
     told = {
@@ -82,7 +82,7 @@ def predicted(
         "seconds": time.perf_counter() - started,
     }
     if kind == "token":
-        each = [[names[label] for label in row] for row in found.said]
+        each = [[names[label] for label in row] for row in found.predicted]
         return told | {
             "said": [_entities(text, tags) for text, tags in zip(texts, each, strict=True)],
             "tags": each,
@@ -91,11 +91,13 @@ def predicted(
         return told | {
             "said": [
                 ", ".join(names[i] for i, holds in enumerate(row) if holds) or "none"
-                for row in found.said
+                for row in found.predicted
             ]
         }
     return told | {
-        "said": [names[label] for label in found.said] if kind == "classification" else found.said
+        "said": [names[label] for label in found.predicted]
+        if kind == "classification"
+        else found.predicted
     }
 
 
@@ -110,19 +112,19 @@ def _entities(text: str, tags: list[str]) -> str:
 
 
 QUICK: dict[str, Callable[..., dict[str, Any]]] = {
-    "predict": predicted,
+    "predict": predict_texts,
     "saliency": saliency,
     "attention": attention,
 }
 
 
-class Desk:
+class InspectorServer:
     """Takes questions in their order; an attack is the only work that others may interrupt."""
 
     def __init__(self, questions: Iterable[str], answers: TextIO):
-        self.answers, self.models = answers, Shelf()
-        self.inbox: SimpleQueue[Question | None] = SimpleQueue()  # None: the input has closed
-        self.attacks: deque[Question] = deque()  # the first is at work, the others wait
+        self.answers, self.models = answers, ModelCache()
+        self.inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: the input has closed
+        self.attacks: deque[Request] = deque()  # the first is at work, the others wait
 
         def read() -> None:
             for line in questions:
@@ -180,20 +182,20 @@ class Desk:
         try:
             self.look()
             from ..attacks import attack_steps
-            from ..attacks.budget import Budget, Pulse
+            from ..attacks.budget import AttackBudget, ProgressPulse
             from ..attacks.victim import Victim
 
-            pulse, victims = Pulse(lambda *_: self.look()), []
+            pulse, victims = ProgressPulse(lambda *_: self.look()), []
             for checkpoint in checkpoints:
                 self.look()
                 model, tokenizer = self.models.get(checkpoint)
                 victims.append(
-                    Victim(model, tokenizer, pulse.beat, max_length=replay.longest(model))
+                    Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
                 )
             example = Examples([text], None if pair is None else [pair], [label])
             tell = lambda index, told: self.say(id, index=index, told=told)  # noqa: E731
             for index, outcome in attack_steps.run(
-                recipe, victims, pulse, example=example, budget=Budget(), seed=0, tell=tell
+                recipe, victims, pulse, example=example, budget=AttackBudget(), seed=0, tell=tell
             ):
                 tell(index, asdict(outcome))
         except Cancelled:
@@ -219,4 +221,4 @@ if __name__ == "__main__":
         1
     )  # one sentence is too little work to share, and threads would wait for a busy worker's
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print, which is no answer
-    Desk(sys.stdin, answers).serve()
+    InspectorServer(sys.stdin, answers).serve()

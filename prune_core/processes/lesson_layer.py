@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..methods import METHODS
 from ..plugins import build
-from ..pruning.input_statistics import Stats
+from ..pruning.input_statistics import InputStatistics
 from ..pruning.layerwise import LayerwiseMethod
 from ..pruning.masks import lowest
 
@@ -63,6 +63,8 @@ def _pruned(
         return weight * ~lowest(worth[None], sparsity)[0], nothing
     solver = build(METHODS, method, {"sparsity": sparsity})
     assert isinstance(solver, LayerwiseMethod), "the others walk whole models"
-    stats = Stats(x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=TOKENS)
+    stats = InputStatistics(
+        x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=TOKENS
+    )
     solved = solver.fit(weight.clone(), nothing.clone(), stats)
     return solved.weight, solved.bias

@@ -29,7 +29,7 @@ CHOICE = (
 )
 
 
-class Wish(NamedTuple):
+class RobustPlan(NamedTuple):
     """What a person asks for."""
 
     checkpoint: str  # what the fine-tunes start from
@@ -65,7 +65,7 @@ class Wish(NamedTuple):
         )
 
 
-def begin(home: Path, name: str, wish: Wish) -> Path:
+def start_training(home: Path, name: str, wish: RobustPlan) -> Path:
     """Start making it in a folder of its own, which the page then shows."""
     folder = home / name.strip()
     if not re.fullmatch(r"\w[\w .-]*", name.strip()):
@@ -90,7 +90,7 @@ def begin(home: Path, name: str, wish: Wish) -> Path:
     return folder
 
 
-def begin_example(home: Path) -> Path:
+def start_example(home: Path) -> Path:
     """The bundled one: the demo encoder goes on with 2,000 sentences; its calibration sentences, which judge nothing else, choose."""
     folder = home / EXAMPLE
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _command(folder: Path, recipes: Path, task: str, validation: str) -> list[st
     ]
 
 
-def at_work(home: Path) -> Mapping[str, background.State]:
+def running(home: Path) -> Mapping[str, background.CommandState]:
     """The robust starts under this folder that are not done, by name."""
     found = {
         file.parent.name: background.state(file.parent)

@@ -25,12 +25,12 @@ STEPS = 5  # of the refit behind each point
 OUTLIER, REACH = 5.0, 0.08  # OWL's M and λ, as in the paper at 70%
 
 
-def kept_shares(sparsity: float) -> list[float]:
+def kept_fractions(sparsity: float) -> list[float]:
     """The shares of kept weights at which curves are measured for a total of `sparsity`."""
     return sorted({min(1.0, factor * (1 - sparsity)) for factor in FACTORS})
 
 
-def curve(
+def error_curve(
     weight: Tensor, H: Tensor, kept: Sequence[float], worth: Tensor | None = None
 ) -> list[float]:
     """The share of the output's energy that is lost, tr(ΔHΔᵀ)/tr(WHWᵀ), at each share of kept weights.

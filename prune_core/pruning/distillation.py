@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from ..models.families import layout
-from ..models.replay import embed, head, kind_of, passed
+from ..models.replay import block_passes, embed, head, task_type_of
 from ..plugins import Batch, Report
 
 RATES = (
@@ -31,14 +31,14 @@ WARM_UP = (
 )
 TOGETHER = 8  # sentences a step
 MEAN = 0.98  # what of the running mean of the weights stays at each step; the mean is what is kept
-HELD = 8  # every eighth sentence is held apart and says when to stop
+HELD_OUT = 8  # every eighth sentence is held apart and says when to stop
 PATIENCE = 6  # passes over the others without a better one
-Copied = (
+AdversarialCopies = (
     tuple[Batch, Tensor] | None
 )  # attacked copies of some of a batch's sentences, and of which rows (copies,) they are
 
 
-class Lesson(NamedTuple):
+class DistillationBatch(NamedTuple):
     """Sentences of a step, and attacked copies of some of them."""
 
     batch: Batch
@@ -46,11 +46,11 @@ class Lesson(NamedTuple):
     of: Tensor = torch.empty(0, dtype=torch.int64)  # (copies,) the row of each one's sentence
 
 
-def tune(
+def distill(
     model: nn.Module,
     dense: nn.Module,
-    learn: Sequence[Lesson],
-    held: Sequence[Lesson],
+    learn: Sequence[DistillationBatch],
+    held: Sequence[DistillationBatch],
     minutes: float,
     report: Report,
 ) -> pd.DataFrame:
@@ -131,7 +131,7 @@ class _Learner:
         self,
         model: nn.Module,
         dense: nn.Module,
-        learn: Sequence[Lesson],
+        learn: Sequence[DistillationBatch],
         tuned: list[Any],
         start: Sequence[Tensor],
         rate: float,
@@ -171,29 +171,29 @@ class _Learner:
         return found
 
 
-def parted(
-    batches: Sequence[Batch], copies: Sequence[Copied] | None = None
-) -> tuple[list[Lesson], list[Lesson]]:
+def split_batches(
+    batches: Sequence[Batch], copies: Sequence[AdversarialCopies] | None = None
+) -> tuple[list[DistillationBatch], list[DistillationBatch]]:
     """What to learn from, and what is held apart, a sentence's copies where it is; PruneError where there are too few sentences."""
-    learn, held, place = list[Lesson](), list[Lesson](), 0
+    learn, held, place = list[DistillationBatch](), list[DistillationBatch](), 0
     for batch, copied in zip(batches, copies or [None] * len(batches), strict=True):
         rows = torch.arange(len(batch["input_ids"]))
-        apart = (place + rows) % HELD == HELD - 1
+        apart = (place + rows) % HELD_OUT == HELD_OUT - 1
         place += len(rows)
         for side, own in ((learn, rows[~apart]), (held, rows[apart])):
             side += [_lesson(batch, some, copied) for some in own.split(TOGETHER) if len(some)]
     if not held:
         raise PruneError(
-            f"To distil takes at least {HELD} calibration sentences, of which every eighth says when to stop; give more."
+            f"To distil takes at least {HELD_OUT} calibration sentences, of which every eighth says when to stop; give more."
         )
     return learn, held
 
 
-def _lesson(batch: Batch, rows: Tensor, copied: Copied) -> Lesson:
+def _lesson(batch: Batch, rows: Tensor, copied: AdversarialCopies) -> DistillationBatch:
     """Those rows (ascending) of a batch, and the copies of them."""
     if copied is None or not (mine := torch.isin(copied[1], rows)).any():
-        return Lesson(_some(batch, rows))
-    return Lesson(
+        return DistillationBatch(_some(batch, rows))
+    return DistillationBatch(
         _some(batch, rows),
         _some(copied[0], mine.nonzero()[:, 0]),
         torch.searchsorted(rows, copied[1][mine]),
@@ -204,21 +204,21 @@ def _some(batch: Batch, rows: Tensor) -> Batch:
     return {name: values[rows.to(values.device)] for name, values in batch.items()}
 
 
-def _size(lesson: Lesson) -> int:
+def _size(lesson: DistillationBatch) -> int:
     return len(lesson.batch["input_ids"])
 
 
 def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
     """Behind every pass of a block, then the logits."""
     x, padding = embed(model, batch)
-    for _, block in passed(model):
+    for _, block in block_passes(model):
         block.together = True
         x = block.once(x, padding)
         yield x
     yield head(model, x, padding)
 
 
-def _loss(model: nn.Module, dense: nn.Module, lesson: Lesson) -> Tensor:
+def _loss(model: nn.Module, dense: nn.Module, lesson: DistillationBatch) -> Tensor:
     """Per sentence; a copy adds its prediction's divergence, and weighs as a sentence's."""
     with torch.no_grad():
         *wanted, teacher = _states(dense, lesson.batch)
@@ -236,7 +236,7 @@ def _loss(model: nn.Module, dense: nn.Module, lesson: Lesson) -> Tensor:
 
 
 @torch.no_grad()
-def _mean(model: nn.Module, dense: nn.Module, lessons: Sequence[Lesson]) -> float:
+def _mean(model: nn.Module, dense: nn.Module, lessons: Sequence[DistillationBatch]) -> float:
     return sum(float(_loss(model, dense, lesson)) * _size(lesson) for lesson in lessons) / sum(
         map(_size, lessons)
     )
@@ -257,9 +257,9 @@ def divergence(
     model: nn.Module, student: Tensor, teacher: Tensor, temperature: float = 1.0
 ) -> Tensor:
     """(sentences,), or (tokens,) where every token has a label: what the student's predictions lack of the teacher's."""
-    if kind_of(model) == "regression":
+    if task_type_of(model) == "regression":
         return (student - teacher).square().flatten(1).sum(1)
-    if kind_of(model) == "multilabel":  # a coin a label
+    if task_type_of(model) == "multilabel":  # a coin a label
         student, teacher = (
             torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher)
         )

@@ -15,10 +15,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..models.families import PARTS
-from ..models.replay import Block, blocks, embed, head, kind_of
-from ..plugins import Batch, Report, quiet
-from .input_statistics import Outputs
+from ..models.families import PROJECTIONS
+from ..models.replay import Block, blocks, embed, head, task_type_of
+from ..plugins import Batch, Report, no_report
+from .input_statistics import OutputFisher
 from .solvers import Spectrum, spectrum
 
 PROBES = 2  # random directions per sentence in which the logits are moved
@@ -33,16 +33,16 @@ class Fisher:
         str, Tensor
     ]  # part -> G, mean over tokens: (outputs, outputs), of the part with more outputs than inputs (outputs,)
 
-    def of(self, part: str) -> Outputs | None:
+    def of(self, part: str) -> OutputFisher | None:
         """What errors of that part are worth; None where all are alike."""
         worth = self.worth(part)
         if worth is None:
             return None
         found = self.outputs[part]
         return (
-            Outputs(worth, None, lambda: None)
+            OutputFisher(worth, None, lambda: None)
             if found.dim() == 1
-            else Outputs(worth, found, lambda: self._spectra[part])
+            else OutputFisher(worth, found, lambda: self._spectra[part])
         )
 
     def worth(self, part: str) -> Tensor | None:
@@ -74,9 +74,9 @@ ALL_ALIKE = Fisher({})  # where a method asks for none
 def fisher(
     model: nn.Module,
     batches: Sequence[Batch],
-    report: Report = quiet,
+    report: Report = no_report,
     probes: int = PROBES,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = PROJECTIONS,
 ) -> list[Fisher]:
     """Of those parts of every block, from one forward and `probes` backward passes over the sample; holds the activations of one batch.
 
@@ -105,7 +105,12 @@ def fisher(
             count += len(found[0][0])  # tokens of a block's pass, in each probe
     passes = len(order) // len(stack)
     return [
-        Fisher({part: shrunk(gram / (count * passes)) for part, gram in of_block.items()})
+        Fisher(
+            {
+                part: shrink_toward_diagonal(gram / (count * passes))
+                for part, gram in of_block.items()
+            }
+        )
         for of_block in grams
     ]
 
@@ -140,11 +145,11 @@ def _gradients(
             hook.remove()
     for _ in range(probes):
         probe = torch.randint(0, 2, logits.shape, generator=dice).to(logits) * 2 - 1
-        if kind_of(model) == "multilabel":  # each label a coin of its own
+        if task_type_of(model) == "multilabel":  # each label a coin of its own
             p = logits.detach().sigmoid()
             probe = (p * (1 - p)).sqrt() * probe
         elif (
-            kind_of(model) != "regression"
+            task_type_of(model) != "regression"
         ):  # a score has a Fisher of 1; others one of diag(p) − ppᵀ, which is E uuᵀ here
             p = logits.detach().softmax(-1)
             probe = p.sqrt() * probe
@@ -152,7 +157,7 @@ def _gradients(
         yield torch.autograd.grad(logits, outputs, probe, retain_graph=True, materialize_grads=True)
 
 
-def shrunk(gram: Tensor) -> Tensor:
+def shrink_toward_diagonal(gram: Tensor) -> Tensor:
     """G with smaller off-diagonals, or its diagonal alone, and with a diagonal that is nowhere zero."""
     diagonal = gram if gram.dim() == 1 else gram.diagonal()
     floor = 1e-3 * diagonal.mean() if diagonal.any() else 1.0

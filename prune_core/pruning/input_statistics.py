@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .solvers import Spectrum, damped
+from .solvers import Spectrum, add_damping
 
 
-class Outputs(NamedTuple):
+class OutputFisher(NamedTuple):
     """What errors at a Linear's outputs are worth: G, and its eigenvectors for who asks; where outputs are many, its diagonal alone."""
 
     worth: Tensor  # (outputs,) G's diagonal
@@ -24,7 +24,7 @@ class Outputs(NamedTuple):
 
 
 @dataclass
-class Stats:
+class InputStatistics:
     """The sums for Linears that share one input of width d; all fp32.
 
     x is the dense path's input, x̂ the pruned path's. `gram` is (d, d), or its diagonal (d,) for methods that need no more.
@@ -40,7 +40,7 @@ class Stats:
     carry_total: Tensor | None = None  # Σ (r − r̂)
     tokens: int = 0
     dense_gram: Tensor | None = None  # Σ xxᵀ, where a method asks for it
-    outputs: Outputs | None = (
+    outputs: OutputFisher | None = (
         None  # what errors at the outputs of one Linear are worth (fisher.py); None: all alike
     )
     sentences: int = 0
@@ -57,7 +57,7 @@ class Stats:
             self.memo[key] = compute()
         return self.memo[key]
 
-    def plus(self, other: Stats) -> Stats:
+    def plus(self, other: InputStatistics) -> InputStatistics:
         """Of the inputs of both."""
         names = ("gram", "cross", "total", "dense_total", "carry", "carry_total", "dense_gram")
         both = {name: (getattr(self, name), getattr(other, name)) for name in names}
@@ -65,13 +65,13 @@ class Stats:
             name: one if other is None else other if one is None else one + other
             for name, (one, other) in both.items()
         }
-        return Stats(**sums, tokens=self.tokens + other.tokens, sentences=self.sentences)
+        return InputStatistics(**sums, tokens=self.tokens + other.tokens, sentences=self.sentences)
 
-    def with_rows(self, rows: Tensor, times: int) -> Stats:
+    def with_rows(self, rows: Tensor, times: int) -> InputStatistics:
         """Also of these inputs (rows, d), which are the same on both paths, that many times each."""
         rows = rows.float()
         if self.gram.dim() == 1:
-            return Stats(
+            return InputStatistics(
                 self.gram + times * rows.square().sum(0), tokens=self.tokens + times * len(rows)
             )
         gram, total = times * rows.T @ rows, times * rows.sum(0)
@@ -91,13 +91,13 @@ class Stats:
 
     def damped(self, ridge: float) -> tuple[Tensor, Tensor, float]:
         """The gram as `solvers.damped` gives it, once for each ridge."""
-        return self.once(("damped", ridge), lambda: damped(self.gram, ridge))
+        return self.once(("damped", ridge), lambda: add_damping(self.gram, ridge))
 
     def inverse(self, ridge: float) -> Tensor:
         """The inverse of the damped gram, once for each ridge."""
         return self.once(("inverse", ridge), lambda: torch.cholesky_inverse(self.damped(ridge)[1]))
 
-    def centred(self) -> Stats:
+    def centred(self) -> InputStatistics:
         """The same with the means taken out: the statistics of a fit that has a free bias."""
         if "centred" not in self.memo:
             mean, dense_mean = self.total / self.tokens, self.dense_total / self.tokens
@@ -114,7 +114,7 @@ class Stats:
                     self.carry - torch.outer(self.carry_total, mean),
                     self.carry_total / self.tokens,
                 )
-            self.memo["centred"] = Stats(
+            self.memo["centred"] = InputStatistics(
                 gram,
                 cross,
                 mean,
@@ -127,7 +127,7 @@ class Stats:
         return replace(self.memo["centred"], outputs=self.outputs)
 
 
-def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tensor, float]:
+def adaptive_weight(weight: Tensor, stats: InputStatistics, epsilon: float) -> tuple[Tensor, float]:
     """Eq. 5: W̄ = (W·Σxx̂ᵀ + εW)(Σx̂x̂ᵀ + εI)⁻¹, W itself where nothing is inherited.
 
     The paper's ridge pulls towards 0; ours pulls towards W, which is the same for ε → 0 and better when inputs are few.
@@ -149,7 +149,7 @@ def adaptive_weight(weight: Tensor, stats: Stats, epsilon: float) -> tuple[Tenso
     return weight @ adapt if lift is None else weight @ adapt + lift, used
 
 
-def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: Stats) -> Tensor:
+def fitted_bias(weight: Tensor, new: Tensor, bias: Tensor, centred: InputStatistics) -> Tensor:
     """The bias that keeps the mean output of the dense layer, its residual's included, whatever was pruned."""
     kept = (
         bias + weight @ centred.dense_total - new @ centred.total

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import PruneError
-from ..models.families import GROUPS, PARTS
+from ..models.families import GROUPS, PROJECTIONS
 from ..models.replay import Block
 from ..plugins import Report
-from .allocation import by_error, by_outliers, curve, kept_shares, outliers
+from .allocation import by_error, by_outliers, error_curve, kept_fractions, outliers
 from .fisher import Fisher
-from .input_statistics import Stats
+from .input_statistics import InputStatistics
 from .streams import Stream, collect
 
 MEASURED = ("error", "owl")
@@ -21,7 +21,7 @@ CURVES = 128  # calibration sentences that the growth of errors is taken of; mor
 DAMPING = 0.01  # of the grams behind the curves
 
 
-def of_parts(
+def projection_sparsities(
     allocation: str,
     sparsity: float,
     listed: Sequence[float],
@@ -37,7 +37,7 @@ def of_parts(
             raise PruneError(
                 f"The allocation lists {len(each)} blocks, but the model has {len(stack)}; list as many."
             )
-        return [dict.fromkeys(PARTS, share) for share in each]
+        return [dict.fromkeys(PROJECTIONS, share) for share in each]
     if allocation == "owl":
         found = []
         for block, sums in _walked("diagonal", stack, dense, report=report):
@@ -51,8 +51,8 @@ def of_parts(
                     [(block.linears[part].weight.float(), diagonal) for part, diagonal in read]
                 )
             )
-        return [dict.fromkeys(PARTS, share) for share in by_outliers(found, sparsity)]
-    kept = kept_shares(sparsity)
+        return [dict.fromkeys(PROJECTIONS, share) for share in by_outliers(found, sparsity)]
+    kept = kept_fractions(sparsity)
     curves, sizes = [], []
     for (block, sums), own in zip(
         _walked("gram", stack, dense.some(CURVES), report=report), worth, strict=True
@@ -60,24 +60,24 @@ def of_parts(
         for parts, stats in zip(GROUPS, sums, strict=True):
             H, _, _ = stats.centred().damped(DAMPING)
             curves += [
-                curve(block.linears[part].weight.float(), H, kept, worth=own.worth(part))
+                error_curve(block.linears[part].weight.float(), H, kept, worth=own.worth(part))
                 for part in parts
             ]
             sizes += [block.linears[part].weight.numel() for part in parts]
     shares = by_error(curves, kept, sizes, sparsity=sparsity)
     return [
-        dict(zip(PARTS, shares[start : start + len(PARTS)], strict=True))
-        for start in range(0, len(shares), len(PARTS))
+        dict(zip(PROJECTIONS, shares[start : start + len(PROJECTIONS)], strict=True))
+        for start in range(0, len(shares), len(PROJECTIONS))
     ]
 
 
 def _walked(
     need: str, stack: Sequence[Block], dense: Stream, report: Report
-) -> Iterator[tuple[Block, list[Stats]]]:
+) -> Iterator[tuple[Block, list[InputStatistics]]]:
     """Each block with the sums of its groups' inputs, over all passes."""
     for index, block in enumerate(stack):
         report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
-        sums: list[Stats] = []
+        sums: list[InputStatistics] = []
         for turn in range(block.passes):
             dense.enter(block)
             for group in range(len(GROUPS)):

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from ..errors import PruneError
 from ..models.devices import device_of
-from ..models.families import GROUPS, PARTS
+from ..models.families import GROUPS, PROJECTIONS
 from ..models.inference.timing import Stopwatch
 from ..models.replay import Block, blocks, linears
 from ..plugins import Batch, Report, Rows, option
 from .fisher import ALL_ALIKE, Fisher, fisher
-from .input_statistics import Outputs, Stats, adaptive_weight
-from .layer_sparsities import MEASURED, of_parts
+from .input_statistics import InputStatistics, OutputFisher, adaptive_weight
+from .layer_sparsities import MEASURED, projection_sparsities
 from .masks import WeightMethod
 from .solvers import refit
 from .streams import Stream, collect, spread, stream
@@ -88,11 +88,11 @@ class LayerwiseMethod(WeightMethod):
         """Which fields of Stats are summed; "cross" brings the means and the dense stream along."""
         return {"gram", "cross"} if self.refit_steps else {self.statistic}
 
-    def solve(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """New weight (rows, columns) with zeros, and bias (rows,); pure."""
         raise NotImplementedError
 
-    def fit(self, weight: Tensor, bias: Tensor, stats: Stats) -> Solved:
+    def fit(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """What `solve` says, its kept weights refitted where that is asked for."""
         solved = self.solve(weight, bias, stats)
         if not self.refit_steps:
@@ -131,7 +131,7 @@ def _walk(
         if "fisher" in method.needs
         else [ALL_ALIKE] * len(stack)
     )
-    sparsities = of_parts(
+    sparsities = projection_sparsities(
         method.allocation,
         method.sparsity,
         method.of_blocks,
@@ -143,12 +143,12 @@ def _walk(
     for index, block in enumerate(stack):
         own = [
             replace(method, sparsity=sparsities[index][part], allocation="uniform")
-            for part in PARTS
+            for part in PROJECTIONS
         ]
         solve = partial(
             _solve,
             block=block,
-            methods=dict(zip(PARTS, own, strict=True)),
+            methods=dict(zip(PROJECTIONS, own, strict=True)),
             worth=worth[index],
             watch=watch,
         )
@@ -175,7 +175,7 @@ def _walk(
     ]
 
 
-Solve = Callable[[Sequence[str], Stats], list[dict[str, Any]]]
+Solve = Callable[[Sequence[str], InputStatistics], list[dict[str, Any]]]
 
 
 def _walk_block(
@@ -215,7 +215,7 @@ def _walk_shared(
     same: bool,
 ) -> Iterator[list[dict[str, Any]]]:
     """A block that is passed several times: the inputs of all passes through the dense weights count, and it is pruned once."""
-    ahead, sums = pruned.twin(), list[Stats]()
+    ahead, sums = pruned.twin(), list[InputStatistics]()
     for turn in range(block.passes):
         for path in filter(None, (dense, ahead)):
             path.enter(block)
@@ -237,7 +237,7 @@ def _walk_shared(
 
 def _solve(
     parts: Sequence[str],
-    stats: Stats,
+    stats: InputStatistics,
     block: Block,
     methods: Mapping[str, LayerwiseMethod],
     worth: Fisher,
@@ -261,7 +261,7 @@ def _solve(
 
 
 def _solve_one(
-    method: LayerwiseMethod, linear: nn.Linear, stats: Stats, outputs: Outputs | None
+    method: LayerwiseMethod, linear: nn.Linear, stats: InputStatistics, outputs: OutputFisher | None
 ) -> dict[str, Any]:
     if not linear.weight.numel():  # of a cut model whose block lost all heads or all neurons
         return {

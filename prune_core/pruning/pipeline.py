@@ -9,15 +9,15 @@ from typing import Any
 from torch import nn
 
 from ..errors import PruneError
-from ..models.checkpoints.weights import not_numbers
-from ..models.compact import put_back, shrink
-from ..models.replay import sparsity_by_part
-from ..plugins import Batch, Method, Report, Rows, build, part_of
-from .distillation import Copied, parted, tune
+from ..models.checkpoints.weights import non_finite
+from ..models.compact import compact_model, expand_into
+from ..models.replay import sparsity_by_projection
+from ..plugins import Batch, Method, Report, Rows, build, subrange
+from .distillation import AdversarialCopies, distill, split_batches
 from .unitwise import UnitMethod
 
-Copier = Callable[
-    [nn.Module, Report], Sequence[Copied]
+Augment = Callable[
+    [nn.Module, Report], Sequence[AdversarialCopies]
 ]  # attacks a pruned model on the calibration sentences; an entry a batch
 
 
@@ -27,33 +27,33 @@ def prune(
     batches: Sequence[Batch],
     report: Report,
     methods: Mapping[str, type[Method]],
-    copier: Copier | None = None,
+    copier: Augment | None = None,
 ) -> tuple[nn.Module, Rows]:
     """A pruned copy of the dense model by a method and what it asks for after it, and the tables of all steps."""
     model = copy.deepcopy(dense).eval()
     parts = (
-        parted(batches) if method.distil else None
+        split_batches(batches) if method.distil else None
     )  # which refuses too few before anything is pruned
     tuning = 0.4 if method.distil_attacked else 0.3  # where it begins
-    pruning = part_of(report, 0.0, 0.3) if parts else report
+    pruning = subrange(report, 0.0, 0.3) if parts else report
     if isinstance(method, UnitMethod) and method.then:
-        rows = method.prune(model, batches, part_of(pruning, 0.0, 0.6))
-        _are_numbers(model, method)
+        rows = method.prune(model, batches, subrange(pruning, 0.0, 0.6))
+        _check_finite(model, method)
         second_stage = _second_stage(method, methods)
-        thin(model, second_stage, batches, report=part_of(pruning, 0.6, 1.0))
+        apply_second_stage(model, second_stage, batches, report=subrange(pruning, 0.6, 1.0))
         rows["prune"] = rows["prune"].assign(
-            sparsity=[row["sparsity"] for row in sparsity_by_part(model)]
+            sparsity=[row["sparsity"] for row in sparsity_by_projection(model)]
         )
     else:
         rows = method.prune(model, batches, pruning)
-    _are_numbers(model, method)
+    _check_finite(model, method)
     if parts is None:
         return model, rows
     if method.distil_attacked:
         assert copier, "the caller knows the sentences"
-        parts = parted(batches, copier(model, part_of(report, 0.3, 0.4)))
+        parts = split_batches(batches, copier(model, subrange(report, 0.3, 0.4)))
     return model, rows | {
-        "distil": tune(model, dense, *parts, method.distil, part_of(report, tuning, 1.0))
+        "distil": distill(model, dense, *parts, method.distil, subrange(report, tuning, 1.0))
     }
 
 
@@ -65,18 +65,20 @@ def _second_stage(method: UnitMethod, methods: Mapping[str, type[Method]]) -> Me
     return build(methods, method.then, options)
 
 
-def thin(model: nn.Module, method: Method, batches: Sequence[Batch], report: Report) -> None:
+def apply_second_stage(
+    model: nn.Module, method: Method, batches: Sequence[Batch], report: Report
+) -> None:
     """Prune single weights of the compact model, then write its weights back into `model`.
 
     The compact model is fitted to its own outputs, not to those of the model before units were removed.
     """
-    small = shrink(model)
+    small = compact_model(model)
     method.prune(small, batches, report)
-    put_back(small, model)
+    expand_into(small, model)
 
 
-def _are_numbers(model: nn.Module, method: Method) -> None:
-    if bad := not_numbers(model):
+def _check_finite(model: nn.Module, method: Method) -> None:
+    if bad := non_finite(model):
         raise PruneError(
             f"After {method.title} {len(bad)} matrices hold values that are no numbers, the first {bad[0]}: look whether the dense "
             "checkpoint holds any, and give more calibration sentences, of different length."

@@ -21,7 +21,7 @@ PENALTY, PENALTY_RISE = (
 )  # of ADMM: where it starts, beside a gram whose diagonal is 1, and how many times it grows
 
 
-def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
+def add_damping(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     """(H, its lower Cholesky factor, the damping that it took); dead inputs get a diagonal of their own.
 
     A failed factorisation raises the damping in named steps; the caller records what was used.
@@ -44,14 +44,14 @@ def damped(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
 
 def ridge_fit(weight: Tensor, gram: Tensor, cross: Tensor, damping: float) -> tuple[Tensor, float]:
     """(d, k) that maps A (tokens, k) nearest to B (tokens, d), of AᵀA and AᵀB, and the damping used; the ridge pulls towards `weight`."""
-    H, factor, used = damped(gram, damping)
+    H, factor, used = add_damping(gram, damping)
     return torch.cholesky_solve(cross + (H - gram) @ weight.T, factor).T, used
 
 
 def upper_factor(gram: Tensor, damping: float) -> tuple[Tensor, Tensor, float]:
     """(U upper triangular with H⁻¹ = UᵀU, H, damping used): row i of U drives SparseGPT's update of columns i and up."""
     # H with both axes reversed is LLᵀ, so U is L⁻¹ reversed back: one factorisation and one triangular inverse
-    H, factor, used = damped(gram.flip(0, 1), damping)
+    H, factor, used = add_damping(gram.flip(0, 1), damping)
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     return torch.linalg.solve_triangular(factor, eye, upper=False).flip(0, 1), H.flip(0, 1), used
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
-from ..models.devices import give_back_memory
+from ..models.devices import release_memory
 from ..models.replay import Block, Padding, embed
 from ..plugins import Batch
-from .input_statistics import Stats
+from .input_statistics import InputStatistics
 
 IN_MEMORY = 1 << 28  # bytes of states of one kind and one path; more of them lie in a file
 
@@ -62,7 +62,7 @@ class Stream:
             kept = torch.from_file(file.name, shared=True, size=x.numel(), dtype=x.dtype).view(
                 x.shape
             )
-        give_back_memory()  # of the batches before, of which each left a hole that the next one does not fit into
+        release_memory()  # of the batches before, of which each left a hole that the next one does not fit into
         return kept
 
     def enter(self, block: Block) -> None:
@@ -112,7 +112,7 @@ def stream(model: nn.Module, batches: Sequence[Batch]) -> Stream:
 
 def collect(
     needs: Collection[str], pruned: Stream, dense: Stream | None, onto_residual: bool = False
-) -> Stats:
+) -> InputStatistics:
     """The sums that a method needs, in one pass over the current inputs; `dense` is None where both paths are the same."""
     first = pruned.inputs[0]
     width, sentences = first.shape[-1], sum(len(each.mask) for each in pruned.paddings)
@@ -121,8 +121,8 @@ def collect(
         gram = zeros(width)
         for x in pruned.inputs:
             gram += x.float().square().sum(0)
-        return Stats(gram, tokens=sum(map(len, pruned.inputs)), sentences=sentences)
-    stats = Stats(
+        return InputStatistics(gram, tokens=sum(map(len, pruned.inputs)), sentences=sentences)
+    stats = InputStatistics(
         zeros(width, width), total=zeros(width), dense_total=zeros(width), sentences=sentences
     )
     if dense is not None:

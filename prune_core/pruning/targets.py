@@ -16,7 +16,7 @@ from ..models.inference.latency import Latency
 from ..models.units import Sublayer
 
 
-class Budget(NamedTuple):
+class UnitBudget(NamedTuple):
     """Prices of every sub-layer's units, and how much of them may stay."""
 
     prices: list[Tensor]  # (units + 1,) with 0, 1, … units left, rising from 0
@@ -28,13 +28,13 @@ class Budget(NamedTuple):
         return float(sum(price[-1] for price in self.prices))
 
 
-def of_flops(subs: Sequence[Sublayer], length: float, sparsity: float) -> Budget:
+def flops_budget(subs: Sequence[Sublayer], length: float, sparsity: float) -> UnitBudget:
     """All but a share of the encoder's FLOPs for a sentence of that many tokens."""
     prices = [torch.arange(sub.units + 1, dtype=torch.float64) * sub.cost(length) for sub in subs]
-    return Budget(prices, (1 - sparsity) * float(sum(price[-1] for price in prices)))
+    return UnitBudget(prices, (1 - sparsity) * float(sum(price[-1] for price in prices)))
 
 
-def of_bytes(subs: Sequence[Sublayer], size: int, whole: int) -> Budget:
+def bytes_budget(subs: Sequence[Sublayer], size: int, whole: int) -> UnitBudget:
     """A file of that many bytes; `whole` is that of the model as it is."""
     prices = [torch.arange(sub.units + 1, dtype=torch.float64) * _bytes(sub) for sub in subs]
     fixed = whole - float(sum(price[-1] for price in prices))
@@ -43,7 +43,7 @@ def of_bytes(subs: Sequence[Sublayer], size: int, whole: int) -> Budget:
             f"A file of {size / 1e6:.1f} MB is asked for, but what is no head or neuron takes {fixed / 1e6:.1f} MB of the "
             f"{whole / 1e6:.1f}; ask for more, or export in half precision."
         )
-    return Budget(prices, size - fixed)
+    return UnitBudget(prices, size - fixed)
 
 
 def _bytes(sub: Sublayer) -> float:
@@ -55,7 +55,7 @@ def _bytes(sub: Sublayer) -> float:
     return sub.width * (rows * sub.rows_a_unit + sub.output.weight[:, 0].nbytes)
 
 
-def of_seconds(subs: Sequence[Sublayer], table: Latency, seconds: float) -> Budget:
+def latency_budget(subs: Sequence[Sublayer], table: Latency, seconds: float) -> UnitBudget:
     """A pass of that many seconds, by measured latencies."""
     if seconds <= table.fixed:
         raise PruneError(
@@ -65,4 +65,4 @@ def of_seconds(subs: Sequence[Sublayer], table: Latency, seconds: float) -> Budg
     prices = [
         (table.heads if sub.kind == "head" else table.neurons) * sub.block.passes for sub in subs
     ]
-    return Budget(prices, seconds - table.fixed)
+    return UnitBudget(prices, seconds - table.fixed)

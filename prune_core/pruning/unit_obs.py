@@ -10,17 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .solvers import damped, ridge_fit
+from .solvers import add_damping, ridge_fit
 
 BETTER = 1 + 1e-6  # an exchange has to gain more than rounding does
 
 
-class Tableau:
+class UnitRegression:
     """The units of one output projection, all of them kept at first."""
 
     def __init__(self, gram: Tensor, weight: Tensor, width: int, damping: float):
         """gram (k, k), weight (d, k) that fits best with all units, columns of a unit. Where errors count unlike, e by ‖eR‖, give RᵀW."""
-        H, factor, self.damping = damped(gram.double(), damping)
+        H, factor, self.damping = add_damping(gram.double(), damping)
         columns = weight.T.to(torch.float64, copy=True)
         self.width, self.units = width, len(gram) // width
         self._A, self._B = -torch.cholesky_inverse(factor), columns

@@ -16,7 +16,7 @@ from .streams import Stream
 Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
 
 
-def pass_on(
+def refit_sublayer(
     sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
 ) -> float:
     """Push both streams through a sub-layer of which only `kept` is left, its columns tuned on the way; the damping used.
@@ -98,7 +98,7 @@ def _shared_gram(sub: Sublayer, dense: Stream) -> Tensor:
     return dense.shared[sub.kind == "neuron"]
 
 
-def moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tensor]:
+def sublayer_moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tensor]:
     """(AᵀA, AᵀB) of `pass_on` with all units: what a choice among them can be made by, before the streams pass."""
     weight = sub.output.weight
     if sub.block.passes > 1:

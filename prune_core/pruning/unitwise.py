@@ -14,26 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PruneError
-from ..models.compact import shrink
+from ..models.compact import compact_model
 from ..models.inference.contention import disturbance
-from ..models.inference.latency import latency
-from ..models.inference.timing import timing_batch, turns
-from ..models.replay import sparsity_by_part
+from ..models.inference.latency import measure_latency
+from ..models.inference.timing import time_interleaved, timing_batch
+from ..models.replay import sparsity_by_projection
 from ..models.units import KINDS, Sublayer, flops, sublayers
 from ..plugins import (
+    SECOND_STAGE_METHODS,
     TARGETS,
-    THINNING,
     Batch,
     Method,
     Report,
     Rows,
+    no_report,
     option,
-    part_of,
-    quiet,
-    target_of,
+    subrange,
+    target_label,
 )
 from .masks import n_of_m
-from .targets import Budget, of_bytes, of_flops, of_seconds
+from .targets import UnitBudget, bytes_budget, flops_budget, latency_budget
 
 SLACK = 1 + 1e-9  # a sum of FLOPs may round above the budget that it equals
 TURNS, NEAR, FAR, PASSES = (
@@ -69,7 +69,7 @@ class Ranking(NamedTuple):
         return mask
 
 
-class Merged(NamedTuple):
+class MergedRanking(NamedTuple):
     """The groups of several rankings in one line, best first."""
 
     owner: Tensor  # which ranking each is of
@@ -77,7 +77,7 @@ class Merged(NamedTuple):
     costs: Tensor  # what each adds
 
 
-def merged(rankings: Sequence[Ranking]) -> Merged:
+def merge_rankings(rankings: Sequence[Ranking]) -> MergedRanking:
     """On the CPU and in fp64, where long sums of costs are exact enough to meet a budget."""
     sizes = torch.tensor([len(ranking.scores) for ranking in rankings])
     scores, order = (
@@ -91,22 +91,22 @@ def merged(rankings: Sequence[Ranking]) -> Merged:
         torch.as_tensor(each.cost, dtype=torch.float64).expand(len(each.scores))
         for each in rankings
     ]
-    return Merged(owner, scores, torch.cat(costs)[order])
+    return MergedRanking(owner, scores, torch.cat(costs)[order])
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What a search keeps."""
 
     groups: list[int]  # of each ranking
     threshold: float  # lowest score that is kept for its score
 
 
-def search(rankings: Sequence[Ranking], budget: float) -> Found:
+def search(rankings: Sequence[Ranking], budget: float) -> SearchResult:
     """Raise the threshold until the survivors' FLOPs fit: one sort, cumulative FLOPs (K-prune, Algorithm 1).
 
     Where the first that does not fit is a head, neurons below the threshold fill what its place leaves free.
     """
-    owner, scores, costs = merged(rankings)
+    owner, scores, costs = merge_rankings(rankings)
     kept = costs.cumsum(0) <= budget * SLACK
     threshold = float(scores[kept].min()) if kept.any() else torch.inf
     left = budget * SLACK - costs[kept].sum()
@@ -116,7 +116,7 @@ def search(rankings: Sequence[Ranking], budget: float) -> Found:
     ]  # a group comes after the better ones of its own
     small = ~kept & ~torch.stack(behind)[owner, torch.arange(len(owner))]
     kept |= small & ((costs * small).cumsum(0) <= left)
-    return Found(torch.bincount(owner[kept], minlength=len(rankings)).tolist(), threshold)
+    return SearchResult(torch.bincount(owner[kept], minlength=len(rankings)).tolist(), threshold)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,9 @@ class UnitMethod(Method):
     )
 
     then: str = option(
-        "", "Then single weights of what is left go too, by this method", choices=("", *THINNING)
+        "",
+        "Then single weights of what is left go too, by this method",
+        choices=("", *SECOND_STAGE_METHODS),
     )
     then_sparsity: float = option(
         0.5, "Share of the weights left that goes then", low=0.0, high=0.99
@@ -193,7 +195,7 @@ class UnitMethod(Method):
     @property
     def label(self) -> str:
         """How charts name this run: by its target, else with a minus, as FLOPs went and not weights."""
-        target = target_of(asdict(self))
+        target = target_label(asdict(self))
         return (
             f"{self.title} {target}"
             if target
@@ -205,25 +207,29 @@ class UnitMethod(Method):
         if self.bytes:
             whole = sum(tensor.nbytes for tensor in model.state_dict().values())
             return self.remove(
-                model, batches, report, of_bytes(sublayers(model), self.bytes, whole)
+                model, batches, report, bytes_budget(sublayers(model), self.bytes, whole)
             )
         if not (self.speedup or self.latency_ms):
             return self.remove(model, batches, report, None)
-        table = latency(model, self.at_batch, self.at_length, report=part_of(report, 0.0, 0.3))
+        table = measure_latency(
+            model, self.at_batch, self.at_length, report=subrange(report, 0.0, 0.3)
+        )
         dense, tokens = copy.deepcopy(model), timing_batch(model, self.at_batch, self.at_length)
         asked = table.whole / self.speedup if self.speedup else self.latency_ms / 1e3
         if (
             asked <= table.fixed
         ):  # as it looks; a table may have been measured while the machine did something else
-            table = latency(
-                model, self.at_batch, self.at_length, report=part_of(report, 0.0, 0.3), anew=True
+            table = measure_latency(
+                model, self.at_batch, self.at_length, report=subrange(report, 0.0, 0.3), anew=True
             )
             asked = table.whole / self.speedup if self.speedup else asked
         aimed = asked
         for turn in range(TURNS):
-            part = part_of(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
-            rows = self.remove(model, batches, part, of_seconds(sublayers(model), table, aimed))
-            seconds, other_load = turns([dense, shrink(model)], tokens, PASSES, report=quiet)
+            part = subrange(report, 0.3 + 0.7 * turn / TURNS, 0.3 + 0.7 * (turn + 1) / TURNS)
+            rows = self.remove(model, batches, part, latency_budget(sublayers(model), table, aimed))
+            seconds, other_load = time_interleaved(
+                [dense, compact_model(model)], tokens, PASSES, report=no_report
+            )
             before, after = map(median, seconds)
             got = after * (
                 table.whole / before if self.speedup else 1.0
@@ -238,7 +244,7 @@ class UnitMethod(Method):
             f" The times are unreliable: {load}; run it again on an idle machine." if load else ""
         )
         said = (
-            f"Asked for {target_of(asdict(self))}: a batch of {self.at_batch} sentences of {self.at_length} tokens takes {1e3 * after:.2f} "
+            f"Asked for {target_label(asdict(self))}: a batch of {self.at_batch} sentences of {self.at_length} tokens takes {1e3 * after:.2f} "
             f"ms, dense {1e3 * before:.2f}, {before / after:.2f} times faster, measured on the cut model."
             + (
                 f" That is {abs(got / asked - 1):.0%} off: ask again on an idle machine."
@@ -258,13 +264,13 @@ class UnitMethod(Method):
         return rows | {"budget": rows["budget"].assign(**facts)}
 
     def remove(
-        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: Budget | None
+        self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
         """Prune in place within the budget; without one, within the FLOPs that `sparsity` leaves."""
         raise NotImplementedError
 
 
-class Plan:
+class UnitPlan:
     """One run of a unit method: the sub-layers, what is left of the budget, and a record of every decision."""
 
     def __init__(
@@ -272,12 +278,12 @@ class Plan:
         method: UnitMethod,
         model: nn.Module,
         batches: Sequence[Batch],
-        budget: Budget | None = None,
+        budget: UnitBudget | None = None,
     ):
         self.method, self.model = method, model
         self.length = method.length or mean_length(batches)
         self.subs = sublayers(model)
-        self.budget = budget or of_flops(self.subs, self.length, method.sparsity)
+        self.budget = budget or flops_budget(self.subs, self.length, method.sparsity)
         self.left = self.budget.allowed
         self._multiple = method.multiple or (
             8 if budget or self.subs[0].output.weight.is_cuda else 1
@@ -313,7 +319,7 @@ class Plan:
             )
         return 1
 
-    def search(self, rankings: Sequence[Ranking]) -> Found:
+    def search(self, rankings: Sequence[Ranking]) -> SearchResult:
         """The best units within what is left of the budget."""
         self.check(rankings)
         return search(rankings, self.left)
@@ -329,7 +335,7 @@ class Plan:
         )
         if must > self.left * SLACK:
             total, left = self.budget.total, max(0.0, self.left)
-            what = target_of(asdict(self.method)) or f"sparsity {self.method.sparsity:g}"
+            what = target_label(asdict(self.method)) or f"sparsity {self.method.sparsity:g}"
             raise PruneError(
                 f"{self.method.name}: one head in every block takes {must / total:.1%} of what heads and neurons cost, but {what} leaves "
                 f"{left / total:.1%}; ask for less or turn keep_one_head off."
@@ -358,7 +364,7 @@ class Plan:
 
     def rows(self) -> Rows:
         """The tables: what became of every matrix, of every unit, and of the budget."""
-        prune = pd.DataFrame(sparsity_by_part(self.model))
+        prune = pd.DataFrame(sparsity_by_projection(self.model))
         found = [
             self._output.get(key, (0.0, 0.0))
             for key in zip(prune["block"], prune["part"], strict=True)

@@ -32,7 +32,7 @@ def device_lock(store: Store, device: str) -> Lock:
     return Lock(store.home / "workers" / f"device-{device.replace(':', '-')}.lock")
 
 
-def life_lock(store: Store, worker: str) -> Lock:
+def process_lock(store: Store, worker: str) -> Lock:
     """Held by one process that runs jobs, for its whole life."""
     return Lock(store.home / "workers" / f"{worker}.lock")
 
@@ -101,10 +101,10 @@ def ensure_worker(device: str, store: Store | None = None) -> None:
     lock.release()
 
 
-def tend(store: Store) -> None:
+def housekeeping(store: Store) -> None:
     """What a page that shows the queue and the supervisor call now and then: mark the dead, queue once more what died for the first
     time, and see that queued jobs have a worker."""
-    reap(store)
+    mark_crashed(store)
     for job in store.jobs():
         died_once = (
             job.status == Status.FAILED and job.facts.get("died") == 1 and "again" not in job.facts
@@ -117,18 +117,18 @@ def tend(store: Store) -> None:
         ensure_worker(device, store)
 
 
-def reap(store: Store) -> list[int]:
+def mark_crashed(store: Store) -> list[int]:
     """Mark running jobs whose process is gone as failed, with the last line of their log; their numbers."""
     dead = []
     for job in store.jobs():
-        life = life_lock(store, job.worker)
+        life = process_lock(store, job.worker)
         if job.status == Status.RUNNING and not life.is_held():
             life.remove()
             told = last_line(store.folder(job.id) / "log.txt")
             during = f" during {job.stage}" if job.stage else ""
             facts = job.facts | {"died": job.facts.get("died", 0) + 1}
             ended = f"The process that ran this job ended{during}. Last line of its log: {told}"
-            if memory_kills() > facts.get("memory_kills", float("inf")):
+            if oom_kills() > facts.get("memory_kills", float("inf")):
                 batch = min(
                     facts.get("batch_size", job.experiment["batch_size"]),
                     job.experiment["batch_size"],
@@ -142,7 +142,7 @@ def reap(store: Store) -> list[int]:
     return dead
 
 
-def memory_kills() -> int:
+def oom_kills() -> int:
     """How many processes this machine has ended since its start because its memory was full; 0 where it does not tell."""
     try:
         counts = Path("/proc/vmstat").read_text()
@@ -160,18 +160,18 @@ def last_line(log: Path) -> str:
 
 def cancel(store: Store, id: int) -> None:
     """Stop a job; within two seconds where it runs."""
-    reap(store)
+    mark_crashed(store)
     store.cancel(id)
 
 
 def resume(store: Store, id: int) -> None:
     """Queue a failed or cancelled job again; it goes on behind its last finished stage."""
-    reap(store)
+    mark_crashed(store)
     store.resume(id)
     ensure_worker(store.job(id).device, store)
 
 
-def remeasured(
+def with_new_measures(
     job: Job, names: Iterable[str], options: Mapping[str, Mapping[str, object]]
 ) -> Experiment:
     """Return a finished job's experiment with these measures, their options changed where given."""
@@ -204,7 +204,7 @@ def remeasure(
     The job is queued, or marked as running if `worker`, a process that runs it itself, is named.
     """
     job = store.job(id)
-    experiment = remeasured(job, names, options)
+    experiment = with_new_measures(job, names, options)
     # of older jobs the rest stays as it was written, so that pages still see them as the same model
     plan = {**job.experiment, "measures": experiment.to_dict()["measures"]}
     store.update(

@@ -14,9 +14,9 @@ from ..errors import PruneError
 from ..paths import ROOT
 from ..store.locks import Lock
 from ..store.store import Store
-from .jobs import tend
+from .jobs import housekeeping
 
-LOOK = 2.0  # seconds between looks
+INTERVAL = 2.0  # seconds between looks
 PAUSE = (
     1.0,
     30.0,
@@ -24,14 +24,14 @@ PAUSE = (
 
 
 def supervise(
-    store: Store, over: Callable[[], bool], say: Callable[[str], None], look: float = LOOK
+    store: Store, over: Callable[[], bool], say: Callable[[str], None], look: float = INTERVAL
 ) -> None:
     """Until it is over: mark the dead, queue again what died, keep a worker at every queue. A store has one; a second one waits."""
     lock, said = Lock(store.home / "workers" / "supervisor.lock"), ""
     while not over():
         if lock.file is not None or lock.take():
             try:
-                tend(store)
+                housekeeping(store)
                 said = ""
             except (
                 PruneError,

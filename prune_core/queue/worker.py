@@ -27,10 +27,10 @@ from ..paths import PACKAGE
 from ..plugins import Report
 from ..store.job import Job, Status
 from ..store.locks import Lock
-from ..store.schema import full
+from ..store.schema import is_full
 from ..store.store import Store
 from ..versions import versions
-from .jobs import device_lock, ensure_worker, last_line, life_lock, memory_kills
+from .jobs import device_lock, ensure_worker, last_line, oom_kills, process_lock
 
 POLL = 0.25  # seconds between looks at the cancel flag, and between writes of the progress
 GRACE = (
@@ -44,12 +44,12 @@ WAIT = 0.3  # seconds between looks into an empty queue
 def new_worker(store: Store) -> tuple[str, Lock]:
     """A name for this process and the lock that says it lives."""
     name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    lock = life_lock(store, name)
+    lock = process_lock(store, name)
     lock.take()
     return name, lock
 
 
-class Pulse:
+class Progress:
     """Carries progress from a running job to the store and the cancel flag back, from a thread of its own.
 
     The job's thread only sets fields, so a stage may report as often as it likes.
@@ -77,7 +77,7 @@ class Pulse:
         self._logged = (0.0, "")
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Progress:
         self.enter_stage()
         self._thread.start()
         return self
@@ -163,10 +163,8 @@ def perform(
     folder = store.folder(job.id)
     try:
         experiment = Experiment.from_dict(job.experiment)
-        store.update(
-            job.id, versions=versions(), facts=job.facts | {"memory_kills": memory_kills()}
-        )
-        with Pulse(store, job, experiment, give_up=give_up, also=also) as pulse:
+        store.update(job.id, versions=versions(), facts=job.facts | {"memory_kills": oom_kills()})
+        with Progress(store, job, experiment, give_up=give_up, also=also) as pulse:
             if may_defer and _defers(store, job.id, experiment, pulse=pulse):
                 return store.job(job.id)
             known = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
@@ -188,25 +186,25 @@ def perform(
                     return store.job(job.id)
         store.finish(job.id, Status.DONE, "", job.worker)
     except (Exception, KeyboardInterrupt) as error:
-        store.finish(job.id, *ended(error, folder), job.worker)
+        store.finish(job.id, *error_status(error, folder), job.worker)
     return store.job(job.id)
 
 
-def ended(error: BaseException, folder: Path) -> tuple[str, str]:
+def error_status(error: BaseException, folder: Path) -> tuple[str, str]:
     """What a job's error makes of it: (status, sentence). A mistake of ours must not take the queue down with it, and goes to the log."""
     if isinstance(error, (Cancelled, KeyboardInterrupt)):
         return Status.CANCELLED, ""
     if isinstance(error, PruneError):
         return Status.FAILED, str(error)
     assert isinstance(error, Exception), "what ends a process is not for a job to catch"
-    said = full(error, folder)
+    said = is_full(error, folder)
     if said is None:
         with (folder / "log.txt").open("a") as log:
             log.write("".join(traceback.format_exception(error)))
     return Status.FAILED, str(said or last_line(folder / "log.txt"))
 
 
-def _defers(store: Store, id: int, experiment: Experiment, pulse: Pulse) -> bool:
+def _defers(store: Store, id: int, experiment: Experiment, pulse: Progress) -> bool:
     """Slow measures wait until every model of the study has had its quick ones: first charts come early."""
     slow = {measure.name for measure in experiment.measures if is_slow(measure)}
     return pulse.stage in slow and store.defer(id)
@@ -218,7 +216,7 @@ def work(device: str = "auto", lock: int | None = None, idle: float = IDLE) -> N
     `lock` is the open lock file of the device's name, where whoever started this process holds it for us.
     """
     store = Store()
-    if not _canonical(device):
+    if not _device_key(device):
         _refuse(store, device)
         return
     faulthandler.enable()  # a crash in compiled code leaves its trace in the log
@@ -270,7 +268,7 @@ def _claim_gpu(device: str) -> list[str]:
 
     Each GPU has a worker of its own; jobs for "auto" or "cuda" go to whichever is free.
     """
-    own = _canonical(device)
+    own = _device_key(device)
     if not own.startswith("cuda"):
         return []
     torch.cuda.set_device(own)
@@ -295,18 +293,18 @@ def _refuse(store: Store, device: str) -> None:
 
 def _names(device: str) -> list[str]:
     """Every name under which people ask for this device, its own first."""
-    own = _canonical(device)
+    own = _device_key(device)
     return [
         own,
         *(
             name
             for name in dict.fromkeys((device, "cuda", "auto"))
-            if name != own and _canonical(name) == own
+            if name != own and _device_key(name) == own
         ),
     ]
 
 
-def _canonical(name: str) -> str:
+def _device_key(name: str) -> str:
     try:
         return str(pick_device(name))
     except PruneError:

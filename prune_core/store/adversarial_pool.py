@@ -10,14 +10,14 @@ import pandas as pd
 from .store import Store
 
 
-def texts(store: Store) -> pd.DataFrame:
+def load(store: Store) -> pd.DataFrame:
     """The texts kept, the newest first."""
     with store.read() as db:
         found = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
     return pd.DataFrame([dict(row) for row in found])
 
 
-def keep(
+def add(
     store: Store,
     *,
     text: str,
@@ -43,7 +43,7 @@ def keep(
             )
 
 
-def discard(store: Store, ids: Sequence[int]) -> None:
+def remove(store: Store, ids: Sequence[int]) -> None:
     """Take texts out of the pool."""
     with store.write() as db:
         db.executemany("DELETE FROM pool WHERE id = ?", [(id,) for id in ids])

@@ -51,7 +51,7 @@ COLUMNS = [spec.name for spec in fields(Job)]
 JSON = ("experiment", "done", "seconds", "versions", "facts")
 
 
-def of_row(row: Mapping[str, Any]) -> Job:
+def from_row(row: Mapping[str, Any]) -> Job:
     """The job in a row of the database."""
     return _read(tuple(row[name] for name in COLUMNS))
 

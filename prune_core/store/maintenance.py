@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PruneError
-from .packed_rows import plain_rows
-from .schema import FILE, complaint
+from .packed_rows import to_plain_rows
+from .schema import FILE, error_message
 from .store import Store
 
 TABLES = ("job", "rows", "pool", "tag", "event")
@@ -29,7 +29,7 @@ def compact(store: Store) -> int:
 
 def backup(store: Store, folder: Path, weights: bool = True) -> int:
     """A copy that is whole at one instant, while jobs run; into an empty folder, its bytes. Job folders are copied behind it."""
-    _fresh(folder)
+    _empty_folder(folder)
     try:
         with store.read() as db, closing(sqlite3.connect(folder / FILE)) as copy:
             db.backup(copy)
@@ -39,16 +39,16 @@ def backup(store: Store, folder: Path, weights: bool = True) -> int:
                 store.home / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("*.part")
             )
     except (sqlite3.Error, OSError) as error:
-        raise complaint(error, folder) or error from error
+        raise error_message(error, folder) or error from error
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def problems(path: Path) -> list[str]:
+def integrity_errors(path: Path) -> list[str]:
     """What is wrong with a store's file, a sentence each; empty where every page and every row can be read."""
-    with _opened(path) as db:
+    with _open(path) as db:
         found = [f"The file: {said}." for said in _pages(db)]
         for table in _tables(db, path):
-            entries = list(_entries(db, table))
+            entries = list(_entry_count(db, table))
             lost = sum(entry is None for entry in entries)
             if lost:
                 found.append(
@@ -57,16 +57,16 @@ def problems(path: Path) -> list[str]:
     return found
 
 
-def rescue(path: Path, folder: Path) -> dict[str, tuple[int, int]]:
+def recover(path: Path, folder: Path) -> dict[str, tuple[int, int]]:
     """Save what can be read into a new store in an empty folder; of each table how many entries were saved, and how many not.
 
     Job folders are copied. A job that had finished and has lost a table of its rows is made to be resumed.
     """
-    _fresh(folder)
+    _empty_folder(folder)
     kept = {}
-    with _opened(path) as db, Store(folder).write() as new:
+    with _open(path) as db, Store(folder).write() as new:
         for table in _tables(db, path):
-            entries = list(_entries(db, table))
+            entries = list(_entry_count(db, table))
             for entry in filter(None, entries):
                 columns, marks = ", ".join(entry), ", ".join("?" * len(entry))
                 new.execute(
@@ -106,7 +106,7 @@ def _tables(db: sqlite3.Connection, path: Path) -> list[str]:
     return [name for name in TABLES if name in there]
 
 
-def _entries(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] | None]:
+def _entry_count(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] | None]:
     """Each entry by its number, None for one that cannot be read: a damaged page takes no more with it than what it holds."""
     try:
         numbers: Iterable[int] = [
@@ -119,24 +119,24 @@ def _entries(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] | No
             found = db.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
             if found is not None:
                 if table == "rows":
-                    plain_rows(found["content"])
+                    to_plain_rows(found["content"])
                 yield dict(found)
         except (sqlite3.DatabaseError, zlib.error, ValueError):
             yield None
 
 
-def _fresh(folder: Path) -> None:
+def _empty_folder(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PruneError(f"{folder} is not an empty folder; name a new one.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise complaint(error, folder) or PruneError(
+        raise error_message(error, folder) or PruneError(
             f"{folder} cannot be made: {error}."
         ) from error
 
 
-def _opened(path: Path) -> closing[sqlite3.Connection]:
+def _open(path: Path) -> closing[sqlite3.Connection]:
     """The file as it is, to be read only."""
     if not path.is_file():
         raise PruneError(

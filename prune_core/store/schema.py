@@ -47,7 +47,7 @@ DAMAGED = (
     "python -m prune_core store rescue FOLDER saves it there."
 )
 FULL = "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs go on behind it."
-SENTENCES = {
+MESSAGES = {
     "malformed": DAMAGED,
     "not a database": DAMAGED,
     "is full": FULL,
@@ -57,7 +57,7 @@ SENTENCES = {
     "locked": "The store {path} is kept busy by another process; try again in a moment.",
 }
 
-OF_SYSTEM = {
+SYSTEM_ERRORS = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "is full",
     errno.EACCES: "unable to open",
@@ -68,7 +68,7 @@ OF_SYSTEM = {
 }
 
 
-def upgraded(db: sqlite3.Connection, path: Path) -> None:
+def upgrade(db: sqlite3.Connection, path: Path) -> None:
     """Bring a file to this version in one transaction; one of a later version is left as it is and refused."""
     if _version(db, path) == VERSION:
         return
@@ -96,13 +96,13 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return found
 
 
-def full(error: Exception, path: Path) -> PruneError | None:
+def is_full(error: Exception, path: Path) -> PruneError | None:
     """The sentence for a disk without space, which libraries tell in errors of their own; None for anything else."""
     return PruneError(FULL.format(path=path)) if "No space left on device" in str(error) else None
 
 
-def complaint(error: sqlite3.Error | OSError, path: Path) -> PruneError | None:
+def error_message(error: sqlite3.Error | OSError, path: Path) -> PruneError | None:
     """What a person can do about it; None where it is a mistake of ours."""
-    said = OF_SYSTEM.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
-    found = next((sentence for words, sentence in SENTENCES.items() if words in said), None)
+    said = SYSTEM_ERRORS.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
+    found = next((sentence for words, sentence in MESSAGES.items() if words in said), None)
     return PruneError(found.format(path=path, what=error)) if found else None

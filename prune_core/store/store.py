@@ -21,10 +21,10 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
-from ..plugins import target_of
-from .job import COLUMNS, JSON, Job, Status, of_row
-from .packed_rows import packed, plain_rows, unpacked
-from .schema import FILE, complaint, upgraded
+from ..plugins import target_label
+from .job import COLUMNS, JSON, Job, Status, from_row
+from .packed_rows import pack, to_plain_rows, unpack
+from .schema import FILE, error_message, upgrade
 
 
 def default_home() -> Path:
@@ -37,7 +37,7 @@ def default_home() -> Path:
     return Path(os.environ.get("PRUNESCOPE_HOME") or own).expanduser().resolve()
 
 
-def this_user() -> str:
+def system_user() -> str:
     """Who runs this process; a container's user may have no name."""
     try:
         return getpass.getuser()
@@ -49,7 +49,7 @@ class Store:
     """Jobs and rows. Every call opens its own connection, so one Store serves any number of threads."""
 
     asker: ClassVar[Callable[[], str]] = staticmethod(
-        this_user
+        system_user
     )  # who submits, cancels, deletes; a dashboard asks its session
 
     def __init__(self, home: Path | None = None):
@@ -58,7 +58,7 @@ class Store:
         with self.read() as db:
             if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 db.execute("PRAGMA journal_mode = WAL")  # readers never wait for the worker
-            upgraded(db, self.path)
+            upgrade(db, self.path)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -70,7 +70,7 @@ class Store:
             db.row_factory = sqlite3.Row
             yield db
         except (sqlite3.Error, OSError) as error:
-            raise complaint(error, self.path) or error from error
+            raise error_message(error, self.path) or error from error
         finally:
             if db is not None:
                 db.close()
@@ -185,7 +185,7 @@ class Store:
     def again(self, id: int) -> None:
         """Queue a failed job once more, and note why; nothing where somebody else has."""
         with self.write() as db:
-            job = of_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            job = from_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             if job.status == Status.FAILED and "again" not in job.facts:
                 facts = json.dumps(job.facts | {"again": job.error})
                 db.execute(
@@ -202,14 +202,15 @@ class Store:
             row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise PruneError(f"There is no job {id}; see python -m prune_core jobs.")
-        return of_row(row)
+        return from_row(row)
 
     def jobs(self, study: str | None = None) -> list[Job]:
         """All jobs, or those of a study, oldest first."""
         where, values = ("", ()) if study is None else ("WHERE study = ?", (study,))
         with self.read() as db:
             return [
-                of_row(row) for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)
+                from_row(row)
+                for row in db.execute(f"SELECT * FROM job {where} ORDER BY id", values)
             ]
 
     def studies(self) -> list[str]:
@@ -230,7 +231,7 @@ class Store:
             row = db.execute(
                 f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values
             ).fetchone()
-        return of_row(row) if row else None
+        return from_row(row) if row else None
 
     def tables(self, id: int) -> list[str]:
         """Names of the tables a job has so far, in the order they came."""
@@ -256,7 +257,7 @@ class Store:
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
-                frame, known = unpacked(by_job[id]["content"]), _identity(of_row(by_job[id]))
+                frame, known = unpack(by_job[id]["content"]), _identity(from_row(by_job[id]))
                 for place, (name, value) in enumerate(
                     (n, v) for n, v in known.items() if n not in frame
                 ):
@@ -270,7 +271,7 @@ class Store:
             found = db.execute(
                 "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
             ).fetchall()
-        return {row["name"]: plain_rows(row["content"]) for row in found}
+        return {row["name"]: to_plain_rows(row["content"]) for row in found}
 
     def folder(self, id: int) -> Path:
         """The job's own folder: checkpoint/ and log.txt."""
@@ -343,9 +344,9 @@ class Store:
         facts: dict[str, Any],
     ) -> None:
         """A finished stage: its tables, its time and what is known by now, all or nothing."""
-        texts = [(id, name, packed(frame)) for name, frame in tables.items()]
+        texts = [(id, name, pack(frame)) for name, frame in tables.items()]
         with self.write() as db:
-            job = of_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
+            job = from_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             db.executemany(
                 "INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts
             )
@@ -408,6 +409,6 @@ def _identity(job: Job) -> dict[str, Any]:
         "method": method["name"] if method else "dense",
         "asked": asked,
         "sparsity": asked,
-        "pattern": options.get("pattern") or target_of(options),
+        "pattern": options.get("pattern") or target_label(options),
         "seed": job.experiment.get("seed", 0),
     }

@@ -15,7 +15,7 @@ from .store import Store
 
 
 @dataclass(frozen=True)
-class Study:
+class StudySummary:
     """What a list of studies says of one."""
 
     name: str
@@ -36,7 +36,7 @@ class Study:
         return all(word in text for word in words.lower().split())
 
 
-def overview(store: Store) -> list[Study]:
+def overview(store: Store) -> list[StudySummary]:
     """Every study, the one with the newest job first."""
     by_study: dict[str, list[Job]] = {}
     for job in store.jobs():
@@ -49,12 +49,12 @@ def overview(store: Store) -> list[Study]:
     ]
 
 
-def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> Study:
+def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> StudySummary:
     each = lambda values: tuple(dict.fromkeys(values))  # noqa: E731
     statuses: dict[str, int] = {}
     for job in jobs:
         statuses[job.status] = statuses.get(job.status, 0) + 1
-    return Study(
+    return StudySummary(
         name,
         tags,
         len(jobs),
@@ -89,7 +89,7 @@ def rename(store: Store, name: str, to: str) -> None:
         raise PruneError("The study needs a name.")
     if to in store.studies():
         raise PruneError(f"There is a study {to!r} already; choose another name.")
-    jobs = _idle(store, name)
+    jobs = _require_idle(store, name)
     with store.write() as db:
         for job in jobs:
             db.execute(
@@ -110,7 +110,7 @@ def clone(store: Store, name: str, to: str) -> None:
             if to
             else "The copy needs a name."
         )
-    done = [job for job in _idle(store, name) if job.status == Status.DONE]
+    done = [job for job in _require_idle(store, name) if job.status == Status.DONE]
     if not done:
         raise PruneError(f"The study {name!r} has no finished run to copy.")
     for job in done:
@@ -135,15 +135,15 @@ def _tags(store: Store) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def drop_checkpoints(store: Store, name: str) -> None:
+def delete_weights(store: Store, name: str) -> None:
     """Free a study's pruned weights; every figure stays. They are made again where its runs are run again."""
-    for job in _idle(store, name):
+    for job in _require_idle(store, name):
         shutil.rmtree(_folder(store, job) / "checkpoint", ignore_errors=True)
 
 
 def delete(store: Store, name: str) -> None:
     """Forget a study's jobs, rows and folders; what was kept in the pool stays."""
-    jobs = _idle(store, name)
+    jobs = _require_idle(store, name)
     with store.write() as db:
         db.executemany("DELETE FROM rows WHERE job = ?", [(job.id,) for job in jobs])
         db.executemany("DELETE FROM job WHERE id = ?", [(job.id,) for job in jobs])
@@ -157,7 +157,7 @@ def delete(store: Store, name: str) -> None:
         maintenance.compact(store)
 
 
-def _idle(store: Store, name: str) -> list[Job]:
+def _require_idle(store: Store, name: str) -> list[Job]:
     """A study's jobs, none of which is at work."""
     jobs = store.jobs(name)
     if not jobs:

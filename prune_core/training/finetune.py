@@ -21,12 +21,12 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data.examples import Examples, Source
-from ..data.known_tasks import KNOWN
-from ..data.metrics import IGNORED, METRICS, judged, metric_for, metrics_of, values_for
+from ..data.examples import DataSource, Examples
+from ..data.known_tasks import KNOWN_TASKS
+from ..data.metrics import IGNORED, METRICS, judge, metric_for, metrics_of, values_for
 from ..data.tasks import evaluation_examples, is_file, kind_of, label_names, training_examples
 from ..data.tasks import load as load_task
-from ..data.tokens import encode, padded, targets
+from ..data.tokens import encode, pad_batch, token_targets
 from ..errors import PruneError
 from ..models import devices
 from ..models.checkpoints import loading, model_card
@@ -39,7 +39,7 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch
 
 
 @dataclass(frozen=True)
-class Recipe(Options):
+class TrainingRecipe(Options):
     """Everything a fine-tune depends on; stored with the checkpoint."""
 
     name = "finetune"
@@ -110,7 +110,7 @@ class Recipe(Options):
 
 
 def finetune(
-    recipe: Recipe, source: Source, validation: Source, folder: Path, report: Report
+    recipe: TrainingRecipe, source: DataSource, validation: DataSource, folder: Path, report: Report
 ) -> dict[str, Any]:
     """Train, keep the weights that are best on the validation data; returns the card, which stands in finetune.json too.
 
@@ -123,7 +123,7 @@ def finetune(
     held_out = validation_examples(validation, labels, kind).sample(
         recipe.validation_size, recipe.seed
     )
-    own = KNOWN[source.task].metric if source.task in KNOWN else ""
+    own = KNOWN_TASKS[source.task].metric if source.task in KNOWN_TASKS else ""
     metric = metric_for(kind, 2 if held_out.binary else len(labels), source.metric or own)
     card: dict[str, Any] = {
         "recipe": recipe.to_dict(),
@@ -175,7 +175,7 @@ def finetune(
     return card
 
 
-def validation_examples(validation: Source, labels: tuple[str, ...], kind: str) -> Examples:
+def validation_examples(validation: DataSource, labels: tuple[str, ...], kind: str) -> Examples:
     """All of a file, or a known task's evaluation split."""
     own_file = is_file(validation.task)
     return (
@@ -230,13 +230,15 @@ def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
     model_card.write(folder, recipe["checkpoint"], kind, data=data, figures=figures, text=text)
 
 
-def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dict[str, float]:
+def score(
+    model: Any, tokenizer: Any, examples: Examples, recipe: TrainingRecipe
+) -> dict[str, float]:
     """Every figure of the task's kind, in eval mode."""
     model.eval()
-    with mixed(recipe, devices.device_of(model)):
+    with mixed_precision(recipe, devices.device_of(model)):
         found = predict(model, tokenizer, examples, batch_size=64, max_length=recipe.max_length)
     names = loading.label_names(model.config)
-    right, said = judged(examples.kind, names, examples.labels or [], found.said)
+    right, said = judge(examples.kind, names, examples.labels or [], found.predicted)
     return {
         name: METRICS[name].compute(right, values_for(name, said, found.probabilities))
         for name in metrics_of(examples.kind, 2 if examples.binary else len(names))
@@ -244,7 +246,7 @@ def score(model: Any, tokenizer: Any, examples: Examples, recipe: Recipe) -> dic
 
 
 @contextmanager
-def mixed(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def mixed_precision(recipe: TrainingRecipe, device: torch.device) -> Iterator[None]:
     """bf16 where the recipe asks for it."""
     if not recipe.mixed_precision:
         yield
@@ -268,12 +270,12 @@ def task_loss(logits: Tensor, right: Tensor) -> Tensor:
 class Trainer:
     """Optimiser, schedule and the order of the batches of one fine-tune."""
 
-    def __init__(self, recipe: Recipe, model: nn.Module, tokenizer: Any, train: Examples):
+    def __init__(self, recipe: TrainingRecipe, model: nn.Module, tokenizer: Any, train: Examples):
         self.recipe, self.model = recipe, model
         self.device = devices.device_of(model)
         self.tokenizer = tokenizer
         self.features = encode(tokenizer, train, recipe.max_length)
-        self.right = targets(self.features, train).to(self.device)
+        self.right = token_targets(self.features, train).to(self.device)
         self.batches_per_epoch = -(-len(self.features) // recipe.batch_size)
         decayed = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim <= 1]
@@ -328,7 +330,7 @@ class Trainer:
             if not self.queue:
                 self.queue = self.batches(self.step // self.batches_per_epoch)
             rows = self.queue.pop()
-            batch = padded(
+            batch = pad_batch(
                 self.tokenizer, self.features, rows, device=self.device, multiple=self.multiple
             )
             right = self.right[rows] if self.features.words is None else self._of_words(rows, batch)
@@ -376,7 +378,7 @@ class Trainer:
         return loss
 
     def _loss(self, batch: Batch, right: Tensor) -> Tensor:
-        with mixed(self.recipe, self.device):
+        with mixed_precision(self.recipe, self.device):
             found: Any = self.model(**batch)
             logits = (
                 torch.stack([found.start_logits, found.end_logits], 1)

@@ -35,7 +35,7 @@ def gradients(
         found.backward()
         total += found.item()
         assert change.grad is not None, "the model embeds its words by that layer"
-        change = ascended(change.detach(), change.grad * mask[:, :, None], size, norm=norm)
+        change = ascend(change.detach(), change.grad * mask[:, :, None], size, norm=norm)
     return total
 
 
@@ -46,16 +46,12 @@ def start(mask: Tensor, width: int, norm: float) -> Tensor:
     return draw * (mask / entries.sqrt()[:, None])[:, :, None]
 
 
-def ascended(change: Tensor, gradient: Tensor, size: float, norm: float) -> Tensor:
+def ascend(change: Tensor, gradient: Tensor, size: float, norm: float) -> Tensor:
     """A step of Frobenius length `size` up each sentence's own gradient, then back into its ball of radius `norm`."""
-    change = change + size * gradient / lengths(gradient).clamp_min(
-        torch.finfo(gradient.dtype).tiny
-    )
-    return change * (norm / lengths(change).clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(
-        1.0
-    )
+    change = change + size * gradient / norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return change * (norm / norms(change).clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1.0)
 
 
-def lengths(change: Tensor) -> Tensor:
+def norms(change: Tensor) -> Tensor:
     """Frobenius norm of each sentence's (tokens, width), as (sentences, 1, 1)."""
     return torch.linalg.vector_norm(change, dim=(1, 2), keepdim=True)

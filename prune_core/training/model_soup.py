@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..analysis.attack_success import under_attack
 from ..attacks.catalogue import CATALOGUE
-from ..data.examples import Examples, Source
+from ..data.examples import DataSource, Examples
 from ..data.tasks import Task
 from ..errors import PruneError
 from ..measures.attack import Attack
@@ -30,10 +30,10 @@ from ..measures.base import Pair
 from ..models import devices, replay
 from ..models.checkpoints import loading, verification
 from ..models.inference.predict import predict
-from ..plugins import Options, Report, build, option, part_of
+from ..plugins import Options, Report, build, option, subrange
 from ..statistics import wilson
 from ..versions import versions
-from .finetune import Recipe, finetune, read_card, validation_examples
+from .finetune import TrainingRecipe, finetune, read_card, validation_examples
 
 RECORD = "soup.json"
 SCORES = {
@@ -43,7 +43,7 @@ SCORES = {
 
 
 @dataclass(frozen=True)
-class Plan(Options):
+class SoupPlan(Options):
     """How candidates and averages are measured, and how the average is found."""
 
     name = "soup"
@@ -93,7 +93,7 @@ class Candidate:
 
 def read_recipes(
     file: Path, overrides: Mapping[str, Any], epochs_share: float = 1.0
-) -> dict[str, Recipe]:
+) -> dict[str, TrainingRecipe]:
     """Recipes by name from a YAML list of fine-tuning options; `name` is optional. Overrides go over each, epochs are scaled."""
     try:
         found = yaml.safe_load(file.read_text())
@@ -106,20 +106,24 @@ def read_recipes(
     recipes = {}
     for number, entry in enumerate(found, start=1):
         name = str(entry.pop("name", f"{number:02}"))
-        recipe = build({"finetune": Recipe}, "finetune", entry)
+        recipe = build({"finetune": TrainingRecipe}, "finetune", entry)
         scaled = {"epochs": max(1, round(recipe.epochs * epochs_share))}
         recipes[name] = build(
-            {"finetune": Recipe}, "finetune", {**recipe.to_dict(), **scaled, **overrides}
+            {"finetune": TrainingRecipe}, "finetune", {**recipe.to_dict(), **scaled, **overrides}
         )
     return recipes
 
 
 def make(
-    recipes: Mapping[str, Recipe], source: Source, validation: Source, folder: Path, report: Report
+    recipes: Mapping[str, TrainingRecipe],
+    source: DataSource,
+    validation: DataSource,
+    folder: Path,
+    report: Report,
 ) -> list[Candidate]:
     """A fine-tune for each recipe in a folder of its own; finished ones are used again, a stopped one goes on."""
     for count, (name, recipe) in enumerate(recipes.items()):
-        part = part_of(report, count / len(recipes), (count + 1) / len(recipes))
+        part = subrange(report, count / len(recipes), (count + 1) / len(recipes))
 
         def told(progress: float, message: str, part: Report = part, name: str = name) -> None:
             part(progress, f"fine-tune {name}: {message}")
@@ -163,7 +167,7 @@ def _facts(
 ) -> tuple[tuple[str, ...], dict[str, int], dict[str, tuple[int, ...]]]:
     model: Any
     model, tokenizer = loading.load(candidate.checkpoint)
-    if replay.kind_of(model) != "classification":
+    if replay.task_type_of(model) != "classification":
         raise PruneError(
             f"{candidate.name} gives no labels; attacks, and so soups, are for classifiers."
         )
@@ -171,8 +175,8 @@ def _facts(
         candidate.checkpoint,
         model,
         tokenizer,
-        examples=verification.sentences("classification"),
-        max_length=replay.longest(model),
+        examples=verification.sample_examples("classification"),
+        max_length=replay.max_tokens(model),
     )
     labels = loading.label_names(model.config)
     return (
@@ -192,7 +196,7 @@ def average(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def averaged(candidates: Sequence[Candidate]) -> tuple[nn.Module, Any]:
+def average_checkpoints(candidates: Sequence[Candidate]) -> tuple[nn.Module, Any]:
     """(model, tokenizer) of the mean of those checkpoints."""
     loaded = [loading.load(candidate.checkpoint) for candidate in candidates]
     model, tokenizer = loaded[0]
@@ -200,10 +204,10 @@ def averaged(candidates: Sequence[Candidate]) -> tuple[nn.Module, Any]:
     return model, tokenizer
 
 
-class Judge:
+class CandidateEvaluator:
     """Accuracy and accuracy under attack of models on one sample; what was measured is kept in a file, by weights and sample."""
 
-    def __init__(self, plan: Plan, labels: tuple[str, ...], examples: Examples, file: Path):
+    def __init__(self, plan: SoupPlan, labels: tuple[str, ...], examples: Examples, file: Path):
         self.plan, self.file = plan, file
         self.task = Task(
             "validation", labels, examples, evaluation=examples.sample(plan.examples, plan.seed)
@@ -251,7 +255,7 @@ class Judge:
         model.to(devices.pick_device(plan.device))
         said = predict(
             model, tokenizer, self.task.evaluation, batch_size=64, max_length=plan.max_length
-        ).said
+        ).predicted
         hits = sum(a == b for a, b in zip(said, right, strict=True))
         low, high = wilson(hits, len(right))
         attack = Attack(
@@ -320,7 +324,7 @@ def greedy(
     best = float("-inf")
     for count, candidate in enumerate(ranked):
         figures = measure(
-            [*taken, candidate], part_of(report, count / len(ranked), (count + 1) / len(ranked))
+            [*taken, candidate], subrange(report, count / len(ranked), (count + 1) / len(ranked))
         )
         is_taken = figures[score] >= best and figures["accuracy"] >= floor
         attempts.append(
@@ -336,8 +340,12 @@ def greedy(
     return attempts
 
 
-def cook(
-    plan: Plan, candidates: Sequence[Candidate], validation: Source, folder: Path, report: Report
+def make_soup(
+    plan: SoupPlan,
+    candidates: Sequence[Candidate],
+    validation: DataSource,
+    folder: Path,
+    report: Report,
 ) -> dict[str, Any]:
     """Measure, average, and write the checkpoint and its record to a folder named like the way; returns the record."""
     target = folder / plan.way
@@ -346,7 +354,7 @@ def cook(
             f"{target} is there already and is no soup; give another folder with --out."
         )
     labels = check(candidates)
-    judge = Judge(
+    judge = CandidateEvaluator(
         plan,
         labels,
         validation_examples(validation, labels, "classification"),
@@ -357,7 +365,8 @@ def cook(
     def measure(chosen: Sequence[Candidate], part: Report) -> Figures:
         names = " + ".join(candidate.name for candidate in chosen)
         figures = judge(
-            *averaged(chosen), lambda progress, message: part(progress, f"{names}: {message}")
+            *average_checkpoints(chosen),
+            lambda progress, message: part(progress, f"{names}: {message}"),
         )
         part(
             1.0,
@@ -370,13 +379,13 @@ def cook(
     alone = count / (
         count + 1 if plan.way == "uniform" else 2 * count - 1
     )  # the first greedy average is a candidate
-    parts = [part_of(report, alone * i / count, alone * (i + 1) / count) for i in range(count)]
+    parts = [subrange(report, alone * i / count, alone * (i + 1) / count) for i in range(count)]
     found = {
         name: measure([candidate], part)
         for (name, candidate), part in zip(by_name.items(), parts, strict=True)
     }
     best = max(found, key=lambda name: found[name]["accuracy"])
-    rest = part_of(report, alone, 1.0)
+    rest = subrange(report, alone, 1.0)
     if plan.way == "uniform":
         attempts = [
             {"ingredients": list(by_name), "added": "", "taken": True, **measure(candidates, rest)}
@@ -414,7 +423,7 @@ def _write(record: dict[str, Any], chosen: Sequence[Candidate], folder: Path) ->
     """An ordinary checkpoint with the record beside it; it appears whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as part:
         made = Path(part) / folder.name
-        loading.save(*averaged(chosen), made)
+        loading.save(*average_checkpoints(chosen), made)
         (made / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)

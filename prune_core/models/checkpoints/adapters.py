@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from ...errors import PruneError, require
-from .weights import listed, silenced
+from .weights import list_names, silence_load_report
 
 CONFIG = "adapter_config.json"
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -44,7 +44,7 @@ def base(folder: str, checkpoint: str) -> str:
     return str(near) if not Path(named).exists() and (near / "config.json").is_file() else named
 
 
-def stored(folder: str, checkpoint: str) -> dict[str, Any]:
+def read_config(folder: str, checkpoint: str) -> dict[str, Any]:
     """The adapter's own weights by name, from a .safetensors or an older .bin file."""
     import torch
     from safetensors import SafetensorError
@@ -88,7 +88,9 @@ def config(folder: str, checkpoint: str) -> Any:
             f"{str(error).splitlines()[0][:120]}. Put it beside the adapter's folder, or go online."
         ) from None
     heads = [
-        tensor for name, tensor in stored(folder, checkpoint).items() if name.endswith(HEAD_WEIGHTS)
+        tensor
+        for name, tensor in read_config(folder, checkpoint).items()
+        if name.endswith(HEAD_WEIGHTS)
     ]
     if not heads:
         raise PruneError(
@@ -102,12 +104,12 @@ def config(folder: str, checkpoint: str) -> Any:
     return found
 
 
-def merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple[Any, list[str]]:
+def load_merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple[Any, list[str]]:
     """(the base model with the adapter merged into its weights, notes); PruneError if neither provides a weight."""
     from peft import PeftModel, get_peft_model_state_dict
 
-    origin, own = base(folder, checkpoint), stored(folder, checkpoint)
-    with silenced():
+    origin, own = base(folder, checkpoint), read_config(folder, checkpoint)
+    with silence_load_report():
         model, info = kind.from_pretrained(
             origin, config=settings, ignore_mismatched_sizes=True, output_loading_info=True
         )
@@ -132,7 +134,7 @@ def merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple[Any,
     ):
         if names:
             raise PruneError(
-                f"{checkpoint}: the adapter {what} {listed(sorted(names))}; it is incomplete, or of another model than "
+                f"{checkpoint}: the adapter {what} {list_names(sorted(names))}; it is incomplete, or of another model than "
                 f"{origin}: copy it again, or correct base_model_name_or_path in its {CONFIG}."
             )
     return model.merge_and_unload(), [f"The adapter was merged into {origin}."]
@@ -145,6 +147,6 @@ def _covered(missing: Sequence[str], own: Mapping[str, Any], origin: str, checkp
     }
     if lacking := sorted(name for name in missing if name not in brought):
         raise PruneError(
-            f"{checkpoint}: neither the adapter nor its base {origin} holds {listed(lacking)}, which would be random; give the base with "
+            f"{checkpoint}: neither the adapter nor its base {origin} holds {list_names(lacking)}, which would be random; give the base with "
             "these weights, or train the adapter with them in modules_to_save and save it again."
         )

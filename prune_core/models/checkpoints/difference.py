@@ -28,7 +28,7 @@ WORDS = {
 }  # bit patterns, in which NaN equals itself and -0 is not 0
 
 
-def digest(model: nn.Module) -> str:
+def weights_hash(model: nn.Module) -> str:
     """A hash of every weight by name, of the bits as they stand on the CPU."""
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
@@ -45,12 +45,16 @@ def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> s
     for name, tensor in model.state_dict().items():
         parts |= _difference(name, tensor, theirs[name])
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"dense": checkpoint, "dense_digest": digest(dense), "digest": digest(model)}
+    about = {
+        "dense": checkpoint,
+        "dense_digest": weights_hash(dense),
+        "digest": weights_hash(model),
+    }
     save_file(parts, folder / FILE, metadata={"prunescope": json.dumps(about)})
     return about["digest"]
 
 
-def about(folder: str | Path) -> dict[str, str]:
+def read_metadata(folder: str | Path) -> dict[str, str]:
     """`dense` (a checkpoint), `dense_digest` and `digest` of a folder with a difference; nothing of any other."""
     from safetensors import SafetensorError, safe_open
 
@@ -71,8 +75,8 @@ def apply(model: Any, folder: Path) -> None:
     """Make the dense model, in place, the pruned one."""
     from safetensors.torch import load_file
 
-    told = about(folder)
-    if digest(model) != told["dense_digest"]:
+    told = read_metadata(folder)
+    if weights_hash(model) != told["dense_digest"]:
         raise PruneError(
             f"{folder} was pruned from {told['dense']}, whose weights have changed since; put the old ones back, or run it again."
         )
@@ -82,7 +86,7 @@ def apply(model: Any, folder: Path) -> None:
             tensor.copy_(_whole(tensor, parts[name + MASK], parts.get(name + VALUES)))
         elif name in parts:
             tensor.copy_(parts[name])
-    if digest(model) != told["digest"]:
+    if weights_hash(model) != told["digest"]:
         raise PruneError(f"{folder} does not give back the weights that were pruned; run it again.")
 
 

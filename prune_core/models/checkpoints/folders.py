@@ -25,14 +25,14 @@ DEPTH = 3  # folders within folders that are looked into
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
-class Found(NamedTuple):
+class CheckpointFolder(NamedTuple):
     """The folder that holds the model, and a sentence where that is not the one that was named."""
 
     folder: Path
     note: str = ""
 
 
-def find(folder: Path, checkpoint: str) -> Found:
+def find(folder: Path, checkpoint: str) -> CheckpointFolder:
     """Where in a local folder the model is; PruneError where there is none, or several."""
     if not folder.is_dir():
         raise PruneError(
@@ -45,19 +45,21 @@ def find(folder: Path, checkpoint: str) -> Found:
         if (found := re.fullmatch(r"checkpoint-(\d+)", each.name)) and _holds(each)
     }
     if _holds(folder) and (_has_weights(folder) or not steps):
-        return Found(folder)
+        return CheckpointFolder(folder)
     if steps:
         last = steps[max(steps)]
         best = _best(folder, last)
         chosen, why = (
             (best, "the best one by its trainer_state.json") if best else (last, "the last one")
         )
-        return Found(
+        return CheckpointFolder(
             chosen, f"{folder.name} is a Trainer's output: {chosen.name} was taken, {why}."
         )
     inside = [each for each in _below(folder, DEPTH) if _holds(each)]
     if len(inside) == 1:
-        return Found(inside[0], f"The model was found in {inside[0].relative_to(folder)}.")
+        return CheckpointFolder(
+            inside[0], f"The model was found in {inside[0].relative_to(folder)}."
+        )
     if inside:
         names = ", ".join(str(each.relative_to(folder)) for each in sorted(inside)[:8])
         raise PruneError(f"{checkpoint} holds {len(inside)} models ({names}); name one of them.")
@@ -109,7 +111,7 @@ def weight_bytes(config: Mapping[str, Any]) -> tuple[float, float]:
     return encoder, encoder + 4.0 * wide * get("vocab_size")
 
 
-def known() -> list[str]:
+def known_checkpoints() -> list[str]:
     """Checkpoints to offer: fine-tuned encoders under the folders of PRUNESCOPE_MODELS, and ids of those in the Hub's cache."""
     from ..families import FAMILIES
 

@@ -19,7 +19,7 @@ from ...paths import allowed
 from .. import compact
 from ..devices import free_memory
 from ..families import FAMILIES
-from ..replay import kind_of_head
+from ..replay import head_task_type
 from . import adapters, difference, folders, foreign_formats, tokenizers, weights
 
 MINILM = "minilm"  # the name under which the bundled backbone is loaded
@@ -28,10 +28,10 @@ MINILM = "minilm"  # the name under which the bundled backbone is loaded
 def resolve(checkpoint: str) -> str:
     """`demo`, `demo-robust` and `minilm` become folders that this package brings along, a local folder the one in it that holds
     the model; a Hub id stays as it is."""
-    return place_of(checkpoint)[0]
+    return locate(checkpoint)[0]
 
 
-def place_of(checkpoint: str) -> tuple[str, str]:
+def locate(checkpoint: str) -> tuple[str, str]:
     """(folder or Hub id, a sentence where the folder is another than was named)."""
     if checkpoint in folders.BUNDLED:
         return str(folders.BUNDLED[checkpoint]), ""
@@ -69,8 +69,8 @@ def load(
     """
     import transformers
 
-    source, note = place_of(checkpoint)
-    if told := difference.about(source):
+    source, note = locate(checkpoint)
+    if told := difference.read_metadata(source):
         if new_head:
             raise PruneError(
                 f"{checkpoint} is kept as a difference from {told['dense']}; export it first: "
@@ -79,7 +79,7 @@ def load(
         model, tokenizer = load(told["dense"])
         difference.apply(model, Path(source))
         return model, tokenizer
-    config, tokenizer, told_notes = described(checkpoint, new_head, source)
+    config, tokenizer, told_notes = describe(checkpoint, new_head, source)
     if labels:
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
@@ -97,7 +97,7 @@ def load(
         model, notes = kind.from_config(config), list[str]()
         compact.restore(model, source, checkpoint, new_head=new_head)
     elif (Path(source) / adapters.CONFIG).is_file():
-        model, notes = adapters.merged(kind, config, source, checkpoint=checkpoint)
+        model, notes = adapters.load_merged(kind, config, source, checkpoint=checkpoint)
     else:
         model, notes = weights.load(
             kind,
@@ -107,12 +107,12 @@ def load(
             new_head=bool(new_head),
             loading=partial(_loading, source=source, checkpoint=checkpoint),
         )
-    _are_numbers(model, checkpoint)
+    _check_finite(model, checkpoint)
     model.notes = [*filter(None, [note]), *told_notes, *notes]
     return model.float().eval(), tokenizer
 
 
-class Described(NamedTuple):
+class CheckpointDescription(NamedTuple):
     """A checkpoint as far as it is known without its weights."""
 
     config: Any
@@ -120,15 +120,15 @@ class Described(NamedTuple):
     notes: list[str]
 
 
-def described(checkpoint: str, new_head: str = "", source: str = "") -> Described:
+def describe(checkpoint: str, new_head: str = "", source: str = "") -> CheckpointDescription:
     """Configuration and tokenizer, checked; no weight is read."""
     from transformers import AutoTokenizer
 
     source = source or resolve(checkpoint)
-    if told := difference.about(source):
-        return described(told["dense"], new_head)
+    if told := difference.read_metadata(source):
+        return describe(told["dense"], new_head)
     written = folders.config_of(Path(source))
-    _is_of_this_world(written, checkpoint)
+    _check_sizes(written, checkpoint)
     if why := foreign_formats.reason(Path(source), written):
         raise PruneError(f"{checkpoint} {why}.")
     config, notes = _configuration(source, checkpoint)
@@ -136,7 +136,7 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
     if not (config.architectures or new_head):
         _ask_for_class(config, source, checkpoint)
     made = str((config.architectures or ["model without a head"])[0])
-    _is_plausible(config, checkpoint)
+    _check_config(config, checkpoint)
     check(config, checkpoint, "" if new_head else made, embedder=_embedder(Path(source)))
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > ROOM * free:
@@ -144,7 +144,7 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
             f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
             f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
         )
-    with tokenizers.messages() as messages:
+    with tokenizers.captured_messages() as messages:
         tokenizer = _loading(
             AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint=checkpoint
         )
@@ -161,12 +161,14 @@ def described(checkpoint: str, new_head: str = "", source: str = "") -> Describe
             "tokenizer is of another model: save the right one beside the weights."
         )
     said = [f"The tokenizer says: {message[:300].rstrip('.')}." for message in messages]
-    return Described(config, tokenizers.fitted(tokenizer, config), [*notes, *said])
+    return CheckpointDescription(
+        config, tokenizers.prepare_tokenizer(tokenizer, config), [*notes, *said]
+    )
 
 
 def tokenizer_source(source: str, checkpoint: str) -> str:
     """Where the tokenizer lies: a difference leaves it to its dense checkpoint, an adapter's folder may leave it to the base."""
-    if found := difference.about(source):
+    if found := difference.read_metadata(source):
         return tokenizer_source(resolve(found["dense"]), found["dense"])
     folder = Path(source)
     own = (
@@ -264,7 +266,7 @@ SIZES = (*COUNTS, "max_position_embeddings", "type_vocab_size", "num_labels")
 LARGEST = 10**7
 
 
-def _is_of_this_world(written: dict[str, Any], checkpoint: str) -> None:
+def _check_sizes(written: dict[str, Any], checkpoint: str) -> None:
     """Asked of the file itself: transformers would make a list of all labels, or of all layers, before anyone can look at them."""
     for name in SIZES:
         if isinstance(value := written.get(name), int) and value > LARGEST:
@@ -273,7 +275,7 @@ def _is_of_this_world(written: dict[str, Any], checkpoint: str) -> None:
             )
 
 
-def _is_plausible(config: Any, checkpoint: str) -> None:
+def _check_config(config: Any, checkpoint: str) -> None:
     """Some values would only be stumbled over in the middle of a run."""
     is_whole = lambda v: isinstance(v, int) and not isinstance(v, bool)  # noqa: E731
     wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -297,8 +299,8 @@ def _is_plausible(config: Any, checkpoint: str) -> None:
             )
 
 
-def _are_numbers(model: Any, checkpoint: str) -> None:
-    if bad := weights.not_numbers(model):
+def _check_finite(model: Any, checkpoint: str) -> None:
+    if bad := weights.non_finite(model):
         raise PruneError(
             f"{checkpoint}: {len(bad)} of its matrices hold values that are no numbers (NaN or infinite), the first {bad[0]}; "
             "its training diverged, or the file is damaged: take an earlier checkpoint."
@@ -313,9 +315,9 @@ def label_names(config: Any) -> tuple[str, ...]:
     )
 
 
-def kind_of(config: Any) -> str:
+def task_type_of(config: Any) -> str:
     """The kind of the head that a configuration names, as replay.kind_of says of a model."""
-    return kind_of_head((config.architectures or [""])[0], config)
+    return head_task_type((config.architectures or [""])[0], config)
 
 
 def _embedder(folder: Path) -> str:

@@ -22,7 +22,7 @@ HARMLESS = (
 )  # messages that change no token
 
 
-def fitted(tokenizer: Any, config: Any) -> Any:
+def prepare_tokenizer(tokenizer: Any, config: Any) -> Any:
     """A copy of the tokenizer for a model of that configuration; the caller's own stays as it is.
 
     Padding is on the right, as with absolute positions padding on the left moves every token. Texts are cut at the model's
@@ -48,7 +48,7 @@ def takes_token_types(config: Any) -> bool:
     return FAMILIES[config.model_type].token_types and getattr(config, "type_vocab_size", 0) > 1
 
 
-def accepted(model: Any, encoded: Any) -> dict[str, Any]:
+def accepted_inputs(model: Any, encoded: Any) -> dict[str, Any]:
     """Of a tokenizer's output what plain transformers can pass to the model."""
     known = inspect.signature(model.forward).parameters
     names = {
@@ -60,7 +60,7 @@ def accepted(model: Any, encoded: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def messages() -> Iterator[list[str]]:
+def captured_messages() -> Iterator[list[str]]:
     """What transformers' tokenizers warn of while they are loaded, such as "emoji is not installed": it may change tokens."""
     found: list[str] = []
 

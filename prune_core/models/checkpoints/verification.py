@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from ...data.examples import Examples
-from ...data.tokens import Features, encode, padded
+from ...data.tokens import Features, encode, pad_batch
 from ...errors import PruneError
 from .. import compact, replay
 from ..devices import device_of, matrix_precision
 from . import adapters, difference, loading, weights
-from .tokenizers import accepted
+from .tokenizers import accepted_inputs
 
 EXAMPLES = 16
 TOLERANCE = 1e-4  # relative to the largest output, at least 1: fp32 kernels round differently, mistakes differ in the first digits
@@ -50,7 +50,7 @@ def reference(checkpoint: str) -> Reference:
     import transformers
 
     source = loading.resolve(checkpoint)
-    config, _, _ = loading.described(checkpoint)
+    config, _, _ = loading.describe(checkpoint)
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         loading.tokenizer_source(source, checkpoint), trust_remote_code=False
     )
@@ -60,7 +60,7 @@ def reference(checkpoint: str) -> Reference:
         )  # weights that are not in the files differ from load to load
         if _is_ordinary(source, config):
             kind = getattr(transformers, config.architectures[0])
-            with weights.silenced():
+            with weights.silence_load_report():
                 model = kind.from_pretrained(source, config=config, trust_remote_code=False)
         else:
             model, _ = loading.load(checkpoint)
@@ -73,7 +73,7 @@ def _is_ordinary(source: str, config: Any) -> bool:
     special = (
         hasattr(config, compact.KEY)
         or (folder / adapters.CONFIG).is_file()
-        or bool(difference.about(source))
+        or bool(difference.read_metadata(source))
     )
     return not special and not (folder.is_dir() and weights.is_wrapped(folder, config))
 
@@ -94,7 +94,7 @@ def _same_weights(model: Any, other: Any, checkpoint: str) -> None:
     ]
     if differ:
         raise PruneError(
-            f"{checkpoint}: two loads give different weights in {weights.listed(differ)}: they are in none of its files, so they would be "
+            f"{checkpoint}: two loads give different weights in {weights.list_names(differ)}: they are in none of its files, so they would be "
             "random; save the whole model again with save_pretrained where it was trained."
         )
 
@@ -135,7 +135,7 @@ def check_outputs(
         ]
         if own is None:
             paths.append(("replayed block by block", lambda batch: _replayed(model, batch)))
-        batch = padded(tokenizer, features, rows, device=device_of(own or model))
+        batch = pad_batch(tokenizer, features, rows, device=device_of(own or model))
         lengths = [len(features.inputs["input_ids"][row]) for row in rows]
         for how, path in paths:
             found = [each.float().cpu() for each in path(batch)]
@@ -168,7 +168,7 @@ def _encoded(plain: Reference, examples: Examples, place: int, limit: int) -> di
         encoded = plain.tokenizer(
             text, pair, truncation=cut, max_length=limit, return_attention_mask=True
         )
-    return accepted(plain.model, {key: [value] for key, value in encoded.items()})
+    return accepted_inputs(plain.model, {key: [value] for key, value in encoded.items()})
 
 
 def _on(model: Any, encoded: dict[str, Any]) -> dict[str, Tensor]:
@@ -209,9 +209,9 @@ def _outputs(found: Any) -> list[Tensor]:
 def _replayed(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     *_, (hidden, padding) = replay.hidden_states(model, batch)
     found = replay.head(model, hidden, padding)
-    if replay.kind_of(model) == "span":
+    if replay.task_type_of(model) == "span":
         return [*found.transpose(1, 2)]
-    return [*padding.unpack(found)] if replay.kind_of(model) == "token" else [*found]
+    return [*padding.unpack(found)] if replay.task_type_of(model) == "token" else [*found]
 
 
 def _cut(found: list[Tensor], wanted: list[Tensor], lengths: Sequence[int]) -> list[Tensor]:
@@ -240,7 +240,7 @@ def _compare(
             )
 
 
-def sentences(kind: str) -> Examples:
+def sample_examples(kind: str) -> Examples:
     """Examples to check a model by that comes without data: a short, a middling and a long one."""
     pairs = list(reversed(SENTENCES)) if kind == "span" else None
     return Examples([*SENTENCES], pairs, kind=kind)

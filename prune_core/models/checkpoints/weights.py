@@ -63,13 +63,13 @@ def load(
             }
             left = model.load_state_dict(fitting, strict=False)
             notes += _notes_of_names(renamed)
-            return model, notes + _accounted(
+            return model, notes + _check_coverage(
                 {"missing_keys": left[0], "unexpected_keys": left[1]},
                 model,
                 checkpoint,
                 new_head=new_head,
             )
-    with silenced():
+    with silence_load_report():
         model, said = loading(
             kind,
             "weights",
@@ -79,7 +79,7 @@ def load(
             output_loading_info=True,
             **options,
         )
-    return model, notes + _accounted(said, model, checkpoint, new_head=new_head)
+    return model, notes + _check_coverage(said, model, checkpoint, new_head=new_head)
 
 
 def _renamed(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _check_shapes(found: Shapes, expected: Shapes, checkpoint: str, new_head: bo
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
+def silence_load_report() -> Iterator[None]:
     """Without transformers' warnings about weights, which are accounted for here."""
     from transformers.utils import logging
 
@@ -300,7 +300,7 @@ def _prefix(names: Sequence[str]) -> str:
     return prefix
 
 
-def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
+def _check_coverage(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
     """Refuse weights that would be random, and those that have no place; list the harmless ones."""
     base = model.base_model_prefix + "."
     missing = sorted(
@@ -316,12 +316,12 @@ def _accounted(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[s
     ):
         if names:
             raise PruneError(
-                f"{checkpoint} {what}: {listed(names)}. They would be {'random' if names is missing else 'left out'}; "
+                f"{checkpoint} {what}: {list_names(names)}. They would be {'random' if names is missing else 'left out'}; "
                 "save the whole model again with save_pretrained, or mend its config.json."
             )
     unused = sorted(name for name in said["unexpected_keys"] if name not in other)
     return (
-        [f"Not used, as the model has no place for them: {listed(unused)}."]
+        [f"Not used, as the model has no place for them: {list_names(unused)}."]
         if unused and not new_head
         else []
     )
@@ -332,14 +332,14 @@ def _read(name: str, model: Any) -> bool:
     return "pooler" in name and name in dict(model.named_parameters())
 
 
-def listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:SHOWN]) + (
         f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     )
 
 
-def not_numbers(model: Any) -> list[str]:
+def non_finite(model: Any) -> list[str]:
     """Names of the model's tensors that hold NaN or infinite values."""
     held = {
         name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()

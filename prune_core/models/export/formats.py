@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ...errors import PruneError, require
 from ...plugins import Batch
 from ..checkpoints.loading import save
-from .onnx import Answers, Deployed, largest_difference, sample_batches, to_onnx
+from .onnx import OnnxWrapper, Outputs, largest_difference, sample_batches, to_onnx
 
 BF16, ONNX, INT8, STATIC = "PyTorch bf16", "ONNX fp32", "ONNX int8", "ONNX int8 static"
 OPENVINO, OPENVINO_INT8 = "OpenVINO fp32", "OpenVINO int8"
@@ -36,15 +36,15 @@ OPERATIONS = ["MatMul", "Gemm", "Gather"]  # of the operations that read a weigh
 CALIBRATED = 256  # sentences, at most, by which inputs get their ranges
 
 
-class Session(nn.Module):
+class DeployedModel(nn.Module):
     """A file that some runtime answers from like the model that it was written from: its config, its outputs by name. For inference
     on the CPU only; nothing of it can be differentiated."""
 
     def __init__(
-        self, files: Sequence[Path], model: Any, tokenizer: Any, run: Callable[[Batch], Answers]
+        self, files: Sequence[Path], model: Any, tokenizer: Any, run: Callable[[Batch], Outputs]
     ):
         super().__init__()
-        self.files, self.config, own = files, model.config, Deployed(model, tokenizer)
+        self.files, self.config, own = files, model.config, OnnxWrapper(model, tokenizer)
         self.inputs, self.outputs = own.inputs, own.outputs
         self._run = run
         self.place = nn.Parameter(
@@ -70,7 +70,7 @@ class Session(nn.Module):
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What every form of a model is written from."""
 
     model: Any  # on the CPU
@@ -88,7 +88,7 @@ class Source:
     @cached_property
     def openvino(self) -> Any:
         """The model for OpenVINO, by its own reading of PyTorch: through ONNX attention would stay in single operations."""
-        own = Deployed(self.model, self.tokenizer)
+        own = OnnxWrapper(self.model, self.tokenizer)
         sample = next(sample_batches(self.model, own.inputs))
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -100,12 +100,12 @@ class Source:
         largest_difference(self.model, self.tokenizer, _compiled(found), name="The OpenVINO model")
         return found
 
-    def session(self, file: Path) -> Session:
+    def session(self, file: Path) -> DeployedModel:
         """ONNX Runtime on one of the files."""
-        return Session([file], self.model, self.tokenizer, run=onnx_runtime(file))
+        return DeployedModel([file], self.model, self.tokenizer, run=onnx_runtime(file))
 
 
-def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Answers]:
+def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Outputs]:
     """What runs an ONNX file, or its content, with as many threads as torch has."""
     require("onnxruntime", "onnx")
     from onnxruntime import InferenceSession, SessionOptions
@@ -215,20 +215,20 @@ def _prepared(file: Path) -> Any:
         logging.getLogger().removeFilter(advice)
 
 
-def _int8(source: Source) -> Session:
+def _int8(source: ExportSource) -> DeployedModel:
     to_int8(source.onnx, out := source.folder / "int8.onnx")
     return source.session(out)
 
 
-def _static(source: Source) -> Session:
+def _static(source: ExportSource) -> DeployedModel:
     to_static_int8(source.onnx, out := source.folder / "static.onnx", source.calibration)
     return source.session(out)
 
 
-def _bf16(source: Source) -> Session:
-    own = Deployed(copy.deepcopy(source.model).bfloat16(), source.tokenizer)
+def _bf16(source: ExportSource) -> DeployedModel:
+    own = OnnxWrapper(copy.deepcopy(source.model).bfloat16(), source.tokenizer)
     save(own.model, source.tokenizer, source.folder / "bf16")
-    return Session(
+    return DeployedModel(
         [*(source.folder / "bf16").glob("*.safetensors")],
         source.model,
         source.tokenizer,
@@ -236,7 +236,7 @@ def _bf16(source: Source) -> Session:
     )
 
 
-def _openvino_int8(source: Source) -> Session:
+def _openvino_int8(source: ExportSource) -> DeployedModel:
     """Static quantisation by NNCF. Its smoothing of outliers moves them from inputs into weights, which helps some models and hurts
     others (after K-prune, most): of both ways the one is taken whose answers to the calibration sentences are nearer."""
     require("nncf", "openvino")
@@ -251,7 +251,7 @@ def _openvino_int8(source: Source) -> Session:
     inputs = [
         {name: tensor.numpy() for name, tensor in batch.items()} for batch in source.calibration
     ]
-    wanted = Deployed(source.model, source.tokenizer)
+    wanted = OnnxWrapper(source.model, source.tokenizer)
     ways = []
     for alpha in (0.95, -1):  # NNCF's own, and none
         smooth = AdvancedQuantizationParameters(
@@ -275,9 +275,9 @@ def _openvino_int8(source: Source) -> Session:
     return _in_openvino(source, min(ways, key=lambda way: way[0])[1], "openvino-int8")
 
 
-def _in_openvino(source: Source, model: Any, name: str) -> Session:
+def _in_openvino(source: ExportSource, model: Any, name: str) -> DeployedModel:
     _runtime().save_model(model, file := source.folder / f"{name}.xml", compress_to_fp16=False)
-    return Session(
+    return DeployedModel(
         [file, file.with_suffix(".bin")],
         source.model,
         source.tokenizer,
@@ -285,7 +285,7 @@ def _in_openvino(source: Source, model: Any, name: str) -> Session:
     )
 
 
-def _compiled(model: Any) -> Callable[[Batch], Answers]:
+def _compiled(model: Any) -> Callable[[Batch], Outputs]:
     told = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
@@ -293,7 +293,7 @@ def _compiled(model: Any) -> Callable[[Batch], Answers]:
     }
     request = _runtime().Core().compile_model(model, "CPU", told).create_infer_request()
 
-    def run(batch: Batch) -> Answers:
+    def run(batch: Batch) -> Outputs:
         said = request.infer({name: tensor.numpy() for name, tensor in batch.items()})
         return [said[place] for place in range(len(said))]
 
@@ -312,7 +312,7 @@ def _runtime() -> Any:
 
 # relative to the largest output of an example; fp32 has 1e-4, and what int8 rounds away is measured, not refused
 TOLERANCES = {BF16: 0.1, INT8: math.inf, STATIC: math.inf, OPENVINO_INT8: math.inf}
-FORMS: dict[str, Callable[[Source], Session]] = {
+FORMATS: dict[str, Callable[[ExportSource], DeployedModel]] = {
     ONNX: lambda source: source.session(source.onnx),
     INT8: _int8,
     STATIC: _static,

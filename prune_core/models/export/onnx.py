@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ...errors import PruneError, require
 from ...plugins import Batch
 from ..checkpoints.loading import load, save
-from ..compact import dead_units, shrink
-from ..replay import kind_of, longest
+from ..compact import compact_model, dead_units
+from ..replay import max_tokens, task_type_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 SHAPES = (
@@ -31,12 +31,12 @@ SHAPES = (
 TOLERANCE = 1e-4  # of the largest logit, or of 1: fp32 kernels round differently, a wrong export differs in the first digits
 ONNX = "model.onnx"
 
-Answers = list[
+Outputs = list[
     np.ndarray
 ]  # logits (sentences, labels), or of starts and of ends (sentences, tokens)
 
 
-def write_shrunk(source: Path, folder: Path) -> str:
+def write_compact(source: Path, folder: Path) -> str:
     """Cut the checkpoint in `source` and save it in `folder`; a sentence with the largest difference of their logits."""
     model, tokenizer = load(str(source))
     heads, neurons = dead_units(model)
@@ -44,10 +44,10 @@ def write_shrunk(source: Path, folder: Path) -> str:
         raise PruneError(
             "This checkpoint has no dead heads or neurons to cut: use a structured method, or leave --shrink out."
         )
-    save(shrink(model), tokenizer, folder)
+    save(compact_model(model), tokenizer, folder)
     small, _ = load(str(folder))
     largest = largest_difference(
-        model, tokenizer, Deployed(small, tokenizer).answers, name=str(folder)
+        model, tokenizer, OnnxWrapper(small, tokenizer).answers, name=str(folder)
     )
     return f"Cut {heads} heads and {neurons} neurons; the largest difference of a logit is {largest:.1e}."
 
@@ -68,8 +68,8 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
     require("onnxscript", "onnx")
     from onnxruntime import InferenceSession
 
-    deployed = Deployed(model, tokenizer)
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=longest(model))}
+    deployed = OnnxWrapper(model, tokenizer)
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=max_tokens(model))}
     sample = next(sample_batches(model, deployed.inputs))
     logging.getLogger("torch.onnx").setLevel(
         logging.ERROR
@@ -91,14 +91,16 @@ def to_onnx(model: nn.Module, tokenizer: Any, file: Path) -> float:
     return largest_difference(model, tokenizer, run, name=str(file))
 
 
-class Deployed(nn.Module):
+class OnnxWrapper(nn.Module):
     """A model from tensors to tensors, without the names and the options of its family."""
 
     def __init__(self, model: nn.Module, tokenizer: Any):
         super().__init__()
         self.model = model
         self.inputs = [name for name in INPUTS if name in tokenizer.model_input_names]
-        self.outputs = ["start_logits", "end_logits"] if kind_of(model) == "span" else ["logits"]
+        self.outputs = (
+            ["start_logits", "end_logits"] if task_type_of(model) == "span" else ["logits"]
+        )
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The outputs in their order."""
@@ -106,7 +108,7 @@ class Deployed(nn.Module):
         return tuple(said[name] for name in self.outputs)
 
     @torch.no_grad()
-    def answers(self, batch: Batch) -> Answers:
+    def answers(self, batch: Batch) -> Outputs:
         """The outputs for a batch, in fp32."""
         return [tensor.float().numpy() for tensor in self(*(batch[name] for name in self.inputs))]
 
@@ -115,7 +117,7 @@ def sample_batches(model: Any, inputs: list[str]) -> Iterator[Batch]:
     """Arbitrary tokens at several shapes, every second sentence padded to half."""
     dice = torch.Generator().manual_seed(0)
     for sentences, tokens in SHAPES:
-        size = (sentences, min(tokens, longest(model)))
+        size = (sentences, min(tokens, max_tokens(model)))
         mask = torch.ones(size, dtype=torch.long)
         mask[1::2, size[1] // 2 :] = 0
         ids = torch.randint(5, model.config.vocab_size, size, generator=dice)
@@ -131,13 +133,13 @@ def sample_batches(model: Any, inputs: list[str]) -> Iterator[Batch]:
 
 
 def largest_difference(
-    model: nn.Module, tokenizer: Any, other: Callable[[Batch], Answers], name: str
+    model: nn.Module, tokenizer: Any, other: Callable[[Batch], Outputs], name: str
 ) -> float:
     """Between the model's and the other's answers; an error where that is more than rounding."""
-    deployed, largest, scale = Deployed(model, tokenizer), 0.0, 1.0
+    deployed, largest, scale = OnnxWrapper(model, tokenizer), 0.0, 1.0
     for batch in sample_batches(model, deployed.inputs):
         for expected, found in zip(deployed.answers(batch), other(batch), strict=True):
-            if kind_of(model) in (
+            if task_type_of(model) in (
                 "span",
                 "token",
             ):  # which answer for every token; of padding nobody asks

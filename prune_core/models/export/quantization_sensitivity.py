@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ...plugins import Batch, Report, part_of
+from ...plugins import Batch, Report, subrange
 from .formats import OPERATIONS, onnx_runtime, to_int8
-from .onnx import ONNX, Answers
+from .onnx import ONNX, Outputs
 
 OWN = "_fp32"  # ends the names of what is taken from the fp32 graph: the quantised one may have made something else of them
 LITTLE = 0.01  # divergence below which nothing is proposed: what changes then are answers that hung by a hair
 FEW = 12  # matrices of a proposal, up to which each is tried without
 
 
-class Apart(NamedTuple):
+class Deviation(NamedTuple):
     """How far a model's answers are from the fp32 model's."""
 
     divergence: float  # mean KL from the fp32 model's labels in nats; of scores the mean squared difference, as a share of their variance
@@ -33,11 +33,11 @@ class Diagnosis(NamedTuple):
     """What was found, parts by the paths of their modules."""
 
     without: dict[
-        str, Apart
+        str, Deviation
     ]  # of every matrix: how far the model is apart with this one in fp32; the one that costs most first
     proposed: list[str]  # what to leave in fp32
-    before: Apart
-    after: Apart  # with these in fp32
+    before: Deviation
+    after: Deviation  # with these in fp32
 
 
 def diagnose(
@@ -49,29 +49,29 @@ def diagnose(
     `fp32` and `int8` are ONNX models, the second made from the first; `sentences` are batches of one each. Of a short proposal
     every part is tried without, the least first, and dropped where the rest is enough.
     """
-    run, parts = onnx_runtime(fp32.SerializeToString()), quantised(fp32, int8)
+    run, parts = onnx_runtime(fp32.SerializeToString()), quantized_layers(fp32, int8)
     right = [run(batch) for batch in sentences]
 
-    def within(kept: Collection[str]) -> Apart:
+    def within(kept: Collection[str]) -> Deviation:
         return _apart(
             kind,
             right,
             sentences,
-            run=onnx_runtime(left_out(int8, fp32, nodes_of(parts, kept)).SerializeToString()),
+            run=onnx_runtime(keep_fp32(int8, fp32, nodes_of(parts, kept)).SerializeToString()),
         )
 
-    before, without, first = within(()), dict[str, Apart](), part_of(report, 0.0, 0.5)
+    before, without, first = within(()), dict[str, Deviation](), subrange(report, 0.0, 0.5)
     for place, part in enumerate(parts):
         first(place / len(parts), f"int8 but for matrix {place + 1} of {len(parts)}")
         without[part] = within([part])
     without = dict(sorted(without.items(), key=lambda found: found[1]))
     proposed, after = _proposal(
-        [*without], within, before, share=share, report=part_of(report, 0.5, 0.6)
+        [*without], within, before, share=share, report=subrange(report, 0.5, 0.6)
     )
     if (
         len(proposed) > FEW
     ):  # several are broken, and to mend one of them shows little: the others in fp32, each alone shows what it costs
-        alone, second = dict[str, Apart](), part_of(report, 0.6, 0.9)
+        alone, second = dict[str, Deviation](), subrange(report, 0.6, 0.9)
         for place, part in enumerate(parts):
             second(place / len(parts), f"only matrix {place + 1} of {len(parts)} in int8")
             alone[part] = within([each for each in parts if each != part])
@@ -80,7 +80,7 @@ def diagnose(
             within,
             before,
             share=share,
-            report=part_of(report, 0.9, 1.0),
+            report=subrange(report, 0.9, 1.0),
         )
         proposed, after = min((proposed, after), other, key=lambda way: len(way[0]))
     return Diagnosis(without, proposed, before, after=after)
@@ -88,17 +88,17 @@ def diagnose(
 
 def _proposal(
     order: Sequence[str],
-    within: Callable[[Collection[str]], Apart],
-    before: Apart,
+    within: Callable[[Collection[str]], Deviation],
+    before: Deviation,
     share: float,
     report: Report,
-) -> tuple[list[str], Apart]:
+) -> tuple[list[str], Deviation]:
     def enough(found: Sequence[float]) -> bool:
         return all(now <= (1 - share) * was for was, now in zip(before, found, strict=True))
 
     if before.divergence < LITTLE:
         return [], before
-    low, high, after = 0, len(order), Apart(0.0, 0.0)  # all in fp32 is the fp32 model
+    low, high, after = 0, len(order), Deviation(0.0, 0.0)  # all in fp32 is the fp32 model
     while high - low > 1:
         report(0.3, f"int8 but for the {(low + high) // 2} that cost most")
         if enough(found := within(order[: (middle := (low + high) // 2)])):
@@ -113,7 +113,7 @@ def _proposal(
     return proposed, after
 
 
-def quantised(fp32: Any, int8: Any) -> dict[str, list[str]]:
+def quantized_layers(fp32: Any, int8: Any) -> dict[str, list[str]]:
     """By the module that they come from, the nodes of the fp32 graph that multiply or look up a weight and do it otherwise in the
     other graph; several where blocks share a module."""
     weights = {each.name for each in fp32.graph.initializer}
@@ -143,7 +143,7 @@ def _module(node: Any) -> str:
     return inner[-1].removeprefix("model.") if inner else str(node.name)
 
 
-def left_out(int8: Any, fp32: Any, names: Collection[str]) -> Any:
+def keep_fp32(int8: Any, fp32: Any, names: Collection[str]) -> Any:
     """The quantised model with these nodes of the fp32 one in the place of whatever gives their outputs there."""
     import onnx
 
@@ -168,14 +168,16 @@ def left_out(int8: Any, fp32: Any, names: Collection[str]) -> Any:
     return mixed
 
 
-def repaired(fp32: Path, int8: Path, out: Path, kept: Collection[str]) -> None:
+def write_repaired(fp32: Path, int8: Path, out: Path, kept: Collection[str]) -> None:
     """Write the int8 file with some parts in fp32, without what nothing reads then."""
     import onnx
     import onnx_ir
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     whole, rounded = onnx.load(str(fp32)), onnx.load(str(int8))
-    mixed = onnx_ir.from_proto(left_out(rounded, whole, nodes_of(quantised(whole, rounded), kept)))
+    mixed = onnx_ir.from_proto(
+        keep_fp32(rounded, whole, nodes_of(quantized_layers(whole, rounded), kept))
+    )
     RemoveUnusedNodesPass()(mixed)
     onnx.save(onnx_ir.to_proto(mixed), str(out))
 
@@ -185,25 +187,25 @@ def write_int8(folder: Path, kept: Collection[str]) -> str:
     out = folder / "model.int8.onnx"
     to_int8(folder / ONNX, out)
     if kept:
-        repaired(folder / ONNX, out, out, kept=kept)
+        write_repaired(folder / ONNX, out, out, kept=kept)
     told = f"; in fp32 stay, as the doctor proposed, {', '.join(kept)}" if kept else ""
     return f"{out.name} has {out.stat().st_size / 1e6:,.1f} MB for {(folder / ONNX).stat().st_size / 1e6:,.1f} in fp32{told}."
 
 
 def _apart(
-    kind: str, right: Sequence[Answers], sentences: Sequence[Batch], run: Callable[[Batch], Answers]
-) -> Apart:
+    kind: str, right: Sequence[Outputs], sentences: Sequence[Batch], run: Callable[[Batch], Outputs]
+) -> Deviation:
     said = [run(batch) for batch in sentences]
     if kind == "regression":
         wanted, found = (
             np.concatenate([scores.ravel() for (scores,) in side]) for side in (right, said)
         )
-        return Apart(float(np.square(wanted - found).mean() / max(wanted.var(), 1e-12)), 0.0)
+        return Deviation(float(np.square(wanted - found).mean() / max(wanted.var(), 1e-12)), 0.0)
     pairs = [_pair(kind, wanted, found) for wanted, found in zip(right, said, strict=True)]
-    return Apart(*(float(np.mean(each)) for each in zip(*pairs, strict=True)))
+    return Deviation(*(float(np.mean(each)) for each in zip(*pairs, strict=True)))
 
 
-def _pair(kind: str, right: Answers, said: Answers) -> tuple[float, float]:
+def _pair(kind: str, right: Outputs, said: Outputs) -> tuple[float, float]:
     """(divergence, 1.0 where an answer is another) of one sentence."""
     divergence, changed = 0.0, False
     for wanted, found in (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .layout import Layout, Scores, added
+from .layout import Layout, Scores, add_bias
 
 _SELF = "attention.self"
 
@@ -40,7 +40,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
         queries = block.split(_project(block, "query", "pos_query_proj", rows=rows))
         place = (-positions + span).clamp(0, 2 * span - 1).expand(*key.shape[:2], -1, -1)
         bias = bias + (key @ queries.transpose(-1, -2)).gather(-1, place).transpose(-1, -2)
-    return Scores(query, key, scale, bias=added(bias * scale, mask) if kinds else mask)
+    return Scores(query, key, scale, bias=add_bias(bias * scale, mask) if kinds else mask)
 
 
 def _project(block: Any, part: str, own: str, rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PARTS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 # Parts that share one input, in the order in which a forward pass reaches them.
 GROUPS = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 
@@ -35,12 +35,12 @@ def plain(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores
     return Scores(query, key, query.shape[-1] ** -0.5, bias=mask)
 
 
-def added(bias: Tensor, mask: Tensor | None) -> Tensor:
+def add_bias(bias: Tensor, mask: Tensor | None) -> Tensor:
     """A bias that hides what the mask hides."""
     return bias if mask is None else bias.masked_fill(~mask, float("-inf"))
 
 
-def attended(scores: Scores, value: Tensor) -> Tensor:
+def attend(scores: Scores, value: Tensor) -> Tensor:
     """(sentences, heads, tokens, head width)."""
     bias = scores.bias
     if bias is not None and bias.dtype == torch.bool and torch.compiler.is_exporting():

@@ -11,25 +11,25 @@ from torch import Tensor
 from .layout import Layout, Scores
 
 
-class Reach(NamedTuple):
+class LocalAttention(NamedTuple):
     """How one block sees positions."""
 
     theta: float  # of the rotary embedding
     window: int | None  # tokens to each side; None for all
 
 
-def _reach(model: Any, index: int) -> Reach:
+def _reach(model: Any, index: int) -> LocalAttention:
     """From the config, in which transformers 4 and 5 write it differently."""
     config = model.config
     local = index % config.global_attn_every_n_layers != 0
     window = config.local_attention // 2 if local else None
     written = getattr(config, "rope_parameters", None)
     if isinstance(written, dict) and "full_attention" in written:
-        return Reach(
+        return LocalAttention(
             written["sliding_attention" if local else "full_attention"]["rope_theta"], window
         )
     own = config.local_rope_theta if local else None
-    return Reach(config.global_rope_theta if own is None else own, window)
+    return LocalAttention(config.global_rope_theta if own is None else own, window)
 
 
 def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:

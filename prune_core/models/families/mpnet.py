@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .layout import Layout, Scores, added
+from .layout import Layout, Scores, add_bias
 
 
 def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:
@@ -18,7 +18,7 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
         query,
         key,
         query.shape[-1] ** -0.5,
-        bias=added(bias[:, block.head_numbers].to(query.dtype), mask),
+        bias=add_bias(bias[:, block.head_numbers].to(query.dtype), mask),
     )
 
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...plugins import Report, part_of, quiet
-from ..compact import WIDTH, Units, cut
+from ...plugins import Report, no_report, subrange
+from ..compact import WIDTH, Units, remove_units
 from ..devices import device_of, device_title
 from ..replay import blocks
 from .contention import disturbance
-from .timing import refuse_longer, timing_batch, turns
+from .timing import refuse_longer, time_interleaved, timing_batch
 
 SHARES = (
     0.0,
@@ -49,8 +49,8 @@ class Latency(NamedTuple):
     other_load: float | None  # mean over the points, see Contention; None if unknown
 
 
-def latency(
-    model: nn.Module, batch: int, length: int, report: Report = quiet, anew: bool = False
+def measure_latency(
+    model: nn.Module, batch: int, length: int, report: Report = no_report, anew: bool = False
 ) -> Latency:
     """Of this model's shape on its device for that many sentences of that many tokens; measured once, then read, unless `anew`."""
     refuse_longer(model, length, "at_length")
@@ -117,9 +117,9 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
     points = list(dict.fromkeys(points))
     tokens, found, whole, loads = timing_batch(model, batch, length), {}, [], []
     for place, (left, width) in enumerate(points):
-        part = part_of(report, place / len(points), (place + 1) / len(points))
+        part = subrange(report, place / len(points), (place + 1) / len(points))
         small = copy.deepcopy(model)
-        cut(
+        remove_units(
             small,
             [
                 Units(list(range(min(left, block.heads))), list(range(min(width, block.neurons))))
@@ -127,7 +127,7 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
             ],
         )
         said = partial(_told, part, f"timing a model of {left} heads and {width} neurons a block")
-        (dense, own), other_load = turns([model, small], tokens, PASSES, report=said)
+        (dense, own), other_load = time_interleaved([model, small], tokens, PASSES, report=said)
         loads += [] if np.isnan(other_load) else [other_load]
         whole.append(min(dense))
         found[left, width] = min(own) / min(dense)

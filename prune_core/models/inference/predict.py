@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...data.examples import Examples
 from ...data.metrics import THRESHOLD
-from ...data.tokens import Features, batches, by_length, encode
+from ...data.tokens import Features, batches, batches_by_length, encode
 from ...errors import PruneError
-from ...plugins import Report, quiet
+from ...plugins import Report, no_report
 from ..devices import device_of
 from ..replay import NEVER
 
@@ -48,7 +48,7 @@ def binary_note(config: Any) -> str:
 class Predictions(NamedTuple):
     """What a model says of every example, in the examples' order."""
 
-    said: list[
+    predicted: list[
         Any
     ]  # class numbers, 1 or 0 for every label, a class number for every word, scores, or answer texts ("" for none)
     probabilities: list[
@@ -62,15 +62,15 @@ def predict(
     examples: Examples,
     batch_size: int = 32,
     max_length: int = 128,
-    report: Report = quiet,
+    report: Report = no_report,
 ) -> Predictions:
     """The model's answers, whatever its kind."""
     if examples.kind == "span":
-        return answers(
+        return predict_answers(
             model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
         )
     if examples.kind == "token":
-        return tags(
+        return predict_tags(
             model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
         )
     found = outputs(
@@ -99,7 +99,7 @@ def probabilities(
     examples: Examples,
     batch_size: int = 32,
     max_length: int = 128,
-    report: Report = quiet,
+    report: Report = no_report,
 ) -> np.ndarray:
     """(examples, labels) softmax probabilities of a classifier in the examples' order."""
     return outputs(
@@ -140,13 +140,13 @@ def _are_numbers(said: np.ndarray, examples: int) -> None:
 
 
 @torch.no_grad()
-def tags(
+def predict_tags(
     model: Any,
     tokenizer: Any,
     examples: Examples,
     batch_size: int,
     max_length: int,
-    report: Report = quiet,
+    report: Report = no_report,
 ) -> Predictions:
     """A label for every word, by its first token; a word that was cut off or has none gets the label of nothing, O or the first."""
     features = encode(tokenizer, examples, max_length)
@@ -155,7 +155,7 @@ def tags(
     said = [[nothing] * len(text.split(" ")) for text in examples.texts]
     sure = [[1.0] * len(own) for own in said]
     done = 0
-    for batch, rows in by_length(tokenizer, features, batch_size, device=device_of(model)):
+    for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device_of(model)):
         highest, labels = model(**batch).logits.float().softmax(-1).max(-1)
         _are_numbers(highest.cpu().numpy(), len(rows))
         shares, labels = highest.tolist(), labels.tolist()
@@ -171,13 +171,13 @@ def tags(
 
 
 @torch.no_grad()
-def answers(
+def predict_answers(
     model: Any,
     tokenizer: Any,
     examples: Examples,
     batch_size: int,
     max_length: int,
-    report: Report = quiet,
+    report: Report = no_report,
 ) -> Predictions:
     """The best span of every question over all windows of its context; "" where no answer scores higher and is allowed."""
     features = encode(tokenizer, examples, max_length)
@@ -187,7 +187,7 @@ def answers(
     )  # the lowest score of "no answer" over the windows, as in the official baseline
     said, sure = [""] * len(examples), [[0.0]] * len(examples)
     done = 0
-    for batch, rows in by_length(tokenizer, features, batch_size, device=device_of(model)):
+    for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device_of(model)):
         found = model(**batch)
         _are_numbers((found.start_logits + found.end_logits).float().cpu().numpy(), len(rows))
         chosen = zip(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...errors import PruneError
 from ...plugins import Batch
-from ..compact import alive
+from ..compact import live_units
 from ..devices import device_of
-from ..replay import hidden_states, kind_of, longest, passed
+from ..replay import block_passes, hidden_states, max_tokens, task_type_of
 
 UNEXPLAINED = {
     "span": "It finds answers in a text: an answer has two ends",
@@ -24,7 +24,7 @@ UNEXPLAINED = {
 }
 
 
-class Words(NamedTuple):
+class TokenizedWords(NamedTuple):
     """A text or a pair as the model reads it, and whose piece each token is."""
 
     batch: Batch  # one row
@@ -38,12 +38,12 @@ class Words(NamedTuple):
         )
 
 
-def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Words:
+def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> TokenizedWords:
     """Words are what spaces part; a text that is too long ends where the model stops reading."""
     if not tokenizer.is_fast:  # one written in Python does not say where tokens lie in the text
         return _pieces(model, tokenizer, text, pair=pair)
     encoded = tokenizer(
-        text, pair, truncation=True, max_length=longest(model), return_offsets_mapping=True
+        text, pair, truncation=True, max_length=max_tokens(model), return_offsets_mapping=True
     )
     spans = [[match.span() for match in re.finditer(r"\S+", each)] for each in (text, pair or "")]
     names: list[str] = []
@@ -71,20 +71,20 @@ def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Wor
         for name in tokenizer.model_input_names
         if name in encoded
     }
-    return Words(batch, names, torch.tensor(owner, device=device))
+    return TokenizedWords(batch, names, torch.tensor(owner, device=device))
 
 
-def _pieces(model: Any, tokenizer: Any, text: str, pair: str | None) -> Words:
+def _pieces(model: Any, tokenizer: Any, text: str, pair: str | None) -> TokenizedWords:
     """Each token as a word."""
     device = device_of(model)
-    encoded = tokenizer(text, pair, truncation=True, max_length=longest(model))
+    encoded = tokenizer(text, pair, truncation=True, max_length=max_tokens(model))
     batch = {
         name: torch.tensor([encoded[name]], device=device)
         for name in tokenizer.model_input_names
         if name in encoded
     }
     names = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
-    return Words(batch, names, torch.arange(len(names), device=device))
+    return TokenizedWords(batch, names, torch.arange(len(names), device=device))
 
 
 def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> dict[str, Any]:
@@ -94,9 +94,9 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
     how much the logit moves with the embedding at all. Simonyan, Vedaldi and Zisserman 2014, arXiv 1312.6034; Shrikumar
     and others 2016, arXiv 1605.01713.
     """
-    if kind_of(model) in UNEXPLAINED:
+    if task_type_of(model) in UNEXPLAINED:
         raise PruneError(
-            f"{UNEXPLAINED[kind_of(model)]}, and no one logit to explain. Look at its attention."
+            f"{UNEXPLAINED[task_type_of(model)]}, and no one logit to explain. Look at its attention."
         )
     read = words(model, tokenizer, text, pair=pair)
     rest = {name: tensor for name, tensor in read.batch.items() if name != "input_ids"}
@@ -105,7 +105,7 @@ def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> 
     said = int(logits.argmax())
     (gradient,) = torch.autograd.grad(logits[said], x)
     accounts = {"product": (gradient * x).sum(-1)[0], "norm": gradient.norm(dim=-1)[0]}
-    label = "score" if kind_of(model) == "regression" else str(model.config.id2label[said])
+    label = "score" if task_type_of(model) == "regression" else str(model.config.id2label[said])
     return {
         "words": read.names,
         "label": label,
@@ -128,10 +128,13 @@ def attention(
     A word of several pieces pays with their mean and gets their sum. Indices count from 0 in the unpruned shape; without a
     block it is the last. `heads` are those left in the block, of `of`; `weights` are None where the head is gone, or all are.
     """
-    read, all_blocks = words(model, tokenizer, text, pair=pair), [own for _, own in passed(model)]
+    read, all_blocks = (
+        words(model, tokenizer, text, pair=pair),
+        [own for _, own in block_passes(model)],
+    )
     block = len(all_blocks) - 1 if block is None else block
     own = all_blocks[block]
-    left = alive(own).heads
+    left = live_units(own).heads
     heads = [own.head_numbers[place] for place in left]
     of = model.config.hidden_size // own.head_width
     answer = {

@@ -14,7 +14,7 @@ from torch import nn
 from ...errors import PruneError
 from ...plugins import Batch, Report
 from ..devices import device_of
-from ..replay import longest
+from ..replay import max_tokens
 from .contention import Contention
 
 WARM_UP = 3  # passes
@@ -40,22 +40,22 @@ def timing_batch(model: Any, batch: int, length: int) -> Batch:
 
 def refuse_longer(model: Any, length: int, option: str) -> None:
     """The sentence for whoever would time more tokens than the model takes."""
-    if length > longest(model):
+    if length > max_tokens(model):
         raise PruneError(
-            f"{option} is {length}, but the model takes at most {longest(model)} tokens; lower it."
+            f"{option} is {length}, but the model takes at most {max_tokens(model)} tokens; lower it."
         )
 
 
-class Turns(NamedTuple):
+class InterleavedTimes(NamedTuple):
     """Timed passes of several models."""
 
     seconds: list[list[float]]  # of each pass of each model
     other_load: float  # cores that other processes took meanwhile; see Contention
 
 
-def turns(
+def time_interleaved(
     models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report, settle: bool = False
-) -> Turns:
+) -> InterleavedTimes:
     """Time passes of the models in turn, so that a machine that slows down slows all of them.
 
     With `settle` an untimed pass goes before every timed one: threads of another runtime may still be spinning.
@@ -72,25 +72,25 @@ def turns(
             break
         for model, found in zip(models, times, strict=True):
             if settle:
-                timed(model, batch)
-            seconds = timed(model, batch)
+                time_forward(model, batch)
+            seconds = time_forward(model, batch)
             if repeat >= 0:
                 found.append(seconds)
         report(max(0, repeat) / repeats, f"timed pass {max(0, repeat) + 1} of {repeats}")
-    return Turns(times, contention.other_load())
+    return InterleavedTimes(times, contention.other_load())
 
 
 @torch.no_grad()
-def timed(model: nn.Module, batch: Batch) -> float:
+def time_forward(model: nn.Module, batch: Batch) -> float:
     """Seconds of one forward pass, the device's queue drained on both sides."""
-    wait(batch["input_ids"].device)
+    wait_for_device(batch["input_ids"].device)
     started = time.perf_counter()
     model(**batch)
-    wait(batch["input_ids"].device)
+    wait_for_device(batch["input_ids"].device)
     return time.perf_counter() - started
 
 
-def wait(device: torch.device) -> None:
+def wait_for_device(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -116,7 +116,7 @@ class Stopwatch:
 
     def laps(self) -> list[float]:
         """Of every lap so far."""
-        wait(self._device)
+        wait_for_device(self._device)
         between = zip(self._marks, self._marks[1:], strict=False)
         return [
             start.elapsed_time(end) / 1e3 if self._device.type == "cuda" else end - start
@@ -143,7 +143,7 @@ def profile(model: nn.Module, batch: Batch) -> Profile | None:
         return None
     cuda = device.type == "cuda"
     if cuda:
-        wait(device)
+        wait_for_device(device)
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else every profile writes two lines to stderr
@@ -152,7 +152,7 @@ def profile(model: nn.Module, batch: Batch) -> Profile | None:
         use_kineto=cuda, use_device="cuda" if cuda else None, profile_memory=not cuda
     ) as recorded:
         model(**batch)
-        wait(device)
+        wait_for_device(device)
     products, others = 0.0, Counter[str]()
     for event in recorded.key_averages():
         if (
@@ -181,7 +181,7 @@ def peak_memory(model: nn.Module, profiled: Profile | None) -> float:
     return own + profiled.allocated if profiled else float("nan")
 
 
-def limit(
+def speedup_limit(
     dense: Profile | None, pruned: Profile | None, seconds: tuple[float, float], theoretical: float
 ) -> str:
     """Why the pruned model's pass takes longer than the dense one's over the ratio of their multiply-accumulates.
