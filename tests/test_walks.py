@@ -119,7 +119,9 @@ def test_a_researcher_reads_the_trade_off_and_plans_the_next_run(server, home): 
 def test_a_teacher_gives_the_lesson_with_the_arrow_keys(server, home):  # noqa: F811
     furnish(home)
     with opened(server, "Lesson") as page:
-        page.get_by_text("outputs are off by").first.wait_for()  # the solvers have answered
+        page.get_by_text(
+            "relative error of the output is"
+        ).first.wait_for()  # the solvers have answered
         page.locator(".st-key-answer-1 summary").click()
         keep(page, "teacher-1-what-is-a-weight-worth")
         page.get_by_role("button", name="Present").click()
@@ -129,7 +131,7 @@ def test_a_teacher_gives_the_lesson_with_the_arrow_keys(server, home):  # noqa: 
         )  # a busy page loses keys
         page.keyboard.press("ArrowRight")
         page.get_by_role("heading", name="2 ·").wait_for()
-        page.get_by_text("outputs are off by").nth(1).wait_for()
+        page.get_by_text("relative error of the output is").nth(1).wait_for()
         settle(page)
         keep(page, "teacher-2-presenting")
         for number in range(3, 11):

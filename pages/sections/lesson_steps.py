@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.widgets import ui
@@ -84,7 +84,7 @@ def _layer(layer: dict, title: str, key: str, *, is_dense: bool, dark: bool) -> 
 def reconstruction(
     view: View,
     inspector: Inspector,
-    draw: Callable[..., go.Figure],
+    draw: Callable[..., Any],
     *,
     question: str,
     looking_at: str,

@@ -17,10 +17,7 @@ from prune_core.plots import palette
 from prune_core.queue import jobs
 from prune_core.store.store import Store
 
-CHART = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
-}
+CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
 
 
 def choice_widget(
@@ -94,18 +91,10 @@ def pick(name: str, titles: Mapping[Any, str], default: Any = None, **keywords: 
     return _titled(st.selectbox, name, titles, default=default, **keywords)
 
 
-def _titled(
-    draw: Callable[..., Any],
-    name: str,
-    titles: Mapping[Any, str],
-    *,
-    default: Any,
-    **keywords: Any,
-) -> Any:
+def _titled(draw: Any, name: str, titles: Mapping, *, default: Any, **keywords: Any) -> Any:
     start = next(iter(titles)) if default is None else default
-    return choice_widget(
-        draw, name, list(titles), default=start, format_func=titles.__getitem__, **keywords
-    )
+    keywords["format_func"] = titles.__getitem__
+    return choice_widget(draw, name, list(titles), default=start, **keywords)
 
 
 def block_slider(blocks: int) -> int:
