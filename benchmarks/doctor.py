@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.experiments.experiment import Experiment
 from prune_core.experiments.data_check import DataReader
+from prune_core.experiments.experiment import Experiment
 from prune_core.measures.accuracy import Accuracy
 from prune_core.measures.base import Pair
 from prune_core.measures.quantization_sensitivity import QuantizationSensitivity

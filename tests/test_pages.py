@@ -522,7 +522,7 @@ class Told:
 
 
 def test_a_known_task_shows_its_first_rows_or_why_not(store, monkeypatch):
-    monkeypatch.setattr("pages.sections.data_source.Peek", Told)
+    monkeypatch.setattr("pages.sections.data_source.DatasetPreview", Told)
     at = opened("prune")
     at.selectbox(key="task").set_value("sst2").run()
     assert at.dataframe[0].value["sentence"].tolist() == ["A quiet marvel."]
@@ -702,7 +702,7 @@ class Trying:
 
 
 def test_untried_texts_are_tried_by_a_button(store, monkeypatch):
-    monkeypatch.setattr("pages._child.ChildProcess", Trying)
+    monkeypatch.setattr("pages.widgets.child_process.ChildProcess", Trying)
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:3])
     rows = store.rows("transfer", [ids[0]])
     own = rows.loc[rows["source"] == ids[0], attack_transfer.COLUMNS]

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import _child
-from pages.widgets import ui
+from pages.widgets import child_process, ui
 from pages.widgets.frame import View
 from prune_core import formatting, plots
 from prune_core.analysis import attack_success
@@ -116,7 +115,7 @@ def _texts(view: View, rows: pd.DataFrame, models: list[ComparedModel]) -> None:
 def _measure(jobs: list[int], missing: list[int]) -> None:
     """Offer to evaluate the models that have not predicted all texts; show the progress."""
     key = f"transfer-{jobs}"
-    if missing and not _child.is_running(key):
+    if missing and not child_process.is_running(key):
         models = formatting.plural(len(missing), "model")
         st.caption(
             f"{models} of {len(jobs)} not evaluated on all adversarial examples. This takes a few "
@@ -128,5 +127,5 @@ def _measure(jobs: list[int], missing: list[int]) -> None:
             icon=":material/swap_horiz:",
             type="primary",
         ):
-            _child.start(key, "transfer", *map(str, jobs), patience=PATIENCE)
-    _child.show(key, "Starting …", lambda _: None)
+            child_process.start(key, "transfer", *map(str, jobs), patience=PATIENCE)
+    child_process.show(key, "Starting …", lambda _: None)

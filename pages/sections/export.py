@@ -8,8 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages import _child
-from pages.widgets import ui
+from pages.widgets import child_process, ui
 from pages.widgets.frame import View
 from prune_core.paths import allowed
 from prune_core.store import parquet
@@ -87,12 +86,12 @@ def _model(view: View) -> None:
         "Export",
         key="export-write",
         icon=":material/save:",
-        disabled=_child.is_running("export") or not is_allowed,
+        disabled=child_process.is_running("export") or not is_allowed,
     ):
         flags = {"--shrink": cut, "--onnx": onnx, "--int8": int8}
         options = [flag for flag, is_set in flags.items() if is_set]
-        _child.start("export", "export", str(model.job), folder, *options, patience=PATIENCE)
-    _child.show(
+        child_process.start("export", "export", str(model.job), folder, *options, patience=PATIENCE)
+    child_process.show(
         "export",
         "Exporting and verifying; ONNX takes about a minute.",
         lambda output: st.success(output, icon=":material/check:"),
@@ -106,7 +105,7 @@ def _report(view: View) -> None:
     if "report-folder" not in st.session_state:
         st.session_state["report-folder"] = Path(tempfile.mkdtemp(prefix="prunescope-"))
     path = st.session_state["report-folder"] / f"prunescope-{key}.html"
-    if path.exists() and not _child.is_running(key):
+    if path.exists() and not child_process.is_running(key):
         st.download_button(
             "Save the report",
             path.read_bytes(),
@@ -116,11 +115,11 @@ def _report(view: View) -> None:
             type="primary",
             on_click="ignore",
         )
-    elif not _child.is_running(key) and st.button(
+    elif not child_process.is_running(key) and st.button(
         "Report as HTML",
         key="make-html",
         icon=":material/article:",
         help="One file that opens offline and prints.",
     ):
-        _child.start(key, "report", *ids, "--out", str(path), patience=PATIENCE)
-    _child.show(key, "Writing the report …", lambda _: None)
+        child_process.start(key, "report", *ids, "--out", str(path), patience=PATIENCE)
+    child_process.show(key, "Writing the report …", lambda _: None)

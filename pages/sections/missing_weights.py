@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages import _child
-from pages.widgets import ui
+from pages.widgets import child_process, ui
 from pages.widgets.frame import View
 from prune_core import formatting
 from prune_core.analysis.compared_models import ComparedModel
@@ -19,9 +18,9 @@ def kept(view: View, models: Sequence[ComparedModel]) -> list[ComparedModel]:
     """Models whose weights are saved; for the others, show a button that prunes them again."""
     saved = [model for model in models if model.is_dense or view.store.has_weights(model.job)]
     lacking = [model for model in models if model not in saved and "prune" in view.job(model).done]
-    if lacking and not _child.is_running("remake"):
+    if lacking and not child_process.is_running("remake"):
         _offer(view, lacking)
-    _child.show(
+    child_process.show(
         "remake",
         "Pruning again from the seed …",
         lambda output: st.success(output, icon=":material/check:"),
@@ -41,4 +40,4 @@ def _offer(view: View, lacking: Sequence[ComparedModel]) -> None:
             icon=":material/refresh:",
         ):
             ids = [str(model.job) for model in lacking]
-            _child.start("remake", "remake", *ids, patience=PATIENCE)
+            child_process.start("remake", "remake", *ids, patience=PATIENCE)
