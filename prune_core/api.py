@@ -89,7 +89,7 @@ def prune(
             )
         ]
         copier = AdversarialAugmentation(
-            model, tokenizer, sample, found=found, seed=seed, max_length=max_length
+            model, tokenizer, sample, found, seed=seed, max_length=max_length
         )
         return pipeline.prune(
             chosen,

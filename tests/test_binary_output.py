@@ -150,8 +150,8 @@ def test_metrics_are_scikit_learns(problem_type: str | None, tmp_path: Path) -> 
         "binary_accuracy",
         2,
         examples.labels,
-        was=found.predicted,
-        now=found.predicted,
+        dense=found.predicted,
+        pruned=found.predicted,
         resamples=100,
         probabilities=(found.probabilities, found.probabilities),
     )

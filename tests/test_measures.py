@@ -208,7 +208,7 @@ def test_umap_places_the_same_points_twice() -> None:
 
 
 def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
-    with pytest.raises(PruneError, match="too few for 50 neighbours"):
+    with pytest.raises(PruneError, match="too few for 50 neighbors"):
         rows("drift", neighbours=50)
 
 
@@ -276,7 +276,7 @@ def test_divergence_is_the_mean_over_examples_of_p_log_p_over_q() -> None:
 
 
 def test_accuracy_counts_what_broke() -> None:
-    row = summary("accuracy", 2, [0, 0, 1, 1], was=[0, 0, 1, 0], now=[0, 1, 1, 1])
+    row = summary("accuracy", 2, [0, 0, 1, 1], dense=[0, 0, 1, 0], pruned=[0, 1, 1, 1])
     assert (row["broken"], row["fixed"], row["agreement"], row["difference"]) == (1, 1, 0.5, 0.0)
     assert row["difference_low"] < 0 < row["difference_high"] and row["p_value"] == 1.0
 

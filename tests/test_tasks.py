@@ -300,8 +300,8 @@ def test_summary_of_each_kind() -> None:
         "answer_f1",
         2,
         spans().labels,
-        was=SAID,
-        now=["1844", "by Alan Stevenson", "", "granite"],
+        dense=SAID,
+        pruned=["1844", "by Alan Stevenson", "", "granite"],
         resamples=200,
     )
     assert (
@@ -313,14 +313,14 @@ def test_summary_of_each_kind() -> None:
         "difference_low"
     ] < spans_row["difference"] < 0
     right = list(np.linspace(0, 5, 40))
-    row = summary("spearman", 1, right, was=right, now=right[::-1], resamples=200)
+    row = summary("spearman", 1, right, dense=right, pruned=right[::-1], resamples=200)
     assert (
         row["dense_score"] == pytest.approx(1)
         and row["score"] == pytest.approx(-1)
         and row["broken"] is None
     )
     cola = summary(
-        "matthews", 2, [0, 1] * 20, was=[0, 1] * 20, now=[0, 1, 1, 1] * 10, resamples=200
+        "matthews", 2, [0, 1] * 20, dense=[0, 1] * 20, pruned=[0, 1, 1, 1] * 10, resamples=200
     )
     assert (
         cola["score"] == METRICS["matthews"].compute([0, 1] * 20, [0, 1, 1, 1] * 10)

@@ -176,7 +176,7 @@ class _Runner:
                 max_length=experiment.max_length,
             )
             self.memo["verified"] = True
-        self.elsewhere = (
+        self.shared = (
             DenseCache(shared, frame + json.dumps(data.key), self.device).get if shared else None
         )
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
@@ -235,7 +235,7 @@ class _Runner:
             )
         ]
         copier = AdversarialAugmentation(
-            self.dense, self.tokenizer, sample, found=found, seed=seed, max_length=length
+            self.dense, self.tokenizer, sample, found, seed=seed, max_length=length
         )
         model, rows = pipeline.prune(
             self._at_task_length(method),
@@ -290,7 +290,7 @@ class _Runner:
             memo=self.memo,
             folder=self.folder,
             rows=self.rows,
-            elsewhere=self.elsewhere,
+            shared=self.shared,
             chunk=self.chunk,
         )
         return measure.measure(pair, report)

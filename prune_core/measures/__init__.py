@@ -1,4 +1,4 @@
-"""The measures by name; a new one is a file here and a line below (and one figure in plots)."""
+"""The registry of measures."""
 
 from .accuracy import Accuracy
 from .attack import Attack

@@ -1,4 +1,4 @@
-"""How well the dense and the pruned model do the task on the same examples, and every single prediction."""
+"""Task metrics of the dense and the pruned model on the same examples, and every prediction."""
 
 from __future__ import annotations
 
@@ -21,65 +21,66 @@ from .base import Measure, Pair
 
 @dataclass(frozen=True)
 class Accuracy(Measure):
-    """The task's own figure (accuracy, Matthews or Spearman correlation, F1) with 95% intervals, the paired difference,
-    agreement and divergence (mean KL, nats; classifiers only), and the exact McNemar test of what broke.
+    """The task's metric (accuracy, Matthews or Spearman correlation, F1) of both models with 95%
+    intervals.
 
-    Shares of examples get Wilson's interval and Bonett and Price's for the difference; other figures a seeded bootstrap.
+    Also the paired difference, agreement, divergence (mean KL in nats; classifiers only) and the
+    exact McNemar test. Fractions of examples get Wilson's interval, their difference Bonett and
+    Price's (2012); other metrics a seeded bootstrap.
     """
 
     name = "accuracy"
     title = "Accuracy"
-    summary = "How many examples each model gets right (or the task's own figure), which ones pruning broke, and chance's part in it"
+    summary = "The task's metric of both models with intervals, and which predictions changed"
     estimate = 3.0
     resamples: int = option(
         1000,
-        "Bootstrap resamples, for figures other than accuracy",
+        "Bootstrap resamples, for metrics other than accuracy",
         low=100,
         high=100_000,
         expert=True,
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `accuracy` (one row) and `prediction` (a row an example)."""
+        """Tables: `accuracy` (one row) and `prediction` (one row per example)."""
         dense = dense_predictions(pair, subrange(report, 0.0, 0.5))
         pruned = (
             dense if pair.is_dense else predictions(pair, pair.pruned, subrange(report, 0.5, 1.0))
         )
         examples, names = pair.task.evaluation, pair.task.label_names
-        was, now = dense.predicted, pruned.predicted
-        right: list[Any] = (
-            was if examples.labels is None else examples.labels
-        )  # without labels dense is what is right
-        right, was, now = judge(examples.kind, names, right, was, now)
+        # without labels, the dense predictions are the reference
+        labels: list[Any] = dense.predicted if examples.labels is None else examples.labels
+        labels, before, after = judge(
+            examples.kind, names, labels, dense.predicted, pruned.predicted
+        )
         row = summary(
             pair.task.metric,
             len(names),
-            right,
-            was=was,
-            now=now,
+            labels,
+            dense=before,
+            pruned=after,
             resamples=self.resamples,
             seed=pair.seed,
             probabilities=(dense.probabilities, pruned.probabilities),
         )
         row["divergence"] = divergence(dense.probabilities, pruned.probabilities, examples.kind)
-        labels: list[Any] = [None] * len(examples) if examples.labels is None else right
+        shown: list[Any] = [None] * len(examples) if examples.labels is None else labels
+        if examples.kind == "span":
+            shown = [spans and spans.texts for spans in shown]
+        partial = (
+            {} if examples.labels is None else _f1_by_example(examples.kind, labels, before, after)
+        )
         single = pd.DataFrame(
             {
                 "example": range(len(examples)),
                 "text": examples.texts,
                 "pair": examples.pairs if examples.pairs else None,
-                "label": [answers and answers.texts for answers in labels]
-                if examples.kind == "span"
-                else labels,
-                "dense": was,
-                "pruned": now,
+                "label": shown,
+                "dense": before,
+                "pruned": after,
                 "dense_probabilities": dense.probabilities,
                 "pruned_probabilities": pruned.probabilities,
-                **(
-                    _by_example(examples.kind, right, was, now=now)
-                    if examples.labels is not None
-                    else {}
-                ),
+                **partial,
             }
         )
         report(1.0, "accuracy measured")
@@ -87,116 +88,100 @@ class Accuracy(Measure):
 
 
 def divergence(dense: ArrayLike, pruned: ArrayLike, kind: str = "classification") -> float | None:
-    """Kullback–Leibler divergence of pruned from dense, (examples, labels) probabilities each: the mean over examples, in nats;
-    of labels that hold independently, summed over them. None where there is no probability of every label."""
+    """Mean Kullback–Leibler divergence of pruned from dense over examples, in nats.
+
+    Both are probabilities of shape (examples, labels). For multi-label models the divergences of
+    the labels are summed. None for tasks without a probability per label.
+    """
     if kind not in ("classification", "multilabel"):
         return None
     p, q = (np.asarray(side).clip(1e-9) for side in (dense, pruned))
-    apart = p * np.log(p / q)
+    terms = p * np.log(p / q)
     if kind == "multilabel":
         p, q = ((1 - side).clip(1e-9) for side in (p, q))
-        apart = apart + p * np.log(p / q)
-    return float(
-        np.maximum(0.0, apart.sum(-1).mean())
-    )  # rounding may leave a little less; NaN stays NaN
+        terms = terms + p * np.log(p / q)
+    # rounding may give a tiny negative value; NaN stays NaN
+    return float(np.maximum(0.0, terms.sum(-1).mean()))
 
 
 def summary(
     metric: str,
     classes: int,
-    right: list[Any],
-    was: list[Any],
-    now: list[Any],
+    labels: list[Any],
+    dense: list[Any],
+    pruned: list[Any],
     resamples: int = 1000,
     seed: int = 0,
     *,
     probabilities: Sequence[Sequence[Sequence[float]]] = ((), ()),
 ) -> dict[str, Any]:
-    """The one row of the accuracy table, from what is right and what both models said (examples each).
+    """The row of the accuracy table, from labels and the predictions of both models.
 
-    `score` is the task's own figure; every other figure of that kind of task stands beside it under its own name.
+    `score` is the metric `metric`; every other metric of the task type has a column of its own
+    name.
     """
-    kind, n = METRICS[metric].kind, len(right)
+    kind, n = METRICS[metric].kind, len(labels)
     row: dict[str, Any] = {"metric": metric, "n": n}
-    sides = list(zip((was, now), probabilities, strict=True))
-    right = _right(right, METRICS[metric].against_dense, kind)
+    sides = list(zip((dense, pruned), probabilities, strict=True))
+    if METRICS[metric].against_dense and kind == "span":
+        labels = _as_answers(labels)
     for name in metrics_of(kind, classes, not METRICS[metric].against_dense):
-        dense, pruned = (values_for(name, *side) for side in sides)
-        row[f"dense_{name}"] = METRICS[name].compute(right, dense)
-        row[name] = METRICS[name].compute(right, pruned)
+        row[f"dense_{name}"], row[name] = (
+            METRICS[name].compute(labels, values_for(name, *side)) for side in sides
+        )
     row |= {"dense_score": row[f"dense_{metric}"], "score": row[metric]}
     row |= {
         "broken": None,
         "fixed": None,
         "p_value": None,
-        "agreement": float(np.mean([a == b for a, b in zip(was, now, strict=True)])) if n else 0.0,
+        "agreement": float(np.mean(_matches(dense, pruned))) if n else 0.0,
     }
     if kind != "regression" or classes == 2:
-        before, after = _hits(kind, right, was), _hits(kind, right, now)
+        before, after = _is_correct(kind, labels, dense), _is_correct(kind, labels, pruned)
         broken, fixed = int((before & ~after).sum()), int((~before & after).sum())
         row |= {"broken": broken, "fixed": fixed, "p_value": mcnemar(broken, fixed)}
     else:
-        row["agreement"] = METRICS["pearson"].compute(
-            was, now
-        )  # two scores are never the same to the last digit
-    if metric in SHARES:
-        intervals = (
+        # two scores are never equal to the last digit
+        row["agreement"] = METRICS["pearson"].compute(dense, pruned)
+    if metric in FRACTIONS:
+        intervals: tuple[float, ...] = (
             *wilson(int(before.sum()), n),
             *wilson(int(after.sum()), n),
             *paired_difference(broken, fixed, n),
         )
-        row |= dict(zip(_ENDS, intervals, strict=True))
     else:
-        was, now = (values_for(metric, *side) for side in sides)
-        row |= dict(
-            zip(
-                _ENDS,
-                _resampled(metric, right, was, now=now, resamples=resamples, seed=seed),
-                strict=True,
-            )
-        )
-    return row
+        values = [values_for(metric, *side) for side in sides]
+        intervals = _bootstrap(metric, labels, *values, resamples=resamples, seed=seed)
+    return row | dict(zip(_INTERVALS, intervals, strict=True))
 
 
-def _resampled(
-    metric: str, right: list[Any], was: list[Any], now: list[Any], resamples: int, seed: int
+def _bootstrap(
+    metric: str, labels: list[Any], dense: list[Any], pruned: list[Any], **settings: int
 ) -> tuple[float, ...]:
-    figure, single = METRICS[metric].compute, METRICS[metric].single
-    if METRICS[metric].counts is not None:
-        counts, of_counts = METRICS[metric].counts, METRICS[metric].of_counts
-        assert counts and of_counts, "they are given together"
-        before, after = counts(right, was), counts(right, now)
+    """Intervals by bootstrap, from counts or values per example where the metric is a function of
+    them.
+    """
+    spec = METRICS[metric]
+    if spec.counts is not None:
+        counts, of_counts = spec.counts, spec.of_counts
+        assert of_counts is not None, "a metric with counts has of_counts"
+        before, after = counts(labels, dense), counts(labels, pruned)
         return bootstrap(
-            lambda _, drawn: of_counts(drawn.sum(0)),
-            before,
-            before,
-            now=after,
-            resamples=resamples,
-            seed=seed,
+            lambda _, rows: of_counts(rows.sum(0)), before, before, now=after, **settings
         )
+    single = spec.single
     if single is None:
-        return bootstrap(
-            figure,
-            np.array(right),
-            np.array(was),
-            now=np.array(now),
-            resamples=resamples,
-            seed=seed,
-        )
-    values = [
-        np.array([single(*pair) for pair in zip(right, said, strict=True)]) for said in (was, now)
-    ]
-    return bootstrap(
-        lambda _, worth: float(worth.mean()),
-        values[0],
-        values[0],
-        now=values[1],
-        resamples=resamples,
-        seed=seed,
+        arrays = (np.array(values) for values in (labels, dense, pruned))
+        reference, before, after = arrays
+        return bootstrap(spec.compute, reference, before, now=after, **settings)
+    before, after = (
+        np.array([single(*pair) for pair in zip(labels, values, strict=True)])
+        for values in (dense, pruned)
     )
+    return bootstrap(lambda _, values: float(values.mean()), before, before, now=after, **settings)
 
 
-_ENDS = (
+_INTERVALS = (
     "dense_low",
     "dense_high",
     "low",
@@ -205,45 +190,47 @@ _ENDS = (
     "difference_low",
     "difference_high",
 )
-# fractions of examples, as `_hits` counts them
-SHARES = (
+# metrics that are fractions of examples, as `_is_correct` counts them
+FRACTIONS = (
     *("accuracy", "binary_accuracy", "exact_match", "subset_accuracy"),
     *("same_label", "same_labels", "same_answer"),
 )
 
 
-def _right(right: list[Any], against_dense: bool, kind: str) -> list[Any]:
-    """What the dense model answered, as an accepted answer."""
-    return (
-        [AnswerSpans([text] if text else [], [0] if text else []) for text in right]
-        if against_dense and kind == "span"
-        else right
-    )
+def _as_answers(texts: list[str]) -> list[AnswerSpans]:
+    """The dense model's answers as accepted answers; an empty text means no answer."""
+    return [AnswerSpans([text] if text else [], [0] if text else []) for text in texts]
 
 
-def _hits(kind: str, right: list[Any], said: list[Any]) -> np.ndarray:
-    """(examples,) whether each answer is right; for spans, whether it is exactly an accepted one; for words, whether all are."""
+def _matches(left: Sequence[Any], right: Sequence[Any]) -> list[bool]:
+    return [a == b for a, b in zip(left, right, strict=True)]
+
+
+def _is_correct(kind: str, labels: list[Any], predictions: list[Any]) -> np.ndarray:
+    """Boolean array of shape (examples,).
+
+    An answer is correct if it equals an accepted answer; a tagged text if all its tags are correct.
+    """
     if kind == "span":
-        return np.array(
-            [exact_match(a, b) == 1.0 for a, b in zip(right, said, strict=True)], dtype=bool
-        )
-    return np.array([a == b for a, b in zip(right, said, strict=True)], dtype=bool)
+        scores = [exact_match(*pair) for pair in zip(labels, predictions, strict=True)]
+        return np.array(scores, dtype=float) == 1.0
+    return np.array(_matches(labels, predictions), dtype=bool)
 
 
-def _by_example(
-    kind: str, right: list[AnswerSpans], was: list[str], now: list[str]
+def _f1_by_example(
+    kind: str, labels: list[AnswerSpans], dense: list[str], pruned: list[str]
 ) -> dict[str, list[float]]:
-    """Spans: each answer's F1, as an answer may be partly right."""
+    """F1 of each answer, which may be partly correct; empty for other task types."""
     if kind != "span":
         return {}
     return {
-        name: [answer_f1(*pair) for pair in zip(right, said, strict=True)]
-        for name, said in (("dense_f1", was), ("pruned_f1", now))
+        name: [answer_f1(*pair) for pair in zip(labels, answers, strict=True)]
+        for name, answers in (("dense_f1", dense), ("pruned_f1", pruned))
     }
 
 
 def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
-    """What one of the pair's models says of the evaluation sample."""
+    """Predictions of one model of the pair on the evaluation sample."""
     return predict(
         model,
         pair.tokenizer,
@@ -255,7 +242,7 @@ def predictions(pair: Pair, model: nn.Module, report: Report) -> Predictions:
 
 
 def dense_predictions(pair: Pair, report: Report) -> Predictions:
-    """The dense model's, computed once for all experiments on the same sample."""
+    """Predictions of the dense model, computed once for all experiments on the same sample."""
     return Predictions(
         *pair.of_dense(
             "predictions", lambda: tuple(predictions(pair, pair.dense, report)), plain=True

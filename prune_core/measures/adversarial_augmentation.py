@@ -1,10 +1,11 @@
-"""Attacked copies of calibration sentences, from which distillation learns. Knows batches and the attack, not how they are used."""
+"""Adversarial copies of calibration examples, for distillation after pruning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -21,12 +22,16 @@ from .base import Pair
 
 
 def check_augmentation(method: Method, kind: str) -> None:
-    """PruneError where a method asks for attacked copies that nothing would learn from, or that cannot be made."""
+    """Raise PruneError if adversarial augmentation is requested without distillation, or is
+    impossible.
+    """
     if not method.distil_attacked:
         return
     if not method.distil:
         raise PruneError(
-            "Attacked copies are for the tuning after pruning; say how many minutes of it (distil), or leave them out."
+            "distil_attacked has no effect without distillation; set distil to a number of "
+            "minutes, "
+            "or leave distil_attacked out."
         )
     if kind not in Attack.kinds:
         raise PruneError(
@@ -36,28 +41,29 @@ def check_augmentation(method: Method, kind: str) -> None:
 
 
 class AdversarialAugmentation:
-    """Attacks a pruned model on the calibration sentences of `found`, batches and the examples in each, by what the dense one says."""
+    """Attack a pruned model on calibration examples, with the dense predictions as labels.
+
+    `batches` are the calibration batches, each with the indices of its examples.
+    """
 
     def __init__(
         self,
         dense: nn.Module,
         tokenizer: Any,
         sample: Examples,
-        found: Sequence[tuple[Batch, list[int]]],
+        batches: Sequence[tuple[Batch, list[int]]],
+        *,
         seed: int,
         max_length: int,
     ):
-        self.dense, self.tokenizer, self.found, self.seed, self.max_length = (
-            dense,
-            tokenizer,
-            found,
-            seed,
-            max_length,
-        )
+        self.dense, self.tokenizer, self.batches = dense, tokenizer, batches
+        self.seed, self.max_length = seed, max_length
         self.sample = Examples(sample.texts, sample.pairs)
 
     def __call__(self, pruned: nn.Module, report: Report) -> list[AdversarialCopies]:
-        """A batch: the copies that flipped the pruned model, and which rows (copies,) they are of; None where none did."""
+        """For each batch, the successful copies and the rows they belong to, (copies,); None
+        without any.
+        """
         attack = Attack(recipes="DeepWordBug", examples=len(self.sample))
         task = Task("calibration", (), self.sample, evaluation=self.sample)
         pair = Pair(
@@ -66,20 +72,20 @@ class AdversarialAugmentation:
             self.tokenizer,
             task=task,
             seed=self.seed,
-            batch_size=len(self.found[0][1]),
+            batch_size=len(self.batches[0][1]),
             max_length=self.max_length,
         )
-        won = successes(attack.measure(pair, report)["attack_example"]).set_index("example")
+        adversarial = successes(attack.measure(pair, report)["attack_example"]).set_index("example")
         return [
-            self._of(won.loc[[i for i in examples if i in won.index]], examples)
-            for _, examples in self.found
+            self._copies(adversarial.loc[[i for i in examples if i in adversarial.index]], examples)
+            for _, examples in self.batches
         ]
 
-    def _of(self, won: Any, examples: Sequence[int]) -> AdversarialCopies:
-        if won.empty:
+    def _copies(self, adversarial: pd.DataFrame, examples: Sequence[int]) -> AdversarialCopies:
+        if adversarial.empty:
             return None
-        second = won["perturbed_pair"].tolist() if self.sample.pairs else None
-        copies = Examples(won["perturbed"].tolist(), second)
+        second = adversarial["perturbed_pair"].tolist() if self.sample.pairs else None
+        copies = Examples(adversarial["perturbed"].tolist(), second)
         ((batch, order),) = batches(
             self.tokenizer,
             copies,
@@ -87,4 +93,4 @@ class AdversarialAugmentation:
             max_length=self.max_length,
             device=device_of(self.dense),
         )
-        return batch, torch.tensor([examples.index(won.index[i]) for i in order])
+        return batch, torch.tensor([examples.index(adversarial.index[i]) for i in order])

@@ -1,4 +1,4 @@
-"""How often an attacker flips the model's answer: TextAttack recipes over one seeded sample, the same for every model."""
+"""Attack success of TextAttack recipes on one seeded sample, the same for every model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .. import __version__
 from ..analysis.attack_success import summarize
 from ..attacks import languages
 from ..attacks.catalogue import CATALOGUE, LETTERS, CatalogueEntry, missing
+from ..attacks.outcome import AttackOutcome
 from ..data.examples import Examples
 from ..errors import PruneError, require
 from ..models.devices import device_of
@@ -25,19 +26,22 @@ from ..plugins import Report, Rows, no_report, option, subrange
 from .accuracy import dense_predictions
 from .base import Measure, Pair
 
-STOP_WORDS = 2  # the published list; kept outcomes are of the words that were protected then
-PROBE = (16, 32)  # sentences and tokens of the batch by which precisions are compared
-FASTER = 0.8  # of fp32's time must bf16 take at most
+STOP_WORDS = 2  # version of the stop-word list; part of the key of saved outcomes
+PROBE = (16, 32)  # examples and tokens of the batch on which precisions are timed
+FASTER = 0.8  # bf16 is chosen if it takes at most this fraction of the fp32 time
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Attack(Measure):
-    """Attacks the pruned model (the dense one for the baseline) and counts what becomes of the answers it got right."""
+    """Attack the examples that the pruned model (or the dense baseline) predicts correctly."""
 
     name = "attack"
     title = "Attack success"
-    summary = "How often small changes of letters or words flip the answer, by TextAttack's recipes on one seeded sample"
+    summary = (
+        "How often small changes of letters or words change the prediction: TextAttack recipes on "
+        "one seeded sample"
+    )
     slow = True
     kinds = ("classification",)
     estimate = 15.0
@@ -49,48 +53,52 @@ class Attack(Measure):
         several=True,
     )
     examples: int = option(
-        50, "Sentences for attacks that change letters", low=1, high=100_000, unit="sentences"
+        50, "Examples for attacks that change letters", low=1, high=100_000, unit="examples"
     )
     word_examples: int = option(
         25,
-        "Sentences for attacks that change words, and ask more",
+        "Examples for attacks that change words, which need more queries",
         low=1,
         high=100_000,
-        unit="sentences",
+        unit="examples",
     )
     query_budget: int = option(
-        500, "Most texts one attack may ask the model about", low=2, high=1_000_000, unit="queries"
+        500, "Maximum number of model queries per attack", low=2, high=1_000_000, unit="queries"
     )
-    time_budget: float = option(
-        30.0, "Longest time for one sentence", low=0.1, high=86_400.0, unit="s"
-    )
+    time_budget: float = option(30.0, "Time limit per example", low=0.1, high=86_400.0, unit="s")
     precision: str = option(
         "fp32",
-        "Of the models asked: bf16 is several times faster where the processor has it, and changes some outcomes; auto tries both",
+        "Precision of the attacked model: bf16 is several times faster on processors that support "
+        "it, and changes some outcomes; auto times both",
         choices=("fp32", "bf16", "auto"),
         expert=True,
     )
     max_changed: float = option(
-        1.0, "Largest share of a sentence's words that may change", low=0.01, high=1.0, expert=True
+        1.0,
+        "Largest fraction of an example's words that may change",
+        low=0.01,
+        high=1.0,
+        expert=True,
     )
     similarity: float = option(
         0.0,
-        "Least similarity to the original, a cosine by the MiniLM encoder, besides the recipe's own rules; 0 for none",
+        "Minimum similarity to the original (cosine of MiniLM embeddings), in addition to the "
+        "recipe's own constraints; 0 for none",
         low=0.0,
         high=1.0,
         expert=True,
     )
-    never: str = option("", "Words never to touch, separated by commas", expert=True)
+    never: str = option("", "Words that must not change, separated by commas", expert=True)
     column: str = option(
         "first",
-        "Which sentence of a pair may change",
+        "Which text of a pair may change",
         choices=("first", "second", "both"),
         expert=True,
     )
 
     @property
     def largest(self) -> int:
-        """Sentences of the attack that is given most."""
+        """The largest number of examples of any selected attack."""
         letters = {CATALOGUE[name].changes == LETTERS for name in self.recipes.split(", ")}
         return max(
             self.examples if changes_letters else self.word_examples for changes_letters in letters
@@ -98,149 +106,157 @@ class Attack(Measure):
 
     @staticmethod
     def lacking() -> dict[str, str]:
-        """The attacks that cannot run on this machine, each with what it needs."""
+        """Attacks that cannot run on this machine, with the reason."""
         return {name: lack for name, entry in CATALOGUE.items() if (lack := missing(entry))}
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `attack` (a row a recipe) and `attack_example` (a row a recipe and example)."""
+        """Tables: `attack` (one row per recipe), `attack_example` (one per recipe and example)."""
         examples = pair.task.evaluation
-        if examples.labels is None:  # the attacks are on what the dense model says
+        if examples.labels is None:  # attack the dense predictions
             examples = replace(examples, labels=dense_predictions(pair, no_report).predicted)
-        if self.column != "first" and examples.pairs is None:
-            raise PruneError(
-                f"attack: column is {self.column!r}, but this task has no sentence pairs; leave it at 'first'."
-            )
-        chosen = [CATALOGUE[name] for name in self.recipes.split(", ")]
-        for lack in filter(None, map(missing, chosen)):
-            raise PruneError(lack)
-        require("textattack", "attacks")
-        self._check_language(chosen, examples, pair.seed)
+        selected = [CATALOGUE[name] for name in self.recipes.split(", ")]
+        self._check(selected, examples, pair.seed)
         report(0.0, "loading TextAttack")
-        from ..attacks import engine
-        from ..attacks.budget import AttackBudget, ProgressPulse
-        from ..attacks.outcome import OutcomeLog
         from ..attacks.validity import add_validity
-        from ..attacks.victim import Victim
 
-        never = tuple(self.never.lower().replace(",", " ").split())
-        budget = AttackBudget(
-            self.query_budget,
-            self.time_budget,
-            self.max_changed,
-            similarity=self.similarity,
-            never=never,
-            column=self.column,
-        )
-        precision = self._precision(pair)
-        decides = [
-            __version__,
-            STOP_WORDS,
-            asdict(budget),
-            precision,
-            pair.seed,
-            pair.max_length,
-            asdict(examples),
-        ]
-        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
         totals: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
         index, chunks = pair.chunk
-        file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
-        for name, whole, part in self._plan(chosen, pair, report):
-            sample = whole[index::chunks]
-            pulse = ProgressPulse(part)
-            victim = Victim(
-                pair.pruned,
-                pair.tokenizer,
-                pulse.beat,
-                pair.batch_size,
-                pair.max_length,
-                PRECISIONS[precision],
-            )
-            journal = OutcomeLog(pair.folder and pair.folder / file, name, key)
-            found = {
-                outcome.example: outcome
-                for outcome in engine.run(
-                    name,
-                    victim,
-                    pulse,
-                    examples=examples,
-                    indices=sample,
-                    budget=budget,
-                    seed=pair.seed,
-                    journal=journal,
-                )
-            }
-            outcomes = [found[example] for example in sample]
-            # of the searches and of what they asked, so that a resumed run's seconds count its first part too
+        precision = self._precision(pair)
+        for name, sample, part in self._plan(selected, pair, report):
+            outcomes = self._run(name, pair, examples, sample[index::chunks], precision, part)
+            # summed over searches, so that a resumed run includes the time before it stopped
+            seconds = sum(outcome.seconds for outcome in outcomes)
             totals.append(
-                {
-                    "recipe": name,
-                    **summarize(outcomes),
-                    "precision": precision,
-                    "seconds": sum(outcome.seconds for outcome in outcomes),
-                }
+                {"recipe": name, **summarize(outcomes), "precision": precision, "seconds": seconds}
             )
             rows += [{"recipe": name, **asdict(outcome)} for outcome in outcomes]
         if chunks > 1:
             return {}
-        report(1.0, "judging the changed texts")
+        report(1.0, "checking the validity of the changed texts")
         return {
             "attack": pd.DataFrame(totals),
             "attack_example": add_validity(pd.DataFrame(rows), device_of(pair.pruned)),
         }
 
+    def _run(
+        self,
+        recipe: str,
+        pair: Pair,
+        examples: Examples,
+        indices: list[int],
+        precision: str,
+        report: Report,
+    ) -> list[AttackOutcome]:
+        """Outcomes of a recipe on these examples; finished ones are read from the job's folder."""
+        from ..attacks import engine
+        from ..attacks.budget import AttackBudget, ProgressPulse
+        from ..attacks.outcome import OutcomeLog
+        from ..attacks.victim import Victim
+
+        budget = AttackBudget(
+            self.query_budget,
+            self.time_budget,
+            self.max_changed,
+            similarity=self.similarity,
+            never=tuple(self.never.lower().replace(",", " ").split()),
+            column=self.column,
+        )
+        settings = [STOP_WORDS, asdict(budget), precision, pair.seed, pair.max_length]
+        content = json.dumps([__version__, *settings, asdict(examples)])
+        key = hashlib.sha256(content.encode()).hexdigest()[:16]
+        index, chunks = pair.chunk
+        file = "attack.jsonl" if chunks == 1 else f"attack.{index}.jsonl"
+        pulse = ProgressPulse(report)
+        victim = Victim(
+            pair.pruned,
+            pair.tokenizer,
+            pulse.beat,
+            pair.batch_size,
+            pair.max_length,
+            PRECISIONS[precision],
+        )
+        outcomes = engine.run(
+            recipe,
+            victim,
+            pulse,
+            examples=examples,
+            indices=indices,
+            budget=budget,
+            seed=pair.seed,
+            journal=OutcomeLog(pair.folder and pair.folder / file, recipe, key),
+        )
+        by_example = {outcome.example: outcome for outcome in outcomes}
+        return [by_example[example] for example in indices]
+
+    def _check(self, selected: Sequence[CatalogueEntry], examples: Examples, seed: int) -> None:
+        if self.column != "first" and examples.pairs is None:
+            raise PruneError(
+                f"attack: column is {self.column!r}, but this task has no text pairs; "
+                "leave it at 'first'."
+            )
+        for reason in filter(None, map(missing, selected)):
+            raise PruneError(reason)
+        require("textattack", "attacks")
+        self._check_language(selected, examples, seed)
+
     def _check_language(
-        self, chosen: Sequence[CatalogueEntry], examples: Examples, seed: int
+        self, selected: Sequence[CatalogueEntry], examples: Examples, seed: int
     ) -> None:
-        """Refuse a run in which no attack can change any text: single ones are refused as they come."""
-        if any(entry.changes == LETTERS for entry in chosen):
+        """Raise PruneError if every attack is for English only and no text is English."""
+        if any(entry.changes == LETTERS for entry in selected):
             return
-        some = [
+        detected = [
             languages.is_not_english(examples.texts[i])
             for i in _order(len(examples), seed)[: self.word_examples]
         ]
-        if all(some):
-            named = ", ".join(dict.fromkeys(some))
+        if all(detected):
+            recipes = ", ".join(entry.name for entry in selected)
             raise PruneError(
-                f"attack: {', '.join(entry.name for entry in chosen)} changes words by English lists, and the texts are "
-                f"{named}; choose an attack on letters, such as DeepWordBug."
+                f"attack: {recipes} changes words by English lists, but the texts are "
+                f"{', '.join(dict.fromkeys(detected))}; choose an attack on letters, such as "
+                "DeepWordBug."
             )
 
     def _precision(self, pair: Pair) -> str:
-        """bf16 where the device answers a batch faster by it, with "auto"; once for the dense model of a study."""
+        """The precision of attacked models; "auto" times the dense model once per study."""
         if self.precision != "auto":
             return self.precision
         return pair.of_dense("attack precision", lambda: faster_precision(pair.dense))
 
     def _plan(
-        self, chosen: Sequence[CatalogueEntry], pair: Pair, report: Report
+        self, selected: Sequence[CatalogueEntry], pair: Pair, report: Report
     ) -> list[tuple[str, list[int], Report]]:
-        """(recipe, indices into the evaluation sample, its share of the report): one order, so that the smaller sample is
-        the beginning of the larger one and every model is attacked on the same sentences."""
+        """(recipe, indices into the evaluation sample, its part of the progress) for each recipe.
+
+        The order depends on the seed only: a smaller sample is the start of a larger one, and every
+        model is attacked on the same examples.
+        """
         order = _order(len(pair.task.evaluation), pair.seed)
         samples = [
             order[: self.examples if entry.changes == LETTERS else self.word_examples]
-            for entry in chosen
+            for entry in selected
         ]
-        costs = [len(sample) * entry.seconds for sample, entry in zip(samples, chosen, strict=True)]
+        costs = [
+            len(sample) * entry.seconds for sample, entry in zip(samples, selected, strict=True)
+        ]
         ends = [0.0, *(sum(costs[: count + 1]) / sum(costs) for count in range(len(costs)))]
         parts = [subrange(report, start, end) for start, end in zip(ends, ends[1:], strict=False)]
         return [
             (entry.name, sample, part)
-            for entry, sample, part in zip(chosen, samples, parts, strict=True)
+            for entry, sample, part in zip(selected, samples, parts, strict=True)
         ]
 
 
 def _order(count: int, seed: int) -> list[int]:
-    """In which the evaluation examples are attacked."""
+    """Evaluation indices in the order in which they are attacked."""
     order = list(range(count))
     random.Random(seed).shuffle(order)
     return order
 
 
 def faster_precision(model: Any) -> str:
-    """The one by which this device answers a small batch sooner; fp32 where they are about alike."""
+    """ "bf16" if it is clearly faster than fp32 on this device for a small batch, else "fp32"."""
     batch = timing_batch(model, *PROBE)
     single, half = time_interleaved(
         [model, copy.deepcopy(model).to(torch.bfloat16)], batch, 5, report=no_report

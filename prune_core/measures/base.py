@@ -1,4 +1,4 @@
-"""What a measure is: options that look at a dense and a pruned model and return tables. Knows no measure."""
+"""The base class of measures and the pair of models that they compare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """What a measure looks at. `dense` and `pruned` are the same object for the dense baseline."""
+    """A dense and a pruned model with their data; both are the same object for the dense
+    baseline.
+    """
 
     dense: nn.Module
     pruned: nn.Module
@@ -29,18 +31,14 @@ class Pair:
     seed: int = 0
     batch_size: int = 32
     max_length: int = 128
-    memo: dict[Any, Any] = field(
-        default_factory=dict
-    )  # facts about the dense model, kept for the next experiment
-    folder: Path | None = None  # of the job, for what a measure keeps besides its tables
-    rows: Rows = field(default_factory=dict)  # tables of the stages before
-    elsewhere: Callable[[Any, Callable[[], Any]], Any] | None = (
-        None  # asks other processes for such a fact before it is computed
-    )
-    chunk: tuple[int, int] = (
-        0,
-        1,
-    )  # which of how many parts of the attacked sentences: their outcomes are kept, and no tables made
+    # results for the dense model, cached for the next experiment
+    memo: dict[Any, Any] = field(default_factory=dict)
+    folder: Path | None = None  # of the job, for files other than tables
+    rows: Rows = field(default_factory=dict)  # tables of earlier stages
+    # cache of dense results that several processes share
+    shared: Callable[[Any, Callable[[], Any]], Any] | None = None
+    # (index, count): with count > 1, attack only that part of the examples and return no tables
+    chunk: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         from ..models.checkpoints.weights import non_finite
@@ -48,15 +46,22 @@ class Pair:
         for role, model in (("dense", self.dense), ("pruned", self.pruned)):
             if bad := non_finite(model):
                 raise PruneError(
-                    f"The {role} model's weights hold values that are no numbers ({len(bad)} tensors, the first {bad[0]}); "
-                    "nothing that is measured of it would mean anything."
+                    f"The {role} model has NaN or infinite weights in {len(bad)} tensors, the "
+                    "first "
+                    f"{bad[0]}; its metrics would be meaningless. Prune less, or check the "
+                    "checkpoint."
                 )
 
     def of_dense(self, key: Any, compute: Callable[[], Any], plain: bool = False) -> Any:
-        """A fact about the dense model on this task, computed once however many experiments ask; where it is `plain` (tensors, lists,
-        tuples, numbers, texts), once for all processes that share a folder."""
+        """A result for the dense model, computed once for all experiments.
+
+        With `plain` (tensors, lists, tuples, numbers, strings) it is also shared between processes.
+        """
         if key not in self.memo:
-            self.memo[key] = self.elsewhere(key, compute) if plain and self.elsewhere else compute()
+            if plain and self.shared is not None:
+                self.memo[key] = self.shared(key, compute)
+            else:
+                self.memo[key] = compute()
         return self.memo[key]
 
     @property
@@ -67,16 +72,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measure(Options):
-    """Looks at a dense and a pruned model and returns tables; the first bears the measure's name."""
+    """Compare a dense and a pruned model; the first returned table has the measure's name."""
 
-    kinds: ClassVar[tuple[str, ...]] = tuple(TASK_TYPES)  # of the models it can look at
-    usual: ClassVar[bool] = True  # whether a first look at a model takes it
+    kinds: ClassVar[tuple[str, ...]] = tuple(TASK_TYPES)  # of models that it supports
+    usual: ClassVar[bool] = True  # whether it is selected by default
 
     @property
     def reads(self) -> str:
-        """The measure whose tables it reads in pair.rows, "" for none; it is done after that one."""
+        """Name of a measure that must run before, as its tables are read from pair.rows; "" for
+        none.
+        """
         return ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables; reports progress on the way."""
+        """Return tables by name, and report progress."""
         raise NotImplementedError

@@ -1,8 +1,8 @@
-"""What a model costs: weights, work, bytes, memory and measured speed, and what holds the speed-up below the counted one.
+"""Parameters, MACs, bytes, memory and latency of a model, and what limits its measured speed-up.
 
-A pruned model with dead heads or neurons is measured without them, as it would be deployed. `other_load` is the part of
-a core that other processes took from the timed passes (0 to 1, NaN if unknown); times are unreliable above
-contention.DISTURBED.
+A pruned model with dead heads or neurons is measured without them, as it would be deployed.
+`other_load` is the fraction of a core that other processes used during the timed passes (0 to 1,
+NaN if unknown); times are unreliable above contention.DISTURBED.
 """
 
 from __future__ import annotations
@@ -33,43 +33,44 @@ from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
 
 BATCHES, LENGTHS = (1, 8, 32), (32, 128, 384)  # of the grid
-NEAR = 0.95  # of the counted speed-up is as good as it
+NEAR = 0.95  # a measured speed-up of this fraction of the theoretical one counts as reached
 ZEROS_ARE_NOT_FASTER = (
-    "Ordinary matrix kernels multiply zeros like any other number, so unstructured sparsity brings no speed-up here; "
-    "it needs a sparse runtime, or structured pruning."
+    "Dense matrix kernels multiply zeros like any other number, so unstructured sparsity brings no "
+    "speed-up here; it needs a sparse runtime or structured pruning."
 )
 
 
 @dataclass(frozen=True)
 class Cost(Measure):
-    """Parameters, multiply-accumulates of one sentence, bytes on disk, latency p50 and p95 after a warm-up, peak memory.
+    """Parameters, MACs per example, bytes on disk, p50 and p95 latency after warm-up, peak memory.
 
-    Peak memory is the weights and the most that one pass has allocated beside them: by torch.cuda.max_memory_allocated
-    on CUDA, by the allocations that torch's profiler sees on a CPU, unknown on MPS.
+    Peak memory is the weights plus the largest allocation of one forward pass, from
+    torch.cuda.max_memory_allocated on CUDA and torch's profiler on a CPU; unknown on MPS.
     """
 
     name = "cost"
     title = "Cost and speed"
-    summary = "Parameters, zeros, multiply-accumulates, size on disk, memory and measured latency of both models"
-    estimate = 3.0
-    batch: int = option(8, "Sentences per batch when timing", low=1, high=4096)
-    length: int = option(64, "Tokens per sentence when timing", low=2, high=512, unit="tokens")
-    repeats: int = option(10, "Timed passes", low=3, high=10_000)
-    grid: bool = option(
-        False, "Also time batches of 1, 8 and 32 sentences of 32, 128 and 384 tokens"
+    summary = (
+        "Parameters, zeros, multiply-accumulates, size on disk, memory and measured latency of "
+        "both models"
     )
+    estimate = 3.0
+    batch: int = option(8, "Batch size when timing", low=1, high=4096)
+    length: int = option(64, "Sequence length when timing", low=2, high=512, unit="tokens")
+    repeats: int = option(10, "Timed passes", low=3, high=10_000)
+    grid: bool = option(False, "Also time batch sizes 1, 8 and 32 with 32, 128 and 384 tokens")
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `cost` (a row a model), `timing` (a row a timed pass) and, with the grid, `latency` (a row a model and point)."""
+        """Tables: `cost` (one row per model), `timing` (one per timed pass) and, with the grid,
+        `latency` (one per model, batch size and length).
+        """
         report(0.0, "timing both models in turn")
         refuse_longer(pair.dense, self.length, "cost: length")
         heads, neurons = (0, 0) if pair.is_dense else dead_units(pair.pruned)
-        shrunk = heads + neurons > 0
-        models = (
-            [pair.dense]
-            if pair.is_dense
-            else [pair.dense, compact_model(pair.pruned) if shrunk else pair.pruned]
-        )
+        is_compact = heads + neurons > 0
+        models = [pair.dense]
+        if not pair.is_dense:
+            models.append(compact_model(pair.pruned) if is_compact else pair.pruned)
         points = [(self.batch, self.length), *(product(BATCHES, LENGTHS) if self.grid else ())]
         timed, passes = zip(
             *(
@@ -81,28 +82,20 @@ class Cost(Measure):
             strict=True,
         )
         dense, pruned = timed[0][0] | _fixed(models[0]), timed[0][-1] | _fixed(models[-1])
-        pruned["model"], pruned["sparsity"] = (
-            "pruned",
-            count(pair.pruned)["sparsity"],
-        )  # of the full shape
-        if shrunk:
-            left = padding(pair.pruned)
-            stay = (
-                f" {left} dead neurons stay: widths are kept at multiples of 8, as odd ones are slow."
-                if left
-                else ""
-            )
-            pruned |= {
-                "shrunk": True,
-                "note": f"Measured without its {heads} dead heads and {neurons} dead neurons.{stay}",
-            }
+        # sparsity counts the removed units as zeros
+        pruned |= {"model": "pruned", "sparsity": count(pair.pruned)["sparsity"]}
+        if is_compact:
+            note = f"Measured without its {heads} dead heads and {neurons} dead neurons."
+            if kept := padding(pair.pruned):
+                note += f" {kept} dead neurons stay: widths that are not multiples of 8 are slow."
+            pruned |= {"shrunk": True, "note": note}
         elif pruned["nonzeros"] < dense["nonzeros"] and pruned["macs"] == dense["macs"]:
             pruned["note"] = ZEROS_ARE_NOT_FASTER
         report(1.0, "cost measured")
         single = [
             {"model": name, "turn": turn, "seconds": seconds}
-            for name, own in zip(("dense", "pruned"), passes[0], strict=False)
-            for turn, seconds in enumerate(own)
+            for name, times in zip(("dense", "pruned"), passes[0], strict=False)
+            for turn, seconds in enumerate(times)
         ]
         rows: Rows = {"cost": pd.DataFrame([dense, pruned]), "timing": pd.DataFrame(single)}
         if self.grid:
@@ -112,7 +105,10 @@ class Cost(Measure):
     def _timed(
         self, models: Sequence[nn.Module], batch: int, length: int, report: Report
     ) -> tuple[list[dict[str, Any]], list[list[float]]]:
-        """One row a model at one batch size and length, and the seconds of its passes; none where no text is that long."""
+        """One row per model at this batch size and length, and the seconds of every pass.
+
+        Times are NaN if the models do not accept that many tokens.
+        """
         work = [macs(model, length) for model in models]
         rows: list[dict[str, Any]] = [
             {
@@ -120,23 +116,23 @@ class Cost(Measure):
                 "batch": batch,
                 "length": length,
                 "passes": 0,
-                "macs": own,
+                "macs": count,
                 "latency_p50": np.nan,
                 "latency_p95": np.nan,
                 "throughput": np.nan,
                 "peak_memory": np.nan,
-                "speedup_theoretical": work[0] / own,
+                "speedup_theoretical": work[0] / count,
                 "speedup_measured": np.nan,
                 "limit": "",
                 "device": str(device_of(models[0])),
                 "other_load": np.nan,
             }
-            for name, own in zip(("dense", "pruned"), work, strict=False)
+            for name, count in zip(("dense", "pruned"), work, strict=False)
         ]
         if length > max_tokens(models[0]):
             return [
                 row
-                | {"limit": f"Left out: the model takes at most {max_tokens(models[0])} tokens."}
+                | {"limit": f"Left out: the model accepts at most {max_tokens(models[0])} tokens."}
                 for row in rows
             ], []
         tokens = timing_batch(models[0], batch, length)
@@ -166,12 +162,12 @@ class Cost(Measure):
 
 
 def _fixed(model: nn.Module) -> dict[str, Any]:
-    """What a model costs however it is used."""
+    """Columns that do not depend on batch size and length."""
     return {**count(model), "bytes": size_on_disk(model), "shrunk": False, "note": ""}
 
 
 def count(model: nn.Module) -> dict[str, Any]:
-    """Parameters and non-zeros of the whole model, sparsity of the encoder's prunable weights."""
+    """Parameters and non-zeros of the whole model, and the sparsity of its prunable weights."""
     parameters = list(model.parameters())
     weights = [linear.weight for _, _, linear in linears(model)]
     zeros = sum(w.numel() - int(torch.count_nonzero(w)) for w in weights)
@@ -183,8 +179,11 @@ def count(model: nn.Module) -> dict[str, Any]:
 
 
 def macs(model: nn.Module, length: int) -> int:
-    """Multiply-accumulates of one sentence of that many tokens: Linears, attention products, and the head's one token; what a
-    family adds for relative positions is left out."""
+    """Multiply-accumulates of one example of `length` tokens.
+
+    Counts Linears, attention products and the head (one token); terms for relative positions are
+    left out.
+    """
     matrices = [
         (part, linear, block.passes)
         for block in blocks(model)

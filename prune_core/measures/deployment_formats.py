@@ -1,6 +1,7 @@
-"""What really ships: dense and pruned as PyTorch, as ONNX and in int8, each judged on the artefact itself.
+"""Accuracy, size and latency of the dense and the pruned model in every deployment format.
 
-A pruned model with dead heads or neurons is exported without them, as it would be deployed.
+The exported files themselves are measured. A pruned model is exported without its dead heads and
+neurons.
 """
 
 from __future__ import annotations
@@ -50,26 +51,29 @@ KEPT = (
     "difference_low",
     "difference_high",
     "agreement",
-)  # of what accuracy says
+)  # columns taken from the accuracy table
 
 
 @dataclass(frozen=True)
 class DeploymentFormats(Measure):
-    """Accuracy, agreement with dense, bytes, measured latency and, if asked for, accuracy under DeepWordBug of every form.
+    """Accuracy, agreement with the dense model, bytes and latency of every format.
 
-    Forms run on the CPU, where they are made for, and are timed in turns with the dense model in PyTorch. ONNX int8 is dynamic
-    quantisation, a scale a column; static forms take the ranges of inputs from the calibration sentences.
+    Optionally accuracy under DeepWordBug. All formats run on the CPU and are timed in turn with the
+    dense model in PyTorch. ONNX int8 is dynamic quantization with one scale per column; static
+    formats take the input ranges from calibration examples.
     """
 
     name = "forms"
-    title = "What ships"
-    summary = "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and speed of the exported files themselves"
+    title = "Deployment formats"
+    summary = (
+        "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and latency of the files"
+    )
     slow = True
     usual = False
     estimate = 30.0
     files: str = option(
         f"{ONNX}, {INT8}",
-        "Files to write, beside PyTorch fp32",
+        "Formats to export, in addition to PyTorch fp32",
         choices=tuple(FORMATS),
         several=True,
     )
@@ -77,132 +81,133 @@ class DeploymentFormats(Measure):
     length: int = preset(Cost, "length", 64)
     repeats: int = preset(Cost, "repeats", 10)
     attacked: int = option(
-        0, "Sentences of classifiers to attack by DeepWordBug in every form; 0 = none", low=0
+        0, "Examples to attack with DeepWordBug in every format (classifiers only); 0 = none", low=0
     )
 
     @staticmethod
     def lacking() -> dict[str, str]:
-        """The files that cannot be written on this machine, each with what it needs."""
-        told = "{} needs openvino and nncf, which are not installed here: pip install 'prunescope[openvino]'."
-        there = find_spec("openvino") and find_spec("nncf")
-        return {} if there else {form: told.format(form) for form in (OPENVINO, OPENVINO_INT8)}
+        """Formats that cannot be written on this machine, with the reason."""
+        if find_spec("openvino") and find_spec("nncf"):
+            return {}
+        reason = (
+            "{} needs openvino and nncf, which are not installed here: "
+            "pip install 'prunescope[openvino]'."
+        )
+        return {form: reason.format(form) for form in (OPENVINO, OPENVINO_INT8)}
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The table `forms`: a row a model and form."""
+        """The table `forms`: one row per model and format."""
         refuse_longer(pair.dense, self.length, "forms: length")
-        models = (
-            {"dense": pair.dense}
-            if pair.is_dense
-            else {"dense": pair.dense, "pruned": as_deployed(pair.pruned)}
-        )
+        models = {"dense": pair.dense}
+        if not pair.is_dense:
+            models["pruned"] = as_deployed(pair.pruned)
         with tempfile.TemporaryDirectory() as folder:
-            found = {
-                (name, form): own
+            deployed = {
+                (name, form): exported
                 for count, (name, model) in enumerate(models.items())
-                for form, own in self._forms(
+                for form, exported in self._formats(
                     source(pair, model, Path(folder) / name),
                     pair.task.evaluation,
                     pair.max_length,
                     subrange(report, 0.3 * count, 0.3 * count + 0.3),
                 )
             }
-            report(0.6, "timing every form in turn")
-            batch = timing_batch(next(iter(found.values())), self.batch, self.length)
+            report(0.6, "timing all formats in turn")
+            batch = timing_batch(next(iter(deployed.values())), self.batch, self.length)
             timing = subrange(report, 0.6, 0.8)
             seconds, other_load = time_interleaved(
-                [*found.values()], batch, self.repeats, report=timing, settle=True
+                [*deployed.values()], batch, self.repeats, report=timing, settle=True
             )
-            times = dict(zip(found, map(median, seconds), strict=True))
-            whole = times["dense", PYTORCH]
+            times = dict(zip(deployed, map(median, seconds), strict=True))
+            reference = times["dense", PYTORCH]
             rows = []
-            for place, ((name, form), own) in enumerate(found.items()):
-                report(0.8 + 0.2 * place / len(found), f"{name} as {form}")
-                size = own.size if isinstance(own, DeployedModel) else size_on_disk(own)
+            for place, ((name, form), model) in enumerate(deployed.items()):
+                report(0.8 + 0.2 * place / len(deployed), f"{name} as {form}")
+                size = model.size if isinstance(model, DeployedModel) else size_on_disk(model)
                 rows.append(
                     {
                         "model": name,
                         "form": form,
-                        **deployed_predictions(pair, own),
-                        **self._attacked(pair, own),
+                        **deployed_predictions(pair, model),
+                        **self._under_attack(pair, model),
                         "latency_p50": times[name, form],
-                        "speedup": whole / times[name, form],
+                        "speedup": reference / times[name, form],
                         "bytes": size,
                         "other_load": other_load,
                     }
                 )
-        report(1.0, "forms measured")
+        report(1.0, "deployment formats measured")
         return {"forms": pd.DataFrame(rows)}
 
-    def _forms(
-        self, own: ExportSource, examples: Examples, length: int, report: Report
+    def _formats(
+        self, source: ExportSource, examples: Examples, length: int, report: Report
     ) -> Iterator[tuple[str, nn.Module]]:
-        yield PYTORCH, own.model
-        wanted = self.files.split(", ")
-        for place, form in enumerate(wanted):
-            report(place / len(wanted), f"writing {own.folder.name} as {form}")
-            session = FORMATS[form](own)
+        yield PYTORCH, source.model
+        requested = self.files.split(", ")
+        for place, form in enumerate(requested):
+            report(place / len(requested), f"writing {source.folder.name} as {form}")
+            exported = FORMATS[form](source)
             tolerance = TOLERANCES.get(form, verification.TOLERANCE)
             verification.check_outputs(
                 form,
-                own.model,
-                own.tokenizer,
+                source.model,
+                source.tokenizer,
                 examples=examples,
                 max_length=length,
-                own=session,
+                own=exported,
                 tolerance=tolerance,
             )
-            yield form, session
+            yield form, exported
 
-    def _attacked(self, pair: Pair, own: nn.Module) -> dict[str, Any]:
+    def _under_attack(self, pair: Pair, model: nn.Module) -> dict[str, Any]:
         if not self.attacked or pair.task.evaluation.kind != "classification":
             return {}
         attack = Attack(recipes="DeepWordBug", examples=self.attacked, precision="fp32")
-        under = attack.measure(replace(pair, pruned=own, folder=None), no_report)["attack"].iloc[0]
-        return {
-            "attacked": int(under["n"]),
-            **{
-                key: under[key] for key in ("under_attack", "under_attack_low", "under_attack_high")
-            },
-        }
+        tables = attack.measure(replace(pair, pruned=model, folder=None), no_report)
+        row = tables["attack"].iloc[0]
+        columns = ("under_attack", "under_attack_low", "under_attack_high")
+        return {"attacked": int(row["n"]), **{name: row[name] for name in columns}}
 
 
-def deployed_predictions(pair: Pair, own: nn.Module) -> dict[str, Any]:
-    """What a form says of the evaluation sample beside the dense model's answers."""
+def deployed_predictions(pair: Pair, model: nn.Module) -> dict[str, Any]:
+    """Metrics of an exported model on the evaluation sample, compared with the dense model."""
     task = pair.task
-    dense, said = dense_predictions(pair, no_report), predictions(pair, own, no_report)
-    right: list[Any] = dense.predicted if task.evaluation.labels is None else task.evaluation.labels
-    right, was, now = judge(
-        task.evaluation.kind, task.label_names, right, dense.predicted, said.predicted
+    dense, exported = dense_predictions(pair, no_report), predictions(pair, model, no_report)
+    labels: list[Any] = task.evaluation.labels or dense.predicted
+    labels, before, after = judge(
+        task.evaluation.kind, task.label_names, labels, dense.predicted, exported.predicted
     )
     row = summary(
         task.metric,
         len(task.label_names),
-        right,
-        was=was,
-        now=now,
+        labels,
+        dense=before,
+        pruned=after,
         seed=pair.seed,
-        probabilities=(dense.probabilities, said.probabilities),
+        probabilities=(dense.probabilities, exported.probabilities),
     )
-    found = {"metric": task.metric, "n": row["n"]} | {key: row[key] for key in KEPT}
-    return found | {
-        "divergence": divergence(dense.probabilities, said.probabilities, task.evaluation.kind)
+    return {
+        "metric": task.metric,
+        "n": row["n"],
+        **{column: row[column] for column in KEPT},
+        "divergence": divergence(dense.probabilities, exported.probabilities, task.evaluation.kind),
     }
 
 
 def as_deployed(model: nn.Module) -> nn.Module:
-    """Without its dead heads and neurons."""
+    """The model without its dead heads and neurons."""
     return compact_model(model) if sum(dead_units(model)) else model
 
 
 def source(pair: Pair, model: nn.Module, folder: Path) -> ExportSource:
-    """The model on the CPU with the calibration sentences, for files in a new folder."""
+    """The model on the CPU with calibration examples, for files in a new folder."""
     folder.mkdir()
-    own = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
-    some = pair.task.calibration.sample(CALIBRATED, pair.seed)
+    on_cpu = model if device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
+    sample = pair.task.calibration.sample(CALIBRATED, pair.seed)
     calibration = [
         batch
         for batch, _ in batches(
-            pair.tokenizer, some, 1, max_length=pair.max_length, device=device_of(own)
+            pair.tokenizer, sample, 1, max_length=pair.max_length, device=device_of(on_cpu)
         )
     ]
-    return ExportSource(own, pair.tokenizer, folder, calibration=calibration)
+    return ExportSource(on_cpu, pair.tokenizer, folder, calibration=calibration)

@@ -1,4 +1,4 @@
-"""How far the sentence embeddings of each block moved, in numbers and as a map whose points can be followed."""
+"""Drift of the sentence embeddings of each block, as similarity metrics and as 2-D maps."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from .base import Measure, Pair
 
 @dataclass(frozen=True)
 class Drift(Measure):
-    """Linear CKA (Kornblith et al. 2019), mean cosine, orthogonal Procrustes distance, nearest-neighbour overlap, and maps.
+    """CKA, cosine similarity, Procrustes distance and neighbor overlap per block, and 2-D maps.
 
-    Both maps are fitted on the dense model's points alone and the pruned points are placed on them, so a move on the map
-    is a move of the sentence. UMAP is fitted for one block; PCA is there for all.
+    CKA is linear (Kornblith et al. 2019), the Procrustes distance orthogonal. The maps are fitted
+    on the dense embeddings only, and the pruned ones are projected onto them. PCA maps exist for
+    every block, a UMAP map for one.
     """
 
     name = "drift"
     title = "Embedding drift"
-    summary = "Per block: how much the geometry of the sentence embeddings changed, and where each sentence went"
+    summary = (
+        "Per block: how much the geometry of the sentence embeddings changed, and how each one "
+        "moved"
+    )
     estimate = 8.0
     slow = True  # UMAP alone takes seconds to import
-    sentences: int = option(300, "Evaluation sentences to embed (0 = all)", low=0, high=100_000)
+    sentences: int = option(300, "Evaluation examples to embed (0 = all)", low=0, high=100_000)
     pooling: str = option(
         "cls",
         "Sentence embedding: the [CLS] token, or the mean over tokens",
         choices=("cls", "mean"),
     )
-    neighbours: int = option(10, "Neighbours compared in the overlap", low=1, high=1000)
-    map_block: int = option(
-        0, "Block whose UMAP map is drawn, counted from 1 (0 = the last)", low=0, high=1000
-    )
-    umap: bool = option(True, "Fit a UMAP map; without it only PCA is drawn")
-    adversarial: bool = option(
-        False, "Also on the sentences with which this run's attacks turned the model's answer"
-    )
+    neighbours: int = option(10, "Number of nearest neighbors in the overlap", low=1, high=1000)
+    map_block: int = option(0, "Block of the UMAP map, counted from 1 (0 = last)", low=0, high=1000)
+    umap: bool = option(True, "Fit a UMAP map in addition to PCA")
+    adversarial: bool = option(False, "Also measure drift on the adversarial examples of this run")
 
     @property
     def reads(self) -> str:
-        """The attack's outcomes, where adversarial sentences are asked for."""
+        """The attack outcomes, if drift on adversarial examples is enabled."""
         return "attack" if self.adversarial else ""
 
     def measure(self, pair: Pair, report: Report) -> Rows:
@@ -64,47 +64,42 @@ class Drift(Measure):
         sample = pair.task.evaluation.take(indices)
         if len(sample) <= self.neighbours:
             raise PruneError(
-                f"drift: {len(sample)} sentences are too few for {self.neighbours} neighbours; take more sentences."
+                f"drift: {len(sample)} examples are too few for {self.neighbours} neighbors; "
+                "use more examples."
             )
 
         def embed(model: nn.Module, texts: Examples, report: Report) -> Any:
             return embeddings(model, pair, texts, pooling=self.pooling, report=report)
 
-        dense, was = pair.of_dense(
+        dense, dense_predictions = pair.of_dense(
             ("drift", *self._key()),
             lambda: embed(pair.dense, sample, subrange(report, 0.0, 0.3)),
             plain=True,
         )
-        pruned, now = (
-            (dense, was)
-            if pair.is_dense
-            else embed(pair.pruned, sample, subrange(report, 0.3, 0.6))
-        )
+        pruned, pruned_predictions = dense, dense_predictions
+        if not pair.is_dense:
+            pruned, pruned_predictions = embed(pair.pruned, sample, subrange(report, 0.3, 0.6))
         tables: Rows = {"drift": self._by_block(dense, pruned)}
-        changed = (
-            adversarial_examples(pair)
-            if self.adversarial and not pair.is_dense
-            else sample.take([])
-        )
-        if len(changed) > 1:  # of a single point nothing can be said
-            both = [
-                embed(model, changed, subrange(report, 0.6, 0.65))[0]
-                for model in (pair.dense, pair.pruned)
-            ]
-            tables["drift_adversarial"] = self._by_block(*both)
-        report(0.65, "drawing the maps")
-        said = [
-            _shown(sample.kind, pair.task.label_names, side) for side in (sample.labels, was, now)
-        ]
-        predictions = dict(zip(("label", "dense", "pruned"), said, strict=True))
-        examples = {"example": indices, "text": sample.texts, **predictions}
+        if self.adversarial and not pair.is_dense:
+            adversarial = adversarial_examples(pair)
+            if len(adversarial) > 1:  # CKA and Procrustes need two examples
+                both = [
+                    embed(model, adversarial, subrange(report, 0.6, 0.65))[0]
+                    for model in (pair.dense, pair.pruned)
+                ]
+                tables["drift_adversarial"] = self._by_block(*both)
+        report(0.65, "computing the maps")
+        columns = {"label": sample.labels, "dense": dense_predictions, "pruned": pruned_predictions}
+        names = pair.task.label_names
+        cells = {name: _as_cells(sample.kind, names, values) for name, values in columns.items()}
+        examples = {"example": indices, "text": sample.texts, **cells}
         points = dense.cpu().numpy(), pruned.cpu().numpy()
         maps = self._maps(pair, *points, examples=indices)
         report(1.0, "drift measured")
         return tables | {"drift_map": maps, "drift_example": pd.DataFrame(examples)}
 
     def _by_block(self, dense: Tensor, pruned: Tensor) -> pd.DataFrame:
-        """The distances of two (blocks, sentences, width) sets of embeddings, a row a block."""
+        """Metrics of two (blocks, examples, width) sets of embeddings, one row per block."""
         k = min(self.neighbours, dense.shape[1] - 1)
         pairs = enumerate(zip(dense, pruned, strict=True))
         return pd.DataFrame(
@@ -140,8 +135,11 @@ class Drift(Measure):
         return pd.concat([_moves(*each, examples=examples) for each in maps], ignore_index=True)
 
 
-def _shown(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> list[Any] | None:
-    """What is right or was said, as a cell of a table: numbers of classes, scores, texts, names of labels that hold; no words' labels."""
+def _as_cells(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> list[Any] | None:
+    """Labels or predictions as table cells: class numbers, scores, answer texts or label names.
+
+    None for token classification.
+    """
     if values is None or kind == "token":
         return None
     if kind == "span":
@@ -155,13 +153,15 @@ def _shown(kind: str, names: Sequence[str], values: Sequence[Any] | None) -> lis
 
 
 def adversarial_examples(pair: Pair) -> Examples:
-    """The changed examples, each once, with which the attacks of this run turned the pruned model's answer."""
-    won = successes(pair.rows["attack_example"]).drop_duplicates(
+    """Distinct adversarial examples that the attacks of this run found for the pruned model."""
+    adversarial = successes(pair.rows["attack_example"]).drop_duplicates(
         ["example", "perturbed", "perturbed_pair"]
     )
-    pairs = list(won["perturbed_pair"]) if pair.task.evaluation.pairs else None
+    pairs = list(adversarial["perturbed_pair"]) if pair.task.evaluation.pairs else None
     return replace(
-        pair.task.evaluation.take(list(won["example"])), texts=list(won["perturbed"]), pairs=pairs
+        pair.task.evaluation.take(list(adversarial["example"])),
+        texts=list(adversarial["perturbed"]),
+        pairs=pairs,
     )
 
 
@@ -169,12 +169,13 @@ def adversarial_examples(pair: Pair) -> Examples:
 def embeddings(
     model: nn.Module, pair: Pair, sample: Examples, pooling: str, report: Report
 ) -> tuple[Tensor, list[Any]]:
-    """((blocks, sentences, width) embeddings behind every block, predicted labels or scores) in the sample's order.
+    """((blocks, examples, width) embeddings after every block, predicted labels or scores).
 
-    A long context is read in windows; one of them stands for the example. Answers and labels of words are not predicted here.
+    A long context is split into windows, of which one represents the example. Answer spans and
+    token labels are not predicted here.
     """
     found: Tensor | None = None
-    guesses: list[Any] = [None] * len(sample)
+    predictions: list[Any] = [None] * len(sample)
     done = 0
     for batch, indices in batches(
         pair.tokenizer, sample, pair.batch_size, max_length=pair.max_length, device=device_of(model)
@@ -188,50 +189,54 @@ def embeddings(
         found[:, indices] = pooled
         if sample.kind in SHARES:
             logits = head(model, *states[-1])
-            said = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(
+            predicted = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(
                 sample.kind, (logits > 0).int()
             )
-            said = (said > threshold(model.config)).int() if sample.binary else said
-            for index, guess in zip(indices, said.tolist(), strict=True):
-                guesses[index] = guess
+            if sample.binary:
+                predicted = (predicted > threshold(model.config)).int()
+            for index, prediction in zip(indices, predicted.tolist(), strict=True):
+                predictions[index] = prediction
         done += len(indices)
         report(min(1.0, done / len(sample)), f"embedded {done}")
     assert found is not None, "the caller checks that the sample is not empty"
-    return found, guesses
+    return found, predictions
 
 
 def pool(x: Tensor, padding: Padding, pooling: str) -> Tensor:
-    """Packed hidden states -> one embedding a sentence, (sentences, width)."""
+    """Sentence embeddings, (examples, width), from packed hidden states."""
     padded = padding.unpack(x)
     return padded[:, 0] if pooling == "cls" else padded.sum(1) / padding.mask.sum(1, keepdim=True)
 
 
 def distances(X: Tensor, Y: Tensor, k: int) -> dict[str, float]:
-    """The four figures for two sets of embeddings (sentences, width) of the same sentences."""
+    """The four metrics of two (examples, width) sets of embeddings of the same examples."""
     if not (torch.isfinite(X).all() and torch.isfinite(Y).all()):
         raise PruneError(
-            "The hidden states of a model are no numbers (NaN or infinite), so its embeddings have no distances; prune less."
+            "The hidden states of a model contain NaN or infinite values, so its drift is "
+            "undefined; "
+            "prune less."
         )
     x, y = X - X.mean(0), Y - Y.mean(0)
-    cross, own_x, own_y = (a.T @ b for a, b in ((x, y), (x, x), (y, y)))
-    scale = torch.linalg.matrix_norm(own_x) * torch.linalg.matrix_norm(own_y)
+    cross, gram_x, gram_y = (a.T @ b for a, b in ((x, y), (x, x), (y, y)))
+    scale = torch.linalg.matrix_norm(gram_x) * torch.linalg.matrix_norm(gram_y)
     cka = torch.linalg.matrix_norm(cross) ** 2 / scale.clamp_min(1e-30)
-    # ‖x/‖x‖ − yR/‖y‖‖ for the best rotation R: its square is 2 − 2·(sum of singular values of the normalised cross product)
-    # (in double precision, on the CPU: MPS has none, and a matrix this small is no work)
+    # ‖x/‖x‖ − yR/‖y‖‖ for the best rotation R: its square is 2 − 2·(sum of singular values of the
+    # normalised cross product) (in double precision, on the CPU: MPS has none, and a matrix this
+    # small is no work)
     x, y = x.cpu().double(), y.cpu().double()
     nuclear = torch.linalg.matrix_norm(x.T @ y, "nuc") / (x.norm() * y.norm()).clamp_min(1e-30)
     return {
         "cka": min(1.0, cka.item()),
         "cosine": torch.cosine_similarity(X, Y, dim=-1).mean().item(),
         "procrustes": float((2 - 2 * nuclear).clamp_min(0).sqrt()),
-        "overlap": neighbour_overlap(X, Y, k),
+        "overlap": neighbor_overlap(X, Y, k),
         "k": k,
         "n": len(X),
     }
 
 
-def neighbour_overlap(X: Tensor, Y: Tensor, k: int) -> float:
-    """Mean share of each sentence's k nearest neighbours (Euclidean) that are its neighbours in both."""
+def neighbor_overlap(X: Tensor, Y: Tensor, k: int) -> float:
+    """Mean fraction of the k nearest neighbors (Euclidean) that an example has in both sets."""
     near = []
     for points in (X, Y):
         far = torch.cdist(
@@ -242,7 +247,7 @@ def neighbour_overlap(X: Tensor, Y: Tensor, k: int) -> float:
 
 
 def pca(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets on the first two principal axes of the first; signs fixed so that two runs give one map."""
+    """Both sets projected on the first two principal axes of the first; signs are deterministic."""
     middle = X.mean(0)
     axes = np.linalg.svd(X - middle, full_matrices=False)[2][:2]
     axes *= np.sign(axes[np.arange(2), np.abs(axes).argmax(1)])[:, None]
@@ -250,7 +255,9 @@ def pca(X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_umap(X: np.ndarray, seed: int) -> Any:
-    """A UMAP fitted on the dense points; seeded, so it runs on one thread and gives the same map every time."""
+    """UMAP fitted on the dense embeddings; a fixed seed makes it deterministic and
+    single-threaded.
+    """
     require("umap", "maps")
     from umap import UMAP
 

@@ -1,4 +1,6 @@
-"""What int8 costs, matrix by matrix, and the file repaired: chosen on calibration sentences, judged on the evaluation sample."""
+"""Quantization sensitivity of each weight matrix, and an int8 file with the most sensitive ones in
+fp32.
+"""
 
 from __future__ import annotations
 
@@ -19,69 +21,74 @@ from .deployment_formats import as_deployed, deployed_predictions, source
 
 @dataclass(frozen=True)
 class QuantizationSensitivity(Measure):
-    """Every matrix left in fp32 once, the others in int8; then as many as take back what was lost.
+    """Leave each matrix in fp32 once, with the others in int8; then keep as many in fp32 as needed.
 
-    Divergence is from the model's own fp32 answers to the calibration sentences, for which no labels are needed; the repaired file
-    is judged on the evaluation sample.
+    Matrices are chosen on calibration examples by the divergence from the fp32 outputs, without
+    labels; the repaired file is evaluated on the evaluation sample.
     """
 
     name = "doctor"
-    title = "Quantisation doctor"
-    summary = "Which matrices cost int8 its accuracy, which to leave in fp32, and how good the file is then"
+    title = "Quantization sensitivity"
+    summary = "Which weight matrices lose accuracy in int8, which to leave in fp32, and the result"
     slow = True
     usual = False
     estimate = 60.0
-    form: str = option(INT8, "The int8 file to look at", choices=(INT8, STATIC))
+    form: str = option(INT8, "int8 format to analyze", choices=(INT8, STATIC))
     sentences: int = option(
-        64, "Calibration sentences on which answers are compared", low=1, high=256
+        64, "Calibration examples on which outputs are compared", low=1, high=256
     )
     repair: float = option(
-        0.9, "Share of the divergence and of the changed answers to take back", low=0.1, high=1.0
+        0.9,
+        "Fraction of the divergence and of the changed predictions to recover",
+        low=0.1,
+        high=1.0,
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `doctor` (a row a matrix, the most costly first) and `repair` (a row a file)."""
+        """Tables: `doctor` (one row per matrix, most sensitive first) and `repair` (one row per
+        file).
+        """
         report(0.0, "writing ONNX and int8")
         with tempfile.TemporaryDirectory() as folder:
-            own = source(pair, as_deployed(pair.pruned), Path(folder) / "model")
-            sessions = {form: FORMATS[form](own) for form in (ONNX, self.form)}
+            exported = source(pair, as_deployed(pair.pruned), Path(folder) / "model")
+            sessions = {form: FORMATS[form](exported) for form in (ONNX, self.form)}
             import onnx
 
             fp32, int8 = (session.files[0] for session in sessions.values())
-            inputs = OnnxWrapper(own.model, own.tokenizer).inputs
-            some = [
+            inputs = OnnxWrapper(exported.model, exported.tokenizer).inputs
+            calibration = [
                 {name: batch[name] for name in inputs}
-                for batch in own.calibration[: self.sentences]
+                for batch in exported.calibration[: self.sentences]
             ]
-            found = quantization_sensitivity.diagnose(
+            diagnosis = quantization_sensitivity.diagnose(
                 onnx.load(str(fp32)),
                 onnx.load(str(int8)),
-                some,
-                kind=task_type_of(own.model),
+                calibration,
+                kind=task_type_of(exported.model),
                 share=self.repair,
                 report=subrange(report, 0.1, 0.9),
             )
-            calibration = [quantization_sensitivity.Deviation(0.0, 0.0), found.before]
-            if found.proposed:
+            deviations = [quantization_sensitivity.Deviation(0.0, 0.0), diagnosis.before]
+            if diagnosis.proposed:
                 quantization_sensitivity.write_repaired(
-                    fp32, int8, out := own.folder / "repaired.onnx", kept=found.proposed
+                    fp32, int8, out := exported.folder / "repaired.onnx", kept=diagnosis.proposed
                 )
-                sessions[f"{self.form} repaired"] = own.session(out)
-                calibration.append(found.after)
-            report(0.9, "judging the files")
+                sessions[f"{self.form} repaired"] = exported.session(out)
+                deviations.append(diagnosis.after)
+            report(0.9, "evaluating the files")
             files = [
                 {
                     "form": form,
                     **deployed_predictions(pair, session),
                     "bytes": session.size,
-                    "own_divergence": apart.divergence,
-                    "own_changed": apart.changed,
+                    "own_divergence": deviation.divergence,
+                    "own_changed": deviation.changed,
                 }
-                for (form, session), apart in zip(sessions.items(), calibration, strict=True)
+                for (form, session), deviation in zip(sessions.items(), deviations, strict=True)
             ]
-        parts = [
-            {"part": part, **apart._asdict(), "proposed": part in found.proposed}
-            for part, apart in found.without.items()
+        matrices = [
+            {"part": name, **deviation._asdict(), "proposed": name in diagnosis.proposed}
+            for name, deviation in diagnosis.without.items()
         ]
-        report(1.0, "int8 looked at")
-        return {"doctor": pd.DataFrame(parts), "repair": pd.DataFrame(files)}
+        report(1.0, "quantization sensitivity measured")
+        return {"doctor": pd.DataFrame(matrices), "repair": pd.DataFrame(files)}

@@ -1,4 +1,6 @@
-"""How far each Linear's and each block's output moved, split into the layer's own error and what it inherited."""
+"""Output error of each Linear and block, split into the layer's own error and the inherited
+error.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +23,22 @@ from .base import Measure, Pair
 
 @dataclass(frozen=True)
 class Reconstruction(Measure):
-    """With x, W the dense path's and x̂, Ŵ the pruned path's: own ‖Wx̂−Ŵx̂‖, inherited ‖Wx−Wx̂‖, total ‖Wx−Ŵx̂‖, over ‖Wx‖.
+    """Relative output errors: own ‖Wx̂−Ŵx̂‖, inherited ‖Wx−Wx̂‖, total ‖Wx−Ŵx̂‖, each divided by
+    ‖Wx‖.
 
-    Biases belong to the outputs: a layer that answers for its bias alone has an own error. For a whole block the same
-    three hold with the block in place of W, and its cosine is the mean over tokens.
+    x and W belong to the dense model, x̂ and Ŵ to the pruned one. Outputs include the bias, ‖Wx‖
+    does not. The rows of a block take the block in place of W; its cosine is the mean over tokens.
     """
 
     name = "reconstruction"
     title = "Reconstruction error"
-    summary = "Per block and part: the error a layer makes itself, the error it inherits, and both together"
+    summary = "Output error of every weight matrix and block: its own, inherited, and total"
     estimate = 4.0
-    sentences: int = option(
-        128, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000
-    )
+    sentences: int = option(128, "Evaluation examples to measure on (0 = all)", low=0, high=100_000)
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The table `reconstruction`: a row a block and weight matrix, and one a whole block."""
+        """The table `reconstruction`: one row per weight matrix, and one per block."""
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         device = device_of(pair.dense)
         data = [
@@ -52,10 +53,10 @@ class Reconstruction(Measure):
         for index, ((_, before), (_, after)) in enumerate(pairs):
             report(index / len(pairs), f"block {index + 1} of {len(pairs)}")
             rows += [{"block": index, **row} for row in _block(before, after, dense, pruned=pruned)]
-        own = pd.DataFrame(sparsity_by_projection(pair.pruned))
+        sparsities = pd.DataFrame(sparsity_by_projection(pair.pruned))
         zeros = pd.concat(
             [
-                own[own["block"] == number].assign(block=index)
+                sparsities[sparsities["block"] == number].assign(block=index)
                 for index, ((number, _), _) in enumerate(pairs)
             ]
         )
@@ -64,11 +65,12 @@ class Reconstruction(Measure):
 
 
 def _block(before: Block, after: Block, dense: Stream, pruned: Stream) -> list[dict[str, Any]]:
-    """Rows of the six parts and of the block; moves both streams to the next block, or the next pass of this one."""
+    """Rows of the six weight matrices and of the block; advance both streams to the next block or
+    pass.
+    """
     pairs = zip(pruned.inputs, pruned.paddings, strict=True)
-    mixed = [
-        pruned.keep(before.once(x, padding)) for x, padding in pairs
-    ]  # dense block, pruned input
+    # dense block, pruned input
+    mixed = [pruned.keep(before.once(x, padding)) for x, padding in pairs]
     dense.enter(before)
     pruned.enter(after)
     rows = []
@@ -92,17 +94,19 @@ class ErrorSums:
     """Squared norms, summed over batches."""
 
     def __init__(self) -> None:
-        self._of_batches: list[Tensor] = []  # (4,) each, on the device until all are there
+        self._per_batch: list[Tensor] = []  # (4,) each, on the device
 
     def add(self, dense: Tensor, between: Tensor, pruned: Tensor, reference: Tensor) -> None:
-        """One batch: dense output, dense layer on pruned input, pruned output, what to divide by; (tokens, width) each."""
-        apart = (between - pruned, dense - between, dense - pruned, reference)
-        self._of_batches.append(torch.stack([x.float().square().sum() for x in apart]))
+        """Add a batch: dense output, dense layer on pruned input, pruned output, divisor; (tokens,
+        width).
+        """
+        differences = (between - pruned, dense - between, dense - pruned, reference)
+        self._per_batch.append(torch.stack([x.float().square().sum() for x in differences]))
 
     def row(self) -> dict[str, float]:
         """Relative errors; batches are summed in double precision."""
-        *errors, scale = torch.stack(self._of_batches).cpu().double().sum(0).tolist()
-        scale = scale or 1.0  # a layer that gives nothing has nothing to lose
+        *errors, scale = torch.stack(self._per_batch).cpu().double().sum(0).tolist()
+        scale = scale or 1.0  # a layer with zero output
         return {
             name: (error / scale) ** 0.5
             for name, error in zip(("own", "inherited", "total"), errors, strict=True)

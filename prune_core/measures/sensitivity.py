@@ -1,4 +1,6 @@
-"""What the pruning of each block costs when it is the only one pruned, and of all together: what a plan of shares is predicted from."""
+"""Output error when only one block is pruned, and when all are; What-if predictions are based on
+it.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +22,29 @@ from .base import Measure, Pair
 
 @dataclass(frozen=True)
 class Sensitivity(Measure):
-    """The dense model with one block at a time exchanged for the pruned model's: ‖h − ĥ‖/‖h‖ of the encoder's output h.
+    """Replace one block of the dense model at a time by the pruned one: ‖h − ĥ‖/‖h‖ of the encoder
+    output h.
 
-    A block of a shared stack is exchanged in all its passes. What a method refits behind the encoder is left out of single blocks.
+    A shared block is replaced in all its passes. Refitted layers after the encoder are not part of
+    the single-block errors.
     """
 
     name = "sensitivity"
     title = "Block sensitivity"
-    summary = "What each block's pruning costs when it is the only one pruned; with two sparsities of a method, What if predicts others"
-    estimate = 4.0
-    sentences: int = option(
-        256, "Evaluation sentences to measure on (0 = all)", low=0, high=100_000
+    summary = (
+        "Output error when only one block is pruned; two sparsities of a method enable What-if"
     )
+    estimate = 4.0
+    sentences: int = option(256, "Evaluation examples to measure on (0 = all)", low=0, high=100_000)
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The tables `sensitivity` (a row a block) and, where every label has a probability or a score is given,
-        `sensitivity_example` (a row an example: what the dense and the pruned model say, and the dense one with each block)."""
+        """Tables: `sensitivity` (one row per block) and `sensitivity_example` (one row per
+        example).
+
+        The second has the outputs of the dense model, of the pruned model and of the dense model
+        with each pruned block; only for tasks with a probability per label or a score.
+        """
         sample = pair.task.evaluation.sample(self.sentences, pair.seed)
         dense, pruned = blocks(pair.dense), blocks(pair.pruned)
         data = list(
@@ -48,77 +56,86 @@ class Sensitivity(Measure):
                 device=device_of(pair.dense),
             )
         )
-        squares: list[
-            Tensor
-        ] = []  # (blocks + 2,) a batch: each block alone, all together, the output itself
-        said: list[Tensor] = []  # (sentences, dense and each block and pruned, labels) a batch
+        # per batch, (blocks + 2,): each block alone, all together, the output itself
+        squares: list[Tensor] = []
+        # per batch, (examples, blocks + 2, labels): dense, each block, pruned
+        outputs: list[Tensor] = []
         for place, (batch, _) in enumerate(data):
-            report(place / len(data), f"block by block: batch {place + 1} of {len(data)}")
-            ends, padding = _ends(pair, batch, dense, pruned=pruned)
-            apart = [(end - ends[0]).float().square().sum() for end in ends[1:]]
-            squares.append(torch.stack([*apart, ends[0].float().square().sum()]))
+            report(place / len(data), f"batch {place + 1} of {len(data)}")
+            hidden, padding = _final_states(pair, batch, dense, pruned=pruned)
+            errors = [(state - hidden[0]).float().square().sum() for state in hidden[1:]]
+            squares.append(torch.stack([*errors, hidden[0].float().square().sum()]))
             if sample.kind in SHARES:
-                models = [pair.dense] * (len(ends) - 1) + [pair.pruned]
-                found = [
-                    SHARES[sample.kind](head(model, end, padding).float())
-                    for model, end in zip(models, ends, strict=True)
-                ]
-                said.append(torch.stack(found, 1))
+                models = [pair.dense] * (len(hidden) - 1) + [pair.pruned]
+                outputs.append(
+                    torch.stack(
+                        [
+                            SHARES[sample.kind](head(model, state, padding).float())
+                            for model, state in zip(models, hidden, strict=True)
+                        ],
+                        dim=1,
+                    )
+                )
         report(1.0, "block sensitivity measured")
         sums = torch.stack(squares).cpu().double().sum(0)
-        errors = (sums[:-1] / (sums[-1] or 1.0)).sqrt().tolist()
-        tables: Rows = {"sensitivity": pd.DataFrame(_by_block(dense, pruned, errors))}
-        if said:
+        relative = (sums[:-1] / (sums[-1] or 1.0)).sqrt().tolist()
+        tables: Rows = {"sensitivity": pd.DataFrame(_by_block(dense, pruned, relative))}
+        if outputs:
             order = [row for _, rows in data for row in rows]
-            own = dict(zip(order, torch.cat(said).tolist(), strict=True))
+            by_example = dict(zip(order, torch.cat(outputs).tolist(), strict=True))
             tables["sensitivity_example"] = pd.DataFrame(
                 {
                     "right": [None] * len(sample) if sample.labels is None else sample.labels,
-                    "said_dense": [own[row][0] for row in range(len(sample))],
-                    "said_blocks": [own[row][1:-1] for row in range(len(sample))],
-                    "said_pruned": [own[row][-1] for row in range(len(sample))],
+                    "said_dense": [by_example[row][0] for row in range(len(sample))],
+                    "said_blocks": [by_example[row][1:-1] for row in range(len(sample))],
+                    "said_pruned": [by_example[row][-1] for row in range(len(sample))],
                 }
             )
         return tables
 
 
-def _ends(
+def _final_states(
     pair: Pair, batch: Batch, dense: Sequence[Block], pruned: Sequence[Block]
 ) -> tuple[list[Tensor], Padding]:
-    """The encoder's output, (tokens, width) each: of the dense model, of it with each pruned block in turn, of the pruned model."""
+    """Encoder outputs, (tokens, width) each: dense, dense with each pruned block in turn,
+    pruned.
+    """
     start, padding = embed(pair.dense, batch)
 
-    def walk(x: Tensor, through: Sequence[Block]) -> Tensor:
+    def forward(x: Tensor, through: Sequence[Block]) -> Tensor:
         for block in through:
             for _ in range(block.passes):
                 x = block.once(x, padding)
         return x
 
-    befores = [start]
+    inputs = [start]  # of each dense block, then the encoder output
     for block in dense:
-        befores.append(walk(befores[-1], [block]))
-    alone = [
-        walk(before, [other, *dense[index + 1 :]]) if not pair.is_dense else befores[-1]
-        for index, (before, other) in enumerate(zip(befores, pruned, strict=False))
+        inputs.append(forward(inputs[-1], [block]))
+    if pair.is_dense:
+        return [inputs[-1]] * (len(dense) + 2), padding
+    single = [
+        forward(x, [other, *dense[index + 1 :]])
+        for index, (x, other) in enumerate(zip(inputs, pruned, strict=False))
     ]
-    whole = befores[-1] if pair.is_dense else walk(embed(pair.pruned, batch)[0], pruned)
-    return [befores[-1], *alone, whole], padding
+    return [inputs[-1], *single, forward(embed(pair.pruned, batch)[0], pruned)], padding
 
 
 def _by_block(
     dense: Sequence[Block], pruned: Sequence[Block], errors: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """A row a block: its weights, the share of them that is gone, its error alone, and that of all blocks together."""
+    """One row per block: weights, sparsity, error when pruned alone, error of all blocks
+    together.
+    """
     rows = []
     for index, (before, after) in enumerate(zip(dense, pruned, strict=True)):
         weights = sum(linear.weight.numel() for linear in before.linears.values())
-        left = sum(int(torch.count_nonzero(linear.weight)) for linear in after.linears.values())
-        gone = 1 - left / max(1, weights)  # a cut model may have a block with none
+        nonzero = sum(int(torch.count_nonzero(linear.weight)) for linear in after.linears.values())
+        sparsity = 1 - nonzero / max(1, weights)  # a block of a compact model may have no weights
         rows.append(
             {
                 "block": index,
                 "weights": weights,
-                "sparsity": gone,
+                "sparsity": sparsity,
                 "error": errors[index],
                 "together": errors[-1],
             }
