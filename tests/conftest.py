@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports transformers
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # UMAP on a few points: compiling takes longer than running
 
 import pytest
 
