@@ -12,7 +12,7 @@ from prune_core.methods.akr_plus import AKRPlus
 from prune_core.models import families, replay
 from prune_core.models.inference.predict import probabilities
 from prune_core.plugins import no_report
-from prune_core.pruning.fisher import ALL_ALIKE, fisher, shrink_toward_diagonal
+from prune_core.pruning.fisher import NO_FISHER, fisher, shrink_toward_diagonal
 
 
 def by_hand(model: torch.nn.Module, batch: dict[str, torch.Tensor], part: str) -> torch.Tensor:
@@ -79,7 +79,7 @@ def test_of_some_parts_it_is_what_it_is_of_all() -> None:
 
 
 def test_nothing_asked_for_is_nothing_weighed() -> None:
-    assert ALL_ALIKE.of("query") is None and ALL_ALIKE.worth("query") is None
+    assert NO_FISHER.of("query") is None and NO_FISHER.worth("query") is None
 
 
 @pytest.mark.parametrize("solver", ["blocked", "admm"])

@@ -193,11 +193,11 @@ def test_akr_makes_up_for_what_the_residual_lacks() -> None:
         carry=gap.T @ x,
         carry_total=gap.sum(0),
         tokens=len(x),
-    ).centred()
+    ).centered()
     fitted, _ = adaptive_weight(weight, stats, 0.0)
     torch.testing.assert_close(fitted, weight + lack)
     torch.testing.assert_close(
-        fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), centred=stats), offset
+        fitted_bias(weight, fitted, torch.zeros(6, dtype=torch.float64), centered=stats), offset
     )
 
 
@@ -333,7 +333,7 @@ def test_a_gpu_would_rarely_wait_for_its_host(name: str) -> None:
 
 
 def test_a_head_that_hears_the_same_of_every_sentence_keeps_its_weights() -> None:
-    """Its inputs' centred statistics are rounding, which no fit may take for knowledge; the bias answers for the mean."""
+    """Its inputs' centered statistics are rounding, which no fit may take for knowledge; the bias answers for the mean."""
     linear, alike, x = torch.nn.Linear(8, 2), torch.randn(8), torch.randn(20, 8)
     before, said = linear.weight.detach().clone(), linear(x).mean(0)
     with torch.no_grad():

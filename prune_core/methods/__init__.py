@@ -1,4 +1,4 @@
-"""The pruning methods by name; a new one is a file here and a line below."""
+"""The registry of pruning methods."""
 
 from ..plugins import Method
 from .akr import AKR
@@ -31,4 +31,4 @@ METHODS: dict[str, type[Method]] = {
     kind.name: kind
     for kind in (Magnitude, Wanda, SparseGPT, AKR, AKRPlus, KPrune, KPrunePlus, Kwon, *_BASELINES)
 }
-BASELINES = tuple(kind.name for kind in _BASELINES)  # what the others are measured against
+BASELINES = tuple(kind.name for kind in _BASELINES)  # comparison methods

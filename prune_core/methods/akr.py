@@ -1,8 +1,10 @@
-"""AKR, adaptive knowledge retention: each layer is pruned towards what the dense model said at that place.
+"""AKR, adaptive knowledge retention: each layer is pruned to match the dense model's output at that
+layer.
 
-Statistics come from the sparse path (adaptive Hessian), and before a layer is pruned its weights become the
-least-squares map from sparse-path inputs to dense outputs (adaptive dense weights), so inherited error is corrected too, also
-that which the residual stream carries past the layer.
+Statistics come from the pruned model (adaptive Hessian), and before a layer is pruned, its weights
+become the least-squares map from the pruned model's inputs to the dense outputs (adaptive dense
+weights). This corrects the error inherited from earlier layers, including that in the residual
+stream.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ from ..pruning.solvers import (
 )
 from ..pruning.streams import Stream
 
-ROUNDING = 1e-6  # of the mean square: a variance below is what fp32 sums leave of none
-RELAX = 1.8  # of ADMM: 12 rounds reach what took 30
-JOINT_WAYS = 100  # to choose the weights of one group together
+ROUNDING = 1e-6  # of the mean square: a smaller variance is rounding error of fp32 sums
+RELAX = 1.8  # over-relaxation of ADMM: 12 rounds reach what took 30
+JOINT_WAYS = 100  # groups with at most this many masks are chosen jointly
 
 
 @dataclass(frozen=True)
@@ -49,44 +51,48 @@ class AKR(LayerwiseMethod):
     paper = "Li et al., Towards Robust Pruning, EMNLP 2023"
     solver: str = option(
         "blocked",
-        "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: ADMM with a moving mask",
+        "blocked: SparseGPT's column sweep; exact: ExactOBS, one weight at a time, slow; admm: "
+        "ADMM with a moving mask",
         choices=("blocked", "exact", "admm"),
     )
-    rounds: int = option(30, "Rounds in which the mask may move (admm solver)", low=1, high=1000)
+    rounds: int = option(30, "Rounds in which the mask can change (admm solver)", low=1, high=1000)
     refit_steps: int = option(
         20,
-        "Steps that refit the kept weights by least squares (0 = none; 20 are nearly exact)",
+        "Conjugate-gradient steps that refit the kept weights (0 = none; 20 are nearly exact)",
         low=0,
         high=1000,
     )
     adaptive_hessian: bool = option(
         True,
-        "Judge weights by the inputs that they see in the pruned model; off: in the dense model",
+        "Use input statistics of the pruned model; off: of the dense model",
     )
     adaptive_weights: bool = option(
-        True, "Start from weights that map the pruned model's inputs to the dense outputs (eq. 5)"
+        True, "Start from weights that map inputs of the pruned model to dense outputs (eq. 5)"
     )
     epsilon: float = option(
         1e-2,
-        "ε of eq. 5, relative to the mean of the gram's diagonal: keeps the fit near the dense weights",
+        "ε of eq. 5, relative to the mean diagonal of the gram: keeps the fit near the dense "
+        "weights",
         low=0.0,
         high=10.0,
     )
     residual: str = option(
         "auto",
-        "Adaptive weights make up for what the residual stream lacks, too (not in the paper); auto: for patterns, and from 80% on",
+        "Adaptive weights also correct the error in the residual stream (not in the paper); "
+        "auto: for patterns and from 80% sparsity",
         choices=("auto", "on", "off"),
     )
     fisher: bool = option(
         False,
-        "Count an error by what it does to the prediction, by the gradients of the dense model (not in the paper)",
+        "Weight errors by their effect on the prediction, from gradients of the dense model "
+        "(not in the paper)",
     )
-    bias: bool = option(True, "Fit the biases too")
-    refit_head: bool = option(True, "Refit pooler and classifier to the dense model's outputs")
+    bias: bool = option(True, "Fit the biases as well")
+    refit_head: bool = option(True, "Refit pooler and classifier to the dense outputs")
     damping: float = damping_option()
     block_size: int = option(
         128,
-        "Columns whose weights are compared at once (blocked solver)",
+        "Columns per block, within which weights are compared (blocked solver)",
         low=1,
         high=4096,
         expert=True,
@@ -94,40 +100,43 @@ class AKR(LayerwiseMethod):
 
     @property
     def needs(self) -> Collection[str]:
-        """All of both streams; of the residual by the option. It brings predictions nearer to dense at 70% too (12% less
-        divergence), but accuracy on SST-2 gained only from patterns and high sparsities."""
+        """Statistics of both streams, and of the residual by option.
+
+        The residual term also helps at 70% (12% less divergence), but accuracy on SST-2 improved
+        only for patterns and high sparsities.
+        """
         high = bool(self.pattern) or self.sparsity >= 0.8
-        wanted = {
-            "carry": self.adaptive_weights
-            and (self.residual == "on" or self.residual == "auto" and high),
+        use_residual = self.residual == "on" or (self.residual == "auto" and high)
+        optional = {
+            "carry": self.adaptive_weights and use_residual,
             "dense_gram": not self.adaptive_hessian,
             "fisher": self.fisher,
         }
-        return {"gram", "cross", *(name for name, yes in wanted.items() if yes)}
+        return {"gram", "cross", *(name for name, needed in optional.items() if needed)}
 
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
-        """Eq. 5 for the target, then the mask, the refit of what is kept, and the bias."""
-        fit = stats.centred() if self.bias else stats
+        """Target weights by eq. 5, then the mask, the refit of the kept weights, and the bias."""
+        fit = stats.centered() if self.bias else stats
         target = adaptive_weight(weight, fit, self.epsilon)[0] if self.adaptive_weights else weight
         pruned, used = self._prune(target, fit) if self.sparsity else (target, 0.0)
-        return Solved(
-            pruned, fitted_bias(weight, pruned, bias, centred=fit) if self.bias else bias, used
-        )
+        if self.bias:
+            bias = fitted_bias(weight, pruned, bias, centered=fit)
+        return Solved(pruned, bias, used)
 
-    fit = solve  # which refits before it fits the bias
+    fit = solve  # includes the refit, which must precede the bias
 
     def _prune(self, target: Tensor, fit: InputStatistics) -> tuple[Tensor, float]:
         dense_gram, G = fit.dense_gram, fit.outputs and fit.outputs.gram
-        # what is not weighed by all of G is by what each row is worth
+        # solvers that do not use G scale rows by the root of its diagonal
         rows = 1.0 if fit.outputs is None else fit.outputs.worth.sqrt()[:, None]
         base = fit if dense_gram is None else fit.once("dense", lambda: InputStatistics(dense_gram))
         if self.solver == "exact":
             H, _, used = base.damped(self.damping)
             count = count_of(self.sparsity, target.shape[1])
             pruned = exact_obs(target, base.inverse(self.damping), count, group=self.keep_of)
-            return pruned if G is None else refit(
-                pruned, target, H, steps=self.refit_steps, G=G
-            ), used
+            if G is not None:
+                pruned = refit(pruned, target, H, steps=self.refit_steps, G=G)
+            return pruned, used
         if self.solver == "admm":
             H, _, used = base.damped(self.damping)
             inputs = base.once("spectrum", lambda: spectrum(H))
@@ -146,7 +155,7 @@ class AKR(LayerwiseMethod):
             )
         else:
             U, H, used = base.once("upper", lambda: upper_factor(base.gram, self.damping))
-            # the sweep compares rows, and does no more across them
+            # rows only matter for the comparison of scores
             pruned = (
                 column_sweep(
                     target * rows, U, self._choice(), width=self.block_size, group=self.keep_of[1]
@@ -156,14 +165,16 @@ class AKR(LayerwiseMethod):
         return refit(pruned, target, H, steps=self.refit_steps, G=G), used
 
     def _choice(self) -> Choose:
-        """Weights of a small pattern's group are judged together, as 2:4 has 6 ways and 4:8 has 70; others one by one."""
+        """Choose jointly within groups of small patterns (2:4 has 6 ways, 4:8 has 70), else
+        separately.
+        """
         keep, group = self.keep_of
         if group and comb(group, keep) <= JOINT_WAYS:
             return jointly(keep, group)
         return separately(lambda scores: self.choose(scores, per_row=False))
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
-        """Algorithm 1's last lines: the layers that are not pruned are refitted with eq. 5 as well."""
+        """Refit the head with eq. 5 as well (last lines of Algorithm 1)."""
         if self.refit_head:
             originals = [head_inputs(model, linear, dense) for _, linear in head_linears(model)]
             for (_, linear), x in zip(head_linears(model), originals, strict=True):
@@ -174,22 +185,20 @@ class AKR(LayerwiseMethod):
             x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=len(x)
         )
         fits_bias = self.bias and linear.bias is not None
-        stats = raw.centred() if fits_bias else raw
-        moves = (stats.diagonal > ROUNDING * raw.diagonal).to(
-            x
-        )  # an input that is the same in every sentence tells a fit nothing
+        stats = raw.centered() if fits_bias else raw
+        # inputs that are constant over examples are left out of the fit
+        varies = (stats.diagonal > ROUNDING * raw.diagonal).to(x)
         assert stats.cross is not None, "given above"
-        stats = replace(
-            stats, gram=stats.gram * torch.outer(moves, moves), cross=stats.cross * moves
-        )
+        gram = stats.gram * torch.outer(varies, varies)
+        stats = replace(stats, gram=gram, cross=stats.cross * varies)
         weight, _ = adaptive_weight(linear.weight, stats, self.epsilon)
         if fits_bias:
-            linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, centred=stats))
+            linear.bias.copy_(fitted_bias(linear.weight, weight, linear.bias, centered=stats))
         linear.weight.copy_(weight)
 
 
 def head_inputs(model: nn.Module, linear: nn.Linear, stream: Stream) -> Tensor:
-    """(sentences, width) what reaches this Linear behind the encoder."""
+    """(examples, width) inputs of a Linear of the head."""
     seen: list[Tensor] = []
     hook = linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

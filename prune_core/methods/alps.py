@@ -1,4 +1,4 @@
-"""ALPS: the mask moves while ADMM's penalty rises, then conjugate gradients fit what is kept."""
+"""ALPS: masks by ADMM with a rising penalty, then conjugate gradients on the kept weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ..pruning.solvers import admm, refit, spectrum
 
 @dataclass(frozen=True)
 class ALPS(LayerwiseMethod):
-    """ADMM over every choice of zeros, then a preconditioned fit on the mask found (Meng et al. 2024), to the layer's own outputs."""
+    """ADMM over all masks, then a preconditioned fit to the layer's own outputs (Meng et al.
+    2024).
+    """
 
     name = "alps"
     title = "ALPS"
-    summary = "Lets the choice of weights move for some rounds while it fits them (ADMM), then fits what is kept"
+    summary = "Chooses the mask while fitting the weights (ADMM), then refits the kept weights"
     paper = (
         "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning, NeurIPS 2024"
     )
-    rounds: int = option(30, "Rounds in which the mask may move", low=1, high=1000)
+    rounds: int = option(30, "Rounds in which the mask can change", low=1, high=1000)
     refit_steps: int = option(
         10,
-        "Steps that fit the kept weights to the layer's own outputs (0 = none)",
+        "Conjugate-gradient steps that fit the kept weights to the layer's outputs (0 = none)",
         low=0,
         high=1000,
     )
@@ -33,16 +35,16 @@ class ALPS(LayerwiseMethod):
 
     @property
     def needs(self) -> set[str]:
-        """The inputs of the pruned path alone, to which also the fit is made."""
+        """Inputs of the pruned model only, on which the fit is made."""
         return {"gram"}
 
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
         """min tr((W−W̄)H(W−W̄)ᵀ) over masks and weights."""
         H, _, used = stats.damped(self.damping)
         inputs = stats.once("spectrum", lambda: spectrum(H))
-        found = admm(
+        pruned = admm(
             weight, inputs, lambda scores: self.choose(scores, per_row=False), steps=self.rounds
         )
-        return Solved(refit(found, weight, H, steps=self.refit_steps), bias, used)
+        return Solved(refit(pruned, weight, H, steps=self.refit_steps), bias, used)
 
-    fit = solve  # which refits already
+    fit = solve  # includes the refit

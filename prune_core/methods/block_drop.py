@@ -1,4 +1,6 @@
-"""Dropping whole blocks: the plainest way to a shallower encoder. Of a dropped block its norms and biases stay, nothing is tuned."""
+"""Dropping whole blocks, a baseline for depth pruning. Norms and biases of a dropped block stay;
+nothing is refitted.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,22 @@ from ..pruning.unitwise import SLACK, UnitMethod, UnitPlan
 
 @dataclass(frozen=True)
 class BlockDrop(UnitMethod):
-    """Blocks that turn their input least go (ShortGPT, Men et al. 2024), or those on top (Sajjad et al. 2023), until the budget is met."""
+    """Drop the blocks that change their input least (ShortGPT, Men et al. 2024), or the last
+    ones (Sajjad et al. 2023).
+    """
 
     name = "block_drop"
     title = "Block dropping"
     summary = (
-        "Removes whole blocks, those that change their input least or those on top; tunes nothing"
+        "Removes whole blocks: those that change their input least, or the last ones; no refit"
     )
-    paper = "Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, 2024"
+    paper = (
+        "Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, "
+        "2024"
+    )
     by: str = option(
         "influence",
-        "influence: one less the cosine of a block's input and output; top: the last blocks go first",
+        "influence: 1 − cosine similarity of a block's input and output; top: last blocks first",
         choices=("influence", "top"),
     )
 
@@ -36,44 +43,49 @@ class BlockDrop(UnitMethod):
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """Keep the blocks of the highest scores that fit together."""
+        """Keep the blocks with the highest scores that fit the budget."""
         plan = UnitPlan(self, model, batches, budget=budget)
         plan.check([plan.rank(sub, torch.ones(sub.units)) for sub in plan.subs])
         scores = self.scores(model, batches, report)
-        least = [int(self.keep_one_head and sub.kind == "head") for sub in plan.subs]
+        minimum = [int(self.keep_one_head and sub.kind == "head") for sub in plan.subs]
         spare = plan.left * SLACK - sum(
-            float(plan.price(sub)[count]) for sub, count in zip(plan.subs, least, strict=True)
+            float(plan.price(sub)[count]) for sub, count in zip(plan.subs, minimum, strict=True)
         )
         for index in scores.argsort(descending=True, stable=True).tolist():
-            own = [place for place, sub in enumerate(plan.subs) if sub.index == index]
+            places = [place for place, sub in enumerate(plan.subs) if sub.index == index]
             more = sum(
-                float(plan.price(plan.subs[place])[-1] - plan.price(plan.subs[place])[least[place]])
-                for place in own
+                float(
+                    plan.price(plan.subs[place])[-1] - plan.price(plan.subs[place])[minimum[place]]
+                )
+                for place in places
             )
             if more <= spare:
                 spare -= more
-                for place in own:
-                    least[place] = plan.subs[place].units
-        for sub, count in zip(plan.subs, least, strict=True):
+                for place in places:
+                    minimum[place] = plan.subs[place].units
+        for sub, count in zip(plan.subs, minimum, strict=True):
             unit = torch.arange(sub.units, device=sub.output.weight.device)
             plan.settle(sub, unit < count, score=float(scores[sub.index]))
         report(1.0, "pruned")
         return plan.rows()
 
     def scores(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Tensor:
-        """(blocks,) what speaks for keeping each; of a shared block the mean over its passes."""
+        """(blocks,) importance of each block; the mean over its passes for a shared block."""
         stack = blocks(model)
         if self.by == "top":
             return torch.arange(len(stack), 0, -1)
-        path, found = stream(model, batches), torch.zeros(len(stack), dtype=torch.float64)
+        path = stream(model, batches)
+        influence = torch.zeros(len(stack), dtype=torch.float64)
         for index, block in enumerate(stack):
             for _ in range(block.passes):
-                report(index / len(stack), f"what block {index + 1} changes")
-                alike = torch.zeros((), dtype=torch.float64, device=path.inputs[0].device)
+                report(index / len(stack), f"influence of block {index + 1}")
+                similarity = torch.zeros((), dtype=torch.float64, device=path.inputs[0].device)
                 for i, padding in enumerate(path.paddings):
                     x = path.inputs[i]
                     y = block.once(x, padding)
-                    alike += F.cosine_similarity(x, y, dim=-1).sum()
+                    similarity += F.cosine_similarity(x, y, dim=-1).sum()
                     path.inputs[i] = path.keep(y)
-                found[index] += (1 - float(alike) / sum(map(len, path.inputs))) / block.passes
-        return found
+                influence[index] += (
+                    1 - float(similarity) / sum(map(len, path.inputs))
+                ) / block.passes
+        return influence

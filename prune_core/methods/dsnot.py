@@ -1,4 +1,4 @@
-"""DSnoT: Wanda's mask, then weights grow back and others go in turn until each row's expected error is small."""
+"""DSnoT: Wanda's mask, then weights are exchanged until the expected error of each row is small."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from ..pruning.layerwise import LayerwiseMethod, Solved
 
 @dataclass(frozen=True)
 class DSnoT(LayerwiseMethod):
-    """Dynamic sparse training without training (Zhang et al. 2024): row by row, as many go as grow back. A pattern stays Wanda's."""
+    """Dynamic sparse training without training (Zhang et al. 2024). N:M patterns keep Wanda's
+    mask.
+    """
 
     name = "dsnot"
     title = "DSnoT"
-    summary = "Wanda's choice, then removed and kept weights change places until each output's mean error is small; nothing is refitted"
+    summary = (
+        "Wanda's mask, then exchanges of removed and kept weights until the mean error of every "
+        "output is small; no refit"
+    )
     paper = "Zhang et al., Dynamic Sparse No Training, ICLR 2024"
-    cycles: int = option(50, "Exchanges in a row at most", low=0, high=10_000, expert=True)
+    cycles: int = option(50, "Maximum number of exchanges per row", low=0, high=10_000, expert=True)
     threshold: float = option(
         0.1,
-        "Mean error of an output, summed over a sentence, that is small enough",
+        "Mean error of an output, summed over the tokens of an example, below which a row stops",
         low=0.0,
         high=1e6,
         expert=True,
@@ -52,14 +57,16 @@ class DSnoT(LayerwiseMethod):
 def exchange(
     gone: Tensor, scores: Tensor, expected: Tensor, variance: Tensor, cycles: int, threshold: float
 ) -> Tensor:
-    """The mask (rows, columns) after at most that many exchanges in each row; `expected` is W_ij·E[X_j], `variance` (columns,) of X_j.
+    """The mask (rows, columns) after at most `cycles` exchanges per row.
 
-    The row's error is the sum of `expected` over what is gone. Back comes what lowers it most for its variance; in its place goes
-    the weight of least score among those that lower it too. Each weight moves once, and a row stops below the threshold.
+    `expected` is W_ij·E[X_j] and `variance` (columns,) that of X_j. The error of a row is the sum
+    of `expected` over removed weights. The weight that returns lowers it most relative to its
+    variance; the weight that is removed has the lowest score among those that lower it too. Each
+    weight moves at most once, and a row stops below the threshold.
     """
     gone, endless = gone.clone(), torch.full_like(scores, torch.inf)
     error = (expected * gone).sum(1, keepdim=True)
-    back, away = gone.clone(), ~gone  # what may still move
+    back, away = gone.clone(), ~gone  # weights that may still move
     for _ in range(cycles):
         sign = error.sign()
         helps = expected * sign

@@ -1,7 +1,8 @@
-"""K-prune: heads and neurons that hold little of the model's knowledge go, and what stays is refitted to hold the rest.
+"""K-prune: remove the heads and neurons with the least knowledge, and refit the others after every
+sub-layer.
 
-From the bottom, sub-layer by sub-layer: measure knowledge, choose under the FLOPs budget, tune. Sub-layers below the
-target are final, so their output is kept and a measurement starts at the target.
+From the bottom up, for each sub-layer: measure knowledge, select units under the FLOPs budget,
+refit. Sub-layers below the current one are final, so their output is cached.
 """
 
 from __future__ import annotations
@@ -34,51 +35,54 @@ from ..pruning.targets import UnitBudget
 from ..pruning.unit_walk import refit_sublayer
 from ..pruning.unitwise import UnitMethod, UnitPlan, mean_length
 
-# The paper squares the gradient of a batch's mean divergence. A sentence's own gradient, over as many as the paper's batches
-# have, is of the same size and does not change with ours, which memory may halve.
+# The paper squares the gradient of a batch's mean divergence. Gradients per example, divided by the
+# paper's batch size, have the same scale and do not depend on our batch size.
 BATCH = 32
-TRIES, PART = (64.0, 8.0), 6
+TRIES, PART = (64.0, 8.0), 6  # factors of λ_pred, tried on one batch in six
 
-Choose = Callable[
-    [Sublayer, Tensor, Stream, Stream], Tensor
-]  # of what scores best, (units,) bool, as many units that stay
+# (sub-layer, (units,) mask of the best units, dense, pruned) -> mask of as many units
+Choose = Callable[[Sublayer, Tensor, Stream, Stream], Tensor]
 
 
 @dataclass(frozen=True)
 class KPrune(UnitMethod):
-    """Knowledge-preserving pruning without retraining (Park, Choi, Kang, ICLR 2024; equations of section 3)."""
+    """Knowledge-preserving pruning without retraining (Park, Choi, Kang, ICLR 2024; equations of
+    section 3).
+    """
 
     name = "kprune"
     title = "K-prune"
-    summary = "Removes heads and neurons that hold least of the model's knowledge, refitting after every sub-layer"
-    paper = "Park, Choi and Kang, Accurate Retraining-free Pruning for Pretrained Encoder-based Language Models, ICLR 2024"
+    summary = (
+        "Removes the heads and neurons with the least knowledge, and refits after every sub-layer"
+    )
+    paper = (
+        "Park, Choi and Kang, Accurate Retraining-free Pruning for Pretrained Encoder-based "
+        "Language Models, ICLR 2024"
+    )
     keep_one_head: bool = option(
         True,
-        "Keep at least one head in every block: without any, the token that is read hears of no other",
+        "Keep at least one head per layer; with none, [CLS] cannot attend to other tokens",
     )
     tokens: int = option(
         0,
-        "Calibration tokens to use; the paper takes 100000; 0 = all of the sample",
+        "Calibration tokens to use; 100000 in the paper; 0 = the whole sample",
         low=0,
         high=10**9,
         unit="tokens",
     )
     tune: bool = option(
-        True, "Refit the surviving units after each sub-layer (knowledge-preserving weight tuning)"
+        True, "Refit the remaining units after each sub-layer (knowledge-preserving weight tuning)"
     )
-    lambda_pred: float = option(1.0, "Weight of the predictive knowledge", low=0.0, high=1e6)
+    lambda_pred: float = option(1.0, "Weight of predictive knowledge", low=0.0, high=1e6)
     adapt: bool = option(
         True,
-        "Try 8 and 64 times that weight on a sixth of the sample, and take what keeps the predictions best; off: as in the paper",
+        "Try 8 and 64 times that weight on a sixth of the sample, and use the one with the lower "
+        "divergence; off: as in the paper",
     )
-    lambda_rep: float = option(
-        2.5e-4, "Weight of the representational knowledge", low=0.0, high=1e6
-    )
-    mu: float = option(
-        64.0, "How much more a head's knowledge counts than a neuron's", low=0.0, high=1e6
-    )
+    lambda_rep: float = option(2.5e-4, "Weight of representational knowledge", low=0.0, high=1e6)
+    mu: float = option(64.0, "Weight of heads relative to neurons (μ)", low=0.0, high=1e6)
     temperature: float = option(
-        2.0, "γ, softens predictions before they are compared", low=0.01, high=100.0
+        2.0, "Softmax temperature of the predictive knowledge (γ)", low=0.01, high=100.0
     )
     precision: str = precision_option()
     damping: float = damping_option(1e-4)
@@ -87,7 +91,7 @@ class KPrune(UnitMethod):
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """Algorithm 1, with λ_pred chosen on a part of the batches where that is asked for."""
+        """Algorithm 1, with λ_pred chosen on part of the batches if `adapt` is on."""
         batches = self._sample(batches)
         if self.adapt and len(batches) > PART:
             return self._adapted(model, batches, report, budget=budget)
@@ -96,7 +100,9 @@ class KPrune(UnitMethod):
         )
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
-        """Which units of a sub-layer stay, when its share of the budget is found: those of the best scores."""
+        """Function that selects the units of a sub-layer, given how many stay; here those with
+        the best scores.
+        """
         return best
 
     def _once(
@@ -110,11 +116,11 @@ class KPrune(UnitMethod):
         plan = UnitPlan(self, model, batches, budget=budget)
         dense = stream(model, batches)
         pruned = dense.twin()
-        gauge = KnowledgeLoss(self, model)
+        knowledge_loss = KnowledgeLoss(self, model)
         for place, sub in enumerate(plan.subs):
-            left = 1 - place / len(plan.subs)  # passes to come, each shorter than the last
+            left = 1 - place / len(plan.subs)  # remaining passes, each shorter than the last
             report(1 - left**2, f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s")
-            knowledge = gauge.measure(place, pruned)
+            knowledge = knowledge_loss.measure(place, pruned)
             scores = [
                 self.score(each, known, plan.unit_price(each))
                 for each, known in zip(plan.subs[place:], knowledge, strict=True)
@@ -123,18 +129,18 @@ class KPrune(UnitMethod):
                 plan.rank(each, score)
                 for each, score in zip(plan.subs[place:], scores, strict=True)
             ]
-            found = plan.search(rankings)
-            kept = choose(sub, rankings[0].kept(found.groups[0]), dense, pruned)
+            result = plan.search(rankings)
+            kept = choose(sub, rankings[0].kept(result.groups[0]), dense, pruned)
             damping = refit_sublayer(
                 sub, kept, dense, pruned=pruned, solve=self.refit if self.tune else None
             )
-            gauge.follow(place, sub)
+            knowledge_loss.follow(place, sub)
             facts = {
                 "predictive": knowledge[0][0],
                 "representational": knowledge[0][1],
                 "score": scores[0],
             }
-            plan.settle(sub, kept, damping, threshold=found.threshold, **facts)
+            plan.settle(sub, kept, damping, threshold=result.threshold, **facts)
         report(1.0, "pruned")
         rows = plan.rows()
         return rows | {"budget": rows["budget"].assign(lambda_pred=self.lambda_pred)}
@@ -142,17 +148,17 @@ class KPrune(UnitMethod):
     def _adapted(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """The larger λ_pred, unless a part of the batches prunes with the smaller one to less divergence from dense on another.
+        """Use the larger λ_pred, unless the smaller one gives less divergence on unseen batches.
 
-        It serves best until much of the budget is gone: then it starves the upper blocks, whose predictive knowledge is small
-        as long as the lower ones are whole. "Less" is beyond the chance of the sentences seen, as a trial is noisier than
-        the difference. Where all batches end worse than the part did, the smaller weight is tried too, and the best is kept.
+        A larger weight is best until much of the budget is gone; then it removes too much of the
+        upper blocks, whose predictive knowledge is small while the lower ones are intact. Both are
+        tried on a part of the batches, and "less" means beyond two standard errors, since a trial
+        is noisier than the difference. If the final result with the larger weight is worse than its
+        trial, the smaller one is run on all batches too, and the better result is kept.
         """
-        seen, unseen = (
-            batches[::PART],
-            batches[1::PART],
-        )  # sorted by length, so each part has all of them
-        taught = [model_outputs(model, batch) for batch in unseen]
+        # batches are sorted by length, so every part has all lengths
+        seen, unseen = batches[::PART], batches[1::PART]
+        targets = [model_outputs(model, batch) for batch in unseen]
         weights = [factor * self.lambda_pred for factor in TRIES]
         cost = 1 + len(TRIES) / PART
 
@@ -163,14 +169,14 @@ class KPrune(UnitMethod):
             rows = replace(self, length=length, lambda_pred=weight)._once(
                 student, some, part, budget=budget, choose=choose
             )
-            pairs = zip(unseen, taught, strict=True)
-            lost = [
+            pairs = zip(unseen, targets, strict=True)
+            divergences = [
                 divergence(
                     student, model_outputs(student, batch), teacher, temperature=self.temperature
                 )
                 for batch, teacher in pairs
             ]
-            return torch.cat(lost), student, rows
+            return torch.cat(divergences), student, rows
 
         turns = [
             subrange(report, turn / PART / cost, (turn + 1) / PART / cost)
@@ -179,24 +185,19 @@ class KPrune(UnitMethod):
         trials = [
             pruned(weight, seen, turn, best)[0] for weight, turn in zip(weights, turns, strict=True)
         ]
-        more = trials[0] - trials[1]  # of each sentence
-        place, whole = (
-            int(more.mean() > 2 * more.std() / len(more) ** 0.5),
-            subrange(report, 1 - 1 / cost, 1.0),
-        )
+        difference = trials[0] - trials[1]  # per example
+        significant = difference.mean() > 2 * difference.std() / len(difference) ** 0.5
+        place, whole = int(significant), subrange(report, 1 - 1 / cost, 1.0)
         choose = self.choice(model, batches, subrange(report, 1 - 1 / cost, 1 - 1 / cost))
-        taken = pruned(weights[place], batches, whole, choose)
-        if place == 0 and taken[0].sum() > trials[0].sum():
-            taken = min(
-                taken,
-                pruned(weights[1], batches, whole, choose),
-                key=lambda each: float(each[0].sum()),
-            )
-        model.load_state_dict(taken[1].state_dict())
-        return taken[2]
+        result = pruned(weights[place], batches, whole, choose)
+        if place == 0 and result[0].sum() > trials[0].sum():
+            other = pruned(weights[1], batches, whole, choose)
+            result = min(result, other, key=lambda trial: float(trial[0].sum()))
+        model.load_state_dict(result[1].state_dict())
+        return result[2]
 
     def _sample(self, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Whole batches drawn until there are `tokens`; batches are sorted by length, so the first would not do."""
+        """Random batches with `tokens` tokens in total; batches are sorted by length."""
         if not self.tokens:
             return batches
         chosen, tokens = [], 0
@@ -207,22 +208,26 @@ class KPrune(UnitMethod):
         return [batches[place] for place in sorted(chosen)]
 
     def score(self, sub: Sublayer, known: Tensor, price: float) -> Tensor:
-        """(units,) knowledge per FLOP, or per what else the budget is in."""
+        """(units,) knowledge per FLOP, or per unit of another budget."""
         knowledge = self.lambda_pred * known[0] + self.lambda_rep * known[1]
         return (self.mu if sub.kind == "head" else 1.0) * knowledge / price
 
     def refit(self, weight: Tensor, gram: Tensor, cross: Tensor) -> tuple[Tensor, float]:
-        """Least squares for the survivors' columns; the ridge pulls towards the columns that they had."""
+        """Least squares for the kept units' columns; the ridge pulls towards their current
+        values.
+        """
         return ridge_fit(weight, gram, cross, damping=self.damping)
 
 
 def best(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
-    """Those of the best scores, as they are."""
+    """The units with the best scores."""
     return kept
 
 
 class KnowledgeLoss:
-    """Measures what the units from a target sub-layer upwards know; those are still the dense model's."""
+    """Measures the knowledge of the units from a target sub-layer upwards, which are still
+    dense.
+    """
 
     def __init__(self, method: KPrune, model: nn.Module):
         self.method, self.model = method, model
@@ -232,22 +237,23 @@ class KnowledgeLoss:
         self.teacher: list[Tensor] = []  # the dense model's logits
 
     def measure(self, place: int, pruned: Stream) -> list[Tensor]:
-        """(2, units) predictive and representational knowledge of every sub-layer from the target on.
+        """(2, units) predictive and representational knowledge of every sub-layer from the target
+        on.
 
-        Below the first sub-layer nothing is pruned, so student = teacher and predictive knowledge is 0.
+        Before the first sub-layer nothing is pruned, so student = teacher and predictive knowledge
+        is 0.
         """
-        lower = int(
-            self.subs[place].block.passes > 1 and self.subs[place].kind == "neuron"
-        )  # a shared block is passed from its start
+        # a shared block is always passed from its start
+        lower = int(self.subs[place].block.passes > 1 and self.subs[place].kind == "neuron")
         subs = self.subs[place - lower :]
-        found = [
+        knowledge = [
             torch.zeros(2, sub.output.in_features, device=device_of(self.model)) for sub in subs
         ]
         for i, (x, padding) in enumerate(zip(pruned.inputs, pruned.paddings, strict=True)):
             x, real = padding.unpack(x.to(self.dtype)), padding.mask.flatten().to(self.dtype)
 
             def seen(at: int, a: Tensor) -> None:
-                found[at][1] += (real @ a.flatten(0, 1).square()).float()  # noqa: B023
+                knowledge[at][1] += (real @ a.flatten(0, 1).square()).float()  # noqa: B023
 
             if place == 0:
                 self.teacher.append(
@@ -256,23 +262,21 @@ class KnowledgeLoss:
                 continue
             loss = partial(self._loss, self.teacher[i])
             for known, gradient in zip(
-                found,
+                knowledge,
                 mask_gradients(subs, x, padding, loss=loss, reads=self.reads, seen=seen),
                 strict=True,
             ):
                 known[0] += (gradient.float() / BATCH).square().sum(0) / 2
-        sentences, tokens = (
-            sum(len(padding.mask) for padding in pruned.paddings),
-            sum(map(len, pruned.inputs)),
-        )
-        for sub, known in zip(subs, found, strict=True):
-            known[0] /= sentences
+        examples = sum(len(padding.mask) for padding in pruned.paddings)
+        tokens = sum(map(len, pruned.inputs))
+        for sub, known in zip(subs, knowledge, strict=True):
+            known[0] /= examples
             known[1] *= sub.output.weight.float().square().mean(0) / tokens
-        return [sub.by_unit(known) for sub, known in zip(subs, found, strict=True)][lower:]
+        return [sub.by_unit(known) for sub, known in zip(subs, knowledge, strict=True)][lower:]
 
     @torch.no_grad()
     def follow(self, place: int, sub: Sublayer) -> None:
-        """Where its other passes are still to come, a shared sub-layer's knowledge is that beside what was pruned."""
+        """Copy the pruned weights of a shared sub-layer, which later passes use."""
         if sub.block.passes > 1:
             self.subs[place].output.weight.copy_(sub.output.weight)
 
@@ -286,6 +290,6 @@ class KnowledgeLoss:
 
 
 def model_outputs(model: nn.Module, batch: Batch) -> Tensor:
-    """The model's logits, by its blocks and its head."""
+    """Logits of the model, computed by its blocks and its head."""
     *_, (hidden, padding) = hidden_states(model, batch)
     return head(model, hidden, padding)

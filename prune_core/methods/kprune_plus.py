@@ -1,4 +1,6 @@
-"""K-prune-plus: K-prune's shares of the budget, but units chosen together, by what their loss does to the prediction after the refit."""
+"""K-prune-plus: K-prune's number of units per sub-layer, but units chosen jointly by the
+prediction error after refitting.
+"""
 
 from __future__ import annotations
 
@@ -17,47 +19,52 @@ from ..pruning.unit_obs import UnitRegression
 from ..pruning.unit_walk import sublayer_moments
 from .kprune import Choose, KPrune
 
-OUTPUTS = ("attention_output", "ffn_out")  # what sums the units up
-STEPS = 24  # in which what goes of a sub-layer leaves, before the exchanges
-RIDGE = 1e-3  # of the gram that a choice is made by: what is chosen by noise does not last
+OUTPUTS = ("attention_output", "ffn_out")  # output projections of the sub-layers
+STEPS = 24  # removal steps per sub-layer before exchanges
+RIDGE = 1e-3  # of the gram used for selection, against fitting noise
 
 
 @dataclass(frozen=True)
 class KPrunePlus(KPrune):
-    """K-prune that chooses units by the error left once the others are refitted, where an error counts by what it does to the prediction.
+    """K-prune with units chosen by the error after refitting the others, weighted by the output
+    Fisher.
 
-    K-prune scores every unit by itself, so of two that say the same it keeps both or none. Here units leave by exact block removal
-    and come back by exchange (unit_obs.py), on the pruned model's features, towards the dense model's outputs, in the metric of the
-    Fisher information of those outputs (fisher.py). How many stay in which sub-layer is K-prune's choice.
+    K-prune scores units separately, so of two redundant units it keeps both or neither. Here units
+    are removed by exact block removal and exchanged (unit_obs.py), using features of the pruned
+    model and dense outputs as targets. The number of units per sub-layer is K-prune's.
     """
 
     name = "kprune_plus"
     title = "K-prune-plus"
-    summary = "K-prune with units chosen together, by what their loss does to the predictions once the others are refitted"
-    paper = "K-prune (Park, Choi and Kang, ICLR 2024) with this project's choice of units; see docs/methods.md"
-    damping: float = damping_option(
-        1e-2
-    )  # K-prune's 1e-4 learns the sample: what is kept here is fitted to it twice
+    summary = (
+        "K-prune with units chosen jointly, by their effect on the prediction after refitting the "
+        "others"
+    )
+    paper = (
+        "K-prune (Park, Choi and Kang, ICLR 2024) with another choice of units; see docs/methods.md"
+    )
+    # K-prune's 1e-4 overfits: the kept units are fitted to the sample twice
+    damping: float = damping_option(1e-2)
     exchanges: int = option(
         20,
-        "Exchanges of kept units for removed ones in each sub-layer, as long as they help",
+        "Maximum number of exchanges of kept for removed units per sub-layer",
         low=0,
         high=10**4,
     )
 
     def choice(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Choose:
-        """By least error of the prediction."""
+        """Choose the units with the smallest error of the prediction."""
         worth = fisher(model, spread(batches, GRADIENTS), report, parts=OUTPUTS)
 
-        def chosen(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
+        def select(sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream) -> Tensor:
             if kept.all() or not kept.any():
                 return kept
             gram, cross = sublayer_moments(sub, dense, pruned)
-            whole, _ = self.refit(sub.output.weight, gram, cross)
+            columns, _ = self.refit(sub.output.weight, gram, cross)
             count, root = int(kept.sum()), torch.linalg.cholesky(worth[sub.index].outputs[sub.part])
-            tableau = UnitRegression(gram, root.T @ whole, sub.width, damping=RIDGE)
-            tableau.remove_to(count, max(1, (sub.units - count) // STEPS))
-            tableau.exchange(self.exchanges, max(1, sub.units // 40))
-            return tableau.kept
+            regression = UnitRegression(gram, root.T @ columns, sub.width, damping=RIDGE)
+            regression.remove_to(count, max(1, (sub.units - count) // STEPS))
+            regression.exchange(self.exchanges, max(1, sub.units // 40))
+            return regression.kept
 
-        return chosen
+        return select

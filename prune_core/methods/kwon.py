@@ -1,6 +1,8 @@
-"""Kwon et al.: heads and neurons whose masks the task loss minds least go; the rest are rescaled towards the dense model.
+"""Kwon et al.: remove the heads and neurons with the least Fisher information, and rescale the
+others.
 
-Mask search on the diagonal of the Fisher information, rearrangement on its blocks, tuning layer by layer.
+Mask search on the diagonal of the Fisher information, rearrangement on its blocks, layer-wise
+tuning.
 """
 
 from __future__ import annotations
@@ -38,14 +40,17 @@ class Kwon(UnitMethod):
 
     name = "kwon"
     title = "Kwon et al."
-    summary = "Removes heads and neurons that the task loss minds least, and rescales the others; needs labels"
+    summary = (
+        "Removes the heads and neurons with the least effect on the task loss, and rescales the "
+        "others; needs labels"
+    )
     paper = "Kwon et al., A Fast Post-Training Pruning Framework for Transformers, NeurIPS 2022"
     labelled = True
     rearrange: bool = option(
-        True, "Swap units within a sub-layer where the Fisher information of pairs says so"
+        True, "Swap units within a sub-layer by the Fisher information of pairs"
     )
     tune: bool = option(
-        True, "Rescale the survivors towards the dense model's outputs, sub-layer by sub-layer"
+        True, "Rescale the remaining units to match the dense outputs of each sub-layer"
     )
     precision: str = precision_option()
     damping: float = damping_option(1e-4)
@@ -54,12 +59,11 @@ class Kwon(UnitMethod):
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """Search masks by the Fisher's diagonal, rearrange them by its blocks, rescale the survivors."""
+        """Search masks, rearrange them, and rescale the remaining units."""
         plan = UnitPlan(self, model, batches, budget=budget)
         gradients = self._gradients(model, batches, subrange(report, 0.0, 0.7))
-        importance = [
-            each.square().sum(0) for each in gradients
-        ]  # the diagonal of the Fisher information
+        # diagonal of the Fisher information
+        importance = [gradient.square().sum(0) for gradient in gradients]
         rankings = [plan.rank(sub, each) for sub, each in zip(plan.subs, importance, strict=True)]
         plan.check(rankings)
         groups = least_fisher(rankings, plan.left)
@@ -82,14 +86,18 @@ class Kwon(UnitMethod):
     def _gradients(
         self, model: nn.Module, batches: Sequence[Batch], report: Report
     ) -> list[Tensor]:
-        """(sentences, units) of every sub-layer: the task loss's gradient for a mask of ones on the units."""
+        """(examples, units) for every sub-layer: gradients of the task loss with respect to a
+        mask of ones.
+        """
         if not all("labels" in batch for batch in batches):
             raise PruneError(
-                "kwon measures the task loss: its calibration sentences need labels; give labelled ones, or choose kprune."
+                "kwon measures the task loss, so its calibration examples need labels; provide "
+                "labeled "
+                "ones, or choose kprune."
             )
         dtype = gradient_dtype(self.precision, device_of(model))
         subs = frozen_sublayers(model, dtype)
-        found: list[list[Tensor]] = [[] for _ in subs]
+        by_sublayer: list[list[Tensor]] = [[] for _ in subs]
         for count, batch in enumerate(batches):
             report(count / len(batches), f"Fisher information, batch {count + 1} of {len(batches)}")
             x, padding = embed(model, batch)
@@ -97,14 +105,17 @@ class Kwon(UnitMethod):
             gradients = mask_gradients(
                 subs, padding.unpack(x.to(dtype)), padding, loss=loss, reads=used_token(model)
             )
-            for sub, gradient, rows in zip(subs, gradients, found, strict=True):
+            for sub, gradient, rows in zip(subs, gradients, by_sublayer, strict=True):
                 rows.append(sub.by_unit(gradient.float()) * sub.width)
-        return [torch.cat(rows) for rows in found]
+        return [torch.cat(rows) for rows in by_sublayer]
 
     def rescale(
         self, weight: Tensor, gram: Tensor, cross: Tensor, width: int
     ) -> tuple[Tensor, float]:
-        """Least squares for one factor per survivor; the ridge pulls towards 1. What Σ r_i·unit_i(x) needs of x is AᵀA, AᵀB."""
+        """Least squares for one factor per remaining unit; the ridge pulls towards 1.
+
+        The fit of Σ r_i·unit_i(x) needs only AᵀA and AᵀB.
+        """
         units = (-1, width)
         H = (gram * (weight.T @ weight)).unflatten(1, units).sum(2).unflatten(0, units).sum(1)
         target = (cross * weight.T).sum(1).unflatten(0, units).sum(1)
@@ -114,26 +125,28 @@ class Kwon(UnitMethod):
 
 
 def task_loss(model: nn.Module, labels: Tensor, hidden: Tensor, padding: Padding) -> Tensor:
-    """The loss that the model was fine-tuned with, summed over the sentences."""
-    found = logits(model, hidden, padding)
+    """The fine-tuning loss, summed over examples."""
+    outputs = logits(model, hidden, padding)
     if task_type_of(model) == "regression":
-        return F.mse_loss(found.squeeze(-1), labels, reduction="sum")
+        return F.mse_loss(outputs.squeeze(-1), labels, reduction="sum")
     if task_type_of(model) == "multilabel":
-        return F.binary_cross_entropy_with_logits(found, labels, reduction="sum")
+        return F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
     if task_type_of(model) == "token":
-        return F.cross_entropy(
-            found, padding.pack(labels[..., None])[:, 0], reduction="sum"
-        )  # which leaves out IGNORED, -100
-    ends = 2 if task_type_of(model) == "span" else 1  # of a span: the mean of start and end
-    return F.cross_entropy(found.flatten(0, -2), labels.flatten(), reduction="sum") / ends
+        # ignores IGNORED, -100
+        packed = padding.pack(labels[..., None])[:, 0]
+        return F.cross_entropy(outputs, packed, reduction="sum")
+    ends = 2 if task_type_of(model) == "span" else 1  # mean over start and end of a span
+    return F.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="sum") / ends
 
 
 def least_fisher(rankings: Sequence[Ranking], budget: float) -> list[int]:
-    """Groups to keep of each ranking: for every number of heads, neurons fill the budget; the least information lost wins."""
+    """Groups to keep per ranking: for every number of heads, neurons fill the budget; the least
+    loss wins.
+    """
     heads, neurons = merge_rankings(rankings[::2]), merge_rankings(rankings[1::2])
-    left = budget * SLACK - F.pad(heads.costs.cumsum(0), (1, 0))  # beside the best 0, 1, 2 … heads
+    left = budget * SLACK - F.pad(heads.costs.cumsum(0), (1, 0))  # after the best 0, 1, 2 … heads
     fitting = torch.searchsorted(neurons.costs.cumsum(0), left, right=True)
-    lost = _behind(heads.scores) + _behind(neurons.scores * rankings[1].size)[fitting]
+    lost = _loss_without(heads.scores) + _loss_without(neurons.scores * rankings[1].size)[fitting]
     lost[left < 0] = torch.inf
     count = int(lost.argmin())
     kept = [
@@ -143,15 +156,17 @@ def least_fisher(rankings: Sequence[Ranking], budget: float) -> list[int]:
     return torch.stack(kept, 1).flatten().tolist()
 
 
-def _behind(scores: Tensor) -> Tensor:
-    """What is lost without all but the best 0, 1, 2 … of them."""
+def _loss_without(scores: Tensor) -> Tensor:
+    """Loss if only the best 0, 1, 2 … groups stay."""
     return F.pad(scores.flip(0).cumsum(0).flip(0), (0, 1))
 
 
 def rearranged(fisher: Tensor, kept: Tensor) -> Tensor:
-    """Each pruned unit in turn changes places with the survivor that lowers the information lost, zᵀFz, most."""
+    """Each removed unit is swapped with the kept unit that lowers the lost information zᵀFz
+    most.
+    """
     fisher, gone = fisher.cpu().double(), ~kept.cpu()
-    diagonal, pull = fisher.diagonal(), fisher[gone].sum(0)  # pull = Fz, z marks what is gone
+    diagonal, pull = fisher.diagonal(), fisher[gone].sum(0)  # pull = Fz, z marks removed units
     for i in gone.nonzero().flatten().tolist():
         change = diagonal[i] + diagonal + 2 * (pull - pull[i] - fisher[i])
         change[gone] = torch.inf

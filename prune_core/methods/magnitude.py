@@ -1,4 +1,4 @@
-"""Magnitude pruning: the smallest weights go. The baseline that every other method has to beat."""
+"""Magnitude pruning: remove the smallest weights, the baseline of every other method."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..pruning.masks import WeightMethod, lowest
 
 @dataclass(frozen=True)
 class Magnitude(WeightMethod):
-    """Removes the weights of least absolute value (Han et al. 2015)."""
+    """Remove the weights with the smallest absolute values (Han et al. 2015)."""
 
     name = "magnitude"
     title = "Magnitude"
-    summary = "Removes the smallest weights; needs no data and takes no time"
+    summary = "Removes the smallest weights; needs no data"
     paper = "Han et al., Learning both Weights and Connections, NeurIPS 2015"
     scope: str = option(
         "matrix",
@@ -34,23 +34,27 @@ class Magnitude(WeightMethod):
         super().__post_init__()
         if self.pattern and self.scope == "global":
             raise PruneError(
-                "magnitude: an N:M pattern compares neighbours, so it cannot be global; set scope to matrix."
+                "magnitude: an N:M pattern compares weights within a row, so it cannot be global; "
+                "set "
+                "scope to matrix."
             )
 
     @torch.no_grad()
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
-        """Zero the smallest weights; looks at no sample."""
+        """Zero the smallest weights; uses no data."""
         started = time.perf_counter()
-        found = [linear for _, _, linear in linears(model)]
+        layers = [linear for _, _, linear in linears(model)]
         if self.scope == "global":
-            scores = torch.cat([linear.weight.abs().flatten() for linear in found])
-            masks = lowest(scores, self.sparsity).split([linear.weight.numel() for linear in found])
+            scores = torch.cat([linear.weight.abs().flatten() for linear in layers])
+            masks = lowest(scores, self.sparsity).split(
+                [linear.weight.numel() for linear in layers]
+            )
         else:
-            masks = [self.choose(linear.weight.abs(), per_row=False) for linear in found]
-        for count, (linear, mask) in enumerate(zip(found, masks, strict=True), start=1):
+            masks = [self.choose(linear.weight.abs(), per_row=False) for linear in layers]
+        for count, (linear, mask) in enumerate(zip(layers, masks, strict=True), start=1):
             linear.weight.masked_fill_(mask.view_as(linear.weight), 0)
-            report(count / len(found), f"matrix {count} of {len(found)}")
+            report(count / len(layers), f"matrix {count} of {len(layers)}")
         rows = pd.DataFrame(sparsity_by_projection(model))
         return {
-            "prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(found))
+            "prune": rows.assign(damping=0.0, seconds=(time.perf_counter() - started) / len(layers))
         }

@@ -1,4 +1,6 @@
-"""OSSCAR: in every sub-layer the same share of units goes, chosen by local search over which ones and refitted by least squares."""
+"""OSSCAR: remove the same fraction of units from every sub-layer, chosen by local search, and
+refit the others.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,28 @@ from ..pruning.unitwise import UnitMethod, UnitPlan
 
 @dataclass(frozen=True)
 class OSSCAR(UnitMethod):
-    """One-shot structured pruning by combinatorial optimisation (Meng et al., ICML 2024): each sub-layer's own outputs are kept."""
+    """One-shot structured pruning by combinatorial optimization (Meng et al., ICML 2024), to
+    each sub-layer's own outputs.
+    """
 
     name = "osscar"
     title = "OSSCAR"
-    summary = "Removes the same share of every sub-layer's heads and neurons, chosen by local search, and refits the others"
-    paper = "Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and Language Models with Combinatorial Optimization, ICML 2024"
+    summary = (
+        "Removes the same fraction of heads and neurons from every sub-layer, chosen by local "
+        "search, and refits the others"
+    )
+    paper = (
+        "Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and Language Models with "
+        "Combinatorial Optimization, ICML 2024"
+    )
     exchanges: int = option(
         50,
-        "Exchanges of a kept unit for a removed one in each sub-layer, as long as they help",
+        "Maximum number of exchanges of kept for removed units per sub-layer",
         low=0,
         high=10**4,
     )
     together: int = option(
-        8, "Neurons that leave at a time before the exchanges begin", low=1, high=1024, expert=True
+        8, "Neurons removed per step before the exchanges", low=1, high=1024, expert=True
     )
     damping: float = damping_option(1e-4)
 
@@ -41,15 +51,14 @@ class OSSCAR(UnitMethod):
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """From the bottom: the gram of what a sub-layer's units say in the pruned model, the choice, the fit, and on to the next."""
+        """Bottom-up: features of each sub-layer in the pruned model, selection, refit."""
         plan = UnitPlan(self, model, batches, budget=budget)
-        alike = [
+        uniform = [
             plan.rank(sub, torch.linspace(1.0, 0.0, sub.units, device=sub.output.weight.device))
             for sub in plan.subs
         ]
-        groups = plan.search(
-            alike
-        ).groups  # a unit in the middle of its sub-layer goes with those in the middle of others
+        # the same rank in every sub-layer has the same score
+        groups = plan.search(uniform).groups
         dense = stream(model, batches)
         pruned = dense.twin()
         for place, sub in enumerate(plan.subs):
@@ -58,16 +67,18 @@ class OSSCAR(UnitMethod):
                 f"block {sub.index + 1} of {plan.subs[-1].index + 1}: {sub.kind}s",
             )
             gram, _ = sublayer_moments(sub, dense, pruned)
-            tableau = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
-            lost = tableau.changes().float()
-            tableau.remove_to(groups[place] * alike[place].size, self.together)
-            tableau.exchange(self.exchanges, max(1, sub.units // 10))
-            refit = partial(self.refit, gram, sub.output.weight.clone(), sub.columns(tableau.kept))
-            damping = refit_sublayer(sub, tableau.kept, dense, pruned=pruned, solve=refit)
-            plan.settle(sub, tableau.kept, damping, score=lost)
+            regression = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
+            lost = regression.changes().float()
+            regression.remove_to(groups[place] * uniform[place].size, self.together)
+            regression.exchange(self.exchanges, max(1, sub.units // 10))
+            refit = partial(
+                self.refit, gram, sub.output.weight.clone(), sub.columns(regression.kept)
+            )
+            damping = refit_sublayer(sub, regression.kept, dense, pruned=pruned, solve=refit)
+            plan.settle(sub, regression.kept, damping, score=lost)
         report(1.0, "pruned")
         return plan.rows()
 
     def refit(self, gram: Tensor, weight: Tensor, kept: Tensor, *_: Tensor) -> tuple[Tensor, float]:
-        """To what all units said on the same inputs."""
+        """Fit to the sum of all units on the same inputs."""
         return fit(gram, weight, kept, damping=self.damping)

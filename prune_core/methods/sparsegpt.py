@@ -1,4 +1,4 @@
-"""SparseGPT: column by column, what a removed weight did is handed to the columns not yet seen."""
+"""SparseGPT: column by column; later columns compensate for removed weights."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class SparseGPT(LayerwiseMethod):
 
     name = "sparsegpt"
     title = "SparseGPT"
-    summary = "Removes weights column by column and lets the remaining ones make up for it"
+    summary = "Removes weights column by column and updates the remaining ones to compensate"
     paper = "Frantar & Alistarh, SparseGPT, ICML 2023"
     damping: float = damping_option()
     block_size: int = option(
-        128, "Columns whose weights are compared at once", low=1, high=4096, expert=True
+        128, "Columns per block, within which weights are compared", low=1, high=4096, expert=True
     )
 
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
-        """Algorithm 1 on one matrix, damped by `damping`."""
+        """Algorithm 1 on one matrix, with the gram damped by `damping`."""
         U, _, used = stats.once("upper", lambda: upper_factor(stats.gram, self.damping))
-        # each block's share of the sparsity, compared across rows
+        # every block of columns has the same sparsity; rows are compared
         choose = separately(lambda scores: self.choose(scores, per_row=False))
         return Solved(
             column_sweep(weight, U, choose, width=self.block_size, group=self.keep_of[1]),

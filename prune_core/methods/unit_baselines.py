@@ -1,4 +1,4 @@
-"""The two plainest ways to meet a FLOPs budget with whole heads and neurons: what any structured method must beat."""
+"""Baselines for structured pruning: units with the smallest weights, and random units."""
 
 from __future__ import annotations
 
@@ -16,43 +16,48 @@ from ..pruning.unitwise import UnitMethod, UnitPlan
 
 @dataclass(frozen=True)
 class UnitMagnitude(UnitMethod):
-    """Removes the units whose weights are smallest, as Li et al. 2017 do with filters; nothing is tuned."""
+    """Remove the units with the smallest weights, as Li et al. 2017 do with filters; no refit."""
 
     name = "unit_magnitude"
     title = "Unit magnitude"
-    summary = "Removes heads and neurons with the smallest weights; tunes nothing"
+    summary = "Removes the heads and neurons with the smallest weights; no refit"
     paper = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017"
 
     @torch.no_grad()
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """Rank all units by their score and keep the best within the budget."""
+        """Rank all units by score and keep the best within the budget."""
         plan = UnitPlan(self, model, batches, budget=budget)
         scores = [self.score(sub) for sub in plan.subs]
         rankings = [plan.rank(sub, score) for sub, score in zip(plan.subs, scores, strict=True)]
-        found = plan.search(rankings)
+        result = plan.search(rankings)
         for place, sub in enumerate(plan.subs):
-            kept = rankings[place].kept(found.groups[place])
-            plan.settle(sub, kept, score=scores[place], threshold=found.threshold)
+            kept = rankings[place].kept(result.groups[place])
+            plan.settle(sub, kept, score=scores[place], threshold=result.threshold)
             report((place + 1) / len(plan.subs), f"block {sub.index + 1}: {sub.kind}s")
         return plan.rows()
 
     def score(self, sub: Sublayer) -> Tensor:
-        """(units,) root mean square of each unit's weights, so that a head compares with a neuron."""
-        own = [sub.output.weight.T, *(sub.by_column(linear.weight) for linear in sub.own.values())]
-        return sub.by_unit(torch.cat(own, dim=1).square().mean(1)).sqrt()
+        """(units,) root mean square of each unit's weights, comparable between heads and
+        neurons.
+        """
+        weights = [
+            sub.output.weight.T,
+            *(sub.by_column(linear.weight) for linear in sub.own.values()),
+        ]
+        return sub.by_unit(torch.cat(weights, dim=1).square().mean(1)).sqrt()
 
 
 @dataclass(frozen=True)
 class UnitRandom(UnitMagnitude):
-    """Removes units by lot."""
+    """Remove random units."""
 
     name = "unit_random"
     title = "Random units"
-    summary = "Removes heads and neurons by lot; tunes nothing"
+    summary = "Removes random heads and neurons; no refit"
     paper = "the null hypothesis"
 
     def score(self, sub: Sublayer) -> Tensor:
-        """(units,) by lot."""
+        """(units,) random scores."""
         return torch.rand(sub.units).to(sub.output.weight.device)

@@ -1,5 +1,5 @@
-"""ZipLM, in one shot: units leave one after the other by what their loss costs once the rest is refitted, and a search over whole
-models shares the budget out among the sub-layers, by whatever it is counted in.
+"""ZipLM, one-shot: units are removed by Optimal Brain Surgeon with refits, and a search over
+whole models distributes the budget over sub-layers.
 """
 
 from __future__ import annotations
@@ -21,38 +21,45 @@ from ..pruning.targets import UnitBudget
 from ..pruning.unit_obs import UnitRegression, fit
 from ..pruning.unitwise import Ranking, UnitMethod, UnitPlan
 
-SHRINK = 0.9  # of a block's neurons, what stays from one level of the search to the next
-CALIBRATION_BATCHES = 128  # sentences that a candidate's predictions are compared on
-FIRST, MUTATED = (
-    10,
-    0.1,
-)  # of the tries a tenth starts anew; of the others each changes a tenth of the best one's coefficients
-BUCKETS = 4000  # that a budget is cut into for the search
+SHRINK = 0.9  # fraction of neurons that stays from one level to the next
+JUDGE_EXAMPLES = 128  # examples on which candidates are compared
+# one trial in FIRST starts from new coefficients; the others change a fraction MUTATED of the best
+# ones
+FIRST, MUTATED = 10, 0.1
+BUCKETS = 4000  # resolution of the budget in the search
 
 
 class PruningLevels(NamedTuple):
-    """What a sub-layer may become: its best n units for some n, of which each choice holds the smaller ones."""
+    """Nested subsets of the units of a sub-layer, and the error of each."""
 
     order: Tensor  # (units,) best first
-    counts: list[int]  # falling, all units first
-    errors: list[float]  # how far the outputs then are from the dense ones, relative
-    lost: Tensor  # (units,) squared error with which each unit went, in the order of `order`
+    counts: list[int]  # descending, starting with all units
+    errors: list[float]  # relative output error of each level
+    lost: Tensor  # (units,) squared error of removing each unit, in this order
 
 
 @dataclass(frozen=True)
 class ZipLM(UnitMethod):
-    """Inference-aware structured pruning (Kurtic, Frantar and Alistarh, NeurIPS 2023; section 3), without its gradual training."""
+    """Inference-aware structured pruning (Kurtic, Frantar and Alistarh, NeurIPS 2023; section
+    3), without gradual training.
+    """
 
     name = "ziplm"
     title = "ZipLM"
-    summary = "Removes heads and neurons by Optimal Brain Surgeon, and searches over whole models for how many of which block"
-    paper = "Kurtic, Frantar and Alistarh, ZipLM: Inference-Aware Structured Pruning of Language Models, NeurIPS 2023"
+    summary = (
+        "Removes heads and neurons by Optimal Brain Surgeon, and searches over whole models for "
+        "the number per layer"
+    )
+    paper = (
+        "Kurtic, Frantar and Alistarh, ZipLM: Inference-Aware Structured Pruning of Language "
+        "Models, NeurIPS 2023"
+    )
     tries: int = option(
-        100, "Models that the search compares; the paper's has 1000", low=1, high=10**5
+        100, "Models that the search compares; 1000 in the paper", low=1, high=10**5
     )
     together: int = option(
         8,
-        "Neurons that leave at a time; the paper removes one by one",
+        "Neurons removed per step; one in the paper",
         low=1,
         high=1024,
         expert=True,
@@ -63,33 +70,35 @@ class ZipLM(UnitMethod):
     def remove(
         self, model: nn.Module, batches: Sequence[Batch], report: Report, budget: UnitBudget | None
     ) -> Rows:
-        """The levels of every sub-layer on the dense model's inputs, the search, and the chosen model with its columns refitted."""
+        """Compute the levels of every sub-layer on dense inputs, search, and refit the chosen
+        model.
+        """
         plan = UnitPlan(self, model, batches, budget=budget)
         grams = features_grams(model, plan.subs, batches, report=subrange(report, 0.0, 0.2))
         levels = []
         for place, (sub, gram) in enumerate(zip(plan.subs, grams, strict=True)):
             report(
                 0.2 + 0.4 * place / len(plan.subs),
-                f"block {sub.index + 1}: the order in which {sub.kind}s go",
+                f"block {sub.index + 1}: ranking {sub.kind}s",
             )
             levels.append(self.levels(plan, sub, gram))
         plan.check([plan.rank(sub, own.lost) for sub, own in zip(plan.subs, levels, strict=True)])
-        judge = OutputDivergence(
+        divergence_of = OutputDivergence(
             self,
             model,
             plan.subs,
             grams=grams,
             levels=levels,
-            batches=spread(batches, CALIBRATION_BATCHES),
+            batches=spread(batches, JUDGE_EXAMPLES),
         )
-        chosen = self.searched(plan, levels, judge, subrange(report, 0.6, 1.0))
+        chosen = self.searched(plan, levels, divergence_of, subrange(report, 0.6, 1.0))
         rankings = [
             filling(own, count, plan, sub=sub)
             for own, count, sub in zip(levels, chosen, plan.subs, strict=True)
         ]
-        found = plan.search(rankings)
+        result = plan.search(rankings)
         for place, sub in enumerate(plan.subs):
-            kept = rankings[place].kept(found.groups[place])
+            kept = rankings[place].kept(result.groups[place])
             damping = 0.0
             if not kept.all():
                 fitted, damping = fit(
@@ -103,26 +112,26 @@ class ZipLM(UnitMethod):
         return plan.rows()
 
     def levels(self, plan: UnitPlan, sub: Sublayer, gram: Tensor) -> PruningLevels:
-        """Remove units until none is left, and note the error at each level."""
+        """Remove units until none is left, and record the error at each level."""
         group = 1 if sub.kind == "head" else plan.group(sub)
         step = 1 if sub.kind == "head" else -(-self.together // group) * group
         counts = [sub.units]
         while counts[-1] > 0:
-            fewer = (
-                counts[-1] - step
-                if sub.kind == "head"
-                else min(counts[-1] - step, int(counts[-1] * SHRINK) // step * step)
-            )
+            fewer = counts[-1] - step
+            if sub.kind == "neuron":
+                fewer = min(fewer, int(counts[-1] * SHRINK) // step * step)
             counts.append(max(0, fewer))
-        tableau = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
-        gone, errors, lost = list[Tensor](), [0.0], list[float]()
+        regression = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
+        removed, errors, lost = list[Tensor](), [0.0], list[float]()
         for count in counts[1:]:
-            while int(tableau.kept.sum()) > count:
-                before = tableau.error
-                gone.append(tableau.remove_to(max(count, int(tableau.kept.sum()) - step), step))
-                lost += [(tableau.error - before) / len(gone[-1])] * len(gone[-1])
-            errors.append((max(0.0, tableau.error) / max(tableau.whole, 1e-30)) ** 0.5)
-        order = torch.cat(gone).flip(0)
+            while int(regression.kept.sum()) > count:
+                before = regression.error
+                removed.append(
+                    regression.remove_to(max(count, int(regression.kept.sum()) - step), step)
+                )
+                lost += [(regression.error - before) / len(removed[-1])] * len(removed[-1])
+            errors.append((max(0.0, regression.error) / max(regression.whole, 1e-30)) ** 0.5)
+        order = torch.cat(removed).flip(0)
         rising = torch.tensor(lost, device=order.device, dtype=torch.float32).cummax(0).values
         return PruningLevels(order, counts, errors, lost=rising.flip(0))
 
@@ -130,10 +139,12 @@ class ZipLM(UnitMethod):
         self,
         plan: UnitPlan,
         levels: Sequence[PruningLevels],
-        judge: OutputDivergence,
+        divergence_of: OutputDivergence,
         report: Report,
     ) -> list[int]:
-        """How many units of each sub-layer: the best by the predictions of the models that random coefficients lead to."""
+        """Number of units per sub-layer: the best model, by its predictions, over random loss
+        coefficients.
+        """
         options = []
         for sub, own in zip(plan.subs, levels, strict=True):
             least = int(self.keep_one_head and sub.kind == "head")
@@ -147,18 +158,14 @@ class ZipLM(UnitMethod):
                 )
             )
         first = max(1, self.tries // FIRST)
-        best, coefficients = (
-            (float("inf"), [sub.units for sub in plan.subs]),
-            torch.ones(len(plan.subs), dtype=torch.float64),
-        )
+        best = (float("inf"), [sub.units for sub in plan.subs])
+        coefficients = torch.ones(len(plan.subs), dtype=torch.float64)
         seen: dict[tuple[int, ...], float] = {}
         for turn in range(self.tries):
             draw = torch.rand(len(plan.subs), dtype=torch.float64)
-            keep = (
-                torch.rand(len(plan.subs)) >= MUTATED
-                if turn >= first
-                else torch.zeros(len(plan.subs), dtype=torch.bool)
-            )
+            keep = torch.zeros(len(plan.subs), dtype=torch.bool)
+            if turn >= first:
+                keep = torch.rand(len(plan.subs)) >= MUTATED
             tried = torch.where(keep, coefficients, draw) if turn else coefficients
             places = cheapest(
                 [
@@ -172,7 +179,7 @@ class ZipLM(UnitMethod):
                 for own, (kept, _, _), place in zip(levels, options, places, strict=True)
             ]
             if tuple(counts) not in seen:
-                seen[tuple(counts)] = judge(counts)
+                seen[tuple(counts)] = divergence_of(counts)
             if seen[tuple(counts)] < best[0]:
                 best, coefficients = (seen[tuple(counts)], counts), tried
             report(
@@ -184,7 +191,9 @@ class ZipLM(UnitMethod):
 def features_grams(
     model: nn.Module, subs: Sequence[Sublayer], batches: Sequence[Batch], report: Report
 ) -> list[Tensor]:
-    """(columns, columns) of every sub-layer: the gram of the dense model's features, over all passes of a shared one."""
+    """(columns, columns) gram of the dense features of every sub-layer, over all passes of a
+    shared one.
+    """
     dense, path = stream(model, batches), execution_order(subs)
     grams: list[Tensor] = [
         sub.output.weight.new_zeros(sub.output.in_features, sub.output.in_features) for sub in subs
@@ -200,7 +209,9 @@ def features_grams(
 
 
 def filling(levels: PruningLevels, count: int, plan: UnitPlan, sub: Sublayer) -> Ranking:
-    """A ranking by which the first `count` units stay for certain, and the others fill what the search's levels left of the budget."""
+    """Ranking in which the first `count` units always stay, and the others use the remaining
+    budget.
+    """
     scores = torch.empty_like(levels.lost)
     scores[levels.order] = levels.lost / plan.unit_price(sub)
     scores[levels.order[:count]] = torch.inf
@@ -208,9 +219,13 @@ def filling(levels: PruningLevels, count: int, plan: UnitPlan, sub: Sublayer) ->
 
 
 def cheapest(options: Sequence[tuple[Tensor, Tensor]], allowed: float) -> list[int]:
-    """Of each (prices, losses) one place, so that the sum of losses is least and that of prices at most `allowed` (dynamic programming
-    over BUCKETS, into which prices are rounded up). Where not even the cheapest fit, those."""
-    size = allowed / BUCKETS or 1e-30  # where nothing is allowed, what costs nothing
+    """One index per (prices, losses) that minimizes the sum of losses with total price at most
+    `allowed`.
+
+    Dynamic programming over BUCKETS, into which prices are rounded up. If nothing fits, the
+    cheapest.
+    """
+    size = allowed / BUCKETS or 1e-30  # with no budget, only units without cost
     best, path = torch.zeros(BUCKETS + 1, dtype=torch.float64), list[Tensor]()
     for prices, losses in options:
         steps = (prices / size - 1e-6).ceil().clamp(0, BUCKETS + 1).long().tolist()
@@ -229,7 +244,9 @@ def cheapest(options: Sequence[tuple[Tensor, Tensor]], allowed: float) -> list[i
 
 
 class OutputDivergence:
-    """What a choice of units costs the predictions, each sub-layer refitted by itself."""
+    """Divergence of the predictions for a choice of units, with every sub-layer refitted
+    separately.
+    """
 
     def __init__(
         self,
@@ -248,19 +265,19 @@ class OutputDivergence:
             levels,
         )
         self.inputs = [embed(model, batch) for batch in batches]
-        self.taught = [self._answers(subs, *each) for each in self.inputs]
-        self._cut: list[tuple[int, Sublayer]] = [(sub.units, sub) for sub in subs]
+        self.targets = [self._outputs(subs, *each) for each in self.inputs]
+        self._compact: list[tuple[int, Sublayer]] = [(sub.units, sub) for sub in subs]
 
     def __call__(self, counts: Sequence[int]) -> float:
-        """Mean divergence from the dense model with the best so many units of each sub-layer."""
-        self._cut = [
+        """Mean divergence from the dense model with the best `counts` units of each sub-layer."""
+        self._compact = [
             known if known[0] == count else (count, self._of(place, count))
-            for place, (known, count) in enumerate(zip(self._cut, counts, strict=True))
+            for place, (known, count) in enumerate(zip(self._compact, counts, strict=True))
         ]
-        small = [sub for _, sub in self._cut]
+        small = [sub for _, sub in self._compact]
         lost = [
-            divergence(self.model, self._answers(small, *each), taught)
-            for each, taught in zip(self.inputs, self.taught, strict=True)
+            divergence(self.model, self._outputs(small, *each), target)
+            for each, target in zip(self.inputs, self.targets, strict=True)
         ]
         return float(torch.cat(lost).mean())
 
@@ -280,7 +297,7 @@ class OutputDivergence:
             )
         return small
 
-    def _answers(self, subs: Sequence[Sublayer], x: Tensor, padding: Padding) -> Tensor:
+    def _outputs(self, subs: Sequence[Sublayer], x: Tensor, padding: Padding) -> Tensor:
         for place in execution_order(subs):
             x = subs[place].norm(subs[place].close(subs[place].features(x, padding), x))
         return head(self.model, x, padding)

@@ -1,6 +1,5 @@
-"""How a total sparsity is shared out among matrices: each by what it loses, the total as asked for.
-
-Pure functions of weights, grams and curves. Knows nothing of models or methods.
+"""Distribute a total sparsity over weight matrices. Pure functions of weights, grams and error
+curves.
 """
 
 from __future__ import annotations
@@ -14,30 +13,27 @@ from torch import Tensor
 from .masks import lowest
 from .solvers import refit
 
-FACTORS = (
-    0.5,
-    0.7,
-    1.0,
-    1.5,
-)  # of the uniform share of kept weights: where a curve is measured, and how far it may lead
-ROWS = 96  # of a matrix, at least, that stand for all: they are problems of their own
-STEPS = 5  # of the refit behind each point
+# curves are measured at these multiples of the uniform kept fraction, which also bound the result
+FACTORS = (0.5, 0.7, 1.0, 1.5)
+ROWS = 96  # minimum number of rows that represent a matrix: rows are independent problems
+STEPS = 5  # refit steps for each point of a curve
 OUTLIER, REACH = 5.0, 0.08  # OWL's M and λ, as in the paper at 70%
 
 
 def kept_fractions(sparsity: float) -> list[float]:
-    """The shares of kept weights at which curves are measured for a total of `sparsity`."""
+    """Fractions of kept weights at which error curves are measured for a total `sparsity`."""
     return sorted({min(1.0, factor * (1 - sparsity)) for factor in FACTORS})
 
 
 def error_curve(
     weight: Tensor, H: Tensor, kept: Sequence[float], worth: Tensor | None = None
 ) -> list[float]:
-    """The share of the output's energy that is lost, tr(ΔHΔᵀ)/tr(WHWᵀ), at each share of kept weights.
+    """Relative output error tr(ΔHΔᵀ)/tr(WHWᵀ) at each fraction of kept weights.
 
-    Where it is known what the outputs' errors are worth (`worth`, the diagonal of G), losses of all matrices are of one kind,
-    and the loss is Σᵢ Gᵢᵢ(ΔHΔᵀ)ᵢᵢ itself. Wanda's choice and a short refit of a part of the rows: at any sparsity about as
-    much above the error of a careful solver, so that what matters here, where curves rise, is found at little cost.
+    With `worth`, the diagonal of the output Fisher G, the error is Σᵢ Gᵢᵢ(ΔHΔᵀ)ᵢᵢ, so that errors
+    of all matrices are comparable. Uses Wanda's mask and a short refit on a subset of the rows: its
+    error is above that of an accurate solver by about the same factor at any sparsity, and only the
+    slope of the curve matters here.
     """
     if worth is not None:
         weight = weight * worth.sqrt()[:, None]
@@ -45,62 +41,70 @@ def error_curve(
     weight = weight[:: max(1, rows // ROWS)]
     scores = weight.abs() * H.diagonal().sqrt()
     energy = ((weight @ H) * weight).sum() if worth is None else len(weight) / rows
-    lost = []
-    for share in kept:
+    errors = []
+    for fraction in kept:
         pruned = refit(
-            weight.masked_fill(lowest(scores, 1 - share, per_row=False), 0), weight, H, steps=STEPS
+            weight.masked_fill(lowest(scores, 1 - fraction, per_row=False), 0),
+            weight,
+            H,
+            steps=STEPS,
         )
-        lost.append((((weight - pruned) @ H) * (weight - pruned)).sum() / energy)
-    return torch.stack(lost).tolist()
+        errors.append((((weight - pruned) @ H) * (weight - pruned)).sum() / energy)
+    return torch.stack(errors).tolist()
 
 
 def outliers(matrices: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """The share of a block's |W_ij|·‖X_j‖ above OUTLIER times their mean; each matrix comes with Σx² of its inputs."""
+    """Fraction of a block's scores |W_ij|·‖X_j‖ above OUTLIER times their mean. Each matrix
+    comes with Σx² of its inputs.
+    """
     scores = torch.cat(
         [(weight.abs() * diagonal.sqrt()).flatten() for weight, diagonal in matrices]
     )
     return float((scores > OUTLIER * scores.mean()).float().mean())
 
 
-def by_outliers(shares: Sequence[float], sparsity: float) -> list[float]:
-    """OWL (Yin et al., ICML 2024): each block's sparsity, lower where outliers are many, within REACH of the mean, which is as asked."""
-    found = np.array(shares, float)
-    spread = found.max() - found.min()
-    lower = (found - found.min()) / spread * 2 * REACH if spread else np.zeros(len(found))
-    return [float(share) for share in np.clip(sparsity + lower.mean() - lower, 0.0, 0.99)]
+def by_outliers(fractions: Sequence[float], sparsity: float) -> list[float]:
+    """Sparsity of each block by OWL (Yin et al., ICML 2024).
+
+    Blocks with more outliers get a lower sparsity, within REACH of the mean, which is `sparsity`.
+    """
+    values = np.array(fractions, float)
+    spread = values.max() - values.min()
+    lower = np.zeros(len(values))
+    if spread:
+        lower = (values - values.min()) / spread * 2 * REACH
+    return [float(value) for value in np.clip(sparsity + lower.mean() - lower, 0.0, 0.99)]
 
 
 def by_error(
     curves: Sequence[Sequence[float]], kept: Sequence[float], sizes: Sequence[int], sparsity: float
 ) -> list[float]:
-    """The sparsity of each matrix so that the sum of their errors is least and the total of removed weights is as asked.
+    """Sparsity of each matrix that minimizes the sum of errors at the requested total.
 
-    A Lagrangian: every matrix minimises error + price · kept weights, and the price is bisected until the total fits.
+    Lagrangian relaxation: each matrix minimizes error + price · kept weights, and the price is
+    found by bisection.
     """
-    shares = np.geomspace(min(kept), max(kept), 500)
-    least = 1e-9 * min(
-        1.0, float(np.max(curves))
-    )  # of a model that is sure of itself, all losses are small
+    fractions = np.geomspace(min(kept), max(kept), 500)
+    # a confident model has small losses everywhere
+    floor = max(1e-9 * min(1.0, float(np.max(curves))), 1e-300)
     losses = np.exp(
         [
-            np.interp(np.log(shares), np.log(kept), np.log(np.maximum(lost, max(least, 1e-300))))
-            for lost in curves
+            np.interp(np.log(fractions), np.log(kept), np.log(np.maximum(errors, floor)))
+            for errors in curves
         ]
     )
     n = np.array(sizes, float)
     total = (1 - sparsity) * n.sum()
-    low, high = (
-        np.full(len(n), max(kept)),
-        np.full(len(n), min(kept)),
-    )  # what is kept at a price of nothing, and of very much
+    # kept fractions at a price of zero and at a very high price
+    low, high = np.full(len(n), max(kept)), np.full(len(n), min(kept))
     prices = [1e-18, 1e6]
     for _ in range(100):
         price = np.sqrt(prices[0] * prices[1])
-        chosen = shares[(losses + price * n[:, None] * shares).argmin(1)]
+        chosen = fractions[(losses + price * n[:, None] * fractions).argmin(1)]
         if chosen @ n > total:
             low, prices[0] = chosen, price
         else:
             high, prices[1] = chosen, price
-    much, little = low @ n, high @ n
-    blend = (total - little) / (much - little) if much > little else 0.0
-    return [float(share) for share in 1 - (blend * low + (1 - blend) * high)]
+    most, fewest = low @ n, high @ n
+    blend = (total - fewest) / (most - fewest) if most > fewest else 0.0
+    return [float(value) for value in 1 - (blend * low + (1 - blend) * high)]

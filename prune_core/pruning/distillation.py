@@ -1,8 +1,9 @@
-"""Minutes of tuning after pruning: what is left learns from the dense model, on the calibration sentences, without labels.
+"""Distillation after pruning: fine-tune the remaining weights for some minutes, without labels.
 
-Hidden states behind every block and predictions are matched, as in TinyBERT (Jiao et al., 2020) but for the attention maps; what
-was pruned stays zero. Of a sentence's attacked copy the dense model's prediction for the sentence as it was is learnt. Knows nothing
-of methods, nor of attacks.
+The pruned model learns the dense model's hidden states after every block and its predictions on
+calibration examples, as in TinyBERT (Jiao et al., 2020) but without attention maps. Pruned weights
+stay zero. For an adversarial copy of an example, the target is the dense prediction for the
+original.
 """
 
 from __future__ import annotations
@@ -21,25 +22,19 @@ from ..models.families import layout
 from ..models.replay import block_passes, embed, head, task_type_of
 from ..plugins import Batch, Report
 
-RATES = (
-    1e-5,
-    1e-4,
-    1e-3,
-)  # Adam's; what a method has fitted already needs small steps, what was only cut large ones
-WARM_UP = (
-    50  # steps in which the rate rises: a pruned model's first gradients are of no typical size
-)
-TOGETHER = 8  # sentences a step
-MEAN = 0.98  # what of the running mean of the weights stays at each step; the mean is what is kept
-HELD_OUT = 8  # every eighth sentence is held apart and says when to stop
-PATIENCE = 6  # passes over the others without a better one
-AdversarialCopies = (
-    tuple[Batch, Tensor] | None
-)  # attacked copies of some of a batch's sentences, and of which rows (copies,) they are
+# of Adam: small for weights that a method has refitted, large for those that were only masked
+RATES = (1e-5, 1e-4, 1e-3)
+WARM_UP = 50  # steps in which the rate rises: the first gradients of a pruned model are atypical
+STEP_SIZE = 8  # examples per step
+MEAN = 0.98  # decay of the running mean of the weights, which is evaluated and kept
+HELD_OUT = 8  # one example in eight is held out for early stopping
+PATIENCE = 6  # passes without improvement
+# adversarial copies of examples of a batch, and the rows (copies,) they belong to
+AdversarialCopies = tuple[Batch, Tensor] | None
 
 
 class DistillationBatch(NamedTuple):
-    """Sentences of a step, and attacked copies of some of them."""
+    """Examples of one step, with adversarial copies of some of them."""
 
     batch: Batch
     copies: Batch | None = None
@@ -54,78 +49,66 @@ def distill(
     minutes: float,
     report: Report,
 ) -> pd.DataFrame:
-    """Tune in place until the held-apart sentences gain nothing for PATIENCE passes, or the minutes are over; the best look is kept.
+    """Fine-tune in place until the held-out loss stops improving or the time is over; keep the best
+    weights.
 
-    A row a look: `passes` over the sentences at a `rate` (a few at each to find the best, at which it begins anew), `seconds`, `loss`
-    on the others and `held` apart (hidden states' squared error as a share of the dense ones' variance, mean over blocks, and the
-    predictions' divergence). Embeddings stay as they are.
+    Each learning rate is tried for a few passes first; the best one then starts anew. Stops after
+    PATIENCE passes without improvement. Embeddings are frozen.
+
+    Returns one row per evaluation: `passes` over the examples at `rate`, `seconds`, `loss` on the
+    training examples and `held` on the held-out ones. The loss is the squared error of the hidden
+    states relative to the variance of the dense ones, averaged over blocks, plus the divergence of
+    the predictions.
     """
     base: Any = getattr(model, layout(model).base)
-    asked, inside = (
-        [own.requires_grad for own in model.parameters()],
-        {id(own) for own in base.embeddings.parameters()},
-    )
-    for own in model.parameters():
-        own.requires_grad_(id(own) not in inside)
-    tuned = [own for own in model.parameters() if own.requires_grad]
-    started, whole = time.perf_counter(), _copy(tuned)
-    found = [
-        {
-            "passes": 0,
-            "rate": 0.0,
-            "seconds": 0.0,
-            "loss": _mean(model, dense, learn),
-            "held": _mean(model, dense, held),
-        }
-    ]
+    required = [parameter.requires_grad for parameter in model.parameters()]
+    frozen = {id(parameter) for parameter in base.embeddings.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) not in frozen)
+    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    started, initial = time.perf_counter(), _copy(tuned)
+    losses = {"loss": _mean(model, dense, learn), "held": _mean(model, dense, held)}
+    evaluations = [{"passes": 0, "rate": 0.0, "seconds": 0.0, **losses}]
 
-    def look(learner: _Learner, passes: int) -> float:
+    def evaluate(learner: _Learner, passes: int) -> float:
         loss = learner.once()
-        now, seconds = (
-            learner.at_mean(lambda: _mean(model, dense, held)),
-            time.perf_counter() - started,
-        )
-        found.append(
-            {"passes": passes, "rate": learner.rate, "seconds": seconds, "loss": loss, "held": now}
-        )
+        held_loss = learner.at_mean(lambda: _mean(model, dense, held))
+        seconds = time.perf_counter() - started
+        row = {"passes": passes, "rate": learner.rate, "seconds": seconds}
+        evaluations.append({**row, "loss": loss, "held": held_loss})
         report(
             min(1.0, seconds / (60 * minutes)),
-            f"distilled {passes} passes, held apart {found[0]['held']:.3f} → {now:.3f}",
+            f"distilled {passes} passes, held-out loss {evaluations[0]['held']:.3f} → "
+            f"{held_loss:.3f}",
         )
-        return now
+        return held_loss
 
-    first, enough = (
-        dict[float, float](),
-        -(-WARM_UP // len(learn)),
-    )  # passes until a rate is reached
+    warm_up_passes = -(-WARM_UP // len(learn))  # until the full rate is reached
+    first: dict[float, float] = {}
     for rate in RATES:
-        learner = _Learner(model, dense, learn, tuned=tuned, start=whole, rate=rate)
-        first[rate] = min(look(learner, passes + 1) for passes in range(enough))
-    learner, best, since = (
-        _Learner(
-            model, dense, learn, tuned=tuned, start=whole, rate=min(first, key=first.__getitem__)
-        ),
-        whole,
-        0,
-    )
-    lowest = found[0]["held"]
+        learner = _Learner(model, dense, learn, tuned=tuned, start=initial, rate=rate)
+        first[rate] = min(evaluate(learner, passes + 1) for passes in range(warm_up_passes))
+    rate = min(first, key=first.__getitem__)
+    learner = _Learner(model, dense, learn, tuned=tuned, start=initial, rate=rate)
+    best, lowest, since_best = initial, evaluations[0]["held"], 0
     for passes in count(1):
-        if (now := look(learner, passes)) < lowest:
-            lowest, best, since = now, _copy(learner.mean), -1
-        since += 1
-        if (since >= PATIENCE and passes >= enough) or found[-1]["seconds"] * (
-            len(found) + 1
-        ) / len(found) > 60 * minutes:
+        if (held_loss := evaluate(learner, passes)) < lowest:
+            lowest, best, since_best = held_loss, _copy(learner.mean), -1
+        since_best += 1
+        if since_best >= PATIENCE and passes >= warm_up_passes:
+            break
+        seconds = evaluations[-1]["seconds"]
+        if seconds + seconds / len(evaluations) > 60 * minutes:  # another pass would take too long
             break
     _put(tuned, best)
-    for own, was in zip(model.parameters(), asked, strict=True):
-        own.grad = None
-        own.requires_grad_(was)
-    return pd.DataFrame(found)
+    for parameter, requires_grad in zip(model.parameters(), required, strict=True):
+        parameter.grad = None
+        parameter.requires_grad_(requires_grad)
+    return pd.DataFrame(evaluations)
 
 
 class _Learner:
-    """The model's parameters on their way from the pruned ones by one rate, and the running mean of them."""
+    """Adam on the remaining weights with one learning rate, and their running mean."""
 
     def __init__(
         self,
@@ -138,17 +121,17 @@ class _Learner:
     ):
         self.model, self.dense, self.learn, self.tuned, self.rate = model, dense, learn, tuned, rate
         _put(tuned, start)
-        self.mean, self.masks = _copy(tuned), [own.detach() != 0 for own in tuned]
+        self.mean, self.masks = _copy(tuned), [parameter.detach() != 0 for parameter in tuned]
         self.optimizer = torch.optim.Adam(tuned, rate)
         self.warm_up = torch.optim.lr_scheduler.LinearLR(
             self.optimizer, 1 / WARM_UP, total_iters=WARM_UP
         )
-        self.dice = torch.Generator().manual_seed(0)
+        self.rng = torch.Generator().manual_seed(0)
 
     def once(self) -> float:
-        """Pass over all batches; the mean loss on the way."""
+        """Train on all batches once. Returns the mean loss."""
         total = torch.zeros((), device=self.tuned[0].device)
-        for place in torch.randperm(len(self.learn), generator=self.dice).tolist():
+        for place in torch.randperm(len(self.learn), generator=self.rng).tolist():
             self.optimizer.zero_grad()
             loss = _loss(self.model, self.dense, self.learn[place])
             loss.backward()
@@ -156,60 +139,64 @@ class _Learner:
             self.optimizer.step()
             self.warm_up.step()
             with torch.no_grad():
-                for own, mask, mean in zip(self.tuned, self.masks, self.mean, strict=True):
-                    own.mul_(mask)
-                    mean.lerp_(own, 1 - MEAN)
+                for weight, mask, mean in zip(self.tuned, self.masks, self.mean, strict=True):
+                    weight.mul_(mask)
+                    mean.lerp_(weight, 1 - MEAN)
             total += loss.detach() * _size(self.learn[place])
         return float(total) / sum(map(_size, self.learn))
 
-    def at_mean(self, figure: Callable[[], float]) -> float:
-        """A figure with the running mean in the model's place."""
-        own = _copy(self.tuned)
+    def at_mean(self, evaluate: Callable[[], float]) -> float:
+        """Evaluate a function with the running mean as the weights of the model."""
+        current = _copy(self.tuned)
         _put(self.tuned, self.mean)
-        found = figure()
-        _put(self.tuned, own)
-        return found
+        value = evaluate()
+        _put(self.tuned, current)
+        return value
 
 
 def split_batches(
     batches: Sequence[Batch], copies: Sequence[AdversarialCopies] | None = None
 ) -> tuple[list[DistillationBatch], list[DistillationBatch]]:
-    """What to learn from, and what is held apart, a sentence's copies where it is; PruneError where there are too few sentences."""
+    """Training and held-out batches; the copies of an example are in the same part.
+
+    Raises PruneError if there are fewer than HELD_OUT examples.
+    """
     learn, held, place = list[DistillationBatch](), list[DistillationBatch](), 0
     for batch, copied in zip(batches, copies or [None] * len(batches), strict=True):
         rows = torch.arange(len(batch["input_ids"]))
-        apart = (place + rows) % HELD_OUT == HELD_OUT - 1
+        is_held = (place + rows) % HELD_OUT == HELD_OUT - 1
         place += len(rows)
-        for side, own in ((learn, rows[~apart]), (held, rows[apart])):
-            side += [_lesson(batch, some, copied) for some in own.split(TOGETHER) if len(some)]
+        for side, indices in ((learn, rows[~is_held]), (held, rows[is_held])):
+            side += [_step(batch, some, copied) for some in indices.split(STEP_SIZE) if len(some)]
     if not held:
         raise PruneError(
-            f"To distil takes at least {HELD_OUT} calibration sentences, of which every eighth says when to stop; give more."
+            f"Distillation needs at least {HELD_OUT} calibration examples, since one in {HELD_OUT} "
+            "is held out for early stopping; use more."
         )
     return learn, held
 
 
-def _lesson(batch: Batch, rows: Tensor, copied: AdversarialCopies) -> DistillationBatch:
-    """Those rows (ascending) of a batch, and the copies of them."""
-    if copied is None or not (mine := torch.isin(copied[1], rows)).any():
-        return DistillationBatch(_some(batch, rows))
+def _step(batch: Batch, rows: Tensor, copied: AdversarialCopies) -> DistillationBatch:
+    """The given rows (ascending) of a batch, with their copies."""
+    if copied is None or not (selected := torch.isin(copied[1], rows)).any():
+        return DistillationBatch(_take(batch, rows))
     return DistillationBatch(
-        _some(batch, rows),
-        _some(copied[0], mine.nonzero()[:, 0]),
-        torch.searchsorted(rows, copied[1][mine]),
+        _take(batch, rows),
+        _take(copied[0], selected.nonzero()[:, 0]),
+        torch.searchsorted(rows, copied[1][selected]),
     )
 
 
-def _some(batch: Batch, rows: Tensor) -> Batch:
+def _take(batch: Batch, rows: Tensor) -> Batch:
     return {name: values[rows.to(values.device)] for name, values in batch.items()}
 
 
-def _size(lesson: DistillationBatch) -> int:
-    return len(lesson.batch["input_ids"])
+def _size(step: DistillationBatch) -> int:
+    return len(step.batch["input_ids"])
 
 
 def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
-    """Behind every pass of a block, then the logits."""
+    """Hidden states after every pass of a block, then the logits."""
     x, padding = embed(model, batch)
     for _, block in block_passes(model):
         block.together = True
@@ -218,34 +205,32 @@ def _states(model: nn.Module, batch: Batch) -> Iterator[Tensor]:
     yield head(model, x, padding)
 
 
-def _loss(model: nn.Module, dense: nn.Module, lesson: DistillationBatch) -> Tensor:
-    """Per sentence; a copy adds its prediction's divergence, and weighs as a sentence's."""
+def _loss(model: nn.Module, dense: nn.Module, step: DistillationBatch) -> Tensor:
+    """Loss per example; the divergence of a copy counts like that of an example."""
     with torch.no_grad():
-        *wanted, teacher = _states(dense, lesson.batch)
-    *found, student = _states(model, lesson.batch)
+        *targets, teacher = _states(dense, step.batch)
+    *states, student = _states(model, step.batch)
     hidden = sum(
-        (one - two).square().mean() / two.var() for one, two in zip(found, wanted, strict=True)
+        (one - two).square().mean() / two.var() for one, two in zip(states, targets, strict=True)
     )
-    loss = hidden / len(wanted) + divergence(model, student, teacher).mean()
-    if lesson.copies is None:
+    loss = hidden / len(targets) + divergence(model, student, teacher).mean()
+    if step.copies is None:
         return loss
-    *_, student = _states(model, lesson.copies)
-    return loss + divergence(model, student, teacher[lesson.of.to(teacher.device)]).sum() / _size(
-        lesson
-    )
+    *_, student = _states(model, step.copies)
+    copied = divergence(model, student, teacher[step.of.to(teacher.device)])
+    return loss + copied.sum() / _size(step)
 
 
 @torch.no_grad()
-def _mean(model: nn.Module, dense: nn.Module, lessons: Sequence[DistillationBatch]) -> float:
-    return sum(float(_loss(model, dense, lesson)) * _size(lesson) for lesson in lessons) / sum(
-        map(_size, lessons)
-    )
+def _mean(model: nn.Module, dense: nn.Module, steps: Sequence[DistillationBatch]) -> float:
+    total = sum(float(_loss(model, dense, step)) * _size(step) for step in steps)
+    return total / sum(map(_size, steps))
 
 
 @torch.no_grad()
 def _put(tuned: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for own, value in zip(tuned, values, strict=True):
-        own.copy_(value)
+    for parameter, value in zip(tuned, values, strict=True):
+        parameter.copy_(value)
 
 
 @torch.no_grad()
@@ -256,15 +241,17 @@ def _copy(tensors: Sequence[Tensor]) -> list[Tensor]:
 def divergence(
     model: nn.Module, student: Tensor, teacher: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """(sentences,), or (tokens,) where every token has a label: what the student's predictions lack of the teacher's."""
+    """Divergence of the student's predictions from the teacher's, per example or labeled token.
+
+    Squared error for scores, else KL(student ‖ teacher), scaled by the squared temperature.
+    """
     if task_type_of(model) == "regression":
         return (student - teacher).square().flatten(1).sum(1)
-    if task_type_of(model) == "multilabel":  # a coin a label
+    if task_type_of(model) == "multilabel":  # one Bernoulli variable per label
         student, teacher = (
             torch.stack([each, torch.zeros_like(each)], -1) for each in (student, teacher)
         )
     student, teacher = ((each / temperature).log_softmax(-1) for each in (student, teacher))
-    apart = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
-    return temperature**2 * apart.reshape(len(apart), -1).mean(
-        1
-    )  # of a span's start and end, the mean
+    kl = (student.exp() * (student - teacher)).sum(-1)  # KL(student ‖ teacher)
+    # the mean over the start and the end of a span
+    return temperature**2 * kl.reshape(len(kl), -1).mean(1)

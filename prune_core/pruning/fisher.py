@@ -1,9 +1,11 @@
-"""How much the dense model's prediction hangs on what each Linear puts out: a Kronecker-factored Fisher.
+"""Kronecker-factored Fisher information: how much the dense prediction depends on each Linear's
+output.
 
-The Kullback-Leibler divergence of a changed model from the dense one is, to second order, ½·δᵀFδ with the Fisher F of the
-predictions. Of a matrix's errors Δ that is about tr(G Δ H Δᵀ): H the gram of its inputs, G that of the gradients at its
-outputs (Martens & Grosse, K-FAC, ICML 2015; for pruning Kurtic et al., Optimal BERT Surgeon, 2022, and van der Ouderaa et
-al., LLM Surgeon, ICLR 2024). Knows nothing of methods.
+The Kullback-Leibler divergence of a changed model from the dense one is, to second order, ½·δᵀFδ
+with the Fisher matrix F of the predictions. For the errors Δ of a weight matrix that is about tr(G
+Δ H Δᵀ), where H is the gram of its inputs and G that of the gradients at its outputs (Martens &
+Grosse, K-FAC, ICML 2015; for pruning Kurtic et al., Optimal BERT Surgeon, 2022, and van der Ouderaa
+et al., LLM Surgeon, ICLR 2024).
 """
 
 from __future__ import annotations
@@ -21,54 +23,51 @@ from ..plugins import Batch, Report, no_report
 from .input_statistics import OutputFisher
 from .solvers import Spectrum, spectrum
 
-PROBES = 2  # random directions per sentence in which the logits are moved
-SHRINK = 0.7  # of G's off-diagonals: what two outputs share is less sure than what each is worth
+PROBES = 2  # random directions of the logits per example
+SHRINK = 0.7  # of G's off-diagonal entries, whose estimates are noisier than the diagonal
 
 
 @dataclass(frozen=True)
 class Fisher:
-    """Of one block."""
+    """Output Fisher of the weight matrices of one block."""
 
-    outputs: Mapping[
-        str, Tensor
-    ]  # part -> G, mean over tokens: (outputs, outputs), of the part with more outputs than inputs (outputs,)
+    # projection -> G, mean over tokens: (outputs, outputs), or its diagonal (outputs,)
+    outputs: Mapping[str, Tensor]
 
     def of(self, part: str) -> OutputFisher | None:
-        """What errors of that part are worth; None where all are alike."""
+        """G of a projection, or None if no Fisher was computed for it."""
         worth = self.worth(part)
         if worth is None:
             return None
-        found = self.outputs[part]
-        return (
-            OutputFisher(worth, None, lambda: None)
-            if found.dim() == 1
-            else OutputFisher(worth, found, lambda: self._spectra[part])
-        )
+        gram = self.outputs[part]
+        if gram.dim() == 1:
+            return OutputFisher(worth, None, lambda: None)
+        return OutputFisher(worth, gram, lambda: self._spectra[part])
 
     def worth(self, part: str) -> Tensor | None:
-        """(outputs,) G's diagonal."""
-        found = self.outputs.get(part)
-        return found if found is None or found.dim() == 1 else found.diagonal()
+        """(outputs,) diagonal of G, or None."""
+        gram = self.outputs.get(part)
+        return gram if gram is None or gram.dim() == 1 else gram.diagonal()
 
     @cached_property
     def _spectra(self) -> dict[str, Spectrum]:
-        """Matrices of one size in one call: a GPU takes as long for one as for several."""
+        """Eigendecompositions; matrices of one size in one call, which is faster on a GPU."""
         grams = {part: gram for part, gram in self.outputs.items() if gram.dim() == 2}
         sizes = {
             len(gram): [part for part, other in grams.items() if len(other) == len(gram)]
             for gram in grams.values()
         }
-        found: dict[str, Spectrum] = {}
+        spectra: dict[str, Spectrum] = {}
         for parts in sizes.values():
             together = spectrum(torch.stack([self.outputs[part] for part in parts]))
-            found |= {
-                part: Spectrum(*(each[place] for each in together))
+            spectra |= {
+                part: Spectrum(*(tensor[place] for tensor in together))
                 for place, part in enumerate(parts)
             }
-        return found
+        return spectra
 
 
-ALL_ALIKE = Fisher({})  # where a method asks for none
+NO_FISHER = Fisher({})  # all output errors count alike
 
 
 def fisher(
@@ -78,10 +77,12 @@ def fisher(
     probes: int = PROBES,
     parts: Sequence[str] = PROJECTIONS,
 ) -> list[Fisher]:
-    """Of those parts of every block, from one forward and `probes` backward passes over the sample; holds the activations of one batch.
+    """G of these projections for every block: one forward and `probes` backward passes over the
+    sample.
 
-    G is of the outputs' number squared: 0.14 GB in all for BERT-base, 0.5 GB for BERT-large, as of the feed-forward's first
-    part, whose outputs are many, only the diagonal is summed. It costs half of all otherwise, and adds nothing that shows.
+    Memory: the activations of one batch, and G, 0.14 GB for BERT-base and 0.5 GB for BERT-large.
+    For matrices with more outputs than inputs only the diagonal is computed; the full matrix would
+    double the cost without a measurable gain.
     """
     stack = blocks(model)
     order = [
@@ -89,20 +90,20 @@ def fisher(
     ]  # of the passes
     grams: list[dict[str, Tensor]] = [{} for _ in stack]
     count = 0
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for i, batch in enumerate(batches):
-        report(0.0, f"what the prediction hangs on: batch {i + 1} of {len(batches)}")
-        for gradients in _gradients(model, stack, batch, probes=probes, dice=dice, parts=parts):
-            found = [
+        report(0.0, f"Fisher information: batch {i + 1} of {len(batches)}")
+        for gradients in _gradients(model, stack, batch, probes=probes, rng=rng, parts=parts):
+            by_pass = [
                 gradients[start : start + len(parts)]
                 for start in range(0, len(gradients), len(parts))
             ]
-            for index, of_block in zip(order, found, strict=True):
+            for index, of_block in zip(order, by_pass, strict=True):
                 gram = grams[index]
                 for part, g in zip(parts, of_block, strict=True):
                     wide = g.shape[1] > stack[index].linears[part].in_features
                     gram[part] = gram.get(part, 0) + (g.square().sum(0) if wide else g.T @ g)
-            count += len(found[0][0])  # tokens of a block's pass, in each probe
+            count += len(by_pass[0][0])  # tokens
     passes = len(order) // len(stack)
     return [
         Fisher(
@@ -120,10 +121,12 @@ def _gradients(
     stack: Sequence[Block],
     batch: Batch,
     probes: int,
-    dice: torch.Generator,
+    rng: torch.Generator,
     parts: Sequence[str],
 ) -> Iterator[Sequence[Tensor]]:
-    """For each probe, the gradient (tokens, outputs) at the output of those parts of every block, in order."""
+    """For each probe, the gradients (tokens, outputs) at the outputs of these projections of
+    every block, in order.
+    """
     outputs: list[Tensor] = []
     linears = [
         block.linears[part] for block in stack for part in parts
@@ -144,13 +147,13 @@ def _gradients(
         for hook in hooks:
             hook.remove()
     for _ in range(probes):
-        probe = torch.randint(0, 2, logits.shape, generator=dice).to(logits) * 2 - 1
-        if task_type_of(model) == "multilabel":  # each label a coin of its own
+        probe = torch.randint(0, 2, logits.shape, generator=rng).to(logits) * 2 - 1
+        if task_type_of(model) == "multilabel":  # one Bernoulli variable per label
             p = logits.detach().sigmoid()
             probe = (p * (1 - p)).sqrt() * probe
         elif (
             task_type_of(model) != "regression"
-        ):  # a score has a Fisher of 1; others one of diag(p) − ppᵀ, which is E uuᵀ here
+        ):  # the Fisher is diag(p) − ppᵀ = E uuᵀ; 1 for a score
             p = logits.detach().softmax(-1)
             probe = p.sqrt() * probe
             probe = probe - p * probe.sum(-1, keepdim=True)
@@ -158,7 +161,7 @@ def _gradients(
 
 
 def shrink_toward_diagonal(gram: Tensor) -> Tensor:
-    """G with smaller off-diagonals, or its diagonal alone, and with a diagonal that is nowhere zero."""
+    """Scale the off-diagonal entries of G by SHRINK and make its diagonal positive."""
     diagonal = gram if gram.dim() == 1 else gram.diagonal()
     floor = 1e-3 * diagonal.mean() if diagonal.any() else 1.0
     return (

@@ -1,7 +1,4 @@
-"""The sparsity of every matrix of an encoder, where it is not the same for all: one walk of the dense model, then allocation.py.
-
-Knows nothing of methods.
-"""
+"""Sparsity of every weight matrix for non-uniform allocations, from one pass of the dense model."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from .input_statistics import InputStatistics
 from .streams import Stream, collect
 
 MEASURED = ("error", "owl")
-CURVES = 128  # calibration sentences that the growth of errors is taken of; more tell no more
-DAMPING = 0.01  # of the grams behind the curves
+CURVES = 128  # calibration examples for error curves; more do not change the result
+DAMPING = 0.01  # of the grams of the error curves
 
 
 def projection_sparsities(
@@ -30,53 +27,58 @@ def projection_sparsities(
     worth: Sequence[Fisher],
     report: Report,
 ) -> list[dict[str, float]]:
-    """Of every block's parts; `listed` are the blocks' own, empty where `allocation` says them."""
+    """Sparsity of every projection of every block.
+
+    `listed` are sparsities per block given by the user; they apply if `allocation` is not a
+    measured one.
+    """
     if allocation not in MEASURED:
         each = listed or [sparsity] * len(stack)
         if len(each) != len(stack):
             raise PruneError(
-                f"The allocation lists {len(each)} blocks, but the model has {len(stack)}; list as many."
+                f"The allocation lists {len(each)} blocks, but the model has {len(stack)}; list as "
+                "many."
             )
-        return [dict.fromkeys(PROJECTIONS, share) for share in each]
+        return [dict.fromkeys(PROJECTIONS, value) for value in each]
     if allocation == "owl":
-        found = []
-        for block, sums in _walked("diagonal", stack, dense, report=report):
+        fractions = []
+        for block, sums in _walk("diagonal", stack, dense, report=report):
             read = [
                 (part, stats.diagonal)
                 for parts, stats in zip(GROUPS, sums, strict=True)
                 for part in parts
             ]
-            found.append(
+            fractions.append(
                 outliers(
                     [(block.linears[part].weight.float(), diagonal) for part, diagonal in read]
                 )
             )
-        return [dict.fromkeys(PROJECTIONS, share) for share in by_outliers(found, sparsity)]
+        return [dict.fromkeys(PROJECTIONS, value) for value in by_outliers(fractions, sparsity)]
     kept = kept_fractions(sparsity)
     curves, sizes = [], []
-    for (block, sums), own in zip(
-        _walked("gram", stack, dense.some(CURVES), report=report), worth, strict=True
+    for (block, sums), fisher in zip(
+        _walk("gram", stack, dense.some(CURVES), report=report), worth, strict=True
     ):
         for parts, stats in zip(GROUPS, sums, strict=True):
-            H, _, _ = stats.centred().damped(DAMPING)
+            H, _, _ = stats.centered().damped(DAMPING)
             curves += [
-                error_curve(block.linears[part].weight.float(), H, kept, worth=own.worth(part))
+                error_curve(block.linears[part].weight.float(), H, kept, worth=fisher.worth(part))
                 for part in parts
             ]
             sizes += [block.linears[part].weight.numel() for part in parts]
-    shares = by_error(curves, kept, sizes, sparsity=sparsity)
+    values = by_error(curves, kept, sizes, sparsity=sparsity)
     return [
-        dict(zip(PROJECTIONS, shares[start : start + len(PROJECTIONS)], strict=True))
-        for start in range(0, len(shares), len(PROJECTIONS))
+        dict(zip(PROJECTIONS, values[start : start + len(PROJECTIONS)], strict=True))
+        for start in range(0, len(values), len(PROJECTIONS))
     ]
 
 
-def _walked(
+def _walk(
     need: str, stack: Sequence[Block], dense: Stream, report: Report
 ) -> Iterator[tuple[Block, list[InputStatistics]]]:
-    """Each block with the sums of its groups' inputs, over all passes."""
+    """Each block with the input statistics of its groups, summed over all passes."""
     for index, block in enumerate(stack):
-        report(0.0, f"how errors grow: block {index + 1} of {len(stack)}")
+        report(0.0, f"error curves: block {index + 1} of {len(stack)}")
         sums: list[InputStatistics] = []
         for turn in range(block.passes):
             dense.enter(block)

@@ -1,8 +1,8 @@
-"""The one driver for methods that prune weights layer by layer from statistics of each Linear's inputs.
+"""Driver of methods that prune one Linear after another from statistics of its inputs.
 
-Two streams of packed hidden states (dense and pruned) walk through the encoder side by side, one block and one group
-of Linears at a time, so every stage of a block runs once per stream and only one group's statistics live at a time.
-Knows nothing of how a method chooses or fits weights.
+Two streams of packed hidden states, dense and pruned, pass through the encoder one group of Linears
+at a time: every stage of a block runs once per stream, and only one group's statistics are in
+memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..models.families import GROUPS, PROJECTIONS
 from ..models.inference.timing import Stopwatch
 from ..models.replay import Block, blocks, linears
 from ..plugins import Batch, Report, Rows, option
-from .fisher import ALL_ALIKE, Fisher, fisher
+from .fisher import NO_FISHER, Fisher, fisher
 from .input_statistics import InputStatistics, OutputFisher, adaptive_weight
 from .layer_sparsities import MEASURED, projection_sparsities
 from .masks import WeightMethod
@@ -30,36 +30,38 @@ from .solvers import refit
 from .streams import Stream, collect, spread, stream
 
 ONTO_RESIDUAL = (1, 3)  # groups whose outputs are added to a residual that is not their own input
-GRADIENTS = 256  # calibration sentences that gradients are taken of; more tell no more
-REFIT_DAMPING = 0.01  # of the fit to dense outputs, which it pulls towards the dense weights
+GRADIENTS = 256  # calibration examples for gradients; more do not change the result
+REFIT_DAMPING = 0.01  # ridge of the refit, towards the dense weights
 
 
 class Solved(NamedTuple):
-    """What a method makes of one Linear."""
+    """Result of a method for one Linear."""
 
     weight: Tensor
     bias: Tensor
-    damping: float = 0.0  # what was added to the gram's diagonal, relative to its mean
+    damping: float = 0.0  # added to the diagonal of the gram, relative to its mean
 
 
 @dataclass(frozen=True)
 class LayerwiseMethod(WeightMethod):
-    """A method that prunes each Linear from statistics of its inputs."""
+    """Base of methods that prune each Linear from statistics of its inputs."""
 
-    statistic: ClassVar[str] = "gram"  # or "diagonal", where `solve` looks at no more
+    statistic: ClassVar[str] = "gram"  # or "diagonal", if `solve` needs only that
     refit_steps: int = option(
         0,
-        "Steps that refit the kept weights to the dense model's outputs by least squares (0 = none; 20 are nearly exact)",
+        "Conjugate-gradient steps that refit the kept weights to the dense outputs (0 = none; 20 "
+        "are nearly exact)",
         low=0,
         high=1000,
     )
     allocation: str = option(
         "uniform",
-        "uniform, as patterns always are; error: more where the error grows slower, same total; owl: less in blocks with more "
-        "outliers (OWL), same mean; or each block's own: 0.8, 0.9, …",
+        "How sparsity is distributed. uniform: the same everywhere (always for patterns); error: "
+        "higher where the error grows more slowly, same total; owl: lower in blocks with more "
+        "outliers, same mean; or one sparsity per block: 0.8, 0.9, …",
     )
     recollect: bool = option(
-        True, "Take the statistics anew behind each part of a block; off: once for the whole block"
+        True, "Recompute statistics after each group of a block; off: once per block"
     )
 
     def __post_init__(self) -> None:
@@ -71,7 +73,7 @@ class LayerwiseMethod(WeightMethod):
 
     @property
     def of_blocks(self) -> list[float]:
-        """Each block's own sparsity, where the allocation lists them."""
+        """Sparsities per block, if the allocation lists them."""
         if self.allocation in ("uniform", *MEASURED):
             return []
         try:
@@ -79,21 +81,24 @@ class LayerwiseMethod(WeightMethod):
         except ValueError:
             listed = []
         if not listed or not all(0 <= share <= 0.99 for share in listed):
-            wanted = "write uniform, error, owl, or a sparsity from 0 to 0.99 for every block, joined by commas"
-            raise PruneError(f"{self.name}: allocation is {self.allocation!r}; {wanted}.")
+            hint = (
+                "write uniform, error, owl, or a sparsity from 0 to 0.99 for every block, joined "
+                "by commas"
+            )
+            raise PruneError(f"{self.name}: allocation is {self.allocation!r}; {hint}.")
         return listed
 
     @property
     def needs(self) -> Collection[str]:
-        """Which fields of Stats are summed; "cross" brings the means and the dense stream along."""
+        """Fields of InputStatistics to compute; "cross" includes the means and the dense stream."""
         return {"gram", "cross"} if self.refit_steps else {self.statistic}
 
     def solve(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
-        """New weight (rows, columns) with zeros, and bias (rows,); pure."""
+        """New weight (rows, columns) with zeros and new bias (rows,); a pure function."""
         raise NotImplementedError
 
     def fit(self, weight: Tensor, bias: Tensor, stats: InputStatistics) -> Solved:
-        """What `solve` says, its kept weights refitted where that is asked for."""
+        """Result of `solve`, with the kept weights refitted if requested."""
         solved = self.solve(weight, bias, stats)
         if not self.refit_steps:
             return solved
@@ -102,10 +107,10 @@ class LayerwiseMethod(WeightMethod):
         return solved._replace(weight=refit(solved.weight, target, H, steps=self.refit_steps))
 
     def finish(self, model: nn.Module, dense: Stream, pruned: Stream) -> None:
-        """Called once behind the last block where there are both streams."""
+        """Hook after the last block, for methods with both streams."""
 
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
-        """Walk the encoder; the table `prune` has a row a weight matrix."""
+        """Prune in place. The table `prune` has one row per weight matrix."""
         with torch.no_grad():
             return {"prune": pd.DataFrame(_walk(self, model, batches, report=report))}
 
@@ -120,7 +125,9 @@ def _report_group(
 def _walk(
     method: LayerwiseMethod, model: nn.Module, batches: Sequence[Batch], report: Report
 ) -> list[dict[str, Any]]:
-    """The driver: collect, let the dense stream pass, prune the group, let the pruned stream pass."""
+    """For each group: collect statistics, advance the dense stream, prune, advance the pruned
+    stream.
+    """
     rows: list[dict[str, Any]] = []
     watch = Stopwatch(device_of(model))
     pruned = stream(model, batches)
@@ -129,7 +136,7 @@ def _walk(
     worth = (
         fisher(model, spread(batches, GRADIENTS), report)
         if "fisher" in method.needs
-        else [ALL_ALIKE] * len(stack)
+        else [NO_FISHER] * len(stack)
     )
     sparsities = projection_sparsities(
         method.allocation,
@@ -141,28 +148,28 @@ def _walk(
         report=report,
     )
     for index, block in enumerate(stack):
-        own = [
+        pruners = [
             replace(method, sparsity=sparsities[index][part], allocation="uniform")
             for part in PROJECTIONS
         ]
         solve = partial(
             _solve,
             block=block,
-            methods=dict(zip(PROJECTIONS, own, strict=True)),
+            methods=dict(zip(PROJECTIONS, pruners, strict=True)),
             worth=worth[index],
             watch=watch,
         )
-        say = partial(_report_group, report, index, len(stack))
+        report_group = partial(_report_group, report, index, len(stack))
         walk = _walk_block if block.passes == 1 else _walk_shared
-        for of_group in walk(method, block, pruned, dense, solve, say, index == 0):
+        for of_group in walk(method, block, pruned, dense, solve, report_group, index == 0):
             rows += [{"block": index, **row} for row in of_group]
-        worth[index] = ALL_ALIKE  # its matrices are not needed any more
+        worth[index] = NO_FISHER  # frees its matrices
     if dense is not None:
-        report(1.0, "refitting what lies behind the encoder")
+        report(1.0, "refitting the head")
         method.finish(model, dense, pruned)
     report(1.0, "pruned")
-    kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one look at the device for all
-    found = zip(rows, kept, linears(model), watch.laps()[1::2], strict=True)
+    kept = torch.stack([row.pop("kept") for row in rows]).tolist()  # one synchronization for all
+    results = zip(rows, kept, linears(model), watch.laps()[1::2], strict=True)
     return [
         {
             "block": row["block"],
@@ -171,7 +178,7 @@ def _walk(
             "damping": row["damping"],
             "seconds": seconds,
         }
-        for row, count, (_, _, linear), seconds in found
+        for row, count, (_, _, linear), seconds in results
     ]
 
 
@@ -184,15 +191,17 @@ def _walk_block(
     pruned: Stream,
     dense: Stream | None,
     solve: Solve,
-    say: Callable[[int, Sequence[str]], None],
+    report_group: Callable[[int, Sequence[str]], None],
     same: bool,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Group by group; `same`: both streams are still one. Rows of each group."""
-    ahead = None if method.recollect else pruned.twin()  # passes each group before it is pruned
+    """Prune group by group; yields the rows of each. `same`: the streams are still equal."""
+    ahead = (
+        None if method.recollect else pruned.twin()
+    )  # advances through each group before it is pruned
     for path in filter(None, (dense, pruned, ahead)):
         path.enter(block)
     for group, parts in enumerate(GROUPS):
-        say(group, parts)
+        report_group(group, parts)
         stats = collect(
             method.needs,
             ahead or pruned,
@@ -200,7 +209,7 @@ def _walk_block(
             onto_residual=group in ONTO_RESIDUAL,
         )
         for path in filter(None, (dense, ahead)):
-            path.advance(block, group)  # with the dense weights, which the next line replaces
+            path.advance(block, group)  # with the dense weights
         yield solve(parts, stats)
         pruned.advance(block, group)
 
@@ -211,16 +220,18 @@ def _walk_shared(
     pruned: Stream,
     dense: Stream | None,
     solve: Solve,
-    say: Callable[[int, Sequence[str]], None],
+    report_group: Callable[[int, Sequence[str]], None],
     same: bool,
 ) -> Iterator[list[dict[str, Any]]]:
-    """A block that is passed several times: the inputs of all passes through the dense weights count, and it is pruned once."""
+    """Prune a block that is used several times, once, with the inputs of all its passes through
+    the dense weights.
+    """
     ahead, sums = pruned.twin(), list[InputStatistics]()
     for turn in range(block.passes):
         for path in filter(None, (dense, ahead)):
             path.enter(block)
         for group, parts in enumerate(GROUPS):
-            say(group, parts)
+            report_group(group, parts)
             stats = collect(
                 method.needs, ahead, None if same else dense, onto_residual=group in ONTO_RESIDUAL
             )
@@ -243,7 +254,7 @@ def _solve(
     worth: Fisher,
     watch: Stopwatch,
 ) -> list[dict[str, Any]]:
-    """Prune the parts of one group; a row each."""
+    """Prune the projections of one group; one row each."""
     rows = []
     also = block.spec.also_read(block) if parts == GROUPS[0] else None
     read = stats if also is None else stats.with_rows(also, stats.sentences)
@@ -263,7 +274,7 @@ def _solve(
 def _solve_one(
     method: LayerwiseMethod, linear: nn.Linear, stats: InputStatistics, outputs: OutputFisher | None
 ) -> dict[str, Any]:
-    if not linear.weight.numel():  # of a cut model whose block lost all heads or all neurons
+    if not linear.weight.numel():  # a block of a compact model without heads or neurons
         return {
             "damping": 0.0,
             "kept": torch.zeros((), dtype=torch.long, device=linear.weight.device),
@@ -272,17 +283,17 @@ def _solve_one(
         method = replace(method, bias=False)
     bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
     solved = method.fit(linear.weight.float(), bias.float(), replace(stats, outputs=outputs))
-    linear.weight.copy_(solved.weight).add_(0.0)  # which makes a cut -0 a 0, as it is stored
+    linear.weight.copy_(solved.weight).add_(0.0)  # -0 becomes 0, as in the saved file
     if linear.bias is not None:
         linear.bias.copy_(solved.bias)
     return {"damping": solved.damping, "kept": torch.count_nonzero(linear.weight)}
 
 
 def damping_option(default: float = 0.01) -> Any:
-    """The option that keeps a gram matrix invertible, one wording for all methods."""
+    """The damping option, with one help text for all methods."""
     return option(
         default,
-        "Added to the gram's diagonal, relative to its mean, before it is inverted",
+        "Added to the diagonal of the gram before inversion, relative to its mean",
         low=0.0,
         high=10.0,
         expert=True,

@@ -1,4 +1,4 @@
-"""Which weights go: unstructured and N:M choices from scores, and the base of every method that makes them."""
+"""Unstructured and N:M masks from scores, and the base of methods that remove single weights."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ from ..plugins import Method, option
 
 
 def count_of(share: float, size: int) -> int:
-    """That share of so many, rounded down; a share like 0.7 is slightly off in binary: 0.7 * 10 must give 7, not 6."""
+    """`share` of `size`, rounded down exactly: 0.7 of 10 is 7, although 0.7 * 10 < 7 in binary."""
     return int(Fraction(str(share)) * size)
 
 
 def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
-    """True at the lowest `share` of each row, or of the whole matrix; counts are rounded down.
+    """Boolean mask of the lowest `share` of each row, or of the whole matrix; counts are rounded
+    down.
 
-    Of equal scores, which a checkpoint in fp16 is full of, the first go: what topk takes differs from device to device.
+    Of equal scores the first are chosen, since topk breaks ties differently on every device.
     """
     flat = scores if per_row else scores.reshape(1, -1)
     count = count_of(share, flat.shape[-1])
     if not count:
         return torch.zeros_like(scores, dtype=torch.bool)
-    if (
-        flat.is_cpu
-    ):  # where NumPy selects ten times faster, and a look at the count makes nobody wait
+    if flat.is_cpu:  # NumPy selects ten times faster than topk
         last = torch.from_numpy(
             np.partition(flat.numpy(), count - 1, axis=-1)[..., count - 1 : count]
         )
         mask = flat <= last
-        if np.count_nonzero(mask.numpy()) == count * (
-            flat.numel() // flat.shape[-1]
-        ):  # no equals behind the last
+        rows = flat.numel() // flat.shape[-1]
+        if np.count_nonzero(mask.numpy()) == count * rows:  # no ties at the threshold
             return mask.reshape(scores.shape)
     else:
         last = flat.topk(count, dim=-1, largest=False, sorted=False).values.amax(-1, keepdim=True)
@@ -46,10 +44,11 @@ def lowest(scores: Tensor, share: float, per_row: bool = True) -> Tensor:
 
 
 def lowest_of_each(scores: Tensor, keep: int, group: int) -> Tensor:
-    """N:M: True at all but the `keep` highest of every `group` neighbours in a row (rows, columns)."""
+    """N:M mask: True at all but the `keep` highest of every `group` consecutive columns."""
     if scores.shape[-1] % group:
         raise PruneError(
-            f"Pattern {keep}:{group} does not fit matrices with {scores.shape[-1]} inputs; choose an M that divides it."
+            f"Pattern {keep}:{group} does not fit matrices with {scores.shape[-1]} inputs; choose "
+            "an M that divides it."
         )
     folded = scores.unflatten(-1, (-1, group))
     mask = torch.zeros_like(folded, dtype=torch.bool)
@@ -58,7 +57,7 @@ def lowest_of_each(scores: Tensor, keep: int, group: int) -> Tensor:
 
 
 def n_of_m(method: str, pattern: str) -> tuple[int, int]:
-    """(N, M) of a pattern; (0, 0) of none."""
+    """(N, M) of a pattern; (0, 0) for none."""
     if not pattern:
         return 0, 0
     keep, _, group = pattern.partition(":")
@@ -71,11 +70,12 @@ def n_of_m(method: str, pattern: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class WeightMethod(Method):
-    """A method that removes single weights, at any sparsity or in an N:M pattern."""
+    """Base of methods that remove single weights, at any sparsity or in an N:M pattern."""
 
     pattern: str = option(
         "",
-        "N:M keeps at most N of every M neighbouring weights (2:4, 4:8, 32:64 …) and decides the sparsity",
+        "N:M keeps at most N of every M consecutive weights (2:4, 4:8, 32:64 …) and sets the "
+        "sparsity",
     )
 
     def __post_init__(self) -> None:
@@ -86,17 +86,17 @@ class WeightMethod(Method):
 
     @property
     def keep_of(self) -> tuple[int, int]:
-        """(N, M) of the pattern; (0, 0) when there is none."""
+        """(N, M) of the pattern; (0, 0) without one."""
         return n_of_m(self.name, self.pattern)
 
     @property
     def label(self) -> str:
-        """How charts name this run: by pattern, else by sparsity."""
+        """Name of the run in charts."""
         return f"{self.title} {self.pattern}" if self.pattern else super().label
 
     def choose(self, scores: Tensor, per_row: bool = True) -> Tensor:
-        """True where a weight goes, by the pattern or the sparsity; scores are (rows, columns), low goes first."""
+        """Mask of the weights to remove, from scores (rows, columns); the lowest are removed."""
         keep, group = self.keep_of
-        return (
-            lowest_of_each(scores, keep, group) if group else lowest(scores, self.sparsity, per_row)
-        )
+        if group:
+            return lowest_of_each(scores, keep, group)
+        return lowest(scores, self.sparsity, per_row)

@@ -1,4 +1,6 @@
-"""From a dense model to a pruned copy, in steps: a method; single weights of what whole units left; minutes of tuning."""
+"""From a dense model to a pruned copy: the method, an optional second stage, optional
+distillation.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,8 @@ from ..plugins import Batch, Method, Report, Rows, build, subrange
 from .distillation import AdversarialCopies, distill, split_batches
 from .unitwise import UnitMethod
 
-Augment = Callable[
-    [nn.Module, Report], Sequence[AdversarialCopies]
-]  # attacks a pruned model on the calibration sentences; an entry a batch
+# attacks a pruned model on the calibration examples; one entry per batch
+Augment = Callable[[nn.Module, Report], Sequence[AdversarialCopies]]
 
 
 def prune(
@@ -29,12 +30,15 @@ def prune(
     methods: Mapping[str, type[Method]],
     copier: Augment | None = None,
 ) -> tuple[nn.Module, Rows]:
-    """A pruned copy of the dense model by a method and what it asks for after it, and the tables of all steps."""
+    """A pruned copy of the dense model and the tables of all stages.
+
+    `methods` is the registry that the second stage is looked up in; `copier` makes adversarial
+    copies for distillation.
+    """
     model = copy.deepcopy(dense).eval()
-    parts = (
-        split_batches(batches) if method.distil else None
-    )  # which refuses too few before anything is pruned
-    tuning = 0.4 if method.distil_attacked else 0.3  # where it begins
+    # raises PruneError for too few examples before pruning starts
+    parts = split_batches(batches) if method.distil else None
+    tuning = 0.4 if method.distil_attacked else 0.3  # start of distillation in the progress
     pruning = subrange(report, 0.0, 0.3) if parts else report
     if isinstance(method, UnitMethod) and method.then:
         rows = method.prune(model, batches, subrange(pruning, 0.0, 0.6))
@@ -50,7 +54,7 @@ def prune(
     if parts is None:
         return model, rows
     if method.distil_attacked:
-        assert copier, "the caller knows the sentences"
+        assert copier, "the caller has the examples"
         parts = split_batches(batches, copier(model, subrange(report, 0.3, 0.4)))
     return model, rows | {
         "distil": distill(model, dense, *parts, method.distil, subrange(report, tuning, 1.0))
@@ -70,7 +74,8 @@ def apply_second_stage(
 ) -> None:
     """Prune single weights of the compact model, then write its weights back into `model`.
 
-    The compact model is fitted to its own outputs, not to those of the model before units were removed.
+    The compact model is fitted to its own outputs, not to those of the model before units were
+    removed.
     """
     small = compact_model(model)
     method.prune(small, batches, report)
@@ -80,6 +85,8 @@ def apply_second_stage(
 def _check_finite(model: nn.Module, method: Method) -> None:
     if bad := non_finite(model):
         raise PruneError(
-            f"After {method.title} {len(bad)} matrices hold values that are no numbers, the first {bad[0]}: look whether the dense "
-            "checkpoint holds any, and give more calibration sentences, of different length."
+            f"After {method.title}, {len(bad)} tensors contain NaN or infinite values, the first "
+            f"{bad[0]}: check that the dense checkpoint is finite, and use more calibration "
+            "examples "
+            "of different lengths."
         )

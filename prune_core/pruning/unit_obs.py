@@ -1,8 +1,10 @@
-"""Which units of a sum are missed least once the others are refitted: exact removal, return and exchange, one pivot each.
+"""Select units of a sum by the error after refitting the others: exact removal, re-insertion and
+exchange.
 
-With A (tokens, k) the units' features and Y (tokens, d) what their sum has to reach, the squared error of the best refit of any
-choice of units, and how it changes with one more or one less, stand in a tableau of AᵀA and AᵀY swept on the units kept (Beaton's
-sweep operator; removal alone is Optimal Brain Surgeon by blocks). Knows nothing of encoders, budgets or methods.
+With A (tokens, k) the features of the units and Y (tokens, d) the target of their weighted sum, the
+squared error of the best refit for any subset, and its change when one unit is added or removed,
+follow from AᵀA and AᵀY swept on the kept units (Beaton's sweep operator; removal alone is blockwise
+Optimal Brain Surgeon).
 """
 
 from __future__ import annotations
@@ -12,37 +14,41 @@ from torch import Tensor
 
 from .solvers import add_damping, ridge_fit
 
-BETTER = 1 + 1e-6  # an exchange has to gain more than rounding does
+BETTER = 1 + 1e-6  # an exchange must gain more than rounding errors
 
 
 class UnitRegression:
-    """The units of one output projection, all of them kept at first."""
+    """Least squares on a subset of the units of one output projection; starts with all of them."""
 
     def __init__(self, gram: Tensor, weight: Tensor, width: int, damping: float):
-        """gram (k, k), weight (d, k) that fits best with all units, columns of a unit. Where errors count unlike, e by ‖eR‖, give RᵀW."""
+        """`gram` is (k, k), `weight` (d, k) the fit with all units, `width` the columns per unit.
+
+        If output errors e are weighted as ‖eR‖, pass RᵀW as `weight`.
+        """
         H, factor, self.damping = add_damping(gram.double(), damping)
         columns = weight.T.to(torch.float64, copy=True)
         self.width, self.units = width, len(gram) // width
         self._A, self._B = -torch.cholesky_inverse(factor), columns
         self.kept = torch.ones(self.units, dtype=torch.bool, device=gram.device)
-        self.whole = float(
-            (columns * (H @ columns)).sum()
-        )  # the squared norm of all that the units add
+        # squared norm of the sum of all units
+        self.whole = float((columns * (H @ columns)).sum())
         self.error = 0.0
 
     def changes(self) -> Tensor:
-        """(units,) by how much the squared error grows without a kept unit, or falls with one that was removed; 0 or more."""
+        """(units,) increase of the squared error if a kept unit is removed, or decrease if a
+        removed one returns; ≥ 0.
+        """
         blocks = (
             self._A.unflatten(1, (self.units, -1))
             .unflatten(0, (self.units, -1))
             .diagonal(dim1=0, dim2=2)
             .movedim(-1, 0)
         )
-        own = self._B.unflatten(0, (self.units, -1))
-        return (own * torch.linalg.solve(blocks, own)).sum((1, 2)).abs()
+        fits = self._B.unflatten(0, (self.units, -1))
+        return (fits * torch.linalg.solve(blocks, fits)).sum((1, 2)).abs()
 
     def flip(self, units: Tensor) -> None:
-        """Remove kept units, or bring removed ones back, together; the error is exact."""
+        """Remove kept units, or add removed ones, together; the error stays exact."""
         columns = (
             units[:, None] * self.width + torch.arange(self.width, device=units.device)
         ).flatten()
@@ -61,19 +67,24 @@ class UnitRegression:
         self.kept[units] = add
 
     def remove_to(self, count: int, together: int = 1) -> Tensor:
-        """Remove what is missed least, some together, until so many are left; those removed, in order."""
-        gone = list[Tensor]()
+        """Remove the least important units, `together` at a time, until `count` are left.
+        Returns them in order.
+        """
+        removed = list[Tensor]()
         while (left := int(self.kept.sum())) > count:
             changes = self.changes().masked_fill(~self.kept, torch.inf)
-            gone.append(changes.argsort(stable=True)[: min(together, left - count)])
-            self.flip(gone[-1])
-        return (
-            torch.cat(gone) if gone else torch.zeros(0, dtype=torch.long, device=self.kept.device)
-        )
+            removed.append(changes.argsort(stable=True)[: min(together, left - count)])
+            self.flip(removed[-1])
+        none = torch.zeros(0, dtype=torch.long, device=self.kept.device)
+        return torch.cat([none, *removed])
 
     def exchange(self, most: int, together: int = 1) -> int:
-        """Local search: the kept units that are missed least change places with the removed ones that help most, as long as that helps,
-        from so many `together` down to one; how many exchanges there were."""
+        """Local search: swap the least important kept units with the most useful removed ones while
+        that helps.
+
+        Starts with `together` units at a time and ends with one. Returns the number of exchanges,
+        at most `most`.
+        """
         done = 0
         while together and done < most and self.kept.any() and not self.kept.all():
             many = min(together, int(self.kept.sum()), int((~self.kept).sum()))
@@ -96,5 +107,7 @@ class UnitRegression:
 
 
 def fit(gram: Tensor, weight: Tensor, kept: Tensor, damping: float) -> tuple[Tensor, float]:
-    """(d, kept columns): the columns by which the kept ones come nearest to all of them; and the damping that it took."""
+    """(d, kept columns) columns by which the kept units fit the sum of all units best, and the
+    damping used.
+    """
     return ridge_fit(weight[:, kept], gram[kept][:, kept], gram[kept] @ weight.T, damping=damping)

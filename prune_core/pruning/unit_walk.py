@@ -1,5 +1,5 @@
-"""The walk of methods that tune what is left of whole units: as layerwise.py walks from Linear to Linear, a dense and a pruned stream
-walk here from sub-layer to sub-layer. Knows nothing of budgets, or of how a method chooses units or refits them.
+"""Dense and pruned streams pass through the encoder one sub-layer at a time, for methods that
+refit the remaining units.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
 def refit_sublayer(
     sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
 ) -> float:
-    """Push both streams through a sub-layer of which only `kept` is left, its columns tuned on the way; the damping used.
+    """Advance both streams through a sub-layer of which only `kept` stays, and refit its columns;
+    returns the damping used.
 
-    With A (tokens, k) the survivors' features and B (tokens, d) what their sum has to reach for the sub-layer's output to
-    be the dense one, `solve` takes their columns (d, k), AᵀA (k, k) and AᵀB (k, d), and gives new columns and a damping.
+    With A (tokens, k) the features of the kept units and B (tokens, d) the sum that reproduces the
+    dense output of the sub-layer, `solve` maps their columns (d, k), AᵀA (k, k) and AᵀB (k, d) to
+    new columns and a damping.
     """
     if sub.block.passes > 1:
-        return _pass_on_shared(sub, kept, dense, pruned=pruned, solve=solve)
-    if (
-        kept.all() and dense.inputs[0] is pruned.inputs[0]
-    ):  # nothing has been removed so far: the streams stay one
+        return _refit_shared(sub, kept, dense, pruned=pruned, solve=solve)
+    if kept.all() and dense.inputs[0] is pruned.inputs[0]:  # nothing has been removed yet
         pairs = zip(dense.inputs, dense.paddings, strict=True)
         dense.inputs = [
             dense.keep(sub.norm(sub.close(sub.features(x, padding), x))) for x, padding in pairs
@@ -46,9 +46,10 @@ def refit_sublayer(
         features.append(A)
         if solve is not None:
             gram.addmm_(A.T, A)
-            cross.addmm_(
-                A.T, total - x_hat if sub.output.bias is None else total - x_hat - sub.output.bias
-            )
+            target = total - x_hat
+            if sub.output.bias is not None:
+                target = target - sub.output.bias
+            cross.addmm_(A.T, target)
     if solve is not None:
         fitted, damping = solve(weight, gram, cross)
         weight.copy_(fitted)
@@ -58,11 +59,14 @@ def refit_sublayer(
     return damping
 
 
-def _pass_on_shared(
+def _refit_shared(
     sub: Sublayer, kept: Tensor, dense: Stream, pruned: Stream, solve: Solve | None
 ) -> float:
-    """Of a block that is passed several times: tuned to the dense model's features of all passes, and passed once both of its
-    sub-layers are pruned. As paths are the dense one's, AᵀB is AᵀA times the columns that were there."""
+    """Same for a block that is used several times: fitted to the dense features of all passes.
+
+    It is passed once both of its sub-layers are pruned. Since the inputs are dense, AᵀB is AᵀA
+    times the dense columns.
+    """
     gram, columns, damping, fitted = _shared_gram(sub, dense), sub.columns(kept), 0.0, None
     if solve is not None and not kept.all():
         whole = sub.output.weight
@@ -81,7 +85,9 @@ def _pass_on_shared(
 
 
 def _shared_gram(sub: Sublayer, dense: Stream) -> Tensor:
-    """The gram of a shared sub-layer's features over all passes of its block through the dense weights, which are passed once."""
+    """Gram of the features of a shared sub-layer over all passes through the dense weights,
+    computed once.
+    """
     if not dense.shared:
         both = [sub, replace(sub, kind="neuron")]
         dense.shared = [
@@ -99,18 +105,20 @@ def _shared_gram(sub: Sublayer, dense: Stream) -> Tensor:
 
 
 def sublayer_moments(sub: Sublayer, dense: Stream, pruned: Stream) -> tuple[Tensor, Tensor]:
-    """(AᵀA, AᵀB) of `pass_on` with all units: what a choice among them can be made by, before the streams pass."""
+    """(AᵀA, AᵀB) of `refit_sublayer` with all units, to choose among them before the streams
+    advance.
+    """
     weight = sub.output.weight
     if sub.block.passes > 1:
         gram = _shared_gram(sub, dense)
         return gram, gram @ weight.T
     gram, cross = weight.new_zeros(len(weight.T), len(weight.T)), torch.zeros_like(weight.T)
-    same = dense.inputs[0] is pruned.inputs[0]  # nothing has been removed so far
+    same = dense.inputs[0] is pruned.inputs[0]  # nothing has been removed yet
     for i, padding in enumerate(dense.paddings):
         x, x_hat = dense.inputs[i], pruned.inputs[i]
         A = sub.features(x_hat, padding)
         gram.addmm_(A.T, A)
         if not same:
-            lacking = sub.close(sub.features(x, padding), x) - x_hat
-            cross.addmm_(A.T, lacking if sub.output.bias is None else lacking - sub.output.bias)
+            missing = sub.close(sub.features(x, padding), x) - x_hat
+            cross.addmm_(A.T, missing if sub.output.bias is None else missing - sub.output.bias)
     return gram, gram @ weight.T if same else cross
