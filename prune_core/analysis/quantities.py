@@ -17,7 +17,7 @@ from ..data.metrics import METRICS
 from ..models.inference.contention import DISTURBED
 from .compared_models import ComparedModel
 
-TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")  # that figures are read from
+TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 Value = tuple[float, float, float, float]  # value, low, high, n; NaN where there is none
 NO_VALUE: Value = (np.nan, np.nan, np.nan, np.nan)
 

@@ -1,0 +1,122 @@
+"""The recipes of docs/architecture.md, applied literally to a copy of the project."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```(python|diff) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOP = ("app.py", "pages", "prune_core", "tests", "benchmarks", "assets", "pyproject.toml", ".streamlit")
+PAGES = """
+from streamlit.testing.v1 import AppTest
+at = AppTest.from_file("app.py", default_timeout=120).run()
+for page in ("prune", "attack", "compare", "weights"):
+    at.switch_page(f"pages/{page}.py").run()
+    if page == "prune":
+        at.toggle(key="more-method").set_value(True).run()
+    assert not at.exception, (page, at.exception)
+    words = " ".join(str(element.value) for element in (*at.markdown, *at.caption))
+    if page == "prune":
+        keys = [str(element.key) for kind in ("toggle", "checkbox") for element in at.get(kind)]
+        assert "use-method-random_mask" in keys and "use-measure-weight_change" in keys, keys
+    if page == "weights":
+        assert "Weight change by block" in words and len(at.get("plotly_chart")) == 1, words
+"""
+
+
+def apply(kind: str, path: Path, block: str) -> None:
+    """Write a new file, or replace the context and `-` lines of a diff by its context and `+` lines.
+
+    A diff without line numbers may contain several hunks: a hunk ends where context follows `+` lines
+    and does not continue in the file.
+    """
+    if kind == "python":
+        assert not path.exists(), f"{path} exists already"
+        path.write_text(block)
+        return
+    text = path.read_text()
+    for hunk in hunks(block.splitlines(keepends=True), text):
+        old = "".join(line[1:] for line in hunk if line[0] in " -")
+        new = "".join(line[1:] for line in hunk if line[0] in " +")
+        assert text.count(old) == 1, f"{path}: {text.count(old)} places match {old!r}"
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def hunks(lines: list[str], text: str) -> list[list[str]]:
+    result: list[list[str]] = []
+    for line in lines:
+        if result:
+            old = "".join(each[1:] for each in (*result[-1], line) if each[0] in " -")
+            if line[0] == "+" or old in text:
+                result[-1].append(line)
+                continue
+        result.append([line])
+    return result
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the project with every recipe applied."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in TOP:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder / name)
+    blocks = BLOCK.findall((ROOT / "docs" / "architecture.md").read_text())
+    assert len(blocks) > 15
+    for kind, file, block in blocks:
+        apply(kind, folder / file, block)
+    return folder
+
+
+def run(copy: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(copy), "PRUNESCOPE_HOME": str(copy / "home")}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_additions_are_listed(copy):
+    code = (
+        "from prune_core.cli.arguments import main\n"
+        "for name in ('methods', 'measures', 'tasks'): main([name])"
+    )
+    listed = run(copy, "-c", code)
+    assert all(name in listed for name in ("random_mask", "weight_change", "wnli"))
+
+
+def test_a_run_with_all_additions_reaches_tables_pages_and_charts(copy):
+    sizes = ["--calibration-size", "8", "--evaluation-size", "16"]
+    measures = ["--measure", "weight_change", "--measure", "attack"]
+    attack = ["attack.recipes=Letter swap", "attack.examples=2"]
+    options = [part for value in attack for part in ("--set", value)]
+    out = copy / "pruned"
+    command = ["-m", "prune_core", "run", "--method", "random_mask", "--sparsity", "0.5"]
+    run(copy, *command, *sizes, *measures, *options, "--out", str(out))
+    shown = run(copy, "-m", "prune_core", "show", "1")
+    assert "Random mask" in shown and "Weight change" in shown and "Letter swap" in shown
+    assert run(copy, "-m", "prune_core", "sparsity", str(out)).strip() == "50.0%"
+    run(copy, "-c", PAGES)
+
+
+def test_the_additions_pass_the_contract_tests(copy):
+    names = "random_mask or weight_change or data2vec or psv"
+    (copy / "tests" / "test_psv.py").write_text(
+        "from prune_core.data import tables\n"
+        "def test_psv(tmp_path):\n"
+        "    (tmp_path / 'a.psv').write_text('text|label\\ngood|1\\nbad|0\\n')\n"
+        "    assert len(tables.read(str(tmp_path / 'a.psv')).rows) == 2\n"
+    )
+    files = ["methods", "measures", "encoders", "psv"]
+    tests = [f"tests/test_{name}.py" for name in files]
+    run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", names)
