@@ -3,8 +3,9 @@
     python -m prune_core sweep ablation --wait
     python -m benchmarks.ablation "Ablation, SST-2" "Ablation, AG News" "Ablation, IMDB"
 
-A cell is the difference in accuracy from the full form on the same calibration sentences, in points, mean over seeds; the last
-columns are the divergence from dense (mean KL) over the full form's, mean over studies and seeds.
+A cell is the difference in accuracy from the full form on the same calibration sentences, in
+points, mean over seeds; the last columns are the divergence from dense (mean KL) over the full
+form's, mean over studies and seeds.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ def main() -> None:
 
 
 def of_study(store: Store, name: str) -> pd.DataFrame:
-    """A row a part and sparsity: the `difference` in accuracy from the full form, and `further`, that in log divergence from dense."""
+    """A row a part and sparsity: the `difference` in accuracy from the full form, and `further`,
+    that in log divergence from dense.
+    """
     jobs = [job for job in store.jobs(name) if job.done]
     if not jobs:
         raise SystemExit(
-            f"{name}: this store has no finished run of that study; python -m prune_core jobs lists them."
+            f"{name}: this store has no finished run of that study; python -m prune_core jobs "
+            "lists them."
         )
     models, ids = models_of(jobs), [job.id for job in jobs]
     plans = {
@@ -75,7 +79,8 @@ def of_study(store: Store, name: str) -> pd.DataFrame:
     both = accuracy.merge(further.rename(columns={"difference": "further"}), on=keys)
     full = runs[~runs["job"].isin(plans)]
     print(
-        f"{name}: dense {full['accuracy'].mean():.2%}, n = {full['accuracy_n'].iloc[0]:.0f}, seeds {runs['seed'].nunique()}"
+        f"{name}: dense {full['accuracy'].mean():.2%}, n = {full['accuracy_n'].iloc[0]:.0f}, seeds "
+        f"{runs['seed'].nunique()}"
     )
     return both
 

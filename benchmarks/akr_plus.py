@@ -1,13 +1,19 @@
-"""Which combination of AKR's options is best at high sparsity: accuracy, divergence from dense and accuracy under attack.
+"""Which combination of AKR's options is best at high sparsity: accuracy, divergence from dense and
+accuracy under attack.
 
-    python -m benchmarks.akr_plus --checkpoints sst2=../shared/models/sst2-minilm ag_news=FOLDER imdb=FOLDER \\
-        --variants dense sparsegpt "plain akr" akr akr_plus --threads 1 --attack 100 --precision bf16 --out akr_plus.json
+    python -m benchmarks.akr_plus --checkpoints sst2=../shared/models/sst2-minilm ag_news=FOLDER
+    imdb=FOLDER \\
+        --variants dense sparsegpt "plain akr" akr akr_plus --threads 1 --attack 100 --precision
+        bf16 --out akr_plus.json
 
-Every variant prunes the same draws of calibration sentences, is judged on the same evaluation sentences, and attacked on the
-same ones. Results are kept in the JSON file as they come: the same command goes on where it was stopped. Make a checkpoint by
+Every variant prunes the same draws of calibration sentences, is judged on the same evaluation
+sentences, and attacked on the same ones. Results are kept in the JSON file as they come: the same
+command goes on where it was stopped. Make a checkpoint by
 
-    python -m prune_core finetune --task ../shared/data/ag_news/train.parquet --validation ../shared/data/ag_news/test.parquet \\
-        --out FOLDER --set epochs=1 --set validation_size=1000 --set dropout=0 --set mixed_precision=true
+    python -m prune_core finetune --task ../shared/data/ag_news/train.parquet --validation
+    ../shared/data/ag_news/test.parquet \\
+        --out FOLDER --set epochs=1 --set validation_size=1000 --set dropout=0 --set
+        mixed_precision=true
 
 (IMDB with two epochs).
 """

@@ -1,12 +1,18 @@
-"""Our engine against TextAttack's own Attacker in one run: same recipe, model, seeds and sentences. Prints a table.
+"""Our engine against TextAttack's own Attacker in one run: same recipe, model, seeds and sentences.
 
-    python -m benchmarks.attack --checkpoint ../shared/models/sst2-minilm --task ../shared/data/sst2/validation.parquet --keep times.json
-    python -m benchmarks.attack --examples 4                 # the demo checkpoint and its own sentences, in a minute or two
-    python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json    # judge the word table
+Prints a table.
 
-TextAttack's side is its Attacker over its HuggingFaceModelWrapper, which pads to the model's full length, its own text class
-and its own batches of 32; the recipe's replaced parts (the neighbour table, MiniLM) are the same on both sides. It takes long:
-with --keep every sentence's time is written down as it comes, and the same command goes on where it was stopped.
+    python -m benchmarks.attack --checkpoint ../shared/models/sst2-minilm --task
+    ../shared/data/sst2/validation.parquet --keep times.json
+    python -m benchmarks.attack --examples 4                 # the demo checkpoint and its own
+    sentences, in a minute or two
+    python -m benchmarks.attack --neighbours ../shared/data/synonyms/counterfitted_neighbors.json
+    # judge the word table
+
+TextAttack's side is its Attacker over its HuggingFaceModelWrapper, which pads to the model's full
+length, its own text class and its own batches of 32; the recipe's replaced parts (the neighbour
+table, MiniLM) are the same on both sides. It takes long: with --keep every sentence's time is
+written down as it comes, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -71,7 +77,10 @@ def compare(options: argparse.Namespace) -> None:
     examples = load(DataSource(options.task), tuple(names)).evaluation.sample(
         options.examples, options.seed
     )
-    where = f"{len(examples)} sentences, {devices.device_title(device)}, {torch.get_num_threads()} torch threads, seed {options.seed}"
+    where = (
+        f"{len(examples)} sentences, {devices.device_title(device)}, {torch.get_num_threads()} "
+        f"torch threads, seed {options.seed}"
+    )
     kept = Kept(options.keep, f"{options.checkpoint}, {options.task}, {where}")
     print(
         f"| {where} | seconds | processor | queries | times faster | by processor | "
@@ -126,13 +135,16 @@ def line(title: str, run: Row, reference: Row) -> str:
     faster, leaner = (reference[clock] / run[clock] for clock in ("seconds", "processor"))
     queries = sum(row["queries"] for row in run["rows"])
     return (
-        f"| {title} | {run['seconds']:.1f} | {run['processor']:.1f} | {queries} | {faster:.1f} | {leaner:.1f} | "
+        f"| {title} | {run['seconds']:.1f} | {run['processor']:.1f} | {queries} | {faster:.1f} | "
+        f"{leaner:.1f} | "
         f"{same} of {len(pairs)} | {changed / len(pairs):.1%} |"
     )
 
 
 class Kept:
-    """Finished runs by recipe and system, in a file where one is named; of TextAttack's, a run a sentence."""
+    """Finished runs by recipe and system, in a file where one is named; of TextAttack's, a run a
+    sentence.
+    """
 
     def __init__(self, path: Path | None, setting: str):
         self._path = path
@@ -141,7 +153,8 @@ class Kept:
             self._known = json.loads(path.read_text())
             if self._known["setting"] != setting:
                 raise SystemExit(
-                    f"{path} is of another run ({self._known['setting']}); name another file with --keep."
+                    f"{path} is of another run ({self._known['setting']}); name another file with "
+                    "--keep."
                 )
 
     def of(self, recipe: str, system: str) -> list[Row]:
@@ -156,7 +169,9 @@ class Kept:
 
 
 def timed(work: Any) -> Row:
-    """rows, and wall and processor seconds; processor time is the fairer figure on a busy machine (with OMP_NUM_THREADS=1)."""
+    """rows, and wall and processor seconds; processor time is the fairer figure on a busy
+    machine (with OMP_NUM_THREADS=1).
+    """
     wall, processor = time.perf_counter(), time.process_time()
     rows = work()
     return {
@@ -258,7 +273,8 @@ def judge(reference: dict[str, list[str]]) -> None:
     known = {word: near for word, near in asked.items() if word in table.index}
     print(
         f"{TABLE.name}: {len(table.words)} words, {TABLE.stat().st_size / 1e6:.1f} MB; "
-        f"{len(known)} of the reference's {len(asked)} words with neighbours ({len(known) / len(asked):.0%})"
+        f"{len(known)} of the reference's {len(asked)} words with neighbours "
+        f"({len(known) / len(asked):.0%})"
     )
     for most in (10, 50):
         whole, inside = [], []

@@ -1,4 +1,6 @@
-"""A dense model and its examples: the one way in which benchmarks prune copies of it and score them. Knows no command line."""
+"""A dense model and its examples: the one way in which benchmarks prune copies of it and score
+them. Knows no command line.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +115,10 @@ class Bench:
         return 100 * METRICS[self.task.metric].compute(self.task.evaluation.labels or [], said)
 
     def figures(self, method: str, settings: Mapping[str, Any], sample: Examples) -> dict[str, Any]:
-        """The task's own figure, of classifiers the mean KL divergence from dense, seconds to prune, and where asked for accuracy under
-        attack with the sentences it held on; without a method, of the dense model."""
+        """The task's own figure, of classifiers the mean KL divergence from dense, seconds to
+        prune, and where asked for accuracy under attack with the sentences it held on;
+        without a method, of the dense model.
+        """
         pruned, seconds = self.loaded[0], 0.0
         if method:
             pruned, _, seconds = self.pruned(method, settings, sample)
@@ -137,7 +141,9 @@ class Bench:
     def attacked(
         self, model: torch.nn.Module, task: tasks.Task, sentences: int, folder: Path | None = None
     ) -> Rows:
-        """The attack's tables for that many of the task's evaluation sentences; what is done is kept in the folder."""
+        """The attack's tables for that many of the task's evaluation sentences; what is done is
+        kept in the folder.
+        """
         devices.seed_everything(0)
         attack = Attack(
             recipes=RECIPE, word_examples=sentences, time_budget=600, precision=self.precision

@@ -1,10 +1,13 @@
-"""Does calibrating on attacked sentences keep accuracy under attack? AKR on three calibration sets of the same size and sentences.
+"""Does calibrating on attacked sentences keep accuracy under attack? AKR on three calibration sets
+of the same size and sentences.
 
-    python -m benchmarks.calibration --out FOLDER --threads 1 [--task ../shared/data/sst2 --checkpoint ../shared/models/sst2-minilm]
+    python -m benchmarks.calibration --out FOLDER --threads 1 [--task ../shared/data/sst2
+    --checkpoint ../shared/models/sst2-minilm]
 
-The sentences are training sentences on which an attack flips the dense model: `clean`, as they were; `attacked`, as the attack
-left them; `mix`, half and half. Each draw takes other sentences. Accuracy under attack is judged on evaluation sentences, and
-paired with `clean`. What is done is kept in the folder: the same command goes on where it was stopped.
+The sentences are training sentences on which an attack flips the dense model: `clean`, as they
+were; `attacked`, as the attack left them; `mix`, half and half. Each draw takes other sentences.
+Accuracy under attack is judged on evaluation sentences, and paired with `clean`. What is done is
+kept in the folder: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -75,7 +78,8 @@ def main() -> None:
                     file.write_text(json.dumps(found, indent=1))
                     print(
                         key,
-                        f"accuracy {found[key]['accuracy']:.4f}, under attack {found[key]['under_attack']:.3f}",
+                        f"accuracy {found[key]['accuracy']:.4f}, under attack "
+                        f"{found[key]['under_attack']:.3f}",
                         flush=True,
                     )
     table(found, options)
@@ -89,7 +93,8 @@ def attacked(bench: Bench, options: argparse.Namespace) -> pd.DataFrame:
     )
     if len(flipped) < options.draws * options.sentences:
         raise PruneError(
-            f"The attack flipped {len(flipped)} of {options.pool} sentences; give a larger --pool or a smaller --sentences."
+            f"The attack flipped {len(flipped)} of {options.pool} sentences; give a larger --pool "
+            "or a smaller --sentences."
         )
     return flipped
 
@@ -103,9 +108,12 @@ def calibration(flipped: pd.DataFrame, kind: str) -> Examples:
 
 
 def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
-    """A line for each sparsity and kind; differences from clean over sentences, each the mean of its draws."""
+    """A line for each sparsity and kind; differences from clean over sentences, each the mean of
+    its draws.
+    """
     print(
-        f"\n{'':18}{'accuracy':>10}{'KL to dense':>13}{'under attack':>14}   against clean (95% interval)"
+        f"\n{'':18}{'accuracy':>10}{'KL to dense':>13}{'under attack':>14}   against clean (95% "
+        "interval)"
     )
     for sparsity in options.sparsities:
         rows = {
@@ -128,7 +136,8 @@ def table(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> None
                 percent(mean[kind][name]) for name in ("accuracy", "under_attack")
             )
             print(
-                f"{sparsity:<8.1%} {kind:9}{accuracy:>10}{mean[kind]['divergence']:13.3f}{under_attack:>14}   {told}"
+                f"{sparsity:<8.1%} "
+                f"{kind:9}{accuracy:>10}{mean[kind]['divergence']:13.3f}{under_attack:>14}   {told}"
             )
 
 

@@ -1,4 +1,6 @@
-"""The dashboard on a free port over a store, and the system's Chromium, for whatever walks through pages: benchmark, pictures, tests."""
+"""The dashboard on a free port over a store, and the system's Chromium, for whatever walks
+through pages: benchmark, pictures, tests.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def served(
 ) -> Iterator[tuple[str, psutil.Process]]:
     """Start a dashboard without an access token; yield its address and process once it answers.
 
-    `app` holds Python's arguments before the port. On exit the dashboard and the workers it started are ended.
+    `app` holds Python's arguments before the port. On exit the dashboard and the workers it started
+    are ended.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

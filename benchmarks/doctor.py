@@ -1,6 +1,8 @@
-"""Does the quantisation doctor find what int8 breaks? Two replicas of reports, each the demo model with the same answers in fp32.
+"""Does the quantisation doctor find what int8 breaks? Two replicas of reports, each the demo model
+with the same answers in fp32.
 
-`python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 sentences in fp32, in int8 and repaired.
+`python -m benchmarks.doctor` prints a table: accuracy on the demo's 440 sentences in fp32, in int8
+and repaired.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from prune_core.plugins import no_report
 
 @torch.no_grad()
 def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> nn.Module:
-    """Some blocks' first neuron always says `size`, which the bias behind takes back: dynamic quantisation gives all neurons one
-    range (onnxruntime #9599: a multilingual MiniLM classifier next to random in int8)."""
+    """Some blocks' first neuron always says `size`, which the bias behind takes back: dynamic
+    quantisation gives all neurons one range (onnxruntime #9599: a multilingual MiniLM
+    classifier next to random in int8).
+    """
     own = copy.deepcopy(model)
     for block in blocks:
         layer = own.base_model.encoder.layer[block]
@@ -39,8 +43,10 @@ def loud_neurons(model: Any, blocks: tuple[int, ...], size: float = 3000.0) -> n
 
 @torch.no_grad()
 def loud_heads(model: Any, blocks: tuple[int, ...], size: float = 1000.0) -> nn.Module:
-    """Some blocks' first four value dimensions are `size` times larger, and the matrix that reads them as much smaller (optimum #151:
-    a small set of matrices, found by leaving out one at a time)."""
+    """Some blocks' first four value dimensions are `size` times larger, and the matrix that
+    reads them as much smaller (optimum #151: a small set of matrices, found by leaving out
+    one at a time).
+    """
     own = copy.deepcopy(model)
     for block in blocks:
         attention = own.base_model.encoder.layer[block].attention
@@ -67,8 +73,8 @@ def main() -> None:
         tokenizer=tokenizer,
     )()
     print(
-        "| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken | seconds |\n|"
-        + "---|" * 9
+        "| | form | fp32 | int8 | repaired | of the loss | matrices left in fp32 | of them broken "
+        "| seconds |\n|" + "---|" * 9
     )
     for name, (break_it, blocks, part) in REPLICAS.items():
         broken = break_it(dense, blocks)
@@ -84,7 +90,8 @@ def main() -> None:
             )
             back = f"{(repaired - lost) / (whole - lost):.0%}" if whole > lost else "–"
             print(
-                f"| {name} in {len(blocks)} blocks | {form} | {whole:.1f} | {lost:.1f} | {repaired:.1f} | {back} | {len(left)} "
+                f"| {name} in {len(blocks)} blocks | {form} | {whole:.1f} | {lost:.1f} | "
+                f"{repaired:.1f} | {back} | {len(left)} "
                 f"| {found} of {len(blocks)} | {time.perf_counter() - started:.0f} |",
                 flush=True,
             )

@@ -1,10 +1,12 @@
-"""A night in which everything breaks: workers killed, the server restarted, the disk filled, the clock moved; and what became of the jobs.
+"""A night in which everything breaks: workers killed, the server restarted, the disk filled, the
+clock moved; and what became of the jobs.
 
     python -m benchmarks.faults
 
-The same jobs run once without faults. Then every job must be finished with the same rows, failed with a reason, or cancelled; none
-lost, none there twice. The disk is a small one in memory, which needs a system that lets a user mount it (unshare); without, that
-fault is left out, and the table says so.
+The same jobs run once without faults. Then every job must be finished with the same rows, failed
+with a reason, or cancelled; none lost, none there twice. The disk is a small one in memory, which
+needs a system that lets a user mount it (unshare); without, that fault is left out, and the table
+says so.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from prune_core.store.job import Job, Status
 from prune_core.store.store import Store
 
 DISK = 400  # MB
-SHIFT = "import time\n_now = time.time\ntime.time = lambda: _now() - 86400.0\n"  # a clock set back by a day, for a process that finds this
+# a clock set back by a day, for a process that finds this
+SHIFT = "import time\n_now = time.time\ntime.time = lambda: _now() - 86400.0\n"
 WAIT = 900.0  # seconds without any change after which a run is given up
 
 
@@ -238,12 +241,14 @@ def run(place: Path, count: int, kills: int, restarts: int, disk: bool, seed: in
     wait(store)
     after, wrong_after = judged(store, clean, plan)
     print(
-        f"\n{count} jobs; {', '.join(f'{name}: {n}' for name, n in sorted(happened.items()))}; {time.monotonic() - started:.0f} s"
+        f"\n{count} jobs; {', '.join(f'{name}: {n}' for name, n in sorted(happened.items()))}; "
+        f"{time.monotonic() - started:.0f} s"
     )
     if not disk:
         print("The disk was not filled.")
     print(
-        f"in the morning: {dict(statuses)}; {sum('again' in job.facts for job in store.jobs())} were tried once more by themselves"
+        f"in the morning: {dict(statuses)}; {sum('again' in job.facts for job in store.jobs())} "
+        "were tried once more by themselves"
     )
     print(f"after resuming what failed: {dict(after)}")
     print(

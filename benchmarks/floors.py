@@ -1,6 +1,7 @@
 """The work that a pruning method cannot do without: FLOPs by purpose, and the bytes that must move.
 
-A multiply-accumulate is two FLOPs. Every input is read once and every output written once, in fp32. Knows no clock.
+A multiply-accumulate is two FLOPs. Every input is read once and every output written once, in fp32.
+Knows no clock.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
         "forward of both paths": 2 * sizes.forward,
         "gram": _gram(sizes),
         "cross": sum(2.0 * sizes.tokens * d * d for d in later),
-        # ε's own factorisation, its two triangular solves for d right-hand sides, and W times the result
+        # ε's own factorisation, its two triangular solves for d right-hand sides, and W times the
+        # result
         "adapt": sum(1 / 3 * d**3 + 2.0 * d**3 for d in later)
         + sum(2.0 * r * c * c for r, c in sizes.linears),
         "refit": (method.refit_steps + 1) * product,
@@ -147,7 +149,9 @@ def _akr(method: AKR, sizes: Sizes) -> dict[str, float]:
 
 
 def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
-    """Gradients for masks need a forward and a backward pass that differentiates no weight, so two passes."""
+    """Gradients for masks need a forward and a backward pass that differentiates no weight, so
+    two passes.
+    """
     kept = 1 - method.sparsity
     tune = sum(
         2.0 * sizes.tokens * ((kept * c) ** 2 + kept * c * r)
@@ -174,7 +178,9 @@ def _structured(method: KPrune | Kwon, sizes: Sizes) -> dict[str, float]:
 
 
 def bytes_moved(method: Method, model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Weights read and written once; for methods that read a sample, its states in and out of every matrix of each path."""
+    """Weights read and written once; for methods that read a sample, its states in and out of
+    every matrix of each path.
+    """
     sizes = Sizes.of(model, batches)
     weights = 2.0 * FLOAT * sum(r * c for r, c in sizes.linears)
     if method.name in ("magnitude", "unit_magnitude", "unit_random"):

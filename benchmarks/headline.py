@@ -1,9 +1,11 @@
-"""AKR's claim end to end: the table and the chart of an `akr-headline` study, differences over the same texts.
+"""AKR's claim end to end: the table and the chart of an `akr-headline` study, differences over the
+same texts.
 
     python -m benchmarks.headline "AKR headline" [--charts assets/charts]
 
-The first start is the plain one, the second the soup. A difference is taken text by text, over every draw in which both models
-were attacked on it, and its 95% interval draws the texts anew: a text that several draws attacked is one text.
+The first start is the plain one, the second the soup. A difference is taken text by text, over
+every draw in which both models were attacked on it, and its 95% interval draws the texts anew: a
+text that several draws attacked is one text.
 """
 
 from __future__ import annotations
@@ -93,7 +95,9 @@ def read(store: Store, study: str) -> tuple[Models, list[str]]:
 
 
 def table(models: Models, attacks: list[str]) -> str:
-    """Markdown: both starts' figures, the soup's gain under each attack, and what is left of the plain dense model's."""
+    """Markdown: both starts' figures, the soup's gain under each attack, and what is left of the
+    plain dense model's.
+    """
     head = [
         "",
         "draws",
@@ -123,7 +127,9 @@ def table(models: Models, attacks: list[str]) -> str:
 
 
 def _said(models: Models, attacks: list[str]) -> Iterable[str]:
-    """Each method from the soup beside the plain dense model, and beside SparseGPT from the soup."""
+    """Each method from the soup beside the plain dense model, and beside SparseGPT from the
+    soup.
+    """
     for (start, method, sparsity), own in sorted(models.items(), key=lambda item: _place(item[0])):
         others = {"the plain dense model": (PLAIN, DENSE, 0.0)}
         if method.startswith("akr"):
@@ -157,7 +163,9 @@ def difference(one: pd.Series, two: pd.Series) -> str:
 
 
 def chart(models: Models, attacks: list[str], dark: bool) -> go.Figure:
-    """Accuracy and accuracy under each attack against sparsity: full lines from the soup, dotted ones from the plain start."""
+    """Accuracy and accuracy under each attack against sparsity: full lines from the soup, dotted
+    ones from the plain start.
+    """
     figures = ["accuracy", *attacks]
     figure = make_subplots(
         1, len(figures), subplot_titles=["accuracy", *(f"under {attack}" for attack in attacks)]

@@ -1,12 +1,15 @@
-"""Twenty people on one server while a job runs: how long pages take, and whether anything grows or stays behind.
+"""Twenty people on one server while a job runs: how long pages take, and whether anything grows or
+stays behind.
 
     python -m benchmarks.load [--home STORE] [--sessions 20] [--visits 400] [--think 8]
 
-The sessions speak Streamlit's own protocol over websockets from a process of their own, so that no browser is measured; what a page
-takes is from the click to the end of its script, every element received. Each session looks at a page for `think` seconds on the
-mean, drawn anew each time, before it asks for the next. Goals on two cores: the 95th percentile under 5 s; after all visits memory
-within 10% of what it was after a quarter of them; no thread, open file or process more than before the first. Works on a copy of the
-store; without one there, run `python -m prune_core demo --wait` first.
+The sessions speak Streamlit's own protocol over websockets from a process of their own, so that no
+browser is measured; what a page takes is from the click to the end of its script, every element
+received. Each session looks at a page for `think` seconds on the mean, drawn anew each time, before
+it asks for the next. Goals on two cores: the 95th percentile under 5 s; after all visits memory
+within 10% of what it was after a quarter of them; no thread, open file or process more than before
+the first. Works on a copy of the store; without one there, run `python -m prune_core demo --wait`
+first.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ from .pages import PAGES, filled
 
 GOAL = 5.0  # seconds
 LEVEL = 0.10
-SETTLE = 130.0  # seconds: Streamlit keeps who has gone for two minutes, with an event loop's three files, should they come back
+# seconds: Streamlit keeps who has gone for two minutes, with an event loop's three files, should
+# they come back
+SETTLE = 130.0
 BREAK = 180.0  # seconds without an answer
 
 
@@ -179,11 +184,13 @@ def _told(
     growth = levels[-1][1] / quarter - 1
     more = {name: after[name] - before[name] for name in after if after[name] > before[name]}
     print(
-        f"{len(times)} visits, a job {status} beside them, {os.cpu_count()} cores: median {p50:.2f} s, 95% within {p95:.2f} s "
+        f"{len(times)} visits, a job {status} beside them, {os.cpu_count()} cores: median "
+        f"{p50:.2f} s, 95% within {p95:.2f} s "
         f"(goal {GOAL:g}), longest {max(times):.2f} s"
     )
     print(
-        f"memory {quarter:.0f} MB after a quarter, {levels[-1][1]:.0f} MB at the end: {growth:+.1%} (goal {LEVEL:.0%})"
+        f"memory {quarter:.0f} MB after a quarter, {levels[-1][1]:.0f} MB at the end: "
+        f"{growth:+.1%} (goal {LEVEL:.0%})"
     )
     print(
         f"before {before}, after {after}: "

@@ -1,9 +1,11 @@
-"""Inputs that are broken in some way, each of which must end in a sentence or be read as what it is: never in a traceback.
+"""Inputs that are broken in some way, each of which must end in a sentence or be read as what it
+is: never in a traceback.
 
     python -m benchmarks.malformed
 
-Checkpoints, configurations, tokenizers, data files, studies as YAML, policies, jobs and stores; pages with broken addresses are in
-tests/test_malformed.py, which also makes up inputs of its own. The store that lies beside all this must be the same afterwards.
+Checkpoints, configurations, tokenizers, data files, studies as YAML, policies, jobs and stores;
+pages with broken addresses are in tests/test_malformed.py, which also makes up inputs of its own.
+The store that lies beside all this must be the same afterwards.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""How long pages take in a browser, and whether the server's memory stays level: a store of 20 studies, Chromium, one server.
+"""How long pages take in a browser, and whether the server's memory stays level: a store of 20
+studies, Chromium, one server.
 
-    python -m benchmarks.pages [--home STORE] [--studies 20] [--visits 200] [--sessions 12] [--seconds 900]
+    python -m benchmarks.pages [--home STORE] [--studies 20] [--visits 200] [--sessions 12]
+    [--seconds 900]
 
-The store's newest study is copied until there are that many, in a store of its own; without one there, run `python -m prune_core
-demo --wait` first. Painted: heading and takeaway stand; settled: the script has ended and every chart is drawn. Goals on two cores,
-Chromium included: painted within 1.5 s, within 3 s the first after a start, a changed sparsity settled within 0.7 s, memory after
-all visits within 10% of what it was when each session had seen half of the pages.
+The store's newest study is copied until there are that many, in a store of its own; without one
+there, run `python -m prune_core demo --wait` first. Painted: heading and takeaway stand; settled:
+the script has ended and every chart is drawn. Goals on two cores, Chromium included: painted within
+1.5 s, within 3 s the first after a start, a changed sparsity settled within 0.7 s, memory after all
+visits within 10% of what it was when each session had seen half of the pages.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = filled(options.home, Path(folder) / "store", options.studies)
         print(
-            f"{len(Store(home).jobs())} runs in {len(Store(home).studies())} studies, {os.cpu_count()} cores, server and browser on them"
+            f"{len(Store(home).jobs())} runs in {len(Store(home).studies())} studies, "
+            f"{os.cpu_count()} cores, server and browser on them"
         )
         with chromium() as browser:
             first = [cold(browser, home) for _ in range(options.repeats)]
@@ -70,7 +74,8 @@ def filled(source: Path, home: Path, studies: int) -> Path:
     """A copy of the store with its newest study in it that many times."""
     if not Store(source).studies():
         sys.exit(
-            f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give --home."
+            f"{source} has no study to copy; run `python -m prune_core demo --wait` first, or give "
+            "--home."
         )
     shutil.copytree(
         source, home, ignore=shutil.ignore_patterns("workers")
@@ -114,7 +119,9 @@ def seen(page: Any, address: str, name: str) -> tuple[float, float]:
 
 
 def changed(browser: Any, address: str, name: str) -> float | None:
-    """Seconds from a click on another sparsity until the page has settled; None where the page has none to choose."""
+    """Seconds from a click on another sparsity until the page has settled; None where the page
+    has none to choose.
+    """
     with tab(browser) as page:
         seen(page, address, name)
         choice = page.locator(".st-key-choice-sparsity").get_by_text("70%", exact=True)
@@ -124,7 +131,8 @@ def changed(browser: Any, address: str, name: str) -> float | None:
         started = time.perf_counter()
         choice.click()
         page.wait_for_function(
-            "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'running'"
+            "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === "
+            "'running'"
         )
         page.wait_for_function(SETTLED)
         return time.perf_counter() - started
@@ -133,7 +141,8 @@ def changed(browser: Any, address: str, name: str) -> float | None:
 def times(browser: Any, address: str, repeats: int) -> None:
     """A line a page."""
     print(
-        f"{'page':12}{'painted s':>12}{'settled s':>12}{'changed s':>12}   (medians of {repeats}; goals {GOALS})"
+        f"{'page':12}{'painted s':>12}{'settled s':>12}{'changed s':>12}   (medians of {repeats}; "
+        f"goals {GOALS})"
     )
     for name in PAGES:
         visit(browser, address, name)  # the first visit fills caches that all sessions share

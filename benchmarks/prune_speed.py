@@ -1,9 +1,11 @@
-"""Pruning time against the floor: the FLOPs that AKR cannot do without, at the matrix rate this machine reaches.
+"""Pruning time against the floor: the FLOPs that AKR cannot do without, at the matrix rate this
+machine reaches.
 
-    python -m benchmarks.prune_speed [--checkpoint demo] [--train FILE] [--sentences 512] [--device auto] [--bert-base]
+    python -m benchmarks.prune_speed [--checkpoint demo] [--train FILE] [--sentences 512] [--device
+    auto] [--bert-base]
 
-Prints tokens, the measured matrix rate, the counted FLOPs, and per method seconds, floor and their ratio. --bert-base
-prunes a random model of that size (12 blocks, 768 wide), for a GPU.
+Prints tokens, the measured matrix rate, the counted FLOPs, and per method seconds, floor and their
+ratio. --bert-base prunes a random model of that size (12 blocks, 768 wide), for a GPU.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def main() -> None:
     count = sum(int(batch["attention_mask"].sum()) for batch in batches)
     rate = matrix_rate(setting, torch.float32)
     print(
-        f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} sentences, {count} tokens"
+        f"{devices.device_title(device)}: {rate / 1e9:.0f} GFLOP/s in fp32; {len(examples)} "
+        f"sentences, {count} tokens"
     )
     print(f"{'method':20}{'seconds':>9}{'GFLOP':>9}{'floor s':>9}{'ratio':>7}")
     # AKR-plus is left out: how many rounds it needs is a choice, so there is no floor

@@ -1,6 +1,8 @@
-"""Accuracy after pruning, against the dense model: every method, sparsity and pattern, mean of several calibration draws.
+"""Accuracy after pruning, against the dense model: every method, sparsity and pattern, mean of
+several calibration draws.
 
-python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512] [--seeds 3]
+python -m benchmarks.quality [--checkpoint demo] [--task FILE --calibration FILE] [--sentences 512]
+[--seeds 3]
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def main() -> None:
     dense = bench.score(bench.loaded[0])
     examples = len(bench.task.evaluation)
     print(
-        f"dense {dense:.2f}% of {examples}; calibration {options.sentences} sentences; mean of {options.seeds} samples (each)"
+        f"dense {dense:.2f}% of {examples}; calibration {options.sentences} sentences; mean of "
+        f"{options.seeds} samples (each)"
     )
     for setting in SETTINGS:
         for name in options.methods:
@@ -44,7 +47,8 @@ def main() -> None:
             mean = float(np.mean(found))
             label = build(METHODS, name, setting).label
             print(
-                f"{label:18}{mean:7.2f}{mean - dense:+7.2f}   ({', '.join(f'{value:.1f}' for value in found)})",
+                f"{label:18}{mean:7.2f}{mean - dense:+7.2f}   "
+                f"({', '.join(f'{value:.1f}' for value in found)})",
                 flush=True,
             )
 

@@ -1,10 +1,12 @@
-"""How time and memory grow with calibration tokens, blocks, models in a study and attacked examples; exponents from a fit.
+"""How time and memory grow with calibration tokens, blocks, models in a study and attacked
+examples; exponents from a fit.
 
     python -m benchmarks.scale [--method akr] [--quick]
 
-Every point runs in a process of its own, whose own memory (anonymous pages; files that the system may drop are not counted) is
-watched; figures are what the work adds to the process before it, the last what a run is said to take before it starts. Encoders have
-random weights and two blocks of BERT-base's width with sentences of 128 tokens, or one of BERT-large's with 384.
+Every point runs in a process of its own, whose own memory (anonymous pages; files that the system
+may drop are not counted) is watched; figures are what the work adds to the process before it, the
+last what a run is said to take before it starts. Encoders have random weights and two blocks of
+BERT-base's width with sentences of 128 tokens, or one of BERT-large's with 384.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ def main() -> None:
         print(json.dumps(point(options.point[0], int(options.point[1]), options.method)))
         return
     print(
-        "| what grows | sizes | seconds | own memory, MB | time grows with size to the power of | memory | estimated, MB |"
+        "| what grows | sizes | seconds | own memory, MB | time grows with size to the power of | "
+        "memory | estimated, MB |"
     )
     print("|---|---|---|---|---|---|---|")
     for what in [options.only] if options.only else SIZES:
@@ -196,7 +199,9 @@ def _attack(examples: int) -> dict[str, float]:
 
 
 def _pages(models: int) -> dict[str, float]:
-    """Overview and Compare of a study of so many models, seen for the first time by a server that has shown an empty store."""
+    """Overview and Compare of a study of so many models, seen for the first time by a server
+    that has shown an empty store.
+    """
     from streamlit.testing.v1 import AppTest
 
     from prune_core.queue import jobs

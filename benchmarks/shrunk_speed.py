@@ -1,10 +1,12 @@
-"""Throughput of shrunk models against the dense one, at shares of the FLOPs removed: counted and measured.
+"""Throughput of shrunk models against the dense one, at shares of the FLOPs removed: counted and
+measured.
 
-    python -m benchmarks.shrunk_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] [--length 128] [--device auto] [--bert-base]
+    python -m benchmarks.shrunk_speed [--method kprune] [--sparsity 0.5 0.8] [--batch 32] [--length
+    128] [--device auto] [--bert-base]
 
-Dense is timed as Hugging Face's own forward, the shrunk model as it is loaded again from its folder; they take turns.
-Aim on two cores at batch 32, length 128: at least 1.7 times at 50%, 3 times at 80%. --bert-base times a random model of
-that size, for a GPU.
+Dense is timed as Hugging Face's own forward, the shrunk model as it is loaded again from its
+folder; they take turns. Aim on two cores at batch 32, length 128: at least 1.7 times at 50%, 3
+times at 80%. --bert-base times a random model of that size, for a GPU.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ def main() -> None:
         )
     ]
     print(
-        f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of {options.repeats} passes in turn"
+        f"{devices.device_title(device)}; batch {options.batch}, length {options.length}, p50 of "
+        f"{options.repeats} passes in turn"
     )
     print(
         f"{'':26}{'ms':>9}{'p95':>9}{'/s':>9}{'counted':>9}{'measured':>9}{'MB':>8}{'peak MB':>9}"
@@ -74,7 +77,8 @@ def main() -> None:
         for name, (_, row) in zip(("dense", method.label), rows.iterrows(), strict=True):
             print(
                 f"{name:26}{row.latency_p50 * 1e3:9.1f}{row.latency_p95 * 1e3:9.1f}{row.throughput:9.1f}{row.speedup_theoretical:9.2f}"
-                f"{row.speedup_measured:9.2f}{row.bytes / 1e6:8.1f}{row.peak_memory / 1e6:9.1f}  {row.limit}",
+                f"{row.speedup_measured:9.2f}{row.bytes / 1e6:8.1f}{row.peak_memory / 1e6:9.1f}  "
+                f"{row.limit}",
                 flush=True,
             )
 

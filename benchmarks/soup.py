@@ -1,10 +1,12 @@
-"""A robust dense model on SST-2: plain and FreeLB fine-tunes of MiniLM, their soups, and a paired test against the plain ones.
+"""A robust dense model on SST-2: plain and FreeLB fine-tunes of MiniLM, their soups, and a paired
+test against the plain ones.
 
     python -m benchmarks.soup --out ../soups/sst2 --threads 1 [--trial]
 
-What is chosen is chosen on sentences held out of the training data; what is printed is measured on the validation sentences.
-Every part is kept in the folder: the same command goes on from where it was stopped. --trial times 50 steps of each kind and
-20 attacks, and prints how long the whole would take.
+What is chosen is chosen on sentences held out of the training data; what is printed is measured on
+the validation sentences. Every part is kept in the folder: the same command goes on from where it
+was stopped. --trial times 50 steps of each kind and 20 attacks, and prints how long the whole would
+take.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ from prune_core.training.finetune import Trainer, TrainingRecipe
 
 LABELS = ("negative", "positive")
 HELD_OUT = 1000  # training sentences to choose by
-WORDS = 9  # of a held-out sentence at least: the training data is mostly phrases, the validation data whole sentences
-# on a plain MiniLM classifier a change of length 0.2, against 1 for a word's embedding, takes the loss from 0.15 to 1.5
+# of a held-out sentence at least: the training data is mostly phrases, the validation data whole
+# sentences
+WORDS = 9
+# on a plain MiniLM classifier a change of length 0.2, against 1 for a word's embedding, takes the
+# loss from 0.15 to 1.5
 RUNS: dict[str, dict[str, object]] = {
     "plain-1": {"learning_rate": 5e-5, "seed": 1},
     "plain-2": {"learning_rate": 3e-5, "seed": 2},
@@ -168,7 +173,9 @@ def recipe(changed: dict[str, object], options: argparse.Namespace) -> TrainingR
 def trial(
     recipes: dict[str, TrainingRecipe], train: DataSource, options: argparse.Namespace
 ) -> None:
-    """Seconds a step of each kind of run, seconds an attacked sentence, and what that makes for the whole."""
+    """Seconds a step of each kind of run, seconds an attacked sentence, and what that makes for
+    the whole.
+    """
     whole, per_step = 0.0, {}
     for each in recipes.values():
         if each.adversarial not in per_step:
@@ -186,7 +193,8 @@ def trial(
             trainer.run(50, no_report)
             per_step[each.adversarial] = (time.perf_counter() - started) / 50
             print(
-                f"{each.adversarial}: {per_step[each.adversarial]:.2f} s a step, {trainer.steps} steps a run",
+                f"{each.adversarial}: {per_step[each.adversarial]:.2f} s a step, {trainer.steps} "
+                "steps a run",
                 flush=True,
             )
         whole += per_step[each.adversarial] * trainer.steps
@@ -206,7 +214,9 @@ def trial(
 
 
 def show(found: dict[str, model_soup.Figures]) -> None:
-    """A line a model, and each soup against the plain run with the highest accuracy and the one that attacks hurt least."""
+    """A line a model, and each soup against the plain run with the highest accuracy and the one
+    that attacks hurt least.
+    """
     print(f"\n{'':20}{'accuracy':>10}{'under attack':>14}{'95% interval':>18}{'n':>6}")
     for name, row in found.items():
         interval = f"{percent(row['under_attack_low'])} to {percent(row['under_attack_high'])}"
@@ -225,7 +235,8 @@ def show(found: dict[str, model_soup.Figures]) -> None:
                 gap = row["accuracy"] - found[best]["accuracy"]
                 interval = f"{points(versus.low)} to {points(versus.high)}"
                 print(
-                    f"{name:20}accuracy {points(gap)}, under attack {points(versus.difference)} ({interval}; {p_value(versus.p_value)})"
+                    f"{name:20}accuracy {points(gap)}, under attack {points(versus.difference)} "
+                    f"({interval}; {p_value(versus.p_value)})"
                 )
 
 

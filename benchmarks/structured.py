@@ -1,11 +1,14 @@
-"""Time and accuracy against the share of FLOPs removed: K-prune, Kwon et al. and the plain baselines, beside the dense model.
+"""Time and accuracy against the share of FLOPs removed: K-prune, Kwon et al. and the plain
+baselines, beside the dense model.
 
     python -m benchmarks.structured --checkpoint ../shared/models/sst2-minilm \\
-        --task ../shared/data/sst2/validation.parquet --calibration ../shared/data/sst2/train.parquet --max-length 64
-    python -m benchmarks.structured --checkpoint my-squad --task … --calibration … --max-length 192 --methods kprune kwon
+        --task ../shared/data/sst2/validation.parquet --calibration
+        ../shared/data/sst2/train.parquet --max-length 64
+    python -m benchmarks.structured --checkpoint my-squad --task … --calibration … --max-length 192
+    --methods kprune kwon
 
-The same draw of calibration examples goes to every method; FLOPs are counted at the evaluation examples' mean length, and
-what is scored is the shrunk model.
+The same draw of calibration examples goes to every method; FLOPs are counted at the evaluation
+examples' mean length, and what is scored is the shrunk model.
 """
 
 from __future__ import annotations
@@ -44,8 +47,10 @@ def main() -> None:
     )
     size = max(1, round(options.tokens / many))
     print(
-        f"{devices.device_title(devices.pick_device(options.device))}; {METRICS[task.metric].title} on {len(task.evaluation)} examples of "
-        f"{length:.1f} tokens; calibration {size} rows (about {options.tokens} tokens), batch {options.batch_size}; "
+        f"{devices.device_title(devices.pick_device(options.device))}; "
+        f"{METRICS[task.metric].title} on {len(task.evaluation)} examples of "
+        f"{length:.1f} tokens; calibration {size} rows (about {options.tokens} tokens), batch "
+        f"{options.batch_size}; "
         f"dense {bench.score(bench.loaded[0]):.2f}"
     )
     print(f"{'method':16}{'removed':>9}{'realised':>10}{'seconds':>9}{'score':>8}   each sample")
@@ -67,7 +72,8 @@ def main() -> None:
             mean = sum(scores) / len(scores)
             each = ", ".join(f"{value:.2f}" for value in scores)
             print(
-                f"{name:16}{sparsity:9.0%}{min(removed):10.2%}{min(seconds):9.1f}{mean:8.2f}   {each}",
+                f"{name:16}{sparsity:9.0%}{min(removed):10.2%}{min(seconds):9.1f}{mean:8.2f}   "
+                f"{each}",
                 flush=True,
             )
 

@@ -1,10 +1,12 @@
-"""One command that proves the GPU path right and times it: sections in processes of their own, each within its time.
+"""One command that proves the GPU path right and times it: sections in processes of their own, each
+within its time.
 
     python -m benchmarks.gpu --out FOLDER [--device cuda] [--tiny] [--only NAME …]
 
-After every section FOLDER/gpu.json (all figures) and FOLDER/gpu.md (the tables) are written anew, so a run that is cut off
-leaves what it has, and a section that fails, hangs or takes the device's context with it leaves its rows so far. Needs torch,
-transformers, numpy and pandas; environment.sh makes one with no more. Ends with 1 where a check did not pass.
+After every section FOLDER/gpu.json (all figures) and FOLDER/gpu.md (the tables) are written anew,
+so a run that is cut off leaves what it has, and a section that fails, hangs or takes the device's
+context with it leaves its rows so far. Needs torch, transformers, numpy and pandas; environment.sh
+makes one with no more. Ends with 1 where a check did not pass.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def main() -> int:
         (options.out / "gpu.json").write_text(json.dumps(found, indent=1))
         (options.out / "gpu.md").write_text(markdown(found))
         print(
-            f"{name}: {section['status']} ({section['seconds']:.0f} s, {len(section['rows'])} rows)",
+            f"{name}: {section['status']} ({section['seconds']:.0f} s, {len(section['rows'])} "
+            "rows)",
             flush=True,
         )
     print((options.out / "gpu.md").read_text())

@@ -1,7 +1,9 @@
-"""How many questions does a model under attack answer a second? Ours against the way TextAttack's wrapper feeds a model.
+"""How many questions does a model under attack answer a second? Ours against the way TextAttack's
+wrapper feeds a model.
 
-Its wrapper takes 32 texts at a time and pads each to the model's full length; what is asked is otherwise the same. Where
-textattack is installed, two whole attacks run too, and their outcomes on the device must be the CPU's.
+Its wrapper takes 32 texts at a time and pads each to the model's full length; what is asked is
+otherwise the same. Where textattack is installed, two whole attacks run too, and their outcomes on
+the device must be the CPU's.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def run(setting: Setting) -> Iterator[Row]:
 
 
 def _rates(setting: Setting, model: nn.Module, tokenizer: Any, texts: list[str], count: int) -> Row:
-    """Texts as an attack makes them: the sentences with two letters exchanged, new in every round."""
+    """Texts as an attack makes them: the sentences with two letters exchanged, new in every
+    round.
+    """
     dice = random.Random(count)
     rounds = [[_changed(dice.choice(texts), dice) for _ in range(count)] for _ in range(ROUNDS + 1)]
     queries = BatchedQueries(model, tokenizer, lambda: None)

@@ -1,8 +1,9 @@
 """How fast does it prune, beside the least time that the device needs for the work counted?
 
-Random models of BERT's shapes, 128 sequences of 128 tokens. Floor: the larger of FLOPs over the rate of a large matrix product
-and bytes over the bandwidth of a large copy, both measured here. What takes more than 2.5 times its floor is profiled, on two
-blocks of that shape: of twelve the profiler has more events than it reads in a minute.
+Random models of BERT's shapes, 128 sequences of 128 tokens. Floor: the larger of FLOPs over the
+rate of a large matrix product and bytes over the bandwidth of a large copy, both measured here.
+What takes more than 2.5 times its floor is profiled, on two blocks of that shape: of twelve the
+profiler has more events than it reads in a minute.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ NAMES = ("magnitude", "wanda", "sparsegpt", "akr", "kprune", "kwon", "akr_plus")
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """The device's two rates, a row a method on BERT-base, their profiles, and the methods on BERT-large."""
+    """The device's two rates, a row a method on BERT-base, their profiles, and the methods on
+    BERT-large.
+    """
     with matrix_precision(tf32=False):
         rates = {dtype: matrix_rate(setting, dtype) for dtype in (torch.float32, torch.bfloat16)}
         bandwidth = copy_rate(setting)
@@ -122,7 +125,9 @@ def _timed(
 
 
 def profiled(setting: Setting, method: Method, batches: list[Batch]) -> Row:
-    """The ten operations that take longest (on the device, where it has a clock of its own), and how often the host waits."""
+    """The ten operations that take longest (on the device, where it has a clock of its own), and
+    how often the host waits.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     own = setting.shape("BERT-base", PROFILED)

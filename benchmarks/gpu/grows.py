@@ -1,4 +1,6 @@
-"""How do time and memory grow? AKR with more sequences and with more blocks, and the exponents of both."""
+"""How do time and memory grow? AKR with more sequences and with more blocks, and the exponents
+of both.
+"""
 
 from __future__ import annotations
 

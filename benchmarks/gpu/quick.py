@@ -1,5 +1,5 @@
-"""Is the pruned model small and quick? Latency of dense and cut models by precision, batch and length, compiled or not, and what
-the 2:4 pattern brings through the device's sparse kernels.
+"""Is the pruned model small and quick? Latency of dense and cut models by precision, batch and
+length, compiled or not, and what the 2:4 pattern brings through the device's sparse kernels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def run(setting: Setting) -> Iterator[Row]:
 
 
 def _models(setting: Setting) -> dict[str, nn.Module]:
-    """Dense, and K-prune's models at 50 and 80% with their dead units cut out, widths in multiples of 8."""
+    """Dense, and K-prune's models at 50 and 80% with their dead units cut out, widths in
+    multiples of 8.
+    """
     dense = setting.shape("BERT-base")
     found = {"dense": dense}
     for sparsity in (0.5, 0.8):

@@ -1,9 +1,12 @@
-"""Is a GPU right? The demo checkpoint pruned on the device and on the CPU with one seed, and every measure on one pruned model.
+"""Is a GPU right? The demo checkpoint pruned on the device and on the CPU with one seed, and every
+measure on one pruned model.
 
-A method that looks once must choose the same. One that goes on from its own choices does not: sums in another order round
-otherwise, where two weights are worth the same to the last digits another one goes, and every later choice sees that. How far
-that leads apart, the device says itself: it prunes again from batches of another size, which is the same but for the order of
-sums. The device's model must be as near to the CPU's as that, and no worse: its reconstruction error is the CPU's within 1%.
+A method that looks once must choose the same. One that goes on from its own choices does not: sums
+in another order round otherwise, where two weights are worth the same to the last digits another
+one goes, and every later choice sees that. How far that leads apart, the device says itself: it
+prunes again from batches of another size, which is the same but for the order of sums. The device's
+model must be as near to the CPU's as that, and no worse: its reconstruction error is the CPU's
+within 1%.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from .setting import Row, Setting
 
 LIMIT = 120.0  # seconds
 SENTENCES, EVALUATION, BATCH = 64, 200, 32
-# a structured method rounds widths on a GPU and takes bf16 where that is fast: here both do the same
+# a structured method rounds widths on a GPU and takes bf16 where that is fast: here both do the
+# same
 SAME = {"multiple": 8}
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("magnitude", {}),
@@ -49,7 +53,9 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("akr", {"pattern": "2:4"}),
 ]
 ONE_LOOK = ("magnitude", "wanda", "unit_magnitude", "unit_random")
-EQUAL = 1e-4  # share of other choices, and ‖A − B‖/‖A‖ of the weights that both keep, that is nothing but rounding
+# share of other choices, and ‖A − B‖/‖A‖ of the weights that both keep, that is nothing but
+# rounding
+EQUAL = 1e-4
 AS_FAR = 2.0  # times as far apart as the device's two models, at most
 AS_GOOD = 0.01  # of the reconstruction error, relative
 # of a measure's table: its figures, and how far apart they may be, relative to the larger
@@ -62,7 +68,9 @@ MEASURED = {
 
 
 def run(setting: Setting) -> Iterator[Row]:
-    """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is measured."""
+    """A row a method, then a row a measure; AKR's model, pruned on the CPU, is the one that is
+    measured.
+    """
     with matrix_precision(tf32=False):
         model, tokenizer = setting.demo()
         task = tasks.load(DataSource("demo"), ("negative", "positive")).sampled(
@@ -164,7 +172,9 @@ def _apart(one: nn.Module, two: nn.Module, tokenizer: Any, task: tasks.Task) -> 
 def _error(
     setting: Setting, dense: nn.Module, pruned: nn.Module, tokenizer: Any, task: tasks.Task
 ) -> float:
-    """The mean over the matrices of the error that stands at their outputs, measured on the device."""
+    """The mean over the matrices of the error that stands at their outputs, measured on the
+    device.
+    """
     pair = Pair(
         *(copy.deepcopy(each).to(setting.device) for each in (dense, pruned)), tokenizer, task
     )

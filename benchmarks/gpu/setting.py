@@ -1,4 +1,7 @@
-"""What every section is given, and the models and samples that they share. Knows nothing of what is measured."""
+"""What every section is given, and the models and samples that they share.
+
+Knows nothing of what is measured.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ class Setting:
     tiny: bool = False
 
     def shape(self, name: str, blocks: int = 0) -> nn.Module:
-        """A random classifier of that shape on the device; random weights take the time that others do."""
+        """A random classifier of that shape on the device; random weights take the time that
+        others do.
+        """
         from transformers import AutoModelForSequenceClassification, BertConfig
 
         torch.manual_seed(0)
@@ -92,7 +97,9 @@ class Setting:
         return time.perf_counter() - started
 
     def peak(self, work: Callable[[], Any]) -> tuple[float, float]:
-        """(seconds, bytes allocated on top of what was there before); the bytes are not a number where torch does not count them."""
+        """(seconds, bytes allocated on top of what was there before); the bytes are not a number
+        where torch does not count them.
+        """
         if self.device.type != "cuda":
             return self.seconds(work), float("nan")
         torch.cuda.empty_cache()
@@ -102,7 +109,9 @@ class Setting:
         return seconds, torch.cuda.max_memory_allocated(self.device) - before
 
     def demo(self) -> tuple[nn.Module, Any]:
-        """The demo checkpoint on the CPU with its tokenizer; with `tiny` its first block alone, which answers something too."""
+        """The demo checkpoint on the CPU with its tokenizer; with `tiny` its first block alone,
+        which answers something too.
+        """
         model, tokenizer = loading.load("demo")
         if self.tiny:
             modules, _ = replay.block_modules(model)[0]

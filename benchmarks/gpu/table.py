@@ -1,4 +1,6 @@
-"""The figures of a run as Markdown: a table for each kind of row, and a sentence for what was left out or went wrong."""
+"""The figures of a run as Markdown: a table for each kind of row, and a sentence for what was
+left out or went wrong.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Counts what would make a GPU's host wait: operations whose result the host must see before it can go on.
+"""Counts what would make a GPU's host wait: operations whose result the host must see before it can
+go on.
 
-Seen at torch's dispatcher, so a CPU run shows them too. Copies between host and device are seen on a GPU only.
+Seen at torch's dispatcher, so a CPU run shows them too. Copies between host and device are seen on
+a GPU only.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# by name, as their sizes or values reach the host: a number, the places of a mask, a comparison, an error code
+# by name, as their sizes or values reach the host: a number, the places of a mask, a comparison, an
+# error code
 NAMES = (
     "_local_scalar_dense",
     "nonzero",
