@@ -170,7 +170,7 @@ def _resampled(
             lambda _, drawn: of_counts(drawn.sum(0)),
             before,
             before,
-            now=after,
+            after=after,
             resamples=resamples,
             seed=seed,
         )
@@ -179,7 +179,7 @@ def _resampled(
             figure,
             np.array(right),
             np.array(was),
-            now=np.array(now),
+            after=np.array(now),
             resamples=resamples,
             seed=seed,
         )
@@ -190,7 +190,7 @@ def _resampled(
         lambda _, worth: float(worth.mean()),
         values[0],
         values[0],
-        now=values[1],
+        after=values[1],
         resamples=resamples,
         seed=seed,
     )
