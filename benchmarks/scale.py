@@ -224,7 +224,7 @@ def _shown(at: Any) -> None:
 
 def _study(models: int) -> None:
     """One experiment of the demo, run, and its rows again under other sparsities."""
-    from prune_core.cli.run_commands import perform_here
+    from prune_core.cli.run_commands import run_in_process
     from prune_core.measures import MEASURES
     from prune_core.store.store import Store
 
@@ -233,7 +233,7 @@ def _study(models: int) -> None:
         tuple(build(MEASURES, name, None) for name in ("accuracy", "reconstruction")),
     )
     dense, pruned = (
-        perform_here(
+        run_in_process(
             store,
             Experiment(
                 method=method, measures=measures, study="Scale", evaluation=200, keep="none"

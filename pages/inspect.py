@@ -126,7 +126,9 @@ def paste(text: str, original: str) -> None:
 
 def verdict(told: dict[ComparedModel, dict]) -> str:
     """Who says what, in one sentence."""
-    said = {model: formatting.answer(answer["said"][0], ()) for model, answer in told.items()}
+    said = {
+        model: formatting.prediction_text(answer["said"][0], ()) for model, answer in told.items()
+    }
     kinds = set(said.values())
     if len(kinds) == 1:
         everyone = {1: "The model says", 2: "Both models say"}.get(
@@ -145,7 +147,10 @@ def verdict(told: dict[ComparedModel, dict]) -> str:
 def compared(told: dict[ComparedModel, dict], original: str, text: str) -> str:
     """What the change did, in one sentence."""
     now, before = (
-        {model: formatting.answer(answer["said"][place], ()) for model, answer in told.items()}
+        {
+            model: formatting.prediction_text(answer["said"][place], ())
+            for model, answer in told.items()
+        }
         for place in (0, 1)
     )
     turned = [model.label for model in told if now[model] != before[model]]
@@ -232,10 +237,10 @@ def answers(told: dict[ComparedModel, dict], text: str) -> None:
     for model, answer in told.items():
         st.markdown(
             ui.named(model, view.dark) + f": "
-            f"{ui.escape(formatting.answer(answer['said'][0], ()))} "
+            f"{ui.escape(formatting.prediction_text(answer['said'][0], ()))} "
             f"· probability {formatting.percent(answer['probabilities'][0][0])}"
             + "".join(
-                f" · in the original: {ui.escape(formatting.answer(said, ()))}"
+                f" · in the original: {ui.escape(formatting.prediction_text(said, ()))}"
                 for said in answer["said"][1:]
             )
         )

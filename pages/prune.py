@@ -14,7 +14,7 @@ from prune_core import PruneError, formatting
 from prune_core.data.examples import TASK_TYPES
 from prune_core.data.known_tasks import KNOWN_TASKS
 from prune_core.experiments import data_check, experiment
-from prune_core.experiments.study import Sweep, bundled, load
+from prune_core.experiments.study import Sweep, bundled_studies, load
 from prune_core.measures import MEASURES
 from prune_core.measures.base import Measure
 from prune_core.methods import BASELINES, METHODS
@@ -149,11 +149,11 @@ def plan_table(plan: list[experiment.Experiment], again: bool) -> tuple[int, flo
     """The runs with their stages and estimates. Return how many are new, seconds and bytes."""
     rows, new, total, space = [], 0, 0.0, 0.0
     for each in plan:
-        seconds = sum(experiment.estimates(each).values())
+        seconds = sum(experiment.estimate_seconds(each).values())
         old = None if again else view.store.find(each.key())
         if old and old.study != each.study and old.status != Status.DONE:
             old = None  # only what is finished can be taken over from another study
-        bytes = experiment.disk(each)
+        bytes = experiment.estimate_disk(each)
         if not old:
             new, total, space = new + 1, total + seconds, space + bytes
         rows.append(
@@ -190,7 +190,7 @@ def submit(plan: list[experiment.Experiment], again: bool) -> None:
 def published() -> None:
     """The bundled studies, which repeat a paper's experiments."""
     with st.expander("Repeat a paper's experiments", icon=":material/menu_book:", key="published"):
-        known = bundled()
+        known = bundled_studies()
         name = st.selectbox(
             "Study",
             list(known),

@@ -10,7 +10,7 @@ import streamlit as st
 from pages.widgets import frame, ui
 from prune_core import formatting, plots
 from prune_core.analysis import takeaways
-from prune_core.paths import allowed
+from prune_core.paths import resolve_allowed
 from prune_core.processes import background, robust_checkpoint
 
 view = frame.view()
@@ -192,7 +192,7 @@ with st.expander("Soups elsewhere", icon=":material/folder_open:"):
     folder = st.text_input(
         "Folder with soups", str(home), key="soup-folder", persist_state="session"
     )
-place = ui.run_action(allowed, folder)
+place = ui.run_action(resolve_allowed, folder)
 soups = found(place) if place else {}
 if not soups:
     with st.container(border=True, key="empty-soup"):

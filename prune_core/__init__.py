@@ -1,10 +1,10 @@
 """PruneScope: prune a fine-tuned encoder and measure what it cost.
 
     pruned = prune_core.prune(model, tokenizer, texts, method="akr", sparsity=0.7)
-    result = prune_core.compare(model, pruned, tokenizer, data, measures=["accuracy", "reconstruction"])
+    result = prune_core.compare(model, pruned, tokenizer, data, measures=["accuracy"])
 
-Importing this package imports nothing heavy: `prune`, `compare`, `run`, `Experiment` and `load` fetch what they need when they
-are first asked for.
+The import is cheap: `prune`, `compare`, `run`, `Experiment` and `load` import their dependencies on
+first access.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 
 from .errors import Cancelled, PruneError
 
-# MKL's sums depend on where an array lies in memory, and a pruned model turns the last digit into another prediction. This form,
-# read at MKL's first call, makes the same experiment give the same rows, for 2 to 4% of the time. A setting of one's own stays.
+# MKL's sums depend on the memory alignment of arrays, and in a pruned model a change in the last
+# digit can change a prediction. This mode, which MKL reads at its first call, makes the same
+# experiment give the same rows and costs 2 to 4% of the time. A value set by the user is not
+# overwritten.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __version__ = "0.1.0"

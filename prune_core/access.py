@@ -1,7 +1,7 @@
-"""Who may open the dashboard: allow-list of a login, header and secret of a proxy, access token.
+"""Access control of the dashboard: login allow-list, proxy header and secret, access token.
 
 `serve` sets the environment variables below from its flags; `streamlit run app.py` reads them too.
-Knows neither Streamlit nor HTTP.
+Independent of Streamlit and HTTP.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class AllowList:
         return frozenset(e.removeprefix(GROUP) for e in self.entries if e.startswith(GROUP))
 
     def admits(self, claims: Mapping[str, Any]) -> bool:
-        """Whether the owner of these identity claims is listed. An unverified address never is."""
+        """Whether these identity claims are on the list. An unverified address never is."""
         if not is_verified(claims):
             return False
         address = str(claims.get("email") or "").translate(_LOWER)
@@ -106,7 +106,7 @@ class Access:
 
     @classmethod
     def from_environment(cls) -> Access:
-        """The settings of this process."""
+        """Read the settings of this process."""
         get = os.environ.get
         entries = tuple(entry.strip() for entry in get(ALLOW, "").split(";") if entry.strip())
         return cls(
@@ -121,7 +121,7 @@ class Access:
 
     @property
     def identifies_users(self) -> bool:
-        """Whether a login or a proxy says who is there."""
+        """Whether a login or a proxy identifies the user."""
         return bool(self.user_header) or self.login is not None
 
     @property
@@ -135,7 +135,7 @@ class Access:
         return bool(self.allow.entries) or (self.login is not None and not self.user_header)
 
     def check(self) -> None:
-        """Raise PruneError where the settings contradict each other or would let in too many."""
+        """Raise PruneError if the settings contradict each other or would admit too many."""
         if self.secret_file and not self.user_header:
             raise PruneError(
                 f"The proxy secret {self.secret_file} is not used without a proxy's user header: "
@@ -143,7 +143,7 @@ class Access:
             )
         if self.allow.entries and not self.identifies_users:
             raise PruneError(
-                f"--allow {self.allow.entries[0]} needs to know who is there: set up a login in "
+                f"--allow {self.allow.entries[0]} needs to identify users: set up a login in "
                 ".streamlit/secrets.toml or name a proxy's header with --user-header; "
                 "docs/serving.md has an example of each."
             )
@@ -164,9 +164,9 @@ class Access:
 
     def _check_login(self, providers: tuple[str, ...]) -> None:
         for provider in providers:
-            place = urlsplit(provider)
-            tenant = place.path.strip("/").split("/")[0]
-            if place.hostname == "login.microsoftonline.com" and tenant in MULTI_TENANT:
+            url = urlsplit(provider)
+            tenant = url.path.strip("/").split("/")[0]
+            if url.hostname == "login.microsoftonline.com" and tenant in MULTI_TENANT:
                 raise PruneError(
                     f"server_metadata_url = {provider} accepts every Microsoft tenant, and a "
                     f"tenant can state any address: replace {tenant} with your tenant's ID."
@@ -195,8 +195,8 @@ def login_providers() -> tuple[str, ...] | None:
             ) from None
         if auth is not None:
             sections = [auth, *auth.values()] if isinstance(auth, dict) else []
-            found = (s.get("server_metadata_url") for s in sections if isinstance(s, dict))
-            return tuple(str(each) for each in found if each)
+            providers = (s.get("server_metadata_url") for s in sections if isinstance(s, dict))
+            return tuple(str(provider) for provider in providers if provider)
     return None
 
 
@@ -240,20 +240,21 @@ def proxy_secret(file: str | Path) -> str:
     return secret
 
 
-def constant_time_equal(given: str | bytes, wanted: str) -> bool:
-    """Compare in constant time."""
-    return hmac.compare_digest(given.encode() if isinstance(given, str) else given, wanted.encode())
+def constant_time_equal(given: str | bytes, expected: str) -> bool:
+    """Compare two secrets in constant time."""
+    encoded = given.encode() if isinstance(given, str) else given
+    return hmac.compare_digest(encoded, expected.encode())
 
 
 def cookie_value(token: str, name: str) -> str:
-    """The value of the cookie of that name, derived from the token but not revealing it."""
+    """Derive the value of the cookie of that name from the token without revealing the token."""
     return hmac.new(token.encode(), name.encode(), "sha256").hexdigest()
 
 
 def dashboard_url(
     address: str, port: int, *, token: str = "", base: str = "", tls: bool = False
 ) -> str:
-    """The address to open in a browser."""
+    """Return the URL of the dashboard for a browser."""
     wildcard = address in ("", "0.0.0.0", "::")  # noqa: S104
     host = "localhost" if wildcard else address
     host = f"[{host}]" if ":" in host else host
@@ -279,7 +280,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _read_private(path: Path, advice: str) -> str:
-    """The text of a file that nobody but its owner may read or write."""
+    """Read a text file that only its owner may read or write."""
     try:
         with path.open(encoding="utf-8") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

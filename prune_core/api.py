@@ -1,6 +1,7 @@
-"""The Python interface, for notebooks and scripts: prune and compare a model of one's own in memory, or run an experiment.
+"""Python interface for notebooks and scripts: prune and compare models, or run an experiment.
 
-Methods, measures, their options and their errors are the plug-ins' own. Writes nothing but where a folder is named.
+Methods and measures bring their own options and error messages. Nothing is written to disk unless
+a folder is given.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .data.reading import ReadExamples
 from .data.tasks import Task
 from .data.tokens import batches
 from .errors import Cancelled, PruneError
-from .experiments.experiment import Experiment, ordered
+from .experiments.experiment import Experiment, order_measures
 from .experiments.run import run as stages_of
 from .measures import MEASURES
 from .measures.adversarial_augmentation import AdversarialAugmentation, check_augmentation
@@ -37,12 +38,16 @@ from .pruning import pipeline
 
 __all__ = ["Cancelled", "Comparison", "Experiment", "PruneError", "compare", "load", "prune", "run"]
 
-# a table, its file, a dict of columns, a datasets.Dataset, or tuples: (text, label), (text, text, label)
+# a table, its file, a dict of columns, a datasets.Dataset, or tuples (text, label) or
+# (text, text, label)
 Data: TypeAlias = Examples | pd.DataFrame | Mapping[str, Any] | Sequence[Any] | str | Path
 
 
 def load(folder: str | Path) -> tuple[Any, Any]:
-    """(model, tokenizer) of a checkpoint folder, shrunk or not: what deployments call. fp32, eval mode, on the CPU."""
+    """Load (model, tokenizer) of a checkpoint folder, compact or not, for deployment.
+
+    The model is in fp32, in eval mode, on the CPU.
+    """
     return loading.load(str(folder))
 
 
@@ -59,18 +64,19 @@ def prune(
     report: Report = no_report,
     **options: Any,
 ) -> nn.Module:
-    """A pruned copy of a Hugging Face encoder with a head, on the model's own device; the model itself stays as it is.
+    """Return a pruned copy of a Hugging Face encoder with a head, on the device of the model.
 
-    `texts` are calibration sentences, or pairs of them; Kwon et al. want their `labels` too. `options` are the method's own,
-    such as sparsity=0.7. PruneError where a value, or the model's family, is none that can be pruned.
+    The model itself is not changed. `texts` are calibration texts, or pairs of them; the method of
+    Kwon et al. also needs their `labels`. `options` are options of the method, such as
+    sparsity=0.7. Raise PruneError if a value is invalid or the model's family is not supported.
     """
     chosen = build(METHODS, method, options)
     if not len(texts):
         raise PruneError("There are no calibration texts; give at least one.")
     model = _unwrap(model)
     tokenizer = _checked(model, tokenizer)
-    right: Sequence[Any] = labels or [None] * len(texts)
-    rows = [(*_pair(text), label) for text, label in zip(texts, right, strict=True)]
+    text_labels: Sequence[Any] = labels or [None] * len(texts)
+    rows = [(*_pair(text), label) for text, label in zip(texts, text_labels, strict=True)]
     sample = _examples(rows, model).examples
     check_augmentation(chosen, task_type_of(model))
     with evaluation_mode(model), matrix_precision(tf32=False):
@@ -78,7 +84,7 @@ def prune(
             "The model", model, tokenizer, examples=sample, max_length=max_length
         )
         seed_everything(seed)
-        found = [
+        calibration_batches = [
             *batches(
                 tokenizer,
                 sample,
@@ -88,36 +94,39 @@ def prune(
                 labelled=labels is not None,
             )
         ]
-        copier = AdversarialAugmentation(
-            model, tokenizer, sample, found, seed=seed, max_length=max_length
+        augmentation = AdversarialAugmentation(
+            model, tokenizer, sample, calibration_batches, seed=seed, max_length=max_length
         )
         return pipeline.prune(
             chosen,
             model,
-            [batch for batch, _ in found],
+            [batch for batch, _ in calibration_batches],
             report=report,
             methods=METHODS,
-            copier=copier,
+            copier=augmentation,
         )[0]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the measures found on both models: tables by name, with job 0 for the dense model and 1 for the pruned one."""
+    """Results of the measures for both models.
+
+    `rows` holds tables by name, with job 0 for the dense model and job 1 for the pruned one.
+    """
 
     rows: Rows
     models: tuple[ComparedModel, ComparedModel]
-    notes: tuple[str, ...] = ()  # on how the data was read: rows left out, meanings of labels
+    notes: tuple[str, ...] = ()  # how the data was read: rows left out, meanings of labels
 
     def figure(self, name: str, dark: bool = False) -> Any:
-        """The measure's chart as a plotly figure, as the dashboard draws it."""
+        """Return the chart of a measure as a plotly figure, as shown in the dashboard."""
         from . import plots
 
         if name not in self.rows:
             raise PruneError(
                 f"There is no table {name!r} in this comparison; it has {', '.join(self.rows)}."
             )
-        drawn = {
+        charts = {
             "reconstruction": lambda rows: plots.by_depth(rows, self.models, dark=dark),
             "drift": lambda rows: plots.by_block(
                 rows, self.models, plots.SIMILARITIES[0], rows["pooling"].iloc[0], dark
@@ -126,11 +135,10 @@ class Comparison:
             "cost": lambda rows: plots.saved(rows, self.models, dark),
             "accuracy": lambda rows: self._accuracy(dark),
         }
-        if name not in drawn:
-            raise PruneError(
-                f"The table {name!r} has no chart of its own; choose {', '.join(key for key in drawn if key in self.rows)}."
-            )
-        return drawn[name](self.rows[name])
+        if name not in charts:
+            names = ", ".join(key for key in charts if key in self.rows)
+            raise PruneError(f"There is no chart for the table {name!r}; choose one of {names}.")
+        return charts[name](self.rows[name])
 
     def _accuracy(self, dark: bool) -> Any:
         from . import plots
@@ -143,19 +151,19 @@ class Comparison:
 
     @property
     def takeaway(self) -> str:
-        """What the figures say, a sentence or two a measure, with intervals."""
+        """Summary of the results: one or two sentences per measure, with intervals."""
         return " ".join(filter(None, self._sentences()))
 
     def _sentences(self) -> Iterator[str]:
-        told = {
+        summaries = {
             "accuracy": takeaways.accuracy,
             "reconstruction": takeaways.layers,
             "drift": takeaways.drift,
             "cost": takeaways.cost,
         }
-        yield from (
-            say(self.rows[name], self.models) for name, say in told.items() if name in self.rows
-        )
+        for name, summarize in summaries.items():
+            if name in self.rows:
+                yield summarize(self.rows[name], self.models)
         if "attack" in self.rows:
             yield takeaways.attack(self.rows["attack"], self.rows["attack_example"], self.models)
 
@@ -176,12 +184,14 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Measure both models on the same examples; `options` are the measures' own, by name, such as {"attack": {"examples": 20}}.
+    """Measure both models on the same examples.
+
+    `options` are options of the measures by name, such as {"attack": {"examples": 20}}.
 
     `data` is a table with the usual columns (text, label …), a dict of them, a datasets.Dataset, a
-    file of a table, or a list of (text, label) tuples. `reading` says how to read it, with the names
-    of the command line's flags: {"label": "stars", "labels": {1: "bad", 5: "good"}, "bad_rows": "skip",
-    "split": "test"}. What was left out or assumed is in `.notes`.
+    table file, or a list of (text, label) tuples. `reading` specifies how to read it, with the
+    names of the command-line flags: {"label": "stars", "labels": {1: "bad", 5: "good"},
+    "bad_rows": "skip", "split": "test"}. `.notes` of the result lists what was left out or assumed.
     """
     chosen = [build(MEASURES, each, (options or {}).get(each)) for each in measures]
     model, pruned = _unwrap(model), _unwrap(pruned)
@@ -190,7 +200,8 @@ def compare(
     for measure in chosen:
         if kind not in measure.kinds:
             raise PruneError(
-                f"{measure.title} cannot be measured on this kind of model ({kind}); leave {measure.name} out."
+                f"{measure.title} cannot be measured on models of task type {kind}; "
+                f"leave {measure.name} out."
             )
     sample, notes, _ = _examples(data, model, reading)
     names = BINARY if sample.binary else _names(model)
@@ -201,58 +212,71 @@ def compare(
         evaluation=sample,
         metric=metrics.metric_for(kind, len(names), metric, labelled=sample.labels is not None),
     )
-    both = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
+    models = (_model(0, "Dense", model, model=model), _model(1, name, model, model=pruned))
     memo: dict[Any, Any] = {}
-    found: dict[str, list[pd.DataFrame]] = {}
+    frames_by_table: dict[str, list[pd.DataFrame]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
         evaluation_mode(model, pruned),
         matrix_precision(tf32=False),
     ):
-        for own, other in zip(both, (model, pruned), strict=True):
+        for compared, candidate in zip(models, (model, pruned), strict=True):
             verification.check_outputs(
-                f"The model {own.label!r}", other, tokenizer, examples=sample, max_length=max_length
+                f"The model {compared.label!r}",
+                candidate,
+                tokenizer,
+                examples=sample,
+                max_length=max_length,
             )
             tables: Rows = {}
-            for measure in ordered(chosen):
+            for measure in order_measures(chosen):
                 seed_everything(seed)
                 pair = Pair(
                     model,
-                    other,
+                    candidate,
                     tokenizer,
                     task=task,
                     seed=seed,
                     batch_size=batch_size,
                     max_length=max_length,
                     memo=memo,
-                    folder=Path(folder) / str(own.job),
+                    folder=Path(folder) / str(compared.job),
                     rows=tables,
                 )
                 pair.folder.mkdir(exist_ok=True)  # type: ignore[union-attr]
                 tables |= measure.measure(pair, report)
-            for table, rows in tables.items():
-                found.setdefault(table, []).append(_with_job_columns(rows, own))
-    whole = {table: pd.concat(frames, ignore_index=True) for table, frames in found.items()}
-    return Comparison(whole, both, tuple(notes))
+            for table_name, rows in tables.items():
+                frames_by_table.setdefault(table_name, []).append(_with_job_columns(rows, compared))
+    merged = {
+        table_name: pd.concat(frames, ignore_index=True)
+        for table_name, frames in frames_by_table.items()
+    }
+    return Comparison(merged, models, tuple(notes))
 
 
 def run(
     experiment: Experiment, folder: str | Path | None = None, report: Report = no_report
 ) -> Rows:
-    """Run an experiment in this process and return its tables; the pruned checkpoint is kept where a folder is named."""
+    """Run an experiment in this process and return its tables.
+
+    The pruned checkpoint is saved only if a folder is given.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(folder) if folder else Path(scratch)
-        place.mkdir(parents=True, exist_ok=True)
+        output = Path(folder) if folder else Path(scratch)
+        output.mkdir(parents=True, exist_ok=True)
         experiment = replace(experiment, keep="full" if folder else "none")
         return {
             name: rows
-            for stage in stages_of(experiment, place, report)
+            for stage in stages_of(experiment, output, report)
             for name, rows in stage.rows.items()
         }
 
 
 def _checked(model: Any, tokenizer: Any) -> Any:
-    """A copy of the tokenizer as the model's family takes it; PruneError for a model that cannot be pruned."""
+    """Return a copy of the tokenizer prepared for the model's family.
+
+    Raise PruneError if the model or the tokenizer is not supported.
+    """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     if not isinstance(model, PreTrainedModel):
@@ -274,7 +298,7 @@ def _advice(model: Any) -> str:
 
 
 def _unwrap(model: Any) -> Any:
-    """The model inside of DataParallel, DistributedDataParallel or torch.compile."""
+    """Return the model wrapped in DataParallel, DistributedDataParallel or torch.compile."""
     while not hasattr(type(model), "from_pretrained"):
         inner = getattr(model, "_orig_mod", None)
         inner = getattr(model, "module", None) if inner is None else inner
@@ -295,7 +319,7 @@ def _pair(text: Any) -> tuple[str, ...]:
 def _examples(
     data: Any, model: nn.Module, options: Mapping[str, Any] | None = None
 ) -> ReadExamples:
-    """Checked examples of any kind of table, with notes on how they were read."""
+    """Return validated examples from any kind of table, with notes on how they were read."""
     if isinstance(data, Examples):
         return ReadExamples(data, [])
     table, source = in_memory.table(data, options)
@@ -303,7 +327,7 @@ def _examples(
 
 
 def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> ComparedModel:
-    """A model as charts see it; its sparsity is what is realised."""
+    """Describe a model for charts; its sparsity is the realized one, not the requested one."""
     if model is dense:
         return ComparedModel(job, label)
     zeros = pd.DataFrame(sparsity_by_projection(model))["sparsity"].mean()
@@ -311,13 +335,13 @@ def _model(job: int, label: str, dense: nn.Module, model: nn.Module) -> Compared
 
 
 def _with_job_columns(rows: pd.DataFrame, model: ComparedModel) -> pd.DataFrame:
-    """With the columns in front by which charts know whose rows they are."""
-    known = {
+    """Prepend the columns that identify the model, unless the table has them."""
+    identity = {
         "job": model.job,
         "label": model.label,
         "method": model.method,
         "sparsity": model.sparsity,
         "seed": model.seed,
     }
-    own = {name: value for name, value in known.items() if name not in rows}
-    return pd.concat([pd.DataFrame(own, index=rows.index), rows], axis=1)
+    missing = {name: value for name, value in identity.items() if name not in rows}
+    return pd.concat([pd.DataFrame(missing, index=rows.index), rows], axis=1)

@@ -1,6 +1,7 @@
-"""What a method and a measure are: frozen dataclasses that hold their options and do their work.
+"""Base classes of methods and measures: frozen dataclasses that hold their options and do the work.
 
-Forms, flags, JSON and the contract tests come from the fields. Knows nothing of encoders, Streamlit or SQL.
+Forms, command-line flags, JSON and the contract tests are derived from the fields. Independent of
+encoders, Streamlit and SQL.
 """
 
 from __future__ import annotations
@@ -19,21 +20,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-Batch = dict[
-    str, "Tensor"
-]  # what the tokenizer gives: (sentences, tokens) each, attention_mask included
-Report = Callable[
-    [float, str], None
-]  # progress 0..1 and one line; raises Cancelled when the user asked for it
-Rows = dict[str, "pd.DataFrame"]  # tables by name; a measure's own name first, "prune" for a method
+# output of the tokenizer: each tensor is (examples, tokens), attention_mask included
+Batch = dict[str, "Tensor"]
+# progress 0..1 and a one-line message; raises Cancelled when the user has requested it
+Report = Callable[[float, str], None]
+# tables by name: a measure's first table has its name, a method's is "prune"
+Rows = dict[str, "pd.DataFrame"]
 
 
 def no_report(progress: float, message: str) -> None:
-    """A report for callers that show no progress."""
+    """Ignore progress: the report for callers that do not show it."""
 
 
 def subrange(report: Report, start: float, end: float) -> Report:
-    """A report whose 0..1 is mapped onto start..end of another."""
+    """Return a report whose 0..1 is mapped to start..end of another."""
     return lambda progress, message: report(start + (end - start) * progress, message)
 
 
@@ -48,9 +48,10 @@ def option(
     unit: str = "",
     expert: bool = False,
 ) -> Any:
-    """A field that knows its help text, limits and choices; expert options are folded away in forms.
+    """Declare an option: a field with help text, limits and choices.
 
-    With `several` its text is one or more of the choices, joined by commas.
+    Forms collapse expert options. With `several`, the value is one or more of the choices,
+    separated by commas.
     """
     metadata = {
         "help": help,
@@ -65,48 +66,49 @@ def option(
 
 
 def preset(kind: type[Options], name: str, default: Any) -> Any:
-    """An option of `kind` with another default, all else as it is: for a subclass that is a choice of options."""
+    """Redeclare an option of `kind` with another default, for a subclass that is a preset."""
     return field(default=default, metadata=kind.__dataclass_fields__[name].metadata)
 
 
-TARGETS = (
-    "speedup",
-    "latency_ms",
-    "bytes",
-)  # options of a unit method that stand in the place of a share
-TARGET_OPTIONS = (*TARGETS, "at_batch", "at_length")  # and where a time is measured
+# options of a structured method that replace the sparsity
+TARGETS = ("speedup", "latency_ms", "bytes")
+# the same and the batch size and length at which latency is measured
+TARGET_OPTIONS = (*TARGETS, "at_batch", "at_length")
 
 
 def target_label(options: Mapping[str, Any]) -> str:
-    """What a method was asked to reach in the place of a share: 3 times faster, 12 ms, 20 MB; "" where it was a share."""
-    said = {"speedup": "{:g} times faster", "latency_ms": "{:g} ms"}
+    """Describe the target of a method: 3 times faster, 12 ms, 20 MB; "" if it has a sparsity."""
     if size := options.get("bytes"):
         return f"{size / 1e6:.3g} MB"
-    return next(
-        (text.format(options[name]) for name, text in said.items() if options.get(name)), ""
-    )
+    for name, text in (("speedup", "{:g} times faster"), ("latency_ms", "{:g} ms")):
+        if options.get(name):
+            return text.format(options[name])
+    return ""
 
 
-DISTILLATION_OPTIONS = ("distil", "distil_attacked")  # options of tuning afterwards
+DISTILLATION_OPTIONS = ("distil", "distil_attacked")  # options of distillation after pruning
 
 
 def distillation_label(options: Mapping[str, Any]) -> str:
-    """How a model that was tuned is named; "" for one that was not."""
-    with_copies = " on attacked copies too" if options.get("distil_attacked") else ""
-    return f"distilled {options['distil']:g} min{with_copies}" if options.get("distil") else ""
+    """Describe the distillation of a model; "" for one that was not distilled."""
+    if not options.get("distil"):
+        return ""
+    augmentation = " with adversarial examples" if options.get("distil_attacked") else ""
+    return f"distilled {options['distil']:g} min{augmentation}"
 
 
+# unstructured methods that may follow a structured one as a second stage
 SECOND_STAGE_METHODS = {
     "magnitude": "Magnitude",
     "wanda": "Wanda",
     "sparsegpt": "SparseGPT",
     "akr": "AKR",
-}  # what may follow a unit method
-SECOND_STAGE_OPTIONS = ("then", "then_sparsity", "then_pattern")  # its options that say so
+}
+SECOND_STAGE_OPTIONS = ("then", "then_sparsity", "then_pattern")
 
 
 def second_stage_label(options: Mapping[str, Any]) -> str:
-    """What is done to the weights that whole units left: then AKR 2:4; "" where nothing is."""
+    """Describe the unstructured second stage of a structured method: then AKR 2:4; "" if none."""
     if not options.get("then"):
         return ""
     level = options.get("then_pattern") or f"{options['then_sparsity']:.1%}".replace(".0%", "%")
@@ -115,7 +117,7 @@ def second_stage_label(options: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """Base of every plug-in: checks its values when made, and survives JSON."""
+    """Base of all methods and measures: validates option values, converts to and from JSON."""
 
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
@@ -126,7 +128,7 @@ class Options:
             checked = self._checked(spec.name, type(spec.default), spec.metadata)
             object.__setattr__(self, spec.name, checked)
 
-    def _checked(self, key: str, kind: type, meta: Mapping[str, Any]) -> Any:
+    def _checked(self, key: str, kind: type, metadata: Mapping[str, Any]) -> Any:
         value = getattr(self, key)
         try:
             value = _convert(kind, value)
@@ -134,33 +136,30 @@ class Options:
             raise PruneError(
                 f"{self.name}: {key} is {value!r}; it must be {TYPE_TITLES.get(kind, 'text')}."
             ) from None
-        if meta.get("several"):
-            value = ", ".join(dict.fromkeys(part.strip() for part in value.split(",")))
-        if meta.get("choices") is not None:
-            for part in value.split(", ") if meta.get("several") else [value]:
-                if part not in meta["choices"]:
-                    which, allowed = (
-                        ("some" if meta.get("several") else "one"),
-                        ", ".join(map(str, meta["choices"])),
-                    )
+        if metadata.get("several"):
+            value = ", ".join(dict.fromkeys(choice.strip() for choice in value.split(",")))
+        if metadata.get("choices") is not None:
+            for choice in value.split(", ") if metadata.get("several") else [value]:
+                if choice not in metadata["choices"]:
+                    allowed = ", ".join(map(str, metadata["choices"]))
+                    number = "one or more" if metadata.get("several") else "one"
                     raise PruneError(
-                        f"{self.name}: {key} is {part!r}; choose {which} of {allowed}."
+                        f"{self.name}: {key} is {choice!r}; choose {number} of {allowed}."
                     )
-        low, high = meta.get("low"), meta.get("high")
+        low, high = metadata.get("low"), metadata.get("high")
         # `not (low <= value)` also refuses NaN
         if low is not None and not low <= value or high is not None and not value <= high:
-            bounds = (
-                f"at least {low}"
-                if high is None
-                else f"at most {high}"
-                if low is None
-                else f"between {low} and {high}"
-            )
+            if high is None:
+                bounds = f"at least {low}"
+            elif low is None:
+                bounds = f"at most {high}"
+            else:
+                bounds = f"between {low} and {high}"
             raise PruneError(f"{self.name}: {key} is {value}; it must be {bounds}.")
         return value
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as plain data."""
+        """Return the options as a dictionary."""
         return asdict(self)
 
 
@@ -169,12 +168,12 @@ TYPE_TITLES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _convert(kind: type, value: Any) -> Any:
-    """The value as the field's type, from a form, a flag (text) or JSON."""
+    """Convert a value from a form, a flag (text) or JSON to the type of the field."""
     if kind is bool:
-        word = str(value).lower()
-        if word not in (*TRUE, *FALSE):
+        text = str(value).lower()
+        if text not in (*TRUE, *FALSE):
             raise ValueError
-        return word in TRUE
+        return text in TRUE
     is_fraction = kind is int and isinstance(value, float) and value != int(value)
     if is_fraction or (kind in (int, float) and isinstance(value, bool)):
         raise ValueError
@@ -183,14 +182,15 @@ def _convert(kind: type, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Method(Options):
-    """Prunes a model in place; every weight it removes is written as zero, shapes stay."""
+    """A pruning method: prunes a model in place by writing zeros; shapes do not change."""
 
     paper: ClassVar[str] = ""
-    labelled: ClassVar[bool] = False  # whether calibration sentences need labels
-    sparsity: float = option(0.5, "Share of the encoder's weights to remove", low=0.0, high=0.99)
+    labelled: ClassVar[bool] = False  # whether calibration examples need labels
+    sparsity: float = option(0.5, "Fraction of the encoder's weights to remove", low=0.0, high=0.99)
     distil: float = option(
         0.0,
-        "Minutes at most of tuning afterwards: what is left learns from the dense model on the calibration sentences; 0 = none",
+        "Maximum minutes of distillation after pruning: the remaining weights are trained to match "
+        "the dense model's outputs on the calibration examples; 0 = none",
         low=0.0,
         high=600.0,
         unit="min",
@@ -198,18 +198,22 @@ class Method(Options):
     )
     distil_attacked: bool = option(
         False,
-        "Tune on attacked copies too: of sentences that DeepWordBug changes until the pruned model errs, "
-        "the dense model's answer to the sentence as it was is learnt",
+        "Adversarial augmentation during distillation: calibration examples that DeepWordBug "
+        "perturbs until the pruned model's prediction changes are added, with the dense model's "
+        "output for the original text as the target",
         expert=True,
     )
 
     @property
     def label(self) -> str:
-        """How charts name this run."""
+        """Name of the run in charts."""
         return f"{self.title} {self.sparsity:.1%}".replace(".0%", "%")
 
     def prune(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Rows:
-        """Prune in place; the table "prune" says per block and part what was done (sparsity, damping, seconds)."""
+        """Prune in place; the table "prune" has one row per layer and weight matrix.
+
+        Its columns include sparsity, damping and seconds.
+        """
         raise NotImplementedError
 
 
@@ -219,29 +223,34 @@ Plugin = TypeVar("Plugin", bound=Options)
 def build(
     registry: Mapping[str, type[Plugin]], name: str, options: Mapping[str, Any] | None = None
 ) -> Plugin:
-    """The plug-in of that name with these options; a wrong name or option is a sentence with the nearest right one."""
+    """Create the plug-in of that name with these options.
+
+    Raise PruneError with the closest match if the name or an option is unknown.
+    """
     if name not in registry:
         raise PruneError(
-            f"There is no {name!r}.{closest_match(name, registry)} Available: {', '.join(registry)}."
+            f"There is no {name!r}.{closest_match(name, registry)} "
+            f"Available: {', '.join(registry)}."
         )
     kind, options = registry[name], dict(options or {})
     known = [spec.name for spec in fields(kind)]
     for key in options:
         if key not in known:
             raise PruneError(
-                f"{name} has no option {key!r}.{closest_match(key, known)} It has: {', '.join(known) or 'none'}."
+                f"{name} has no option {key!r}.{closest_match(key, known)} "
+                f"Options: {', '.join(known) or 'none'}."
             )
     return kind(**options)
 
 
 def closest_match(word: str, words: Any) -> str:
-    """A sentence that asks whether the closest of the words was meant; "" where none is close."""
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """Return a "Did you mean …?" sentence with the closest word, or "" if none is close."""
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 def option_specs(kind: type[Options]) -> list[dict[str, Any]]:
-    """Name, type, default and metadata of every option, in order: what a form or a flag list is drawn from."""
+    """Return name, type, default and metadata of every option in order, for forms and flags."""
     return [
         {"name": spec.name, "type": type(spec.default), "default": spec.default, **spec.metadata}
         for spec in fields(kind)

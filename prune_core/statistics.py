@@ -1,4 +1,8 @@
-"""Intervals and tests for shares of examples, thin names over scipy, which a bare GPU machine may lack. Knows nothing of models."""
+"""Confidence intervals and tests for proportions of examples.
+
+Thin wrappers around scipy, which is imported only when needed because a minimal GPU machine may not
+have it. Independent of models.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
-    """95% Wilson interval of a share; the whole range where there is nothing to judge by."""
+    """95% Wilson interval of a proportion; (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
     from scipy.stats import binomtest
@@ -21,16 +25,17 @@ def wilson(count: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar(broken: int, fixed: int) -> float:
-    """Exact McNemar p: could examples flip this unevenly by chance?"""
+    """p-value of the exact McNemar test for `broken` and `fixed` discordant examples."""
     from scipy.stats import binomtest
 
     return float(binomtest(broken, broken + fixed).pvalue) if broken + fixed else 1.0
 
 
 def paired_difference(broken: int, fixed: int, n: int) -> tuple[float, float, float]:
-    """(difference, low, high) of two shares over the same n examples, 95%.
+    """(difference, low, high) of two proportions over the same n examples, 95%.
 
-    The Bonett-Price interval (2012): a Laplace-adjusted Wald interval that stays honest with few flips.
+    Bonett-Price interval (2012): a Laplace-adjusted Wald interval that keeps its coverage with few
+    discordant examples.
     """
     p_fixed, p_broken = (fixed + 1) / (n + 2), (broken + 1) / (n + 2)
     half = 1.959964 * sqrt((p_fixed + p_broken - (p_fixed - p_broken) ** 2) / (n + 2))
@@ -38,11 +43,13 @@ def paired_difference(broken: int, fixed: int, n: int) -> tuple[float, float, fl
     return (fixed - broken) / n, max(-1.0, middle - half), min(1.0, middle + half)
 
 
-@lru_cache(
-    maxsize=4096
-)  # scipy takes a fifth of a millisecond each time, and slices and resamples ask for the same ones
+# scipy takes 0.2 ms per call, and slices and resamples request the same arguments
+@lru_cache(maxsize=4096)
 def proportion_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
-    """One-sided bounds of a share, each wrong with at most probability `alpha` (Clopper and Pearson 1934, exact)."""
+    """One-sided bounds of a proportion, each wrong with probability at most `alpha`.
+
+    Clopper and Pearson (1934), exact.
+    """
     from scipy.stats import beta
 
     low = float(beta.ppf(alpha, hits, n - hits + 1)) if hits else 0.0
@@ -51,15 +58,14 @@ def proportion_bounds(hits: int, n: int, alpha: float) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)
 def paired_bounds(broken: int, fixed: int, n: int, alpha: float) -> tuple[float, float]:
-    """One-sided bounds of the difference of two shares over the same n examples, for non-inferiority.
+    """One-sided bounds of the difference of two proportions over the same n examples.
 
-    The wider of Tango's score bound (1998) and Bonett and Price's (2012), less half an example: either alone is now and then
-    wrong more often than `alpha` where few examples differ.
+    For non-inferiority tests: the wider of the score bound of Tango (1998) and the bound of Bonett
+    and Price (2012), widened by half an example, because each bound alone is sometimes wrong more
+    often than `alpha` with few discordant examples.
     """
-    low, high = (
-        _paired_low(broken, fixed, n, alpha=alpha),
-        -_paired_low(fixed, broken, n, alpha=alpha),
-    )
+    low = _paired_low(broken, fixed, n, alpha=alpha)
+    high = -_paired_low(fixed, broken, n, alpha=alpha)
     return max(-1.0, low - 0.5 / n), min(1.0, high + 0.5 / n)
 
 
@@ -70,12 +76,12 @@ def _paired_low(broken: int, fixed: int, n: int, alpha: float) -> float:
     z = float(norm.ppf(1 - alpha))
     p_fixed, p_broken = (fixed + 1) / (n + 2), (broken + 1) / (n + 2)
     wald = p_fixed - p_broken - z * sqrt((p_fixed + p_broken - (p_fixed - p_broken) ** 2) / (n + 2))
-    seen = (fixed - broken) / n
-    if seen <= -1.0:
+    observed = (fixed - broken) / n
+    if observed <= -1.0:
         return -1.0
 
-    def beyond(difference: float) -> float:
-        """Tango's statistic of this difference against z."""
+    def excess(difference: float) -> float:
+        """Tango's score statistic for this difference minus its critical value."""
         b = -fixed - broken + (2 * n - fixed + broken) * difference
         c = -broken * difference * (1 - difference)
         q = (sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
@@ -84,16 +90,16 @@ def _paired_low(broken: int, fixed: int, n: int, alpha: float) -> float:
             - z * sqrt(max(0.0, n * (2 * q + difference * (1 - difference))))
         )
 
-    return min(
-        wald,
-        float(brentq(beyond, -1.0 + 1e-12, seen))
-        if beyond(seen) < 0 < beyond(-1.0 + 1e-12)
-        else wald,
-    )
+    if not excess(observed) < 0 < excess(-1.0 + 1e-12):
+        return wald
+    return min(wald, float(brentq(excess, -1.0 + 1e-12, observed)))
 
 
 def quantile_bounds(values: np.ndarray, quantile: float, alpha: float) -> tuple[float, float]:
-    """One-sided bounds of a quantile by order statistics, whatever the distribution; infinite where so few values give none."""
+    """One-sided distribution-free bounds of a quantile by order statistics.
+
+    A bound is infinite if there are too few values.
+    """
     ordered, n = np.sort(values), len(values)
     below, above = _ranks(n, quantile, alpha)
     low = float(ordered[below - 1]) if below >= 1 else -np.inf
@@ -108,63 +114,64 @@ def _ranks(n: int, quantile: float, alpha: float) -> tuple[int, int]:
 
 
 def bootstrap(
-    figure: Callable[[Any, Any], float],
-    right: np.ndarray,
-    was: np.ndarray,
-    now: np.ndarray,
+    metric: Callable[[Any, Any], float],
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
     resamples: int,
     seed: int,
 ) -> tuple[float, ...]:
-    """95% percentile intervals of a figure of two models on the same examples, drawn together so that they are paired.
+    """95% percentile intervals of a metric of two models on the same, jointly resampled examples.
 
-    (low, high) of `was`, (low, high) of `now`, then their difference with its low and high.
+    `metric` takes (labels, predictions). Returns (low, high) for `before`, (low, high) for
+    `after`, then their difference with its low and high.
     """
-    draws = paired_resamples(figure, right, was, now=now, resamples=resamples, seed=seed)
-    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
-    apart = np.percentile(draws[:, 1] - draws[:, 0], (2.5, 97.5))
-    difference = figure(right, now) - figure(right, was)
-    return tuple(float(value) for value in (low[0], high[0], low[1], high[1], difference, *apart))
+    samples = paired_resamples(metric, labels, before, after=after, resamples=resamples, seed=seed)
+    samples = paired_resamples(metric, labels, before, after=after, resamples=resamples, seed=seed)
+    low, high = np.percentile(samples, (2.5, 97.5), axis=0)
+    interval = np.percentile(samples[:, 1] - samples[:, 0], (2.5, 97.5))
+    difference = metric(labels, after) - metric(labels, before)
+    values = (low[0], high[0], low[1], high[1], difference, *interval)
+    return tuple(float(value) for value in values)
 
 
 def paired_resamples(
-    figure: Callable[[Any, Any], float],
-    right: np.ndarray,
-    was: np.ndarray,
-    now: np.ndarray,
+    metric: Callable[[Any, Any], float],
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
     resamples: int,
     seed: int,
 ) -> np.ndarray:
-    """(resamples, 2): the figure of both models on examples drawn anew, the same for both."""
-    dice = np.random.default_rng(seed)
-    draws = np.empty((resamples, 2))
-    for draw in draws:
-        chosen = dice.integers(len(right), size=len(right))
-        draw[:] = [figure(right[chosen], said[chosen]) for said in (was, now)]
-    return draws
+    """(resamples, 2): the metric of both models on the same bootstrap samples of examples."""
+    rng = np.random.default_rng(seed)
+    samples = np.empty((resamples, 2))
+    for sample in samples:
+        chosen = rng.integers(len(labels), size=len(labels))
+        sample[:] = [metric(labels[chosen], predictions[chosen]) for predictions in (before, after)]
+    return samples
 
 
 def nested_bootstrap(
     groups: Sequence[np.ndarray], resamples: int, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(low, high, p) of the mean over groups of the groups' means, 95%: groups are drawn anew, then values in each."""
-    draws = nested_resamples(groups, resamples, seed)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return float(low), float(high), bootstrap_p_value(draws)
+    """(low, high, p) of the mean of the group means, 95%; resamples groups, then values in each."""
+    samples = nested_resamples(groups, resamples, seed)
+    low, high = np.quantile(samples, (0.025, 0.975))
+    return float(low), float(high), bootstrap_p_value(samples)
 
 
 def nested_resamples(groups: Sequence[np.ndarray], resamples: int, seed: int = 0) -> np.ndarray:
-    """(resamples,) the mean over groups drawn anew of the means of their values drawn anew."""
-    dice, k = np.random.default_rng(seed), len(groups)
+    """(resamples,) means of the group means, with groups and their values resampled."""
+    rng, k = np.random.default_rng(seed), len(groups)
     means = np.stack(
-        [
-            group[dice.integers(len(group), size=(resamples, len(group)))].mean(1)
-            for group in groups
-        ],
+        [group[rng.integers(len(group), size=(resamples, len(group)))].mean(1) for group in groups],
         axis=1,
     )
-    return (dice.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
+    return (rng.multinomial(k, np.full(k, 1 / k), resamples) / k * means).sum(1)
 
 
-def bootstrap_p_value(draws: np.ndarray) -> float:
-    """How often resampled differences lie on the other side of zero, twice; never less than one draw can show."""
-    return float(min(1.0, max(1 / len(draws), 2 * min((draws <= 0).mean(), (draws >= 0).mean()))))
+def bootstrap_p_value(samples: np.ndarray) -> float:
+    """Two-sided bootstrap p-value of resampled differences, at least 1 / number of resamples."""
+    tail = min((samples <= 0).mean(), (samples >= 0).mean())
+    return float(min(1.0, max(1 / len(samples), 2 * tail)))

@@ -1,4 +1,7 @@
-"""What figures were made with: packages, this project's own version and commit, the machine. Reads their metadata, imports none."""
+"""Versions of packages, of this project (with commit) and of the platform, stored with results.
+
+Reads package metadata without importing the packages.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from .paths import IS_CLONE, ROOT
 
 @cache
 def versions() -> dict[str, str]:
-    """What the rows were made with."""
-    found = {"python": platform.python_version()}
+    """Return the versions to store with the results of a run."""
+    by_package = {"python": platform.python_version()}
     for package in ("torch", "transformers", "textattack", "numpy", "umap-learn"):
         try:
-            found[package] = metadata.version(package)
+            by_package[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = ""
-    return found | {
+            by_package[package] = ""
+    return by_package | {
         "prunescope": __version__,
         "commit": _commit(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -28,9 +31,9 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The git commit, with + where files differ from it; empty outside a clone."""
+    """Return the git commit, with + if files differ from it; empty outside a clone."""
     if not IS_CLONE:
-        return ""  # an environment may lie in a repository of another project
+        return ""  # the environment may be inside the repository of another project
     try:
         describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""No test touches the network or the user's runs."""
+"""Fixtures and settings for all tests: no network access, no access to the user's runs."""
 
 import os
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A store of its own for every test."""
+    """Use a separate, empty store for every test."""
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -21,5 +21,5 @@ LONGEST = ("test_browser", "test_benchmarks", "test_walks")  # files that take m
 
 
 def pytest_collection_modifyitems(items):
-    """Run the longest files first, so that no process is left with one of them while the other is idle."""
+    """Run the longest files first, so that no worker ends with one of them while others idle."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)

@@ -1,6 +1,6 @@
-"""A method, measures and a model that take no time, so that tests of the queue wait for nothing but the queue.
+"""Fake method, measures and model that take no time, so that queue tests wait only for the queue.
 
-As a program it is the command line with the fakes in place: what queue tests start as their worker.
+As a program it is the command line with the fakes installed, which queue tests start as a worker.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from prune_core.methods import METHODS
 from prune_core.models.checkpoints import difference, loading, verification
 from prune_core.plugins import Method, option
 
-CALLS = "FAKE_CALLS"  # names a file to which every stage writes its name when it is called
+CALLS = "FAKE_CALLS"  # environment variable with the file to which stages append their names
 
 
-def note(name: str) -> None:
+def log_call(name: str) -> None:
     if CALLS in os.environ:
         with open(os.environ[CALLS], "a") as calls:
             calls.write(f"{name}\n")
 
 
 class Net(nn.Module):
-    """The least that an experiment asks of a model."""
+    """The minimal interface that an experiment needs of a model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 class Tokenizer:
-    """Word lengths for tokens."""
+    """Tokenizer whose token ids are word lengths."""
 
     model_max_length = 512
 
@@ -85,7 +85,7 @@ class Halve(Method):
     summary = "Halves every weight and adds noise"
 
     def prune(self, model, batches, report):
-        note("prune")
+        log_call("prune")
         report(0.5, f"{len(batches)} batches")
         with torch.no_grad():
             model.linear.weight.mul_(0.5).add_(torch.randn(4, 4))
@@ -106,7 +106,7 @@ class Halve(Method):
 
 @dataclass(frozen=True)
 class Draw(Measure):
-    """Depends on the weights and on every global generator."""
+    """A measure that depends on the weights and on every global random generator."""
 
     name = "draw"
     title = "Draw"
@@ -114,15 +114,17 @@ class Draw(Measure):
     fails: str = option("", "How it fails", choices=("", "user", "bug", "once"))
 
     def measure(self, pair, report):
-        note("draw")
+        log_call("draw")
         if self.fails == "user":
-            raise PruneError("draw: something you can mend.")
-        if self.fails == "bug" or (
-            self.fails == "once" and Path(os.environ[CALLS]).read_text().split().count("draw") == 1
-        ):
+            raise PruneError("draw: an error that the user can fix.")
+        if self.fails == "once":
+            is_first_call = Path(os.environ[CALLS]).read_text().split().count("draw") == 1
+        if self.fails == "bug" or (self.fails == "once" and is_first_call):
             raise ValueError("a bug")
         dense = pair.of_dense(
-            "draw", lambda: note("dense") or pair.dense.linear.weight.sum().item(), plain=True
+            "draw",
+            lambda: log_call("dense") or pair.dense.linear.weight.sum().item(),
+            plain=True,
         )
         weight = pair.pruned.linear.weight.sum().item()
         numbers = {
@@ -139,7 +141,7 @@ class Draw(Measure):
 
 @dataclass(frozen=True)
 class Nap(Measure):
-    """Slow; reports ten times a second, or never."""
+    """A slow measure that reports ten times per second, or never."""
 
     name = "nap"
     title = "Nap"
@@ -149,7 +151,7 @@ class Nap(Measure):
     reports: bool = option(True, "Whether it reports")
 
     def measure(self, pair, report):
-        note("nap")
+        log_call("nap")
         if not self.reports:
             time.sleep(self.seconds)
         for step in range(int(self.seconds * 10)) if self.reports else ():
@@ -166,30 +168,31 @@ class Hungry(Measure):
     fits: int = option(8, "The largest batch that fits", low=0)
 
     def measure(self, pair, report):
-        note("hungry")
+        log_call("hungry")
         if pair.batch_size > self.fits:
             raise torch.OutOfMemoryError("too big")
         return {"hungry": pd.DataFrame([{"batch": pair.batch_size}])}
 
 
-def _forget() -> None:
-    """What runs keep of the last checkpoint: a fake under a real one's name, or the other way round."""
+def _clear_caches() -> None:
+    """Clear the caches of dense models: a fake may have the name of a real checkpoint."""
     run._dense.cache_clear()
     run._shared.cache_clear()
 
 
 def install(patch) -> None:
-    """Put the fakes in place through `patch(object, name, value)` and into the registries."""
+    """Install the fakes with `patch(object, name, value)` and in the registries."""
     METHODS["halve"] = Halve
     MEASURES.update(draw=Draw, nap=Nap, hungry=Hungry)
     patch(loading, "load", load)
     patch(loading, "save", save)
-    patch(verification, "check", lambda *_: None)  # a fake is not what the checkpoint's files hold
-    _forget()
+    # a fake model does not match the checkpoint's files
+    patch(verification, "check", lambda *_, **__: None)
+    _clear_caches()
 
 
 def remove() -> None:
-    _forget()
+    _clear_caches()
     METHODS.pop("halve")
     for name in ("draw", "nap", "hungry"):
         MEASURES.pop(name)
@@ -204,7 +207,7 @@ def experiment(*measures: Measure, method: Method | None = Halve(), **options) -
 
 
 if __name__ == "__main__":
-    # this file as a module too: classes are found by the registry, not by where they live
+    # this file is imported as a module too: the registry finds classes by name, not by identity
     from prune_core.cli.arguments import main
 
     install(setattr)

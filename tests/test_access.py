@@ -1,4 +1,4 @@
-"""Who may open the dashboard: allow-list, access token, proxy secret; refusals to start."""
+"""Access control: allow-list, access token, proxy secret; refusals to start."""
 
 import http.client
 import os
@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from streamlit.testing.v1 import AppTest
-from test_serve import free_port, healthy
+from test_serve import free_port, is_healthy
 
 from benchmarks.dashboard import APP, served
 from pages.server import middleware
@@ -39,7 +39,7 @@ SETTINGS = (
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch, tmp_path):
-    """Neither environment variables nor a login of the person who runs the tests."""
+    """Remove environment variables and the login of the user who runs the tests."""
     for name in SETTINGS:
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -47,7 +47,10 @@ def no_settings(monkeypatch, tmp_path):
 
 
 def refusal(capsys, *flags):
-    """The message with which `serve` refuses these flags; a later check fails if they are accepted."""
+    """Return the message with which `serve` refuses these flags.
+
+    If they were accepted, a later check would fail.
+    """
     assert main(["serve", *flags, "--root", "/no/such/folder"]) == 2
     message = capsys.readouterr().err
     assert "/no/such/folder" not in message
@@ -100,7 +103,7 @@ def test_similar_addresses_and_domains_are_refused(entry, address):
 
 
 @pytest.mark.parametrize("groups", [["staff", "ml-team"], "ml-team"])
-def test_a_group_is_found_in_a_list_or_a_string(groups):
+def test_a_group_may_be_in_a_list_or_a_string(groups):
     listed = AllowList(("group:ml-team",), "roles")
     assert listed.admits({"email": "ada@lab.org", "roles": groups})
     assert listed.admits({"sub": "17", "roles": groups})
@@ -137,7 +140,7 @@ def test_a_malformed_entry_is_named(entry, capsys):
 # -- refusing to start --------------------------------------------------------------------------
 
 
-def test_a_login_needs_an_allow_list_and_the_message_says_how(tmp_path, capsys):
+def test_a_login_needs_an_allow_list_and_the_message_names_the_flags(tmp_path, capsys):
     set_up_login(tmp_path)
     message = refusal(capsys)
     assert "accounts.google.com" in message
@@ -173,15 +176,8 @@ def test_contradicting_flags_are_refused(flags, message, capsys):
 
 def test_streamlit_run_refuses_a_login_without_an_allow_list_too(tmp_path):
     set_up_login(tmp_path)
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        "app.py",
-        "--server.port",
-        str(free_port()),
-    ]
+    port = str(free_port())
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", port]
     process = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
@@ -221,7 +217,7 @@ def test_the_token_is_private_and_reused(home):
 
 
 @pytest.mark.parametrize("damage", ["mode", "empty"])
-def test_a_token_that_may_be_known_is_refused_and_the_advice_works(damage, home):
+def test_a_token_that_others_may_know_is_refused_and_the_advice_works(damage, home):
     token = access.access_token(home)
     if damage == "mode":
         (home / "token").chmod(0o644)
@@ -256,7 +252,7 @@ def test_the_printed_address_can_be_opened(address, url):
 
 
 async def streamlit(scope, receive, send):
-    """Stands in for Streamlit behind the middleware."""
+    """Stand-in for Streamlit behind the middleware."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
@@ -301,19 +297,18 @@ def test_a_websocket_needs_the_cookie(browser):
         assert socket.receive()["code"] == 1000
 
 
-def test_the_token_leaves_the_address_and_the_rest_of_it_stays(browser):
+def test_the_token_is_removed_from_the_url_and_the_rest_of_it_is_preserved(browser):
     response = browser.get(f"/compare?study=A+b&token={TOKEN}&empty=")
     assert (response.status_code, response.headers["location"]) == (
         303,
         "./compare?study=A+b&empty=",
     )
     assert browser.get("/compare").text == "inside"
-    assert (
-        browser.get(f"/?token={TOKEN}").headers["location"] == "./"
-    )  # also where the cookie is there already
+    # also if the cookie exists already
+    assert browser.get(f"/?token={TOKEN}").headers["location"] == "./"
 
 
-def test_the_cookie_is_strict_private_and_of_one_port(browser):
+def test_the_cookie_is_strict_private_and_valid_on_one_port(browser):
     cookie = browser.get(f"/?token={TOKEN}").headers["set-cookie"]
     assert "prunescope-token-8501=" in cookie and TOKEN not in cookie
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Max-Age" in cookie
@@ -331,7 +326,7 @@ def test_the_cookie_is_strict_private_and_of_one_port(browser):
 
 
 @pytest.mark.parametrize("pasted", ["{}", "  {} ", "http://127.0.0.1:8501/?token={}"])
-def test_the_form_takes_the_token_or_the_whole_address(browser, pasted):
+def test_the_form_accepts_the_token_or_the_whole_url(browser, pasted):
     response = browser.post("/drift?study=x&token=wrong", data={"token": pasted.format(TOKEN)})
     assert (response.status_code, response.headers["location"]) == (303, "./drift?study=x")
     assert browser.get("/").text == "inside"
@@ -351,7 +346,7 @@ def test_a_wrong_token_is_refused(browser, wrong):
 @pytest.mark.parametrize(
     "host", ["127.0.0.1:abc", "127.0.0.1:99999", "[::1", "", "a b", "[::1]:8501"]
 )
-def test_an_odd_host_header_gets_the_form_too(browser, host):
+def test_a_malformed_host_header_gets_the_form_too(browser, host):
     assert browser.get("/", headers={"Host": host}).status_code == 403
 
 
@@ -370,13 +365,13 @@ def test_the_redirect_stays_on_this_server(browser, path):
     )
 
 
-def test_the_form_repeats_nothing_as_html(browser):
+def test_the_form_echoes_nothing_as_html(browser):
     page = browser.get('/"><script>alert(1)</script>?study="><script>alert(2)</script>').text
     assert "<script>" not in page
 
 
 @pytest.mark.parametrize("mode", ["token", "no token"])
-def test_streamlit_run_prints_one_address_that_opens(mode, home, tmp_path):
+def test_streamlit_run_prints_one_url_that_opens(mode, home, tmp_path):
     off = {access.NO_TOKEN: "" if mode == "token" else "1"}
     with served(home, APP, tmp_path / "log", **off) as (address, _):
         printed = re.findall(r"https?://\S+", (tmp_path / "log").read_text())
@@ -394,7 +389,7 @@ def test_streamlit_run_prints_one_address_that_opens(mode, home, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["-m", "prune_core", "serve", "--port"], ["-c", "BARE"]])
-def test_serve_and_the_bare_command_print_the_address_too(command, home, tmp_path):
+def test_serve_and_the_bare_command_print_the_url_too(command, home, tmp_path):
     port = free_port()
     if command[-1] == "BARE":  # prunescope without arguments
         command = [
@@ -408,7 +403,7 @@ def test_serve_and_the_bare_command_print_the_address_too(command, home, tmp_pat
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
     try:
-        assert healthy(port)
+        assert is_healthy(port)
         printed = re.findall(r"https?://\S+", (tmp_path / "log").read_text())
         assert printed == [f"http://127.0.0.1:{port}/?token={access.access_token(home)}"]
     finally:
@@ -439,7 +434,7 @@ def proxied(monkeypatch, secret="", **settings):
         {"X-User": "ada@lab.org", "X-Other": "right"},
     ],
 )
-def test_without_secret_and_user_every_request_is_refused_alike(headers, monkeypatch):
+def test_without_secret_and_user_every_request_gets_the_same_refusal(headers, monkeypatch):
     browser = proxied(monkeypatch, "right", CONTACT="ops@lab.org")
     response = browser.get("/compare", headers=headers)
     assert (
@@ -499,7 +494,7 @@ def test_a_listed_user_sees_the_pages(tmp_path, monkeypatch):
     assert {button.label for button in at.button} >= {"Log out", "Run the demo study"}
 
 
-def test_a_refused_user_reads_whom_to_ask_and_is_recorded_once(tmp_path, monkeypatch):
+def test_a_refused_user_sees_the_contact_and_is_recorded_once(tmp_path, monkeypatch):
     set_up_login(tmp_path)
     monkeypatch.setenv(access.ALLOW, "@lab.org")
     monkeypatch.setenv(access.CONTACT, "ops@lab.org")
@@ -518,20 +513,20 @@ def test_a_refused_user_reads_whom_to_ask_and_is_recorded_once(tmp_path, monkeyp
     ]
 
 
-def test_an_unverified_user_reads_so(tmp_path, monkeypatch):
+def test_an_unverified_user_gets_the_reason(tmp_path, monkeypatch):
     set_up_login(tmp_path)
     monkeypatch.setenv(access.ALLOW, "@lab.org")
     at = app(email="ada@lab.org", email_verified=False)
     assert "has not verified" in at.error[0].value and not at.sidebar.children
 
 
-def test_a_login_without_an_allow_list_shows_nothing(tmp_path):
+def test_a_login_without_an_allow_list_shows_no_page(tmp_path):
     set_up_login(tmp_path)
     at = app(email="ada@lab.org")
     assert len(at.error) == 1 and not at.sidebar.children
 
 
-def test_a_name_from_outside_is_recorded_as_plain_text(tmp_path, monkeypatch):
+def test_an_untrusted_name_is_recorded_as_plain_text(tmp_path, monkeypatch):
     set_up_login(tmp_path)
     monkeypatch.setenv(access.ALLOW, "@lab.org")
     app(email="eve\x1b[2J`@evil.org" + "x" * 1000)

@@ -1,4 +1,4 @@
-"""The Python interface on small models: pruning in memory, comparing, running, and mistakes as sentences."""
+"""The Python interface on small models: pruning in memory, comparing, running, error messages."""
 
 import os
 import subprocess
@@ -19,25 +19,25 @@ def dense():
     return tiny.model()
 
 
-def test_prunes_a_copy_and_leaves_the_model_alone(dense):
+def test_prune_returns_a_copy_and_does_not_change_the_model(dense):
     before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
     pruned = pc.prune(
         dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm"
     )
-    again = pc.prune(
+    repeated = pc.prune(
         dense, tiny.tokenizer(), tiny.SENTENCES, method="akr", sparsity=0.7, solver="admm"
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
     assert all(
-        torch.equal(one, other)
-        for one, other in zip(pruned.parameters(), again.parameters(), strict=True)
+        torch.equal(first, second)
+        for first, second in zip(pruned.parameters(), repeated.parameters(), strict=True)
     )
     weight = pruned.bert.encoder.layer[0].output.dense.weight
     assert float((weight == 0).float().mean()) == pytest.approx(0.7, abs=0.02)
 
 
 @pytest.mark.parametrize("family", ["roberta", "distilbert"])
-def test_pairs_labels_and_other_families(family):
+def test_prune_supports_pairs_labels_and_other_families(family):
     model, pairs = (
         tiny.model(family),
         list(zip(tiny.SENTENCES, reversed(tiny.SENTENCES), strict=True)),
@@ -56,7 +56,7 @@ def test_pairs_labels_and_other_families(family):
 
 
 @pytest.mark.parametrize("kind", ["tuples", "table", "file"])
-def test_compare_takes_tables_files_and_tuples_and_says_what_came_out(dense, kind, tmp_path):
+def test_compare_accepts_tables_files_and_tuples_and_summarizes(dense, kind, tmp_path):
     table = pd.DataFrame({"text": tiny.SENTENCES, "label": ["negative", "positive"] * 6})
     dense.config.id2label = {0: "negative", 1: "positive"}
     table.to_csv(tmp_path / "mine.csv", index=False)
@@ -78,7 +78,7 @@ def test_compare_takes_tables_files_and_tuples_and_says_what_came_out(dense, kin
     assert "Half" in result.takeaway and "n = 12" in result.takeaway
 
 
-def test_attacks_are_a_measure_like_any_other(dense):
+def test_compare_supports_attacks(dense):
     pruned = pc.prune(dense, tiny.tokenizer(), tiny.SENTENCES, method="magnitude", sparsity=0.5)
     data = list(zip(tiny.SENTENCES, [0, 1] * 6, strict=True))
     options = {"attack": {"recipes": "DeepWordBug", "examples": 3, "query_budget": 20}}
@@ -86,19 +86,19 @@ def test_attacks_are_a_measure_like_any_other(dense):
     assert len(result.rows["attack_example"]) == 6 and len(result.figure("attack").data)
 
 
-def test_runs_an_experiment_and_writes_nothing_unless_asked(tmp_path, monkeypatch, home):
+def test_run_returns_tables_and_writes_nothing_without_a_folder(tmp_path, monkeypatch, home):
     fakes.install(monkeypatch.setattr)
     try:
         rows = pc.run(fakes.experiment())
-        kept = pc.run(fakes.experiment(), tmp_path / "kept")
+        saved = pc.run(fakes.experiment(), tmp_path / "saved")
     finally:
         fakes.remove()
-    assert set(rows) == {"prune", "draw"} and rows["draw"].equals(kept["draw"])
-    assert (tmp_path / "kept" / "checkpoint").exists() and not home.exists()
+    assert set(rows) == {"prune", "draw"} and rows["draw"].equals(saved["draw"])
+    assert (tmp_path / "saved" / "checkpoint").exists() and not home.exists()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("call", "message"),
     [
         (lambda m, t: pc.prune(m, t, []), "no calibration texts"),
         (lambda m, t: pc.prune(m, t, ["a"], method="akrr"), "Did you mean 'akr'"),
@@ -113,7 +113,7 @@ def test_runs_an_experiment_and_writes_nothing_unless_asked(tmp_path, monkeypatc
         ),
         (
             lambda m, t: pc.compare(m, m, t, [("a", 1), ("b", 0)]).figure("prediction"),
-            "no chart of its own",
+            "no chart for the table 'prediction'",
         ),
         (
             lambda m, t: pc.compare(m, m, t, [("a", "b", 1, 2)]),
@@ -145,12 +145,12 @@ def test_runs_an_experiment_and_writes_nothing_unless_asked(tmp_path, monkeypatc
         (lambda m, t: pc.prune(m, "demo", ["a"]), "The tokenizer is a str"),
     ],
 )
-def test_mistakes_are_sentences(dense, wrong, said):
-    with pytest.raises(pc.PruneError, match=said):
-        wrong(dense, tiny.tokenizer())
+def test_user_errors_are_messages(dense, call, message):
+    with pytest.raises(pc.PruneError, match=message):
+        call(dense, tiny.tokenizer())
 
 
-def test_compare_says_how_the_data_was_read_and_evaluates_on_its_split(dense, tmp_path):
+def test_compare_notes_how_the_data_was_read_and_evaluates_its_split(dense, tmp_path):
     dense.config.id2label = {0: "negative", 1: "positive"}
     rows = pd.DataFrame(
         {
@@ -161,20 +161,20 @@ def test_compare_says_how_the_data_was_read_and_evaluates_on_its_split(dense, tm
     rows["split"] = ["train"] * 13 + ["test"] * 9
     rows.to_csv(tmp_path / "mine.csv", index=False)
     for data in (rows, tmp_path / "mine.csv", rows.to_dict("list")):
-        found = pc.compare(dense, dense, tiny.tokenizer(), data)
-        assert set(found.rows["accuracy"]["n"]) == {9} and "Evaluated on split 'test'" in " ".join(
-            found.notes
+        result = pc.compare(dense, dense, tiny.tokenizer(), data)
+        assert set(result.rows["accuracy"]["n"]) == {9} and "Evaluated on split 'test'" in " ".join(
+            result.notes
         )
-        found = pc.compare(
+        result = pc.compare(
             dense, dense, tiny.tokenizer(), data, reading={"split": "train", "bad_rows": "skip"}
         )
         assert (
-            set(found.rows["accuracy"]["n"]) == {12}
-            and "1 row without a text left out." in found.notes
+            set(result.rows["accuracy"]["n"]) == {12}
+            and "1 row without a text left out." in result.notes
         )
 
 
-def test_compare_takes_what_people_have_in_memory(dense):
+def test_compare_accepts_common_in_memory_formats(dense):
     import datasets
     import numpy as np
 
@@ -183,18 +183,18 @@ def test_compare_takes_what_people_have_in_memory(dense):
     expected = pc.compare(
         dense, dense, tiny.tokenizer(), list(zip(tiny.SENTENCES, labels, strict=True))
     ).rows["accuracy"]
-    made = datasets.Dataset.from_dict(
+    dataset = datasets.Dataset.from_dict(
         {"text": tiny.SENTENCES, "label": [1 - label for label in labels]}
     )
-    made = made.cast_column("label", datasets.ClassLabel(names=names))
+    dataset = dataset.cast_column("label", datasets.ClassLabel(names=names))
     for data in (
         {"text": tiny.SENTENCES, "label": labels},
         {"text": tiny.SENTENCES, "label": torch.tensor(labels)},
         list(zip(tiny.SENTENCES, torch.tensor(labels), strict=True)),
         list(zip(tiny.SENTENCES, np.array(labels), strict=True)),
         pd.DataFrame({"text": tiny.SENTENCES, "label": pd.array(labels, "Int64")}),
-        made,  # by the names of its classes
-        datasets.DatasetDict({"train": made.select(range(2)), "test": made}),
+        dataset,  # by the names of its classes
+        datasets.DatasetDict({"train": dataset.select(range(2)), "test": dataset}),
     ):
         pd.testing.assert_frame_equal(
             pc.compare(dense, dense, tiny.tokenizer(), data).rows["accuracy"], expected
@@ -209,8 +209,11 @@ def test_compare_takes_what_people_have_in_memory(dense):
     )
 
 
-def test_importing_is_cheap_and_names_are_found():
-    code = "import sys, prune_core as pc; assert 'torch' not in sys.modules; pc.prune; assert 'transformers' not in sys.modules"
+def test_importing_is_cheap_and_names_are_resolved():
+    code = (
+        "import sys, prune_core as pc; assert 'torch' not in sys.modules; "
+        "pc.prune; assert 'transformers' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     with pytest.raises(AttributeError):
         pc.nothing  # noqa: B018

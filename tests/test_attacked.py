@@ -1,4 +1,4 @@
-"""Calibration on what flipped a model: which texts, under which columns, and when that is unfair."""
+"""Calibration on adversarial examples: which texts and columns it uses, and data leakage."""
 
 import pandas as pd
 import pytest
@@ -41,13 +41,16 @@ def store(tmp_path) -> Store:
     return store
 
 
-def test_the_texts_that_flipped_the_model_become_a_file_with_the_columns_of_the_source(
+def test_adversarial_examples_become_a_file_with_the_columns_of_the_source(
     store: Store,
 ) -> None:
-    found = adversarial_calibration.resolve(
+    adversarial = adversarial_calibration.resolve(
         store, DataSource("mine.csv", text="review", label="stars", calibration="job:1")
     )
-    assert pd.read_csv(found.calibration).to_dict("list") == {"review": ["A", "C"], "stars": [0, 1]}
+    assert pd.read_csv(adversarial.calibration).to_dict("list") == {
+        "review": ["A", "C"],
+        "stars": [0, 1],
+    }
     both = adversarial_calibration.resolve(store, DataSource("mine.csv", calibration="job:1+clean"))
     assert pd.read_csv(both.calibration).to_dict("list") == {
         "text": ["A", "C", "a", "c"],
@@ -59,7 +62,7 @@ def test_the_texts_that_flipped_the_model_become_a_file_with_the_columns_of_the_
     )
 
 
-def test_other_sources_stay_as_they_are_and_jobs_without_attacks_are_refused(store: Store) -> None:
+def test_other_sources_are_unchanged_and_jobs_without_attacks_are_refused(store: Store) -> None:
     source = DataSource("mine.csv", calibration="own.csv")
     assert adversarial_calibration.resolve(
         store, source
@@ -68,7 +71,7 @@ def test_other_sources_stay_as_they_are_and_jobs_without_attacks_are_refused(sto
         adversarial_calibration.resolve(store, DataSource(calibration="job:2"))
 
 
-def test_it_leaks_where_the_job_attacked_the_data_that_is_evaluated(store: Store) -> None:
+def test_leakage_is_reported_if_the_job_attacked_the_evaluation_data(store: Store) -> None:
     assert adversarial_calibration.check_leakage(
         store, DataSource("train.csv", calibration="job:1+clean")
     )

@@ -1,4 +1,4 @@
-"""The command line: what scripts rely on, and one line for every mistake."""
+"""The command line: output that scripts rely on, and one-line error messages."""
 
 import json
 import os
@@ -44,15 +44,15 @@ def run(*arguments):
     return main([str(argument) for argument in arguments])
 
 
-def test_lists(capsys):
+def test_plugins_and_tasks_are_listed(capsys):
     for command, words in (
         ("methods", ["akr", "sparsity", "2:4"]),
         ("measures", ["accuracy", "attack"]),
         ("tasks", ["demo", "sst2"]),
     ):
         assert run(command) == 0
-        said = capsys.readouterr().out
-        assert all(word in said for word in words)
+        output = capsys.readouterr().out
+        assert all(word in output for word in words)
 
 
 def test_methods_are_listed_without_transformers():
@@ -65,53 +65,42 @@ def test_methods_are_listed_without_transformers():
 
 
 def test_jobs_are_listed_without_torch():
-    code = "import sys; from prune_core.cli.arguments import main; main(['jobs']); sys.exit('torch' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+    code = (
+        "import sys; from prune_core.cli.arguments import main; main(['jobs']); "
+        "sys.exit('torch' in sys.modules)"
     )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert run.returncode == 0
 
 
-def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
+def test_run_end_to_end_on_a_local_file(checkpoint, tmp_path, capsys):
     (tmp_path / "mine.csv").write_text(CSV)
-    asked = [
+    arguments = [
         "run",
-        "--checkpoint",
-        checkpoint,
-        "--task",
-        tmp_path / "mine.csv",
-        "--text",
-        "text",
-        "--label",
-        "label",
-        "--method",
-        "akr",
-        "--sparsity",
-        0.5,
-        "--calibration-size",
-        8,
-        "--measure",
-        "accuracy",
-        "--measure",
-        "reconstruction",
-        "--seed",
-        1,
-        "--set",
-        "reconstruction.sentences=6",
-        "--set",
-        "bias=false",
+        *("--checkpoint", checkpoint),
+        *("--task", tmp_path / "mine.csv"),
+        *("--text", "text"),
+        *("--label", "label"),
+        *("--method", "akr"),
+        *("--sparsity", 0.5),
+        *("--calibration-size", 8),
+        *("--measure", "accuracy"),
+        *("--measure", "reconstruction"),
+        *("--seed", 1),
+        *("--set", "reconstruction.sentences=6"),
+        *("--set", "bias=false"),
     ]
-    assert run(*asked, "--json", tmp_path / "one.json", "--out", tmp_path / "pruned") == 0
-    said = capsys.readouterr()
-    assert "AKR 50%" in said.out and "Accuracy" in said.out and "prune:" in said.err
-    assert run(*asked, "--json", tmp_path / "two.json") == 0
+    assert run(*arguments, "--json", tmp_path / "one.json", "--out", tmp_path / "pruned") == 0
+    output = capsys.readouterr()
+    assert "AKR 50%" in output.out and "Accuracy" in output.out and "prune:" in output.err
+    assert run(*arguments, "--json", tmp_path / "two.json") == 0
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert set(one) >= {"experiment", "versions", "seconds", "rows"}
     assert set(one["seconds"]) == {"prune", "accuracy", "reconstruction"}
     assert one["experiment"]["method"]["options"]["bias"] is False
+    # rows of prune include their duration
     assert {name: rows for name, rows in one["rows"].items() if name != "prune"} == {
-        name: rows
-        for name, rows in two["rows"].items()
-        if name != "prune"  # whose rows have their time
+        name: rows for name, rows in two["rows"].items() if name != "prune"
     }
     assert Store().records(1) == one["rows"] and Store().job(1).study == "Command line"
     model, _ = loading.load(str(tmp_path / "pruned"))
@@ -125,7 +114,7 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, message",
     [
         (["run"], "nothing to do"),
         (["run", "--method", "akrr"], "Did you mean 'akr'?"),
@@ -140,7 +129,7 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
         (["run", "--measure", "draw", "--task", "mine.csv"], "no such file"),
         (["run", "--measure", "draw", "--task", "ssst2"], "neither a file here nor a known task"),
         (["run", "--measure", "draw", "--device", "tpu"], "no device 'tpu'"),
-        (["run", "--measure", "draw", "--set", "draw.fails=user"], "something you can mend"),
+        (["run", "--measure", "draw", "--set", "draw.fails=user"], "that the user can fix"),
         (["run", "--measure", "draw", "--json", "/nowhere/out.json"], "no folder /nowhere"),
         (["show", "9"], "There is no job 9"),
         (["cancel", "9"], "There is no job 9"),
@@ -148,14 +137,14 @@ def test_run_end_to_end_on_a_file_of_ones_own(checkpoint, tmp_path, capsys):
         (["export", "9", "x"], "There is no job 9"),
         (["report", "9", "--out", "x.html"], "There is no job 9"),
         (["sweep", "nothing.yaml"], "no such file"),
-        (["run-shard", "nothing", "1"], "holds no plan"),
-        (["collect", "nothing"], "holds no plan"),
+        (["run-shard", "nothing", "1"], "contains no plan"),
+        (["collect", "nothing"], "contains no plan"),
     ],
 )
-def test_mistakes_are_one_line_and_status_2(fake, capsys, arguments, said):
+def test_user_errors_are_one_line_with_status_2(fake, capsys, arguments, message):
     assert run(*arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()
-    assert said in error[-1] and error[-1].startswith("prune_core: ")
+    assert message in error[-1] and error[-1].startswith("prune_core: ")
     assert "Traceback" not in "".join(error)
 
 
@@ -165,19 +154,10 @@ def test_ctrl_c_cancels_the_job(fake, capsys, monkeypatch):
     assert Store().job(1).status == Status.CANCELLED and Store().job(1).done == ("prune",)
 
 
-def test_a_run_in_progress_can_be_cancelled_from_elsewhere(tmp_path):
+def test_a_running_command_can_be_cancelled_from_another_process(tmp_path):
+    options = [*("--measure", "nap"), *("--set", "nap.seconds=60"), *("--set", "nap.reports=no")]
     started = subprocess.Popen(
-        [
-            sys.executable,
-            fakes.__file__,
-            "run",
-            "--measure",
-            "nap",
-            "--set",
-            "nap.seconds=60",
-            "--set",
-            "nap.reports=no",
-        ],
+        [sys.executable, fakes.__file__, "run", *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
@@ -189,43 +169,44 @@ def test_a_run_in_progress_can_be_cancelled_from_elsewhere(tmp_path):
     assert started.wait(5) == 130 and store.job(1).status == Status.CANCELLED
 
 
-def test_sweep_is_a_grid_and_computes_nothing_twice(fake, tmp_path, capsys):
+def test_a_sweep_is_a_grid_and_finished_runs_are_not_recomputed(fake, tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "methods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\ncalibration_size: 8\ndevice: cpu\n"
+        "methods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\n"
+        "calibration_size: 8\ndevice: cpu\n"
     )
     assert run("sweep", file) == 0
-    made = Store().jobs("mine")
-    assert [job.label for job in made[:3]] == ["Dense", "Halve 50%", "Halve 70%"] and len(made) == 6
+    labels = [job.label for job in Store().jobs("mine")]
+    assert labels[:3] == ["Dense", "Halve 50%", "Halve 70%"] and len(labels) == 6
     assert run("sweep", file) == 0 and len(Store().jobs()) == 6
     assert run("sweep", file, "--again") == 0 and len(Store().jobs()) == 12
     file.write_text(
-        "measures: [draw]\ncalibration_size: 8\nmethods: [halve]\nsweeps: [{sparsities: [0.5]}, {sparsities: [0.7]}]\n"
+        "measures: [draw]\ncalibration_size: 8\nmethods: [halve]\n"
+        "sweeps: [{sparsities: [0.5]}, {sparsities: [0.7]}]\n"
     )
-    assert run("sweep", file, "--plan") == 0 and capsys.readouterr().out.strip().endswith(
-        "3 experiments, none of them run."
-    )
+    assert run("sweep", file, "--plan") == 0
+    assert capsys.readouterr().out.strip().endswith("3 experiments; none was run.")
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
-        ("- a\n- b\n", "holds no keys"),
+        ("- a\n- b\n", "has no keys"),
         ("methods: [halve\n", "is not YAML"),
         ("methods: [halve]\nsparsity: [0.5]\n", "Did you mean 'sparsities'?"),
         ("methods: halve\n", "write a list"),
         ("methods: [{halve: 3}]\n", "is not understood"),
-        ("methods: [halve]\noptions: {halved: {}}\n", "no method and no measure"),
-        ("dense: false\n", "asks for nothing"),
+        ("methods: [halve]\noptions: {halved: {}}\n", "neither a method nor a measure"),
+        ("dense: false\n", "has no experiments"),
     ],
 )
-def test_mistakes_in_a_sweep(fake, tmp_path, capsys, text, said):
+def test_errors_in_a_sweep_file_are_reported(fake, tmp_path, capsys, text, message):
     (tmp_path / "a.yaml").write_text(text)
     assert run("sweep", tmp_path / "a.yaml") == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_sweep_goes_on_when_one_experiment_fails(fake, tmp_path, capsys):
+def test_a_sweep_continues_after_a_failed_experiment(fake, tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(
         "methods: [halve]\nseeds: [0, 1]\nmeasures: [{draw: {fails: user}}]\n"
     )
@@ -233,23 +214,23 @@ def test_a_sweep_goes_on_when_one_experiment_fails(fake, tmp_path, capsys):
     assert "4 of 4 experiments failed" in capsys.readouterr().err
 
 
-def test_jobs_demo_cancel_resume(fake, capsys):
+def test_demo_jobs_can_be_cancelled_and_resumed(fake, capsys):
     assert run("jobs") == 0 and "no jobs yet" in capsys.readouterr().out
     assert run("demo") == 0 and "9 jobs queued" in capsys.readouterr().out
-    assert run("demo") == 0 and "0 jobs queued, 9 were there already" in capsys.readouterr().out
+    assert run("demo") == 0 and "0 jobs queued, 9 existed already" in capsys.readouterr().out
     assert run("cancel", 2) == 0 and run("cancel", 2) == 2 and run("resume", 2) == 0
     capsys.readouterr()
     assert run("jobs") == 0
-    said = capsys.readouterr().out
-    assert said.count("queued") == 9 and "AKR 70%" in said and "Demo" in said
+    output = capsys.readouterr().out
+    assert output.count("queued") == 9 and "AKR 70%" in output and "Demo" in output
 
 
-def test_export_of_a_baseline_says_where_its_weights_are(fake, tmp_path, capsys):
+def test_exporting_a_dense_baseline_is_refused(fake, tmp_path, capsys):
     assert run("run", "--measure", "draw") == 0
     assert run("export", 1, tmp_path / "x") == 2 and "dense baseline" in capsys.readouterr().err
 
 
-def test_report_is_one_file_with_figures_and_charts(tmp_path, capsys):
+def test_a_report_is_one_file_with_metrics_and_charts(tmp_path, capsys):
     ids = sample_rows.fill(Store())
     assert run("report", *ids, "--out", tmp_path / "report.html") == 0
     text = (tmp_path / "report.html").read_text()
@@ -259,10 +240,10 @@ def test_report_is_one_file_with_figures_and_charts(tmp_path, capsys):
         and "Error by depth" in text
         and text.count("plotly-graph-div") >= 5
     )
-    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", text), "nothing is fetched"
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", text), "nothing is downloaded"
 
 
-def test_report_of_a_job_without_rows(fake, capsys, tmp_path):
+def test_a_report_of_a_job_without_rows_is_refused(fake, capsys, tmp_path):
     assert run("demo") == 0
     assert (
         run("report", 1, "--out", tmp_path / "x.html") == 2

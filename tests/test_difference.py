@@ -1,4 +1,4 @@
-"""Pruned weights kept as differences: bit for bit the same, small, refused where the dense ones changed, made again from the seed."""
+"""Pruned weights saved as differences: exact, small, verified, and re-pruned from the seed."""
 
 import copy
 import json
@@ -31,24 +31,23 @@ def dense(tmp_path_factory) -> Path:
     return folder
 
 
-def through(model: torch.nn.Module, dense: Path, folder: Path) -> torch.nn.Module:
+def save_and_load(model: torch.nn.Module, dense: Path, folder: Path) -> torch.nn.Module:
     difference.save(model, loading.load(str(dense))[0], str(dense), folder=folder)
     return loading.load(str(folder))[0]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_comes_back_bit_for_bit_and_takes_less(name, dense, tmp_path) -> None:
+def test_weights_of_every_method_round_trip_exactly_and_are_small(name, dense, tmp_path) -> None:
     model = loading.load(str(dense))[0]
     build(METHODS, name, {"sparsity": 0.7}).prune(model, calibration(), no_report)
-    assert bits(through(model, dense, tmp_path)) == bits(model)
+    assert bits(save_and_load(model, dense, tmp_path)) == bits(model)
     encoder = sum(tensor.nbytes for key, tensor in model.state_dict().items() if ".layer." in key)
-    taken = sum(tensor.nbytes for tensor in load_file(tmp_path / difference.FILE).values())
-    assert (
-        taken < 0.45 * encoder
-    )  # 0.3 for values, 0.03 for masks, and biases and the head that were fitted
+    saved = sum(tensor.nbytes for tensor in load_file(tmp_path / difference.FILE).values())
+    # 0.3 for values, 0.03 for masks, and biases and a head that were fitted
+    assert saved < 0.45 * encoder
 
 
-def test_signed_zeros_nans_and_dense_changes_come_back_too(dense, tmp_path) -> None:
+def test_signed_zeros_nans_and_dense_changes_round_trip_exactly(dense, tmp_path) -> None:
     model = loading.load(str(dense))[0]
     with torch.no_grad():
         first, second, third = [
@@ -59,10 +58,10 @@ def test_signed_zeros_nans_and_dense_changes_come_back_too(dense, tmp_path) -> N
         first[0, :3] = torch.tensor([-0.0, float("nan"), float("inf")])
         second[1] = 0.0
         third.add_(1)
-    assert bits(through(model, dense, tmp_path)) == bits(model)
+    assert bits(save_and_load(model, dense, tmp_path)) == bits(model)
 
 
-def test_changed_dense_weights_and_broken_files_are_sentences(dense, tmp_path) -> None:
+def test_changed_dense_weights_and_broken_files_are_refused(dense, tmp_path) -> None:
     model = loading.load(str(dense))[0]
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -80,20 +79,15 @@ def run(*arguments: object) -> int:
 
 
 @pytest.mark.parametrize("keep", ["difference", "full", "none"])
-def test_weights_that_were_let_go_are_made_again_bit_for_bit(keep, dense, tmp_path, capsys) -> None:
-    asked = (
-        "--checkpoint",
-        dense,
-        "--method",
-        "akr",
-        "--sparsity",
-        0.5,
-        "--calibration-size",
-        8,
-        "--evaluation-size",
-        20,
-    )
-    assert run("run", *asked, "--measure", "accuracy", "--keep", keep) == 0
+def test_deleted_weights_are_repruned_bit_for_bit(keep, dense, tmp_path, capsys) -> None:
+    options = [
+        *("--checkpoint", dense),
+        *("--method", "akr"),
+        *("--sparsity", 0.5),
+        *("--calibration-size", 8),
+        *("--evaluation-size", 20),
+    ]
+    assert run("run", *options, "--measure", "accuracy", "--keep", keep) == 0
     store, folder = Store(), Store().folder(1) / "checkpoint"
     assert store.has_weights(1) == (keep != "none") and (
         folder / "model.safetensors"
@@ -101,96 +95,67 @@ def test_weights_that_were_let_go_are_made_again_bit_for_bit(keep, dense, tmp_pa
     first = bits(loading.load(str(folder))[0]) if keep != "none" else None
     studies.delete_weights(store, "Command line")
     assert not store.has_weights(1)
-    assert (
-        run("export", 1, tmp_path / "out") == 0
-        and "bit for bit as they were" in capsys.readouterr().out
-    )
+    assert run("export", 1, tmp_path / "out") == 0
+    assert "identical bit for bit" in capsys.readouterr().out
     assert store.has_weights(1)
-    assert run("remake", 1) == 0 and "bit for bit" in capsys.readouterr().out
+    assert run("remake", 1) == 0 and "identical bit for bit" in capsys.readouterr().out
     assert first is None or bits(loading.load(str(tmp_path / "out"))[0]) == first
     store.update(1, facts=store.job(1).facts | {"weights": "of another machine"})
-    assert run("remake", 1) == 0 and "differ from the first ones" in capsys.readouterr().out
+    assert run("remake", 1) == 0 and "differ from the recorded hash" in capsys.readouterr().out
 
 
-def test_what_cannot_be_made_again_is_a_sentence(dense, capsys) -> None:
+def test_repruning_a_dense_baseline_is_refused(dense, capsys) -> None:
     assert run("run", "--checkpoint", dense, "--measure", "accuracy", "--evaluation-size", 20) == 0
     assert run("remake", 1) == 2 and "dense baseline" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("who", ["a German intent classifier", "a French tagger"])
-def test_an_export_has_a_card_that_the_hub_reads(who, tmp_path, capsys) -> None:
+def test_an_export_has_a_model_card_for_the_hub(who, tmp_path, capsys) -> None:
     from huggingface_hub import ModelCard
 
     stranger = strangers.ALL[who](tmp_path)
-    asked = (
-        "--checkpoint",
-        stranger.folder,
-        "--task",
-        stranger.file,
+    options = [
+        *("--checkpoint", stranger.folder),
+        *("--task", stranger.file),
         *stranger.arguments,
-        "--calibration-size",
-        8,
-    )
-    assert (
-        run(
-            "run",
-            *asked,
-            "--method",
-            "wanda",
-            "--measure",
-            "accuracy",
-            "--measure",
-            "reconstruction",
-        )
-        == 0
-    ), capsys.readouterr().err
+        *("--calibration-size", 8),
+        *("--method", "wanda"),
+        *("--measure", "accuracy"),
+        *("--measure", "reconstruction"),
+    ]
+    assert run("run", *options) == 0, capsys.readouterr().err
     assert run("export", 1, tmp_path / "out") == 0
     card, row = ModelCard.load(tmp_path / "out" / "README.md"), Store().records(1)["accuracy"][0]
-    assert (
-        card.data.tags == ["prunescope"] and card.data.base_model is None
-    )  # a folder here is no name there
-    assert (
-        card.data.eval_results[0].metric_value == row["score"]
-        and "Wanda 50%" in card.text
-        and "| 95" not in card.text
-    )
-    assert (
-        json.loads((tmp_path / "out" / "prunescope.json").read_text())["experiment"]["method"][
-            "name"
-        ]
-        == "wanda"
-    )
+    # a local folder is not a base model on the Hub
+    assert card.data.tags == ["prunescope"] and card.data.base_model is None
+    assert card.data.eval_results[0].metric_value == row["score"]
+    assert "Wanda 50%" in card.text and "| 95" not in card.text
+    record = json.loads((tmp_path / "out" / "prunescope.json").read_text())
+    assert record["experiment"]["method"]["name"] == "wanda"
 
 
-def test_a_kept_difference_is_a_checkpoint_like_any_other(dense, tmp_path, capsys) -> None:
-    asked = ("--evaluation-size", 20, "--measure", "accuracy")
-    assert run("run", "--checkpoint", dense, "--method", "magnitude", *asked) == 0
-    kept = Store().folder(1) / "checkpoint"
-    assert run("run", "--checkpoint", kept, *asked) == 0, capsys.readouterr().err
-    first, again = (Store().records(id)["accuracy"][0]["score"] for id in (1, 2))
-    assert first == again
+def test_a_saved_difference_can_be_used_as_a_checkpoint(dense, tmp_path, capsys) -> None:
+    options = ("--evaluation-size", 20, "--measure", "accuracy")
+    assert run("run", "--checkpoint", dense, "--method", "magnitude", *options) == 0
+    saved = Store().folder(1) / "checkpoint"
+    assert run("run", "--checkpoint", saved, *options) == 0, capsys.readouterr().err
+    first, second = (Store().records(id)["accuracy"][0]["score"] for id in (1, 2))
+    assert first == second
     with pytest.raises(PruneError, match="export it first"):
-        loading.load(str(kept), new_head="classification")
+        loading.load(str(saved), new_head="classification")
 
 
-def test_a_card_says_where_its_weights_are_not_those_that_were_measured(
+def test_the_model_card_warns_if_the_weights_are_not_the_measured_ones(
     dense, tmp_path, capsys
 ) -> None:
-    assert (
-        run(
-            "run",
-            "--checkpoint",
-            dense,
-            "--method",
-            "wanda",
-            "--calibration-size",
-            8,
-            "--keep",
-            "none",
-        )
-        == 0
-    )
+    options = [
+        *("--checkpoint", dense),
+        *("--method", "wanda"),
+        *("--calibration-size", 8),
+        *("--keep", "none"),
+    ]
+    assert run("run", *options) == 0
     store = Store()
     store.update(1, facts=store.job(1).facts | {"weights": "of another machine"})
     assert run("export", 1, tmp_path / "out") == 0
-    assert "differ from the ones that were measured" in (tmp_path / "out" / "README.md").read_text()
+    assert "differ from the evaluated ones" in (tmp_path / "out" / "README.md").read_text()

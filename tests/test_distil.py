@@ -13,7 +13,7 @@ from prune_core.analysis.compared_models import models_of
 from prune_core.data import tasks
 from prune_core.data.examples import DataSource
 from prune_core.data.tokens import batches
-from prune_core.experiments.experiment import Experiment, estimates
+from prune_core.experiments.experiment import Experiment, estimate_seconds
 from prune_core.measures.adversarial_augmentation import AdversarialAugmentation, check_augmentation
 from prune_core.methods import METHODS
 from prune_core.models import replay
@@ -120,7 +120,7 @@ def test_keys_and_labels_say_so_and_stay_what_they_were(monkeypatch):
         and plain.label == "AKR 90%"
     )
     assert plain.key() == Experiment(method=build(METHODS, "akr", {"sparsity": 0.9})).key()
-    assert estimates(other)["prune"] == estimates(plain)["prune"] + 180, (
+    assert estimate_seconds(other)["prune"] == estimate_seconds(plain)["prune"] + 180, (
         "the plan counts the minutes"
     )
     store = Store()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_core.cli.arguments import parser
+from prune_core.cli.arguments import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 SINGLE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "assets/demo/README.md")
@@ -71,7 +71,7 @@ def test_every_command_is_understood(path):
 
 
 def check(words: list[str]) -> None:
-    known = parser()
+    known = build_parser()
     try:
         known.parse_args(words)
     except (

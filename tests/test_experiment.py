@@ -1,4 +1,4 @@
-"""Experiments as data, and how they run: stages, seeds, resuming, memory."""
+"""Experiments as data, and their execution: stages, seeds, resuming, memory."""
 
 import hashlib
 import json
@@ -32,80 +32,82 @@ def fake(monkeypatch):
 
 @pytest.fixture
 def calls(tmp_path, monkeypatch):
-    """Names of the stages that were called so far."""
+    """Names of the stages called so far."""
     monkeypatch.setenv(fakes.CALLS, str(tmp_path / "calls"))
     return lambda: (tmp_path / "calls").read_text().split() if (tmp_path / "calls").exists() else []
 
 
-def rows(asked, folder, done=()):
+def rows(experiment, folder, done=()):
     return {
-        stage.name: stage.rows[stage.name] for stage in run(asked, folder, no_report, done=done)
+        stage.name: stage.rows[stage.name]
+        for stage in run(experiment, folder, no_report, done=done)
     }
 
 
 @pytest.mark.parametrize("name", [None, *METHODS])
-def test_survives_json(name):
+def test_an_experiment_round_trips_through_json(name):
     method = build(METHODS, name, {"sparsity": 0.7}) if name else None
-    asked = Experiment(
+    experiment = Experiment(
         method=method, measures=tuple(kind() for kind in MEASURES.values()), seed=3, study="a"
     )
-    again = Experiment.from_dict(json.loads(json.dumps(asked.to_dict())))
-    assert again == asked and again.key() == asked.key() and again.label == asked.label
+    copy = Experiment.from_dict(json.loads(json.dumps(experiment.to_dict())))
+    assert copy == experiment and copy.key() == experiment.key() and copy.label == experiment.label
 
 
-def test_key_knows_nothing_of_the_working_directory(tmp_path, monkeypatch):
+def test_the_key_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = fakes.experiment().key()
     (tmp_path / "new").touch()
     assert fakes.experiment().key() == before
 
 
-def test_key_is_what_decides_the_rows(tmp_path):
-    asked = fakes.experiment()
-    assert fakes.experiment(study="another").key() == asked.key()
-    assert fakes.experiment(seed=1).key() != asked.key()
-    assert fakes.experiment(method=fakes.Halve(sparsity=0.6)).key() != asked.key()
+def test_the_key_changes_with_what_determines_the_rows(tmp_path):
+    experiment = fakes.experiment()
+    assert fakes.experiment(study="another").key() == experiment.key()
+    assert fakes.experiment(seed=1).key() != experiment.key()
+    assert fakes.experiment(method=fakes.Halve(sparsity=0.6)).key() != experiment.key()
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    own = Experiment(source=DataSource(str(file)), measures=(fakes.Draw(),))
-    before = own.key()
+    before = experiment_on(file).key()
     file.write_text("text,label\na,0\nb,1\n")
-    assert own.key() != before
+    assert experiment_on(file).key() != before
 
 
-def own_data(file):
+def experiment_on(file):
     return Experiment(source=DataSource(str(file)), measures=(fakes.Draw(),))
 
 
-def test_key_ignores_the_time_of_a_file(tmp_path):
+def test_the_key_ignores_the_modification_time_of_a_file(tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
-    before = own_data(file).key()
+    before = experiment_on(file).key()
     os.utime(file, (1, 1))
-    assert own_data(file).key() == before
+    assert experiment_on(file).key() == before
 
 
 @pytest.mark.parametrize("settled", [True, False], ids=["remembered", "just written"])
-def test_key_changes_with_a_byte_also_at_the_same_size_and_time(tmp_path, monkeypatch, settled):
+def test_the_key_changes_with_the_content_at_equal_size_and_time(tmp_path, monkeypatch, settled):
     if settled:
         monkeypatch.setattr(content_hashes, "TICK", 0)  # remember the hash of a new file at once
     file = tmp_path / "mine.csv"
     file.write_text("text,label\na,0\n")
     os.utime(file, (1, 1))
-    before = own_data(file).key()
+    before = experiment_on(file).key()
     if settled:
         time.sleep(0.05)  # longer than a tick of the file system's clock
     file.write_text("text,label\nb,0\n")
     os.utime(file, (1, 1))
-    assert own_data(file).key() != before
+    assert experiment_on(file).key() != before
     file.write_text("text,label\na,0\n")
-    assert own_data(file).key() == before
+    assert experiment_on(file).key() == before
 
 
 def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     read = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda *each: read.append(each) or digest(*each))
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda *arguments: read.append(arguments) or digest(*arguments)
+    )
     monkeypatch.setattr(content_hashes, "TICK", -(10**12))
     monkeypatch.setattr(content_hashes, "_hashes", {})
     file = tmp_path / "mine.csv"
@@ -114,25 +116,25 @@ def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     assert len(read) == 1
 
 
-def test_a_copied_checkpoint_has_equal_hashes_whatever_lies_beside_its_weights(tmp_path):
+def test_a_copied_checkpoint_has_equal_hashes_whatever_other_files_it_has(tmp_path):
     first, copy = tmp_path / "a", tmp_path / "b"
     tiny.model().save_pretrained(first)
     tiny.tokenizer().save_pretrained(first)
-    shutil.copytree(first, copy, copy_function=shutil.copyfile)  # with times of their own
+    shutil.copytree(first, copy, copy_function=shutil.copyfile)  # with new modification times
     (copy / "README.md").write_text("# Mine")
     (copy / ".git").mkdir()
     for name in ("training_args.bin", "optimizer.pt", "trainer_state.json", "rng_state_0.pth"):
         (copy / name).write_bytes(b"0")
-    found = content_hashes.hash_checkpoint(str(first))
-    assert content_hashes.hash_checkpoint(str(copy)) == found
-    names = {name for name, _ in found}
+    hashes = content_hashes.hash_checkpoint(str(first))
+    assert content_hashes.hash_checkpoint(str(copy)) == hashes
+    names = {name for name, _ in hashes}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
     (copy / "tokenizer.json").rename(copy / "vocab.json")
-    assert content_hashes.hash_checkpoint(str(copy)) != found, "names are part of it"
+    assert content_hashes.hash_checkpoint(str(copy)) != hashes, "file names are hashed too"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_every_file_that_is_loaded_counts(tmp_path, name):
+def test_every_file_that_is_loaded_is_hashed(tmp_path, name):
     tiny.model().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     before = content_hashes.hash_checkpoint(str(tmp_path))
@@ -142,25 +144,25 @@ def test_every_file_that_is_loaded_counts(tmp_path, name):
     assert content_hashes.hash_checkpoint(str(tmp_path)) != before
 
 
-def test_the_base_model_of_an_adapter_counts(tmp_path):
+def test_the_base_model_of_an_adapter_is_hashed(tmp_path):
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     tiny.model().save_pretrained(base)
     adapter.mkdir()
     for name in (str(base), "somebody/base-elsewhere"):
         config = json.dumps({"base_model_name_or_path": name})
         (adapter / "adapter_config.json").write_text(config)
-        found = [file for file, _ in content_hashes.hash_checkpoint(str(adapter))]
-        assert found == ["adapter_config.json", "config.json", "model.safetensors"][: len(found)]
-        assert len(found) == (3 if name == str(base) else 1)
+        files = [file for file, _ in content_hashes.hash_checkpoint(str(adapter))]
+        assert files == ["adapter_config.json", "config.json", "model.safetensors"][: len(files)]
+        assert len(files) == (3 if name == str(base) else 1)
 
 
-def test_the_demo_counts_its_reviews_and_hub_names_count_nothing():
+def test_the_demo_hashes_its_reviews_and_hub_names_have_no_hashes():
     assert [name for name, _ in content_hashes.hash_data("demo")] == ["reviews.csv"]
     assert content_hashes.hash_data("sst2") == content_hashes.hash_data("") == []
     assert content_hashes.hash_checkpoint("distilbert/distilbert-base-uncased") == []
 
 
-def test_splits_of_a_saved_data_set_count_and_other_folders_are_not_read(tmp_path):
+def test_splits_of_a_saved_data_set_are_hashed_and_other_folders_are_not(tmp_path):
     pytest.importorskip("datasets")
     from datasets import Dataset, DatasetDict
 
@@ -176,18 +178,18 @@ def test_local_paths_become_absolute(tmp_path, monkeypatch):
     (tmp_path / "mine.csv").write_text("text,label\n")
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
-    asked = Experiment(source=DataSource("mine.csv"), measures=(fakes.Draw(),))
-    assert asked.source.task == str(tmp_path / "mine.csv")
-    assert asked.checkpoint == "demo"
+    experiment = Experiment(source=DataSource("mine.csv"), measures=(fakes.Draw(),))
+    assert experiment.source.task == str(tmp_path / "mine.csv")
+    assert experiment.checkpoint == "demo"
 
 
-def test_labels():
+def test_labels_of_runs():
     assert fakes.experiment(method=None).label == "Dense"
     assert fakes.experiment(method=fakes.Halve(sparsity=0.7), seed=2).label == "Halve 70% · seed 2"
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         ({"calibration": 0}, "calibration is 0"),
         ({"batch_size": 0}, "batch size is 0"),
@@ -196,8 +198,8 @@ def test_labels():
         ({"method": None, "measures": ()}, "nothing to do"),
     ],
 )
-def test_mistakes_are_sentences(options, said):
-    with pytest.raises(PruneError, match=said):
+def test_invalid_experiments_are_error_messages(options, message):
+    with pytest.raises(PruneError, match=message):
         Experiment(**{"measures": (fakes.Draw(),), **options})
 
 
@@ -206,7 +208,7 @@ def test_stages_put_slow_measures_last():
     assert stages(fakes.experiment(fakes.Nap(), method=None)) == ["nap"]
 
 
-def test_a_measure_that_reads_another_follows_it_and_needs_it():
+def test_a_measure_that_reads_another_follows_and_requires_it():
     drift, attack = (
         build(MEASURES, name, options)
         for name, options in (("drift", {"adversarial": True}), ("attack", {}))
@@ -224,30 +226,30 @@ class Reader(fakes.Draw):
         return {"draw": pair.rows["hungry"]}
 
 
-def test_it_sees_the_same_rows_when_the_other_was_done_before(tmp_path):
-    asked = fakes.experiment(fakes.Hungry(fits=64), Reader())
-    done = {stage.name: stage.rows for stage in run(asked, tmp_path, no_report)}
+def test_a_measure_reads_the_same_rows_if_the_other_was_done_before(tmp_path):
+    experiment = fakes.experiment(fakes.Hungry(fits=64), Reader())
+    done = {stage.name: stage.rows for stage in run(experiment, tmp_path, no_report)}
     assert done["draw"]["draw"].equals(done["hungry"]["hungry"])
     known = {"hungry": pd.DataFrame([{"batch": 7}])}
-    (last,) = run(asked, tmp_path, no_report, done=["prune", "hungry"], known=known)
+    (last,) = run(experiment, tmp_path, no_report, done=["prune", "hungry"], known=known)
     assert last.rows["draw"]["batch"].tolist() == [7]
 
 
-def test_same_experiment_gives_the_same_rows_also_when_resumed(tmp_path, calls):
-    asked = fakes.experiment(fakes.Draw(), fakes.Hungry(fits=64))
-    first, second = rows(asked, tmp_path / "a"), rows(asked, tmp_path / "b")
-    resumed = rows(asked, tmp_path / "a", done=["prune"])
+def test_an_experiment_gives_the_same_rows_when_resumed(tmp_path, calls):
+    experiment = fakes.experiment(fakes.Draw(), fakes.Hungry(fits=64))
+    first, second = rows(experiment, tmp_path / "a"), rows(experiment, tmp_path / "b")
+    resumed = rows(experiment, tmp_path / "a", done=["prune"])
     pd.testing.assert_frame_equal(first["draw"], second["draw"])
     pd.testing.assert_frame_equal(first["draw"], resumed["draw"])
     assert list(resumed) == ["draw", "hungry"] and calls().count("prune") == 2
     assert not first["draw"].equals(rows(fakes.experiment(seed=1), tmp_path / "c")["draw"])
 
 
-def test_prunes_again_when_the_checkpoint_is_gone(tmp_path):
+def test_a_missing_checkpoint_is_pruned_again(tmp_path):
     assert list(rows(fakes.experiment(), tmp_path, done=["prune"])) == ["prune", "draw"]
 
 
-def test_the_dense_model_is_measured_once_for_a_whole_sweep(tmp_path, calls):
+def test_the_dense_model_is_measured_once_per_sweep(tmp_path, calls):
     for count, sparsity in enumerate((0.3, 0.5, 0.7)):
         rows(fakes.experiment(method=fakes.Halve(sparsity=sparsity)), tmp_path / str(count))
     assert calls().count("dense") == 1
@@ -260,29 +262,29 @@ def test_the_baseline_compares_the_dense_model_with_itself(tmp_path):
     assert row["weight"] == pytest.approx(row["dense"])
 
 
-def test_out_of_memory_halves_the_batch_and_says_so(tmp_path):
+def test_out_of_memory_halves_the_batch_size_and_records_it(tmp_path):
     done = list(run(fakes.experiment(fakes.Hungry(fits=5)), tmp_path, no_report))
     assert done[-1].rows["hungry"]["batch"].item() == 4 and done[-1].facts["batch_size"] == 4
     assert done[0].facts["batch_size"] == 32
-    with pytest.raises(PruneError, match="too small even for one sentence"):
+    with pytest.raises(PruneError, match="too small even for one example"):
         rows(fakes.experiment(fakes.Hungry(fits=0)), tmp_path)
 
 
-def test_tf32_is_off_unless_asked_for_and_then_decides_the_rows(tmp_path, monkeypatch):
-    torch.set_float32_matmul_precision("high")  # what another library may have left behind
+def test_tf32_is_off_by_default_and_changes_the_key(tmp_path, monkeypatch):
+    torch.set_float32_matmul_precision("high")  # as another library may have set it
     seen = []
     monkeypatch.setattr(
         fakes.Draw, "measure", lambda *_: seen.append(torch.get_float32_matmul_precision()) or {}
     )
     plain, fast = fakes.experiment(), fakes.experiment(tf32=True)
-    for asked in (plain, fast):
-        list(run(asked, tmp_path / str(asked.tf32), no_report))
+    for experiment in (plain, fast):
+        list(run(experiment, tmp_path / str(experiment.tf32), no_report))
     assert seen == ["highest", "high"] and torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision("highest")
     assert plain.key() != fast.key()
 
 
-def test_facts_and_progress(tmp_path):
+def test_facts_and_progress_of_a_run(tmp_path):
     seen = []
     done = list(
         run(
@@ -302,7 +304,7 @@ def test_facts_and_progress(tmp_path):
     assert all(stage.seconds >= 0 for stage in done)
 
 
-def test_cancelled_stops_between_reports(tmp_path):
+def test_a_run_is_cancelled_at_the_next_report(tmp_path):
     def report(progress, message):
         if "step 1" in message:
             raise Cancelled
@@ -311,7 +313,7 @@ def test_cancelled_stops_between_reports(tmp_path):
         list(run(fakes.experiment(fakes.Nap(seconds=30)), tmp_path, report))
 
 
-def test_versions_name_what_rows_depend_on():
+def test_versions_include_what_rows_depend_on():
     assert {
         "python",
         "torch",

@@ -1,4 +1,4 @@
-"""The queue with real worker processes: order, cancelling, failing, dying, resuming."""
+"""The queue with real worker processes: order, cancellation, failures, crashes, resuming."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def patch():
 
 @pytest.fixture(scope="module")
 def store(patch, tmp_path_factory):
-    """One store and, most of the time, one worker for all tests here: starting one costs seconds."""
+    """One store and usually one worker for all tests here: starting a worker takes seconds."""
     folder = tmp_path_factory.mktemp("queue")
     patch.setenv(
         "PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
@@ -44,26 +44,23 @@ def store(patch, tmp_path_factory):
 
 @pytest.fixture
 def calls(store):
-    """Names of the stages called in this test."""
+    """Names of the stages called during a test."""
     file = Path(os.environ[fakes.CALLS])
     file.write_text("")
     return lambda: [name for name in file.read_text().split() if name != "dense"]
 
 
 def workers(store):
-    """Process ids of the living workers."""
-    locks = [
-        locks.Lock(path)
-        for path in (store.home / "workers").glob("*.lock")
-        if not path.name.startswith("device-")
-    ]
-    return [int(lock.path.name.split("-")[0]) for lock in locks if lock.is_held()]
+    """Process IDs of the live workers."""
+    paths = (store.home / "workers").glob("*.lock")
+    named = [locks.Lock(path) for path in paths if not path.name.startswith("device-")]
+    return [int(lock.path.name.split("-")[0]) for lock in named if lock.is_held()]
 
 
 def wait(
     store, id, until=lambda job: job.status not in (Status.QUEUED, Status.RUNNING), seconds=120.0
 ):
-    """The job once that holds."""
+    """Wait until the job satisfies a condition and return it."""
     deadline = time.monotonic() + seconds
     while not until(job := store.job(id)):
         assert time.monotonic() < deadline, job
@@ -71,7 +68,7 @@ def wait(
     return job
 
 
-def busy(message):
+def is_running(message):
     return lambda job: job.status == Status.RUNNING and message in (job.message or job.stage)
 
 
@@ -79,44 +76,57 @@ def submit(store, *measures, study, **options):
     return jobs.submit(store, fakes.experiment(*measures, study=study, **options))[0]
 
 
-def test_runs_in_order_one_at_a_time_quick_stages_first(store, calls):
+def test_jobs_run_in_order_one_at_a_time_with_quick_stages_first(store, calls):
     naps = [fakes.Nap(seconds=0.2)]
     first, second = (
         submit(store, fakes.Draw(), *naps, study="order", seed=seed) for seed in (0, 1)
     )
-    one, two = wait(store, first), wait(store, second)
-    assert (one.status, two.status) == (Status.DONE, Status.DONE), (one.error, two.error)
+    first_job, second_job = wait(store, first), wait(store, second)
+    assert (first_job.status, second_job.status) == (Status.DONE, Status.DONE), (
+        first_job.error,
+        second_job.error,
+    )
     assert calls() == ["prune", "draw", "prune", "draw", "nap", "nap"]
-    assert one.done == ("prune", "draw", "nap") and one.finished <= two.finished
+    assert first_job.done == ("prune", "draw", "nap") and first_job.finished <= second_job.finished
     assert (
-        one.versions["torch"] and one.facts["device"] == "cpu" and set(one.seconds) == set(one.done)
+        first_job.versions["torch"]
+        and first_job.facts["device"] == "cpu"
+        and set(first_job.seconds) == set(first_job.done)
     )
     assert len(workers(store)) == 1
 
 
-def test_same_rows_as_in_a_process_of_its_own(store, calls):
+def test_worker_and_single_process_give_the_same_rows(store, calls):
     id = submit(store, study="rows", seed=7)
     assert wait(store, id).status == Status.DONE
-    mine = Store(store.home.parent / "other")
-    asked = fakes.experiment(study="rows", seed=7)
-    name, _life = worker.new_worker(mine)
-    own = mine.submit(
-        asked.to_dict(), asked.label, asked.key(), asked.study, asked.device, worker=name
+    other = Store(store.home.parent / "other")
+    experiment = fakes.experiment(study="rows", seed=7)
+    name, _lock = worker.new_worker(other)
+    other_id = other.submit(
+        experiment.to_dict(),
+        experiment.label,
+        experiment.key(),
+        experiment.study,
+        experiment.device,
+        worker=name,
     )
-    assert worker.perform(mine, mine.job(own), lambda: pytest.fail("gave up")).status == Status.DONE
-    assert mine.records(own) == store.records(id)
+    assert (
+        worker.run_job(other, other.job(other_id), lambda: pytest.fail("gave up")).status
+        == Status.DONE
+    )
+    assert other.records(other_id) == store.records(id)
 
 
-def test_the_same_experiment_is_not_computed_twice(store, calls):
-    asked = fakes.experiment(study="twice")
-    id, reused = jobs.submit(store, asked)
-    assert not reused and jobs.submit(store, asked) == (id, True)
+def test_an_experiment_is_not_computed_twice(store, calls):
+    experiment = fakes.experiment(study="twice")
+    id, reused = jobs.submit(store, experiment)
+    assert not reused and jobs.submit(store, experiment) == (id, True)
     wait(store, id)
-    elsewhere, reused = jobs.submit(store, fakes.experiment(study="twice elsewhere"))
-    assert reused and elsewhere != id and store.job(elsewhere).status == Status.DONE
-    assert store.records(elsewhere) == store.records(id)
+    copy, reused = jobs.submit(store, fakes.experiment(study="twice elsewhere"))
+    assert reused and copy != id and store.job(copy).status == Status.DONE
+    assert store.records(copy) == store.records(id)
     assert calls() == ["prune", "draw"]
-    again, reused = jobs.submit(store, asked, again=True)
+    again, reused = jobs.submit(store, experiment, again=True)
     assert not reused and wait(store, again).status == Status.DONE
     assert calls() == ["prune", "draw"] * 2
 
@@ -135,7 +145,7 @@ def test_cancel_takes_less_than_two_seconds_and_the_next_job_runs(store, calls, 
     assert len(workers(store)) == 1
 
 
-def test_cancel_of_a_waiting_job_is_immediate(store, calls):
+def test_cancelling_a_queued_job_is_immediate(store, calls):
     first = submit(store, fakes.Nap(seconds=1), study="waiting")
     second = submit(store, fakes.Nap(seconds=1), study="waiting", seed=1)
     jobs.cancel(store, second)
@@ -143,18 +153,18 @@ def test_cancel_of_a_waiting_job_is_immediate(store, calls):
     assert wait(store, first).status == Status.DONE and calls().count("prune") == 1
 
 
-def test_a_failure_says_what_to_do_or_what_broke_and_the_queue_goes_on(store, calls):
+def test_a_failed_job_has_a_message_and_the_queue_continues(store, calls):
     user, bug, good = (
         submit(store, fakes.Draw(fails=fails), study="fails") for fails in ("user", "bug", "")
     )
-    assert wait(store, user).error == "draw: something you can mend."
+    assert wait(store, user).error == "draw: an error that the user can fix."
     assert wait(store, bug).error == "ValueError: a bug"
     assert "Traceback" in (store.folder(bug) / "log.txt").read_text()
     assert wait(store, good).status == Status.DONE
     assert store.job(bug).status == Status.FAILED and store.job(bug).done == ("prune",)
 
 
-def test_resume_goes_on_behind_the_last_finished_stage(store, calls):
+def test_resume_continues_after_the_last_finished_stage(store, calls):
     id = submit(store, fakes.Draw(fails="once"), study="resume", seed=20)
     assert wait(store, id).status == Status.FAILED
     jobs.resume(store, id)
@@ -162,9 +172,9 @@ def test_resume_goes_on_behind_the_last_finished_stage(store, calls):
     assert calls() == ["prune", "draw", "draw"]
 
 
-def test_a_killed_worker_fails_its_job_and_resume_finishes_it(store, calls):
+def test_a_killed_worker_fails_its_job_which_can_be_resumed(store, calls):
     id = submit(store, fakes.Draw(), fakes.Nap(seconds=3), study="killed")
-    job = wait(store, id, busy("napping"))
+    job = wait(store, id, is_running("napping"))
     os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
     while job.worker.split("-")[0] in map(str, workers(store)):
         time.sleep(0.02)
@@ -173,44 +183,44 @@ def test_a_killed_worker_fails_its_job_and_resume_finishes_it(store, calls):
     job = store.job(id)
     assert job.status == Status.FAILED and "during nap" in job.error
     assert job.error.endswith(jobs.last_line(store.folder(id) / "log.txt"))
-    kept = store.records(id)
+    saved = store.records(id)
     jobs.resume(store, id)
     assert wait(store, id).status == Status.DONE
     assert calls() == ["prune", "draw", "nap", "nap"]
-    assert store.records(id)["draw"] == kept["draw"]
+    assert store.records(id)["draw"] == saved["draw"]
 
 
-def test_progress_and_time_left_show_while_it_runs(store, calls):
+def test_progress_and_remaining_time_are_shown_while_a_job_runs(store, calls):
     id = submit(store, fakes.Nap(seconds=2), study="progress")
     assert jobs.seconds_left([store.job(id)]) > 0
-    job = wait(store, id, busy("step 1"))
+    job = wait(store, id, is_running("step 1"))
     assert 0 < job.progress < 1 and 0 < job.estimate_left < 10 and job.stage == "nap"
     job = wait(store, id)
     assert job.progress == 1 and jobs.seconds_left([job]) == 0
 
 
-def test_a_worker_ends_when_idle_and_starts_what_came_last(store, monkeypatch):
-    alone = Store(store.home.parent / "idle")
-    monkeypatch.setenv("PRUNESCOPE_HOME", str(alone.home))
+def test_an_idle_worker_exits_and_restarts_for_a_late_job(store, monkeypatch):
+    other = Store(store.home.parent / "idle")
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(other.home))
     worker.work("cpu", idle=0.2)
-    assert workers(alone) == [] and not jobs.device_lock(alone, "auto").is_held()
+    assert workers(other) == [] and not jobs.device_lock(other, "auto").is_held()
     monkeypatch.setattr(jobs, "ensure_worker", lambda device, store: None)
-    asked = fakes.experiment(study="late")
-    jobs.submit(alone, asked)
+    experiment = fakes.experiment(study="late")
+    jobs.submit(other, experiment)
     worker.work("cpu", idle=0.2)
-    assert alone.jobs()[0].status == Status.DONE
+    assert other.jobs()[0].status == Status.DONE
 
 
-def test_a_device_that_is_not_there(store, monkeypatch):
+def test_a_missing_device_is_refused(store, monkeypatch):
     with pytest.raises(PruneError, match="cuda:9"):
         submit(store, study="device", device="cuda:9")
-    alone = Store(store.home.parent / "device")
-    monkeypatch.setenv("PRUNESCOPE_HOME", str(alone.home))
-    id = alone.submit(
+    other = Store(store.home.parent / "device")
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(other.home))
+    id = other.submit(
         fakes.experiment(device="cuda:9").to_dict(), "a", "k", "s", "cuda:9"
     )  # from another machine
     worker.work("cuda:9")
-    assert alone.job(id).status == Status.FAILED and "no device 'cuda:9'" in alone.job(id).error
+    assert other.job(id).status == Status.FAILED and "no device 'cuda:9'" in other.job(id).error
 
 
 def test_only_one_worker_serves_a_device(store):
@@ -224,14 +234,17 @@ def test_only_one_worker_serves_a_device(store):
 
 
 def test_several_gpus_share_the_queue(store, monkeypatch):
-    """Two pretended GPUs, a worker each in a thread: jobs for whichever go to both, a job for one goes to that one."""
-    alone, own, ran = Store(store.home.parent / "gpus"), threading.local(), {}
-    monkeypatch.setenv("PRUNESCOPE_HOME", str(alone.home))
+    """Two simulated GPUs with one worker thread each.
+
+    Jobs for any GPU are distributed over both; a job for one GPU runs on that one.
+    """
+    other, local, devices = Store(store.home.parent / "gpus"), threading.local(), {}
+    monkeypatch.setenv("PRUNESCOPE_HOME", str(other.home))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: getattr(own, "index", 0))
+    monkeypatch.setattr("torch.cuda.current_device", lambda: getattr(local, "index", 0))
     monkeypatch.setattr(
-        "torch.cuda.set_device", lambda name: setattr(own, "index", int(name.split(":")[1]))
+        "torch.cuda.set_device", lambda name: setattr(local, "index", int(name.split(":")[1]))
     )
     monkeypatch.setattr(worker, "preload", lambda: None)
     monkeypatch.setattr(worker, "_output_to_log", lambda store, id: nullcontext(lambda: None))
@@ -241,28 +254,28 @@ def test_several_gpus_share_the_queue(store, monkeypatch):
         threads.append(threading.Thread(target=worker.work, args=(device,), kwargs={"idle": 1.0}))
         threads[-1].start()
 
-    def perform(store, job, *_, **__):
+    def run_job(store, job, *_, **__):
         time.sleep(0.2)
-        ran[job.id] = str(worker.pick_device(job.device))
+        devices[job.id] = str(worker.pick_device(job.device))
         store.finish(job.id, Status.DONE, "", job.worker)
 
     monkeypatch.setattr(worker, "ensure_worker", start)
-    monkeypatch.setattr(worker, "perform", perform)
-    jobs_for = [("auto", 4), ("cuda", 2), ("cuda:1", 2)]
-    asked = [
-        (alone.submit({}, "a", f"{name} {i}", "s", name), name)
-        for name, count in jobs_for
+    monkeypatch.setattr(worker, "run_job", run_job)
+    counts = {"auto": 4, "cuda": 2, "cuda:1": 2}
+    submitted = [
+        (other.submit({}, "a", f"{name} {i}", "s", name), name)
+        for name, count in counts.items()
         for i in range(count)
     ]
-    start("auto", alone)
+    start("auto", other)
     while any(thread.is_alive() for thread in threads):
         time.sleep(0.05)
-    assert all(job.status == Status.DONE for job in alone.jobs())
-    assert {ran[id] for id, name in asked if name != "cuda:1"} == {"cuda:0", "cuda:1"}
-    assert {ran[id] for id, name in asked if name == "cuda:1"} == {"cuda:1"}
+    assert all(job.status == Status.DONE for job in other.jobs())
+    assert {devices[id] for id, name in submitted if name != "cuda:1"} == {"cuda:0", "cuda:1"}
+    assert {devices[id] for id, name in submitted if name == "cuda:1"} == {"cuda:1"}
 
 
-def test_last_line(tmp_path):
+def test_last_line_of_a_log_with_progress_bars(tmp_path):
     log = tmp_path / "log.txt"
     assert jobs.last_line(log) == "(empty)"
     log.write_text("first\n 50%|##\r100%|####\n\n")

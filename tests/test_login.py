@@ -1,4 +1,4 @@
-"""Login, proxy header and access token in a browser, with an OpenID Connect provider on this machine."""
+"""Login, proxy header and access token in a browser, with a local OpenID Connect provider."""
 
 import asyncio
 import json
@@ -22,17 +22,17 @@ PATIENCE = 120_000  # ms
 
 
 class Provider(BaseHTTPRequestHandler):
-    """OpenID Connect's four addresses, for one person who needs no password."""
+    """A minimal OpenID Connect provider with one user who needs no password."""
 
     key = jwk.RSAKey.generate_key(2048, {"kid": "1"})
     nonce = ""
     claims: dict = {}  # of the person who logs in next
 
     def do_GET(self):
-        """What it offers, its key, and the way back with a code."""
-        base, asked = f"http://{self.headers['Host']}", urlsplit(self.path)
-        if asked.path == "/auth":
-            query = dict(parse_qsl(asked.query))
+        """Serve the configuration, the keys, and the redirect with a code."""
+        base, url = f"http://{self.headers['Host']}", urlsplit(self.path)
+        if url.path == "/auth":
+            query = dict(parse_qsl(url.query))
             Provider.nonce = query["nonce"]
             self.send_response(302)
             self.send_header(
@@ -40,10 +40,10 @@ class Provider(BaseHTTPRequestHandler):
                 f"{query['redirect_uri']}?{urlencode({'code': '1', 'state': query['state']})}",
             )
             self.end_headers()
-        elif asked.path == "/jwks":
-            self.answer({"keys": [self.key.as_dict(private=False)]})
+        elif url.path == "/jwks":
+            self.respond({"keys": [self.key.as_dict(private=False)]})
         else:
-            self.answer(
+            self.respond(
                 {
                     "issuer": base,
                     "authorization_endpoint": f"{base}/auth",
@@ -54,7 +54,7 @@ class Provider(BaseHTTPRequestHandler):
             )
 
     def do_POST(self):
-        """A token for the code."""
+        """Exchange the code for a token."""
         now = int(time.time())
         claims = {
             "iss": f"http://{self.headers['Host']}",
@@ -66,13 +66,13 @@ class Provider(BaseHTTPRequestHandler):
             **Provider.claims,
         }
         token = jwt.encode({"alg": "RS256", "kid": "1"}, claims, self.key)
-        self.answer(
+        self.respond(
             {"access_token": "1", "token_type": "Bearer", "id_token": token, "expires_in": 600}
         )
 
-    def answer(self, what):
-        """As JSON."""
-        body = json.dumps(what).encode()
+    def respond(self, content):
+        """Send content as JSON."""
+        body = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -80,12 +80,12 @@ class Provider(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Not into the test's output."""
+        """Keep requests out of the test output."""
 
 
 @pytest.fixture
 def provider():
-    """Its address."""
+    """URL of the provider."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -99,13 +99,12 @@ needs_chromium = pytest.mark.skipif(
 
 @contextmanager
 def login_page(provider, tmp_path, **claims):
-    """A browser page on a server with a login through `provider`, which states these claims."""
+    """Open a browser page on a server with a login through `provider`, which sends these claims."""
     Provider.claims = claims
     (tmp_path / ".streamlit").mkdir()
     secrets = tmp_path / ".streamlit" / "secrets.toml"
-    secrets.write_text(
-        "[auth]\n"
-    )  # redirect_uri needs the port, which is known once the server runs
+    # redirect_uri needs the port, which is known once the server runs
+    secrets.write_text("[auth]\n")
     settings = {access.ALLOW: "@lab.example;group:ml-team", access.CONTACT: "ops@lab.example"}
     with (
         served(tmp_path / "home", APP, tmp_path / "log", HOME=str(tmp_path), **settings) as (
@@ -115,8 +114,10 @@ def login_page(provider, tmp_path, **claims):
         chromium() as browser,
     ):
         secrets.write_text(
-            f'[auth]\nredirect_uri = "{address}/oauth2callback"\ncookie_secret = "a long random text of the test"\n'
-            f'client_id = "prunescope"\nclient_secret = "1"\nserver_metadata_url = "{provider}/.well-known/openid-configuration"\n'
+            f'[auth]\nredirect_uri = "{address}/oauth2callback"\n'
+            'cookie_secret = "a long random text of the test"\n'
+            'client_id = "prunescope"\nclient_secret = "1"\n'
+            f'server_metadata_url = "{provider}/.well-known/openid-configuration"\n'
         )
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(PATIENCE)
@@ -129,7 +130,7 @@ def login_page(provider, tmp_path, **claims):
 
 
 @needs_chromium
-def test_pages_are_for_those_who_log_in_and_what_they_do_bears_their_name(provider, tmp_path):
+def test_a_logged_in_user_sees_pages_and_is_recorded(provider, tmp_path):
     with login_page(provider, tmp_path, email="Ada@lab.example", email_verified=True) as page:
         page.get_by_role("button", name="Run the demo study").click()
         page.get_by_text("At work").wait_for()
@@ -148,7 +149,7 @@ def test_a_group_of_the_id_token_admits(provider, tmp_path):
 
 
 @needs_chromium
-def test_who_is_not_on_the_allow_list_is_refused_and_can_log_out(provider, tmp_path):
+def test_a_user_who_is_not_on_the_allow_list_is_refused_and_can_log_out(provider, tmp_path):
     with login_page(provider, tmp_path, email="eve@evil-lab.example", groups=["staff"]) as page:
         body = page.inner_text("body")
         assert "You are logged in as eve@evil-lab.example" in body and "ask ops@lab.example" in body
@@ -170,7 +171,7 @@ def test_who_is_not_on_the_allow_list_is_refused_and_can_log_out(provider, tmp_p
 
 
 @needs_chromium
-def test_a_browser_needs_the_token_once_also_behind_a_link_of_another_site(tmp_path):
+def test_a_browser_needs_the_token_once_also_after_a_link_from_another_site(tmp_path):
     home, log = tmp_path / "home", tmp_path / "log"
     with served(home, APP, log, **{access.NO_TOKEN: ""}) as (address, _), chromium() as browser:
         token = access.access_token(home)
@@ -189,7 +190,10 @@ def test_a_browser_needs_the_token_once_also_behind_a_link_of_another_site(tmp_p
 
 
 def follow(link, context):
-    """Click a link on a page of another site (localhost, not 127.0.0.1), which sends no SameSite=Strict cookie."""
+    """Click a link on a page of another site, which sends no SameSite=Strict cookie.
+
+    That site is localhost, not 127.0.0.1.
+    """
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.route(
@@ -202,51 +206,53 @@ def follow(link, context):
     assert page.url.endswith("/compare")
 
 
-async def seen(address, **headers):
-    """Kinds of elements on the Studies page, and what its warnings say, for who comes with these headers."""
-    place = address.replace("http", "ws") + "/_stcore/stream"
-    found = []
+async def element_types(address, **headers):
+    """Return the element types of the Studies page, and the texts of its alerts."""
+    url = address.replace("http", "ws") + "/_stcore/stream"
+    elements = []
     async with websockets.connect(
-        place, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers
+        url, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers
     ) as socket:
-        ask = BackMsg()
-        ask.rerun_script.page_name = "studies"
-        await socket.send(ask.SerializeToString())
+        request = BackMsg()
+        request.rerun_script.page_name = "studies"
+        await socket.send(request.SerializeToString())
         async for content in socket:
             message = ForwardMsg.FromString(content)
             if message.WhichOneof("type") == "delta":
                 element = message.delta.new_element
-                found.append(
-                    element.alert.body
-                    if element.WhichOneof("type") == "alert"
-                    else element.WhichOneof("type")
-                )
+                kind = element.WhichOneof("type")
+                elements.append(element.alert.body if kind == "alert" else kind)
             if (
                 message.WhichOneof("type") == "script_finished"
                 and message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
             ):
-                return found
+                return elements
 
 
-def test_a_proxy_names_the_user_and_others_see_nothing(tmp_path):
+def test_a_proxy_names_the_user_and_others_see_no_page(tmp_path):
     with served(
         tmp_path / "home", APP, tmp_path / "log", **{access.USER_HEADER: "X-Forwarded-User"}
     ) as (address, _):
         with pytest.raises(websockets.InvalidStatus, match="403"):
-            asyncio.run(asyncio.wait_for(seen(address), 120))
+            asyncio.run(asyncio.wait_for(element_types(address), 120))
         assert "heading" in asyncio.run(
-            asyncio.wait_for(seen(address, **{"X-Forwarded-User": "bob@lab.example"}), 120)
+            asyncio.wait_for(element_types(address, **{"X-Forwarded-User": "bob@lab.example"}), 120)
         )
 
 
-def test_an_allow_list_limits_whom_the_proxy_names(tmp_path):
+def test_an_allow_list_restricts_the_users_that_a_proxy_names(tmp_path):
     settings = {access.USER_HEADER: "X-Forwarded-User", access.ALLOW: "@lab.example"}
     with served(tmp_path / "home", APP, tmp_path / "log", **settings) as (address, _):
-        found = asyncio.run(
-            asyncio.wait_for(seen(address, **{"X-Forwarded-User": "eve@evil.example"}), 120)
+        elements = asyncio.run(
+            asyncio.wait_for(
+                element_types(address, **{"X-Forwarded-User": "eve@evil.example"}), 120
+            )
         )
-        assert any("eve@evil.example" in each and "not on the allow-list" in each for each in found)
+        assert any(
+            "eve@evil.example" in element and "not on the allow-list" in element
+            for element in elements
+        )
         assert "heading" in asyncio.run(
-            asyncio.wait_for(seen(address, **{"X-Forwarded-User": "Bob@Lab.example"}), 120)
+            asyncio.wait_for(element_types(address, **{"X-Forwarded-User": "Bob@Lab.example"}), 120)
         )
     assert list(Store(tmp_path / "home").events()["who"]) == ["eve@evil.example"]

@@ -1,4 +1,4 @@
-"""A run's memory: calibration states beyond a bound lie in a file, and what cannot fit is refused before it starts, with what to lower."""
+"""Memory of a run: large calibration states in a file, and a check with advice before the start."""
 
 from pathlib import Path
 
@@ -26,27 +26,26 @@ def test_states_in_a_file_give_the_same_weights(name, family, monkeypatch):
         model = tiny.model(family)
         build(METHODS, name, {"sparsity": 0.5}).prune(model, tiny.calibration(family), no_report)
         pruned.append(model.state_dict())
-    assert all(
-        torch.equal(one, two) for one, two in zip(*(each.values() for each in pruned), strict=True)
-    )
+    first, second = pruned
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_the_states_lie_in_a_file_and_leave_none(monkeypatch, tmp_path):
+def test_the_states_are_in_a_temporary_file_that_is_deleted(monkeypatch, tmp_path):
     monkeypatch.setattr(streams, "IN_MEMORY", 0)
     monkeypatch.setattr(streams.tempfile, "tempdir", str(tmp_path))
     model = tiny.model()
-    found = streams.stream(model, tiny.calibration())
-    places = [
+    stream = streams.stream(model, tiny.calibration())
+    ranges = [
         line.split()[0]
         for line in Path("/proc/self/maps").read_text().splitlines()
         if "prunescope-states-" in line
     ]
-    within = [tuple(int(part, 16) for part in place.split("-")) for place in places]
-    assert all(any(low <= x.data_ptr() < high for low, high in within) for x in found.inputs)
+    mapped = [tuple(int(number, 16) for number in line_range.split("-")) for line_range in ranges]
+    assert all(any(low <= x.data_ptr() < high for low, high in mapped) for x in stream.inputs)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_says_what_to_lower(monkeypatch):
+def test_a_full_disk_names_the_option_to_lower(monkeypatch):
     monkeypatch.setattr(streams, "IN_MEMORY", 0)
     monkeypatch.setattr(
         streams.tempfile,
@@ -66,36 +65,32 @@ def test_a_full_disk_says_what_to_lower(monkeypatch):
         (6e9, 10, 512, "lower the batch size to"),
     ],
 )
-def test_what_cannot_fit_names_the_option_and_its_advice_fits(
+def test_a_run_that_does_not_fit_names_an_option_and_a_value_that_fits(
     free, tokens, batch, advice, monkeypatch
 ):
     monkeypatch.setattr(devices, "free_memory", lambda: free)
-    monkeypatch.setattr(memory, "COMPONENTS", 1000)  # as on a GPU, where states have no file
-    asked = Experiment(
-        method=build(METHODS, "akr", None), device="cpu", batch_size=batch, calibration=1000
+    monkeypatch.setattr(memory, "COMPONENTS", 1000)  # as on a GPU, where states are not in a file
+    method = build(METHODS, "akr", None)
+    experiment = Experiment(method=method, device="cpu", batch_size=batch, calibration=1000)
+    with pytest.raises(PruneError, match=advice) as raised:
+        memory.check(experiment, LARGE | {"tokens": tokens, "longest": 128})
+    if " to " not in advice:
+        return
+    value = int(str(raised.value).split(advice)[1].split(",")[0])
+    if "calibration" in advice:
+        tokens *= value / 1000
+    else:
+        batch = value
+    memory.check(
+        Experiment(method=method, device="cpu", batch_size=batch),
+        LARGE | {"tokens": tokens, "longest": 128},
     )
-    with pytest.raises(PruneError, match=advice) as said:
-        memory.check(asked, LARGE | {"tokens": tokens, "longest": 128})
-    if " to " in advice:
-        lower = int(str(said.value).split(advice)[1].split(",")[0].replace(",", "").rstrip(","))
-        share = lower / (1000 if "calibration" in advice else batch)
-        told = (
-            {"tokens": tokens * share, "longest": 128}
-            if "calibration" in advice
-            else {"tokens": tokens, "longest": 128}
-        )
-        memory.check(
-            Experiment(
-                method=asked.method, device="cpu", batch_size=lower if "batch" in advice else batch
-            ),
-            LARGE | told,
-        )
 
 
-def test_memory_does_not_grow_with_the_calibration_sentences_on_a_cpu():
-    asked = Experiment(method=build(METHODS, "akr", None), device="cpu")
+def test_memory_on_a_cpu_does_not_grow_with_the_calibration_examples():
+    experiment = Experiment(method=build(METHODS, "akr", None), device="cpu")
     few, many = (
-        memory.estimate_memory(asked, "cpu", **LARGE, tokens=count, longest=384).total
+        memory.estimate_memory(experiment, "cpu", **LARGE, tokens=count, longest=384).total
         for count in (10**5, 10**7)
     )
     assert few == many < 8e9

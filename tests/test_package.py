@@ -1,4 +1,7 @@
-"""What the package asks for and what is pinned: the ranges of pyproject.toml admit exactly the tested set. wheel.sh installs it."""
+"""Requirements: the ranges in pyproject.toml admit exactly the pinned, tested versions.
+
+wheel.sh tests the installation.
+"""
 
 import tomllib
 from pathlib import Path
@@ -9,34 +12,26 @@ from packaging.requirements import Requirement
 from prune_core.errors import WITHOUT_DEPENDENCIES
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACKERS = (
-    "mlflow",
-    "wandb",
-)  # extras for people who have such a server; the tests have stand-ins, so nothing is pinned
+# extras for users who have such a server; tests use fakes, so they are not pinned
+TRACKERS = ("mlflow", "wandb")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 EXTRAS = {
     name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in TRACKERS
 }
-WANTED = [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]
-
-
-HEAVY = [
-    "authlib",
-    "nncf",
-    "openvino",
-    "ray",
-]  # pinned with what the tests need, so that the dashboard installs without them
+REQUIREMENTS = [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]
+# pinned with the test requirements, so that the dashboard installs without them
+HEAVY = ["authlib", "nncf", "openvino", "ray"]
 
 
 def pins() -> dict[str, str]:
     text = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-test.txt").read_text()
-    found = {
+    versions = {
         name.lower().replace("_", "-"): version
         for name, version in (line.split("==") for line in text.splitlines() if "==" in line)
     }
-    return {name: found[name] for name in (*plain(), *HEAVY)}
+    return {name: versions[name] for name in (*plain(), *HEAVY)}
 
 
 def plain() -> list[str]:
@@ -48,14 +43,16 @@ def plain() -> list[str]:
     return [line.split("==")[0].lower().replace("_", "-") for line in lines]
 
 
-def test_ranges_and_pins_are_of_the_same_packages():
-    assert {Requirement(line).name.lower().replace("_", "-") for line in WANTED} == set(pins())
+def test_ranges_and_pins_name_the_same_packages():
+    names = {Requirement(line).name.lower().replace("_", "-") for line in REQUIREMENTS}
+    assert names == set(pins())
 
 
-@pytest.mark.parametrize("line", WANTED)
+@pytest.mark.parametrize("line", REQUIREMENTS)
 def test_the_tested_version_is_within_the_range(line):
-    wanted = Requirement(line)
-    assert wanted.specifier.contains(pins()[wanted.name.lower().replace("_", "-")]), line
+    requirement = Requirement(line)
+    version = pins()[requirement.name.lower().replace("_", "-")]
+    assert requirement.specifier.contains(version), line
 
 
 def test_the_message_for_a_missing_textattack_names_the_tested_version():

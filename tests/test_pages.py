@@ -113,7 +113,7 @@ class Oracle:
         attack = RunningAttack(len(checkpoints), lambda: None)
         found = [(text, 0.8, 1), (text.replace("smiling", "smilng"), 0.2, 43)]
         steps = [dict(zip(("text", "probability", "queries"), step, strict=True)) for step in found]
-        attack.hear({"index": 0, "told": {"queries": 43, "steps": steps}})
+        attack.on_message({"index": 0, "result": {"queries": 43, "steps": steps}})
         ATTACKS.append(attack)
         return attack
 
@@ -127,10 +127,10 @@ def end(attack: RunningAttack) -> None:
     won = {"outcome": "success", "perturbed": steps[-1]["text"], "queries": 43}
     held = {"outcome": "failed", "perturbed": steps[0]["text"], "queries": 90, "steps": steps[:1]}
     for index in range(len(attack.models)):
-        attack.hear(
-            {"index": index, "told": {**(held if index else won), "seconds": 0.5, "note": ""}}
+        attack.on_message(
+            {"index": index, "result": {**(held if index else won), "seconds": 0.5, "note": ""}}
         )
-    attack.hear({"over": True, "error": ""})
+    attack.on_message({"done": True, "error": ""})
 
 
 @pytest.fixture
@@ -551,7 +551,7 @@ def test_rows_of_a_known_task_bear_label_names(monkeypatch):
         {"sentence": ["Dull."] * 7, "label": [0] * 7, "idx": list(range(7))}
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or made)
-    rows = dataset_preview.fetch("sst2")
+    rows = dataset_preview.fetch_rows("sst2")
     assert len(rows) == 5 and rows[0] == {"sentence": "Dull.", "label": "negative", "idx": 0}
     assert asked[0][0][1] == "sst2" and asked[0][1]["split"] == "validation"
 

@@ -17,7 +17,7 @@ from prune_core.analysis.published import exhibits
 from prune_core.analysis.published_comparison import ComparedStudy, points
 from prune_core.analysis.setup_differences import differences
 from prune_core.cli.arguments import main
-from prune_core.experiments.study import bundled, load
+from prune_core.experiments.study import bundled_studies, load
 from prune_core.models.checkpoints.folders import BUNDLED
 from prune_core.paths import ROOT
 from prune_core.queue import jobs
@@ -326,7 +326,7 @@ def test_distances_are_drawn_for_both_kinds_of_sentences():
 def test_bundled_studies_are_built_without_a_network(name, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
     plan = load(Path(name))
-    assert bundled()[name] and len({each.key() for each in plan}) == len(plan)
+    assert bundled_studies()[name] and len({each.key() for each in plan}) == len(plan)
     assert ({each.checkpoint for each in plan} <= set(BUNDLED)) == (
         name not in ("akr-table1", "kprune-curves")
     )

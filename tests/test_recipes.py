@@ -11,7 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(python|diff) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TOP = ("app.py", "pages", "prune_core", "tests", "benchmarks", "assets", "pyproject.toml", ".streamlit")
+TOP = (
+    "app.py",
+    "pages",
+    "prune_core",
+    "tests",
+    "benchmarks",
+    "assets",
+    "pyproject.toml",
+    ".streamlit",
+)
 PAGES = """
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file("app.py", default_timeout=120).run()

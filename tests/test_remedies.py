@@ -11,7 +11,7 @@ import tiny
 
 from prune_core import PruneError
 from prune_core.cli import run_commands
-from prune_core.cli.arguments import main, parser
+from prune_core.cli.arguments import build_parser, main
 from prune_core.data import tasks
 from prune_core.data.examples import DataSource
 from prune_core.experiments.data_check import inspect_data
@@ -292,10 +292,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def check(checkpoint: str, file: Path, flags: tuple[str, ...]) -> dict:
-    options = parser().parse_args(
+    options = build_parser().parse_args(
         ["run", "--checkpoint", checkpoint, "--task", str(file), "--measure", "accuracy", *flags]
     )
-    return inspect_data(run_commands.experiment_of(options, Store()))
+    return inspect_data(run_commands.experiment_from_options(options, Store()))
 
 
 @pytest.mark.parametrize(

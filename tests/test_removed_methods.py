@@ -48,5 +48,5 @@ def test_running_it_again_names_the_methods_that_exist(run) -> None:
     with pytest.raises(PruneError, match="Available: "):
         jobs.with_new_measures(store.job(id), ["accuracy"], {})
     store.update(id, status=Status.RUNNING, worker="test")
-    job = worker.perform(store, store.job(id), lambda: None)
+    job = worker.run_job(store, store.job(id), lambda: None)
     assert job.status == Status.FAILED and "Available: magnitude" in job.error

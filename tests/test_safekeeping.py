@@ -1,4 +1,4 @@
-"""A store that is old, new, damaged, full, read-only or being copied: a sentence each, and nothing that can be saved is lost."""
+"""Store maintenance: old, new, damaged, full and read-only stores, backups and recovery."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from prune_core.store.store import Store
 PLAN = {"checkpoint": "demo", "method": None, "seed": 0, "study": "S", "source": {"task": "demo"}}
 
 
-def filled(home, jobs=3, rows=2000):
+def filled_store(home, jobs=3, rows=2000):
     store = Store(home)
     for number in range(jobs):
         id = store.submit(PLAN, f"job {number}", f"key {number}", "S", "cpu", worker="w")
@@ -31,13 +31,14 @@ def filled(home, jobs=3, rows=2000):
 
 
 def test_a_store_of_the_first_version_opens_with_every_row(tmp_path):
-    """Versions were not counted, and rows were plain text."""
+    """In that version, schema versions were not counted and rows were plain text."""
     db = sqlite3.connect(tmp_path / schema.FILE)
     db.executescript(schema.MIGRATIONS[0])
     text = json.dumps({"kinds": {"score": "float64"}, "rows": [{"score": 0.1}, {"score": None}]})
     values = ("S", "dense", "k", json.dumps(PLAN), "cpu", "done", 1.0, '["accuracy"]')
     db.execute(
-        "INSERT INTO job (study, label, key, experiment, device, status, created, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO job (study, label, key, experiment, device, status, created, done) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         values,
     )
     db.execute("INSERT INTO rows VALUES (1, 'accuracy', ?)", (text,))
@@ -51,8 +52,8 @@ def test_a_store_of_the_first_version_opens_with_every_row(tmp_path):
     assert store.events()["study"].tolist() == ["S", "S"]
 
 
-def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path, capsys, monkeypatch):
-    filled(tmp_path, jobs=1)
+def test_a_store_of_a_newer_version_is_refused_unchanged(tmp_path, capsys, monkeypatch):
+    filled_store(tmp_path, jobs=1)
     db = sqlite3.connect(tmp_path / schema.FILE)
     db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     db.close()
@@ -63,8 +64,8 @@ def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path, capsy
     db.close()
 
 
-def test_rows_take_a_fraction_of_their_text_and_come_back_exactly(tmp_path):
-    store = filled(tmp_path, jobs=1)
+def test_rows_are_compressed_and_round_trip_exactly(tmp_path):
+    store = filled_store(tmp_path, jobs=1)
     frame = store.rows("accuracy", [1])
     assert frame["value"].tolist() == [i / 7 for i in range(2000)]
     with store.read() as db:
@@ -72,8 +73,8 @@ def test_rows_take_a_fraction_of_their_text_and_come_back_exactly(tmp_path):
     assert size < len(frame[["example", "text", "value"]].to_json(orient="records")) / 3
 
 
-def test_deleting_a_study_gives_its_space_back(tmp_path):
-    store = filled(tmp_path, jobs=30)
+def test_deleting_a_study_frees_disk_space(tmp_path):
+    store = filled_store(tmp_path, jobs=30)
     before = store.path.stat().st_size
     studies.delete(store, "S")
     assert store.path.stat().st_size < before / 5
@@ -83,12 +84,11 @@ def test_deleting_a_study_gives_its_space_back(tmp_path):
     )
 
 
-def test_a_backup_of_a_store_in_use_is_whole(tmp_path, monkeypatch, capsys):
-    store = filled(tmp_path / "home")
-    (store.folder(1) / "log.txt").write_text("said")
-    with (
-        store.read() as reader
-    ):  # somebody reads, and the write-ahead log holds what is not in the file yet
+def test_a_backup_of_a_store_in_use_is_complete(tmp_path, monkeypatch, capsys):
+    store = filled_store(tmp_path / "home")
+    (store.folder(1) / "log.txt").write_text("a line")
+    # with a reader, the write-ahead log has content that is not in the file yet
+    with store.read() as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM job").fetchone()
         monkeypatch.setenv("PRUNESCOPE_HOME", str(store.home))
@@ -96,53 +96,56 @@ def test_a_backup_of_a_store_in_use_is_whole(tmp_path, monkeypatch, capsys):
     copy = Store(tmp_path / "copy")
     assert [job.label for job in copy.jobs()] == [job.label for job in store.jobs()]
     assert copy.rows("drift", [2]).equals(store.rows("drift", [2]))
-    assert (copy.home / "jobs" / "1" / "log.txt").read_text() == "said"
+    assert (copy.home / "jobs" / "1" / "log.txt").read_text() == "a line"
     assert (
         main(["store", "backup", str(tmp_path / "copy")]) == 2
         and "not an empty folder" in capsys.readouterr().err
     )
 
 
-def damage(path, share=(0.4, 0.6)):
+def damage(path, extent=(0.4, 0.6)):
     """Overwrite the middle of the file, page headers included."""
     size = path.stat().st_size
     with path.open("r+b") as file:
-        file.seek(int(size * share[0]) // 4096 * 4096)
-        file.write(b"\xff" * int(size * (share[1] - share[0])))
+        file.seek(int(size * extent[0]) // 4096 * 4096)
+        file.write(b"\xff" * int(size * (extent[1] - extent[0])))
 
 
-def test_of_a_damaged_store_is_said_and_saved_what_can_be_read(tmp_path, monkeypatch, capsys):
-    store = filled(tmp_path / "home", jobs=8)
+def test_a_damaged_store_is_reported_and_recovered_where_readable(tmp_path, monkeypatch, capsys):
+    store = filled_store(tmp_path / "home", jobs=8)
     maintenance.compact(store)
     damage(store.path)
     monkeypatch.setenv("PRUNESCOPE_HOME", str(store.home))
     assert main(["store", "check"]) == 1
-    said = capsys.readouterr().out
-    assert "cannot" in said and "rescue" in said
+    output = capsys.readouterr().out
+    assert "cannot" in output and "rescue" in output
     assert main(["store", "rescue", str(tmp_path / "saved")]) == 0
-    saved = Store(tmp_path / "saved")
-    assert len(saved.jobs()) == 8 and maintenance.integrity_errors(saved.path) == []
-    whole = [job for job in saved.jobs() if saved.tables(job.id) == ["accuracy", "drift"]]
-    assert whole and len(whole) < 8
-    assert saved.rows("accuracy", [whole[0].id])["value"].tolist() == [i / 7 for i in range(2000)]
+    recovered = Store(tmp_path / "saved")
+    assert len(recovered.jobs()) == 8 and maintenance.integrity_errors(recovered.path) == []
+    complete = [
+        job for job in recovered.jobs() if recovered.tables(job.id) == ["accuracy", "drift"]
+    ]
+    assert complete and len(complete) < 8
+    assert recovered.rows("accuracy", [complete[0].id])["value"].tolist() == [
+        i / 7 for i in range(2000)
+    ]
     assert all(
         job.status == Status.FAILED and "lost" in job.error
-        for job in saved.jobs()
-        if not saved.tables(job.id)
+        for job in recovered.jobs()
+        if not recovered.tables(job.id)
     )
 
 
 @pytest.mark.parametrize(
-    "content", [b"not a database, but some text that is long enough to be looked at" * 100, b""]
+    "content", [b"not a database, but some text that is long enough to be checked" * 100, b""]
 )
-def test_a_file_that_is_no_store(content, tmp_path, monkeypatch, capsys):
+def test_a_file_that_is_not_a_store_is_reported(content, tmp_path, monkeypatch, capsys):
     (tmp_path / schema.FILE).write_bytes(content)
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     status = main(["jobs"])
-    said = capsys.readouterr().err
-    assert (status, "damaged" in said) == (
-        (2, True) if content else (0, False)
-    )  # an empty file is an empty store to SQLite
+    message = capsys.readouterr().err
+    # an empty file is an empty store to SQLite
+    assert (status, "damaged" in message) == ((2, True) if content else (0, False))
     if content:
         assert (
             main(["store", "rescue", str(tmp_path / "new")]) == 2
@@ -150,27 +153,27 @@ def test_a_file_that_is_no_store(content, tmp_path, monkeypatch, capsys):
         )
 
 
-def test_a_full_disk_is_a_sentence_and_what_is_finished_stays(tmp_path, monkeypatch):
-    store = filled(tmp_path, jobs=1, rows=10)
+def test_a_full_disk_is_an_error_message_and_finished_stages_stay(tmp_path, monkeypatch):
+    store = filled_store(tmp_path, jobs=1, rows=10)
     id = store.submit(PLAN, "next", "k", "S", "cpu", worker="w")
     connect = sqlite3.connect
 
-    def small(*args, **kwargs):  # SQLite's own answer to a disk without space
+    def limited(*args, **kwargs):  # SQLite's own error for a disk without space
         db = connect(*args, **kwargs)
         db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
         return db
 
-    monkeypatch.setattr(sqlite3, "connect", small)
+    monkeypatch.setattr(sqlite3, "connect", limited)
     big = pd.DataFrame({"text": [os.urandom(500).hex() for _ in range(500)]})
     with pytest.raises(PruneError, match=r"disk .* is full"):
         store.add_rows(id, {"accuracy": big}, "accuracy", seconds=1.0, facts={})
     monkeypatch.undo()
     assert store.job(id).done == () and len(store.rows("accuracy", [1])) == 10
-    store.add_rows(id, {"accuracy": big}, "accuracy", seconds=1.0, facts={})  # space again
+    store.add_rows(id, {"accuracy": big}, "accuracy", seconds=1.0, facts={})  # space is free again
     assert len(store.rows("accuracy", [id])) == 500
 
 
-def test_a_home_that_cannot_be(tmp_path, monkeypatch, capsys):
+def test_an_impossible_home_is_an_error_message(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "file" / "home"))
     assert main(["jobs"]) == 2
@@ -182,12 +185,11 @@ def test_a_home_that_cannot_be(tmp_path, monkeypatch, capsys):
             sqlite3.OperationalError("attempt to write a readonly database"), tmp_path
         )
     )
-    assert (
-        schema.error_message(sqlite3.OperationalError("no such column: x"), tmp_path) is None
-    )  # a mistake of ours stays one
+    # a bug is not turned into a user error
+    assert schema.error_message(sqlite3.OperationalError("no such column: x"), tmp_path) is None
 
 
-def test_what_is_not_there_is_said(tmp_path, monkeypatch, capsys):
+def test_a_missing_store_is_reported_and_not_created(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path / "none"))
     assert main(["store", "check"]) == 2 and "no store" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

@@ -1,4 +1,4 @@
-"""What a reader names may not lead where it must not: paths, packed files, a checkpoint's own code, formulas."""
+"""Untrusted input: paths, compressed files, a checkpoint's own code, spreadsheet formulas."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from prune_core.models.checkpoints import loading
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A configured root, and beside it what is none of a reader's business."""
+    """A configured root with links that lead out of it, next to a forbidden folder."""
     inside, outside = tmp_path / "data", tmp_path / "secret"
     for folder in (inside, outside):
         folder.mkdir()
@@ -50,26 +50,26 @@ def root(tmp_path, monkeypatch):
     ],
 )
 def test_no_path_leads_out_of_the_configured_roots(path, root):
-    named = path.format(root=root)
-    for reach in (tables.read, loading.load, paths.allowed):
-        with pytest.raises(PruneError, match="not below|no file or folder of data"):
-            reach(named)
+    formatted = path.format(root=root)
+    for function in (tables.read, loading.load, paths.resolve_allowed):
+        with pytest.raises(PruneError, match="not below|not a data file or folder"):
+            function(formatted)
 
 
-def test_inside_of_the_roots_and_of_the_projects_own_files_all_is_as_ever(root):
+def test_paths_below_the_roots_and_in_the_project_are_allowed(root):
     assert len(tables.read(str(root / "rows.csv")).rows) == 2
-    assert paths.allowed(paths.ASSETS / "demo").is_dir()
+    assert paths.resolve_allowed(paths.ASSETS / "demo").is_dir()
     with pytest.raises(PruneError, match="no such"):
         loading.load(str(root / "none"))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "/dev/zero"])
-def test_what_is_of_the_system_is_refused_without_roots_too(path):
-    with pytest.raises(PruneError, match="no file or folder of data"):
+def test_system_files_are_refused_without_roots_too(path):
+    with pytest.raises(PruneError, match="not a data file or folder"):
         tables.read(path)
 
 
-def test_a_small_file_with_much_in_it_is_refused(tmp_path, monkeypatch):
+def test_a_small_file_with_large_content_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "UNPACKED", 10_000)
     zeros = b"text,label\n" + b"0" * 20_000
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(zeros))
@@ -90,7 +90,7 @@ def test_a_small_file_with_much_in_it_is_refused(tmp_path, monkeypatch):
         tables.read(str(tmp_path / "b.csv"))
 
 
-def test_code_of_a_checkpoint_is_refused_by_name(tmp_path):
+def test_custom_code_of_a_checkpoint_is_refused_by_name(tmp_path):
     tiny.model().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -107,7 +107,7 @@ def test_code_of_a_checkpoint_is_refused_by_name(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_formulas_are_text_in_a_spreadsheet():
+def test_formulas_are_escaped_in_csv_files():
     frame = pd.DataFrame(
         {
             "text": ["=HYPERLINK(1)", "+1", "@x", "-2+3", "fine", "\t=1"],

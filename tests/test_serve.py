@@ -1,4 +1,4 @@
-"""A server that is left alone: the queue goes on, the dashboard comes back, and nobody unknown comes in."""
+"""`serve`: the queue continues unattended, the dashboard restarts, unknown users are refused."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import fakes
 import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_jobs import busy, calls, patch, store, submit, wait, workers  # noqa: F401  fixtures
+from test_jobs import calls, is_running, patch, store, submit, wait, workers  # noqa: F401
 
 from benchmarks import faults
 from pages.server import admission
@@ -27,69 +27,67 @@ from prune_core.store.job import Status
 
 @pytest.fixture
 def supervised(store):  # noqa: F811
-    """The supervisor at work, as `serve` has it."""
-    over, said = threading.Event(), []
+    """Run the supervisor as `serve` does; return its log messages."""
+    stop, messages = threading.Event(), []
     thread = threading.Thread(
-        target=supervisor.supervise, args=(store, over.is_set, said.append, 0.1)
+        target=supervisor.supervise, args=(store, stop.is_set, messages.append, 0.1)
     )
     thread.start()
-    yield said
-    over.set()
+    yield messages
+    stop.set()
     thread.join()
 
 
-def test_what_dies_is_tried_once_more_and_the_rest_goes_on_without_a_page(store, calls, supervised):  # noqa: F811
-    slow, after = (
+def test_a_crashed_job_is_retried_once_and_the_queue_continues(store, calls, supervised):  # noqa: F811
+    slow, other = (
         submit(store, fakes.Nap(seconds=4.0), study="night"),
         submit(store, fakes.Draw(), study="night", seed=1),
     )
-    for turn in range(2):
-        job = wait(store, slow, busy("napping"))
-        assert job.facts.get("died", 0) == turn
+    for attempt in range(2):
+        job = wait(store, slow, is_running("napping"))
+        assert job.facts.get("died", 0) == attempt
         os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
-        wait(store, slow, lambda job, turn=turn: job.facts.get("died") == turn + 1)
+        wait(store, slow, lambda job, attempt=attempt: job.facts.get("died") == attempt + 1)
     job = wait(store, slow, lambda job: job.status == Status.FAILED)
     assert (
         "process that ran this job ended during nap" in job.error
         and job.facts["again"]
         and job.done == ("prune",)
     )
-    assert wait(store, after).status == Status.DONE
-    assert calls().count("prune") == 2  # each job's once: what was finished was kept
+    assert wait(store, other).status == Status.DONE
+    assert calls().count("prune") == 2  # once per job: the finished stage was not repeated
     time.sleep(0.5)
-    assert store.job(slow).status == Status.FAILED  # and not a third time
+    assert store.job(slow).status == Status.FAILED  # no third attempt
 
 
-def test_out_of_memory_is_tried_with_half_the_batch(store, calls, supervised, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(
-        jobs, "oom_kills", lambda: 10**9
-    )  # the machine has ended processes for want of memory since the job began
+def test_out_of_memory_is_retried_with_half_the_batch_size(store, calls, supervised, monkeypatch):  # noqa: F811
+    # the machine has killed processes for lack of memory since the job started
+    monkeypatch.setattr(jobs, "oom_kills", lambda: 10**9)
     id = submit(store, fakes.Nap(seconds=3.0), study="memory")
-    job = wait(store, id, busy("napping"))
+    job = wait(store, id, is_running("napping"))
     os.kill(int(job.worker.split("-")[0]), signal.SIGKILL)
     job = wait(store, id, lambda job: job.status == Status.DONE)
-    assert (
-        job.facts["batch_size"] == job.experiment["batch_size"] // 2
-        and "memory ran out" in job.facts["again"]
-    )
+    assert job.facts["batch_size"] == job.experiment["batch_size"] // 2
+    assert "ran out of memory" in job.facts["again"]
 
 
-def test_a_store_that_is_away_for_a_while_is_said_once(store, supervised, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(
-        supervisor, "tend", lambda store: (_ for _ in ()).throw(PruneError("The disk is full."))
-    )
+def test_an_unavailable_store_is_reported_once(store, supervised, monkeypatch):  # noqa: F811
+    def fail(store):
+        raise PruneError("The disk is full.")
+
+    monkeypatch.setattr(supervisor, "housekeeping", fail)
     time.sleep(0.5)
     assert supervised == ["The disk is full."]
 
 
-def healthy(port, patience=60.0):
+def is_healthy(port, patience=60.0):
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{port}/_stcore/health", timeout=2
-            ) as answer:
-                return answer.status == 200
+            ) as response:
+                return response.status == 200
         except OSError:
             time.sleep(0.1)
     return False
@@ -101,7 +99,7 @@ def free_port():
         return free.getsockname()[1]
 
 
-def test_serve_starts_the_dashboard_again_and_leaves_nothing_behind(tmp_path):
+def test_serve_restarts_the_dashboard_and_leaves_no_process_behind(tmp_path):
     port = free_port()
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
@@ -112,7 +110,7 @@ def test_serve_starts_the_dashboard_again_and_leaves_nothing_behind(tmp_path):
             env={**os.environ, "PRUNESCOPE_HOME": str(tmp_path / "home")},
         )
     try:
-        assert healthy(port), (tmp_path / "log").read_text()
+        assert is_healthy(port), (tmp_path / "log").read_text()
         [dashboard] = [
             child
             for child in psutil.Process(process.pid).children()
@@ -120,45 +118,45 @@ def test_serve_starts_the_dashboard_again_and_leaves_nothing_behind(tmp_path):
         ]
         dashboard.kill()
         dashboard.wait(10)
-        assert healthy(port), (tmp_path / "log").read_text()
+        assert is_healthy(port), (tmp_path / "log").read_text()
         started = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert not [
             child for child in started if child.is_running() and "streamlit" in child.cmdline()
         ]
-        assert "ended with -9; it is started again" in (tmp_path / "log").read_text()
+        assert "exited with status -9; it is restarted" in (tmp_path / "log").read_text()
     finally:
         process.kill()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.4", "lab.example.org"])
-def test_a_wider_address_asks_for_a_login(address, capsys, monkeypatch, tmp_path):
+def test_a_wider_address_requires_a_login(address, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PRUNESCOPE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["serve", "--address", address]) == 2
     assert "can be reached from other machines" in capsys.readouterr().err
 
 
-def test_serve_refuses_a_root_that_is_not_there(capsys, tmp_path):
+def test_serve_refuses_a_missing_root(capsys, tmp_path):
     assert main(["serve", "--root", str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_what_people_do_is_written_down(store, calls, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(type(store), "asker", staticmethod(lambda: "maria@example.org"))
-    id = submit(store, fakes.Draw(), study="noted")
+def test_user_actions_are_recorded(store, calls, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(type(store), "current_user", staticmethod(lambda: "maria@example.org"))
+    id = submit(store, fakes.Draw(), study="recorded")
     wait(store, id)
-    told = store.events(1).iloc[0]
-    assert (told["who"], told["what"], told["study"], told["job"]) == (
+    event = store.events(1).iloc[0]
+    assert (event["who"], event["what"], event["study"], event["job"]) == (
         "maria@example.org",
         "submitted",
-        "noted",
+        "recorded",
         id,
     )
 
 
-def test_no_checkpoint_is_ever_half_there(store, calls, monkeypatch):  # noqa: F811
+def test_no_partial_checkpoint_remains(store, calls, monkeypatch):  # noqa: F811
     id = submit(store, fakes.Draw(), study="whole")
     wait(store, id)
     assert not list(Path(store.folder(id)).glob("*.part"))
@@ -187,7 +185,7 @@ def test_an_unidentified_user_sees_no_page(how, monkeypatch):
         assert not at.sidebar.children and len(at.main.children) == 1
 
 
-def test_a_small_night(tmp_path):
-    """benchmarks/faults.py with two jobs: the server is restarted with another clock, and the worker killed."""
+def test_faults_benchmark_on_two_jobs(tmp_path):
+    """Run benchmarks/faults.py: restart the server with another clock and kill the worker."""
     (tmp_path / "small").mkdir()
     assert faults.run(tmp_path, 2, kills=0, restarts=1, disk=False) == []

@@ -1,4 +1,4 @@
-"""Studies on other machines: plain files that are run in parts and collected, and a Ray cluster that loses a node."""
+"""Studies on other machines: shards that are run and collected, a Ray cluster that loses a node."""
 
 import json
 import os
@@ -25,28 +25,31 @@ from prune_core.queue import jobs
 from prune_core.store.job import Status
 from prune_core.store.store import Store
 
-GRID = "study: Grid\nmethods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\ncalibration_size: 8\n"
+GRID = (
+    "study: Grid\nmethods: [halve]\nsparsities: [0.5, 0.7]\nseeds: [0, 1]\nmeasures: [draw]\n"
+    "calibration_size: 8\n"
+)
 
 
 def rows(store):
-    """Every table of every job by its key, without what differs from run to run."""
-    found = {}
+    """Return every table of every job by its key, without the columns that differ between runs."""
+    by_key = {}
     for job in store.jobs():
-        assert job.key not in found, "a job is there twice"
+        assert job.key not in by_key, "a job exists twice"
         tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
-        found[job.key] = {
+        by_key[job.key] = {
             name: table.drop(columns=["job", "seconds"], errors="ignore")
             for name, table in tables.items()
         }
-    return found
+    return by_key
 
 
-def same(one, two):
-    assert one.keys() == two.keys()
-    for key in one:
-        assert list(one[key]) == list(two[key])
-        for name in one[key]:
-            pd.testing.assert_frame_equal(one[key][name], two[key][name])
+def assert_same_rows(actual, expected):
+    assert actual.keys() == expected.keys()
+    for key in actual:
+        assert list(actual[key]) == list(expected[key])
+        for name in actual[key]:
+            pd.testing.assert_frame_equal(actual[key][name], expected[key][name])
 
 
 @pytest.fixture
@@ -64,61 +67,60 @@ def test_shards_give_the_rows_of_a_sweep_however_often_they_are_collected(
     count,
 ):
     assert run("sweep", grid) == 0
-    plain = rows(Store())
+    expected = rows(Store())
     os.environ["PRUNESCOPE_HOME"] = str(tmp_path / "other")
     assert run("sweep", grid, "--shards", count, "--out", tmp_path / "out") == 0
-    parts = json.loads((tmp_path / "out" / shards.PLAN).read_text())["shards"]
+    shard_count = json.loads((tmp_path / "out" / shards.PLAN).read_text())["shards"]
     assert (
-        parts == min(count, 6)
-        and sum(len(shards.folders_of(tmp_path / "out", n + 1)) for n in range(parts)) == 6
+        shard_count == min(count, 6)
+        and sum(len(shards.experiment_folders(tmp_path / "out", n + 1)) for n in range(shard_count))
+        == 6
     )
-    for number in reversed(range(1, parts + 1)):
+    for number in reversed(range(1, shard_count + 1)):
         assert run("run-shard", tmp_path / "out", number) == 0
         assert run("collect", tmp_path / "out") == 0
-    there = rows(Store())
+    collected = rows(Store())
     for _ in range(2):
         assert run("run-shard", tmp_path / "out", 1) == 0 and run("collect", tmp_path / "out") == 0
-        same(rows(Store()), there)
-    same(there, plain)
+        assert_same_rows(rows(Store()), collected)
+    assert_same_rows(collected, expected)
     pruned = [job for job in Store().jobs() if job.experiment["method"]]
     assert all(
         job.status == Status.DONE and Store().has_weights(job.id) and job.facts["device"] == "cpu"
         for job in pruned
     )
     assert capsys.readouterr().out.strip().endswith("6 done.")
-    assert (
-        run("sweep", grid, "--shards", 2, "--out", tmp_path / "again") == 2
-    )  # nothing is left to do
+    # everything is finished
+    assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "again") == 2
     assert "every experiment is finished" in capsys.readouterr().err
 
 
-def test_what_broke_off_is_collected_as_far_as_it_is_and_goes_on(fake, grid, tmp_path, monkeypatch):  # noqa: F811
+def test_an_interrupted_shard_is_collected_and_continues(fake, grid, tmp_path, monkeypatch):  # noqa: F811
     assert run("sweep", grid, "--set", "dense=false", "--shards", 1, "--out", tmp_path / "out") == 0
-    [first, *rest] = shards.folders_of(tmp_path / "out")
+    [first, *rest] = shards.experiment_folders(tmp_path / "out")
     measure = fakes.Draw.measure
-    monkeypatch.setattr(
-        fakes.Draw, "measure", lambda *_: (_ for _ in ()).throw(SystemExit)
-    )  # as a batch system ends it
+    # as a batch system ends it
+    monkeypatch.setattr(fakes.Draw, "measure", lambda *_: (_ for _ in ()).throw(SystemExit))
     with pytest.raises(SystemExit):
         run("run-shard", tmp_path / "out", 1)
     assert run("collect", tmp_path / "out") == 0
     [job] = Store().jobs()
     assert job.status == Status.FAILED and "1 of its stages" in job.error and job.done == ("prune",)
     jobs.housekeeping(Store())
-    assert Store().job(job.id).status == Status.FAILED  # it is another machine's to go on with
+    assert Store().job(job.id).status == Status.FAILED  # another machine will continue it
     monkeypatch.setattr(fakes.Draw, "measure", measure)
     assert run("run-shard", tmp_path / "out", 1) == 0 and run("collect", tmp_path / "out") == 0
-    found = Store().jobs()
+    collected = Store().jobs()
     assert (
-        [job.status for job in found] == [Status.DONE] * 4
-        and found[0].id == job.id
-        and found[0].facts["died"] == 1
+        [job.status for job in collected] == [Status.DONE] * 4
+        and collected[0].id == job.id
+        and collected[0].facts["died"] == 1
     )
-    assert "died" not in found[1].facts
+    assert "died" not in collected[1].facts
     assert rest and not list((tmp_path / "out").rglob("*.part"))
 
 
-def test_what_is_known_of_a_dense_model_is_found_once_for_all_processes(
+def test_results_of_a_dense_model_are_computed_once_for_all_processes(
     fake,  # noqa: F811
     grid,
     tmp_path,
@@ -127,34 +129,35 @@ def test_what_is_known_of_a_dense_model_is_found_once_for_all_processes(
     monkeypatch.setenv(fakes.CALLS, str(tmp_path / "calls"))
     assert run("sweep", grid, "--shards", 6, "--out", tmp_path / "out") == 0
     for number in range(1, 7):
-        experiments._shared.cache_clear()  # as in a process of its own
+        experiments._shared.cache_clear()  # as in a separate process
         assert run("run-shard", tmp_path / "out", number) == 0
     called = (tmp_path / "calls").read_text().split()
-    assert (
-        called.count("draw") == 6 and called.count("dense") == 2
-    )  # a seed draws its own sentences
+    # one dense model per seed, because the calibration sample depends on it
+    assert called.count("draw") == 6 and called.count("dense") == 2
 
 
-def test_one_that_fails_is_named_and_the_others_are_run(fake, grid, tmp_path, capsys):  # noqa: F811
+def test_a_failed_experiment_is_named_and_the_others_run(fake, grid, tmp_path, capsys):  # noqa: F811
     fails = ["--set", "measures=[draw: {fails: user}]", "--set", "seeds=[0]"]
     assert run("sweep", grid, *fails, "--shards", 1, "--out", tmp_path / "out") == 0
     assert run("run-shard", tmp_path / "out", 1) == 2
     assert "3 of 3 experiments did not finish: 0001, 0002, 0003" in capsys.readouterr().err
     run("collect", tmp_path / "out")
-    assert {job.error for job in Store().jobs()} == {"draw: something you can mend."}
+    assert {job.error for job in Store().jobs()} == {"draw: an error that the user can fix."}
 
 
-def test_what_this_store_runs_or_has_is_left_as_it_is(fake, grid, tmp_path):  # noqa: F811
+def test_a_job_queued_in_this_store_is_left_unchanged(fake, grid, tmp_path):  # noqa: F811
     assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "out") == 0
-    store, plan = Store(), shards.folders_of(tmp_path / "out")
-    known = shards.describe(plan[0])
-    mine = store.submit(known["experiment"], known["label"], known["key"], "Grid", "cpu")
+    store, plan = Store(), shards.experiment_folders(tmp_path / "out")
+    description = shards.read_description(plan[0])
+    queued = store.submit(
+        description["experiment"], description["label"], description["key"], "Grid", "cpu"
+    )
     run("run-shard", tmp_path / "out", 1)
-    assert collecting.adopt_shard(store, plan[0], shards.Record.of(plan[0])) == mine
-    assert store.job(mine).status == Status.QUEUED and store.tables(mine) == []
+    assert collecting.adopt_shard(store, plan[0], shards.Record.read(plan[0])) == queued
+    assert store.job(queued).status == Status.QUEUED and store.tables(queued) == []
 
 
-def test_who_is_ended_while_weights_are_copied_goes_on_with_them(fake, grid, tmp_path, monkeypatch):  # noqa: F811
+def test_an_interrupted_copy_of_weights_is_repeated(fake, grid, tmp_path, monkeypatch):  # noqa: F811
     run("sweep", grid, "--set", "dense=false", "--shards", 4, "--out", tmp_path / "out")
     run("run-shard", tmp_path / "out", 1)
     with monkeypatch.context() as broken, pytest.raises(SystemExit):
@@ -167,22 +170,22 @@ def test_who_is_ended_while_weights_are_copied_goes_on_with_them(fake, grid, tmp
     assert job.status == Status.DONE and Store().has_weights(job.id) and not job.error
 
 
-def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, tmp_path):  # noqa: F811
+def test_a_cancelled_experiment_that_continues_is_not_cancelled_again(fake, grid, tmp_path):  # noqa: F811
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
-    store, folder = Store(), shards.folders_of(tmp_path / "out")[0]
-    began = shards.Record(status=Status.RUNNING, started=1.0)
-    id = collecting.adopt_shard(store, folder, began, worker="me")
+    store, folder = Store(), shards.experiment_folders(tmp_path / "out")[0]
+    running = shards.Record(status=Status.RUNNING, started=1.0)
+    id = collecting.adopt_shard(store, folder, running, worker="me")
     store.cancel(id)
     assert store.job(id).cancel
     collecting.adopt_shard(
         store, folder, shards.Record(status=Status.CANCELLED, started=1.0), worker="me"
     )
-    assert collecting.adopt_shard(store, folder, began, worker="me, once more") == id
+    assert collecting.adopt_shard(store, folder, running, worker="me again") == id
     assert store.job(id).status == Status.RUNNING and not store.job(id).cancel
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         (lambda place: (place / "0001" / shards.EXPERIMENT).write_text("{"), "cannot be read"),
         (
@@ -191,41 +194,38 @@ def test_what_was_cancelled_is_not_cancelled_again_when_it_goes_on(fake, grid, t
         ),
     ],
 )
-def test_files_that_do_not_fit_are_a_sentence(fake, grid, tmp_path, change, said):  # noqa: F811
+def test_invalid_plan_files_are_error_messages(fake, grid, tmp_path, change, message):  # noqa: F811
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
     run("run-shard", tmp_path / "out", 1)
     change(tmp_path / "out")
-    with pytest.raises(PruneError, match=said):
+    with pytest.raises(PruneError, match=message):
         collecting.collect(Store(), tmp_path / "out")
 
 
-def test_a_plan_is_never_laid_over_other_files(fake, grid, tmp_path, capsys):  # noqa: F811
+def test_a_plan_never_overwrites_other_files(fake, grid, tmp_path, capsys):  # noqa: F811
     run("sweep", grid, "--shards", 2, "--out", tmp_path / "out")
-    assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "out") == 0  # the same once more
+    assert run("sweep", grid, "--shards", 2, "--out", tmp_path / "out") == 0  # the same plan again
     assert run("sweep", grid, "--set", "seeds=[5]", "--shards", 2, "--out", tmp_path / "out") == 2
     assert (
         run("sweep", grid, "--shards", 2) == 2
         and run("sweep", grid, "--shards", 0, "--out", tmp_path / "none") == 2
     )
     assert run("run-shard", tmp_path / "out", 3) == 2
-    said = capsys.readouterr().err
-    assert (
-        "holds another study" in said
-        and "--out FOLDER" in said
-        and "at least 1" in said
-        and "has 1 to 2" in said
-    )
+    message = capsys.readouterr().err
+    assert "contains another study" in message and "--out FOLDER" in message
+    assert "at least 1" in message and "has 1 to 2" in message
 
 
 def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkeypatch):
-    """Two nodes, three experiments with attacks in two chunks; the node on which one of them is at work is taken away."""
+    """Three experiments with attacks in two chunks on two nodes; a node in use is removed."""
     loading.save(tiny.model(), tiny.tokenizer(), tmp_path / "model")
     labels = loading.label_names(tiny.model().config)
     lines = [f'"{text}",{labels[index % 2]}' for index, text in enumerate(tiny.SENTENCES)]
     (tmp_path / "data.csv").write_text("text,label\n" + "\n".join(lines))
     (tmp_path / "study.yaml").write_text(
-        f"study: Cluster\ncheckpoint: {tmp_path / 'model'}\ntask: {tmp_path / 'data.csv'}\nmethods: [magnitude]\n"
-        "sparsities: [0.3, 0.6]\nmeasures: [accuracy, attack]\noptions: {attack: {recipes: DeepWordBug, examples: 4}}\n"
+        f"study: Cluster\ncheckpoint: {tmp_path / 'model'}\ntask: {tmp_path / 'data.csv'}\n"
+        "methods: [magnitude]\nsparsities: [0.3, 0.6]\nmeasures: [accuracy, attack]\n"
+        "options: {attack: {recipes: DeepWordBug, examples: 4}}\n"
         "calibration_size: 4\ndevice: cpu\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -234,38 +234,33 @@ def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkey
     assert plain.returncode == 0, plain.stderr
     expected = rows(Store())
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv(
-        "RAY_worker_niceness", "0"
-    )  # 15 otherwise: beside other work they would wait for minutes
+    # 15 by default: next to other work the tasks would wait for minutes
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node = cluster.add_node(num_cpus=1)
         environment["PRUNESCOPE_HOME"] = str(tmp_path / "cluster")
         with (tmp_path / "log").open("w") as log:
-            on_ray = [
-                "--ray",
-                cluster.address,
-                "--out",
-                str(tmp_path / "out"),
-                "--cpus",
-                "1",
-                "--chunk",
-                "2",
+            flags = [
+                *("--ray", cluster.address),
+                *("--out", str(tmp_path / "out")),
+                *("--cpus", "1"),
+                *("--chunk", "2"),
             ]
             sweep = subprocess.Popen(
-                [*command, *on_ray], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [*command, *flags], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
 
-        def at_work():
+        def running():
             with suppress(PruneError):
                 return [
-                    each
-                    for each in shards.folders_of(tmp_path / "out")
-                    if shards.Record.of(each).status == Status.RUNNING
+                    folder
+                    for folder in shards.experiment_folders(tmp_path / "out")
+                    if shards.Record.read(folder).status == Status.RUNNING
                 ]
             return []
 
-        while len(at_work()) < 2:
+        while len(running()) < 2:
             assert sweep.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.05)
         cluster.remove_node(node, allow_graceful=False)
@@ -273,19 +268,18 @@ def test_a_cluster_that_loses_a_node_still_gives_every_row_once(tmp_path, monkey
     finally:
         cluster.shutdown()
     store = Store(tmp_path / "cluster")
-    same(rows(store), expected)
+    assert_same_rows(rows(store), expected)
     assert {job.status for job in store.jobs()} == {Status.DONE} and sum(
         job.facts.get("died", 0) for job in store.jobs()
     ) >= 1
-    assert (
-        len(list((tmp_path / "out" / shards.DENSE).rglob("*.pt"))) == 1
-    )  # its predictions, for all of them
+    # the predictions of the dense model, shared by all experiments
+    assert len(list((tmp_path / "out" / shards.DENSE).rglob("*.pt"))) == 1
     assert all(
-        len(list(Path(each).glob("attack.*.jsonl"))) == 2
-        for each in shards.folders_of(tmp_path / "out")
+        len(list(Path(folder).glob("attack.*.jsonl"))) == 2
+        for folder in shards.experiment_folders(tmp_path / "out")
     )
 
 
-def test_a_cluster_that_is_not_there_is_a_sentence(fake, grid, capsys, tmp_path):  # noqa: F811
+def test_a_missing_cluster_is_an_error_message(fake, grid, capsys, tmp_path):  # noqa: F811
     assert run("sweep", grid, "--ray", "127.0.0.1:1", "--out", tmp_path / "out") == 2
-    assert "There is no Ray cluster to be had at 127.0.0.1:1" in capsys.readouterr().err
+    assert "There is no Ray cluster at 127.0.0.1:1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The store: jobs, their order, rows that come back exactly, and the wording of mistakes."""
+"""The store: jobs, their order, exact round trips of rows, and error messages."""
 
 import math
 import threading
@@ -54,7 +54,7 @@ def test_a_job_from_queued_to_done():
     assert not store.finish(id, Status.FAILED, "late", "me")
 
 
-def test_order_is_study_then_quick_then_number():
+def test_claims_are_ordered_by_study_then_quick_stages_then_id():
     store = Store()
     first, second, other, third = submit(store), submit(store), submit(store, "t"), submit(store)
     assert claim(store) == first
@@ -62,23 +62,23 @@ def test_order_is_study_then_quick_then_number():
     assert [claim(store), claim(store), claim(store), claim(store)] == [second, third, first, other]
 
 
-def test_slow_stages_come_after_all_quick_ones_in_the_jobs_order():
+def test_slow_stages_follow_all_quick_ones_in_the_order_of_the_jobs():
     store = Store()
     first, second = submit(store), submit(store)
-    assert claim(store) == first and store.defer(first), "the second has not had its quick stages"
-    assert claim(store) == second and store.defer(second), "the first comes first"
+    assert claim(store) == first and store.defer(first), "the second still has quick stages"
+    assert claim(store) == second and store.defer(second), "the first has priority"
     assert claim(store) == first and not store.defer(first)
     end(store, first)
     assert claim(store) == second and not store.defer(second)
 
 
-def test_a_job_alone_is_not_deferred():
+def test_a_single_job_is_not_deferred():
     store = Store()
     id, _ = submit(store), submit(store, "t")
     assert claim(store) == id and not store.defer(id)
 
 
-def test_claims_only_its_devices():
+def test_a_worker_claims_only_jobs_of_its_devices():
     store = Store()
     submit(store, device="cuda:0")
     assert claim(store) is None and claim(store, "cuda", "cuda:0") is not None
@@ -110,21 +110,21 @@ def test_cancel_and_resume():
     end(store, running, Status.CANCELLED)
     store.resume(running)
     assert store.job(running).status == Status.QUEUED and not store.job(running).cancel
-    for call, said in (
+    for call, message in (
         (store.resume, "only a failed or cancelled"),
         (store.cancel, "already done"),
     ):
         claim(store)
         if call == store.cancel:
             end(store, running)
-        with pytest.raises(PruneError, match=said):
+        with pytest.raises(PruneError, match=message):
             call(running)
     for call in (store.job, store.cancel, store.resume):
         with pytest.raises(PruneError, match="There is no job 99"):
             call(99)
 
 
-def test_find_is_the_newest_that_is_not_lost():
+def test_find_returns_the_newest_job_that_was_not_cancelled():
     store = Store()
     first, second = submit(store), submit(store, "t")
     assert store.find("k").id == second and store.find("k", "s").id == first
@@ -132,7 +132,7 @@ def test_find_is_the_newest_that_is_not_lost():
     assert store.find("k").id == first and store.find("other") is None
 
 
-def test_copy_gives_a_study_what_another_has():
+def test_copy_gives_another_study_rows_and_checkpoint():
     store = Store()
     id = submit(store)
     claim(store)
@@ -149,7 +149,7 @@ def test_copy_gives_a_study_what_another_has():
     assert (store.folder(new) / "checkpoint" / "config.json").read_text() == "{}"
 
 
-def test_studies_newest_first_and_delete():
+def test_studies_are_listed_newest_first_and_can_be_deleted():
     store = Store()
     ids = [submit(store, study) for study in ("a", "b", "a")]
     assert store.studies() == ["a", "b"] and [job.id for job in store.jobs("a")] == [ids[0], ids[2]]
@@ -161,7 +161,7 @@ def test_studies_newest_first_and_delete():
     assert [job.id for job in store.jobs()] == [ids[1]]
 
 
-def test_rows_come_back_exactly():
+def test_rows_round_trip_exactly():
     store = Store()
     id = submit(store)
     frame = pd.DataFrame(
@@ -177,22 +177,22 @@ def test_rows_come_back_exactly():
         }
     )
     store.add_rows(id, {"mine": frame, "empty": frame.head(0)}, "mine", seconds=1.0, facts={})
-    back = store.rows("mine", [id])
-    assert back["share"][0] == 0.1 + 0.2 and math.isnan(back["share"][1])
+    read = store.rows("mine", [id])
+    assert read["share"][0] == 0.1 + 0.2 and math.isnan(read["share"][1])
     assert (
-        back["nothing"].dtype == float
-        and back["count"].dtype == int
-        and back["right"].dtype == bool
+        read["nothing"].dtype == float
+        and read["count"].dtype == int
+        and read["right"].dtype == bool
     )
-    assert back["text"].tolist() == ["naïve 「x」", "b"] and back["pair"].isna().all()
-    assert back["probabilities"][0] == [1 / 3, 2 / 3] and back["single"][0] == float(
+    assert read["text"].tolist() == ["naïve 「x」", "b"] and read["pair"].isna().all()
+    assert read["probabilities"][0] == [1 / 3, 2 / 3] and read["single"][0] == float(
         np.float32(1 / 3)
     )
     assert store.records(id)["mine"][1]["share"] is None
     assert store.tables(id) == ["mine", "empty"] and len(store.rows("empty", [id])) == 0
 
 
-def test_rows_of_several_jobs_say_whose_they_are():
+def test_rows_of_several_jobs_identify_their_job():
     store = Store()
     akr = submit(store)
     dense = store.submit({"method": None, "seed": 0}, "Dense", "d", "s", "cpu")
@@ -220,12 +220,12 @@ def test_rows_of_several_jobs_say_whose_they_are():
     assert rows["sparsity"].tolist() == [0.0, 0.7] and rows["seed"].tolist() == [0, 1]
     cost = store.rows("cost", [dense, akr])
     assert cost["asked"].tolist() == [0.0, 0.7] and cost["sparsity"].tolist() == [0.2, 0.1], (
-        "a realised sparsity is kept"
+        "a realized sparsity is not replaced"
     )
     assert store.rows("accuracy", []).empty and store.rows("unknown", [akr]).empty
 
 
-def test_a_stage_is_stored_whole_or_not_at_all():
+def test_a_stage_is_stored_completely_or_not_at_all():
     store = Store()
     id = submit(store)
     broken = pd.DataFrame([{"value": object()}])
@@ -236,7 +236,7 @@ def test_a_stage_is_stored_whole_or_not_at_all():
     assert store.tables(id) == [] and store.job(id).done == ()
 
 
-def test_a_stage_that_is_done_again_replaces_its_rows():
+def test_a_repeated_stage_replaces_its_rows():
     store = Store()
     id = submit(store)
     for value in (1, 2):
@@ -250,10 +250,10 @@ def test_a_stage_that_is_done_again_replaces_its_rows():
     )
 
 
-def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
+def test_the_pool_has_each_text_once_and_outlives_its_study(tmp_path):
     store = Store(tmp_path)
     assert adversarial_pool.load(store).empty
-    same = {
+    entry = {
         "text": "Not bad.",
         "pair": None,
         "perturbed": "Nto bad.",
@@ -262,25 +262,25 @@ def test_the_pool_keeps_a_text_once_whatever_becomes_of_its_study(tmp_path):
         "study": "A",
         "label": "positive",
     }
-    adversarial_pool.add(store, **same, note="")
-    adversarial_pool.add(store, **same, note="a negation")
-    adversarial_pool.add(store, **same | {"pair": "A second sentence."}, note="")
+    adversarial_pool.add(store, **entry, note="")
+    adversarial_pool.add(store, **entry, note="a negation")
+    adversarial_pool.add(store, **entry | {"pair": "A second sentence."}, note="")
     submit(store, "A")
     studies.delete(store, "A")
-    kept = adversarial_pool.load(store)
-    assert kept["note"].tolist() == ["", "a negation"] and kept["pair"].isna().tolist() == [
+    saved = adversarial_pool.load(store)
+    assert saved["note"].tolist() == ["", "a negation"] and saved["pair"].isna().tolist() == [
         False,
         True,
     ]
-    adversarial_pool.remove(store, [int(kept["id"].iloc[0])])
+    adversarial_pool.remove(store, [int(saved["id"].iloc[0])])
     assert adversarial_pool.load(Store(tmp_path))["text"].tolist() == ["Not bad."]
 
 
-def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):
+def test_studies_can_be_renamed_tagged_searched_and_freed(tmp_path):
     store = Store(tmp_path)
     ids = [submit(store, study) for study in ("a", "b", "a")]
     claim(store)
-    with pytest.raises(PruneError, match="has a run at work"):
+    with pytest.raises(PruneError, match="is running; cancel it first"):
         studies.rename(store, "a", "c")
     end(store, ids[0])
     store.update(ids[0], experiment={**PLAIN, "checkpoint": "demo", "source": {"task": "demo"}})
@@ -297,20 +297,16 @@ def test_studies_are_renamed_tagged_searched_sized_and_freed(tmp_path):
         studies.rename(store, "c", "b")
     with pytest.raises(PruneError, match="needs a name"):
         studies.rename(store, "c", " ")
-    found = {study.name: study for study in studies.overview(store)}
-    assert (
-        set(found) == {"b", "c", "d"}
-        and found["c"].tags == ("draft", "paper")
-        and found["c"].runs == 2
-    )
-    assert store.job(ids[0]).experiment["study"] == "c", "a run resumed goes on in its study"
-    assert found["c"].bytes == 1, "weights that another study has too are not freed"
-    assert found["c"].matches("draft PAPER") and not found["b"].matches("draft")
+    overview = {study.name: study for study in studies.overview(store)}
+    assert set(overview) == {"b", "c", "d"}
+    assert overview["c"].tags == ("draft", "paper") and overview["c"].runs == 2
+    assert store.job(ids[0]).experiment["study"] == "c", "a resumed run stays in its study"
+    assert overview["c"].bytes == 1, "weights that another study shares are not freed"
+    assert overview["c"].matches("draft PAPER") and not overview["b"].matches("draft")
     studies.delete(store, "d")
     assert {study.name: study.bytes for study in studies.overview(store)}["c"] == 5001
     studies.delete_weights(store, "c")
-    assert {study.name: study.bytes for study in studies.overview(store)}[
-        "c"
-    ] == 1 and copy not in [job.id for job in store.jobs()]
+    sizes = {study.name: study.bytes for study in studies.overview(store)}
+    assert sizes["c"] == 1 and copy not in [job.id for job in store.jobs()]
     with pytest.raises(PruneError, match="no study 'a'"):
         studies.delete(store, "a")

@@ -1,4 +1,4 @@
-"""What people take with them: a chart's figures, all rows, reports, trackers and the Hub. Trackers and the Hub are stand-ins."""
+"""Export: chart data, rows, reports, trackers and the Hub, with fake trackers and a fake Hub."""
 
 import io
 import sys
@@ -21,7 +21,7 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def test_a_charts_figures_come_back_with_their_intervals() -> None:
+def test_the_data_of_a_chart_is_exported_with_intervals() -> None:
     figure = go.Figure()
     figure.add_scatter(
         x=[1, 2], y=[0.5, 0.6], name="AKR", error_y={"array": [0.1, 0.1], "arrayminus": [0.2, 0.2]}
@@ -29,32 +29,29 @@ def test_a_charts_figures_come_back_with_their_intervals() -> None:
     figure.add_scatter(x=[1], y=[1], text=["a label"], mode="text")
     figure.add_scatter(x=[1], y=[1], mode="markers", marker={"color": "rgba(0, 0, 0, 0)"})
     figure.add_heatmap(z=[[1, 2]], x=["a", "b"], y=["c"])
-    found = plots.to_table(figure)
-    assert found["series"].tolist() == ["AKR", "AKR", "", ""] and found["y_low"].tolist()[
-        :2
-    ] == pytest.approx([0.3, 0.4])
-    assert found["y_high"].tolist()[:2] == pytest.approx([0.6, 0.7]) and found["z"].tolist()[
-        2:
-    ] == [1, 2]
+    table = plots.to_table(figure)
+    assert table["series"].tolist() == ["AKR", "AKR", "", ""]
+    assert table["y_low"].tolist()[:2] == pytest.approx([0.3, 0.4])
+    assert table["y_high"].tolist()[:2] == pytest.approx([0.6, 0.7])
+    assert table["z"].tolist()[2:] == [1, 2]
     assert plots.to_table(go.Figure()).empty
 
 
-def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
+def test_all_rows_can_be_read_from_parquet(tmp_path, capsys) -> None:
     store = Store()
     ids = sample_rows.fill(store, 40, runs=sample_rows.RUNS[:2])
-    odd = pd.DataFrame({"label": [1, "two", None, [3]], "n": [1, 2, 3, 4]})
-    store.add_rows(ids[0], {"odd": odd}, "odd", seconds=1.0, facts={})
+    mixed = pd.DataFrame({"label": [1, "two", None, [3]], "n": [1, 2, 3, 4]})
+    store.add_rows(ids[0], {"mixed": mixed}, "mixed", seconds=1.0, facts={})
     assert (
         run("rows", *ids, "--out", tmp_path / "rows") == 0
         and "accuracy.parquet" in capsys.readouterr().out
     )
     for name in store.tables(ids[0]):
-        again, was = pd.read_parquet(tmp_path / "rows" / f"{name}.parquet"), store.rows(name, ids)
-        assert list(again.columns) == list(was.columns) and len(again) == len(was)
-    assert pd.read_parquet(tmp_path / "rows" / "odd.parquet")["label"].tolist()[:2] == [
-        "1",
-        '"two"',
-    ]
+        read = pd.read_parquet(tmp_path / "rows" / f"{name}.parquet")
+        expected = store.rows(name, ids)
+        assert list(read.columns) == list(expected.columns) and len(read) == len(expected)
+    labels = pd.read_parquet(tmp_path / "rows" / "mixed.parquet")["label"]
+    assert labels.tolist()[:2] == ["1", '"two"']
     with zipfile.ZipFile(io.BytesIO(parquet.zipped(store, ids))) as file:
         assert set(file.namelist()) == {
             f"{name}.parquet" for id in ids for name in store.tables(id)
@@ -64,7 +61,7 @@ def test_all_rows_come_back_from_parquet(tmp_path, capsys) -> None:
         parquet.zipped(store, [empty])
 
 
-def test_a_report_prints_on_paper_and_is_no_pdf(tmp_path, capsys) -> None:
+def test_a_report_has_print_styles_and_pdf_is_refused(tmp_path, capsys) -> None:
     ids = sample_rows.fill(Store(), 40, runs=sample_rows.RUNS[:3])
     assert run("report", *ids, "--out", tmp_path / "report.html") == 0
     assert "@media print" in (tmp_path / "report.html").read_text()
@@ -72,8 +69,8 @@ def test_a_report_prints_on_paper_and_is_no_pdf(tmp_path, capsys) -> None:
     assert "write report.html and print it" in capsys.readouterr().err
 
 
-class Tracked(types.ModuleType):
-    """Stands in for either tracker."""
+class FakeTracker(types.ModuleType):
+    """Records the calls to either tracker."""
 
     url = ""
 
@@ -85,8 +82,8 @@ class Tracked(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
 
-        def call(*given, **named):
-            self.calls[name] = (given, named)
+        def call(*args, **kwargs):
+            self.calls[name] = (args, kwargs)
             return self
 
         return call
@@ -99,21 +96,18 @@ class Tracked(types.ModuleType):
 
 
 @pytest.mark.parametrize("tracker", trackers.TRACKERS)
-def test_a_job_is_logged_with_plan_figures_and_intervals(tracker, monkeypatch, capsys) -> None:
+def test_a_job_is_logged_with_settings_metrics_and_intervals(tracker, monkeypatch, capsys) -> None:
     ids = sample_rows.fill(Store(), 40, runs=sample_rows.RUNS[:3])
     monkeypatch.setattr(trackers, "require", lambda *_: None)
-    fake = Tracked(tracker)
+    fake = FakeTracker(tracker)
     monkeypatch.setitem(sys.modules, tracker, fake)
     assert run("log", ids[2], "--to", tracker) == 0 and "PruneScope" in capsys.readouterr().out
-    figures = fake.calls["log_metrics" if tracker == "mlflow" else "log"][0][0]
-    plan = (
-        fake.calls["log_params"][0][0]
-        if tracker == "mlflow"
-        else fake.predicted["init"][1]["config"]
-    )
-    assert {"accuracy", "accuracy_low", "success DeepWordBug"} <= set(figures) and plan[
-        "method.options.sparsity"
-    ] == "0.7"
+    if tracker == "mlflow":
+        [metrics], [settings] = (fake.calls[name][0] for name in ("log_metrics", "log_params"))
+    else:
+        [metrics], settings = fake.calls["log"][0], fake.calls["init"][1]["config"]
+    assert {"accuracy", "accuracy_low", "success DeepWordBug"} <= set(metrics)
+    assert settings["method.options.sparsity"] == "0.7"
 
 
 @pytest.mark.parametrize("tracker", trackers.TRACKERS)
@@ -127,23 +121,22 @@ def test_a_tracker_that_is_not_installed_is_named(tracker, monkeypatch, capsys) 
     )
 
 
-def test_a_push_uploads_the_folder_or_says_what_to_do(tmp_path, monkeypatch) -> None:
+def test_push_uploads_the_folder_or_says_how_to_log_in(tmp_path, monkeypatch) -> None:
     import huggingface_hub
 
-    said: list = []
+    created: list = []
 
     class Api:
         def create_repo(self, name, **_):
             if "/" not in name:
                 raise OSError("no such user")
-            said.append(name)
+            created.append(name)
 
         def upload_folder(self, repo_id, folder_path, **_):
             return f"https://hub.example/{repo_id}"
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert trackers.push(tmp_path, "me/mine") == "https://hub.example/me/mine" and said == [
-        "me/mine"
-    ]
+    assert trackers.push(tmp_path, "me/mine") == "https://hub.example/me/mine"
+    assert created == ["me/mine"]
     with pytest.raises(PruneError, match="log in with hf auth login"):
         trackers.push(tmp_path, "mine")

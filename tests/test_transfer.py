@@ -1,4 +1,4 @@
-"""Saved adversarial texts on other models: shares by hand, and two tiny checkpoints that number the same labels differently."""
+"""Transfer of adversarial examples: success rates by hand, checkpoints with permuted labels."""
 
 import copy
 from pathlib import Path
@@ -31,7 +31,7 @@ def row(job, source, example, original, changed, recipe="R"):
     }
 
 
-def test_a_text_counts_where_the_model_got_the_original_right():
+def test_the_rate_counts_texts_whose_original_the_model_classifies_correctly():
     rows = pd.DataFrame(
         [
             row(2, 1, 0, original="good", changed="bad"),
@@ -41,18 +41,21 @@ def test_a_text_counts_where_the_model_got_the_original_right():
             row(1, 2, 0, original="good", changed="good"),
         ]
     )
-    found = attack_transfer.transfer_matrix(rows).set_index(["source", "job"])
-    assert found[["fooled", "n"]].apply(tuple, axis=1).to_dict() == {
+    matrix = attack_transfer.transfer_matrix(rows).set_index(["source", "job"])
+    assert matrix[["fooled", "n"]].apply(tuple, axis=1).to_dict() == {
         (1, 2): (1, 2),
         (2, 2): (1, 1),
         (2, 1): (0, 1),
     }
-    assert found.loc[(1, 2), "low"] == pytest.approx(0.0945, abs=1e-4), "Wilson, 1 of 2"
+    assert matrix.loc[(1, 2), "low"] == pytest.approx(0.0945, abs=1e-4), "Wilson, 1 of 2"
     by_recipe = attack_transfer.transfer_matrix(rows, "recipe").set_index("job")
     assert by_recipe["n"].to_dict() == {2: 2, 1: 1}, "a model's own texts are left out"
 
 
-def made(store: Store, checkpoint: Path, outcome: str, names: list[str] = NAMES, **facts) -> int:
+def attacked_job(
+    store: Store, checkpoint: Path, outcome: str, names: list[str] = NAMES, **facts
+) -> int:
+    """Add a finished job with six attacked examples of that outcome; return its ID."""
     plan = {
         "checkpoint": str(checkpoint),
         "source": {"task": "demo"},
@@ -85,25 +88,25 @@ def made(store: Store, checkpoint: Path, outcome: str, names: list[str] = NAMES,
 
 @pytest.fixture
 def checkpoints(tmp_path) -> list[Path]:
-    """One model twice; the second gives the same answers under the other numbers."""
+    """Two checkpoints of one model; the second has the same outputs with permuted labels."""
     model = tiny.model()
     model.config.id2label = dict(enumerate(NAMES))
-    turned = copy.deepcopy(model)
-    turned.config.id2label = dict(enumerate(NAMES[::-1]))
-    turned.classifier.weight.data = model.classifier.weight.data.flip(0)
-    turned.classifier.bias.data = model.classifier.bias.data.flip(0)
-    for each, name in ((model, "one"), (turned, "two")):
-        loading.save(each, tiny.tokenizer(), tmp_path / name)
+    permuted = copy.deepcopy(model)
+    permuted.config.id2label = dict(enumerate(NAMES[::-1]))
+    permuted.classifier.weight.data = model.classifier.weight.data.flip(0)
+    permuted.classifier.bias.data = model.classifier.bias.data.flip(0)
+    for checkpoint, name in ((model, "one"), (permuted, "two")):
+        loading.save(checkpoint, tiny.tokenizer(), tmp_path / name)
     return [tmp_path / "one", tmp_path / "two"]
 
 
-def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, checkpoints, capsys):
+def test_checkpoints_are_compared_by_label_names(home, checkpoints, capsys):
     store = Store(home)
     first, second = (
-        made(store, checkpoints[0], "success"),
-        made(store, checkpoints[1], "failed", names=NAMES[::-1]),
+        attacked_job(store, checkpoints[0], "success"),
+        attacked_job(store, checkpoints[1], "failed", names=NAMES[::-1]),
     )
-    third = made(store, checkpoints[1], "success", names=NAMES[::-1])
+    third = attacked_job(store, checkpoints[1], "success", names=NAMES[::-1])
     examples = store.rows("attack_example", [first, second, third])
     assert attack_transfer.missing_pairs(examples, pd.DataFrame()) == [first, second, third]
     assert main(["transfer", str(first), str(second)]) == 0
@@ -111,7 +114,7 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
     rows = store.rows("transfer", [first, second])
     one, two = (rows[rows["job"] == job] for job in (first, second))
     assert one["source"].unique().tolist() == [first] and len(one) == 6, (
-        "texts of failed attacks are not tried"
+        "texts of failed attacks are not used"
     )
     assert (
         one["original"].tolist() == two["original"].tolist()
@@ -119,37 +122,40 @@ def test_models_of_different_checkpoints_meet_by_the_names_of_labels(home, check
     )
     assert set(rows["truth"]) == {"negative"} and set(rows["original"]) == set(NAMES)
     assert attack_transfer.missing_pairs(examples, rows) == [first, second, third]
-    attack_transfer.run(store, [second, third], no_report)
-    attack_transfer.run(store, [first, third], no_report)
+    attack_transfer.run_transfer(store, [second, third], no_report)
+    attack_transfer.run_transfer(store, [first, third], no_report)
     assert (
         attack_transfer.missing_pairs(examples, store.rows("transfer", [first, second, third]))
         == []
     )
-    assert len(store.rows("transfer", [second])) == 12, "what was known of other texts is kept"
+    assert len(store.rows("transfer", [second])) == 12, "rows of other texts are preserved"
 
 
-def test_what_cannot_be_compared_is_a_sentence(home, checkpoints, tmp_path):
+def test_jobs_that_cannot_be_compared_are_refused(home, checkpoints, tmp_path):
     store = Store(home)
-    first, nothing = made(store, checkpoints[0], "success"), made(store, checkpoints[0], "failed")
+    first, nothing = (
+        attacked_job(store, checkpoints[0], "success"),
+        attacked_job(store, checkpoints[0], "failed"),
+    )
     with pytest.raises(PruneError, match="No attack has succeeded"):
-        attack_transfer.run(store, [nothing], no_report)
+        attack_transfer.run_transfer(store, [nothing], no_report)
     others = (
-        ({"names": ["a", "b"]}, "same labels; job 1 negative, positive, job 3 a, b"),
-        ({"pairs": True}, "one and two texts"),
+        ({"names": ["a", "b"]}, "same labels, but job 1 has negative, positive; job 3 has a, b"),
+        ({"pairs": True}, "takes single texts, the other pairs"),
     )
     for facts, words in others:
-        other = made(store, checkpoints[0], "success", **facts)
+        other = attacked_job(store, checkpoints[0], "success", **facts)
         with pytest.raises(PruneError, match=words):
-            attack_transfer.run(store, [first, other], no_report)
+            attack_transfer.run_transfer(store, [first, other], no_report)
     with pytest.raises(PruneError, match="without the second text"):
-        attack_transfer.run(store, [other], no_report)
+        attack_transfer.run_transfer(store, [other], no_report)
     pruned = store.submit({"method": {"name": "akr"}}, "AKR 50%", "akr", "Study", "cpu")
-    with pytest.raises(PruneError, match="has no pruned weights"):
+    with pytest.raises(PruneError, match="pruned weights of job"):
         store.checkpoint(store.job(pruned))
 
 
-def test_a_process_tells_how_far_it_is_before_it_ends(home):
-    asked = ChildProcess("prune_core", "transfer", "99", patience=60)
+def test_a_process_reports_its_last_line_and_its_error(home):
+    process = ChildProcess("prune_core", "transfer", "99", patience=60)
     with pytest.raises(PruneError, match="no job 99"):
-        asked.output()
-    assert "no job 99" in asked.latest and asked.is_over
+        process.output()
+    assert "no job 99" in process.latest and process.is_over

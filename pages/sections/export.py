@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.widgets import child_process, ui
 from pages.widgets.frame import View
-from prune_core.paths import allowed
+from prune_core.paths import resolve_allowed
 from prune_core.store import parquet
 
 PATIENCE = 900.0  # seconds; the ONNX export of a large model takes minutes
@@ -81,7 +81,7 @@ def _model(view: View) -> None:
             f"The weights of {model.label} were not saved: the model is first pruned again from "
             "its seed, which gives identical weights."
         )
-    is_allowed = ui.run_action(allowed, folder) is not None
+    is_allowed = ui.run_action(resolve_allowed, folder) is not None
     if st.button(
         "Export",
         key="export-write",

@@ -109,7 +109,7 @@ def attack(view: View, inspector: Inspector) -> None:
     row = rows.iloc[number - 1]
     st.html(ui.marked_words(row["text"], row["perturbed"]))
     before, after = (
-        formatting.answer(row[f"{text}_prediction"], view.label_names)
+        formatting.prediction_text(row[f"{text}_prediction"], view.label_names)
         for text in ("original", "perturbed")
     )
     st.markdown(

@@ -8,7 +8,7 @@ import streamlit as st
 from pages.widgets import ui
 from pages.widgets.frame import View
 from prune_core.analysis.compared_models import ComparedModel
-from prune_core.formatting import answer, percent, plural
+from prune_core.formatting import percent, plural, prediction_text
 from prune_core.plots import palette
 
 FILTERS = {"broken": "broken by pruning", "fixed": "fixed by pruning", "all": "all questions"}
@@ -59,11 +59,13 @@ def _read(view: View, same: pd.DataFrame, row: pd.Series, model: ComparedModel) 
             said.append(
                 (other.label, own["pruned"], own["pruned_f1"], palette.color(other, view.dark))
             )
-    st.markdown(f"**{ui.escape(row['text'])}**  \nAccepted: {ui.escape(answer(row['label'], ()))}")
+    st.markdown(
+        f"**{ui.escape(row['text'])}**  \nAccepted: {ui.escape(prediction_text(row['label'], ()))}"
+    )
     for label, text, f1, color in said:
         st.markdown(
             f':color[●]{{foreground="{color}"}} **{label}**: '
-            f"{ui.escape(answer(text, ()))} · F1 {percent(f1)}"
+            f"{ui.escape(prediction_text(text, ()))} · F1 {percent(f1)}"
         )
     st.html(ui.underlined(row["pair"], [(text, color) for _, text, _, color in said[:2]]))
     st.caption(

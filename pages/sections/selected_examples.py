@@ -56,7 +56,9 @@ def _one(view: View, example: int) -> None:
     st.markdown(f"#### {ui.escape(str(first['text']))}")
     if isinstance(first["pair"], str):
         st.markdown(ui.escape(first["pair"]))
-    st.caption(f"Example {example + 1}; right is {formatting.answer(first['label'], names)}.")
+    st.caption(
+        f"Example {example + 1}; right is {formatting.prediction_text(first['label'], names)}."
+    )
     table = []
     for model in view.models:
         mine = own[own["job"] == model.job]
@@ -65,7 +67,7 @@ def _one(view: View, example: int) -> None:
         row = mine.iloc[0]
         line: dict[str, Any] = {
             "model": model.label,
-            "says": formatting.answer(row["pruned"], names),
+            "says": formatting.prediction_text(row["pruned"], names),
             "sure": _sure(row),
         }
         tried = (

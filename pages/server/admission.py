@@ -30,7 +30,7 @@ def current_user() -> str:
 
 def may_enter() -> bool:
     """Whether this session may see the pages; shows how to get in where it may not."""
-    Store.asker = staticmethod(current_user)
+    Store.current_user = staticmethod(current_user)
     access, user = Access.from_environment(), current_user()
     if not user:
         _ask_who(access)
@@ -76,7 +76,7 @@ def _refuse(access: Access, user: str) -> None:
         st.session_state["refusal-recorded"] = True
         store = Store()
         with store.write() as db:
-            store.note(db, "refused", "")
+            store.record_event(db, "refused", "")
 
 
 def _log_out_button(place: Any) -> None:

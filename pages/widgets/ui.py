@@ -12,7 +12,7 @@ from prune_core import PruneError, plots
 from prune_core.analysis.compared_models import ComparedModel
 from prune_core.attacks import changed_words
 from prune_core.data.metrics import entities
-from prune_core.formatting import answer
+from prune_core.formatting import prediction_text
 from prune_core.plots import palette
 from prune_core.queue import jobs
 from prune_core.store.store import Store
@@ -284,7 +284,7 @@ def readable_labels(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The rows with what is right and what was said as a reader calls it."""
     return rows.assign(
         **{
-            column: rows[column].map(lambda value: answer(value, names))
+            column: rows[column].map(lambda value: prediction_text(value, names))
             for column in ("label", "dense", "pruned")
         }
     )

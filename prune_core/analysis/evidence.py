@@ -168,19 +168,24 @@ def _paired_figures(name: str, rows: pd.DataFrame) -> np.ndarray:
             *(metric.counts(right, list(rows[side])) for side in ("dense", "pruned")),
         )
         return paired_resamples(
-            lambda _, drawn: of_counts(drawn.sum(0)), was, was, now=now, resamples=RESAMPLES, seed=0
+            lambda _, drawn: of_counts(drawn.sum(0)),
+            was,
+            was,
+            after=now,
+            resamples=RESAMPLES,
+            seed=0,
         )
     if "dense_f1" in rows:  # spans: each answer's own
         was, now = (rows[f"{side}_f1"].to_numpy() for side in ("dense", "pruned"))
         return paired_resamples(
-            lambda _, drawn: float(drawn.mean()), was, was, now=now, resamples=RESAMPLES, seed=0
+            lambda _, drawn: float(drawn.mean()), was, was, after=now, resamples=RESAMPLES, seed=0
         )
     was, now = (
         np.array(values_for(name, list(rows[side]), list(rows.get(f"{side}_probabilities", ()))))
         for side in ("dense", "pruned")
     )
     return paired_resamples(
-        metric.compute, np.array(right), was, now=now, resamples=RESAMPLES, seed=0
+        metric.compute, np.array(right), was, after=now, resamples=RESAMPLES, seed=0
     )
 
 
@@ -224,7 +229,7 @@ def _calibration(found: Evidence) -> BoundedMetric | str:
         np.array([*rows[f"{side}_probabilities"]], dtype=float) for side in ("dense", "pruned")
     )
     value = squared_error(right, now) - squared_error(right, was)
-    draws = paired_resamples(squared_error, right, was, now=now, resamples=RESAMPLES, seed=0)
+    draws = paired_resamples(squared_error, right, was, after=now, resamples=RESAMPLES, seed=0)
     moved = draws[:, 1] - draws[:, 0]
     # what chance adds to the sample's gaps is added to every draw again
     figure = _drawn(value, value + WIDER * (moved - moved.mean()), len(rows), least=0.0)

@@ -1,6 +1,7 @@
-"""python -m prune_core …: the arguments of every command. Errors are one line on stderr and exit status 2.
+"""python -m prune_core …: command-line arguments of every command.
 
-What the commands do is in the files beside this one; nothing heavy is imported before a command needs it.
+Errors are one line on stderr with exit status 2. The commands are implemented in the other modules
+of this package; nothing heavy is imported before a command needs it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from .shrink_to import shrink_to
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 2 for a mistake of the user's, 130 when cancelled; `check` answers with 1 and 3 too."""
-    options = parser().parse_args(arguments)
+    """Run one command and return its exit status.
+
+    0: success, 2: user error, 130: cancelled; `check` also returns 1 and 3, `shrink-to` 1.
+    """
+    options = build_parser().parse_args(arguments)
     try:
         status = options.command(options)
         sys.stdout.flush()
@@ -30,45 +34,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Cancelled, KeyboardInterrupt):
         print("prune_core: cancelled", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read our output, such as head, has had enough
+    except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status or 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of every command."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the argument parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m prune_core",
         description="Prune a fine-tuned encoder and measure what it cost.",
     )
-    added = parser.add_subparsers(required=True, metavar="COMMAND")
-    _command(added, "methods", run_commands.methods, help="the pruning methods and their options")
-    _command(added, "measures", run_commands.measures, help="the measures and their options")
-    _command(added, "tasks", run_commands.tasks, help="the known tasks")
-    _add_run(added)
-    _add_shrink_to(added)
-    _add_studies(added)
-    _add_jobs(added)
-    _add_store(added)
-    _add_serve(added)
-    _add_finetune(added)
-    _add_soup(added)
-    worker = added.add_parser("worker")  # the queue starts it, so it has no help and is not listed
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "methods", run_commands.methods, help="list pruning methods with options")
+    _command(commands, "measures", run_commands.measures, help="list measures with options")
+    _command(commands, "tasks", run_commands.tasks, help="list the known tasks")
+    _add_run(commands)
+    _add_shrink_to(commands)
+    _add_studies(commands)
+    _add_jobs(commands)
+    _add_store(commands)
+    _add_serve(commands)
+    _add_finetune(commands)
+    _add_soup(commands)
+    # without help, so that it is not listed: only the queue starts it
+    worker = commands.add_parser("worker")
     worker.add_argument("--device", default="auto")
     worker.add_argument("--lock", type=int, default=None)
     worker.set_defaults(command=job_commands.worker)
     return parser
 
 
-def _command(added: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
-    parser = added.add_parser(name, help=help, description=help.capitalize() + ".")
+def _command(commands: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help.capitalize() + ".")
     parser.set_defaults(command=command)
     return parser
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    task = "demo, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow .xlsx .conll, also packed), a saved folder, a Hub id"
+    task = (
+        "demo, a known task, a file (.csv .tsv .txt .json .jsonl .parquet .arrow .xlsx .conll, "
+        "optionally compressed), a folder made by save_to_disk, or a Hub id"
+    )
     parser.add_argument("--task", default="demo", help=task)
     parser.add_argument(
         "--text",
@@ -77,78 +85,90 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         help="text column; nested fields by their dotted name",
     )
     parser.add_argument("--text-pair", default="", metavar="COLUMN", help="second text column")
-    label = "label column; several separated by commas for columns of 1 and 0; - to use none"
+    label = "label column; several, separated by commas, for columns of 1 and 0; - for no labels"
     parser.add_argument("--label", default="", metavar="COLUMN", help=label)
     parser.add_argument(
         "--labels",
         default="",
         metavar="VALUE=LABEL,…",
-        help="which of the model's labels values mean, or 'leave out'",
+        help="the model's label for each label value, or 'leave out'",
     )
     parser.add_argument(
         "--separator",
         default="",
-        help="of a text table, where it is not found rightly: comma, tab, semicolon, bar, none",
+        help="column separator of a text table, if detected incorrectly: comma, tab, semicolon, "
+        "bar, none",
     )
     parser.add_argument(
         "--encoding",
         default="",
-        help="of a text file, where it is not found rightly, such as cp1252",
+        help="encoding of a text file, if detected incorrectly, such as cp1252",
     )
     parser.add_argument(
         "--header",
         default="",
-        help="yes or no: whether the first row of a text table names its columns",
+        help="yes or no: whether the first row of a text table contains the column names",
     )
-    quotes = "yes: quotes enclose cells of a text table; backslash: so, escaped by a backslash; no: quotes are text"
+    quotes = (
+        "quotes in a text table; yes: they enclose cells; backslash: the same, with quotes inside "
+        "escaped by a backslash; no: they are text"
+    )
     parser.add_argument("--quotes", default="", help=quotes)
-    bad = "skip: leave out rows that cannot be used; merge: put extra cells of a row into the text column (an error asks)"
+    bad = (
+        "skip: leave out invalid rows; merge: merge extra cells of a row into the text column (set "
+        "this when an error message asks for it)"
+    )
     parser.add_argument("--bad-rows", default="", metavar="skip|merge", help=bad)
     parser.add_argument(
-        "--config", default="", metavar="NAME", help="configuration of a Hub data set"
+        "--config", default="", metavar="NAME", help="configuration of a Hub dataset"
     )
     parser.add_argument(
         "--split",
         default="",
         metavar="NAME",
-        help="split to evaluate on (a file's by its column split), or an Excel file's sheet",
+        help="split to evaluate on (for files: value of the column split), or sheet of an Excel "
+        "file",
     )
     parser.add_argument(
         "--metric",
         default="",
-        help="the figure to judge by, such as matthews; the task's own without it",
+        help="metric to evaluate by, such as matthews (default: the metric of the task)",
     )
 
 
-def _add_run(added: Any) -> None:
-    parser = _command(added, "run", run_commands.run, help="run one experiment in this process")
+def _add_run(commands: Any) -> None:
+    parser = _command(commands, "run", run_commands.run, help="run one experiment in this process")
     _add_experiment(parser)
-    share = (
-        "share of the weights to remove, of the FLOPs where whole heads and neurons go; 0 to 0.99"
+    sparsity = (
+        "fraction to remove, 0 to 0.99: of the weights, or of the FLOPs for methods that remove "
+        "whole heads and neurons"
     )
-    parser.add_argument("--sparsity", metavar="SHARE", help=share)
+    parser.add_argument("--sparsity", metavar="SHARE", help=sparsity)
     parser.add_argument(
         "--pattern", metavar="N:M", help="keep at most N of every M weights, such as 2:4"
     )
     parser.add_argument(
         "--study",
         default=run_commands.STUDY,
-        help=f"the study it is kept in ({run_commands.STUDY})",
+        help=f"study to save the run in ({run_commands.STUDY})",
     )
     parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
-        help="write experiment, versions, seconds and rows here",
+        help="write experiment, versions, durations and rows as JSON",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint here"
+        "--out", type=Path, metavar="FOLDER", help="write the pruned checkpoint to a new folder"
     )
 
 
-def _add_shrink_to(added: Any) -> None:
-    told = "as small as it gets within limits: exit 0 where a share holds them, 1 where none does"
-    parser = _command(added, "shrink-to", shrink_to, help=told)
+def _add_shrink_to(commands: Any) -> None:
+    summary = (
+        "find the smallest model within limits; exit status 0 if a sparsity meets them, 1 if none "
+        "does"
+    )
+    parser = _command(commands, "shrink-to", shrink_to, help=summary)
     _add_experiment(parser)
     parser.add_argument(
         "--job",
@@ -161,81 +181,97 @@ def _add_shrink_to(added: Any) -> None:
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="most that accuracy may fall, at 95%% confidence (1)",
+        help="maximum loss of accuracy in percentage points, at 95%% confidence (1)",
     )
     parser.add_argument(
         "--policy",
         type=Path,
         metavar="FILE",
-        help="other limits, as YAML; the Deploy page writes one",
+        help="other limits, as YAML; the Deploy page can write one",
     )
     parser.add_argument(
         "--fastest",
         action="store_true",
-        help="by measured speed, not by share; of heads and neurons",
+        help="minimize the measured latency instead of the size; for methods that remove heads "
+        "and neurons",
     )
-    parser.add_argument("--study", default="", help="the study that keeps the tries")
+    parser.add_argument("--study", default="", help="study to save the trials in")
     parser.set_defaults(sparsity=None, pattern=None)
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="demo", help="demo, a local folder, or a Hub id")
     _add_source(parser)
-    calibration = "a file, a known task or demo; needs no labels. job:ID: texts that flipped its model; job:ID+clean: half of each"
+    calibration = (
+        "a file, a known task or demo; needs no labels. job:ID: adversarial examples of that job; "
+        "job:ID+clean: half of them, half their original texts"
+    )
     parser.add_argument("--calibration", default="", metavar="FILE", help=calibration)
-    least = "least length of a calibration text in tokens of the model; 0 is any; auto is nine where enough have as many (auto)"
-    parser.add_argument("--min-words", default="auto", metavar="N", help=least)
+    minimum = (
+        "minimum length of a calibration text in tokens of the model; 0: any; auto: nine if enough "
+        "texts have as many (auto)"
+    )
+    parser.add_argument("--min-words", default="auto", metavar="N", help=minimum)
     parser.add_argument(
-        "--calibration-size", type=int, default=256, metavar="N", help="calibration sentences (256)"
+        "--calibration-size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="number of calibration examples (256)",
     )
     parser.add_argument(
         "--evaluation-size",
         type=int,
         default=0,
         metavar="N",
-        help="evaluation sentences (0, which is all)",
+        help="number of evaluation examples (0, which is all)",
     )
+    parser.add_argument("--method", help="pruning method; without one the dense model is measured")
     parser.add_argument(
-        "--method", help="a pruning method; without one the dense model is measured"
-    )
-    parser.add_argument(
-        "--measure", action="append", default=[], metavar="NAME", help="a measure; may be repeated"
+        "--measure", action="append", default=[], metavar="NAME", help="measure to run; repeatable"
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="an option of the method, or of a measure as measure.option=value; may be repeated",
+        help="option of the method, or of a measure as measure.option=value; repeatable",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the samples and of everything random (0)"
+        "--seed", type=int, default=0, help="random seed of samples, methods and measures (0)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument(
         "--tf32",
         action="store_true",
-        help="let CUDA's matrix products round to TF32: faster, and figures move a little",
+        help="let CUDA's matrix products round to TF32: faster, results change slightly",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="sentences per batch (32)"
+        "--batch-size", type=int, default=32, metavar="N", help="examples per batch (32)"
     )
     parser.add_argument(
-        "--max-length", type=int, default=128, metavar="TOKENS", help="longer texts are cut (128)"
+        "--max-length",
+        type=int,
+        default=128,
+        metavar="TOKENS",
+        help="truncate longer texts (128)",
     )
-    keep = "pruned weights: as a difference from the dense ones, full, or none; export makes them again from the seed (difference)"
+    keep = (
+        "how to save pruned weights: as a difference from the dense ones, full, or none; export "
+        "re-prunes from the seed if needed (difference)"
+    )
     parser.add_argument("--keep", default="difference", help=keep)
 
 
-def _add_studies(added: Any) -> None:
+def _add_studies(commands: Any) -> None:
     _command(
-        added,
+        commands,
         "studies",
         run_commands.studies,
-        help="the bundled studies, which sweep takes by name",
+        help="list the bundled studies, which sweep accepts by name",
     )
     parser = _command(
-        added,
+        commands,
         "sweep",
         run_commands.sweep,
         help="run a grid of experiments from a YAML file in this process",
@@ -244,79 +280,79 @@ def _add_studies(added: Any) -> None:
         "file",
         type=Path,
         metavar="FILE",
-        help="a file or a bundled study; keys: checkpoint, task, methods, sparsities …",
+        help="sweep file or bundled study; keys: checkpoint, task, methods, sparsities …",
     )
-    parser.add_argument(
-        "--again", action="store_true", help="compute anew what is finished already"
-    )
+    parser.add_argument("--again", action="store_true", help="recompute finished runs")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a key of the file with another value; may be repeated",
+        help="override a key of the file; repeatable",
     )
-    parser.add_argument("--plan", action="store_true", help="list the experiments and run none")
     parser.add_argument(
-        "--queue", action="store_true", help="leave them to the worker, as the pages do"
+        "--plan", action="store_true", help="list the experiments without running them"
+    )
+    parser.add_argument(
+        "--queue", action="store_true", help="queue them for the worker, as the pages do"
     )
     parser.add_argument(
         "--wait",
         action="store_true",
-        help="leave them to the worker and show its progress until it is over",
+        help="queue them for the worker and show the progress until they finish",
     )
-    elsewhere = parser.add_argument_group("on other machines")
-    elsewhere.add_argument(
+    remote = parser.add_argument_group("on other machines")
+    remote.add_argument(
         "--shards",
         type=int,
         metavar="N",
-        help="run nothing; write it down in N parts for run-shard",
+        help="run nothing; write a plan of N shards for run-shard",
     )
-    elsewhere.add_argument(
+    remote.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="run it on a Ray cluster: host:port, auto, or local for one on this machine",
+        help="run on a Ray cluster: host:port, auto, or local for one on this machine",
     )
-    elsewhere.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="of the parts, on a disk that all machines share"
+    remote.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the plan, on a shared disk"
     )
-    elsewhere.add_argument(
-        "--cpus", type=int, default=2, metavar="N", help="processors of a Ray task (2)"
+    remote.add_argument(
+        "--cpus", type=int, default=2, metavar="N", help="processors per Ray task (2)"
     )
-    elsewhere.add_argument(
+    remote.add_argument(
         "--chunk",
         type=int,
         default=100,
         metavar="N",
-        help="sentences that one Ray task attacks (100)",
+        help="examples attacked per Ray task (100)",
     )
     shard = _command(
-        added,
+        commands,
         "run-shard",
         shard_commands.run_shard,
-        help="run one part of a sweep that was written down by --shards",
+        help="run one shard of a sweep planned with --shards",
     )
     shard.add_argument("folder", type=Path, metavar="FOLDER")
     shard.add_argument("number", type=int, metavar="N", help="from 1")
-    told = "bring what parts of a sweep have finished into the store; as often as you like"
-    _command(added, "collect", shard_commands.collect, help=told).add_argument(
+    summary = "import the results of a planned sweep into the store; may be repeated at any time"
+    _command(commands, "collect", shard_commands.collect, help=summary).add_argument(
         "folder", type=Path, metavar="FOLDER"
     )
     parser = _command(
-        added, "demo", run_commands.demo, help="queue the demo study, which the pages show"
+        commands, "demo", run_commands.demo, help="queue the demo study, which the pages show"
     )
-    parser.add_argument("--wait", action="store_true", help="show its progress until it is over")
+    parser.add_argument("--wait", action="store_true", help="show the progress until it finishes")
 
 
-def _add_jobs(added: Any) -> None:
-    _command(added, "jobs", job_commands.jobs, help="all jobs")
-    show = _command(added, "show", job_commands.show, help="one job with its rows")
-    cancel = _command(added, "cancel", job_commands.cancel, help="stop a job")
+def _add_jobs(commands: Any) -> None:
+    _command(commands, "jobs", job_commands.jobs, help="list all jobs")
+    show = _command(commands, "show", job_commands.show, help="show one job with its results")
+    cancel = _command(commands, "cancel", job_commands.cancel, help="stop a job")
     resume = _command(
-        added, "resume", job_commands.resume, help="go on with a failed or cancelled job"
+        commands, "resume", job_commands.resume, help="resume a failed or cancelled job"
     )
     export = _command(
-        added,
+        commands,
         "export",
         job_commands.export,
         help="write a job's pruned checkpoint as a Hugging Face folder",
@@ -327,30 +363,31 @@ def _add_jobs(added: Any) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="write experiment, versions, seconds and rows here",
+        help="write experiment, versions, durations and rows as JSON",
     )
     export.add_argument("folder", type=Path, metavar="FOLDER")
     export.add_argument(
         "--shrink",
         action="store_true",
-        help="cut dead heads and neurons; loads again by prune_core.load(FOLDER)",
+        help="remove dead heads and neurons physically; load with prune_core.load(FOLDER)",
     )
     export.add_argument(
-        "--onnx", action="store_true", help="write model.onnx too, for any batch size and length"
+        "--onnx", action="store_true", help="also write model.onnx, for any batch size and length"
     )
-    told = (
-        "write model.int8.onnx beside it; what the job's quantisation doctor proposed stays in fp32"
+    summary = (
+        "also write model.int8.onnx; weight matrices stay in fp32 if the job's quantization "
+        "sensitivity measure proposed it"
     )
-    export.add_argument("--int8", action="store_true", help=told)
-    again = _command(
-        added,
+    export.add_argument("--int8", action="store_true", help=summary)
+    reprune = _command(
+        commands,
         "remake",
         job_commands.reprune,
-        help="make pruned weights again that were not kept, from the seed",
+        help="re-prune weights that were not saved, from the seed",
     )
-    again.add_argument("ids", type=int, nargs="+", metavar="ID")
+    reprune.add_argument("ids", type=int, nargs="+", metavar="ID")
     measure = _command(
-        added,
+        commands,
         "remeasure",
         run_commands.remeasure,
         help="run measures of a finished job again, in this process",
@@ -359,41 +396,41 @@ def _add_jobs(added: Any) -> None:
     measure.add_argument(
         "measures", nargs="+", metavar="MEASURE", help="such as cost; may be new to the job"
     )
-    changes = "an option of such a measure, as cost.repeats=60; may be repeated"
+    changes = "option of one of these measures, such as cost.repeats=60; repeatable"
     measure.add_argument(
         "--set", action="append", default=[], metavar="MEASURE.OPTION=VALUE", help=changes
     )
     export.add_argument(
-        "--push", metavar="USER/NAME", help="upload the folder to the Hub too, as a private model"
+        "--push", metavar="USER/NAME", help="also upload the folder to the Hub, as a private model"
     )
     check = _command(
-        added,
+        commands,
         "check",
         job_commands.check,
-        help="may a job's model ship? exit 0: yes, 1: no, 3: inconclusive",
+        help="test a job's model against limits; exit status 0: met, 1: violated, 3: inconclusive",
     )
     check.add_argument("id", type=int, metavar="ID")
     check.add_argument(
         "--policy",
         type=Path,
         metavar="FILE",
-        help="limits as YAML; the Deploy page writes one (the usual limits)",
+        help="limits as YAML; the Deploy page can write one (the default limits)",
     )
-    check.add_argument("--json", type=Path, metavar="FILE", help="write decision and tests here")
-    told = "try the adversarial texts of some jobs on each other's models"
-    _command(added, "transfer", job_commands.transfer, help=told).add_argument(
+    check.add_argument("--json", type=Path, metavar="FILE", help="write decision and tests as JSON")
+    summary = "test the adversarial examples of some jobs on each other's models"
+    _command(commands, "transfer", job_commands.transfer, help=summary).add_argument(
         "ids", type=int, nargs="+", metavar="ID"
     )
     rows = _command(
-        added,
+        commands,
         "rows",
         job_commands.rows,
-        help="write all rows of some jobs as Parquet, a file a table",
+        help="write all rows of some jobs as Parquet, one file per table",
     )
     rows.add_argument("ids", type=int, nargs="+", metavar="ID")
     rows.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     log = _command(
-        added,
+        commands,
         "log",
         job_commands.log,
         help="log jobs to MLflow or Weights & Biases (optional packages)",
@@ -404,18 +441,18 @@ def _add_jobs(added: Any) -> None:
         "--project", default="PruneScope", help="the tracker's experiment or project (PruneScope)"
     )
     report = _command(
-        added,
+        commands,
         "report",
         job_commands.report,
-        help="write jobs side by side into one HTML file",
+        help="compare jobs in one HTML file",
     )
     report.add_argument("ids", type=int, nargs="+", metavar="ID")
     report.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
-def _add_serve(added: Any) -> None:
+def _add_serve(commands: Any) -> None:
     parser = _command(
-        added, "serve", serve, help="run the dashboard and the supervisor of its queue"
+        commands, "serve", serve, help="run the dashboard and the supervisor of its queue"
     )
     parser.add_argument(
         "--address",
@@ -423,9 +460,12 @@ def _add_serve(added: Any) -> None:
         help="address to listen on; a wider one needs a login or a proxy (127.0.0.1)",
     )
     parser.add_argument("--port", type=int, default=8501, help="(8501)")
-    told = "a folder below which pages may open files; repeatable (any folder; with a wider address, the current one)"
+    summary = (
+        "a folder below which pages may open files; repeatable (any folder; with a wider address, "
+        "the current one)"
+    )
     parser.add_argument(
-        "--root", type=Path, action="append", default=[], metavar="FOLDER", help=told
+        "--root", type=Path, action="append", default=[], metavar="FOLDER", help=summary
     )
     parser.add_argument(
         "--no-token",
@@ -436,23 +476,26 @@ def _add_serve(added: Any) -> None:
         "--show-token", action="store_true", help="print the address with the access token and exit"
     )
     login = parser.add_argument_group("login and reverse proxy")
-    told = "who may enter: an address, a domain (@lab.example.org), group:NAME, or anyone; repeatable, required with a login"
-    login.add_argument("--allow", action="append", default=[], metavar="WHO", help=told)
+    summary = (
+        "who may open the dashboard: an address, a domain (@lab.example.org), group:NAME, or "
+        "anyone; repeatable, required with a login"
+    )
+    login.add_argument("--allow", action="append", default=[], metavar="WHO", help=summary)
     login.add_argument(
         "--groups-claim",
         metavar="NAME",
         help="claim of the ID token that lists the user's groups (groups)",
     )
     login.add_argument(
-        "--contact", metavar="WHO", help="whom people who may not enter are told to ask"
+        "--contact", metavar="WHO", help="whom people without access are told to ask"
     )
     login.add_argument(
         "--user-header",
         metavar="NAME",
         help="header in which a reverse proxy passes the user, such as X-Forwarded-User",
     )
-    told = "file with a secret that the proxy must send, readable only by this user"
-    login.add_argument("--proxy-secret-file", type=Path, metavar="FILE", help=told)
+    summary = "file with a secret that the proxy must send, readable only by this user"
+    login.add_argument("--proxy-secret-file", type=Path, metavar="FILE", help=summary)
     login.add_argument(
         "--proxy-secret-header",
         metavar="NAME",
@@ -460,84 +503,85 @@ def _add_serve(added: Any) -> None:
     )
 
 
-def _add_store(added: Any) -> None:
-    parser = added.add_parser(
-        "store", help="check, back up or rescue the store", description="Look after the store."
+def _add_store(commands: Any) -> None:
+    parser = commands.add_parser(
+        "store", help="check, back up or recover the store", description="Maintain the store."
     )
-    inner = parser.add_subparsers(required=True, metavar="WHAT")
+    actions = parser.add_subparsers(required=True, metavar="WHAT")
     _command(
-        inner,
+        actions,
         "check",
         store_commands.check,
-        help="whether every page and every row can be read; exit 1 where not",
+        help="test whether every page and row can be read; exit status 1 if not",
     )
     backup = _command(
-        inner,
+        actions,
         "backup",
         store_commands.backup,
-        help="copy the store into an empty folder, also while jobs run",
+        help="copy the store to an empty folder, also while jobs run",
     )
     backup.add_argument(
         "--no-weights",
         dest="weights",
         action="store_false",
-        help="figures only, without pruned weights and logs",
+        help="results only, without pruned weights and logs",
     )
     rescue = _command(
-        inner,
+        actions,
         "rescue",
         store_commands.rescue,
-        help="save what can be read of a damaged store into an empty folder",
+        help="recover what can be read of a damaged store to an empty folder",
     )
-    for each in (backup, rescue):
-        each.add_argument("folder", type=Path, metavar="FOLDER")
+    for action in (backup, rescue):
+        action.add_argument("folder", type=Path, metavar="FOLDER")
     _command(
-        inner,
+        actions,
         "compact",
         store_commands.compact,
-        help="give space that deletions left back to the disk",
+        help="free the disk space of deleted rows",
     )
     events = _command(
-        inner,
+        actions,
         "events",
         store_commands.events,
-        help="who submitted, cancelled, resumed, renamed and deleted",
+        help="list who submitted, cancelled, resumed, renamed and deleted",
     )
     events.add_argument("--last", type=int, default=100, metavar="N", help="how many (100)")
 
 
-def _add_finetune(added: Any) -> None:
+def _add_finetune(commands: Any) -> None:
     parser = _command(
-        added, "finetune", training_commands.finetune, help="fine-tune an encoder for a task"
+        commands, "finetune", training_commands.finetune, help="fine-tune an encoder for a task"
     )
     _add_source(parser)
     parser.add_argument(
-        "--validation", required=True, help="file or known task to choose the best epoch by"
+        "--validation", required=True, help="file or known task to select the best epoch"
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
     parser.add_argument(
         "--adversarial",
         default="none",
-        help="none, or freelb: also against small changes of the word embeddings (none)",
+        help="none, or freelb: adversarial training on the word embeddings (none)",
     )
-    # names only: importing the recipe here would cost every command torch
+    # names only: importing the recipe here would make every command import torch
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="an option of the recipe: checkpoint epochs learning_rate batch_size examples max_length warmup optimizer "
-        "weight_decay dropout adversarial_steps adversarial_step_size adversarial_norm average checks patience "
-        "mixed_precision half seed device",
+        help="option of the recipe; repeatable: checkpoint epochs learning_rate batch_size "
+        "examples max_length warmup optimizer weight_decay dropout adversarial_steps "
+        "adversarial_step_size adversarial_norm average checks patience mixed_precision half seed "
+        "device",
     )
 
 
-def _add_soup(added: Any) -> None:
+def _add_soup(commands: Any) -> None:
     parser = _command(
-        added,
+        commands,
         "soup",
         training_commands.soup,
-        help="average fine-tunes of one encoder into a model that attacks hurt less",
+        help="average fine-tunes of one encoder (model soup) for robustness against attacks",
     )
     _add_source(parser)
     parser.add_argument(
@@ -548,44 +592,44 @@ def _add_soup(added: Any) -> None:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="a fine-tune; may be repeated",
+        help="a fine-tuned checkpoint; repeatable",
     )
     parser.add_argument(
         "--recipes",
         type=Path,
         metavar="FILE",
-        help="a YAML list of fine-tuning options: these are made first",
+        help="YAML list of fine-tuning options; these checkpoints are trained first",
     )
     parser.add_argument(
         "--each",
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="an option of every recipe; may be repeated",
+        help="option of every recipe; repeatable",
     )
     parser.add_argument(
         "--epochs-share",
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="of every recipe's epochs, at least one stays (1)",
+        help="fraction of every recipe's epochs to train, at least one epoch (1)",
     )
     parser.add_argument(
         "--way",
         default="greedy-attack",
-        help="greedy-attack, greedy-accuracy or uniform (greedy-attack)",
+        help="selection: greedy-attack, greedy-accuracy or uniform (greedy-attack)",
     )
     parser.add_argument(
         "--out",
         required=True,
         type=Path,
-        help="folder for the average, its record and what was measured",
+        help="folder for the averaged model, its record and the results",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="an option of the soup: attack attack_examples examples allowed_loss query_budget time_budget max_changed precision "
-        "max_length seed device",
+        help="option of the soup; repeatable: attack attack_examples examples allowed_loss "
+        "query_budget time_budget max_changed precision max_length seed device",
     )

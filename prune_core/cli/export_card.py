@@ -1,4 +1,4 @@
-"""The model card of an export: what was pruned from what, how to load it, and every figure with its interval and n."""
+"""Model card of an export: what was pruned, how to load it, and all metrics with intervals."""
 
 from __future__ import annotations
 
@@ -15,66 +15,76 @@ from ..store.store import Store
 
 
 def write_export_card(store: Store, job: Job, folder: Path, is_cut: bool) -> None:
-    """README.md of an exported folder, in the form that the Hub reads."""
-    job = store.job(job.id)  # an export may have made its weights again
-    judged, source = store.rows("accuracy", [job.id]), Path(job.experiment["source"]["task"]).name
-    metric = str(judged["metric"].iloc[0]) if len(judged) else ""
-    base = job.experiment["checkpoint"]
-    loads = (
-        f'prune_core.load("{folder.name}")'
-        if is_cut
-        else f'AutoModelFor….from_pretrained("{folder.name}")'
-    )
-    facts, options = job.facts, job.experiment["method"]["options"]
-    told = ", ".join(
-        f"{name} {value}" for name, value in options.items() if value not in ("", None)
-    )
-    text = [
-        f"**{Path(base).name or base}** pruned by PruneScope, without retraining: {job.label} ({told}), seed {job.experiment['seed']}, "
-        f"calibrated on {facts.get('calibration_n', 'some')} texts. {'Its dead heads and neurons are cut out. ' if is_cut else ''}"
-        f"Loads by `{loads}`.",
-        f"Measured on {facts.get('evaluation_n', 'some')} texts of {source}, on {facts.get('device_title', job.device)}; intervals are 95%."
-        " They say nothing of other data: measure on your own before it ships.",
-        _table(store, job),
-    ]
+    """Write the README.md of an exported folder, in the format of the Hub."""
+    job = store.job(job.id)  # an export may have re-pruned its weights
+    accuracy = store.rows("accuracy", [job.id])
+    metric = str(accuracy["metric"].iloc[0]) if len(accuracy) else ""
+    facts, experiment = job.facts, job.experiment
+    base, data = experiment["checkpoint"], Path(experiment["source"]["task"]).name
+    paragraphs = [_origin(job, folder, is_cut), _evaluation(job, data), _table(store, job)]
     if facts.get("remade", facts.get("weights")) != facts.get("weights"):
-        text.insert(
+        paragraphs.insert(
             2,
-            "**These weights were made again from the run's seed and differ from the ones that were measured.**",
+            "**These weights were re-pruned from the run's seed and differ from the evaluated "
+            "ones.**",
         )
-    # agreement with dense, where the data had no labels, is no figure of the task
+    # agreement with the dense model, used for data without labels, is not a metric of the task
     is_task = metric in METRICS and not METRICS[metric].against_dense
-    figures = {metric: float(judged["score"].iloc[0])} if is_task else {}
     model_card.write(
         folder,
         base,
         facts.get("kind", "classification"),
-        data=source,
-        figures=figures,
-        text="\n\n".join(text) + "\n",
+        data=data,
+        figures={metric: float(accuracy["score"].iloc[0])} if is_task else {},
+        text="\n\n".join(paragraphs) + "\n",
+    )
+
+
+def _origin(job: Job, folder: Path, is_cut: bool) -> str:
+    """Describe what was pruned, how, and how to load it."""
+    experiment, base = job.experiment, job.experiment["checkpoint"]
+    call = f'AutoModelFor….from_pretrained("{folder.name}")'
+    compact = ""
+    if is_cut:
+        call = f'prune_core.load("{folder.name}")'
+        compact = "Its dead heads and neurons are physically removed. "
+    settings = experiment["method"]["options"].items()
+    options = ", ".join(f"{name} {value}" for name, value in settings if value not in ("", None))
+    return (
+        f"**{Path(base).name or base}** pruned by PruneScope, without retraining: {job.label} "
+        f"({options}), seed {experiment['seed']}, calibrated on "
+        f"{job.facts.get('calibration_n', 'some')} texts. {compact}Load it with `{call}`."
+    )
+
+
+def _evaluation(job: Job, data: str) -> str:
+    """Describe the data and the device of the results."""
+    facts = job.facts
+    return (
+        f"Evaluated on {facts.get('evaluation_n', 'some')} texts of {data}, on "
+        f"{facts.get('device_title', job.device)}; intervals are 95%. The results do not "
+        "generalize to other data: evaluate on your own before you deploy the model."
     )
 
 
 def metrics_of(store: Store, job: Job) -> tuple[list[Quantity], dict[str, Any]]:
-    """The figures that the job has, and its row of the summary, as `quantities.summary` gives it."""
+    """Return the metrics of a job and its row of `quantities.summary`."""
     tables = {name: store.rows(name, [job.id]) for name in TABLES}
     quantities = list(available(tables).values())
-    return quantities, summary(tables, models_of([job]), quantities).to_dict("records")[
-        0
-    ] if quantities else {}
+    if not quantities:
+        return [], {}
+    return quantities, summary(tables, models_of([job]), quantities).to_dict("records")[0]
 
 
 def _table(store: Store, job: Job) -> str:
     quantities, row = metrics_of(store, job)
-    lines = ["| figure | value | interval | n | what it is |", "|---|---|---|---|---|"]
-    for q in quantities:
-        value, low, high, n = (row[q.key + end] for end in ("", "_low", "_high", "_n"))
-        between = "" if math.isnan(low) else f"{q.show(low)} to {q.show(high)}"
-        lines.append(
-            f"| {q.title} | {q.show(value)} | {between} | {'' if math.isnan(n) else f'{n:,.0f}'} | {q.gloss} |"
-        )
-    return (
-        "\n".join(lines)
-        if quantities
-        else f"Nothing was measured; see `python -m prune_core show {job.id}`."
-    )
+    if not quantities:
+        return f"Nothing was measured; see `python -m prune_core show {job.id}`."
+    lines = ["| metric | value | interval | n | description |", "|---|---|---|---|---|"]
+    for quantity in quantities:
+        value, low, high, n = (row[quantity.key + end] for end in ("", "_low", "_high", "_n"))
+        interval = "" if math.isnan(low) else f"{quantity.show(low)} to {quantity.show(high)}"
+        count = "" if math.isnan(n) else f"{n:,.0f}"
+        cells = (quantity.title, quantity.show(value), interval, count, quantity.gloss)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The commands on jobs that are there: list, show, stop, go on, export, report. Heavy imports wait for who needs them."""
+"""Commands on existing jobs: list, show, cancel, resume, export, report; with lazy imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def jobs(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """One job and its rows."""
+    """Show one job and its results."""
     from ..queue.jobs import mark_crashed
     from .terminal import summary, write_json
 
@@ -32,31 +32,31 @@ def show(options: argparse.Namespace) -> None:
 
 
 def cancel(options: argparse.Namespace) -> None:
-    """Stop a job."""
+    """Cancel a job."""
     from ..queue.jobs import cancel
 
     cancel(Store(), options.id)
-    print(f"Job {options.id} is being cancelled; its finished stages are kept.")
+    print(f"Job {options.id} is being cancelled; its finished stages stay.")
 
 
 def resume(options: argparse.Namespace) -> None:
-    """Go on with a job."""
+    """Resume a job."""
     from ..queue.jobs import resume
 
     store = Store()
     resume(store, options.id)
-    kept = ", ".join(store.job(options.id).done) or "nothing yet"
-    print(f"Job {options.id} is queued again; finished: {kept}.")
+    stages = ", ".join(store.job(options.id).done) or "none"
+    print(f"Job {options.id} is queued again; finished stages: {stages}.")
 
 
 def export(options: argparse.Namespace) -> None:
-    """Copy a job's pruned checkpoint, cut or as ONNX where wanted."""
+    """Export a job's pruned checkpoint, optionally compact or with ONNX."""
     from ..experiments.export import export_checkpoint
     from .export_card import write_export_card
 
     store, progress = Store(), PrintedProgress()
     job = store.job(options.id)
-    said = export_checkpoint(
+    messages = export_checkpoint(
         store,
         job,
         options.folder,
@@ -70,46 +70,45 @@ def export(options: argparse.Namespace) -> None:
     if options.push:
         from .trackers import push
 
-        said.append(push(options.folder, options.push))
-    print("\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *said]))
+        messages.append(push(options.folder, options.push))
+    print(
+        "\n".join([f"Job {options.id}: the pruned checkpoint is in {options.folder}.", *messages])
+    )
 
 
 def reprune(options: argparse.Namespace) -> None:
-    """Make pruned weights again that were not kept."""
+    """Re-prune weights that were not saved."""
     from ..experiments.reprune import reprune_job
 
     store, progress = Store(), PrintedProgress()
     for id in options.ids:
-        said = reprune_job(store, store.job(id), progress)
+        message = reprune_job(store, store.job(id), progress)
         progress.end()
-        print(said)
+        print(message)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Test a job against a policy: 0 if every limit is met, 1 if one is violated, 3 if the result is inconclusive."""
+    """Test a job against a policy: 0 if all limits are met, 1 if one is violated, 3 if unclear."""
     import json
 
     from ..analysis import deployment_check, policy
     from ..analysis.evidence import evidence
-    from .terminal import verdicts
+    from . import terminal
 
     store = Store()
-    found = evidence(store, store.job(options.id))
-    own = options.policy
-    asked = policy.load(own) if own else policy.usual(found.kind, found.metric)
-    judged = deployment_check.check(found, asked)
-    print(verdicts(found, judged, asked))
+    results = evidence(store, store.job(options.id))
+    file = options.policy
+    limits = policy.load(file) if file else policy.usual(results.kind, results.metric)
+    verdicts = deployment_check.check(results, limits)
+    print(terminal.check_report(results, verdicts, limits))
     if options.json:
-        options.json.write_text(
-            json.dumps(
-                deployment_check.to_record(judged, found, asked), indent=2, ensure_ascii=False
-            )
-        )
-    return deployment_check.CODES[deployment_check.decision(judged)]
+        record = deployment_check.to_record(verdicts, results, limits)
+        options.json.write_text(json.dumps(record, indent=2, ensure_ascii=False))
+    return deployment_check.CODES[deployment_check.decision(verdicts)]
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write the report."""
+    """Write the comparison report."""
     from .report import write_report
 
     write_report(Store(), options.ids, options.out)
@@ -121,11 +120,11 @@ def rows(options: argparse.Namespace) -> None:
     from ..store.parquet import write
 
     written = write(Store(), options.ids, options.out)
-    print(f"{len(written)} tables are in {options.out}: {', '.join(file.name for file in written)}")
+    print(f"{options.out}: {len(written)} tables ({', '.join(file.name for file in written)})")
 
 
 def log(options: argparse.Namespace) -> None:
-    """Write plans and figures to a tracker, a run a job."""
+    """Log settings and results to a tracker, one run per job."""
     from .trackers import log
 
     store = Store()
@@ -134,14 +133,14 @@ def log(options: argparse.Namespace) -> None:
 
 
 def transfer(options: argparse.Namespace) -> None:
-    """Try saved adversarial texts on the jobs' models and show the shares that fool them."""
+    """Test adversarial examples on the jobs' models and print the success rates."""
     from ..experiments import attack_transfer
-    from .terminal import transfers
+    from .terminal import transfer_table
 
     store, progress = Store(), PrintedProgress()
-    attack_transfer.run(store, options.ids, progress)
+    attack_transfer.run_transfer(store, options.ids, progress)
     progress.end()
-    print(transfers(store, options.ids))
+    print(transfer_table(store, options.ids))
 
 
 def worker(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE` pairs as a dictionary."""
+"""Parsing of `--set KEY=VALUE` pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import PruneError
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:
-    """`option=value` words as a dict."""
+    """Convert `option=value` arguments to a dictionary."""
     for pair in pairs:
         if "=" not in pair:
             raise PruneError(f"--set {pair}: write it as option=value.")

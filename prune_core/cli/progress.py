@@ -1,4 +1,4 @@
-"""Progress as a line that rewrites itself."""
+"""Progress on stderr, rewritten in place in a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 
 class PrintedProgress:
-    """A report: one line on stderr, rewritten in a terminal; what would only repeat itself is left out."""
+    """A report callback that prints one line, in a terminal in place; repetitions are left out."""
 
     def __init__(self) -> None:
         self.shown = ""
 
     def __call__(self, progress: float, message: str) -> None:
-        """Write the line anew where it says something else."""
+        """Print the line if it has changed."""
         line = f"{progress:4.0%}  {message}"
         if line != self.shown:
             in_place = sys.stderr.isatty()
@@ -25,6 +25,6 @@ class PrintedProgress:
             self.shown = line
 
     def end(self) -> None:
-        """Leave the last line standing."""
+        """Keep the last line in the terminal."""
         if self.shown and sys.stderr.isatty():
             print(file=sys.stderr)

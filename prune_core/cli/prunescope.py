@@ -1,4 +1,4 @@
-"""The command `prunescope`: the dashboard without arguments, `python -m prune_core` with them."""
+"""The command `prunescope`: without arguments the dashboard, else `python -m prune_core`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..paths import ROOT
 
 
 def main() -> int:
-    """Become the dashboard's server, or do what the arguments say."""
+    """Replace this process by the dashboard's server, or run the command in the arguments."""
     if sys.argv[1:]:
         from .arguments import main
 
         return main(sys.argv[1:])
-    os.chdir(ROOT)  # where Streamlit looks for its settings and pages for their pictures
+    os.chdir(ROOT)  # where Streamlit reads its settings and pages find their images
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", "app.py"])

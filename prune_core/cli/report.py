@@ -1,4 +1,7 @@
-"""Jobs side by side as one self-contained HTML file: metrics, charts, how each was made. Browsers print it."""
+"""Comparison of jobs as one self-contained HTML file: metrics, charts, provenance.
+
+Browsers can print it.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +23,46 @@ from ..store.store import Store
 
 TABLES = ("accuracy", "reconstruction", "drift", "cost", "attack")
 STYLE = """
-body { font: 16px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", sans-serif; color: #1c2127; max-width: 1080px; margin: 3rem auto; padding: 0 1.5rem }
-h1 { font-size: 1.9rem; margin: 0 } h2 { font-size: 1.25rem; margin: 2.4rem 0 0 } p.gloss { color: #66707c; margin: .2rem 0 .6rem }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid #dfe3e7; text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: #66707c } td small { color: #66707c; display: block }
+body {
+  font: 16px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", sans-serif; color: #1c2127;
+  max-width: 1080px; margin: 3rem auto; padding: 0 1.5rem
+}
+h1 { font-size: 1.9rem; margin: 0 } h2 { font-size: 1.25rem; margin: 2.4rem 0 0 }
+p.gloss { color: #66707c; margin: .2rem 0 .6rem }
+table {
+  border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums;
+  display: block; overflow-x: auto
+}
+th, td {
+  padding: .35rem .8rem; border-bottom: 1px solid #dfe3e7; text-align: right; white-space: nowrap
+}
+th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: #66707c }
+td small { color: #66707c; display: block }
 @page { size: A4 landscape; margin: 12mm }
-@media print { body { margin: 0; max-width: none } section { break-inside: avoid } table { display: table; font-size: .7rem } }
-"""  # noqa: E501
+@media print {
+  body { margin: 0; max-width: none } section { break-inside: avoid }
+  table { display: table; font-size: .7rem }
+}
+"""
 
 
 def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
-    """Write the report of these jobs."""
+    """Write the report of these jobs to an HTML file."""
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
     models = seeds.merge_seeds(models_of(jobs), jobs)
-    single = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
-    predictions = store.rows(
-        "prediction", [job for model in models for job in model.runs]
-    )  # which only means over seeds need
-    tables = {
+    tables_by_run = {name: store.rows(name, [job.id for job in jobs]) for name in TABLES}
+    # needed only for means over seeds
+    predictions = store.rows("prediction", [job for model in models for job in model.runs])
+    pooled = {
         name: seeds.pooled(name, rows, models, predictions=predictions)
-        for name, rows in single.items()
+        for name, rows in tables_by_run.items()
     }
     outcomes = store.rows("attack_example", [job.id for job in jobs])
-    tables["attack_example"] = seeds.seeds_together(outcomes, models)
-    if not available(tables):
+    pooled["attack_example"] = seeds.seeds_together(outcomes, models)
+    if not available(pooled):
         raise PruneError(
-            f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or resume it."
+            f"Nothing to report: job {jobs[0].id} has no rows yet; wait until it is done, or "
+            "resume it."
         )
     if not path.absolute().parent.is_dir():
         raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
@@ -54,43 +70,43 @@ def write_report(store: Store, ids: Sequence[int], path: Path) -> None:
         raise PruneError(
             f"{path}: a report is HTML; write {path.stem}.html and print it from a browser."
         )
-    path.write_text(_page(jobs, models, tables), encoding="utf-8")
+    path.write_text(_page(jobs, models, pooled), encoding="utf-8")
 
 
 def _page(
     jobs: Sequence[Job], models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]
 ) -> str:
     sample = jobs[0].experiment
+    heading = f"{_name(sample['checkpoint'])} on {_name(sample['source']['task'])}"
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>PruneScope report</title>",
-        f"<style>{STYLE}</style></head><body><h1>{escape(_name(sample['checkpoint']))} on {escape(_name(sample['source']['task']))}</h1>",
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        f"<title>PruneScope report</title><style>{STYLE}</style></head>",
+        f"<body><h1>{escape(heading)}</h1>",
     ]
-    told = (
-        (
+    sentences = [takeaways.busy_machine_note(tables["cost"], models)]
+    if len(models) > 1:
+        sentences = [
             takeaways.accuracy(tables["accuracy"], models),
             takeaways.attack(tables["attack"], tables["attack_example"], models),
-        )
-        if len(models) > 1
-        else ()
-    )
-    sentences = (*told, takeaways.busy_machine_note(tables["cost"], models))
+            *sentences,
+        ]
     parts += [f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence]
     gloss = "Small print: 95% intervals."
     if mean := seeds.means(models):
         gloss = f"Values are the {mean}. {gloss}"
-    parts += [f"<h2>All figures</h2><p class='gloss'>{gloss}</p>", _figures(models, tables)]
-    for count, (title, gloss, figure) in enumerate(_charts(models, tables)):
-        # the first chart brings the library along, which makes the file 5 MB and independent of any server
-        chart = figure.to_html(
+    parts += [f"<h2>All metrics</h2><p class='gloss'>{gloss}</p>", _metrics(models, tables)]
+    for count, (title, gloss, chart) in enumerate(_charts(models, tables)):
+        # the first chart includes the library: 5 MB, and no server is needed
+        html = chart.to_html(
             full_html=False,
             include_plotlyjs=count == 0,
             config={"displaylogo": False},
             default_width="1000px",
         )
         parts.append(
-            f"<section><h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>{chart}</section>"
+            f"<section><h2>{escape(title)}</h2><p class='gloss'>{escape(gloss)}</p>{html}</section>"
         )
-    parts += ["<h2>How it was made</h2>", _made(jobs), "</body></html>"]
+    parts += ["<h2>Provenance</h2>", _provenance(jobs), "</body></html>"]
     return "\n".join(parts)
 
 
@@ -98,7 +114,7 @@ def _name(place: str) -> str:
     return Path(place).name or place
 
 
-def _figures(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -> str:
+def _metrics(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -> str:
     quantities = list(available(tables).values())
     rows = summary(tables, models, quantities).to_dict("records")
     head = "".join(
@@ -109,11 +125,9 @@ def _figures(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -
         cells = ""
         for q in quantities:
             value, low, high = (row[key] for key in (q.key, f"{q.key}_low", f"{q.key}_high"))
-            interval = (
-                ""
-                if math.isnan(low)
-                else f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
-            )
+            interval = ""
+            if not math.isnan(low):
+                interval = f"<small>{escape(q.show(low))} to {escape(q.show(high))}</small>"
             cells += f"<td>{escape(q.show(value))}{interval}</td>"
         body += f"<tr><td>{escape(row['label'])}</td>{cells}</tr>"
     return f"<table><tr><th>Model</th>{head}</tr>{body}</table>"
@@ -122,7 +136,7 @@ def _figures(models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]) -
 def _charts(
     models: Sequence[ComparedModel], tables: dict[str, pd.DataFrame]
 ) -> Iterator[tuple[str, str, Any]]:
-    """(title, how to read it, figure) of everything these jobs have rows for."""
+    """Yield (title, explanation, figure) of every chart that these jobs have rows for."""
     from .. import plots
 
     quantities = available(tables)
@@ -138,21 +152,24 @@ def _charts(
                 chart,
             )
     if len(tables["attack"]):
-        gloss = "Of the sentences a model got right, the share on which the attacker succeeded."
+        gloss = (
+            "Percentage of successful attacks among the examples that the model classifies "
+            "correctly."
+        )
         yield "Attack success", gloss, plots.success(tables["attack"], models)
     if len(tables["reconstruction"]) and pruned:
-        gloss = "How far each block's output is from the dense model's, relative to its size."
+        gloss = "Distance of each layer's output from the dense model's, relative to its norm."
         yield "Error by depth", gloss, plots.by_depth(tables["reconstruction"], models)
     if len(tables["drift"]) and pruned:
         for similarity in plots.SIMILARITIES[:2]:
             yield (
-                f"{similarity.title} by block",
+                f"{similarity.title} by layer",
                 similarity.gloss,
                 plots.by_block(tables["drift"], models, similarity, height=320),
             )
 
 
-def _made(jobs: Sequence[Job]) -> str:
+def _provenance(jobs: Sequence[Job]) -> str:
     rows = ""
     for job in jobs:
         facts, versions = job.facts, job.versions
@@ -177,7 +194,7 @@ def _made(jobs: Sequence[Job]) -> str:
         "Calibration n",
         "Evaluation n",
         "Device",
-        "Type",
+        "Data type",
         "Time",
         "Versions",
     )

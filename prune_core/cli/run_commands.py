@@ -1,4 +1,4 @@
-"""What each command of the command line does. Imports what is heavy only where a command needs it."""
+"""Commands that run experiments and list what can be run; with lazy imports."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from ..experiments.experiment import Experiment
     from ..store.locks import Lock
 
-STUDY = "Command line"  # where single runs are kept unless --study names another
+STUDY = "Command line"  # study of single runs without --study
 
 
 def methods(options: argparse.Namespace) -> None:
     """List the methods."""
     from ..methods import METHODS
-    from .terminal import plugins
+    from .terminal import plugin_list
 
-    print(plugins(METHODS))
+    print(plugin_list(METHODS))
 
 
 def measures(options: argparse.Namespace) -> None:
     """List the measures."""
     from ..measures import MEASURES
-    from .terminal import plugins
+    from .terminal import plugin_list
 
-    print(plugins(MEASURES))
+    print(plugin_list(MEASURES))
 
 
 def tasks(options: argparse.Namespace) -> None:
@@ -50,27 +50,27 @@ def tasks(options: argparse.Namespace) -> None:
 
     print(f"{'demo':10}{'The bundled film reviews':32}{'Accuracy':24}negative, positive")
     for name, known in KNOWN_TASKS.items():
-        print(
-            f"{name:10}{known.title:32}{METRICS[known.metric].title:24}{', '.join(known.labels)}".rstrip()
-        )
+        metric, labels = METRICS[known.metric].title, ", ".join(known.labels)
+        print(f"{name:10}{known.title:32}{metric:24}{labels}".rstrip())
     print(
-        "\nOr a file of your own (.csv, .tsv, .txt, .json, .jsonl, .parquet, .arrow, .xlsx, .conll), or any data set of the Hub by its id."
+        "\nOr a local file (.csv, .tsv, .txt, .json, .jsonl, .parquet, .arrow, .xlsx, .conll), or "
+        "any dataset on the Hub by its id."
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """One experiment, in this process, kept in the store like any other."""
+    """Run one experiment in this process and save it in the store."""
     from ..experiments.export import export_checkpoint
     from .export_card import write_export_card
     from .terminal import summary, write_json
 
     store = Store()
-    experiment = experiment_of(options, store)
+    experiment = experiment_from_options(options, store)
     for path in filter(None, (options.json, options.out)):
         if not path.absolute().parent.is_dir():
             raise PruneError(f"{path}: there is no folder {path.absolute().parent}; make it first.")
     check_data(experiment)
-    job = succeeded(store, perform_here(store, experiment))
+    job = require_success(store, run_in_process(store, experiment))
     print(summary(store, job))
     if options.json:
         write_json(store, job, options.json)
@@ -79,40 +79,44 @@ def run(options: argparse.Namespace) -> None:
         write_export_card(store, job, options.out, is_cut=False)
 
 
-def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
-    """The experiment that `run`'s arguments describe."""
+def experiment_from_options(options: argparse.Namespace, store: Store) -> Experiment:
+    """Create the experiment that the arguments of `run` describe."""
     from ..experiments import adversarial_calibration
     from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..methods import METHODS
     from ..plugins import build
 
-    own: dict[str, str] = {
+    method_options: dict[str, str] = {
         name: value
         for name in ("sparsity", "pattern")
         if (value := getattr(options, name)) is not None
     }
-    of_measure: dict[str, dict[str, str]] = {name: {} for name in options.measure}
+    measure_options: dict[str, dict[str, str]] = {name: {} for name in options.measure}
     for key, value in settings(options.set).items():
         name, dot, option = key.partition(".")
-        if dot and name not in of_measure:
+        if not dot:
+            method_options[key] = value
+        elif name in measure_options:
+            measure_options[name][option or key] = value
+        else:
             raise PruneError(
                 f"--set {key}={value}: this run has no measure {name!r}; add --measure {name}."
             )
-        (of_measure[name] if dot else own)[option or key] = value
-    if own and not options.method:
+    if method_options and not options.method:
         raise PruneError(
-            f"{next(iter(own))} is an option of a method; add --method, or write measure.option=value."
+            f"{next(iter(method_options))} is an option of a method; add --method, or write "
+            "measure.option=value."
         )
-    source = source_of(options)
+    source = source_from_options(options)
     if adversarial_calibration.check_leakage(store, source):
         print(f"prune_core: {adversarial_calibration.LEAK}", file=sys.stderr)
     return Experiment(
         checkpoint=options.checkpoint,
         source=adversarial_calibration.resolve(store, source),
-        method=build(METHODS, options.method, own) if options.method else None,
+        method=build(METHODS, options.method, method_options) if options.method else None,
         measures=tuple(
-            build(MEASURES, name, of_measure[name]) for name in dict.fromkeys(options.measure)
+            build(MEASURES, name, measure_options[name]) for name in dict.fromkeys(options.measure)
         ),
         calibration=options.calibration_size,
         evaluation=options.evaluation_size,
@@ -122,20 +126,20 @@ def experiment_of(options: argparse.Namespace, store: Store) -> Experiment:
         max_length=options.max_length,
         study=options.study,
         tf32=options.tf32,
-        min_words=least_words(options.min_words),
+        min_words=parse_min_words(options.min_words),
         keep=options.keep,
     )
 
 
-def source_of(options: argparse.Namespace) -> DataSource:
-    """The data that arguments describe."""
+def source_from_options(options: argparse.Namespace) -> DataSource:
+    """Create the data source that the arguments describe."""
     from ..data.examples import DataSource
 
     return DataSource(**{spec.name: getattr(options, spec.name, "") for spec in fields(DataSource)})
 
 
-def least_words(text: str) -> int | None:
-    """A whole number, or None for auto."""
+def parse_min_words(text: str) -> int | None:
+    """Parse a whole number; None for auto."""
     if text == "auto":
         return None
     if not text.isdigit():
@@ -143,11 +147,11 @@ def least_words(text: str) -> int | None:
     return int(text)
 
 
-def perform_here(store: Store, experiment: Experiment) -> Job:
-    """Run an experiment here and now as a job of the store; the job as it ends."""
+def run_in_process(store: Store, experiment: Experiment) -> Job:
+    """Run an experiment in this process as a job of the store; return the finished job."""
     from ..queue.worker import new_worker
 
-    name, life = new_worker(store)
+    name, lock = new_worker(store)
     values = (
         experiment.to_dict(),
         experiment.label,
@@ -155,7 +159,7 @@ def perform_here(store: Store, experiment: Experiment) -> Job:
         experiment.study,
         experiment.device,
     )
-    return _finish_here(store, store.submit(*values, worker=name), life)
+    return _finish_here(store, store.submit(*values, worker=name), lock)
 
 
 def remeasure(options: argparse.Namespace) -> None:
@@ -173,56 +177,59 @@ def remeasure(options: argparse.Namespace) -> None:
             )
         changes[name][option] = value
     store = Store()
-    jobs.with_new_measures(
-        store.job(options.id), changes, changes
-    )  # raises before there is a worker
-    name, life = new_worker(store)
+    # raises before there is a worker
+    jobs.with_new_measures(store.job(options.id), changes, changes)
+    name, lock = new_worker(store)
     jobs.remeasure(store, options.id, list(changes), options=changes, worker=name)
-    job = succeeded(store, _finish_here(store, options.id, life))
+    job = require_success(store, _finish_here(store, options.id, lock))
     print(summary(store, job))
 
 
-def _finish_here(store: Store, id: int, life: Lock) -> Job:
-    """Run a job that this process has claimed; return it as it ends."""
-    from ..queue.worker import perform
+def _finish_here(store: Store, id: int, lock: Lock) -> Job:
+    """Run a job that this process has claimed; return the finished job."""
+    from ..queue.worker import run_job
 
     def give_up() -> NoReturn:
         print("\nprune_core: cancelled", file=sys.stderr, flush=True)
         os._exit(130)
 
     progress = PrintedProgress()
-    job = perform(store, store.job(id), give_up, also=progress)
+    job = run_job(store, store.job(id), give_up, extra_report=progress)
     progress.end()
-    life.remove()
+    lock.remove()
     if job.status == Status.CANCELLED:
         raise Cancelled
     return job
 
 
 def check_data(*experiments: Experiment, elsewhere: bool = False) -> None:
-    """A mistake in checkpoint or data makes no job; what several have in common is read once. `elsewhere`: not in this memory."""
+    """Check checkpoint and data of experiments, so that a mistake makes no job.
+
+    What several experiments have in common is read once. `elsewhere`: they are for another
+    machine, so the memory of this one does not matter.
+    """
     from ..models.checkpoints.folders import BUNDLED
 
-    for each in {json.dumps(each.data_key()): each for each in experiments}.values():
-        if each.source.task == "demo" and each.checkpoint in BUNDLED:
-            continue  # which fit each other, and a check would cost every command seconds
+    for experiment in {json.dumps(each.data_key()): each for each in experiments}.values():
+        if experiment.source.task == "demo" and experiment.checkpoint in BUNDLED:
+            continue  # known to fit, and a check would cost every command seconds
         from ..experiments.data_check import check
 
-        memory = check(each, elsewhere)
-        print(f"prune_core: {each.label} takes about {size(memory)} of memory", file=sys.stderr)
+        memory = size(check(experiment, elsewhere))
+        print(f"prune_core: {experiment.label} takes about {memory} of memory", file=sys.stderr)
 
 
-def succeeded(store: Store, job: Job) -> Job:
-    """The job, or the sentence it failed with."""
+def require_success(store: Store, job: Job) -> Job:
+    """Return the job; raise PruneError with its message if it failed."""
     if job.status == Status.FAILED:
         raise PruneError(f"{job.error} (Job {job.id}; its log: {store.folder(job.id) / 'log.txt'})")
     return job
 
 
 def sweep(options: argparse.Namespace) -> None:
-    """A grid of experiments in this process; what is finished already is not computed again."""
+    """Run a grid of experiments in this process; finished ones are not recomputed."""
     from ..experiments import study
-    from ..queue.jobs import finished
+    from ..queue.jobs import find_finished
     from .terminal import headline
 
     experiments = study.load(options.file, study.parse_changes(settings(options.set)))
@@ -236,39 +243,38 @@ def sweep(options: argparse.Namespace) -> None:
     if elsewhere:
         from . import shard_commands
 
-        over = (
-            set()
-            if options.again
-            else {each.key() for each in experiments if finished(store, each)}
-        )
+        done: set[str] = set()
+        if not options.again:
+            done = {each.key() for each in experiments if find_finished(store, each)}
         if options.ray:
-            return shard_commands.on_ray(experiments, over, options)
-        return shard_commands.plan(
-            [each for each in experiments if each.key() not in over], options.shards, options.out
-        )
+            return shard_commands.run_on_ray(experiments, done, options)
+        pending = [each for each in experiments if each.key() not in done]
+        return shard_commands.plan(pending, options.shards, options.out)
     for count, experiment in enumerate(experiments, start=1):
         print(f"{experiment.label} ({count} of {len(experiments)})", file=sys.stderr)
-        job = None if options.again else finished(store, experiment)
-        job = job or perform_here(store, experiment)
+        job = None if options.again else find_finished(store, experiment)
+        job = job or run_in_process(store, experiment)
         failed += [job] if job.status == Status.FAILED else []
         print(headline(store, job), flush=True)
     if failed:
         raise PruneError(
-            f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core show {failed[0].id}."
+            f"{len(failed)} of {len(experiments)} experiments failed; see python -m prune_core "
+            f"show {failed[0].id}."
         )
 
 
 def _list(experiments: Sequence[Experiment]) -> None:
-    """What a sweep would run, a line each."""
+    """List what a sweep would run, one experiment per line."""
     from ..experiments.experiment import stages
 
     study, label = (
-        max((len(getattr(each, part)) for each in experiments), default=0) + 2
-        for part in ("study", "label")
+        max((len(getattr(experiment, attribute)) for experiment in experiments), default=0) + 2
+        for attribute in ("study", "label")
     )
-    for each in experiments:
-        print(f"{each.study:{study}}{each.label:{label}}{', '.join(stages(each))}")
-    print(f"{len(experiments)} experiments, none of them run.")
+    for experiment in experiments:
+        columns = f"{experiment.study:{study}}{experiment.label:{label}}"
+        print(f"{columns}{', '.join(stages(experiment))}")
+    print(f"{len(experiments)} experiments; none was run.")
 
 
 def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -> None:
@@ -277,19 +283,20 @@ def _queue(experiments: Sequence[Experiment], wait: bool, again: bool = False) -
 
     check_data(*experiments)
     store = Store()
-    found = [jobs.submit(store, experiment, again) for experiment in experiments]
-    new = sum(not reused for _, reused in found)
+    submitted = [jobs.submit(store, experiment, again) for experiment in experiments]
+    new = sum(not reused for _, reused in submitted)
     names = ", ".join(repr(name) for name in dict.fromkeys(each.study for each in experiments))
-    print(f"Study {names}: {new} jobs queued, {len(found) - new} were there already.")
+    existing = len(submitted) - new
+    print(f"Study {names}: {new} jobs queued, {existing} existed already.")
     if wait:
-        _wait(store, [id for id, _ in found])
+        _wait(store, [id for id, _ in submitted])
 
 
 def studies(options: argparse.Namespace) -> None:
     """List the bundled studies."""
     from ..experiments import study
 
-    for name, about in study.bundled().items():
+    for name, about in study.bundled_studies().items():
         print(f"{name:16}{len(study.load(Path(name))):4} runs  {about}")
 
 
@@ -301,28 +308,25 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def _wait(store: Store, ids: Sequence[int]) -> None:
-    """Show the progress of queued jobs until all are over."""
+    """Show the progress of queued jobs until all of them have ended."""
     from ..queue.jobs import housekeeping
 
     progress = PrintedProgress()
     while True:
         housekeeping(store)
-        found = [store.job(id) for id in ids]
-        active = [job for job in found if job.status in (Status.RUNNING, Status.QUEUED)]
+        waited = [store.job(id) for id in ids]
+        active = [job for job in waited if job.status in (Status.RUNNING, Status.QUEUED)]
         if not active:
             break
         running = [job for job in active if job.status == Status.RUNNING]
-        line = (
-            "; ".join(f"{job.label}, {job.stage}: {job.message}" for job in running)
-            or "waiting for the worker"
-        )
-        progress(
-            (len(found) - len(active) + sum(job.progress for job in running)) / len(found), line
-        )
+        messages = (f"{job.label}, {job.stage}: {job.message}" for job in running)
+        ended = len(waited) - len(active) + sum(job.progress for job in running)
+        progress(ended / len(waited), "; ".join(messages) or "waiting for the worker")
         time.sleep(0.5)
     progress.end()
-    if failed := [job for job in found if job.status != Status.DONE]:
+    if failed := [job for job in waited if job.status != Status.DONE]:
         raise PruneError(
-            f"{len(failed)} of {len(found)} jobs did not finish; see python -m prune_core show {failed[0].id}."
+            f"{len(failed)} of {len(waited)} jobs did not finish; see python -m prune_core show "
+            f"{failed[0].id}."
         )
-    print(f"All {len(found)} jobs are done.")
+    print(f"All {len(waited)} jobs are done.")

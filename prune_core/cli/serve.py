@@ -17,7 +17,7 @@ from ..store.store import Store, default_home
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Run both until a signal ends them."""
+    """Run dashboard and supervisor until a signal arrives."""
     if options.show_token:
         token = access.access_token(default_home(), create=False)
         print(access.dashboard_url(options.address, options.port, token=token))
@@ -29,15 +29,15 @@ def serve(options: argparse.Namespace) -> None:
     if settings.needs_token:
         access.access_token(store.home)  # an error is reported here, not by the dashboard's process
     files = ", ".join(map(str, roots)) if roots else "any folder that this user may read"
-    _say(
+    _log(
         f"The dashboard on port {options.port} is for {_audience(settings)}; "
         f"it opens files below {files}; the store is {store.home}."
     )
     received: list[int] = []
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, lambda number, _: received.append(number))
-    where = [f"--server.address={options.address}", f"--server.port={options.port}"]
-    dashboard = Dashboard(where, _say)
+    flags = [f"--server.address={options.address}", f"--server.port={options.port}"]
+    dashboard = Dashboard(flags, _log)
 
     def is_over() -> bool:
         if not received:
@@ -45,7 +45,7 @@ def serve(options: argparse.Namespace) -> None:
         return bool(received)
 
     try:
-        supervise(store, is_over, _say)
+        supervise(store, is_over, _log)
     finally:
         dashboard.stop()
 
@@ -98,5 +98,5 @@ def _audience(settings: access.Access) -> str:
     )
 
 
-def _say(sentence: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}", file=sys.stderr, flush=True)
+def _log(message: str) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", file=sys.stderr, flush=True)

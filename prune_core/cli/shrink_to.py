@@ -1,4 +1,7 @@
-"""`shrink-to`: as small, or as fast, as a model gets within a policy's limits. Each try is an ordinary job, all of them a study."""
+"""`shrink-to`: search the smallest, or fastest, model within a policy's limits.
+
+Each trial is an ordinary job; all trials are in one study.
+"""
 
 from __future__ import annotations
 
@@ -9,75 +12,82 @@ from typing import TYPE_CHECKING
 
 from ..errors import PruneError
 from ..store.store import Store
-from .run_commands import check_data, experiment_of, perform_here, succeeded
+from .run_commands import check_data, experiment_from_options, require_success, run_in_process
 
 if TYPE_CHECKING:
+    from ..experiments.experiment import Experiment
     from ..plugins import Method
+    from ..store.job import Job
 
 
 def shrink_to(options: argparse.Namespace) -> int:
-    """Try shares by bisection; 0 where one holds every limit, 1 where none does. What was measured before is read, not repeated."""
+    """Bisect over sparsity; return 0 if a trial meets all limits, else 1.
+
+    Trials that were measured before are read from the store.
+    """
     from ..analysis import deployment_check, policy, size_search
     from ..experiments.experiment import Experiment
     from ..measures import MEASURES
     from ..plugins import build
-    from ..queue.jobs import finished
+    from ..queue.jobs import find_finished
 
     if not (options.job or options.method):
         raise PruneError(
-            "shrink-to needs a method: add --method, such as --method akr, or --job with a pruned job's number."
+            "shrink-to needs a method: add --method, such as --method akr, or --job with the ID of "
+            "a pruned job."
         )
     store = Store()
-    start = (
+    template = (
         Experiment.from_dict(store.job(options.job).experiment)
         if options.job
-        else experiment_of(options, store)
+        else experiment_from_options(options, store)
     )
-    if start.method is None:
+    if template.method is None:
         raise PruneError(
-            f"Job {options.job} is a dense model; give a pruned one's number, or --method."
+            f"Job {options.job} is a dense model; give the ID of a pruned job, or --method."
         )
-    asked = (
-        policy.load(options.policy)
-        if options.policy
-        else policy.Policy({"accuracy_loss": options.loss})
-    )
-    own = {each.name: each for each in start.measures}
-    names = dict.fromkeys(policy.CRITERIA[name].measure for name in asked.limits)
-    measures = tuple(own.get(name) or build(MEASURES, name, {}) for name in names)
-    if options.fastest and not hasattr(start.method, "speedup"):
+    limits = policy.Policy({"accuracy_loss": options.loss})
+    if options.policy:
+        limits = policy.load(options.policy)
+    existing = {measure.name: measure for measure in template.measures}
+    names = dict.fromkeys(policy.CRITERIA[name].measure for name in limits.limits)
+    measures = tuple(existing.get(name) or build(MEASURES, name, {}) for name in names)
+    if options.fastest and not hasattr(template.method, "speedup"):
         raise PruneError(
-            f"{start.method.title} removes single weights, which makes no pass faster; leave --fastest away, or take a method "
-            "that removes heads and neurons, such as --method kprune."
+            f"{template.method.title} removes single weights, which does not reduce the latency; "
+            "leave --fastest out, or choose a method that removes heads and neurons, such as "
+            "--method kprune."
         )
     best = "fastest" if options.fastest else "smallest"
-    study = options.study or f"{best.title()} {start.method.title} of {Path(start.checkpoint).name}"
-    base = replace(start, method=None, measures=measures, study=study)
+    checkpoint = Path(template.checkpoint).name
+    study = options.study or f"{best.title()} {template.method.title} of {checkpoint}"
+    base = replace(template, method=None, measures=measures, study=study)
     check_data(base)
-    done = lambda each: finished(store, each) or succeeded(store, perform_here(store, each))  # noqa: E731
-    size_search.refuse_unknowable(store, done(base), asked)
-    tries: list[size_search.Trial] = []
-    while (share := size_search.next_share(tries)) is not None:
-        method = _at(start.method, share, options.fastest)
+
+    def run(experiment: Experiment) -> Job:
+        done = find_finished(store, experiment)
+        return done or require_success(store, run_in_process(store, experiment))
+
+    size_search.refuse_unknowable(store, run(base), limits)
+    trials: list[size_search.Trial] = []
+    while (fraction := size_search.next_share(trials)) is not None:
+        method = _with_target(template.method, fraction, options.fastest)
         try:
-            tries.append(
-                size_search.judge_trial(
-                    store, done(replace(base, method=method)), share, policy=asked
-                )
+            job = run(replace(base, method=method))
+            trial = size_search.judge_trial(store, job, fraction, policy=limits)
+        except PruneError as error:
+            # the minimum of one head per layer may be more than this sparsity leaves
+            trial = size_search.Trial(
+                fraction, method.label, 0, answer=deployment_check.STOP, detail=str(error)
             )
-        except PruneError as error:  # one head a block may be more than that share leaves
-            tries.append(
-                size_search.Trial(
-                    share, method.label, 0, answer=deployment_check.STOP, detail=str(error)
-                )
-            )
-        print(f"- {method.label}: {tries[-1].detail}", flush=True)
-    print(size_search.result_sentence(tries, asked, best))
-    return 0 if any(each.holds for each in tries) else 1
+        trials.append(trial)
+        print(f"- {method.label}: {trial.detail}", flush=True)
+    print(size_search.result_sentence(trials, limits, best))
+    return 0 if any(trial.holds for trial in trials) else 1
 
 
-def _at(method: Method, share: float, fastest: bool) -> Method:
-    """The method with that share gone, or that share of dense's time, whatever decided its share before."""
+def _with_target(method: Method, fraction: float, fastest: bool) -> Method:
+    """Set the method's sparsity, or its speedup 1 / (1 - fraction); drop its earlier target."""
     from ..methods import METHODS
     from ..plugins import TARGETS, build
 
@@ -86,10 +96,7 @@ def _at(method: Method, share: float, fastest: bool) -> Method:
         for name, value in method.to_dict().items()
         if name not in ("sparsity", "pattern", *TARGETS)
     }
-    if "," in str(options.get("allocation", "")):  # a list of shares has that sum and no other
+    if "," in str(options.get("allocation", "")):  # a list of sparsities fits only its own mean
         del options["allocation"]
-    return build(
-        METHODS,
-        method.name,
-        options | ({"speedup": round(1 / (1 - share), 2)} if fastest else {"sparsity": share}),
-    )
+    target = {"speedup": round(1 / (1 - fraction), 2)} if fastest else {"sparsity": fraction}
+    return build(METHODS, method.name, options | target)

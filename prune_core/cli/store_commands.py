@@ -1,4 +1,4 @@
-"""The commands on the store as a whole: checked, backed up, rescued, compacted, and who did what."""
+"""Store maintenance commands: check, backup, rescue, compact, events."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from ..store.store import Store, default_home
 
 
 def check(options: argparse.Namespace) -> int:
-    """Whether every page and every row can be read; 1 where not."""
-    found = maintenance.integrity_errors(default_home() / FILE)
-    print("\n".join(found or [f"{default_home() / FILE}: every page and every row can be read."]))
-    if found:
-        print("What can be read is saved by: python -m prune_core store rescue FOLDER")
-    return int(bool(found))
+    """Test whether every page and every row can be read; return 1 if not."""
+    errors = maintenance.integrity_errors(default_home() / FILE)
+    print("\n".join(errors or [f"{default_home() / FILE}: every page and every row can be read."]))
+    if errors:
+        print("Recover what can be read with: python -m prune_core store rescue FOLDER")
+    return int(bool(errors))
 
 
 def backup(options: argparse.Namespace) -> None:
-    """Copy the store."""
+    """Copy the store to an empty folder."""
     size = maintenance.backup(Store(), options.folder, options.weights)
-    what = "with" if options.weights else "without"
+    content = "with" if options.weights else "without"
     print(
-        f"{options.folder} holds the store as it is now, {what} weights and logs, {size / 1e6:.1f} MB."
+        f"{options.folder} is a copy of the store {content} weights and logs, {size / 1e6:.1f} MB."
     )
-    print(f"Use it by PRUNESCOPE_HOME={options.folder}")
+    print(f"To use it, set PRUNESCOPE_HOME={options.folder}")
 
 
 def rescue(options: argparse.Namespace) -> None:
-    """Save what can be read."""
+    """Recover what can be read from a damaged store."""
     for table, (saved, lost) in maintenance.recover(default_home() / FILE, options.folder).items():
-        print(f"{table}: {saved} entries saved" + (f", {lost} could not be read" if lost else ""))
-    print(f"Use it by PRUNESCOPE_HOME={options.folder}")
+        lost_note = f", {lost} could not be read" if lost else ""
+        print(f"{table}: {saved} entries recovered{lost_note}")
+    print(f"To use it, set PRUNESCOPE_HOME={options.folder}")
 
 
 def compact(options: argparse.Namespace) -> None:
-    """Give space back."""
-    print(f"{maintenance.compact(Store()) / 1e6:.1f} MB given back.")
+    """Free the disk space of deleted rows."""
+    print(f"{maintenance.compact(Store()) / 1e6:.1f} MB freed.")
 
 
 def events(options: argparse.Namespace) -> None:
-    """Who submitted, cancelled, resumed, renamed, deleted."""
+    """List who submitted, cancelled, resumed, renamed and deleted."""
     for event in Store().events(options.last).itertuples():
-        job = "" if event.job != event.job else f"job {event.job:.0f}"
-        print(
-            f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event.at))}  {event.who:20}  {event.what}  {job}  {event.study}"
-        )
+        job = "" if event.job != event.job else f"job {event.job:.0f}"  # NaN: not about a job
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+        print(f"{at}  {event.who:20}  {event.what}  {job}  {event.study}")

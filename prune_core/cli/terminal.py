@@ -1,4 +1,4 @@
-"""Jobs and results as text and files for the command line: lists, summaries, JSON, an exported checkpoint."""
+"""Jobs and results as text and JSON for the command line."""
 
 from __future__ import annotations
 
@@ -20,106 +20,111 @@ if TYPE_CHECKING:
     from ..analysis.policy import Policy
 
 
-def plugins(registry: Mapping[str, type[Options]]) -> str:
-    """Every plug-in with its options, defaults and help."""
+def plugin_list(registry: Mapping[str, type[Options]]) -> str:
+    """Format every plug-in with its options, defaults and help."""
     lines = []
     for name, kind in registry.items():
         paper = getattr(kind, "paper", "")
         lines.append(f"{name}: {kind.title}. {kind.summary}." + (f"\n    {paper}" if paper else ""))
         for spec in option_specs(kind):
             choices = f" ({', '.join(map(str, spec['choices']))})" if spec.get("choices") else ""
-            lines.append(
-                f"    {spec['name'] + ' = ' + str(spec['default']):28} {spec.get('help', '')}{choices}"
-            )
+            default = f"{spec['name']} = {spec['default']}"
+            lines.append(f"    {default:28} {spec.get('help', '')}{choices}")
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
 def job_table(jobs: Sequence[Job]) -> str:
-    """One line a job."""
+    """Format jobs, one per line."""
     if not jobs:
-        return "There are no jobs yet. Queue the demo study with python -m prune_core demo, or start one with run."
+        return (
+            "There are no jobs yet. Queue the demo study with python -m prune_core demo, or start "
+            "one with run."
+        )
     rows = [("ID", "STATUS", "DONE", "TIME", "LABEL", "STUDY", "")]
     for job in jobs:
-        note = (
-            job.error
-            if job.status == Status.FAILED
-            else f"{job.stage}: {job.message}"
-            if job.status == Status.RUNNING
-            else job.message
-        )
+        note = job.message
+        if job.status == Status.FAILED:
+            note = job.error
+        elif job.status == Status.RUNNING:
+            note = f"{job.stage}: {job.message}"
         spent = f.seconds(sum(job.seconds.values())) if job.seconds else ""
         rows.append(
             (str(job.id), job.status, f"{job.progress:.0%}", spent, job.label, job.study, note[:80])
         )
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Align the first six columns; the seventh is free text."""
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    return "\n".join(
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]
-        ).rstrip()
+    lines = [
+        [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]
         for row in rows
-    )
+    ]
+    return "\n".join("  ".join(cells).rstrip() for cells in lines)
 
 
 def soup_table(record: Mapping[str, Any]) -> str:
-    """A line a candidate, then a line a tried average; the record is a soup.json."""
+    """Format a soup.json: one line per candidate, then one per attempted average."""
     rows = [(row["name"], row) for row in record["candidates"]]
     rows += [
         (f"{'+' if row['taken'] else 'without'} {row['added'] or 'all'}", row)
         for row in record["attempts"]
     ]
-    wide = max(len(name) for name, _ in rows)
+    width = max(len(name) for name, _ in rows)
 
-    def span(row: Any, key: str) -> str:
-        return f"{f.percent(row[key])} ({f.percent(row[key + '_low'])} to {f.percent(row[key + '_high'])})"
+    def interval(row: Any, key: str) -> str:
+        low, high = f.percent(row[f"{key}_low"]), f.percent(row[f"{key}_high"])
+        return f"{f.percent(row[key])} ({low} to {high})"
 
     return "\n".join(
-        f"{name:{wide}}  accuracy {span(row, 'accuracy')}  under attack {span(row, 'under_attack')}"
+        f"{name:{width}}  accuracy {interval(row, 'accuracy')}  "
+        f"accuracy under attack {interval(row, 'under_attack')}"
         for name, row in rows
     )
 
 
 def headline(store: Store, job: Job) -> str:
-    """A job in one line."""
+    """Format a job in one line, with its first four metrics."""
     if job.status != Status.DONE:
         return f"  job {job.id}: {job.label}: {job.status}. {job.error}".rstrip()
-    figures = [f"{f.inline(title)} {text}" for title, text, _ in _figures(store, job)[:4]]
-    told = f"  job {job.id}: {job.label}: {', '.join(figures) or 'done'}"
+    metrics = [f"{f.inline(title)} {text}" for title, text, _ in _metrics(store, job)[:4]]
+    line = f"  job {job.id}: {job.label}: {', '.join(metrics) or 'done'}"
     order = label_order(store, job) if not job.experiment.get("method") else None
     if order is None:
-        return told
+        return line
     quoted = order.labels.replace("'", "''")  # as YAML escapes them
-    return f"{told}\n  Warning: {order.sentence} To use this mapping, add labels: '{quoted}'"
+    return f"{line}\n  Warning: {order.sentence} To use this mapping, add labels: '{quoted}'"
 
 
 def label_order(store: Store, job: Job) -> LabelOrder | None:
-    """Return a better mapping of the label values, if the dense model fits one."""
+    """Return a mapping of the label values that fits the dense model better, if there is one."""
     from ..analysis.label_order import better_order
 
-    return (
-        better_order(store.rows("prediction", [job.id]), job.facts)
-        if "accuracy" in job.done
-        else None
-    )
+    if "accuracy" not in job.done:
+        return None
+    return better_order(store.rows("prediction", [job.id]), job.facts)
 
 
 def summary(store: Store, job: Job) -> str:
-    """A job and its main figures."""
+    """Format a job with its settings, notes, metrics and tables."""
     facts, experiment = job.facts, job.experiment
-    lines = [f"Job {job.id}: {job.label}, {job.status}, in study {job.study!r}"]
-    lines.append(
-        f"  {experiment['checkpoint']} on {experiment['source']['task']}, seed {experiment['seed']}"
-    )
+    lines = [
+        f"Job {job.id}: {job.label}, {job.status}, in study {job.study!r}",
+        f"  {experiment['checkpoint']} on {experiment['source']['task']}, "
+        f"seed {experiment['seed']}",
+    ]
     if facts:
         lines.append(
-            f"  {facts['calibration_n']} calibration and {facts['evaluation_n']} evaluation sentences, batches of {facts['batch_size']}, "
-            f"{facts['dtype']} on {facts['device']} ({facts['device_title']})"
+            f"  {facts['calibration_n']} calibration and {facts['evaluation_n']} evaluation "
+            f"examples, batch size {facts['batch_size']}, {facts['dtype']} on {facts['device']} "
+            f"({facts['device_title']})"
         )
     if job.seconds:
-        lines.append(
-            "  " + ", ".join(f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items())
-        )
-    notes = [*(facts.get("notes") or ()), *_unable(store, job), *_disturbed(store, job)]
+        spent = (f"{stage} {f.seconds(spent)}" for stage, spent in job.seconds.items())
+        lines.append("  " + ", ".join(spent))
+    notes = [*(facts.get("notes") or ()), *_not_attacked(store, job), *_disturbed(store, job)]
     lines += [f"  Note: {note}" for note in notes]
     if order := label_order(store, job):
         quoted = order.labels.replace("'", "'\"'\"'")  # as a POSIX shell escapes them
@@ -127,126 +132,108 @@ def summary(store: Store, job: Job) -> str:
         lines.append(f"  Warning: {order.sentence} {advice}")
     if job.error:
         lines.append(f"  {job.error}\n  Log: {store.folder(job.id) / 'log.txt'}")
-    figures = _figures(store, job)
-    if figures:
-        width = max(len(title) for title, _, _ in figures)
+    metrics = _metrics(store, job)
+    if metrics:
+        width = max(len(title) for title, _, _ in metrics)
+        lines.append("")
         lines += [
-            "",
-            *(
-                f"  {title.ljust(width)}  {text:>14}  {note}".rstrip()
-                for title, text, note in figures
-            ),
+            f"  {title.ljust(width)}  {text:>14}  {note}".rstrip() for title, text, note in metrics
         ]
     counts = {name: len(rows) for name, rows in store.records(job.id).items()}
     if counts:
-        lines += [
-            "",
-            "  Tables: "
-            + ", ".join(f"{name} ({f.plural(count, 'row')})" for name, count in counts.items()),
-        ]
+        tables = (f"{name} ({f.plural(count, 'row')})" for name, count in counts.items())
+        lines += ["", "  Tables: " + ", ".join(tables)]
     return "\n".join(lines)
 
 
-def _unable(store: Store, job: Job) -> Sequence[str]:
-    """Why an attack tried no sentence."""
+def _not_attacked(store: Store, job: Job) -> Sequence[str]:
+    """Return why an attack could not run on any example."""
     from ..analysis import takeaways
 
-    return (
-        list(takeaways.unable_to_attack(store.rows("attack_example", [job.id])).values())
-        if "attack" in job.done
-        else ()
-    )
+    if "attack" not in job.done:
+        return ()
+    return list(takeaways.unable_to_attack(store.rows("attack_example", [job.id])).values())
 
 
 def _disturbed(store: Store, job: Job) -> Iterator[str]:
-    """Warn of times that other processes disturbed."""
+    """Warn of timings that other processes have disturbed."""
     from ..analysis.evidence import disturbance
 
     for measure in ("cost", "forms"):
         if busy := disturbance(store.rows(measure, [job.id])):
-            yield f"The times of {measure} are unreliable: {busy}; on an idle machine: python -m prune_core remeasure {job.id} {measure}"
+            yield (
+                f"The timings of {measure} are unreliable: {busy}; on an idle machine, run "
+                f"python -m prune_core remeasure {job.id} {measure}"
+            )
 
 
-def _figures(store: Store, job: Job) -> list[tuple[str, str, str]]:
-    """(title, value, interval and n) of every quantity that the job's tables give."""
+def _metrics(store: Store, job: Job) -> list[tuple[str, str, str]]:
+    """Return (title, value, interval and n) of every metric in the job's tables."""
     from ..analysis import quantities
 
     tables = {name: store.rows(name, [job.id]) for name in store.tables(job.id)}
-    found = []
+    metrics = []
     for quantity in quantities.available(tables).values():
         value, low, high, n = quantity.read(tables[quantity.table])
         interval = "" if math.isnan(low) else f"{quantity.show(low)} to {quantity.show(high)}"
-        size = "" if math.isnan(n) else f"n = {n:.0f}"
-        found.append(
-            (quantity.title, quantity.show(value), ", ".join(filter(None, (interval, size))))
+        count = "" if math.isnan(n) else f"n = {n:.0f}"
+        metrics.append(
+            (quantity.title, quantity.show(value), ", ".join(filter(None, (interval, count))))
         )
-    return found
+    return metrics
 
 
-def transfers(store: Store, ids: Sequence[int]) -> str:
-    """A line a job whose texts were tried, a column a job whose model they met: the share that fooled it, and of how many."""
+def transfer_table(store: Store, ids: Sequence[int]) -> str:
+    """Format success rates of adversarial examples: rows are source jobs, columns target jobs."""
     from ..experiments.attack_transfer import TABLE, transfer_matrix
 
     rows = store.rows(TABLE, ids)
-    found = transfer_matrix(rows[rows["source"].isin(ids)])
-    found["cell"] = [f"{f.percent(row.share)} of {row.n}" for row in found.itertuples()]
-    table = found.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
+    matrix = transfer_matrix(rows[rows["source"].isin(ids)])
+    matrix["cell"] = [f"{f.percent(row.share)} of {row.n}" for row in matrix.itertuples()]
+    table = matrix.pivot(index="source", columns="job", values="cell").fillna(f.MISSING)
     labels = {job.id: f"{job.id} {job.label}" for job in map(store.job, ids)}
     return (
         table.rename(index=labels, columns=labels)
         .rename_axis(index="made on", columns="tried on")
-        .to_string()
+        .rename_axis(index="crafted on", columns="tested on")
     )
 
 
-def verdicts(found: Evidence, judged: Sequence[Verdict], policy: Policy) -> str:
-    """The decision, then one line per test."""
+def check_report(results: Evidence, verdicts: Sequence[Verdict], policy: Policy) -> str:
+    """Format the decision, then one line per test."""
     from ..analysis.deployment_check import summary_sentence
 
     rows = [("", "MEASURED", "LIMIT", "RESULT", "N", f"RULED OUT ({policy.confidence:g}%)", "")]
-    for each in judged:
-        measured = f"{each.value:.2f}" if math.isfinite(each.value) else f.MISSING
+    for verdict in verdicts:
+        measured = f"{verdict.value:.2f}" if math.isfinite(verdict.value) else f.MISSING
         rows.append(
             (
-                each.title,
+                verdict.title,
                 measured,
-                each.asked,
-                each.answer,
-                str(each.n),
-                each.excluded or f.MISSING,
-                each.detail,
+                verdict.asked,
+                verdict.answer,
+                str(verdict.n),
+                verdict.excluded or f.MISSING,
+                verdict.detail,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    lines = [
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[6]]
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join(
-        [
-            f"Job {found.job.id}: {found.job.label}",
-            summary_sentence(list(judged), policy),
-            "",
-            *lines,
-        ]
-    )
+    title = f"Job {results.job.id}: {results.job.label}"
+    return f"{title}\n{summary_sentence(list(verdicts), policy)}\n\n{_aligned(rows)}"
 
 
-def result(store: Store, job: Job) -> dict[str, Any]:
-    """What --json writes."""
-    made = {
+def job_record(store: Store, job: Job) -> dict[str, Any]:
+    """Return the content of the --json file."""
+    content = {
         "experiment": job.experiment,
         "versions": job.versions,
         "facts": job.facts,
         "seconds": job.seconds,
     }
-    return made | {"rows": store.records(job.id)}
+    return content | {"rows": store.records(job.id)}
 
 
 def write_json(store: Store, job: Job, path: Path) -> None:
-    """The job's experiment, versions, seconds and rows as JSON."""
+    """Write the job's experiment, versions, seconds and rows as JSON."""
     path.write_text(
-        json.dumps(result(store, job), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(job_record(store, job), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )

@@ -1,4 +1,4 @@
-"""A job's figures in MLflow or Weights & Biases, and an exported folder on the Hub: each an optional package, asked for by name."""
+"""Export to MLflow, Weights & Biases and the Hub; the trackers are optional packages."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TRACKERS = ("mlflow", "wandb")
 
 
 def log(store: Store, job: Job, tracker: str, project: str) -> str:
-    """Write the job's plan and figures as one run of a project; where it can be seen."""
-    figures, plan = _figures(store, job), _flat(job.experiment)
-    if not figures:
-        raise PruneError(f"Job {job.id} has no figures yet; wait until a stage is finished.")
+    """Log the job's settings and metrics as one run of a project; return where to find it."""
+    metrics, settings = _metrics(store, job), _flat(job.experiment)
+    if not metrics:
+        raise PruneError(f"Job {job.id} has no results yet; wait until a stage has finished.")
     if tracker == "mlflow":
         require("mlflow", "mlflow")
         import mlflow
@@ -30,32 +30,35 @@ def log(store: Store, job: Job, tracker: str, project: str) -> str:
                 run_name=job.label,
                 tags={"prunescope.job": str(job.id), "prunescope.study": job.study},
             ):
-                mlflow.log_params(plan)
-                mlflow.log_metrics(figures)
+                mlflow.log_params(settings)
+                mlflow.log_metrics(metrics)
         except mlflow.exceptions.MlflowException as error:
             raise PruneError(
                 f"MLflow refused: {' '.join(str(error).split())[:200]} Check MLFLOW_TRACKING_URI."
             ) from None
-        return f"Job {job.id} is in MLflow's experiment {project!r} ({mlflow.get_tracking_uri()})."
+        uri = mlflow.get_tracking_uri()
+        return f"Job {job.id} is in the MLflow experiment {project!r} ({uri})."
     require("wandb", "wandb")
     import wandb
 
     try:
         run = wandb.init(
-            project=project, name=job.label, group=job.study, config=plan | {"job": job.id}
+            project=project, name=job.label, group=job.study, config=settings | {"job": job.id}
         )
-        run.log(figures)
+        run.log(metrics)
         run.finish()
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise PruneError(
-            f"Weights & Biases refused: {reason} Log in with wandb login, or set WANDB_MODE=offline."
+            f"Weights & Biases refused: {reason} Log in with wandb login, or set "
+            "WANDB_MODE=offline."
         ) from None
-    return f"Job {job.id} is in the Weights & Biases project {project!r}{f' ({run.url})' if run.url else ''}."
+    url = f" ({run.url})" if run.url else ""
+    return f"Job {job.id} is in the Weights & Biases project {project!r}{url}."
 
 
 def push(folder: Path, name: str) -> str:
-    """Upload an exported folder to the Hub as a private model; where it is."""
+    """Upload an exported folder to the Hub as a private model; return its URL."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
@@ -70,34 +73,32 @@ def push(folder: Path, name: str) -> str:
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise PruneError(
-            f"{name} cannot be written on the Hub: log in with hf auth login, and give USER/NAME. ({reason})"
+            f"{name} cannot be written on the Hub: log in with hf auth login, and give USER/NAME. "
+            f"({reason})"
         ) from None
 
 
-def _figures(store: Store, job: Job) -> dict[str, float]:
-    """Every figure with the ends of its interval, by names that trackers take."""
+def _metrics(store: Store, job: Job) -> dict[str, float]:
+    """Return every metric with its interval limits, under names that trackers accept."""
     quantities, row = metrics_of(store, job)
-    named = {
-        f"{q.key}{end}": row[f"{q.key}{end}"] for q in quantities for end in ("", "_low", "_high")
-    }
+    keys = [f"{q.key}{end}" for q in quantities for end in ("", "_low", "_high")]
 
     def plain(key: str) -> str:
-        return "".join(
-            letter if letter.isalnum() or letter in "_-. " else " " for letter in key
-        ).strip()
+        letters = (letter if letter.isalnum() or letter in "_-. " else " " for letter in key)
+        return "".join(letters).strip()
 
-    return {plain(key): float(value) for key, value in named.items() if not math.isnan(value)}
+    return {plain(key): float(row[key]) for key in keys if not math.isnan(row[key])}
 
 
-def _flat(plan: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """Nested options by dotted names."""
-    out: dict[str, str] = {}
-    for key, value in plan.items():
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten nested options to dotted names."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
         if isinstance(value, Mapping):
-            out |= _flat(value, f"{before}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         elif key == "measures":
-            for each in value:
-                out |= _flat(each["options"], f"{each['name']}.")
+            for measure in value:
+                flat |= _flat(measure["options"], f"{measure['name']}.")
         else:
-            out[before + key] = str(value)
-    return out
+            flat[prefix + key] = str(value)
+    return flat

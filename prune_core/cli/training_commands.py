@@ -1,4 +1,4 @@
-"""The commands that train: finetune and soup."""
+"""Commands that train: finetune and soup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 
 from .key_values import settings
 from .progress import PrintedProgress
-from .run_commands import source_of
+from .run_commands import source_from_options
 
 
 def finetune(options: argparse.Namespace) -> None:
@@ -17,7 +17,7 @@ def finetune(options: argparse.Namespace) -> None:
     from ..plugins import build
     from ..training import finetune
 
-    source = source_of(options)
+    source = source_from_options(options)
     validation = dataclasses.replace(source, task=options.validation)
     recipe = build(
         {"finetune": finetune.TrainingRecipe},
@@ -28,16 +28,19 @@ def finetune(options: argparse.Namespace) -> None:
     card = finetune.finetune(recipe, source, validation, folder=options.out, report=progress)
     progress.end()
     print(
-        f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; saved to {options.out}"
+        f"Best validation {METRICS[card['metric']].title}: {card['score']:.4f}; "
+        f"saved to {options.out}"
     )
-    if (names := card.get("labels", [])) and is_generic(names):  # of numbers; a score's head is not
+    names = card.get("labels", [])
+    if names and is_generic(names):  # a regression head has no label names
         print(
-            f"Its labels are {', '.join(names)}; to train one whose labels have names: --labels 0=NAME,1=NAME,…"
+            f"The labels of the model are {', '.join(names)}; to name them, train with "
+            "--labels 0=NAME,1=NAME,…"
         )
 
 
 def soup(options: argparse.Namespace) -> None:
-    """Average fine-tunes, made first where recipes are given."""
+    """Average fine-tuned checkpoints, trained first if recipes are given."""
     from ..analysis.takeaways import soup as takeaway
     from ..plugins import build, subrange
     from ..training import model_soup
@@ -46,27 +49,24 @@ def soup(options: argparse.Namespace) -> None:
     plan = build(
         {"soup": model_soup.SoupPlan}, "soup", {"way": options.way, **settings(options.set)}
     )
-    source = source_of(options)
+    source = source_from_options(options)
     validation = dataclasses.replace(source, task=options.validation)
     progress = PrintedProgress()
-    candidates, begun = (
-        [model_soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint],
-        0.0,
-    )
+    candidates = [model_soup.Candidate.of(checkpoint) for checkpoint in options.checkpoint]
+    start = 0.0
     if options.recipes:
-        recipes, begun = (
-            model_soup.read_recipes(options.recipes, settings(options.each), options.epochs_share),
-            0.7,
-        )
+        overrides = settings(options.each)
+        recipes = model_soup.read_recipes(options.recipes, overrides, options.epochs_share)
+        start = 0.7
         candidates += model_soup.make(
             recipes,
             source,
             validation,
             folder=options.out / "candidates",
-            report=subrange(progress, 0.0, begun),
+            report=subrange(progress, 0.0, start),
         )
     record = model_soup.make_soup(
-        plan, candidates, validation, folder=options.out, report=subrange(progress, begun, 1.0)
+        plan, candidates, validation, folder=options.out, report=subrange(progress, start, 1.0)
     )
     progress.end()
     print(soup_table(record))

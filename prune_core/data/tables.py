@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..errors import PruneError
-from ..paths import allowed
+from ..paths import resolve_allowed
 from . import arrow_tables, columns, delimited, json_tables
 from .conll import group_words, is_conll, parse_conll
 from .delimited import Dialect
@@ -102,7 +102,7 @@ def is_path(name: str) -> bool:
 def read(path: str, form: Dialect = AS_FOUND, part: str = "", text: str = "") -> Table:
     """The file's table. `part` names a split, a sheet or a key where it holds several, or a value of its split column; `text`
     the column of texts, which matters only for `form.bad_rows="merge"`."""
-    file = allowed(path)
+    file = resolve_allowed(path)
     if not file.exists():
         raise PruneError(f"{path}: there is no such file.")
     if file.is_dir():
@@ -294,7 +294,7 @@ def splits_of(rows: pd.DataFrame) -> tuple[str, list[str]]:
 
 def splits(path: str, form: Dialect = AS_FOUND, text: str = "") -> tuple[str, str]:
     """(training split, split to evaluate on) of a saved folder, or by a file's split column; empty unless it has both."""
-    file = allowed(path)
+    file = resolve_allowed(path)
     if (file / "dataset_dict.json").is_file():
         names = list(json.loads((file / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
     else:

@@ -1,4 +1,7 @@
-"""What ran elsewhere becomes jobs of the store: the folders of shards.py, also while they are at work. Knows nothing of torch."""
+"""Import of experiments that ran elsewhere into the store, from the folders of shards.py.
+
+They may still be running. Does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +19,34 @@ from . import shards
 from .shards import Record
 
 UNFINISHED = (
-    "It was not finished when it was collected: {done} of its stages were. python -m prune_core run-shard goes on with it, and collect "
-    "brings it here."
+    "It was not finished when it was collected: {done} of its stages were. Continue it with "
+    "python -m prune_core run-shard and collect it again."
 )
 
 
 def collect(store: Store, place: Path) -> Counter[str]:
-    """Bring what there is into the store, a job an experiment; how many are done, failed, cancelled, unfinished, not begun.
+    """Import the experiments of a plan, one job each; return the number of jobs by state.
 
-    Repeated, it changes only what has gone on since.
+    The states are done, failed, cancelled, unfinished and not begun. Repeated calls update only
+    what has changed.
     """
     counts: Counter[str] = Counter()
-    for folder in shards.folders_of(place):
-        record = Record.of(folder)
+    for folder in shards.experiment_folders(place):
+        record = Record.read(folder)
         if record.status == Status.QUEUED:
             counts["not begun"] += 1
             continue
-        counts["unfinished" if record.status == Status.RUNNING else record.status] += 1
-        adopt_shard(
-            store, folder, _unfinished(record) if record.status == Status.RUNNING else record
-        )
+        if record.status == Status.RUNNING:
+            counts["unfinished"] += 1
+            record = _unfinished(record)
+        else:
+            counts[record.status] += 1
+        adopt_shard(store, folder, record)
     return counts
 
 
 def _unfinished(record: Record) -> Record:
-    """As a job shows it that nobody here runs."""
+    """Convert a running record to a failed one, because no process of this store runs it."""
     return replace(
         record,
         status=Status.FAILED,
@@ -50,39 +56,36 @@ def _unfinished(record: Record) -> Record:
 
 
 def adopt_shard(store: Store, folder: Path, record: Record, worker: str = "") -> int:
-    """One experiment's job, made or brought up to date; its number. `worker` is the process of this machine that looks after it.
+    """Create or update the job of an experiment's folder; return its ID.
 
-    A job of the same key and study that is done, queued or run by somebody else here is left as it is. One is done when its weights
-    are here too: whoever is ended before that goes on with the next collect.
+    `worker` is the process of this machine that follows it. A job of the same key and study that
+    is done, queued or run by another process here is left unchanged. A job becomes done after its
+    weights are copied, so that an interrupted copy is repeated by the next collect.
     """
     if record.status == Status.DONE and (folder / "checkpoint").is_dir():
-        id, is_ours = _adopted(
-            store,
-            folder,
-            replace(record, status=Status.RUNNING) if worker else _unfinished(record),
-            worker=worker,
-        )
+        pending = replace(record, status=Status.RUNNING) if worker else _unfinished(record)
+        id, is_ours = _upsert(store, folder, pending, worker=worker)
         if not is_ours:
             return id
-    return _adopted(store, folder, record, worker=worker)[0]
+    return _upsert(store, folder, record, worker=worker)[0]
 
 
-def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:
-    """(the job, whether it is this experiment's)."""
-    known = shards.describe(folder)
-    experiment = known["experiment"]
+def _upsert(store: Store, folder: Path, record: Record, worker: str) -> tuple[int, bool]:
+    """Write job, tables, weights and log; return (job, whether the job is this experiment's)."""
+    description = shards.read_description(folder)
+    experiment = description["experiment"]
     values = asdict(record) | {
-        "label": known["label"],
-        "key": known["key"],
+        "label": description["label"],
+        "key": description["key"],
         "study": experiment["study"],
         "device": experiment["device"],
         "experiment": experiment,
         "worker": worker,
     }
     if record.status != Status.RUNNING:
-        values["cancel"] = 0  # it has been heard, and is not for the next time
-    columns = {name: json.dumps(each) if name in JSON else each for name, each in values.items()}
-    id, is_ours = _written(store, columns, shards.tables(folder))
+        values["cancel"] = 0  # the request has been served and must not stop a later run
+    columns = {name: json.dumps(value) if name in JSON else value for name, value in values.items()}
+    id, is_ours = _upsert_rows(store, columns, shards.packed_tables(folder))
     if not is_ours:
         return id, False
     if (folder / "checkpoint").is_dir() and not store.has_weights(id):
@@ -94,23 +97,22 @@ def _adopted(store: Store, folder: Path, record: Record, worker: str) -> tuple[i
     return id, True
 
 
-def _written(store: Store, values: dict[str, Any], tables: dict[str, bytes]) -> tuple[int, bool]:
-    """(the job, whether it is the one that these values are of); all or nothing."""
+def _upsert_rows(
+    store: Store, values: dict[str, Any], tables: dict[str, bytes]
+) -> tuple[int, bool]:
+    """Write job and tables in one transaction; return (job, whether the values were written)."""
     with store.write() as db:
         query = "SELECT * FROM job WHERE key = ? AND study = ? ORDER BY id DESC LIMIT 1"
         row = db.execute(query, (values["key"], values["study"])).fetchone()
         if row is None:
             columns, marks = ", ".join((*values, "created")), ", ".join("?" * (len(values) + 1))
-            created = (
-                values["started"] or time.time()
-            )  # alike, as of a command of one's own: no worker here tries it once more
-            id = int(
-                db.execute(
-                    f"INSERT INTO job ({columns}) VALUES ({marks})", (*values.values(), created)
-                ).lastrowid
-                or 0
+            # equal to `started`, as for a user's own command: workers here will not requeue it
+            created = values["started"] or time.time()
+            inserted = db.execute(
+                f"INSERT INTO job ({columns}) VALUES ({marks})", (*values.values(), created)
             )
-            store.note(db, "collected", values["study"], id)
+            id = int(inserted.lastrowid or 0)
+            store.record_event(db, "collected", values["study"], id)
         else:
             id = int(row["id"])
             is_others = row["status"] == Status.RUNNING and row["worker"] != values["worker"]
@@ -120,6 +122,6 @@ def _written(store: Store, values: dict[str, Any], tables: dict[str, bytes]) -> 
                 f"UPDATE job SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?",
                 (*values.values(), id),
             )
-        found = [(id, name, content) for name, content in tables.items()]
-        db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", found)
+        packed = [(id, name, content) for name, content in tables.items()]
+        db.executemany("INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", packed)
     return id, True

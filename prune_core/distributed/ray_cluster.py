@@ -1,7 +1,8 @@
-"""A planned study on a Ray cluster: one task an experiment, its attacks in chunks; what they write is collected while they run.
+"""A planned study on a Ray cluster: one task per experiment, attacks in chunks.
 
-Ray places the tasks, and starts them again where a node dies; a task started again goes on behind its last finished stage. The folder
-of the plan must be one that every node sees, and every node must have PruneScope. The optional package ray is imported here only.
+Results are collected while the tasks run. Ray places the tasks and restarts them if a node dies; a
+restarted task continues after its last finished stage. Every node must see the plan's folder and
+have PruneScope installed. The optional package ray is imported only here.
 """
 
 from __future__ import annotations
@@ -28,32 +29,32 @@ from . import collect, shards
 from .shards import Record
 
 RETRIES = 3  # of a task whose node died
-INTERVAL = 1.0  # seconds between looks at what the tasks have written
+INTERVAL = 1.0  # seconds between reads of the tasks' records
 GRACE = 10.0  # seconds in which a cancelled experiment may stop by itself
-PROGRAM = 2e9  # bytes that a process takes before it holds a model
-BROKEN = "A task of it broke off: {error}"
+BASE_MEMORY = 2e9  # bytes of a process without a model
+FAILED = "One of its Ray tasks failed: {error}"
 
 
 @dataclass
 class RunningTask:
-    """One experiment's tasks; the last one's end is the experiment's."""
+    """The tasks of one experiment; it ends with the last of them."""
 
     folder: Path
     tasks: Sequence[Any]
     job: int | None = None
-    seen: Record = field(default_factory=Record)
-    cancelled: float | None = None  # since when
+    collected: Record = field(default_factory=Record)  # the state that the store has
+    cancelled_at: float | None = None
 
 
 def run(
-    store: Store, wanted: Sequence[Path], address: str, chunk: int, cpus: int, report: Report
+    store: Store, experiments: Sequence[Path], address: str, chunk: int, cpus: int, report: Report
 ) -> dict[Path, Record]:
-    """Run the experiments of those folders on the cluster at that address; how each of them ended.
+    """Run the experiments of these folders on the cluster at `address`; return their records.
 
-    `chunk`: sentences of an attack in one task; `cpus`: processors a task, which are its threads too.
+    `chunk`: number of examples attacked per task; `cpus`: processors per task, also its threads.
     """
     require("ray", "ray")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
     import ray
 
     try:
@@ -61,157 +62,155 @@ def run(
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise PruneError(
-            f"There is no Ray cluster to be had at {address}: {str(error)[:160]}; start one with ray start --head, or say "
-            "--ray local for one on this machine alone."
+            f"There is no Ray cluster at {address}: {str(error)[:160]}; start one with "
+            "ray start --head, or use --ray local for one on this machine alone."
         ) from None
     mark_crashed(store)  # jobs of an earlier run of this command that was killed
-    name, life = new_worker(store)
-    underway = list[RunningTask]()
+    worker, alive = new_worker(store)
+    running = list[RunningTask]()
     try:
         tasks = _Tasks(ray, chunk, cpus)
-        for folder in wanted:
+        for folder in experiments:
             (folder / shards.CANCEL).unlink(missing_ok=True)
-            underway.append(RunningTask(folder, tasks.of(folder)))
-        while active := [each for each in underway if each.tasks]:
-            ray.wait([each.tasks[-1] for each in active], timeout=INTERVAL)
-            for each in active:
-                _poll(ray, store, each, worker=name)
-            over = sum(each.seen.progress for each in underway) / len(underway)
-            running = sum(each.seen.status == Status.RUNNING for each in active)
-            report(
-                over, f"{len(underway) - len(active)} of {len(underway)} over, {running} at work"
-            )
-        return {folder: Record.of(folder) for folder in wanted}
+            running.append(RunningTask(folder, tasks.start(folder)))
+        while active := [task for task in running if task.tasks]:
+            ray.wait([task.tasks[-1] for task in active], timeout=INTERVAL)
+            for task in active:
+                _poll(ray, store, task, worker=worker)
+            progress = sum(task.collected.progress for task in running) / len(running)
+            count = sum(task.collected.status == Status.RUNNING for task in active)
+            done = len(running) - len(active)
+            report(progress, f"{done} of {len(running)} finished, {count} running")
+        return {folder: Record.read(folder) for folder in experiments}
     finally:
-        for each in underway:
-            if each.tasks:  # a person has stopped this command
-                _stop(ray, each, force=True)
-                _collected(
-                    store,
-                    each,
-                    replace(Record.of(each.folder), status=Status.CANCELLED, message=""),
-                    worker=name,
-                )
-        life.remove()
+        for task in running:
+            if task.tasks:  # the user has stopped this command
+                _stop(ray, task, force=True)
+                record = replace(Record.read(task.folder), status=Status.CANCELLED, message="")
+                _collect(store, task, record, worker=worker)
+        alive.remove()
         ray.shutdown()
 
 
 def _is_reachable(address: str) -> None:
-    """OSError where nothing listens at host:port, of which Ray itself is sure only after five minutes."""
+    """Raise OSError if nothing listens at host:port, which Ray reports only after five minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _poll(ray: Any, store: Store, each: RunningTask, worker: str) -> None:
-    """Bring what is new of an experiment into the store, and a person's wish to stop to the experiment."""
-    ready, _ = ray.wait([each.tasks[-1]], timeout=0)
-    record = Record.of(each.folder)
+def _poll(ray: Any, store: Store, task: RunningTask, worker: str) -> None:
+    """Collect an experiment's new results, and pass on a cancellation requested in the store."""
+    ready, _ = ray.wait([task.tasks[-1]], timeout=0)
+    record = Record.read(task.folder)
     if ready:
-        record = _last(ray, each, record)
-        each.tasks = ()
-    if record != each.seen and record.status != Status.QUEUED:
-        _collected(store, each, record, worker=worker)
-    if each.job is not None and each.tasks and store.job(each.job).cancel:
-        if each.cancelled is None:
-            (each.folder / shards.CANCEL).touch()
-            each.cancelled = time.monotonic()
-        _stop(ray, each, force=time.monotonic() - each.cancelled > GRACE)
+        record = _final_record(ray, task, record)
+        task.tasks = ()
+    if record != task.collected and record.status != Status.QUEUED:
+        _collect(store, task, record, worker=worker)
+    if task.job is not None and task.tasks and store.job(task.job).cancel:
+        if task.cancelled_at is None:
+            (task.folder / shards.CANCEL).touch()
+            task.cancelled_at = time.monotonic()
+        _stop(ray, task, force=time.monotonic() - task.cancelled_at > GRACE)
 
 
-def _last(ray: Any, each: RunningTask, record: Record) -> Record:
-    """How it ended, by its own word or, where it has none, by Ray's."""
+def _final_record(ray: Any, task: RunningTask, record: Record) -> Record:
+    """Return the experiment's final record, completed with Ray's error if the task was killed."""
     try:
-        ray.get(each.tasks[-1])
+        ray.get(task.tasks[-1])
     except (ray.exceptions.RayError, PruneError) as error:
         if record.status not in (Status.DONE, Status.FAILED, Status.CANCELLED):
-            said = (
-                ""
-                if each.cancelled
-                else BROKEN.format(error=str(error).strip().splitlines()[-1][:300])
-            )
-            record = replace(
-                record,
-                status=Status.CANCELLED if each.cancelled else Status.FAILED,
-                error=said,
-                message="",
-            )
-            record.write(each.folder)
+            status, message = Status.CANCELLED, ""
+            if not task.cancelled_at:
+                reason = str(error).strip().splitlines()[-1][:300]
+                status, message = Status.FAILED, FAILED.format(error=reason)
+            record = replace(record, status=status, error=message, message="")
+            record.write(task.folder)
     return record
 
 
-def _collected(store: Store, each: RunningTask, record: Record, worker: str) -> None:
-    each.job = collect.adopt_shard(store, each.folder, record, worker=worker)
-    each.seen = record
+def _collect(store: Store, task: RunningTask, record: Record, worker: str) -> None:
+    task.job = collect.adopt_shard(store, task.folder, record, worker=worker)
+    task.collected = record
 
 
-def _stop(ray: Any, each: RunningTask, force: bool) -> None:
-    for task in each.tasks:
-        ray.cancel(task, force=force)
+def _stop(ray: Any, task: RunningTask, force: bool) -> None:
+    for remote in task.tasks:
+        ray.cancel(remote, force=force)
 
 
 class _Tasks:
-    """Experiments as tasks with what they need."""
+    """Starts experiments as Ray tasks with their resource requirements."""
 
     def __init__(self, ray: Any, chunk: int, cpus: int):
         self.chunk, self.cpus = chunk, cpus
         self.nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.perform, self.attack = (
-            ray.remote(max_retries=RETRIES)(each) for each in (_perform, _attack)
+            ray.remote(max_retries=RETRIES)(function) for function in (_perform, _attack)
         )
 
-    def of(self, folder: Path) -> list[Any]:
-        """The tasks of one experiment, each waiting for those before it."""
-        experiment, record = shards.experiment_in(folder), Record.of(folder)
-        needs = self._needs(experiment)
-        perform, attack = self.perform.options(**needs), self.attack.options(**needs)
+    def start(self, folder: Path) -> list[Any]:
+        """Start the tasks of one experiment, each of which depends on those before it."""
+        experiment, record = shards.read_experiment(folder), Record.read(folder)
+        resources = self._resources(experiment)
+        perform, attack = self.perform.options(**resources), self.attack.options(**resources)
         chunks = 1 if "attack" in record.done else self._chunks(experiment)
         if chunks == 1:
             return [perform.remote(str(folder), "")]
-        before = perform.remote(str(folder), "attack")
-        parts = [attack.remote(str(folder), (index, chunks), before) for index in range(chunks)]
-        return [before, *parts, perform.remote(str(folder), "", *parts)]
+        first = perform.remote(str(folder), "attack")
+        parts = [attack.remote(str(folder), (index, chunks), first) for index in range(chunks)]
+        return [first, *parts, perform.remote(str(folder), "", *parts)]
 
     def _chunks(self, experiment: Experiment) -> int:
         largest = max(
-            (each.largest for each in experiment.measures if isinstance(each, Attack)), default=1
+            (measure.largest for measure in experiment.measures if isinstance(measure, Attack)),
+            default=1,
         )
         return -(-largest // self.chunk)
 
-    def _needs(self, experiment: Experiment) -> dict[str, Any]:
-        """Processors, a GPU where the experiment may use one, and memory; a sentence where no node has as much."""
+    def _resources(self, experiment: Experiment) -> dict[str, Any]:
+        """Return the processors, GPUs and bytes of memory of an experiment's tasks.
+
+        A GPU is requested if the cluster has one and the experiment may use it. Raise PruneError
+        if no node has enough.
+        """
         place = folders.BUNDLED.get(experiment.checkpoint, Path(experiment.checkpoint))
-        gpus = int(
-            experiment.device.startswith("cuda")
-            or (experiment.device == "auto" and any("GPU" in node for node in self.nodes))
-        )
-        length = experiment.max_length
-        sizes = memory.widths(folders.config_of(place)) | {
+        has_gpu = any("GPU" in node for node in self.nodes)
+        device, length = experiment.device, experiment.max_length
+        gpus = int(device.startswith("cuda") or (device == "auto" and has_gpu))
+        sizes = memory.model_sizes(folders.config_of(place)) | {
             "tokens": experiment.calibration * length,
             "longest": length,
         }
-        room = PROGRAM + memory.estimate_memory(experiment, "cpu", **sizes).total  # type: ignore[arg-type]
-        wanted = {"CPU": self.cpus, "GPU": gpus, "memory": room}
+        estimate = memory.estimate_memory(experiment, "cpu", **sizes)  # type: ignore[arg-type]
+        room = BASE_MEMORY + estimate.total
+        required = {"CPU": self.cpus, "GPU": gpus, "memory": room}
         if not any(
-            all(node.get(name, 0) >= amount for name, amount in wanted.items())
+            all(node.get(name, 0) >= amount for name, amount in required.items())
             for node in self.nodes
         ):
             raise PruneError(
-                f"No node of the cluster has {self.cpus} processors, {gpus} GPUs and {room / 1e9:.1f} GB of memory, which "
-                f"{experiment.label} asks for; lower --cpus, or choose another device."
+                f"No node of the cluster has the {self.cpus} processors, {gpus} GPUs and "
+                f"{room / 1e9:.1f} GB of memory that {experiment.label} needs; lower --cpus, or "
+                "choose another device."
             )
         return {"num_cpus": self.cpus, "num_gpus": gpus, "memory": room}
 
 
 def _perform(folder: str, until: str, *before: str) -> str:
-    """A task: an experiment to its end, or until its attacks; where what came before has failed, only its word."""
-    if bad := [status for status in before if status in (Status.FAILED, Status.CANCELLED)]:
-        return bad[0]
-    return shards.perform(Path(folder), no_report, until).status
+    """Task: run an experiment to its end, or up to its attacks; return its status.
+
+    If an earlier task failed or was cancelled, return that status and run nothing.
+    """
+    for status in before:
+        if status in (Status.FAILED, Status.CANCELLED):
+            return status
+    return shards.run_experiment(Path(folder), no_report, until).status
 
 
 def _attack(folder: str, part: tuple[int, int], before: str) -> str:
-    """A task: one chunk of an experiment's attacks, into a journal that the experiment then reads."""
+    """Task: run one chunk of an experiment's attacks; a log file passes the outcomes on."""
     if before not in (Status.FAILED, Status.CANCELLED):
-        shards.attack(Path(folder), part)
+        shards.run_attack_chunk(Path(folder), part)
     return before

@@ -1,14 +1,16 @@
-"""A study as plain files, for machines that share a folder but no database: each experiment a folder of its own, run anywhere, in any
-order, any number of times; collecting.py brings them into a store.
+"""A planned study as plain files, for machines that share a folder but no database.
 
-    plan.json                in how many shards the experiments are run, and by which PruneScope
-    0001/experiment.json     the first one, its label and its key
-    0001/record.json         what became of it: a Record
+Each experiment has a folder and can run anywhere, in any order, any number of times; collect.py
+imports the results into a store.
+
+    plan.json                number of shards and the PruneScope version
+    0001/experiment.json     the first experiment with label and key
+    0001/record.json         its state: a Record
     0001/rows/accuracy.json  its tables
     0001/checkpoint, 0001/log.txt
-    dense/                   what all of them need to know of their dense models, found once
+    dense/                   cached results of the dense models, computed once
 
-Knows nothing of SQL and of who starts the shards: a batch system, Ray (cluster.py), a person.
+Independent of SQL and of what starts the shards: a batch system, Ray (ray_cluster.py), a person.
 """
 
 from __future__ import annotations
@@ -34,21 +36,19 @@ if TYPE_CHECKING:
 
     from ..experiments.experiment import Experiment
 
-PLAN, EXPERIMENT, RECORD, CANCEL, DENSE = (
-    "plan.json",
-    "experiment.json",
-    "record.json",
-    "cancel",
-    "dense",
-)
-TIMEOUT = 120.0  # seconds in which a shared folder lets go of the lock of a machine that died
-WAITS = "waits for its attacks"
-EVERY = 2.0  # seconds between writes of the progress
+PLAN = "plan.json"
+EXPERIMENT = "experiment.json"
+RECORD = "record.json"
+CANCEL = "cancel"
+DENSE = "dense"
+TIMEOUT = 120.0  # seconds for a shared folder to release the lock of a machine that died
+WAITING = "waiting for its attacks"
+INTERVAL = 2.0  # seconds between writes of the progress
 
 
 @dataclass(frozen=True)
 class Record:
-    """What became of an experiment so far; the names are those of a Job."""
+    """State of an experiment; the fields have the names of those of a Job."""
 
     status: str = Status.QUEUED
     error: str = ""
@@ -62,175 +62,188 @@ class Record:
     finished: float | None = None
 
     @classmethod
-    def of(cls, folder: Path) -> Record:
-        """What is written there."""
+    def read(cls, folder: Path) -> Record:
+        """Read the record of an experiment's folder; the default if there is none yet."""
         return cls(**_read(folder / RECORD)) if (folder / RECORD).is_file() else cls()
 
     def write(self, folder: Path) -> None:
-        """Nobody ever reads half of it."""
+        """Write the record atomically."""
         _write(folder / RECORD, asdict(self))
 
 
 def plan(place: Path, experiments: Sequence[Experiment], shards: int) -> list[Path]:
-    """Write the experiments down, each in a folder of its own, in at most as many shards as there are experiments; the folders."""
+    """Write the experiments into numbered folders; return the folders.
+
+    There are at most as many shards as experiments. An existing plan of the same experiments is
+    reused.
+    """
     if shards < 1:
         raise PruneError(f"shards is {shards}; it must be at least 1.")
     if not experiments:
-        raise PruneError("There is nothing to write down: every experiment is finished.")
-    wanted = [
+        raise PruneError("There is nothing to plan: every experiment is finished.")
+    contents = [
         {"label": each.label, "key": each.key(), "experiment": each.to_dict()}
         for each in experiments
     ]
-    folders = [place / f"{number:04}" for number in range(1, len(wanted) + 1)]
+    folders = [place / f"{number:04}" for number in range(1, len(contents) + 1)]
     if place.is_dir() and any(place.iterdir()):
-        there = (
-            [describe(each)["key"] for each in folders_of(place)]
-            if (place / PLAN).is_file()
+        has_plan = (place / PLAN).is_file()
+        existing = (
+            [read_description(folder)["key"] for folder in experiment_folders(place)]
+            if has_plan
             else []
         )
-        if there != [each["key"] for each in wanted]:
-            raise PruneError(
-                f"{place} holds {'another study' if there else 'other files'}; give an empty folder."
-            )
-    for folder, content in zip(folders, wanted, strict=True):
+        if existing != [content["key"] for content in contents]:
+            other = "another study" if existing else "other files"
+            raise PruneError(f"{place} contains {other}; give an empty folder.")
+    for folder, content in zip(folders, contents, strict=True):
         _write(folder / EXPERIMENT, content)
-    _write(place / PLAN, {"version": __version__, "shards": min(shards, len(wanted))})
+    _write(place / PLAN, {"version": __version__, "shards": min(shards, len(contents))})
     return folders
 
 
-def folders_of(place: Path, shard: int | None = None) -> list[Path]:
-    """The folders of all experiments, or of one shard's: neighbours, which share their dense model."""
+def experiment_folders(place: Path, shard: int | None = None) -> list[Path]:
+    """Return the folders of all experiments, or of one shard.
+
+    The experiments of a shard are consecutive, so most of them share their dense model.
+    """
     if not (place / PLAN).is_file():
         raise PruneError(
-            f"{place} holds no plan; python -m prune_core sweep FILE --shards N --out {place} writes one."
+            f"{place} contains no plan; python -m prune_core sweep FILE --shards N --out {place} "
+            "writes one."
         )
-    known = _read(place / PLAN)
-    if known["version"] != __version__:
+    content = _read(place / PLAN)
+    if content["version"] != __version__:
         raise PruneError(
-            f"{place} was planned by PruneScope {known['version']} and this is {__version__}; use that one, or plan it anew."
+            f"{place} was planned by PruneScope {content['version']} and this is {__version__}; "
+            "use that version, or plan the study again."
         )
-    found = sorted(
+    folders = sorted(
         (each.parent for each in place.glob(f"*/{EXPERIMENT}")),
         key=lambda folder: (len(folder.name), folder.name),
     )
     if shard is None:
-        return found
-    if not 1 <= shard <= known["shards"]:
-        raise PruneError(f"There is no shard {shard}; {place} has 1 to {known['shards']}.")
-    return found[
-        (shard - 1) * len(found) // known["shards"] : shard * len(found) // known["shards"]
-    ]
+        return folders
+    shards = content["shards"]
+    if not 1 <= shard <= shards:
+        raise PruneError(f"There is no shard {shard}; {place} has 1 to {shards}.")
+    return folders[(shard - 1) * len(folders) // shards : shard * len(folders) // shards]
 
 
-def perform(folder: Path, report: Report, until: str = "") -> Record:
-    """Run the experiment of that folder to its end, whatever that is, or up to a stage; what is finished there is not done again."""
+def run_experiment(folder: Path, report: Report, until: str = "") -> Record:
+    """Run the experiment of a folder until it ends in any way, or up to the stage `until`.
+
+    Finished stages are not repeated.
+    """
     lock = Lock(folder / "lock")
-    if not lock.take(patience=TIMEOUT):
+    if not lock.acquire(patience=TIMEOUT):
         raise PruneError(
             f"{folder} is being run by another process; wait for it, or stop it first."
         )
     try:
-        record = Record.of(folder)
-        return (
-            record
-            if record.status == Status.DONE
-            else _Run(folder, record, report).to_its_end(until)
-        )
+        record = Record.read(folder)
+        if record.status == Status.DONE:
+            return record
+        return _Run(folder, record, report).run(until)
     finally:
         lock.release()
 
 
-def attack(folder: Path, chunk: tuple[int, int]) -> None:
-    """One chunk of that experiment's attacks, for which its other stages must be done; any number at the same time."""
+def run_attack_chunk(folder: Path, chunk: tuple[int, int]) -> None:
+    """Run one chunk of an experiment's attacks; its earlier stages must be done.
+
+    Chunks may run at the same time.
+    """
     from ..experiments import run
 
-    record = Record.of(folder)
-    obeys = lambda progress, message: _check_stop(folder)  # noqa: E731
-    run.attack(
-        experiment_in(folder),
+    def report(progress: float, message: str) -> None:
+        _check_stop(folder)
+
+    run.run_attack_chunk(
+        read_experiment(folder),
         folder,
-        _known(folder),
-        batch_size=record.facts.get("batch_size", 0),
+        _read_tables(folder),
+        batch_size=Record.read(folder).facts.get("batch_size", 0),
         chunk=chunk,
-        report=obeys,
+        report=report,
         shared=folder.parent / DENSE,
     )
 
 
-def experiment_in(folder: Path) -> Experiment:
-    """The experiment of that folder."""
+def read_experiment(folder: Path) -> Experiment:
+    """Return the experiment of a folder."""
     from ..experiments.experiment import Experiment
 
-    return Experiment.from_dict(describe(folder)["experiment"])
+    return Experiment.from_dict(read_description(folder)["experiment"])
 
 
 def _check_stop(folder: Path) -> None:
-    """Stop where somebody has left the file `cancel`."""
+    """Raise Cancelled if the folder has the file `cancel`."""
     if (folder / CANCEL).exists():
         raise Cancelled
 
 
 class _Run:
-    """One experiment at work: every stage and, now and then, the progress are written down."""
+    """A running experiment; writes every finished stage and, at intervals, the progress."""
 
     def __init__(self, folder: Path, record: Record, report: Report):
-        self.folder, self.also, self.looked = folder, report, 0.0
-        began = record.started or time.time()
-        if (
-            record.status == Status.RUNNING and record.message != WAITS
-        ):  # whoever ran it is gone: we hold its lock
+        self.folder = folder
+        self.caller_report = report
+        self.last_write = 0.0
+        started = record.started or time.time()
+        if record.status == Status.RUNNING and record.message != WAITING:
+            # the process that ran it has died, because this one holds its lock
             record = replace(record, facts=record.facts | {"died": record.facts.get("died", 0) + 1})
         self.record = replace(
             record,
             status=Status.RUNNING,
             error="",
             versions=versions(),
-            started=began,
+            started=started,
             finished=None,
         )
 
-    def to_its_end(self, until: str) -> Record:
-        """The stages, and what ended them."""
+    def run(self, until: str) -> Record:
+        """Run the stages; return the record, which also states why the run ended."""
         from ..experiments.run import run
         from ..queue.worker import error_status
 
         self.record.write(self.folder)
         try:
-            batch, shared = self.record.facts.get("batch_size", 0), self.folder.parent / DENSE
-            known = _known(self.folder)
-            for stage in run(
-                experiment_in(self.folder),
+            stages = run(
+                read_experiment(self.folder),
                 self.folder,
                 self.report,
                 done=self.record.done,
-                known=known,
-                batch_size=batch,
+                known=_read_tables(self.folder),
+                batch_size=self.record.facts.get("batch_size", 0),
                 until=until,
-                shared=shared,
-            ):
+                shared=self.folder.parent / DENSE,
+            )
+            for stage in stages:
                 for name, frame in stage.rows.items():
-                    _write_bytes(self.folder / "rows" / f"{name}.json", packed_rows.text(frame))
+                    _write_bytes(self.folder / "rows" / f"{name}.json", packed_rows.to_json(frame))
                 self._set(
                     done=[*self.record.done, stage.name],
                     seconds=self.record.seconds | {stage.name: stage.seconds},
                     facts=self.record.facts | stage.facts,
                 )
             if until:
-                self._set(message=WAITS)
+                self._set(message=WAITING)
             else:
                 self._set(status=Status.DONE, progress=1.0, message="", finished=time.time())
         except (Exception, KeyboardInterrupt) as error:
-            status, sentence = error_status(error, self.folder)
-            self._set(status=status, error=sentence, message="", finished=time.time())
+            status, message = error_status(error, self.folder)
+            self._set(status=status, error=message, message="", finished=time.time())
             if isinstance(error, KeyboardInterrupt):
                 raise
         return self.record
 
     def report(self, progress: float, message: str) -> None:
-        """What stages call."""
-        self.also(progress, message)
-        if time.monotonic() - self.looked > EVERY:
-            self.looked = time.monotonic()
+        """Report progress; called by the stages."""
+        self.caller_report(progress, message)
+        if time.monotonic() - self.last_write > INTERVAL:
+            self.last_write = time.monotonic()
             _check_stop(self.folder)
             self._set(progress=progress, message=message)
 
@@ -239,25 +252,25 @@ class _Run:
         self.record.write(self.folder)
 
 
-def tables(folder: Path) -> dict[str, bytes]:
-    """The tables that are there as the store keeps them, in the order in which they came."""
-    return {path.stem: packed_rows.repack(path.read_bytes()) for path in _tables(folder)}
+def packed_tables(folder: Path) -> dict[str, bytes]:
+    """Return the tables of a folder in the store's format, in the order in which they were made."""
+    return {path.stem: packed_rows.compress(path.read_bytes()) for path in _table_files(folder)}
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """The experiment of that folder as plain data, with its label and key."""
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the experiment of a folder as plain data, with its label and key."""
     return _read(folder / EXPERIMENT)
 
 
-def _known(folder: Path) -> dict[str, pd.DataFrame]:
+def _read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {
         path.stem: packed_rows.unpack(path.read_bytes().decode("utf-8", "surrogatepass"))
-        for path in _tables(folder)
+        for path in _table_files(folder)
     }
 
 
-def _tables(folder: Path) -> list[Path]:
-    """In the order in which they came."""
+def _table_files(folder: Path) -> list[Path]:
+    """Return the table files in the order in which they were made."""
     return sorted(
         (folder / "rows").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)
     )
@@ -268,7 +281,7 @@ def _read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise PruneError(
-            f"{path} cannot be read ({str(error)[:120]}); plan the study anew in an empty folder."
+            f"{path} cannot be read ({str(error)[:120]}); plan the study again in an empty folder."
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""Calibration on attacked sentences: the texts with which an attack flipped a model, as a file that any experiment can read.
+"""Calibration on adversarial examples: successful attacks of a job, as a file for any experiment.
 
-Knows the store and the columns of a source. Knows nothing of models or of how attacks work.
+Uses the store and the columns of a data source; independent of models and of attack algorithms.
 """
 
 from __future__ import annotations
@@ -17,45 +17,52 @@ from ..errors import PruneError
 from ..store.store import Store
 
 LEAK = (
-    "The attacked sentences are evaluation sentences of this same data, so a model calibrated on them is then judged on what it has "
-    "seen. Attack other sentences for this: run the attack with the training file as its data."
+    "The adversarial examples were made from evaluation texts of the same data, so a model "
+    "calibrated on them is evaluated on texts it has seen. To avoid this, attack other texts: run "
+    "the attack with the training file as its data."
 )
 
 
 def resolve(store: Store, source: DataSource) -> DataSource:
-    """The source with calibration `job:3` (what flipped the model of job 3), or `job:3+clean` (half that, half the same sentences
-    as they were), as a file under the home folder; any other source as it is."""
-    asked = re.fullmatch(r"job:(\d+)(\+clean)?", source.calibration)
-    if not asked:
+    """Replace a calibration set `job:3` or `job:3+clean` by a file in the home folder.
+
+    `job:3` is the adversarial examples of job 3; `job:3+clean` adds the original texts, half and
+    half. Other sources are returned unchanged.
+    """
+    match = re.fullmatch(r"job:(\d+)(\+clean)?", source.calibration)
+    if not match:
         return source
-    job = store.job(int(asked[1]))
+    job = store.job(int(match[1]))
     if job.facts.get("pairs"):
         raise PruneError(
-            f"Job {job.id} attacked pairs of texts, and calibration takes single ones; choose a job on single sentences."
+            f"Job {job.id} attacked pairs of texts, but calibration needs single texts; choose a "
+            "job on single texts."
         )
     rows = store.rows("attack_example", [job.id])
-    won = successes(rows) if len(rows) else rows
-    if won.empty:
+    adversarial = successes(rows) if len(rows) else rows
+    if adversarial.empty:
         raise PruneError(
-            f"Job {job.id} has no sentence that an attack flipped; choose a job with the measure attack."
+            f"Job {job.id} has no adversarial example; choose a job with the measure attack in "
+            "which an attack succeeded."
         )
-    texts = ["perturbed", "text"] if asked[2] else ["perturbed"]
-    own = [
-        pd.DataFrame({source.text or "text": won[text], source.label or "label": won["label"]})
-        for text in texts
+    columns = ["perturbed", "text"] if match[2] else ["perturbed"]
+    tables = [
+        pd.DataFrame(
+            {
+                source.text or "text": adversarial[column],
+                source.label or "label": adversarial["label"],
+            }
+        )
+        for column in columns
     ]
-    content = pd.concat(own).to_csv(index=False).encode()
-    return replace(
-        source,
-        calibration=str(
-            uploads.save(store.home, f"attacked-{asked[0].replace(':', '-')}.csv", content)
-        ),
-    )
+    content = pd.concat(tables).to_csv(index=False).encode()
+    name = f"attacked-{match[0].replace(':', '-')}.csv"
+    return replace(source, calibration=str(uploads.save(store.home, name, content)))
 
 
 def check_leakage(store: Store, source: DataSource) -> bool:
-    """Whether a source calibrates (as `job:3…`) on sentences of the data that it evaluates on."""
-    asked = re.match(r"job:(\d+)", source.calibration)
-    return (
-        asked is not None and store.job(int(asked[1])).experiment["source"]["task"] == source.task
-    )
+    """Whether a source calibrates (as `job:3…`) on texts of the data that it evaluates on."""
+    match = re.match(r"job:(\d+)", source.calibration)
+    if match is None:
+        return False
+    return store.job(int(match[1])).experiment["source"]["task"] == source.task

@@ -1,6 +1,7 @@
-"""Do texts made to fool one model fool another? Saved adversarial texts tried on other jobs' models, and the shares that fool them.
+"""Transfer of adversarial examples: the success rate of saved adversarial texts on other models.
 
-No search: every model predicts texts that the store has. Labels are kept by name, as two checkpoints may number them differently.
+No search is run: every model predicts texts that the store has. Labels are stored by name, because
+two checkpoints may number them differently.
 """
 
 from __future__ import annotations
@@ -17,43 +18,43 @@ from ..statistics import wilson
 from ..store.job import Job
 from ..store.store import Store
 
-# A row a text, kept with the job whose model predicted. `source` is the job whose model it was made on; the last three are
-# names of labels: the right one, and what the model says of the original and of the changed text.
+# One row per text, stored with the job whose model predicted it. `source` is the job whose model
+# the text was crafted on; the last three columns are label names: the correct one, and the
+# predictions for the original and for the perturbed text.
 TABLE = "transfer"
 COLUMNS = ["recipe", "source", "example", "truth", "original", "changed"]
-TEXTS = {
-    "original": ("text", "pair"),
-    "changed": ("perturbed", "perturbed_pair"),
-}  # columns of `attack_example`
+# columns of `attack_example`
+TEXTS = {"original": ("text", "pair"), "changed": ("perturbed", "perturbed_pair")}
 
 
 def missing_pairs(examples: pd.DataFrame, rows: pd.DataFrame) -> list[int]:
-    """The jobs among the examples' whose models have not predicted all of the adversarial texts."""
-    made = successes(examples)
-    wanted = set(zip(made["recipe"], made["job"], made["example"], strict=True))
-    there = (
-        set(zip(rows["job"], rows["recipe"], rows["source"], rows["example"], strict=True))
-        if len(rows)
-        else set()
-    )
+    """Return the jobs among the examples' whose models have not predicted all adversarial texts."""
+    adversarial = successes(examples)
+    required = set(zip(*(adversarial[key] for key in ("recipe", "job", "example")), strict=True))
+    existing = set()
+    if len(rows):
+        columns = ("job", "recipe", "source", "example")
+        existing = set(zip(*(rows[column] for column in columns), strict=True))
     return [
         int(job)
         for job in examples["job"].unique()
-        if any((job, *text) not in there for text in wanted)
+        if any((job, *key) not in existing for key in required)
     ]
 
 
 def transfer_matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
-    """Columns `by`, `job`, `fooled`, `n`, `share`, `low`, `high` (Wilson): of the texts whose original the job's model gets right.
+    """Return the success rate of each source (or recipe) on each job's model, with intervals.
 
-    `by` is "source" or "recipe"; a recipe's texts are those made on the other models.
+    Columns: `by`, `job`, `fooled`, `n`, `share`, `low`, `high` (Wilson); n counts the texts whose
+    original the job's model classifies correctly. `by` is "source" or "recipe"; a recipe's texts
+    are those crafted on the other models.
     """
-    met = rows[rows["original"] == rows["truth"]]
+    correct = rows[rows["original"] == rows["truth"]]
     if by == "recipe":
-        met = met[met["source"] != met["job"]]
+        correct = correct[correct["source"] != correct["job"]]
     out = []
-    for (key, job), own in met.groupby([by, "job"], sort=False):
-        fooled, n = int((own["changed"] != own["truth"]).sum()), len(own)
+    for (key, job), group in correct.groupby([by, "job"], sort=False):
+        fooled, n = int((group["changed"] != group["truth"]).sum()), len(group)
         low, high = wilson(fooled, n)
         out.append(
             {
@@ -69,62 +70,71 @@ def transfer_matrix(rows: pd.DataFrame, by: str = "source") -> pd.DataFrame:
     return pd.DataFrame(out, columns=[by, "job", "fooled", "n", "share", "low", "high"])
 
 
-def run(store: Store, ids: Sequence[int], report: Report) -> None:
-    """Each job's model predicts every adversarial text of these jobs and its original; stored model by model."""
+def run_transfer(store: Store, ids: Sequence[int], report: Report) -> None:
+    """Predict every adversarial text and its original with each job's model; store job by job."""
     jobs = [store.job(id) for id in dict.fromkeys(ids)]
-    examples = store.rows("attack_example", [job.id for job in jobs])
-    if examples.empty or (made := successes(examples)).empty:
+    outcomes = store.rows("attack_example", [job.id for job in jobs])
+    if outcomes.empty or (examples := successes(outcomes)).empty:
+        names = ", ".join(str(job.id) for job in jobs)
         raise PruneError(
-            f"No attack has succeeded in job {', '.join(str(job.id) for job in jobs)}; measure attack success first."
+            f"No attack has succeeded in job {names}; run the measure attack there first."
         )
-    _check(jobs, made)
-    names = {job.id: job.facts["label_names"] for job in jobs}
-    made = made.rename(columns={"job": "source"})
-    made["truth"] = [names[row.source][row.label] for row in made.itertuples()]
+    _check(jobs, examples)
+    label_names = {job.id: job.facts["label_names"] for job in jobs}
+    examples = examples.rename(columns={"job": "source"})
+    examples["truth"] = [label_names[row.source][row.label] for row in examples.itertuples()]
     for column in ("pair", "perturbed_pair"):
-        if column not in made:
-            made[column] = None
-    for place, job in enumerate(jobs):
+        if column not in examples:
+            examples[column] = None
+    for index, job in enumerate(jobs):
         started = time.perf_counter()
-        said = _said(
-            store, job, made, report=subrange(report, place / len(jobs), (place + 1) / len(jobs))
-        )
+        part = subrange(report, index / len(jobs), (index + 1) / len(jobs))
+        predictions = _predict_labels(store, job, examples, report=part)
         for column, texts in TEXTS.items():
-            made[column] = [
-                said[both] for both in zip(*(made[text] for text in texts), strict=True)
+            examples[column] = [
+                predictions[text_and_pair]
+                for text_and_pair in zip(*(examples[text] for text in texts), strict=True)
             ]
-        before = store.rows(TABLE, [job.id])
-        kept = [before.loc[~before["source"].isin(made["source"]), COLUMNS]] if len(before) else []
-        rows = pd.concat([*kept, made[COLUMNS]], ignore_index=True)
+        rows = examples[COLUMNS]
+        stored = store.rows(TABLE, [job.id])
+        if len(stored):
+            others = stored.loc[~stored["source"].isin(examples["source"]), COLUMNS]
+            rows = pd.concat([others, rows], ignore_index=True)
         store.add_rows(
             job.id, {TABLE: rows}, TABLE, seconds=time.perf_counter() - started, facts={}
         )
 
 
-def _check(jobs: Sequence[Job], made: pd.DataFrame) -> None:
+def _check(jobs: Sequence[Job], examples: pd.DataFrame) -> None:
+    """Raise PruneError unless the jobs have the same labels and the same number of inputs."""
     first, *others = jobs
     for job in others:
         if set(job.facts["label_names"]) != set(first.facts["label_names"]):
-            told = [
-                f"job {each.id} {', '.join(each.facts['label_names'])}" for each in (first, job)
-            ]
+            labels = "; ".join(
+                f"job {each.id} has {', '.join(each.facts['label_names'])}" for each in (first, job)
+            )
             raise PruneError(
-                f"Texts can be tried only on models with the same labels; {told[0]}, {told[1]}."
+                f"Transfer needs models with the same labels, but {labels}; "
+                "choose jobs of one task."
             )
         if job.facts.get("pairs") != first.facts.get("pairs"):
             raise PruneError(
-                f"Jobs {first.id} and {job.id} read one and two texts an example; choose jobs that read alike."
+                f"One of the jobs {first.id} and {job.id} takes single texts, the other pairs; "
+                "choose jobs with the same input."
             )
-    if first.facts.get("pairs") and ("pair" not in made or made["pair"].isna().any()):
+    if first.facts.get("pairs") and ("pair" not in examples or examples["pair"].isna().any()):
         raise PruneError(
             "Some of these attacks were saved without the second text of each pair; run them again."
         )
 
 
-def _said(
-    store: Store, job: Job, made: pd.DataFrame, report: Report
+def _predict_labels(
+    store: Store, job: Job, adversarial: pd.DataFrame, report: Report
 ) -> dict[tuple[str, str | None], str]:
-    """(text, pair) -> the label that the job's model gives it, each distinct one asked once, as the job's attack asked."""
+    """Return the label that the job's model predicts for each distinct (text, pair).
+
+    Batch size and maximum length are those of the job.
+    """
     from ..data.examples import Examples
     from ..models import devices
     from ..models.checkpoints import loading
@@ -133,26 +143,30 @@ def _said(
     report(0.0, f"{job.label}: loading")
     model, tokenizer = loading.load(store.checkpoint(job))
     model.to(devices.pick_device(job.device))
-    asked = list(
+    inputs = list(
         dict.fromkeys(
-            both
+            text_and_pair
             for texts in TEXTS.values()
-            for both in zip(*(made[text] for text in texts), strict=True)
+            for text_and_pair in zip(*(adversarial[text] for text in texts), strict=True)
         )
     )
     examples = Examples(
-        [text for text, _ in asked], [pair for _, pair in asked] if job.facts.get("pairs") else None
+        [text for text, _ in inputs],
+        [pair for _, pair in inputs] if job.facts.get("pairs") else None,
     )
-    told = lambda progress, message: report(progress, f"{job.label}: {message}")  # noqa: E731
-    found = predict(
+
+    def labelled_report(progress: float, message: str) -> None:
+        report(progress, f"{job.label}: {message}")
+
+    predictions = predict(
         model,
         tokenizer,
         examples,
         batch_size=job.experiment["batch_size"],
         max_length=job.experiment["max_length"],
-        report=told,
+        report=labelled_report,
     )
     return {
-        both: job.facts["label_names"][label]
-        for both, label in zip(asked, found.predicted, strict=True)
+        text_and_pair: job.facts["label_names"][label]
+        for text_and_pair, label in zip(inputs, predictions.predicted, strict=True)
     }

@@ -1,7 +1,7 @@
-"""SHA-256 hashes of checkpoints and data files: experiments are recognised by what files contain.
+"""SHA-256 hashes of checkpoints and data files: experiments are identified by file contents.
 
-A process hashes a file once, and again only if the file system reports a change, so pages can ask at
-every rerun. Hashing takes about 1 second per gigabyte.
+A process hashes a file once, and again only if the file system reports a change, so pages can call
+this at every rerun. Hashing takes about 1 second per gigabyte.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from ..data.tasks import DEMO
 from ..errors import PruneError
 from ..models.checkpoints import adapters, folders, loading
-from ..paths import allowed
+from ..paths import resolve_allowed
 
 # Files of a checkpoint folder that are not read when it is loaded. An unknown file counts: hashing
 # it costs a little time, while ignoring one that matters would return results of other weights.
@@ -34,7 +34,7 @@ _hashes: dict[tuple[int, ...], str] = {}
 
 
 def hash_checkpoint(checkpoint: str) -> list[list[str]]:
-    """[name, hash] of the files of a local checkpoint folder; empty for a model on the Hub.
+    """Return [name, hash] of the files of a local checkpoint folder; empty for a Hub model.
 
     The files of an adapter are followed by those of its base model, if that is local too.
     """
@@ -43,11 +43,11 @@ def hash_checkpoint(checkpoint: str) -> list[list[str]]:
     used = [Path(loading.resolve(checkpoint))]
     if (used[0] / adapters.CONFIG).is_file():
         used.append(Path(adapters.base(str(used[0]), checkpoint)))
-    return [found for folder in used for found in _hash_files(folder, ("*",), IGNORED)]
+    return [entry for folder in used for entry in _hash_files(folder, ("*",), IGNORED)]
 
 
 def hash_data(name: str) -> list[list[str]]:
-    """[name, hash] of a data file, or of the files of a folder written by `save_to_disk`.
+    """Return [name, hash] of a data file, or of the files of a folder made by `save_to_disk`.
 
     Empty for data on the Hub.
     """
@@ -55,7 +55,7 @@ def hash_data(name: str) -> list[list[str]]:
         return [[DEMO.name, _hash_file(DEMO)]]
     if not os.path.exists(name):
         return []
-    path = allowed(name)
+    path = resolve_allowed(name)
     if path.is_file():
         return [[path.name, _hash_file(path)]]
     is_data = any((path / marker).is_file() for marker in MARKERS)
@@ -65,18 +65,18 @@ def hash_data(name: str) -> list[list[str]]:
 def _hash_files(
     folder: Path, patterns: Iterable[str], ignored: Iterable[str] = ()
 ) -> list[list[str]]:
-    """[name relative to the folder, hash] of the files that match, in the order of their names."""
+    """Return [name relative to the folder, hash] of the files that match, sorted by name."""
     files = {
         path.relative_to(folder).as_posix(): path
         for pattern in patterns
         for path in folder.glob(pattern)
-        if path.is_file() and not any(fnmatch(path.name, each) for each in ignored)
+        if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in ignored)
     }
     return [[name, _hash_file(files[name])] for name in sorted(files)]
 
 
 def _hash_file(path: Path) -> str:
-    """Hash of a file, from memory if nothing about it has changed.
+    """Return the hash of a file, from memory if the file has not changed.
 
     Size and modification time can be set back after a write; the change time (ctime) cannot. A file
     that changed a moment ago is not remembered: a second write within a tick would leave no trace.
@@ -87,12 +87,12 @@ def _hash_file(path: Path) -> str:
         if key in _hashes:
             return _hashes[key]
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         reason = error.strerror or error
         raise PruneError(
             f"{path} cannot be read ({reason}); check that this user may read it."
         ) from None
     if time.time_ns() - stat.st_ctime_ns > TICK:
-        _hashes[key] = found
-    return found
+        _hashes[key] = digest
+    return digest

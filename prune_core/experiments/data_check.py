@@ -1,7 +1,7 @@
-"""Read and sample the data of an experiment as its run does, and check it before a job is submitted.
+"""Read and sample the data of an experiment as its run does, and check it before submission.
 
-`python -m prune_core.experiments.data_check EXPERIMENT` prints one line of JSON: how checkpoint and data were
-interpreted, or the error message. Reads no weights.
+`python -m prune_core.experiments.data_check EXPERIMENT` prints one line of JSON: how checkpoint and
+data were interpreted, or the error message. Reads no weights.
 """
 
 from __future__ import annotations
@@ -24,49 +24,45 @@ from ..models.inference import predict
 from . import memory
 from .experiment import Experiment
 
-LENGTH_SAMPLE = 256  # evaluation texts whose length is looked at
-MIN_LONG_FRACTION = 0.5  # of the sample asked for must be long, for short texts to be left out
+LENGTH_SAMPLE = 256  # evaluation texts whose token lengths are measured
+MIN_LONG_FRACTION = 0.5  # of the calibration size: short texts are dropped if as many are long
 
 
 class DataReader:
-    """How a model reads an experiment's data; `key` is equal where that is the same."""
+    """Reads an experiment's data for a model; equal `key`s mean the same data."""
 
     def __init__(self, experiment: Experiment, labels: tuple[str, ...], kind: str, tokenizer: Any):
-        self.experiment, self.labels, self.kind, self.tokenizer = (
-            experiment,
-            labels,
-            kind,
-            tokenizer,
-        )
-        asked = experiment
+        self.experiment, self.labels = experiment, labels
+        self.kind, self.tokenizer = kind, tokenizer
         self.key = [
-            asdict(asked.source),
+            asdict(experiment.source),
             labels,
             kind,
-            asked.calibration,
-            asked.evaluation,
-            asked.seed,
-            asked.min_words,
-            asked.max_length,
+            experiment.calibration,
+            experiment.evaluation,
+            experiment.seed,
+            experiment.min_words,
+            experiment.max_length,
         ]
-        self.labelled = asked.method is not None and asked.method.labelled
-        if self.labelled and asked.source.calibration:
-            self.key.append(
-                "labelled"
-            )  # labels of a calibration set of its own are read only where they are used
+        self.labelled = experiment.method is not None and experiment.method.labelled
+        if self.labelled and experiment.source.calibration:
+            # labels of a separate calibration set are read only if they are used
+            self.key.append("labelled")
 
     def __call__(self) -> Task:
-        """The sampled task, with what there is to say of it."""
-        asked, whole = self.experiment, self.whole
-        among, told = self._long_enough(whole)
-        task = whole.sampled(asked.calibration, asked.evaluation, asked.seed, among=among)
+        """Return the sampled task, with notes on how it was read."""
+        experiment, unsampled = self.experiment, self.whole
+        among, notes = self._long_enough(unsampled)
+        task = unsampled.sampled(
+            experiment.calibration, experiment.evaluation, experiment.seed, among=among
+        )
         if not len(task.calibration):
             raise PruneError(
-                f"{asked.source.task}: no calibration text has {asked.min_words} tokens or more; lower min_words, or leave it out."
+                f"{experiment.source.task}: no calibration text has {experiment.min_words} tokens "
+                "or more; lower min_words, or leave it out."
             )
-        return replace(
-            task, notes=(*task.notes, *told, *self._same_draw(task, among), *self._cut_off(task))
-        )
+        notes = [*task.notes, *notes, *self._same_sample(task, among), *self._truncation(task)]
+        return replace(task, notes=tuple(notes))
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.key))
@@ -86,118 +82,125 @@ class DataReader:
         )
 
     def _long_enough(self, task: Task) -> tuple[list[int] | None, list[str]]:
-        """Calibration examples that are long enough (None: all), and a sentence where some are not."""
-        asked, pool = self.experiment.min_words, task.calibration
-        least = tokens.LONG_ENOUGH if asked is None else asked
-        long = tokens.long_enough(self.tokenizer, pool, least) if least else [*range(len(pool))]
+        """Return the calibration examples that are long enough (None: all), with notes."""
+        requested, pool = self.experiment.min_words, task.calibration
+        minimum = tokens.LONG_ENOUGH if requested is None else requested
+        long = [*range(len(pool))]
+        if minimum:
+            long = tokens.long_enough(self.tokenizer, pool, minimum)
         short = len(pool) - len(long)
         if not short:
             return None, []
-        if asked is None and len(long) < MIN_LONG_FRACTION * min(
-            self.experiment.calibration, len(pool)
-        ):
-            some = "all" if not long else f"{short:,} of {len(pool):,}"
+        size = min(self.experiment.calibration, len(pool))
+        if requested is None and len(long) < MIN_LONG_FRACTION * size:
+            number = "all" if not long else f"{short:,} of {len(pool):,}"
             return None, [
-                f"Calibration: {some} texts are shorter than {least} words (tokens of the model); they were used all the same."
+                f"Calibration: {number} texts are shorter than {minimum} words (tokens of the "
+                "model); they were used anyway, because too few are longer."
             ]
         return long, [
-            f"Calibration: {short:,} of {len(pool):,} texts are shorter than {least} words (tokens of the model) and were left out."
+            f"Calibration: {short:,} of {len(pool):,} texts are shorter than {minimum} words "
+            "(tokens of the model) and were left out."
         ]
 
-    def _same_draw(self, task: Task, among: list[int] | None) -> list[str]:
-        """Where a seed draws what every seed draws, several seeds are one model, which a mean of them hides."""
-        asked, count = self.experiment, len(task.calibration)
-        if (
-            asked.method is None
-            or not asked.seed
-            or count < len(self.whole.calibration if among is None else among)
-        ):
+    def _same_sample(self, task: Task, among: list[int] | None) -> list[str]:
+        """Warn if every seed has the same calibration sample, so that seeds give one model.
+
+        A mean over such seeds would hide that.
+        """
+        experiment, count = self.experiment, len(task.calibration)
+        pool = self.whole.calibration if among is None else among
+        if experiment.method is None or not experiment.seed or count < len(pool):
             return []
-        first = DataReader(replace(asked, seed=0), self.labels, self.kind, tokenizer=self.tokenizer)
+        first = DataReader(
+            replace(experiment, seed=0), self.labels, self.kind, tokenizer=self.tokenizer
+        )
         others, _ = first._long_enough(first.whole)
-        if (
-            first.whole.sampled(asked.calibration, 1, 0, among=others).calibration
-            != task.calibration
-        ):
-            return []  # the pool itself was drawn with the seed
+        sample = first.whole.sampled(experiment.calibration, 1, 0, among=others)
+        if sample.calibration != task.calibration:
+            return []  # the pool itself was sampled with the seed
         return [
-            f"Seed {asked.seed} calibrates on the same {count:,} texts as seed 0, which are all there are: its model is drawn anew only "
-            "where the method itself draws. Lower the calibration size for draws that differ."
+            f"Seed {experiment.seed} calibrates on the same {count:,} texts as seed 0, which are "
+            "all there are: its model differs only if the method itself is random. Lower the "
+            "calibration size to get different samples."
         ]
 
-    def _cut_off(self, task: Task) -> list[str]:
-        """What the longest length takes away."""
+    def _truncation(self, task: Task) -> list[str]:
+        """Report how much of the evaluation texts is lost to truncation at the maximum length."""
         if self.kind == "span":
-            return []  # which are read in windows
-        looked, longer, lost, enough = tokens.truncation_report(
+            return []  # contexts are read in windows
+        checked, longer, lost, enough = tokens.truncation_report(
             self.tokenizer, task.evaluation, self.experiment.max_length
         )
         if not longer:
             return []
-        most = self.tokenizer.model_max_length
-        could = (
-            f"a length of {enough} would keep 95%"
-            if enough <= most
-            else f"the model takes at most {most}, and {enough} would keep 95%"
-        )
+        limit = self.tokenizer.model_max_length
+        advice = f"a length of {enough} would keep 95%"
+        if enough > limit:
+            advice = f"the model takes at most {limit}, and {enough} would keep 95%"
         return [
-            f"{longer:,} of {looked:,} evaluation texts are longer than {min(self.experiment.max_length, most)} tokens and were cut there: "
-            f"{lost:.1%} of all tokens are lost; {could}."
+            f"{longer:,} of {checked:,} evaluation texts are longer than "
+            f"{min(self.experiment.max_length, limit)} tokens and were truncated: "
+            f"{lost:.1%} of all tokens are lost; {advice}."
         ]
 
 
 def check_measures(experiment: Experiment, kind: str) -> None:
-    """A measure, or an attack to tune by, that cannot look at this kind of model is an error before anything is computed."""
+    """Raise PruneError if a measure or the augmentation does not support the task type."""
     if experiment.method is not None:
         check_augmentation(experiment.method, kind)
     for measure in experiment.measures:
         if kind not in measure.kinds:
             raise PruneError(
-                f"{measure.title} cannot be measured on a model that gives {TASK_TYPES[kind]}; leave the measure {measure.name} out."
+                f"{measure.title} cannot be measured on a model that predicts {TASK_TYPES[kind]}; "
+                f"leave the measure {measure.name} out."
             )
 
 
 def check(experiment: Experiment, elsewhere: bool = False) -> float:
-    """PruneError where checkpoint, data, method, measures and memory do not go together; else bytes of memory that the run takes, about.
+    """Check that checkpoint, data, method, measures and memory fit together; read no weights.
 
-    Reads no weights.
+    Return the estimated bytes of memory; raise PruneError if something does not fit.
     """
-    found = inspect_data(experiment)
-    if "error" in found:
-        raise PruneError(found["error"])
-    return check_requirements(experiment, found, elsewhere)
+    inspected = inspect_data(experiment)
+    if "error" in inspected:
+        raise PruneError(inspected["error"])
+    return check_requirements(experiment, inspected, elsewhere)
 
 
 def check_requirements(
-    experiment: Experiment, found: Mapping[str, Any], elsewhere: bool = False
+    experiment: Experiment, inspected: Mapping[str, Any], elsewhere: bool = False
 ) -> float:
-    """PruneError where the method or a measure cannot use what was understood, or memory is too small for it; else bytes of it.
+    """Check the method, the measures and the memory against the result of `inspect_data`.
 
-    `elsewhere`: another machine will run it, of whose device and memory nothing is known here.
+    Return the estimated bytes of memory; raise PruneError if something does not fit. `elsewhere`:
+    the run is for another machine, whose device and memory are unknown here.
     """
-    check_measures(experiment, found["kind"])
+    check_measures(experiment, inspected["kind"])
     if (
         experiment.method is not None
         and experiment.method.labelled
-        and not found["calibration_labelled"]
+        and not inspected["calibration_labelled"]
     ):
         raise PruneError(
-            f"{experiment.method.name} measures the task loss: its calibration sentences need labels, and these have none; "
-            "name a label column, or choose another method."
+            f"{experiment.method.name} computes the task loss, so its calibration examples need "
+            "labels, and these have none; name a label column, or choose another method."
         )
     if elsewhere:
-        return memory.estimate_memory(experiment, "cpu", **found["sizes"]).total
-    return memory.check(experiment, found["sizes"])
+        return memory.estimate_memory(experiment, "cpu", **inspected["sizes"]).total
+    return memory.check(experiment, inspected["sizes"])
 
 
 def inspect_data(experiment: Experiment) -> dict[str, Any]:
-    """Of checkpoint and data, without weights: kind, labels, what values mean and how often they occur, sizes, notes.
+    """Return how checkpoint and data are interpreted, without reading weights.
 
-    If the data cannot be used, `error` says why; `counts` are the label values in question, `rows` is true if rows are.
+    Keys: task type (`kind`), labels, meaning and counts of label values, sizes, notes and more. If
+    the data cannot be used, `error` has the reason; `counts` are then the label values in question,
+    and `rows` is true if rows are in question.
     """
     config, tokenizer, notes = loading.describe(experiment.checkpoint)
     kind, labels = loading.task_type_of(config), loading.label_names(config)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "kind": kind,
         "labels": labels,
         "notes": [*filter(None, [loading.locate(experiment.checkpoint)[1]]), *notes],
@@ -205,17 +208,17 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
     try:
         task = DataReader(experiment, labels, kind, tokenizer=tokenizer)()
     except PruneError as error:
-        return found | {
+        return result | {
             "error": str(error),
             "counts": getattr(error, "counts", None),
             "rows": isinstance(error, RowQuestion),
         }
     binary = [predict.binary_note(config)] if task.evaluation.binary else []
-    return found | {
+    return result | {
         "labels": task.label_names,
         "meant": task.meant,
         "counts": task.counts,
-        "notes": [*found["notes"], *task.notes, *binary],
+        "notes": [*result["notes"], *task.notes, *binary],
         "calibration": len(task.calibration),
         "evaluation": len(task.evaluation),
         "labelled": task.evaluation.labels is not None,
@@ -226,7 +229,7 @@ def inspect_data(experiment: Experiment) -> dict[str, Any]:
 
 
 def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> dict[str, float]:
-    """What memory is counted by, of the model, of the calibration sentences and of some to be evaluated."""
+    """Return what the memory estimate needs: model dimensions and token counts of the samples."""
     rows = [
         tokens.encode(tokenizer, sample, experiment.max_length).inputs["input_ids"]
         for sample in (
@@ -234,11 +237,11 @@ def _sizes(experiment: Experiment, config: Any, task: Task, tokenizer: Any) -> d
             task.evaluation.take(range(min(LENGTH_SAMPLE, len(task.evaluation)))),
         )
     ]
-    calibration, longest = (
-        sum(map(len, rows[0])),
-        max((len(row) for each in rows for row in each), default=0),
-    )
-    return memory.widths(config.to_dict()) | {"tokens": calibration, "longest": longest}
+    lengths = [len(row) for each in rows for row in each]
+    return memory.model_sizes(config.to_dict()) | {
+        "tokens": sum(map(len, rows[0])),
+        "longest": max(lengths, default=0),
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What is known of a dense model, found by whoever asks first and read by all who share a folder: shards, Ray's tasks, a run resumed.
+"""Cache of a dense model's results in a folder shared by shards, Ray tasks and resumed runs.
 
-Holds tensors, lists, numbers and texts, which are read as data and never as code. Knows nothing of what they mean.
+Each result is computed by the first process that needs it. Values are tensors, lists, numbers and
+texts, which are loaded as data and never as code.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import torch
 
 from ..store.locks import Lock
 
-TIMEOUT = 3600.0  # seconds in which another may find it; who then still waits finds it alone
+TIMEOUT = 3600.0  # seconds to wait for another process; after that it is computed here as well
 
 
 class DenseCache:
-    """The facts of one dense model on one task."""
+    """Results of one dense model on one task."""
 
     def __init__(self, folder: Path, frame: str, device: torch.device):
         self.folder, self.device = folder / hashlib.sha256(frame.encode()).hexdigest()[:16], device
 
     def get(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """The fact of that key, computed where nobody has."""
+        """Return the result with that key, computed if no process has stored it."""
         file = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
         lock = Lock(file.with_suffix(".lock"))
-        lock.take(TIMEOUT)
+        lock.acquire(TIMEOUT)
         try:
             if not file.is_file():
                 part = file.with_suffix(f".{os.getpid()}.part")

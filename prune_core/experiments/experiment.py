@@ -1,6 +1,6 @@
-"""An experiment: checkpoint, data, at most one method, any measures, as plain data; and how it is run, stage by stage.
+"""An experiment as plain data: checkpoint, data, at most one method, any measures; and its stages.
 
-Knows nothing of jobs, SQL or pages: it takes a folder and a report, and yields tables.
+Independent of jobs, SQL and pages.
 """
 
 from __future__ import annotations
@@ -36,39 +36,40 @@ from .content_hashes import hash_checkpoint, hash_data
 
 PRUNE = "prune"  # the stage before the measures, and its table
 ADDED_OPTIONS = (("tf32", False), ("min_words", None))
-DATA_RULES = 3  # how tables become examples; the demo is read as ever
+DATA_RULES = 3  # version of the rules that turn tables into examples; the demo is unaffected
 SOURCE_BEFORE = ("task", "text", "text_pair", "label", "calibration", "metric")
 KEEP = {
     "difference": "as differences from the dense weights",
     "full": "as whole checkpoints",
     "none": "not at all",
 }
-PRUNE_SECONDS = 10.0  # a first guess for progress bars, of the demo on two cores
+PRUNE_SECONDS = 10.0  # default estimate for progress bars: the demo on two cores
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What to do; the dense baseline is the one without a method. Survives JSON."""
+    """An experiment; the dense baseline is the one without a method. Converts to and from JSON."""
 
     checkpoint: str = "demo"
     source: DataSource = DataSource()
     method: Method | None = None
     measures: tuple[Measure, ...] = ()
-    calibration: int = 256  # sentences
-    evaluation: int = 0  # sentences, 0 = all
+    calibration: int = 256  # number of examples
+    evaluation: int = 0  # number of examples, 0 = all
     seed: int = 0
     device: str = "auto"
     batch_size: int = 32
     max_length: int = 128  # tokens
     study: str = ""
-    min_words: int | None = (
-        None  # least tokens of a calibration text; None: nine where enough of them have as many
-    )
-    tf32: bool = False  # on CUDA, matrix products read 10 bits of each fraction in place of 23: faster, and figures move
-    keep: str = "difference"  # how pruned weights are kept, a key of KEEP; whatever it is, they can be made again from the seed
+    # minimum tokens of a calibration text; None: nine if enough texts have as many
+    min_words: int | None = None
+    # on CUDA, matrix products use 10 bits of each mantissa instead of 23: faster, values change
+    tf32: bool = False
+    # how pruned weights are saved, a key of KEEP; they can be re-pruned from the seed in any case
+    keep: str = "difference"
 
     def __post_init__(self) -> None:
-        # a worker has another working directory than the person who asked
+        # a worker has another working directory than the user who submits
         object.__setattr__(self, "checkpoint", _absolute(self.checkpoint, folder=True))
         paths = {
             "task": _absolute(self.source.task),
@@ -92,30 +93,33 @@ class Experiment:
         if self.keep not in KEEP:
             raise PruneError(f"keep is {self.keep!r}; choose {', '.join(KEEP)}.")
         names = [measure.name for measure in self.measures]
-        if twice := {name for name in names if names.count(name) > 1}:
+        if duplicates := {name for name in names if names.count(name) > 1}:
             raise PruneError(
-                f"The measure {min(twice)} is there twice; give it once, with one set of options."
+                f"The measure {min(duplicates)} is listed twice; list it once, with one set of "
+                "options."
             )
         for measure in self.measures:
             if measure.reads and measure.reads not in names:
                 raise PruneError(
-                    f"{measure.name}, as asked for, reads what {measure.reads} finds; add the measure {measure.reads}."
+                    f"{measure.name} with these options reads the results of {measure.reads}; add "
+                    f"the measure {measure.reads}."
                 )
         if not names and self.method is None:
             raise PruneError("There is nothing to do: choose a method, a measure, or both.")
 
     @property
     def label(self) -> str:
-        """How charts name this run."""
-        name = "Dense" if self.method is None else self.method.label
-        if self.method and (more := second_stage_label(self.method.to_dict())):
-            name += f" · {more}"
-        if self.method and (tuned := distillation_label(self.method.to_dict())):
-            name += f" · {tuned}"
-        return f"{name} · seed {self.seed}" if self.seed else name
+        """Name of the run in charts."""
+        if self.method is None:
+            parts = ["Dense"]
+        else:
+            options = self.method.to_dict()
+            stages = (second_stage_label(options), distillation_label(options))
+            parts = [self.method.label, *filter(None, stages)]
+        return " · ".join([*parts, f"seed {self.seed}"] if self.seed else parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """The experiment as plain data."""
+        """Return the experiment as plain data."""
         plain = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         plain["source"] = asdict(self.source)
         plain["method"] = _plugin_dict(self.method) if self.method else None
@@ -124,11 +128,11 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Experiment:
-        """The experiment from plain data."""
+        """Create the experiment from plain data."""
         values = dict(plain)
         known = [spec.name for spec in fields(cls)]
-        if strange := [name for name in values if name not in known]:
-            raise PruneError(f"An experiment has no {strange[0]!r}; it has {', '.join(known)}.")
+        if unknown := [name for name in values if name not in known]:
+            raise PruneError(f"An experiment has no {unknown[0]!r}; it has {', '.join(known)}.")
         method = values.get("method")
         values["source"] = DataSource(**values.get("source") or {})
         values["method"] = build(METHODS, method["name"], method["options"]) if method else None
@@ -138,7 +142,7 @@ class Experiment:
         return cls(**values)
 
     def data_key(self) -> dict[str, Any]:
-        """What decides whether checkpoint and data go together: equal for the models of a study."""
+        """Return what the data check depends on; it is equal for the models of a study."""
         names = (
             "checkpoint",
             "source",
@@ -150,51 +154,46 @@ class Experiment:
             "min_words",
         )
         labelled = self.method is not None and self.method.labelled
-        return {name: value for name, value in self.to_dict().items() if name in names} | {
-            "labelled": labelled
-        }
+        values = {name: value for name, value in self.to_dict().items() if name in names}
+        return values | {"labelled": labelled}
 
     def key(self) -> str:
-        """A hash of everything that decides the rows: equal keys, equal rows."""
-        decides = {**self.to_dict(), "study": "", "version": __version__}
-        for (
-            name,
-            usual,
-        ) in (
-            ADDED_OPTIONS
-        ):  # what came later is left out where it is as usual, so that keys from before stay
-            if decides[name] == usual:
-                del decides[name]
+        """Return a hash of everything that determines the rows: equal keys mean equal rows."""
+        values = {**self.to_dict(), "study": "", "version": __version__}
+        # options that were added later are left out at their default, so that older keys stay valid
+        for name, default in ADDED_OPTIONS:
+            if values[name] == default:
+                del values[name]
         if self.method is not None:
             options = self.method.to_dict()
-            unused = (() if target_label(options) else TARGET_OPTIONS) + (
-                () if second_stage_label(options) else SECOND_STAGE_OPTIONS
-            )
-            unused += () if self.method.distil else DISTILLATION_OPTIONS
-            unused += (
-                () if self.method.distil_attacked else ("distil_attacked",)
-            )  # as in keys from before it
-            kept = {
-                name: value
-                for name, value in decides["method"]["options"].items()
-                if name not in unused
+            unused: list[str] = []
+            if not target_label(options):
+                unused += TARGET_OPTIONS
+            if not second_stage_label(options):
+                unused += SECOND_STAGE_OPTIONS
+            if not self.method.distil:
+                unused += DISTILLATION_OPTIONS
+            if not self.method.distil_attacked:
+                unused.append("distil_attacked")  # added later than `distil`
+            values["method"] = {
+                "name": self.method.name,
+                "options": {name: options[name] for name in options if name not in unused},
             }
-            decides["method"] = {**decides["method"], "options": kept}
-        del decides["keep"]
+        del values["keep"]
         if self.source.task != "demo":
-            decides["data"] = DATA_RULES
+            values["data"] = DATA_RULES
         if any(measure.name == "attack" for measure in self.measures):
-            decides["attack"] = STOP_WORDS
-        decides["source"] = {
+            values["attack"] = STOP_WORDS
+        values["source"] = {
             name: value
-            for name, value in decides["source"].items()
+            for name, value in values["source"].items()
             if value or name in SOURCE_BEFORE
         }
-        content = json.dumps([decides, self.content()], sort_keys=True)
+        content = json.dumps([values, self.content_hashes()], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def content(self) -> list[list[list[str]]]:
-        """[name, SHA-256] of the local files of checkpoint, task and calibration data."""
+    def content_hashes(self) -> list[list[list[str]]]:
+        """Return [name, SHA-256] of the local files of checkpoint, task and calibration data."""
         data = (self.source.task, self.source.calibration)
         return [hash_checkpoint(self.checkpoint), *map(hash_data, data)]
 
@@ -204,54 +203,53 @@ def _plugin_dict(plugin: Options) -> dict[str, Any]:
 
 
 def _absolute(name: str, folder: bool = False) -> str:
-    """A local path made absolute; names of tasks and models stay as they are."""
+    """Make a local path absolute; names of tasks and models are returned unchanged."""
     path = os.path.expanduser(name)
-    found = os.path.isdir(path) if folder else os.path.exists(path)
-    return (
-        os.path.realpath(path)
-        if name and name not in (*folders.BUNDLED, loading.MINILM) and found
-        else name
-    )
+    exists = os.path.isdir(path) if folder else os.path.exists(path)
+    is_path = name and name not in (*folders.BUNDLED, loading.MINILM) and exists
+    return os.path.realpath(path) if is_path else name
 
 
-def ordered(measures: Collection[Measure]) -> list[Measure]:
-    """Quick measures before slow ones, then those that read another's tables, otherwise as given."""
+def order_measures(measures: Collection[Measure]) -> list[Measure]:
+    """Sort quick measures before slow ones, then those that read another's tables to the end."""
     return sorted(measures, key=lambda measure: (is_slow(measure), bool(measure.reads)))
 
 
 def is_slow(measure: Measure) -> bool:
-    """Whether it takes so long that a study does it last."""
+    """Whether a study runs the measure after the quick ones of all models."""
     return bool(getattr(measure, "slow", False))
 
 
 def stages(experiment: Experiment) -> list[str]:
-    """The steps of a run in their order: prune, then every measure."""
+    """Return the stages of a run in order: prune, then every measure."""
     return ([PRUNE] if experiment.method else []) + [
-        measure.name for measure in ordered(experiment.measures)
+        measure.name for measure in order_measures(experiment.measures)
     ]
 
 
-def estimates(experiment: Experiment) -> dict[str, float]:
-    """Rough seconds of every stage, for progress bars."""
+def estimate_seconds(experiment: Experiment) -> dict[str, float]:
+    """Estimate the seconds of every stage, for progress bars."""
     method = experiment.method
-    seconds = (
-        {PRUNE: getattr(method, "estimate", PRUNE_SECONDS) + 60 * method.distil} if method else {}
-    )
+    seconds = {}
+    if method:
+        seconds[PRUNE] = getattr(method, "estimate", PRUNE_SECONDS) + 60 * method.distil
     return seconds | {
         measure.name: float(getattr(measure, "estimate", 5.0))
-        for measure in ordered(experiment.measures)
+        for measure in order_measures(experiment.measures)
     }
 
 
-def disk(experiment: Experiment) -> float:
-    """Bytes that a run's pruned weights take at most, about; 0 for a dense one, NaN where the checkpoint is not on this machine."""
+def estimate_disk(experiment: Experiment) -> float:
+    """Estimate the bytes on disk of a run's pruned weights, at most.
+
+    0 for a dense model, NaN if the checkpoint is not on this machine.
+    """
     if experiment.method is None or experiment.keep == "none":
         return 0.0
     place = folders.BUNDLED.get(experiment.checkpoint, Path(experiment.checkpoint))
-    encoder, whole = folders.weight_bytes(folders.config_of(place))
-    if not whole:
+    encoder, total = folders.weight_bytes(folders.config_of(place))
+    if not total:
         return float("nan")
-    left = (
-        1 - float(getattr(experiment.method, "sparsity", 0.5)) + 1 / 32
-    )  # the values, and a bit for each weight
-    return whole if experiment.keep == "full" else encoder * min(1.0, left)
+    # the remaining values, and one bit per weight
+    fraction = 1 - float(getattr(experiment.method, "sparsity", 0.5)) + 1 / 32
+    return total if experiment.keep == "full" else encoder * min(1.0, fraction)

@@ -1,4 +1,4 @@
-"""A job's pruned checkpoint as a folder of one's own: full, cut, or with ONNX and int8."""
+"""Export of a job's pruned checkpoint: full or compact, optionally with ONNX and int8."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ def export_checkpoint(
     int8: bool = False,
     report: Report = no_report,
 ) -> list[str]:
-    """The pruned checkpoint with a note of how it was made: an ordinary Hugging Face folder, or cut; with ONNX and its int8 if wanted.
+    """Write the pruned checkpoint and a record of how it was made into a new folder.
 
-    What the job's quantisation doctor proposed to leave in fp32 stays there in int8's file.
-
-    Weights that were not kept are made again first. What is cut or converted is compared with the checkpoint; the sentences say
-    how much they differ.
+    The folder is an ordinary Hugging Face checkpoint, or a compact model if `shrunk`. int8
+    quantization leaves the weight matrices in fp32 that the job's quantization sensitivity measure
+    proposed. Weights that were not saved are re-pruned first. Return sentences on how much compact
+    and converted models differ from the checkpoint.
     """
     source = store.folder(job.id) / "checkpoint"
     if job.experiment["method"] is None:
         raise PruneError(
-            f"Job {job.id} is a dense baseline; it has no pruned checkpoint. Its weights are {job.experiment['checkpoint']}."
+            f"Job {job.id} is a dense baseline and has no pruned checkpoint; its weights are "
+            f"{job.experiment['checkpoint']}."
         )
     if "prune" not in job.done:
         raise PruneError(
@@ -43,22 +44,19 @@ def export_checkpoint(
     from ..models.export import quantization_sensitivity
     from .reprune import reprune_job
 
-    said = [] if source.is_dir() else [reprune_job(store, job, report)]
+    messages = [] if source.is_dir() else [reprune_job(store, job, report)]
     if shrunk:
-        said.append(export.write_compact(source, folder))
+        messages.append(export.write_compact(source, folder))
     else:
         loading.save(*loading.load(str(source)), folder)
     if onnx or int8:
-        said.append(export.write_onnx(folder))
+        messages.append(export.write_onnx(folder))
     if int8:
-        found = store.rows("doctor", [job.id])
-        said.append(
-            quantization_sensitivity.write_int8(
-                folder, [] if found.empty else found.loc[found["proposed"], "part"].tolist()
-            )
-        )
+        sensitivity = store.rows("doctor", [job.id])
+        in_fp32 = [] if sensitivity.empty else sensitivity.loc[sensitivity["proposed"], "part"]
+        messages.append(quantization_sensitivity.write_int8(folder, list(in_fp32)))
     card = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts}
     (folder / "prunescope.json").write_text(
         json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    return said
+    return messages

@@ -1,4 +1,7 @@
-"""How much memory a run takes, about, before it starts; and what to lower where that is more than is free. Reads no weights."""
+"""Estimate of a run's memory before it starts, and advice if too little is free.
+
+Reads no weights.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,38 @@ from ..pruning.layerwise import LayerwiseMethod
 from ..pruning.streams import IN_MEMORY
 from .experiment import Experiment
 
-MODELS = 3  # the dense model, the pruned one, and matrices or gradients of as many weights
-STATES = 10  # hidden widths of states a token: inputs (four where the feed-forward part is read) and residual, dense and pruned
-COMPONENTS = 4  # of states that lie in memory at once
-SQUARES = 6  # matrices of the widest inputs squared: gram, cross, carried, damped, inverse, scratch
+MODELS = 3  # the dense model, the pruned one, and matrices or gradients of the same size
+# hidden sizes of state per token: inputs (four where the feed-forward part is read) and residual,
+# dense and pruned
+STATES = 10
+COMPONENTS = 4  # number of states in memory at the same time
+# matrices of the largest input size squared: gram, cross, carried, damped, inverse, scratch
+SQUARES = 6
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes, about."""
+    """Estimated bytes by purpose."""
 
     models: float
-    states: float  # of the calibration sentences
-    batch: float  # what a forward pass holds besides
+    states: float  # of the calibration examples
+    batch: float  # activations of a forward pass
     statistics: float
 
     @property
     def total(self) -> float:
-        """Of all."""
+        """Sum of all."""
         return sum(self)
 
 
-def widths(config: Mapping[str, Any]) -> dict[str, float]:
-    """What of a configuration memory depends on: hidden and inner width, bytes of the weights in fp32."""
-    get = lambda *names: float(next((config[name] for name in names if config.get(name)), 0))  # noqa: E731
+def model_sizes(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return hidden and intermediate size and fp32 bytes of the weights from a model's config."""
+
+    def first(*names: str) -> float:
+        return float(next((config[name] for name in names if config.get(name)), 0))
+
     return {
-        "wide": get("hidden_size", "dim"),
-        "inside": get("intermediate_size", "hidden_dim"),
+        "wide": first("hidden_size", "dim"),
+        "inside": first("intermediate_size", "hidden_dim"),
         "weights": folders.weight_bytes(config)[1],
     }
 
@@ -53,43 +62,51 @@ def estimate_memory(
     tokens: int,
     longest: int,
 ) -> MemoryEstimate:
-    """What the run takes on that kind of device; `tokens` of the calibration sentences, `longest` of them and of the evaluation ones."""
+    """Estimate the memory of a run on a type of device.
+
+    `tokens`: total of the calibration examples; `longest`: maximum tokens of an example;
+    `wide`, `inside`, `weights`: see `widths`.
+    """
     states, statistics = 0.0, 0.0
     if experiment.method is not None:
         states = 4.0 * tokens * wide * STATES
         if on == "cpu":
-            states = min(states, COMPONENTS * IN_MEMORY)  # more lie in a file
-        if (
-            isinstance(experiment.method, LayerwiseMethod)
-            and experiment.method.statistic != "diagonal"
-        ):
+            states = min(states, COMPONENTS * IN_MEMORY)  # the rest is kept in a file
+        method = experiment.method
+        if isinstance(method, LayerwiseMethod) and method.statistic != "diagonal":
             statistics = SQUARES * 4.0 * max(inside, wide) ** 2
     batch = 4.0 * experiment.batch_size * longest * (4 * wide + 3 * inside)
     return MemoryEstimate(MODELS * weights, states, batch, statistics=statistics)
 
 
 def free_bytes(device: torch.device) -> float:
-    """Bytes that are free there."""
+    """Return the free bytes of a device."""
     return float(
         torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else devices.free_memory()
     )
 
 
 def check(experiment: Experiment, sizes: Mapping[str, Any]) -> float:
-    """Bytes that the run takes, about; PruneError where it cannot fit, with the option to lower and to what."""
+    """Return the estimated bytes of a run.
+
+    Raise PruneError if they do not fit, with the option to lower and the value that fits.
+    """
     device = devices.pick_device(experiment.device)
-    wanted, there = estimate_memory(experiment, device.type, **sizes), free_bytes(device)
-    if wanted.total <= there:
-        return wanted.total
-    room = there - wanted.models - wanted.statistics
-    if wanted.models + wanted.statistics > there:
-        advice = "a smaller checkpoint, or a machine with more of it, is needed"
-    elif wanted.states > wanted.batch:
-        share = max(0.0, room - wanted.batch) / wanted.states
-        advice = f"lower the calibration size to {max(1, int(experiment.calibration * share)):,}, or the max length"
+    estimate, free = estimate_memory(experiment, device.type, **sizes), free_bytes(device)
+    if estimate.total <= free:
+        return estimate.total
+    room = free - estimate.models - estimate.statistics
+    if room < 0:
+        advice = "use a smaller checkpoint, or a machine with more memory"
+    elif estimate.states > estimate.batch:
+        fraction = max(0.0, room - estimate.batch) / estimate.states
+        size = max(1, int(experiment.calibration * fraction))
+        advice = f"lower the calibration size to {size:,}, or the max length"
     else:
-        share = max(0.0, room - wanted.states) / wanted.batch
-        advice = f"lower the batch size to {max(1, int(experiment.batch_size * share))}, or the max length"
+        fraction = max(0.0, room - estimate.states) / estimate.batch
+        size = max(1, int(experiment.batch_size * fraction))
+        advice = f"lower the batch size to {size}, or the max length"
     raise PruneError(
-        f"{experiment.label} takes about {wanted.total / 1e9:.1f} GB of memory on {device}, and {there / 1e9:.1f} GB are free: {advice}."
+        f"{experiment.label} takes about {estimate.total / 1e9:.1f} GB of memory on {device}, and "
+        f"{free / 1e9:.1f} GB are free: {advice}."
     )

@@ -1,4 +1,7 @@
-"""How an experiment is run: one stage after the other, pruning first, each from its seed. Knows nothing of the store."""
+"""Execution of an experiment, stage by stage, each seeded anew; pruning first.
+
+Independent of the store.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,13 @@ from ..pruning.unitwise import UnitMethod
 from .content_hashes import hash_checkpoint
 from .data_check import DataReader, check_measures
 from .dense_cache import DenseCache
-from .experiment import PRUNE, Experiment, estimates, stages
+from .experiment import PRUNE, Experiment, estimate_seconds, stages
 
 THREADS = torch.get_num_threads()
 
 
 class Stage(NamedTuple):
-    """One finished step of a run."""
+    """A finished stage of a run."""
 
     name: str
     rows: Rows
@@ -55,16 +58,19 @@ def run(
     until: str = "",
     shared: Path | None = None,
 ) -> Iterator[Stage]:
-    """Do the stages that are not `done`, one by one; what is pruned is kept in folder/checkpoint. `known`: tables of what is done;
-    `batch_size`: what was found to fit into memory, where the experiment's own did not; `until`: a stage before which to end;
-    `shared`: a folder of what is known of dense models, by this process or others."""
+    """Run the stages that are not `done`, one by one; save the pruned model in folder/checkpoint.
+
+    `known`: tables of the stages done; `batch_size`: one that fits into memory, if the experiment's
+    own did not; `until`: stop before this stage; `shared`: folder with cached results of dense
+    models, which several processes may use.
+    """
     if PRUNE in done and not (folder / "checkpoint").is_dir():
         done = [name for name in done if name != PRUNE]
-    seconds = estimates(experiment)
-    whole = sum(seconds.values())
-    start = sum(seconds[name] for name in stages(experiment) if name in done) / whole
+    seconds = estimate_seconds(experiment)
+    total = sum(seconds.values())
+    start = sum(seconds[name] for name in stages(experiment) if name in done) / total
     report(start, f"loading {experiment.checkpoint}")
-    bench = _Runner(
+    runner = _Runner(
         experiment,
         folder,
         dict(known or {}),
@@ -76,16 +82,15 @@ def run(
             continue
         if name == until:
             return
-        end = start + seconds[name] / whole
-        yield bench.stage(name, subrange(report, start, end))
+        end = start + seconds[name] / total
+        yield runner.stage(name, subrange(report, start, end))
         start = end
     if experiment.method and experiment.keep == "none":
-        shutil.rmtree(
-            folder / "checkpoint", ignore_errors=True
-        )  # until here a resumed run had needed it
+        # deleted only now, because a resumed run would need it
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
 
-def attack(
+def run_attack_chunk(
     experiment: Experiment,
     folder: Path,
     known: Rows,
@@ -94,7 +99,10 @@ def attack(
     report: Report,
     shared: Path | None = None,
 ) -> None:
-    """One chunk of an experiment's attacks, behind the stages before it; the outcomes wait in the folder for the attack stage."""
+    """Run one chunk of an experiment's attacks, after its earlier stages.
+
+    The outcomes are saved in the folder for the attack stage.
+    """
     _Runner(
         experiment,
         folder,
@@ -106,27 +114,26 @@ def attack(
 
 
 def preload() -> None:
-    """Load what the demo needs ahead of the first job."""
+    """Load the demo's dense model before the first job."""
     if (folders.BUNDLED["demo"] / "config.json").is_file():
         content = json.dumps(hash_checkpoint("demo"))
         _dense("demo", content, str(devices.pick_device("auto")))
 
 
-@lru_cache(maxsize=1)  # a sweep loads its dense model once
+@lru_cache(maxsize=1)  # a sweep loads its dense model once and measures it once
 def _dense(checkpoint: str, content: str, device: str) -> tuple[nn.Module, Any]:
     model, tokenizer = loading.load(checkpoint)
     return model.to(device), tokenizer
 
 
-@lru_cache(
-    maxsize=1
-)  # and measures it once: the memo is where measures keep what they know of the dense model
+@lru_cache(maxsize=1)
 def _shared(frame: str, data: DataReader) -> tuple[Task, dict[Any, Any]]:
+    """Return the task and the memo in which measures cache results of the dense model."""
     return data(), {}
 
 
 class _Runner:
-    """The dense model, the pruned one once it is there, and the task of one run."""
+    """The dense model, the pruned model (once there is one) and the task of a run."""
 
     def __init__(
         self,
@@ -141,14 +148,15 @@ class _Runner:
         self.device = devices.pick_device(experiment.device)
         self.batch_size, self.chunk = batch_size, chunk
         self.peak_memory, self.weights = 0, ""
-        content = experiment.content()
+        content = experiment.content_hashes()
         try:
             self.dense, self.tokenizer = _dense(
                 experiment.checkpoint, json.dumps(content[0]), str(self.device)
             )
         except torch.OutOfMemoryError:
             raise PruneError(
-                f"{experiment.checkpoint} does not fit into the memory of {self.device}; use --device cpu."
+                f"{experiment.checkpoint} does not fit into the memory of {self.device}; "
+                "use --device cpu."
             ) from None
         if experiment.method:
             refuse_compact(self.dense, experiment.checkpoint)
@@ -176,20 +184,20 @@ class _Runner:
                 max_length=experiment.max_length,
             )
             self.memo["verified"] = True
-        self.shared = (
-            DenseCache(shared, frame + json.dumps(data.key), self.device).get if shared else None
-        )
+        self.shared = None
+        if shared:
+            self.shared = DenseCache(shared, frame + json.dumps(data.key), self.device).get
         self.pruned: nn.Module | None = self.dense if experiment.method is None else None
 
     def stage(self, name: str, report: Report) -> Stage:
-        """One stage; where the device's memory is too small, again from its start with half the batch."""
-        pruned = self._pruned() if name != PRUNE else None
+        """Run one stage; if the device runs out of memory, restart it with half the batch size."""
+        pruned = self._load_pruned() if name != PRUNE else None
         while True:
-            # seeded here, behind all loading, and not once per run: a resumed run equals an uninterrupted one
+            # seeded here, after all loading, and not once per run: a resumed run equals an
+            # uninterrupted one
             seed_everything(self.experiment.seed)
-            torch.set_num_threads(
-                THREADS
-            )  # UMAP's numba leaves another number behind, and sums round by it
+            # UMAP's numba changes the number of threads, on which the rounding of sums depends
+            torch.set_num_threads(THREADS)
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             started = time.perf_counter()
@@ -206,15 +214,14 @@ class _Runner:
                     raise
                 if self.batch_size == 1:
                     raise PruneError(
-                        f"{name}: the memory of {self.device} is too small even for one sentence at a time; "
-                        "lower the max length or the sample sizes, or use --device cpu."
+                        f"{name}: the memory of {self.device} is too small even for one example at "
+                        "a time; lower the max length or the sample sizes, or use --device cpu."
                     ) from None
-            self.batch_size //= (
-                2  # outside the handler, where the failed stage's tensors are free again
-            )
+            # outside the handler, where the failed stage's tensors have been freed
+            self.batch_size //= 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            report(0.0, f"out of memory: again with batches of {self.batch_size}")
+            report(0.0, f"out of memory: restarted with batch size {self.batch_size}")
         self.rows |= rows
         return Stage(name, rows, time.perf_counter() - started, facts=self._facts())
 
@@ -224,7 +231,7 @@ class _Runner:
         sample = self.task.calibration
         labelled = sample.labels is not None
         length, seed = self.experiment.max_length, self.experiment.seed
-        found = [
+        calibration_batches = [
             *batches(
                 self.tokenizer,
                 sample,
@@ -234,20 +241,25 @@ class _Runner:
                 labelled=labelled,
             )
         ]
-        copier = AdversarialAugmentation(
-            self.dense, self.tokenizer, sample, found, seed=seed, max_length=length
+        augmentation = AdversarialAugmentation(
+            self.dense,
+            self.tokenizer,
+            sample,
+            calibration_batches,
+            seed=seed,
+            max_length=length,
         )
         model, rows = pipeline.prune(
             self._at_task_length(method),
             self.dense,
-            [batch for batch, _ in found],
+            [batch for batch, _ in calibration_batches],
             report=report,
             methods=METHODS,
-            copier=copier,
+            copier=augmentation,
         )
         self.pruned = model
         part, folder = self.folder / "checkpoint.part", self.folder / "checkpoint"
-        shutil.rmtree(part, ignore_errors=True)  # of a run that broke off
+        shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
         if self.experiment.keep == "full":
             loading.save(model, self.tokenizer, part)
             self.weights = difference.weights_hash(model)
@@ -256,11 +268,11 @@ class _Runner:
                 model, self.dense, self.experiment.checkpoint, folder=part
             )
         shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)  # nobody sees half a checkpoint
+        part.rename(folder)  # atomic: a partial checkpoint never appears
         return rows
 
     def _at_task_length(self, method: Method) -> Method:
-        """A method with a FLOPs budget counts FLOPs at the mean length of what the model will be evaluated on."""
+        """Set the text length of a FLOPs budget to the mean length of the evaluation examples."""
         if not isinstance(method, UnitMethod) or method.length:
             return method
         if "length" not in self.memo:
@@ -270,8 +282,8 @@ class _Runner:
             self.memo["length"] = sum(map(len, rows)) / len(rows)
         return replace(method, length=self.memo["length"])
 
-    def _pruned(self) -> nn.Module:
-        """The pruned model, from its folder where an earlier run has pruned it."""
+    def _load_pruned(self) -> nn.Module:
+        """Return the pruned model, loaded if an earlier run has pruned it."""
         if self.pruned is None:
             self.pruned = loading.load(str(self.folder / "checkpoint"))[0].to(self.device)
         return self.pruned
@@ -295,10 +307,12 @@ class _Runner:
         )
         return measure.measure(pair, report)
 
-    def _reached(self) -> list[str]:
-        """What became of a target."""
+    def _target_notes(self) -> list[str]:
+        """Return how close the run came to its target (speedup, latency or size)."""
         budget = self.rows.get("budget")
-        return budget["said"].tolist() if budget is not None and "said" in budget else []
+        if budget is None or "said" not in budget:
+            return []
+        return budget["said"].tolist()
 
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -310,7 +324,7 @@ class _Runner:
             "pairs": self.task.evaluation.pairs is not None,
             "metric": self.task.metric,
             "label_names": list(self.task.label_names),
-            "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *self._reached()],
+            "notes": [*getattr(self.dense, "notes", []), *self.task.notes, *self._target_notes()],
             "labels": self.task.meant,
             "calibration_n": len(self.task.calibration),
             "evaluation_n": len(self.task.evaluation),
@@ -319,9 +333,7 @@ class _Runner:
             facts["threshold"] = predict.threshold(self.dense.config)  # of the output
             facts["notes"].append(predict.binary_note(self.dense.config))
         if self.weights:
-            facts["weights"] = (
-                self.weights
-            )  # a hash, by which weights made again are known to be the same
+            facts["weights"] = self.weights  # hash that identifies re-pruned weights as the same
         if self.device.type == "cuda":
             self.peak_memory = max(self.peak_memory, torch.cuda.max_memory_allocated(self.device))
             facts |= {"peak_memory": self.peak_memory, "tf32": self.experiment.tf32}  # bytes
@@ -329,7 +341,7 @@ class _Runner:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch names its own error for a GPU's memory only; a CPU's is told by its words."""
-    return isinstance(
-        error, (torch.OutOfMemoryError, MemoryError)
-    ) or "can't allocate memory" in str(error)
+    """Whether an error means out of memory; PyTorch has no exception class for the CPU's memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Studies: the bundled demo, and sweeps written as YAML. A study is a list of experiments under one name."""
+"""Studies: lists of experiments under one name; the bundled demo, and sweeps written as YAML."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ FOLDER = ASSETS / "studies"  # the bundled ones
 DEMO = "Demo"
 DEMO_METHODS = ("magnitude", "sparsegpt", "akr")
 DEMO_SPARSITIES = (0.5, 0.7)
-# An attacker who may change 15% of the words succeeds on about half of the sentences of the dense model, which leaves room to see
-# a difference either way. Word attacks take longer: with these numbers of sentences the study takes about four minutes on two cores.
+# An attacker who may change 15% of the words succeeds on about half of the dense model's examples,
+# which leaves room for differences in both directions. Word-level attacks take longer: with these
+# numbers of examples the study takes about four minutes on two cores.
 DEMO_OPTIONS: dict[str, dict[str, Any]] = {
     "attack": {"examples": 150, "word_examples": 50, "max_changed": 0.15},
     "sensitivity": {"sentences": 128},
@@ -30,7 +31,10 @@ DEMO_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def demo_experiments() -> list[Experiment]:
-    """What the one button runs, with all usual measures: dense and three methods at two sparsities; a robust start, and it pruned."""
+    """Return the demo study, with all usual measures.
+
+    The dense model, three methods at two sparsities, and a robust checkpoint, dense and pruned.
+    """
     methods = [
         build(METHODS, name, {"sparsity": sparsity})
         for sparsity in DEMO_SPARSITIES
@@ -52,17 +56,17 @@ def demo_experiments() -> list[Experiment]:
 class Sweep:
     """The keys of a sweep file: every method at every sparsity and pattern, for every seed."""
 
-    about: str = ""  # a sentence for lists
+    about: str = ""  # one sentence for lists
     study: str = ""
     checkpoint: str = "demo"
-    starts: Sequence[str] = ()  # several checkpoints in its place, side by side in one study
+    starts: Sequence[str] = ()  # several checkpoints instead of one, compared in one study
     task: str = "demo"
     text: str = ""
     text_pair: str = ""
     label: str = ""
-    calibration: str = ""  # a file of its own
+    calibration: str = ""  # separate calibration set
     metric: str = ""
-    labels: str = ""  # what label values mean; this and the next as examples.Source has them
+    labels: str = ""  # meanings of label values; this and the next as in DataSource
     separator: str = ""
     encoding: str = ""
     header: str = ""
@@ -74,13 +78,12 @@ class Sweep:
     methods: Sequence[Any] = ()
     sparsities: Sequence[float] = ()
     patterns: Sequence[str] = ()
-    targets: Sequence[
-        dict[str, Any]
-    ] = ()  # such as {speedup: 3}, of methods that remove heads and neurons
+    # such as {speedup: 3}, of methods that remove heads and neurons
+    targets: Sequence[dict[str, Any]] = ()
     seeds: Sequence[int] = (0,)
     measures: Sequence[Any] = ("accuracy",)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # by plug-in
-    dense: bool = True  # the baseline belongs to the study
+    dense: bool = True  # include the dense baseline
     calibration_size: int = 256
     evaluation_size: int = 0
     device: str = "auto"
@@ -90,7 +93,11 @@ class Sweep:
     keep: str = "difference"
 
     def experiments(self) -> list[Experiment]:
-        """The grid; seeds outermost, so that a study cut short has one of everything, then starts, whose dense models are their own."""
+        """Return the grid of experiments.
+
+        Seeds are outermost, so that an interrupted study has one of everything; then checkpoints,
+        each of which has its own dense model.
+        """
         source = DataSource(
             **{spec.name: str(getattr(self, spec.name)) for spec in fields(DataSource)}
         )
@@ -100,7 +107,7 @@ class Sweep:
         )
         return [
             Experiment(
-                start,
+                checkpoint,
                 source,
                 method,
                 measures=measures,
@@ -115,59 +122,61 @@ class Sweep:
                 tf32=self.tf32,
                 keep=self.keep,
             )
-            for seed in _each(self.seeds, "seeds", int)
-            for start in _each(self.starts, "starts", str) or [self.checkpoint]
+            for seed in _typed_list(self.seeds, "seeds", int)
+            for checkpoint in _typed_list(self.starts, "starts", str) or [self.checkpoint]
             for method in [*([None] if self.dense else []), *self._methods()]
         ]
 
     def _methods(self) -> list[Method]:
-        points: list[dict[str, Any]] = [
+        settings: list[dict[str, Any]] = [
             {"sparsity": value} for value in _list(self.sparsities, "sparsities")
         ]
-        points += [{"pattern": value} for value in _list(self.patterns, "patterns")]
-        points += [self._target(each) for each in _list(self.targets, "targets")]
-        named = self._named(self.methods, "methods")
-        for key, marks, removes in (
-            ("patterns", ("pattern",), "single weights"),
-            ("targets", TARGETS, "heads and neurons"),
+        settings += [{"pattern": value} for value in _list(self.patterns, "patterns")]
+        settings += [self._target(entry) for entry in _list(self.targets, "targets")]
+        methods = self._named(self.methods, "methods")
+        names = [name for name, _ in methods]
+        for key, option, removes in (
+            ("patterns", "pattern", "single weights"),
+            ("targets", TARGETS[0], "heads and neurons"),
         ):
-            if getattr(self, key) and named and not any(_has(name, marks[0]) for name, _ in named):
+            if getattr(self, key) and names and not any(_has(name, option) for name in names):
                 raise PruneError(
-                    f"{key}: none of {', '.join(name for name, _ in named)} removes {removes}; leave the {key} out."
+                    f"{key}: none of {', '.join(names)} removes {removes}; leave the {key} out."
                 )
         return [
-            build(METHODS, name, options | point)
-            for point in points or [{}]
-            for name, options in named
-            if all(key == "sparsity" or _has(name, key) for key in point)
+            build(METHODS, name, options | setting)
+            for setting in settings or [{}]
+            for name, options in methods
+            if all(key == "sparsity" or _has(name, key) for key in setting)
         ]
 
     def _target(self, entry: Any) -> dict[str, Any]:
         if not isinstance(entry, dict) or len(entry) != 1 or next(iter(entry)) not in TARGETS:
             raise PruneError(
-                f"targets: {entry!r} is not understood; write one of {', '.join(TARGETS)} each, such as {{speedup: 3}}."
+                f"targets: {entry!r} is not understood; each must be one of {', '.join(TARGETS)}, "
+                "such as {speedup: 3}."
             )
         return entry
 
     def _named(self, entries: Sequence[Any], key: str) -> list[tuple[str, dict[str, Any]]]:
-        """Entries such as `akr` or `akr: {solver: admm}` as (name, options)."""
-        found = []
+        """Parse entries such as `akr` or `akr: {solver: admm}` to (name, options)."""
+        parsed = []
         for entry in _list(entries, key):
-            name, own = (
-                next(iter(entry.items()))
-                if isinstance(entry, dict) and len(entry) == 1
-                else (entry, {})
-            )
-            if not isinstance(name, str) or not isinstance(own or {}, dict):
+            name: Any = entry
+            options: Any = {}
+            if isinstance(entry, dict) and len(entry) == 1:
+                [(name, options)] = entry.items()
+            if not isinstance(name, str) or not isinstance(options or {}, dict):
                 raise PruneError(
-                    f"{key}: {entry!r} is not understood; write a name, or {{name: {{option: value}}}} for options."
+                    f"{key}: {entry!r} is not understood; write a name, or "
+                    "{name: {option: value}} for options."
                 )
-            found.append((name, {**(self.options.get(name) or {}), **(own or {})}))
-        return found
+            parsed.append((name, {**(self.options.get(name) or {}), **(options or {})}))
+        return parsed
 
 
 def _has(name: str, option: str) -> bool:
-    """Whether a method can be asked for that; a name that is none is left to build, which says so."""
+    """Whether a method has that option; true for unknown names, which `build` reports."""
     return name not in METHODS or any(
         spec["name"] == option for spec in option_specs(METHODS[name])
     )
@@ -179,52 +188,55 @@ def _list(value: Any, key: str) -> list[Any]:
     return list(value)
 
 
-def _each(value: Any, key: str, kind: type) -> list[Any]:
-    for each in (found := _list(value, key)):
-        if not isinstance(each, kind) or isinstance(each, bool):
-            raise PruneError(
-                f"{key}: {each!r} is not understood; write {'whole numbers' if kind is int else 'texts'}, such as "
-                f"{'[0, 1]' if kind is int else '[a, b]'}."
-            )
-    return found
+def _typed_list(value: Any, key: str, kind: type) -> list[Any]:
+    """Return a list of whole numbers or of texts; raise PruneError for another value."""
+    values = _list(value, key)
+    expected = "whole numbers, such as [0, 1]" if kind is int else "texts, such as [a, b]"
+    for item in values:
+        if not isinstance(item, kind) or isinstance(item, bool):
+            raise PruneError(f"{key}: {item!r} is not understood; write {expected}.")
+    return values
 
 
-def bundled() -> dict[str, str]:
-    """The studies that come with the product: name -> what they are, in a sentence."""
+def bundled_studies() -> dict[str, str]:
+    """Return the bundled studies: name -> description in one sentence."""
     return {path.stem: _content(path).get("about", "") for path in sorted(FOLDER.glob("*.yaml"))}
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experiment]:
-    """The experiments of a sweep file, or of the bundled study of that name; `changes` replace keys of the file.
+    """Return the experiments of a sweep file or of a bundled study; `changes` override its keys.
 
-    Under `sweeps` a file may list several, each with what it has of its own; a study of several tasks is several studies. What two of
-    them ask for alike, such as the dense model, is there once.
+    Under `sweeps` a file may list several sweeps, each with its own keys; several tasks make
+    several studies. Experiments that several sweeps have in common, such as the dense model, are
+    listed once.
     """
     if not path.is_file():
-        if str(path) not in bundled():
+        if str(path) not in bundled_studies():
             raise PruneError(
-                f"{path}: there is no such file, and no bundled study of that name ({', '.join(bundled())})."
+                f"{path}: there is no such file, and no bundled study of that name "
+                f"({', '.join(bundled_studies())})."
             )
         path = FOLDER / f"{path}.yaml"
     content = _content(path)
     changes = dict(changes or {})
-    several = changes.pop("sweeps", content.pop("sweeps", [{}]))
-    if not all(isinstance(own, dict) for own in _list(several, f"{path}: sweeps")):
+    sweeps = changes.pop("sweeps", content.pop("sweeps", [{}]))
+    if not all(isinstance(sweep, dict) for sweep in _list(sweeps, f"{path}: sweeps")):
         raise PruneError(
-            f"{path}: each entry of sweeps must be keys and values, such as {{study: A, task: sst2}}."
+            f"{path}: each entry of sweeps must be keys and values, such as "
+            "{study: A, task: sst2}."
         )
-    found = [
-        each
-        for own in several
-        for each in _sweep(path, {**content, **own, **changes}).experiments()
+    experiments = [
+        experiment
+        for sweep in sweeps
+        for experiment in _sweep(path, {**content, **sweep, **changes}).experiments()
     ]
-    if not found:
-        raise PruneError(f"{path} asks for nothing: give methods, or dense: true.")
-    return list(dict.fromkeys(found))
+    if not experiments:
+        raise PruneError(f"{path} has no experiments: add methods, or dense: true.")
+    return list(dict.fromkeys(experiments))
 
 
 def parse_changes(words: Mapping[str, str]) -> dict[str, Any]:
-    """Keys with values as one would write them in the file, such as seeds=[0, 1]."""
+    """Parse values as YAML, as they would be written in the file, such as seeds=[0, 1]."""
     try:
         return {key: yaml.safe_load(value) for key, value in words.items()}
     except yaml.YAMLError:
@@ -239,7 +251,7 @@ def _content(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PruneError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(content, dict):
-        raise PruneError(f"{path} holds no keys; a sweep needs at least methods and sparsities.")
+        raise PruneError(f"{path} has no keys; a sweep needs at least methods and sparsities.")
     return content
 
 
@@ -252,15 +264,17 @@ KINDS = {
 
 
 def _plain(path: Path, key: str, value: Any) -> Any:
-    """A value of the kind that its key holds; a number where a text belongs is written out, and YAML's yes is the word again."""
+    """Check the type of a key's value and convert it.
+
+    A number where a text belongs becomes a text, and YAML's booleans become yes and no again where
+    those words are expected.
+    """
     if key in ("header", "quotes") and isinstance(value, bool):
         return "yes" if value else "no"
-    kind = {"options": dict, "min_words": int}.get(key) or type(
-        Sweep.__dataclass_fields__[key].default
-    )
-    if kind is tuple or (
-        key == "min_words" and value is None
-    ):  # lists are looked at where they are read
+    default = Sweep.__dataclass_fields__[key].default
+    kind = {"options": dict, "min_words": int}.get(key) or type(default)
+    # lists are checked where they are read
+    if kind is tuple or (key == "min_words" and value is None):
         return value
     if kind is str and type(value) in (int, float):
         return str(value)
@@ -274,16 +288,19 @@ def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     for key in content:
         if key not in known:
             raise PruneError(
-                f"{path}: there is no key {key!r}.{closest_match(str(key), known)} Known: {', '.join(known)}, sweeps."
+                f"{path}: there is no key {key!r}.{closest_match(str(key), known)} "
+                f"Known: {', '.join(known)}, sweeps."
             )
     sweep = Sweep(
         **{"study": path.stem, **{key: _plain(path, key, value) for key, value in content.items()}}
     )
-    for name, own in sweep.options.items():
-        if not isinstance(own or {}, dict):
-            raise PruneError(f"{path}: the options of {name} are {own!r}; write {{option: value}}.")
+    for name, options in sweep.options.items():
+        if not isinstance(options or {}, dict):
+            raise PruneError(
+                f"{path}: the options of {name} are {options!r}; write {{option: value}}."
+            )
         if name not in METHODS and name not in MEASURES:
             raise PruneError(
-                f"{path}: options are given for {name!r}, which is no method and no measure."
+                f"{path}: options are given for {name!r}, which is neither a method nor a measure."
             )
     return sweep

@@ -167,18 +167,20 @@ def _bootstrap(
         assert of_counts is not None, "a metric with counts has of_counts"
         before, after = counts(labels, dense), counts(labels, pruned)
         return bootstrap(
-            lambda _, rows: of_counts(rows.sum(0)), before, before, now=after, **settings
+            lambda _, rows: of_counts(rows.sum(0)), before, before, after=after, **settings
         )
     single = spec.single
     if single is None:
         arrays = (np.array(values) for values in (labels, dense, pruned))
         reference, before, after = arrays
-        return bootstrap(spec.compute, reference, before, now=after, **settings)
+        return bootstrap(spec.compute, reference, before, after=after, **settings)
     before, after = (
         np.array([single(*pair) for pair in zip(labels, values, strict=True)])
         for values in (dense, pruned)
     )
-    return bootstrap(lambda _, values: float(values.mean()), before, before, now=after, **settings)
+    return bootstrap(
+        lambda _, values: float(values.mean()), before, before, after=after, **settings
+    )
 
 
 _INTERVALS = (

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..analysis.compared_models import ComparedModel, ordered
-from ..formatting import answer
+from ..formatting import prediction_text
 from . import palette
 from .annotations import NARROW, End, label_line_ends, padded, tick_format
 from .palette import AXIS, INK, MUTED, PAPER, fade
@@ -271,5 +271,7 @@ def _name_predictions(
 def _note(row: dict[str, object], names: Sequence[str]) -> str:
     text = str(row.get("text", ""))
     lines = [text[i : i + 64] for i in range(0, min(len(text), 192), 64)]
-    label, dense, pruned = (answer(row[key], names) for key in ("label", "dense", "pruned"))
+    label, dense, pruned = (
+        prediction_text(row[key], names) for key in ("label", "dense", "pruned")
+    )
     return "<br>".join(lines) + f"<br>label {label} · dense {dense} · pruned {pruned}"

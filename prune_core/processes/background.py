@@ -1,6 +1,7 @@
-"""A long command that outlives the page which started it: its own folder with arguments, log and lock; stopped, and gone on with.
+"""A long command that outlives the page that started it; it can be stopped and resumed.
 
-Imports nothing heavy. Knows nothing of what the command does; what it prints last is its progress.
+Arguments, log and lock are in a folder of its own. Light imports only; independent of what the
+command does, except that the last line it prints is its progress.
 """
 
 from __future__ import annotations
@@ -20,26 +21,31 @@ from ..queue.jobs import last_line
 from ..store.locks import Lock
 
 COMMAND, LOG, LOCK, EXIT = "command.json", "command.log", "command.lock", "command.exit"
-# the shell writes how the command ended, as nobody may be waiting for it
+# the shell writes the exit status, because no process may be waiting for it
 SCRIPT = '"$@" > command.log 2>&1; echo $? > command.exit'
 
 
 class CommandState(NamedTuple):
-    """How a command stands."""
+    """State of a background command."""
 
-    status: str  # running, done, failed, or stopped (by a person, or with the machine)
+    status: str  # running, done, failed, or stopped (by the user or a shutdown)
     progress: float
-    detail: str  # what it said last
+    detail: str  # the last message of the command
 
 
 def start(folder: Path, arguments: Sequence[str]) -> None:
-    """Run `python -m prune_core …` with its output in `folder`; PruneError where one runs there already."""
+    """Run `python -m prune_core …` with its output in `folder`.
+
+    Raise PruneError if a command is running there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / LOCK)
-    if not lock.take() or lock.file is None:
-        raise PruneError(f"{folder} has a run at work; stop it first, or choose another name.")
+    if not lock.acquire() or lock.file is None:
+        raise PruneError(
+            f"A command is running in {folder}; stop it first, or choose another name."
+        )
     (folder / EXIT).unlink(missing_ok=True)
-    # the module is found by its path, as the shell works in the folder
+    # PYTHONPATH, because the shell runs in the folder and would not find the package
     process = subprocess.Popen(
         ["sh", "-c", SCRIPT, "sh", sys.executable, "-m", "prune_core", *arguments],
         cwd=folder,
@@ -52,29 +58,30 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
         },
     )
     (folder / COMMAND).write_text(json.dumps({"arguments": list(arguments), "group": process.pid}))
-    lock.release()  # this process's hold; the command has its own
+    lock.release()  # the command has inherited the lock
 
 
 def state(folder: Path) -> CommandState | None:
-    """How the command of that folder stands; None where there never was one."""
+    """Return the state of the command of a folder; None if there never was one."""
     if not (folder / COMMAND).is_file():
         return None
-    told = last_line(folder / LOG)
-    share, percent, message = told.partition("%")
-    progress = int(share) / 100 if percent and share.strip().isdigit() else 0.0
+    line = last_line(folder / LOG)
+    percentage, percent, message = line.partition("%")
+    has_progress = percent and percentage.strip().isdigit()
+    progress = int(percentage) / 100 if has_progress else 0.0
     if Lock(folder / LOCK).is_held():
         return CommandState("running", progress, message.strip() or "starting")
-    ended = (folder / EXIT).read_text().strip() if (folder / EXIT).is_file() else ""
-    status = {"0": "done", "": "stopped", "130": "stopped"}.get(ended, "failed")
-    return CommandState(status, progress, told.removeprefix("prune_core: "))
+    code = (folder / EXIT).read_text().strip() if (folder / EXIT).is_file() else ""
+    status = {"0": "done", "": "stopped", "130": "stopped"}.get(code, "failed")
+    return CommandState(status, progress, line.removeprefix("prune_core: "))
 
 
 def stop(folder: Path) -> None:
-    """End it; what it has finished stays."""
-    if Lock(folder / LOCK).is_held():  # so the number is still its own
+    """Stop the command; what it has finished stays."""
+    if Lock(folder / LOCK).is_held():  # otherwise the process ID may belong to another process
         os.killpg(json.loads((folder / COMMAND).read_text())["group"], signal.SIGTERM)
 
 
 def resume(folder: Path) -> None:
-    """Run the same command again, which goes on behind what it had finished."""
+    """Run the same command again; it continues after what it had finished."""
     start(folder, json.loads((folder / COMMAND).read_text())["arguments"])

@@ -1,4 +1,4 @@
-"""Run the data check of an experiment in a child process, so that a page imports nothing heavy."""
+"""Client of the data check, which runs in a child process so that pages import nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class DataCheck(ChildProcess):
         super().__init__("prune_core.experiments.data_check", plan, patience=TIMEOUT)
 
     def result(self) -> dict[str, Any]:
-        """The dictionary of `data_check.understood`; with the key `error` if the data cannot be used."""
+        """Return the result of `data_check.inspect_data`, with `error` if the data is unusable."""
         return json.loads(self.output())

@@ -1,6 +1,7 @@
-"""The first rows of a known task, fetched by a process of its own: `datasets` is a heavy import, and the Hub may be slow.
+"""Preview of a task's first rows, fetched in a child process: `datasets` is a heavy import.
 
-`Peek` is the asking side and imports nothing heavy; `python -m prune_core.processes.dataset_preview TASK [CONFIG SPLIT]` answers with one line of JSON.
+`DatasetPreview` starts it and imports nothing heavy;
+`python -m prune_core.processes.dataset_preview TASK [CONFIG SPLIT]` prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from ..errors import PruneError
 from .child_process import ChildProcess
 
 ROWS = 5
-MAX_CHARACTERS = 400  # characters of a text
+MAX_CHARACTERS = 400  # of a text
 TIMEOUT = 90.0  # seconds
 
 
 class DatasetPreview(ChildProcess):
-    """One question to the Hub, on its way or answered."""
+    """One preview request, running or finished."""
 
     def __init__(self, task: str, config: str = "", split: str = ""):
         super().__init__(
@@ -26,36 +27,39 @@ class DatasetPreview(ChildProcess):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Up to five rows; PruneError where they could not be had."""
+        """Return up to five rows; raise PruneError if the data cannot be fetched."""
         return json.loads(self.output())
 
 
-def fetch(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
-    """The first rows of a known task's or a Hub data set's evaluation split, label numbers as names."""
+def fetch_rows(task: str, config: str = "", split: str = "") -> list[dict[str, Any]]:
+    """Return the first rows of an evaluation split, with label names instead of numbers.
+
+    `task` is a known task or the id of a Hub data set.
+    """
     from ..data import hub
     from ..data.known_tasks import KNOWN_TASKS
 
     known = KNOWN_TASKS.get(task)
-    path, config, split = (
-        (known.path, known.config or "", split or known.evaluation)
-        if known
-        else (task, config, split)
-    )
+    path = task
+    if known:
+        path, config = known.path, known.config or ""
+        split = split or known.evaluation
     try:
         rows = hub.preview(path, config or None, split, rows=ROWS)
     except (OSError, ValueError) as error:
         raise PruneError(
-            f"{task} can be neither fetched from the Hub nor found in its cache: go online before the run, or use a file of your own. "
+            f"{task} can neither be downloaded from the Hub nor found in its cache: go online "
+            "before the run, or use a local file. "
             f"({(str(error).splitlines() or [''])[0][:160]})"
         ) from None
     names = known.labels if known else ()
     return [
-        {name: _shown(value, names if name == "label" else ()) for name, value in row.items()}
+        {name: _display(value, names if name == "label" else ()) for name, value in row.items()}
         for row in rows
     ]
 
 
-def _shown(value: Any, names: tuple[str, ...]) -> Any:
+def _display(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     return value if isinstance(value, int | float) else str(value)[:MAX_CHARACTERS]
@@ -63,6 +67,6 @@ def _shown(value: Any, names: tuple[str, ...]) -> Any:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(fetch(*sys.argv[1:4])))
+        print(json.dumps(fetch_rows(*sys.argv[1:4])))
     except PruneError as error:
         sys.exit(str(error))

@@ -1,7 +1,8 @@
-"""The asking side of Inspect: what models say of a text, why, and what becomes of it under attack. Imports nothing heavy.
+"""Inspector client: requests predictions, saliency, attention and attacks from the server.
 
-`python -m prune_core.processes.inspector_server` answers, in JSON lines, from a process of its own that keeps the models loaded. It ends when
-its input closes, so it never outlives whoever asked.
+Light imports only. `python -m prune_core.processes.inspector_server` runs in a separate process
+that keeps the models loaded and communicates in JSON lines. It ends when its input closes, so it
+never outlives the client.
 """
 
 from __future__ import annotations
@@ -21,63 +22,62 @@ from ..errors import PruneError
 from ..paths import ROOT
 
 COMMAND = [sys.executable, "-m", "prune_core.processes.inspector_server"]
-TIMEOUT = 180.0  # seconds for an answer; the first question pays for imports and loading
-STOPPED = "Stopped."  # what an attack says that somebody ended
+TIMEOUT = 180.0  # seconds for a response; the first request includes imports and loading
+STOPPED = "Stopped."  # the error of an attack that was cancelled
 Result = dict[str, Any]
 
 
 class RunningAttack:
-    """An attack on its way or over: what is known of each model, which grows while the searches run."""
+    """An attack, running or finished, with the results for each model, updated while it runs."""
 
     def __init__(self, models: int, stop: Callable[[], object]):
-        self.models: list[Result] = [
-            {} for _ in range(models)
-        ]  # `queries` and `steps`, at the end an outcome's fields
+        # `queries` and `steps`, at the end an outcome's fields
+        self.models: list[Result] = [{} for _ in range(models)]
         self.is_over, self.error = False, ""
         self._stop = stop
 
-    def hear(self, told: Result) -> None:
-        """A line of the answering process; after the last nothing changes."""
-        if not self.is_over and "index" in told:
-            self.models[told["index"]].update(told["told"])
+    def on_message(self, message: Result) -> None:
+        """Handle a message of the server; after the last one nothing changes."""
+        if not self.is_over and "index" in message:
+            self.models[message["index"]].update(message["result"])
         elif not self.is_over:
-            self.is_over, self.error = True, told["error"]
+            self.is_over, self.error = True, message["error"]
 
     def cancel(self) -> None:
-        """Over at once for whoever looks; the searches end with their next round of queries."""
+        """Mark the attack as over; the searches end after their current batch of queries."""
         if not self.is_over:
-            self.hear({"error": STOPPED})
+            self.on_message({"error": STOPPED})
             self._stop()
 
 
 class Inspector:
-    """Asks the answering process and starts it when needed. Several readers share it, each from a thread of their own."""
+    """Sends requests to the server and starts it when needed; several threads may share it."""
 
     def __init__(self, log: Path):
         self.log = log
         self._process: subprocess.Popen[str] | None = None
-        self._hearing: dict[
-            int, Callable[[Result], None]
-        ] = {}  # by question, of the process at work
-        self._turn, self._numbers = Lock(), count()
+        # callbacks by request, for the current process
+        self._callbacks: dict[int, Callable[[Result], None]] = {}
+        self._lock, self._ids = Lock(), count()
 
     def predict(
         self, checkpoints: Sequence[str], texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> list[Result]:
-        """One answer a checkpoint: what it `said` of every text, its `labels` and their `probabilities`, or an `error`.
+        """Return one result per checkpoint: `said`, `labels` and `probabilities`, or an `error`.
 
-        `pairs` are the second texts, or the contexts of questions.
+        `said` has the predictions as texts. `pairs` are the second texts, or the contexts of
+        questions.
         """
-        return self._asked(
-            ask="predict",
+        return self._request(
+            "predict",
             checkpoints=list(checkpoints),
             texts=list(texts),
             pairs=pairs and list(pairs),
         )
 
     def saliency(self, checkpoints: Sequence[str], text: str, pair: str | None) -> list[Result]:
-        """One answer a checkpoint, as saliency.saliency gives it, or an `error`."""
-        return self._asked(ask="saliency", checkpoints=list(checkpoints), text=text, pair=pair)
+        """Return one result of `saliency.saliency` per checkpoint, or an `error`."""
+        return self._request("saliency", checkpoints=list(checkpoints), text=text, pair=pair)
 
     def attention(
         self,
@@ -87,9 +87,9 @@ class Inspector:
         block: int | None,
         head: int | None,
     ) -> list[Result]:
-        """One answer a checkpoint, as saliency.attention gives it, or an `error`."""
-        return self._asked(
-            ask="attention",
+        """Return one result of `saliency.attention` per checkpoint, or an `error`."""
+        return self._request(
+            "attention",
             checkpoints=list(checkpoints),
             text=text,
             pair=pair,
@@ -98,68 +98,76 @@ class Inspector:
         )
 
     def small_layer(self, method: str, sparsity: float, inherited: float = 0.0) -> Result:
-        """The lesson's layer, pruned, as lesson.small_layer gives it."""
-        return self._asked(
-            ask="small_layer", method=method, sparsity=sparsity, inherited=inherited
-        )[0]
+        """Return the pruned small layer of the lesson, see `lesson_layer.small_layer`."""
+        layers = self._request("small_layer", method=method, sparsity=sparsity, inherited=inherited)
+        return layers[0]
 
     def attack(
         self, checkpoints: Sequence[str], recipe: str, text: str, pair: str | None, label: int
     ) -> RunningAttack:
-        """Begin an attack on all these; it goes on while its caller does other things."""
-        id = next(self._numbers)
-        attack = RunningAttack(len(checkpoints), lambda: self._send(id, ask="cancel"))
-        question = {
-            "checkpoints": list(checkpoints),
-            "recipe": recipe,
-            "text": text,
-            "pair": pair,
-            "label": label,
-        }
-        self._send(id, attack.hear, ask="attack", **question)
+        """Start an attack on all checkpoints; it runs in the background."""
+        id = next(self._ids)
+        attack = RunningAttack(len(checkpoints), lambda: self._send(id, "cancel"))
+        self._send(
+            id,
+            "attack",
+            attack.on_message,
+            checkpoints=list(checkpoints),
+            recipe=recipe,
+            text=text,
+            pair=pair,
+            label=label,
+        )
         return attack
 
     def start(self) -> None:
-        """Start the process ahead of the first question, so that its imports are over by then."""
-        with self._turn:
-            self._running()
+        """Start the server before the first request, so that its imports are done by then."""
+        with self._lock:
+            self._start_process()
 
     def close(self) -> None:
-        """End the process."""
-        with self._turn:
+        """Stop the server."""
+        with self._lock:
             if self._process is not None:
                 self._process.kill()
                 self._process = None
 
-    def _asked(self, **question: Any) -> list[Result]:
-        """The one answer to a question that has one."""
-        answers: SimpleQueue[Result] = SimpleQueue()
-        self._send(next(self._numbers), answers.put, **question)
+    def _request(self, request: str, **arguments: Any) -> list[Result]:
+        """Send a request that has one response and return its result."""
+        responses: SimpleQueue[Result] = SimpleQueue()
+        self._send(next(self._ids), request, responses.put, **arguments)
         try:
-            answer = answers.get(timeout=TIMEOUT)
+            response = responses.get(timeout=TIMEOUT)
         except Empty:
             self.close()
             raise PruneError(
-                f"No answer within {TIMEOUT:.0f} s. Ask again to start a new process."
+                f"No response within {TIMEOUT:.0f} s. Try again to start a new process."
             ) from None
-        if "error" in answer:
-            raise PruneError(answer["error"])
-        return answer["told"]
+        if "error" in response:
+            raise PruneError(response["error"])
+        return response["result"]
 
-    def _send(self, id: int, hear: Callable[[Result], None] | None = None, **question: Any) -> None:
-        """Put a question; `hear` gets every line that answers it, from the thread that listens."""
-        with self._turn:
-            process = self._running()
+    def _send(
+        self,
+        id: int,
+        request: str,
+        callback: Callable[[Result], None] | None = None,
+        **arguments: Any,
+    ) -> None:
+        """Send a request; `callback` gets every response, from the listening thread."""
+        with self._lock:
+            process = self._start_process()
             assert process.stdin, "opened with a pipe"
-            if hear:
-                self._hearing[id] = hear
-            with suppress(
-                BrokenPipeError
-            ):  # the process is gone, which the thread that listens tells
-                process.stdin.write(json.dumps({"id": id, **question}) + "\n")
+            if callback:
+                self._callbacks[id] = callback
+            # if the process has ended, the listening thread reports it
+            with suppress(BrokenPipeError):
+                message = {"id": id, "request": request, **arguments}
+                process.stdin.write(json.dumps(message) + "\n")
                 process.stdin.flush()
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _start_process(self) -> subprocess.Popen[str]:
+        """Return the server's process, started if needed."""
         if self._process is None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("w") as log:
@@ -172,31 +180,30 @@ class Inspector:
                     text=True,
                     bufsize=1,
                 )
-            self._hearing = {}
-            Thread(target=self._listen, args=(self._process, self._hearing), daemon=True).start()
+            self._callbacks = {}
+            Thread(target=self._listen, args=(self._process, self._callbacks), daemon=True).start()
         return self._process
 
     def _listen(
-        self, process: subprocess.Popen[str], hearing: dict[int, Callable[[Result], None]]
+        self, process: subprocess.Popen[str], callbacks: dict[int, Callable[[Result], None]]
     ) -> None:
-        """Hand out the process's lines; when it ends, tell those who still wait."""
+        """Pass the server's messages to their callbacks; report its end to those still waiting."""
         assert process.stdout, "opened with a pipe"
         for line in process.stdout:
-            told = json.loads(line)
-            hear = hearing.pop(told["id"]) if told.get("over") else hearing[told["id"]]
-            hear(told)
+            message = json.loads(line)
+            id = message["id"]
+            callback = callbacks.pop(id) if message.get("done") else callbacks[id]
+            callback(message)
         process.wait()
-        with self._turn:  # whoever has asked by now is in `hearing`, and whoever asks from now on gets another process
+        # requests sent before this point are in `callbacks`; later ones get another process
+        with self._lock:
             if self._process is process:
                 self._process = None
-        for hear in hearing.values():
-            hear({"error": self._stopped()})
+        for callback in callbacks.values():
+            callback({"error": self._end_message()})
 
-    def _stopped(self) -> str:
-        lines = (
-            [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-            if self.log.is_file()
-            else []
-        )
-        why = lines[-1].strip() if lines else "it was ended"
-        return f"The process that answers stopped: {why}. Ask again to start a new one."
+    def _end_message(self) -> str:
+        text = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        reason = lines[-1] if lines else "it was killed"
+        return f"The inspector process stopped: {reason}. Try again to start a new one."

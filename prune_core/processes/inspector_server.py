@@ -1,9 +1,10 @@
-"""The process behind Inspect: keeps models loaded and answers JSON lines until its input closes; `inspect` asks.
+"""Inspector server: a process that keeps models loaded and handles requests in JSON lines.
 
-A question has an `id`, and `ask` says what: predict, saliency, attention and small_layer are answered by one line, an
-attack by many, the last of which says `over`; cancel bears the id of an attack, and ends it. While an attack runs, other
-questions are answered between two of its rounds of queries, and further attacks wait in line. So one thread does all that
-touches models.
+It ends when its input closes; inspector_client.py is the client. A request has an `id` and a
+`request` name. predict, saliency, attention and small_layer get one line in response; an attack
+gets many, the last of which has `done`; cancel has the id of an attack and ends it. While an attack
+runs, other requests are handled between two of its batches of queries, and further attacks are
+queued. So one thread does all the work with models.
 """
 
 from __future__ import annotations
@@ -30,23 +31,22 @@ from ..models.inference.saliency import attention, saliency
 from .inspector_client import STOPPED
 from .lesson_layer import small_layer
 
-MAX_MODELS = 2.5e9  # bytes of weights kept; the model longest unused goes first
+MAX_MODELS = 2.5e9  # bytes of cached weights; the least recently used model is evicted first
 Request = dict[str, Any]
 
 
 class ModelCache:
-    """Loaded models with their tokenizers, by checkpoint."""
+    """Loaded models with their tokenizers, by checkpoint; evicts the least recently used."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 
     def get(self, checkpoint: str) -> tuple[Any, Any]:
-        """(model, tokenizer); PruneError where there is none."""
-        if checkpoint not in self._kept:
+        """Return (model, tokenizer); raise PruneError if the checkpoint cannot be loaded."""
+        if checkpoint not in self._cache:
             model, tokenizer = loading.load(checkpoint)
-            if not difference.read_metadata(
-                loading.resolve(checkpoint)
-            ):  # else its weights have been compared with their hash
+            # weights saved as a difference have been verified with their hash
+            if not difference.read_metadata(loading.resolve(checkpoint)):
                 examples = verification.sample_examples(replay.task_type_of(model))
                 verification.check(
                     checkpoint,
@@ -55,60 +55,58 @@ class ModelCache:
                     examples=examples,
                     max_length=replay.max_tokens(model),
                 )
-            self._kept[checkpoint] = model, tokenizer
-        self._kept.move_to_end(checkpoint)
-        size = lambda pair: sum(p.numel() * p.element_size() for p in pair[0].parameters())  # noqa: E731
-        while len(self._kept) > 1 and sum(map(size, self._kept.values())) > MAX_MODELS:
-            self._kept.popitem(last=False)
-        return self._kept[checkpoint]
+            self._cache[checkpoint] = model, tokenizer
+        self._cache.move_to_end(checkpoint)
+        while len(self._cache) > 1 and self._bytes() > MAX_MODELS:
+            self._cache.popitem(last=False)
+        return self._cache[checkpoint]
+
+    def _bytes(self) -> int:
+        models = (model for model, _ in self._cache.values())
+        return sum(p.numel() * p.element_size() for model in models for p in model.parameters())
 
 
 def predict_texts(
     model: Any, tokenizer: Any, texts: list[str], pairs: list[str] | None
 ) -> dict[str, Any]:
-    """What the model says of every text, its labels and their probabilities; of words their `tags` too."""
+    """Return the predictions for every text with labels and probabilities.
+
+    `said` has the predictions as texts; for token classification `tags` has those of the words.
+    """
     started, kind = time.perf_counter(), replay.task_type_of(model)
     if kind == "span" and not pairs:
-        raise PruneError("It finds answers in a text; give the text as well.")
-    if kind == "token":  # words are what spaces part
+        raise PruneError("The model finds answers in a context; enter the context as well.")
+    if kind == "token":  # words are separated by spaces
         texts = [" ".join(text.split()) for text in texts]
-    found = predict(
+    predictions = predict(
         model, tokenizer, Examples(texts, pairs, kind=kind), max_length=replay.max_tokens(model)
     )
-    names = loading.label_names(model.config)
-    told = {
+    predicted, names = predictions.predicted, loading.label_names(model.config)
+    result = {
         "labels": names,
-        "probabilities": found.probabilities,
+        "probabilities": predictions.probabilities,
         "seconds": time.perf_counter() - started,
     }
     if kind == "token":
-        each = [[names[label] for label in row] for row in found.predicted]
-        return told | {
-            "said": [_entities(text, tags) for text, tags in zip(texts, each, strict=True)],
-            "tags": each,
-        }
+        tags = [[names[label] for label in row] for row in predicted]
+        spans = [_entities(*pair) for pair in zip(texts, tags, strict=True)]
+        return result | {"said": spans, "tags": tags}
     if kind == "multilabel":
-        return told | {
-            "said": [
-                ", ".join(names[i] for i, holds in enumerate(row) if holds) or "none"
-                for row in found.predicted
-            ]
-        }
-    return told | {
-        "said": [names[label] for label in found.predicted]
-        if kind == "classification"
-        else found.predicted
-    }
+        chosen = [
+            [name for name, is_set in zip(names, row, strict=False) if is_set] for row in predicted
+        ]
+        return result | {"said": [", ".join(labels) or "none" for labels in chosen]}
+    if kind == "classification":
+        return result | {"said": [names[label] for label in predicted]}
+    return result | {"said": predicted}
 
 
 def _entities(text: str, tags: list[str]) -> str:
-    """The entities of a text, each with its type, or that there are none."""
+    """Format the entities of a text, each with its type, or "no entity"."""
     words = text.split(" ")
-    found = sorted(entities(tags), key=lambda entity: entity[1])
-    return (
-        ", ".join(f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found)
-        or "no entity"
-    )
+    spans = sorted(entities(tags), key=lambda entity: entity[1])
+    texts = (f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in spans)
+    return ", ".join(texts) or "no entity"
 
 
 QUICK: dict[str, Callable[..., dict[str, Any]]] = {
@@ -119,106 +117,119 @@ QUICK: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 class InspectorServer:
-    """Takes questions in their order; an attack is the only work that others may interrupt."""
+    """Handles requests in order; only an attack can be interrupted by other requests."""
 
-    def __init__(self, questions: Iterable[str], answers: TextIO):
-        self.answers, self.models = answers, ModelCache()
+    def __init__(self, requests: Iterable[str], responses: TextIO):
+        self.responses, self.models = responses, ModelCache()
         self.inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: the input has closed
-        self.attacks: deque[Request] = deque()  # the first is at work, the others wait
+        self.attacks: deque[Request] = deque()  # the first is running, the others are queued
 
         def read() -> None:
-            for line in questions:
+            for line in requests:
                 self.inbox.put(json.loads(line))
             self.inbox.put(None)
 
         Thread(target=read, daemon=True).start()
 
     def serve(self) -> None:
-        """Until the input closes."""
-        while (question := self.inbox.get()) is not None:
-            self.take(**question)
+        """Handle requests until the input closes."""
+        while (message := self.inbox.get()) is not None:
+            self.handle(**message)
             while self.attacks:
                 self.attack(**self.attacks[0])
                 self.attacks.popleft()
 
-    def take(self, id: int, ask: str, **question: Any) -> None:
-        """Answer at once, or put in line; Cancelled where the question is to stop the attack at work."""
-        if ask == "small_layer":
-            self.say(id, over=True, told=[small_layer(**question)])
-        elif ask == "attack":
-            self.attacks.append({"id": id, **question})
-        elif ask == "cancel":
+    def handle(self, id: int, request: str, **arguments: Any) -> None:
+        """Respond at once, or queue an attack; raise Cancelled to stop the running attack."""
+        if request == "small_layer":
+            self.send(id, done=True, result=[small_layer(**arguments)])
+        elif request == "attack":
+            self.attacks.append({"id": id, **arguments})
+        elif request == "cancel":
             if self.attacks and self.attacks[0]["id"] == id:
                 raise Cancelled
-            if waiting := [each for each in self.attacks if each["id"] == id]:
-                self.attacks.remove(waiting[0])
-                self.say(id, over=True, error=STOPPED)
+            if queued := [attack for attack in self.attacks if attack["id"] == id]:
+                self.attacks.remove(queued[0])
+                self.send(id, done=True, error=STOPPED)
         else:
-            checkpoints = question.pop("checkpoints")
-            self.say(
-                id,
-                over=True,
-                told=[self.one(QUICK[ask], checkpoint, **question) for checkpoint in checkpoints],
-            )
+            checkpoints = arguments.pop("checkpoints")
+            results = [self.apply(QUICK[request], path, **arguments) for path in checkpoints]
+            self.send(id, done=True, result=results)
 
-    def one(
-        self, work: Callable[..., dict[str, Any]], checkpoint: str, **question: Any
+    def apply(
+        self, function: Callable[..., dict[str, Any]], checkpoint: str, **arguments: Any
     ) -> dict[str, Any]:
-        """One checkpoint's answer; what the user can mend comes back as a sentence."""
+        """Apply a function to one checkpoint; a PruneError is returned as its message."""
         try:
-            return {"checkpoint": checkpoint, **work(*self.models.get(checkpoint), **question)}
+            result = function(*self.models.get(checkpoint), **arguments)
+            return {"checkpoint": checkpoint, **result}
         except PruneError as error:
             return {"checkpoint": checkpoint, "error": str(error)}
 
-    def say(self, id: int, **told: Any) -> None:
-        """One line."""
-        print(json.dumps({"id": id, **told}), file=self.answers, flush=True)
+    def send(self, id: int, **message: Any) -> None:
+        """Write one line of JSON."""
+        print(json.dumps({"id": id, **message}), file=self.responses, flush=True)
 
     def attack(
         self, id: int, checkpoints: list[str], recipe: str, text: str, pair: str | None, label: int
     ) -> None:
-        """All checkpoints at once; their steps and outcomes as they come, by index into `checkpoints`."""
+        """Attack all checkpoints at the same time.
+
+        Steps and outcomes are sent as they come, with their index in `checkpoints`.
+        """
         error = ""
         try:
-            self.look()
+            self.handle_pending()
             from ..attacks import attack_steps
             from ..attacks.budget import AttackBudget, ProgressPulse
             from ..attacks.victim import Victim
 
-            pulse, victims = ProgressPulse(lambda *_: self.look()), []
+            pulse, victims = ProgressPulse(lambda *_: self.handle_pending()), []
             for checkpoint in checkpoints:
-                self.look()
+                self.handle_pending()
                 model, tokenizer = self.models.get(checkpoint)
                 victims.append(
                     Victim(model, tokenizer, pulse.beat, max_length=replay.max_tokens(model))
                 )
             example = Examples([text], None if pair is None else [pair], [label])
-            tell = lambda index, told: self.say(id, index=index, told=told)  # noqa: E731
+
+            def send_step(index: int, result: dict[str, Any]) -> None:
+                self.send(id, index=index, result=result)
+
             for index, outcome in attack_steps.run(
-                recipe, victims, pulse, example=example, budget=AttackBudget(), seed=0, tell=tell
+                recipe,
+                victims,
+                pulse,
+                example=example,
+                budget=AttackBudget(),
+                seed=0,
+                tell=send_step,
             ):
-                tell(index, asdict(outcome))
+                send_step(index, asdict(outcome))
         except Cancelled:
             error = STOPPED
         except PruneError as reason:
             error = str(reason)
-        self.say(id, over=True, error=error)
+        self.send(id, done=True, error=error)
 
-    def look(self) -> None:
-        """See to what came in during an attack; Cancelled where it is to stop, or where nobody is left to hear it."""
+    def handle_pending(self) -> None:
+        """Handle requests that arrived during an attack.
+
+        Raise Cancelled if the attack is to stop, or if the client has gone.
+        """
         while not self.inbox.empty():
-            question = self.inbox.get()
-            if question is None:
-                self.inbox.put(None)  # for those who wait in line, and for `serve`
+            message = self.inbox.get()
+            if message is None:
+                self.inbox.put(None)  # for the queued attacks and for `serve`
                 raise Cancelled
-            self.take(**question)
+            self.handle(**message)
 
 
 if __name__ == "__main__":
-    import transformers  # noqa: F401  imported before the first question rather than during it
+    import transformers  # noqa: F401  imported before the first request rather than during it
 
-    torch.set_num_threads(
-        1
-    )  # one sentence is too little work to share, and threads would wait for a busy worker's
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print, which is no answer
-    InspectorServer(sys.stdin, answers).serve()
+    # one text is too little work for several threads, which would wait for a busy worker's
+    torch.set_num_threads(1)
+    # libraries may print to stdout, which is for responses only
+    responses, sys.stdout = sys.stdout, sys.stderr
+    InspectorServer(sys.stdin, responses).serve()

@@ -1,4 +1,4 @@
-"""A layer small enough to see every number of, pruned by the product's own solvers: what the lesson's first steps move."""
+"""A layer small enough to show every number, pruned by the real solvers, for the lesson page."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ..pruning.layerwise import LayerwiseMethod
 from ..pruning.masks import lowest
 
 ROWS, COLUMNS, TOKENS = 6, 8, 200
-COLUMNS_GO = "columns"  # whole inputs go, as with neurons
+REMOVE_COLUMNS = "columns"  # structured: removes whole inputs, as with neurons
 
 
 def small_layer(method: str, sparsity: float, inherited: float, seed: int = 0) -> dict[str, Any]:
-    """`weight` and `pruned` (6, 8), `sizes` (8) of the inputs, and relative errors `own`, `inherited` and `total` of the outputs.
+    """Prune a small random layer and return its weights and relative output errors.
 
-    Inputs are correlated and of unlike size, as activations are; `inherited` is how far those behind a pruned layer are from
-    the dense ones, relative to their size.
+    Keys: `weight` and `pruned` (6, 8), `sizes` (8) of the inputs, and the relative errors `own`
+    (from this layer), `inherited` (from earlier layers) and `total`. Inputs are correlated and
+    differ in scale, as activations do; the argument `inherited` is the relative distance between
+    the inputs from pruned earlier layers and the dense inputs.
     """
     weight, x, x_hat = _layer(inherited, seed)
     pruned, bias = _pruned(method, sparsity, weight, x=x, x_hat=x_hat)
-    told = {
+    errors = {
         "own": (weight - pruned) @ x_hat.T - bias[:, None],
         "inherited": weight @ (x - x_hat).T,
         "total": weight @ x.T - pruned @ x_hat.T - bias[:, None],
@@ -35,36 +37,40 @@ def small_layer(method: str, sparsity: float, inherited: float, seed: int = 0) -
         "weight": weight.tolist(),
         "pruned": pruned.tolist(),
         "sizes": x_hat.square().mean(0).sqrt().tolist(),
-        **{name: float(error.norm() / scale) for name, error in told.items()},
+        **{name: float(error.norm() / scale) for name, error in errors.items()},
     }
 
 
 def _layer(inherited: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight (6, 8), dense inputs (200, 8), and what a pruned layer before makes of them."""
-    dice = torch.Generator().manual_seed(seed)
-    draw = lambda *size: torch.randn(*size, generator=dice)  # noqa: E731
-    weight = draw(ROWS, COLUMNS).mul(5).round() / 10
+    """Return the weight (6, 8), the dense inputs (200, 8) and those from pruned earlier layers."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=rng)
+
+    weight = normal(ROWS, COLUMNS).mul(5).round() / 10
     weight[weight == 0] = 0.1  # a zero is a weight that was removed
-    mixed = draw(TOKENS, COLUMNS) @ (torch.eye(COLUMNS) + 0.5 * draw(COLUMNS, COLUMNS))
-    x = mixed * torch.linspace(0.3, 2.0, COLUMNS)[torch.randperm(COLUMNS, generator=dice)]
-    # what a pruned layer before loses is partly the same mistake for every token, which can be corrected, and partly not
-    wrong = x @ draw(COLUMNS, COLUMNS) / COLUMNS**0.5 + x.std(0) * draw(TOKENS, COLUMNS)
-    return weight, x, x - inherited * wrong * x.norm() / wrong.norm()
+    mixed = normal(TOKENS, COLUMNS) @ (torch.eye(COLUMNS) + 0.5 * normal(COLUMNS, COLUMNS))
+    x = mixed * torch.linspace(0.3, 2.0, COLUMNS)[torch.randperm(COLUMNS, generator=rng)]
+    # the error of earlier layers is partly the same linear map for every token, which can be
+    # corrected, and partly noise
+    error = x @ normal(COLUMNS, COLUMNS) / COLUMNS**0.5 + x.std(0) * normal(TOKENS, COLUMNS)
+    return weight, x, x - inherited * error * x.norm() / error.norm()
 
 
 def _pruned(
     method: str, sparsity: float, weight: Tensor, x: Tensor, x_hat: Tensor
 ) -> tuple[Tensor, Tensor]:
-    nothing = torch.zeros(ROWS)
+    zero_bias = torch.zeros(ROWS)
     if method == "magnitude":
-        return weight.masked_fill(lowest(weight.abs(), sparsity, per_row=False), 0), nothing
-    if method == COLUMNS_GO:
-        worth = weight.norm(dim=0) * x_hat.norm(dim=0)
-        return weight * ~lowest(worth[None], sparsity)[0], nothing
+        return weight.masked_fill(lowest(weight.abs(), sparsity, per_row=False), 0), zero_bias
+    if method == REMOVE_COLUMNS:
+        importance = weight.norm(dim=0) * x_hat.norm(dim=0)
+        return weight * ~lowest(importance[None], sparsity)[0], zero_bias
     solver = build(METHODS, method, {"sparsity": sparsity})
-    assert isinstance(solver, LayerwiseMethod), "the others walk whole models"
+    assert isinstance(solver, LayerwiseMethod), "other methods need the whole model"
     stats = InputStatistics(
         x_hat.T @ x_hat, x.T @ x_hat, x_hat.sum(0), dense_total=x.sum(0), tokens=TOKENS
     )
-    solved = solver.fit(weight.clone(), nothing.clone(), stats)
+    solved = solver.fit(weight.clone(), zero_bias.clone(), stats)
     return solved.weight, solved.bias

@@ -1,4 +1,7 @@
-"""A robust start as a long command: fine-tunes, their averages, and the choice among them. Imports nothing heavy."""
+"""Training of a robust checkpoint as a background command: fine-tunes, model soups, selection.
+
+Light imports only.
+"""
 
 from __future__ import annotations
 
@@ -15,127 +18,122 @@ from ..paths import ASSETS
 from . import background
 
 EXAMPLE = "demo"
-STEP = 0.45  # seconds of a plain step of 32 sentences on two cores, for a model of the demo's size
-FREELB = 3.3  # times as long
+STEP = 0.45  # seconds per plain step of 32 examples on two cores, for a model of the demo's size
+FREELB = 3.3  # relative duration of a FreeLB step
 CHOICE = (
-    "--set",
-    "attack=DeepWordBug",
-    "--set",
-    "attack_examples=100",
-    "--set",
-    "max_changed=0.15",
-    "--set",
-    "allowed_loss=0.03",
+    *("--set", "attack=DeepWordBug"),
+    *("--set", "attack_examples=100"),
+    *("--set", "max_changed=0.15"),
+    *("--set", "allowed_loss=0.03"),
 )
 
 
 class RobustPlan(NamedTuple):
-    """What a person asks for."""
+    """Settings of a robust checkpoint."""
 
-    checkpoint: str  # what the fine-tunes start from
+    checkpoint: str  # initial checkpoint of the fine-tunes
     task: str  # known task or file to train on
-    validation: str  # and to choose by
-    plain: int = 2  # fine-tunes
-    freelb: int = 2  # fine-tunes against small changes of the embeddings
-    examples: int = 0  # training sentences each, 0 for all
+    validation: str  # known task or file for the selection
+    plain: int = 2  # number of plain fine-tunes
+    freelb: int = 2  # number of fine-tunes with FreeLB (adversarial embedding perturbations)
+    examples: int = 0  # training examples of each, 0 for all
     epochs: int = 1
 
     def recipes(self) -> Iterator[dict[str, Any]]:
-        """One a fine-tune; they differ in seed and, by turns, in the learning rate, as averages live on difference."""
-        for place in range(self.plain + self.freelb):
-            hard = place >= self.plain
-            name = f"freelb-{place - self.plain + 1}" if hard else f"plain-{place + 1}"
+        """Yield one recipe per fine-tune.
+
+        They differ in seed and alternate in learning rate, because averaging needs diversity.
+        """
+        for index in range(self.plain + self.freelb):
+            is_freelb = index >= self.plain
             recipe = {
-                "name": name,
+                "name": f"freelb-{index - self.plain + 1}" if is_freelb else f"plain-{index + 1}",
                 "checkpoint": self.checkpoint,
-                "learning_rate": (3e-5, 5e-5)[place % 2],
+                "learning_rate": (3e-5, 5e-5)[index % 2],
                 "epochs": self.epochs,
+                "dropout": 0,
+                "seed": index + 1,
+                "examples": self.examples,
             }
-            yield (
-                recipe
-                | {"dropout": 0, "seed": place + 1, "examples": self.examples}
-                | ({"adversarial": "freelb"} if hard else {})
-            )
+            if is_freelb:
+                recipe["adversarial"] = "freelb"
+            yield recipe
 
     def seconds(self) -> float:
-        """About, on two cores."""
+        """Estimate the training time on two cores."""
         steps = self.epochs * self.examples / 32
         return steps * STEP * (self.plain + FREELB * self.freelb) + 30.0 * (
             self.plain + self.freelb
         )
 
 
-def start_training(home: Path, name: str, wish: RobustPlan) -> Path:
-    """Start making it in a folder of its own, which the page then shows."""
+def start_training(home: Path, name: str, plan: RobustPlan) -> Path:
+    """Start the training in a new folder below `home`, which is returned."""
     folder = home / name.strip()
     if not re.fullmatch(r"\w[\w .-]*", name.strip()):
         raise PruneError(
-            f"The name {name!r} cannot be a folder's; use letters, digits, spaces, dots and dashes."
+            f"{name!r} cannot be the name of a folder; use letters, digits, spaces, dots and "
+            "dashes."
         )
     if folder.exists():
-        raise PruneError(f"{name} is there already; give it another name.")
-    if wish.plain + wish.freelb < 2:
-        raise PruneError("An average needs two fine-tunes or more.")
+        raise PruneError(f"{name} exists already; choose another name.")
+    if plan.plain + plan.freelb < 2:
+        raise PruneError(
+            f"{plan.plain + plan.freelb} fine-tunes cannot be averaged; choose at least two."
+        )
     folder.mkdir(parents=True)
-    # the command works in its own folder, where a relative path would mean another file
-    places = [
-        str(Path(each).expanduser().resolve()) if Path(each).expanduser().exists() else each
-        for each in wish[:3]
+    # the command runs in that folder, where a relative path would point to another file
+    paths = [
+        str(Path(path).expanduser().resolve()) if Path(path).expanduser().exists() else path
+        for path in plan[:3]
     ]
-    wish = wish._replace(checkpoint=places[0], task=places[1], validation=places[2])
-    (folder / "recipes.yaml").write_text(yaml.safe_dump(list(wish.recipes())))
+    plan = plan._replace(checkpoint=paths[0], task=paths[1], validation=paths[2])
+    (folder / "recipes.yaml").write_text(yaml.safe_dump(list(plan.recipes())))
     background.start(
-        folder, _command(folder, folder / "recipes.yaml", wish.task, validation=wish.validation)
+        folder, _command(folder, folder / "recipes.yaml", plan.task, validation=plan.validation)
     )
     return folder
 
 
 def start_example(home: Path) -> Path:
-    """The bundled one: the demo encoder goes on with 2,000 sentences; its calibration sentences, which judge nothing else, choose."""
+    """Start the bundled example: fine-tune the demo encoder on 2,000 more texts.
+
+    Its calibration texts, which are not used for evaluation, select the checkpoint.
+    """
     folder = home / EXAMPLE
     folder.mkdir(parents=True, exist_ok=True)
-    choosing = folder / "choose.csv"
+    validation = folder / "choose.csv"
     with (ASSETS / "demo" / "reviews.csv").open(encoding="utf-8", newline="") as file:
         rows = [
             (row["text"], row["label"])
             for row in csv.DictReader(file)
             if row["split"] == "calibration"
         ]
-    with choosing.open("w", encoding="utf-8", newline="") as file:
+    with validation.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
     recipes = ASSETS / "soups" / "demo.yaml"
-    background.start(
-        folder,
-        [
-            *_command(
-                folder, recipes, str(ASSETS / "demo" / "phrases.csv"), validation=str(choosing)
-            ),
-            "--checkpoint",
-            "demo",
-        ],
+    command = _command(
+        folder, recipes, str(ASSETS / "demo" / "phrases.csv"), validation=str(validation)
     )
+    background.start(folder, [*command, "--checkpoint", "demo"])
     return folder
 
 
 def _command(folder: Path, recipes: Path, task: str, validation: str) -> list[str]:
     return [
         "soup",
-        "--recipes",
-        str(recipes),
-        "--task",
-        task,
-        "--validation",
-        validation,
-        "--out",
-        str(folder),
+        *("--recipes", str(recipes)),
+        *("--task", task),
+        *("--validation", validation),
+        *("--out", str(folder)),
         *CHOICE,
     ]
 
 
 def running(home: Path) -> Mapping[str, background.CommandState]:
-    """The robust starts under this folder that are not done, by name."""
-    found = {
+    """Return the robust checkpoints under this folder that are not finished, by name."""
+    states = {
         file.parent.name: background.state(file.parent)
         for file in sorted(home.glob(f"*/{background.COMMAND}"))
     }
-    return {name: state for name, state in found.items() if state and state.status != "done"}
+    return {name: state for name, state in states.items() if state and state.status != "done"}

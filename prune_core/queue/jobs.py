@@ -1,7 +1,7 @@
-"""The asking side of the queue: submit, start a worker, cancel, resume, notice the dead. Imports no torch.
+"""Submission side of the queue: submit, cancel, resume, start workers, detect crashed jobs.
 
-A process that runs jobs holds a file lock for as long as it lives, so whether it is alive needs no heartbeat and no
-trust in process numbers. worker.py is the doing side.
+Does not import torch. A process that runs jobs holds a file lock until it ends, so checking whether
+it is alive needs neither heartbeats nor process IDs. worker.py runs the jobs.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ from ..store.store import Store
 if TYPE_CHECKING:
     from ..experiments.experiment import Experiment
 
-# A worker is its own process: the dashboard may restart, a tab may close, nothing is lost.
+# A worker is a separate process: restarting the dashboard or closing a tab loses nothing.
 COMMAND = [sys.executable, "-m", "prune_core", "worker"]
 
 
 def device_lock(store: Store, device: str) -> Lock:
-    """Held by the one worker of a device."""
+    """Return the lock held by the one worker of a device."""
     return Lock(store.home / "workers" / f"device-{device.replace(':', '-')}.lock")
 
 
 def process_lock(store: Store, worker: str) -> Lock:
-    """Held by one process that runs jobs, for its whole life."""
+    """Return the lock that a process which runs jobs holds until it ends."""
     return Lock(store.home / "workers" / f"{worker}.lock")
 
 
 def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[int, bool]:
-    """Queue an experiment: (job, whether it was there already). `again` computes it anew even then.
+    """Queue an experiment; return (job, whether it already existed).
 
-    What another study has finished is copied into this one; what this study has, finished or not, is that job.
+    A job of the same study is reused, finished or not; a finished one of another study is copied
+    into this study. With `again` a new job is queued in any case.
     """
-    from ..experiments.experiment import estimates
+    from ..experiments.experiment import estimate_seconds
     from ..models.devices import pick_device
 
-    pick_device(experiment.device)  # a device that is not there is said now, not by a worker
+    pick_device(experiment.device)  # raises for a missing device here rather than in a worker
     key = experiment.key()
     if not again:
         if same := store.find(key, experiment.study):
             return same.id, True
-        if there := finished(store, experiment):
-            return there.id, True
-    seconds = sum(estimates(experiment).values())
+        if existing := find_finished(store, experiment):
+            return existing.id, True
+    seconds = sum(estimate_seconds(experiment).values())
     id = store.submit(
         experiment.to_dict(),
         experiment.label,
@@ -65,28 +66,27 @@ def submit(store: Store, experiment: Experiment, again: bool = False) -> tuple[i
     return id, False
 
 
-def finished(store: Store, experiment: Experiment) -> Job | None:
-    """The finished job of the same experiment in its study, copied there where another study has it."""
+def find_finished(store: Store, experiment: Experiment) -> Job | None:
+    """Return the finished job of an experiment; one of another study is copied first."""
     key = experiment.key()
     for study in (experiment.study, None):
         job = store.find(key, study)
-        if job and job.status == Status.DONE:
-            return (
-                job
-                if job.study == experiment.study
-                else store.job(store.copy(job.id, experiment.study))
-            )
+        if job is None or job.status != Status.DONE:
+            continue
+        if job.study == experiment.study:
+            return job
+        return store.job(store.copy(job.id, experiment.study))
     return None
 
 
 def ensure_worker(device: str, store: Store | None = None) -> None:
-    """Start a worker for the device unless one is there; it loads its models while it waits."""
+    """Start a worker for the device unless it has one; an idle worker preloads the demo models."""
     store = store or Store()
     lock = device_lock(store, device)
-    if not lock.take() or lock.file is None:
+    if not lock.acquire() or lock.file is None:
         return
     log = store.home / "workers" / f"worker-{device.replace(':', '-')}.log"
-    # the worker inherits the lock, so nobody starts a second one while the first still imports torch
+    # the worker inherits the lock, so no second one is started while the first imports torch
     with log.open("ab") as out:
         subprocess.Popen(
             [*COMMAND, "--device", device, "--lock", str(lock.file)],
@@ -96,54 +96,57 @@ def ensure_worker(device: str, store: Store | None = None) -> None:
             stdout=out,
             stderr=out,
             env={**os.environ, "PRUNESCOPE_HOME": str(store.home)},
-            start_new_session=True,  # Ctrl-C in the dashboard's terminal is not for the worker
+            start_new_session=True,  # Ctrl-C in the dashboard's terminal must not stop the worker
         )
     lock.release()
 
 
 def housekeeping(store: Store) -> None:
-    """What a page that shows the queue and the supervisor call now and then: mark the dead, queue once more what died for the first
-    time, and see that queued jobs have a worker."""
+    """Mark crashed jobs as failed, requeue each after its first crash, and start missing workers.
+
+    Called periodically by the supervisor and by pages that show the queue.
+    """
     mark_crashed(store)
     for job in store.jobs():
-        died_once = (
-            job.status == Status.FAILED and job.facts.get("died") == 1 and "again" not in job.facts
-        )
-        if (
-            died_once and job.started != job.created
-        ):  # which a person's own command is in the same instant
-            store.again(job.id)
+        crashed_once = job.facts.get("died") == 1 and "again" not in job.facts
+        # a job that a user's own command runs is started in the instant it is created
+        is_queued_job = job.started != job.created
+        if job.status == Status.FAILED and crashed_once and is_queued_job:
+            store.requeue(job.id)
     for device in {job.device for job in store.jobs() if job.status == Status.QUEUED}:
         ensure_worker(device, store)
 
 
 def mark_crashed(store: Store) -> list[int]:
-    """Mark running jobs whose process is gone as failed, with the last line of their log; their numbers."""
-    dead = []
+    """Mark running jobs whose process has ended as failed, with the last log line; return IDs."""
+    crashed = []
     for job in store.jobs():
-        life = process_lock(store, job.worker)
-        if job.status == Status.RUNNING and not life.is_held():
-            life.remove()
-            told = last_line(store.folder(job.id) / "log.txt")
-            during = f" during {job.stage}" if job.stage else ""
-            facts = job.facts | {"died": job.facts.get("died", 0) + 1}
-            ended = f"The process that ran this job ended{during}. Last line of its log: {told}"
-            if oom_kills() > facts.get("memory_kills", float("inf")):
-                batch = min(
-                    facts.get("batch_size", job.experiment["batch_size"]),
-                    job.experiment["batch_size"],
-                )
-                facts["batch_size"] = max(1, batch // 2)
-                ended = f"The machine's memory ran out{during}; with half the batch, {facts['batch_size']}, it needs less."
-            status, error = (Status.CANCELLED, "") if job.cancel else (Status.FAILED, ended)
-            if store.finish(job.id, status, error, job.worker):
-                store.update(job.id, facts=facts)
-                dead.append(job.id)
-    return dead
+        lock = process_lock(store, job.worker)
+        if job.status != Status.RUNNING or lock.is_held():
+            continue
+        lock.remove()
+        during = f" during {job.stage}" if job.stage else ""
+        facts = job.facts | {"died": job.facts.get("died", 0) + 1}
+        message = (
+            f"The process that ran this job ended{during}. "
+            f"Last line of its log: {last_line(store.folder(job.id) / 'log.txt')}"
+        )
+        if oom_kills() > facts.get("memory_kills", float("inf")):
+            requested = job.experiment["batch_size"]
+            facts["batch_size"] = max(1, min(facts.get("batch_size", requested), requested) // 2)
+            message = (
+                f"The machine ran out of memory{during}; the batch size is halved to "
+                f"{facts['batch_size']}."
+            )
+        status, error = (Status.CANCELLED, "") if job.cancel else (Status.FAILED, message)
+        if store.finish(job.id, status, error, job.worker):
+            store.update(job.id, facts=facts)
+            crashed.append(job.id)
+    return crashed
 
 
 def oom_kills() -> int:
-    """How many processes this machine has ended since its start because its memory was full; 0 where it does not tell."""
+    """Return the number of processes killed for lack of memory since boot; 0 if unknown."""
     try:
         counts = Path("/proc/vmstat").read_text()
     except OSError:
@@ -152,20 +155,20 @@ def oom_kills() -> int:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something; progress bars rewrite theirs with a carriage return."""
+    """Return the last non-empty line of a log; progress bars separate lines by carriage returns."""
     text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     return lines[-1] if lines else "(empty)"
 
 
 def cancel(store: Store, id: int) -> None:
-    """Stop a job; within two seconds where it runs."""
+    """Cancel a job; a running one stops within two seconds."""
     mark_crashed(store)
     store.cancel(id)
 
 
 def resume(store: Store, id: int) -> None:
-    """Queue a failed or cancelled job again; it goes on behind its last finished stage."""
+    """Queue a failed or cancelled job again; it continues after its last finished stage."""
     mark_crashed(store)
     store.resume(id)
     ensure_worker(store.job(id).device, store)
@@ -184,7 +187,7 @@ def with_new_measures(
             f"Job {job.id} is {job.status}; only a finished job can be measured again."
         )
     experiment = Experiment.from_dict(job.experiment)
-    measures = {each.name: each for each in experiment.measures}
+    measures = {measure.name: measure for measure in experiment.measures}
     for name in names:
         before = measures[name].to_dict() if name in measures else {}
         measures[name] = build(MEASURES, name, {**before, **options.get(name, {})})
@@ -199,13 +202,13 @@ def remeasure(
     *,
     worker: str = "",
 ) -> None:
-    """Run measures of a finished job again; their old rows stay until the new ones are there.
+    """Run measures of a finished job again; their old rows stay until the new ones are saved.
 
     The job is queued, or marked as running if `worker`, a process that runs it itself, is named.
     """
     job = store.job(id)
     experiment = with_new_measures(job, names, options)
-    # of older jobs the rest stays as it was written, so that pages still see them as the same model
+    # the rest of an older job's plan stays as stored, so pages still group it with the same model
     plan = {**job.experiment, "measures": experiment.to_dict()["measures"]}
     store.update(
         id,
@@ -219,13 +222,13 @@ def remeasure(
         deferred=0,
     )
     with store.write() as db:
-        store.note(db, f"measured {', '.join(names)} again", "", id)
+        store.record_event(db, f"measured {', '.join(names)} again", "", id)
     if not worker:
         ensure_worker(job.device, store)
 
 
 def seconds_left(jobs: Iterable[Job]) -> float:
-    """Estimated seconds until all of them are over."""
+    """Estimate the seconds until all of these jobs have finished."""
     return sum(
         job.estimate_left or 0.0 for job in jobs if job.status in (Status.QUEUED, Status.RUNNING)
     )

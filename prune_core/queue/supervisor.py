@@ -1,6 +1,6 @@
-"""Looks after the queue when nobody looks at a page, and after the dashboard where it is told to. Imports no torch.
+"""Unattended supervision of the queue and of the dashboard's server process.
 
-Knows nothing of what jobs or pages do.
+Does not import torch; independent of what jobs or pages do.
 """
 
 from __future__ import annotations
@@ -16,57 +16,61 @@ from ..store.locks import Lock
 from ..store.store import Store
 from .jobs import housekeeping
 
-INTERVAL = 2.0  # seconds between looks
-PAUSE = (
-    1.0,
-    30.0,
-)  # seconds before a dashboard that ended by itself is started again: at first, and at most
+INTERVAL = 2.0  # seconds between housekeeping runs
+PAUSE = (1.0, 30.0)  # seconds before a dashboard that has exited is restarted: first, maximum
 
 
 def supervise(
-    store: Store, over: Callable[[], bool], say: Callable[[str], None], look: float = INTERVAL
+    store: Store,
+    is_over: Callable[[], bool],
+    log: Callable[[str], None],
+    interval: float = INTERVAL,
 ) -> None:
-    """Until it is over: mark the dead, queue again what died, keep a worker at every queue. A store has one; a second one waits."""
-    lock, said = Lock(store.home / "workers" / "supervisor.lock"), ""
-    while not over():
-        if lock.file is not None or lock.take():
+    """Run housekeeping periodically until `is_over`.
+
+    A store has one active supervisor; a second one waits for the first to end.
+    """
+    lock = Lock(store.home / "workers" / "supervisor.lock")
+    logged = ""
+    while not is_over():
+        if lock.file is not None or lock.acquire():
             try:
                 housekeeping(store)
-                said = ""
-            except (
-                PruneError,
-                OSError,
-            ) as error:  # a full disk, a store that is away: said once, tried again
-                if str(error) != said:
-                    said = str(error)
-                    say(said)
-        time.sleep(look)
+                logged = ""
+            except (PruneError, OSError) as error:
+                # a full disk or an unavailable store: logged once, then retried
+                if str(error) != logged:
+                    logged = str(error)
+                    log(logged)
+        time.sleep(interval)
     lock.release()
 
 
 class Dashboard:
-    """The server of the pages as a process of its own, started again where it ends by itself."""
+    """The dashboard's server as a child process that is restarted when it exits."""
 
-    def __init__(self, arguments: Sequence[str], say: Callable[[str], None]):
+    def __init__(self, arguments: Sequence[str], log: Callable[[str], None]):
         self.command = [sys.executable, "-m", "streamlit", "run", "app.py", *arguments]
-        self.say, self.pause, self.due = say, PAUSE[0], 0.0
+        self.log, self.pause, self.restart_at = log, PAUSE[0], 0.0
         self.process: subprocess.Popen[bytes] | None = None
 
     def tend(self) -> None:
-        """Start it, or start it again."""
+        """Start the server, or restart it after a pause that doubles each time."""
         if self.process is not None and self.process.poll() is None:
             return
         if self.process is not None:
-            self.say(
-                f"The dashboard ended with {self.process.returncode}; it is started again in {self.pause:.0f} s."
+            self.log(
+                f"The dashboard exited with status {self.process.returncode}; "
+                f"it is restarted in {self.pause:.0f} s."
             )
-            self.due, self.pause = time.monotonic() + self.pause, min(2 * self.pause, PAUSE[1])
+            self.restart_at = time.monotonic() + self.pause
+            self.pause = min(2 * self.pause, PAUSE[1])
             self.process = None
-        elif time.monotonic() >= self.due:
+        elif time.monotonic() >= self.restart_at:
             self.process = subprocess.Popen(self.command, cwd=ROOT, stdin=subprocess.DEVNULL)
 
     def stop(self) -> None:
-        """End it; workers go on."""
+        """Stop the server; workers continue."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:

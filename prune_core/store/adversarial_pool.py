@@ -1,4 +1,4 @@
-"""The pool: adversarial texts that a person keeps, whatever becomes of their study."""
+"""Pool of adversarial texts that users save; they outlive their study."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .store import Store
 
 
 def load(store: Store) -> pd.DataFrame:
-    """The texts kept, the newest first."""
+    """Return the saved texts, newest first."""
     with store.read() as db:
-        found = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
-    return pd.DataFrame([dict(row) for row in found])
+        rows = db.execute("SELECT * FROM pool ORDER BY id DESC").fetchall()
+    return pd.DataFrame([dict(row) for row in rows])
 
 
 def add(
@@ -29,21 +29,21 @@ def add(
     study: str,
     note: str,
 ) -> None:
-    """Put a text into the pool; one that is there from the same model and recipe only gets the new note."""
-    same = (text, pair, perturbed, recipe, model, study)
+    """Add a text to the pool; for one already there from the same model, replace the note."""
+    identity = (text, pair, perturbed, recipe, model, study)
     with store.write() as db:
         where = (
             "text = ? AND pair IS ? AND perturbed = ? AND recipe = ? AND model = ? AND study = ?"
         )
-        if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *same)).rowcount:
+        if not db.execute(f"UPDATE pool SET note = ? WHERE {where}", (note, *identity)).rowcount:
             columns = "text, pair, perturbed, recipe, model, study, label, note, added"
             db.execute(
                 f"INSERT INTO pool ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*same, label, note, time.time()),
+                (*identity, label, note, time.time()),
             )
 
 
 def remove(store: Store, ids: Sequence[int]) -> None:
-    """Take texts out of the pool."""
+    """Delete texts from the pool."""
     with store.write() as db:
         db.executemany("DELETE FROM pool WHERE id = ?", [(id,) for id in ids])

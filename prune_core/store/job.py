@@ -1,4 +1,4 @@
-"""An experiment with a status: what the store keeps of it, as plain data."""
+"""A job as plain data: an experiment with its status, as stored in the database."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ class Job:
     label: str
     key: str
     experiment: dict[str, Any]
-    device: str  # as asked for, "auto" included; facts say which it was
+    device: str  # as requested, "auto" included; facts have the actual one
     status: str
     progress: float
     message: str
-    stage: str  # the stage it is in, "" before the first
+    stage: str  # the current stage, "" before the first
     done: tuple[str, ...]  # finished stages
     seconds: dict[str, float]  # by finished stage
     versions: dict[str, str]
     facts: dict[str, Any]
     error: str
-    cancel: bool  # the user asked for it to stop
+    cancel: bool  # the user has requested cancellation
     created: float
     started: float | None
     finished: float | None
     estimate_left: float | None  # seconds
-    worker: str  # whose lock says whether it is alive
-    deferred: bool  # its quick stages are over and it waits with the slow ones
+    worker: str  # name of the worker process, whose lock shows whether it is alive
+    deferred: bool  # its quick stages are done and it is queued for its slow ones
 
 
 COLUMNS = [spec.name for spec in fields(Job)]
@@ -52,13 +52,12 @@ JSON = ("experiment", "done", "seconds", "versions", "facts")
 
 
 def from_row(row: Mapping[str, Any]) -> Job:
-    """The job in a row of the database."""
+    """Return the job in a row of the database."""
     return _read(tuple(row[name] for name in COLUMNS))
 
 
-@lru_cache(
-    maxsize=4096
-)  # a page asks for the same jobs many times over; nobody changes what a Job holds
+# a page requests the same jobs many times; nobody modifies the contents of a Job
+@lru_cache(maxsize=4096)
 def _read(columns: tuple[Any, ...]) -> Job:
     values = dict(zip(COLUMNS, columns, strict=True))
     values.update({name: json.loads(values[name]) for name in JSON})

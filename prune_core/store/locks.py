@@ -1,4 +1,4 @@
-"""File locks that the operating system releases when their process ends, however it ends."""
+"""File locks that the operating system releases when the holding process ends in any way."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 class Lock:
-    """A file that one process holds; the system lets go of it when that process ends, however it ends."""
+    """A file lock held by one process; the system releases it when that process ends."""
 
     def __init__(self, path: Path, file: int | None = None):
         self.path = path
         self.file = file  # open and locked while this process holds it
 
-    def take(self, patience: float = 0.0) -> bool:
-        """Hold it; False where somebody else still does after `patience` seconds."""
+    def acquire(self, patience: float = 0.0) -> bool:
+        """Acquire the lock; return False if another process still holds it after `patience` s."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + patience
@@ -33,19 +33,19 @@ class Lock:
                 return True
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         if self.file is not None:
             os.close(self.file)
             self.file = None
 
     def remove(self) -> None:
-        """Let go of a lock that nobody will take again."""
+        """Release a lock that will not be used again and delete its file."""
         self.path.unlink(missing_ok=True)
         self.release()
 
     def is_held(self) -> bool:
-        """Whether any process holds it."""
-        if self.file is None and self.take():
+        """Whether any process holds the lock."""
+        if self.file is None and self.acquire():
             self.release()
             return False
         return True

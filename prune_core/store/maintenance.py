@@ -1,4 +1,4 @@
-"""A store looked after: checked, backed up, what can be read of a damaged one saved, space given back. Knows nothing of what jobs do."""
+"""Store maintenance: integrity check, backup, recovery, vacuum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLES = ("job", "rows", "pool", "tag", "event")
 
 
 def compact(store: Store) -> int:
-    """Give space that deletions left back to the disk; bytes freed."""
+    """Return the space of deleted rows to the disk; return the number of bytes freed."""
     before = store.path.stat().st_size
     with store.read() as db:
         db.execute("VACUUM")
@@ -28,7 +28,10 @@ def compact(store: Store) -> int:
 
 
 def backup(store: Store, folder: Path, weights: bool = True) -> int:
-    """A copy that is whole at one instant, while jobs run; into an empty folder, its bytes. Job folders are copied behind it."""
+    """Copy the store into an empty folder, also while jobs run; return the size in bytes.
+
+    The database copy is consistent; job folders are copied after it.
+    """
     _empty_folder(folder)
     try:
         with store.read() as db, closing(sqlite3.connect(folder / FILE)) as copy:
@@ -44,29 +47,30 @@ def backup(store: Store, folder: Path, weights: bool = True) -> int:
 
 
 def integrity_errors(path: Path) -> list[str]:
-    """What is wrong with a store's file, a sentence each; empty where every page and every row can be read."""
+    """Return one message per problem in a store's file; empty if every page and row is readable."""
     with _open(path) as db:
-        found = [f"The file: {said}." for said in _pages(db)]
+        errors = [f"The file: {problem}." for problem in _page_errors(db)]
         for table in _tables(db, path):
-            entries = list(_entry_count(db, table))
+            entries = list(_read_entries(db, table))
             lost = sum(entry is None for entry in entries)
             if lost:
-                found.append(
-                    f"Of the table {table}, {len(entries) - lost} entries can be read and {lost} cannot."
+                errors.append(
+                    f"Table {table}: {len(entries) - lost} entries can be read and {lost} cannot."
                 )
-    return found
+    return errors
 
 
 def recover(path: Path, folder: Path) -> dict[str, tuple[int, int]]:
-    """Save what can be read into a new store in an empty folder; of each table how many entries were saved, and how many not.
+    """Copy everything readable into a new store; return (recovered, lost) entries per table.
 
-    Job folders are copied. A job that had finished and has lost a table of its rows is made to be resumed.
+    `folder` must be empty. Job folders are copied. A finished job without any rows left becomes
+    a failed one that can be resumed.
     """
     _empty_folder(folder)
-    kept = {}
+    counts = {}
     with _open(path) as db, Store(folder).write() as new:
         for table in _tables(db, path):
-            entries = list(_entry_count(db, table))
+            entries = list(_read_entries(db, table))
             for entry in filter(None, entries):
                 columns, marks = ", ".join(entry), ", ".join("?" * len(entry))
                 new.execute(
@@ -74,40 +78,44 @@ def recover(path: Path, folder: Path) -> dict[str, tuple[int, int]]:
                     list(entry.values()),
                 )
             saved = sum(entry is not None for entry in entries)
-            kept[table] = (saved, len(entries) - saved)
-        if kept.get("rows", (0, 0))[
-            1
-        ]:  # which job's they were cannot be read: those that are left with none are known
+            counts[table] = (saved, len(entries) - saved)
+        if counts.get("rows", (0, 0))[1]:
+            # unreadable rows do not reveal their job; jobs that lost all rows can be identified
             new.execute(
-                "UPDATE job SET status = 'failed', done = '[]', error = 'Its figures were lost with the damaged store; resume it.' "
+                "UPDATE job SET status = 'failed', done = '[]', "
+                "error = 'Its results were lost with the damaged store; resume it.' "
                 "WHERE status = 'done' AND id NOT IN (SELECT job FROM rows)"
             )
     if (path.parent / "jobs").is_dir():
         shutil.copytree(path.parent / "jobs", folder / "jobs", dirs_exist_ok=True)
-    return kept
+    return counts
 
 
-def _pages(db: sqlite3.Connection) -> list[str]:
+def _page_errors(db: sqlite3.Connection) -> list[str]:
     try:
-        return [said for (said,) in db.execute("PRAGMA quick_check(20)") if said != "ok"]
+        checked = db.execute("PRAGMA quick_check(20)")
+        return [message for (message,) in checked if message != "ok"]
     except sqlite3.DatabaseError as error:
         return [str(error)]
 
 
 def _tables(db: sqlite3.Connection, path: Path) -> list[str]:
     try:
-        there = {
+        existing = {
             name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
     except sqlite3.DatabaseError as error:
         raise PruneError(
-            f"Nothing of {path} can be read ({error}); put a backup of it in its place."
+            f"Nothing can be read from {path} ({error}); replace it with a backup."
         ) from error
-    return [name for name in TABLES if name in there]
+    return [name for name in TABLES if name in existing]
 
 
-def _entry_count(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] | None]:
-    """Each entry by its number, None for one that cannot be read: a damaged page takes no more with it than what it holds."""
+def _read_entries(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] | None]:
+    """Yield each entry of a table, None for one that cannot be read.
+
+    Entries are read one by one, so a damaged page affects only its own.
+    """
     try:
         numbers: Iterable[int] = [
             number for (number,) in db.execute(f"SELECT rowid FROM {table} ORDER BY rowid")
@@ -116,11 +124,11 @@ def _entry_count(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any] 
         numbers = range(1, db.execute("PRAGMA page_count").fetchone()[0] * 64)
     for number in numbers:
         try:
-            found = db.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
-            if found is not None:
+            row = db.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,)).fetchone()
+            if row is not None:
                 if table == "rows":
-                    to_plain_rows(found["content"])
-                yield dict(found)
+                    to_plain_rows(row["content"])
+                yield dict(row)
         except (sqlite3.DatabaseError, zlib.error, ValueError):
             yield None
 
@@ -132,15 +140,15 @@ def _empty_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise error_message(error, folder) or PruneError(
-            f"{folder} cannot be made: {error}."
+            f"The folder {folder} cannot be created: {error}."
         ) from error
 
 
 def _open(path: Path) -> closing[sqlite3.Connection]:
-    """The file as it is, to be read only."""
+    """Open the file read-only, without upgrading it."""
     if not path.is_file():
         raise PruneError(
-            f"There is no store at {path}; PRUNESCOPE_HOME says where it is looked for."
+            f"There is no store at {path}; set PRUNESCOPE_HOME to the folder of the store."
         )
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     db.row_factory = sqlite3.Row

@@ -1,4 +1,4 @@
-"""Tables as compressed JSON with exact floats, and back. Knows nothing of where they are kept."""
+"""Tables as compressed JSON with exact floats, and back."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 import pandas as pd
 
 
-def text(frame: pd.DataFrame) -> bytes:
-    """A table as JSON; the columns' kinds are kept for those whose every value is missing."""
+def to_json(frame: pd.DataFrame) -> bytes:
+    """Encode a table as JSON with the dtypes of its columns, which values alone may not show.
+
+    A column whose values are all missing is the case in point.
+    """
     kinds = {str(name): _kind(frame[name]) for name in frame}
     rows = [
         {str(name): to_plain(value) for name, value in row.items()}
@@ -23,24 +26,24 @@ def text(frame: pd.DataFrame) -> bytes:
 
 
 def pack(frame: pd.DataFrame) -> bytes:
-    """The same at a sixth of the size."""
-    return repack(text(frame))
+    """Encode a table as compressed JSON, a sixth of the size."""
+    return compress(to_json(frame))
 
 
-def repack(written: bytes) -> bytes:
-    """A table that is JSON already."""
-    return zlib.compress(written)
+def compress(content: bytes) -> bytes:
+    """Compress a table that is JSON already."""
+    return zlib.compress(content)
 
 
 def unpack(content: bytes | str) -> pd.DataFrame:
-    """The table again; stores made before 2026-11-28 hold plain text."""
+    """Decode a table; stores made before 2026-11-28 hold uncompressed text."""
     stored = _read(content)
     frame = pd.DataFrame(stored["rows"], columns=list(stored["kinds"]))
     return frame.astype({name: kind for name, kind in stored["kinds"].items() if kind != "any"})
 
 
 def to_plain_rows(content: bytes | str) -> list[dict[str, Any]]:
-    """The plain rows, missing values as None."""
+    """Decode a table as plain rows, missing values as None."""
     return _read(content)["rows"]
 
 
@@ -53,7 +56,7 @@ def _kind(column: pd.Series) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """A cell as JSON knows it: NaN and infinities become None, arrays lists."""
+    """Convert a cell for JSON: NaN and infinities become None, arrays become lists."""
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         value = value.tolist()
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""All rows of some jobs as Parquet files, a file a table. Knows nothing of what is in them."""
+"""Export of all rows of some jobs as Parquet, one file per table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .store import Store
 
 
 def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of every table that the jobs have."""
+    """Yield (file name, content) of every table of the jobs."""
     names = list(dict.fromkeys(name for id in ids for name in store.tables(id)))
     if not names:
         raise PruneError(
-            f"Job {', '.join(map(str, ids))} has no rows yet; wait until a stage is finished."
+            f"Job {', '.join(map(str, ids))} has no rows yet; wait until a stage has finished."
         )
     for name in names:
         out = io.BytesIO()
@@ -28,7 +28,7 @@ def parquet(store: Store, ids: Sequence[int]) -> Iterator[tuple[str, bytes]]:
 
 
 def write(store: Store, ids: Sequence[int], folder: Path) -> list[Path]:
-    """Write them into a folder; the files."""
+    """Write the tables into a folder; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content in parquet(store, ids):
@@ -38,7 +38,7 @@ def write(store: Store, ids: Sequence[int], folder: Path) -> list[Path]:
 
 
 def zipped(store: Store, ids: Sequence[int]) -> bytes:
-    """The same as one file."""
+    """Return the Parquet files as one ZIP archive."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in parquet(store, ids):
@@ -47,13 +47,13 @@ def zipped(store: Store, ids: Sequence[int]) -> bytes:
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    """Columns of unlike values (a label here, a list of tags there) as JSON, as Parquet has one type a column."""
-    unlike = [name for name in rows.columns if rows[name].dropna().map(type).nunique() > 1]
-    return rows.assign(
-        **{
-            name: rows[name].map(
-                lambda value: None if value is None else json.dumps(value, default=str)
-            )
-            for name in unlike
-        }
-    )
+    """Convert columns of mixed types (a label or a list of tags) to JSON.
+
+    Parquet allows one type per column.
+    """
+
+    def to_json(value: object) -> str | None:
+        return None if value is None else json.dumps(value, default=str)
+
+    mixed = [name for name in rows.columns if rows[name].dropna().map(type).nunique() > 1]
+    return rows.assign(**{name: rows[name].map(to_json) for name in mixed})

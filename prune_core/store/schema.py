@@ -1,7 +1,4 @@
-"""The store's tables, how a file of an earlier version becomes one of this, and what the database's complaints mean to a person.
-
-Knows nothing of jobs.
-"""
+"""Schema of the store, migrations from earlier versions, and messages for database errors."""
 
 from __future__ import annotations
 
@@ -12,49 +9,67 @@ from pathlib import Path
 from ..errors import PruneError
 
 FILE = "prunescope.sqlite"
-# Each brings a file one version further; the first also finds its tables in files made before versions were counted.
+# Each migration upgrades by one version; the first one also accepts tables of files made before
+# versions were counted.
 MIGRATIONS = (
     """
 CREATE TABLE IF NOT EXISTS job (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, label TEXT NOT NULL, key TEXT NOT NULL,
-    experiment TEXT NOT NULL, device TEXT NOT NULL, status TEXT NOT NULL, progress REAL NOT NULL DEFAULT 0,
-    message TEXT NOT NULL DEFAULT '', stage TEXT NOT NULL DEFAULT '', done TEXT NOT NULL DEFAULT '[]',
-    seconds TEXT NOT NULL DEFAULT '{}', versions TEXT NOT NULL DEFAULT '{}', facts TEXT NOT NULL DEFAULT '{}',
-    error TEXT NOT NULL DEFAULT '', cancel INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, started REAL, finished REAL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, label TEXT NOT NULL,
+    key TEXT NOT NULL, experiment TEXT NOT NULL, device TEXT NOT NULL, status TEXT NOT NULL,
+    progress REAL NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT '',
+    stage TEXT NOT NULL DEFAULT '', done TEXT NOT NULL DEFAULT '[]',
+    seconds TEXT NOT NULL DEFAULT '{}', versions TEXT NOT NULL DEFAULT '{}',
+    facts TEXT NOT NULL DEFAULT '{}', error TEXT NOT NULL DEFAULT '',
+    cancel INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, started REAL, finished REAL,
     estimate_left REAL, worker TEXT NOT NULL DEFAULT '', deferred INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS job_key ON job (key);
 CREATE INDEX IF NOT EXISTS job_study ON job (study);
 CREATE TABLE IF NOT EXISTS rows (
-    job INTEGER NOT NULL REFERENCES job (id), name TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (job, name)
+    job INTEGER NOT NULL REFERENCES job (id), name TEXT NOT NULL, content TEXT NOT NULL,
+    PRIMARY KEY (job, name)
 );
 CREATE TABLE IF NOT EXISTS pool (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL, label TEXT NOT NULL,
-    recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL, note TEXT NOT NULL, added REAL NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, pair TEXT, perturbed TEXT NOT NULL,
+    label TEXT NOT NULL, recipe TEXT NOT NULL, model TEXT NOT NULL, study TEXT NOT NULL,
+    note TEXT NOT NULL, added REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS tag (study TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (study, tag))
 """,
     """
 CREATE TABLE event (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, study TEXT NOT NULL, job INTEGER
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+    study TEXT NOT NULL, job INTEGER
 )
 """,
 )
 VERSION = len(MIGRATIONS)
 
 DAMAGED = (
-    "The store {path} is damaged ({what}). python -m prune_core store check says what can be saved, "
-    "python -m prune_core store rescue FOLDER saves it there."
+    "The store {path} is damaged ({what}). python -m prune_core store check lists what can be "
+    "recovered; python -m prune_core store rescue FOLDER recovers it."
 )
-FULL = "The disk that holds {path} is full. Free some space, then go on: what is finished is kept, and resumed jobs go on behind it."
+FULL = (
+    "The disk that holds {path} is full. Free some space, then continue: finished work is saved, "
+    "and resumed jobs continue after it."
+)
 MESSAGES = {
     "malformed": DAMAGED,
     "not a database": DAMAGED,
     "is full": FULL,
-    "readonly": "PruneScope may not write to {path}; give this user the right to, or set PRUNESCOPE_HOME to a folder that it may write to.",
-    "unable to open": "PruneScope cannot open {path}; set PRUNESCOPE_HOME to a folder that exists and that this user may write to.",
-    "disk I/O error": "The disk that holds {path} does not answer ({what}); see that it is there and has space left, then try again.",
-    "locked": "The store {path} is kept busy by another process; try again in a moment.",
+    "readonly": (
+        "PruneScope may not write to {path}; grant this user write permission, or set "
+        "PRUNESCOPE_HOME to a folder that it may write to."
+    ),
+    "unable to open": (
+        "PruneScope cannot open {path}; set PRUNESCOPE_HOME to an existing folder that this user "
+        "may write to."
+    ),
+    "disk I/O error": (
+        "The disk that holds {path} does not respond ({what}); check that it is mounted and has "
+        "space left, then try again."
+    ),
+    "locked": "The store {path} is locked by another process; try again in a moment.",
 }
 
 SYSTEM_ERRORS = {
@@ -69,14 +84,13 @@ SYSTEM_ERRORS = {
 
 
 def upgrade(db: sqlite3.Connection, path: Path) -> None:
-    """Bring a file to this version in one transaction; one of a later version is left as it is and refused."""
+    """Upgrade a file to this version in one transaction; refuse a later version unchanged."""
     if _version(db, path) == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        for script in MIGRATIONS[
-            _version(db, path) :
-        ]:  # asked again, as another process may have been first
+        # read again inside the transaction: another process may have upgraded it in the meantime
+        for script in MIGRATIONS[_version(db, path) :]:
             for statement in script.split(";"):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
@@ -87,22 +101,22 @@ def upgrade(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
-    found = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if found > VERSION:
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
         raise PruneError(
-            f"The store {path} was made by a newer PruneScope (its version is {found}, this one reads up to {VERSION}): "
-            "update PruneScope, or set PRUNESCOPE_HOME to another folder."
+            f"The store {path} was made by a newer PruneScope (its version is {version}, this one "
+            f"reads up to {VERSION}): update PruneScope, or set PRUNESCOPE_HOME to another folder."
         )
-    return found
+    return version
 
 
 def is_full(error: Exception, path: Path) -> PruneError | None:
-    """The sentence for a disk without space, which libraries tell in errors of their own; None for anything else."""
+    """Return the message for a full disk if any library's error says so, else None."""
     return PruneError(FULL.format(path=path)) if "No space left on device" in str(error) else None
 
 
 def error_message(error: sqlite3.Error | OSError, path: Path) -> PruneError | None:
-    """What a person can do about it; None where it is a mistake of ours."""
-    said = SYSTEM_ERRORS.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
-    found = next((sentence for words, sentence in MESSAGES.items() if words in said), None)
-    return PruneError(found.format(path=path, what=error)) if found else None
+    """Return a message that says how to fix a database or disk error; None for a bug."""
+    text = SYSTEM_ERRORS.get(error.errno or 0, "") if isinstance(error, OSError) else str(error)
+    message = next((message for words, message in MESSAGES.items() if words in text), None)
+    return PruneError(message.format(path=path, what=error)) if message else None

