@@ -48,7 +48,7 @@ def experiments(count: int) -> list[Experiment]:
     """Quick ones, all different: three methods, and as many sparsities as it takes."""
     measures = (
         build(MEASURES, "accuracy", {}),
-        build(MEASURES, "reconstruction", {"sentences": 8}),
+        build(MEASURES, "reconstruction", {"examples": 8}),
     )
     names = ("magnitude", "wanda", "akr")
     methods = [

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .aliases import current_name, current_options
 from .errors import PruneError
 
 if TYPE_CHECKING:
@@ -86,14 +87,14 @@ def target_label(options: Mapping[str, Any]) -> str:
     return ""
 
 
-DISTILLATION_OPTIONS = ("distil", "distil_attacked")  # options of distillation after pruning
+DISTILLATION_OPTIONS = ("distil", "distil_adversarial")  # options of distillation after pruning
 
 
 def distillation_label(options: Mapping[str, Any]) -> str:
     """Describe the distillation of a model; "" for one that was not distilled."""
     if not options.get("distil"):
         return ""
-    augmentation = " with adversarial examples" if options.get("distil_attacked") else ""
+    augmentation = " with adversarial examples" if options.get("distil_adversarial") else ""
     return f"distilled {options['distil']:g} min{augmentation}"
 
 
@@ -104,15 +105,17 @@ SECOND_STAGE_METHODS = {
     "sparsegpt": "SparseGPT",
     "akr": "AKR",
 }
-SECOND_STAGE_OPTIONS = ("then", "then_sparsity", "then_pattern")
+SECOND_STAGE_OPTIONS = ("second_stage", "second_stage_sparsity", "second_stage_pattern")
 
 
 def second_stage_label(options: Mapping[str, Any]) -> str:
     """Describe the unstructured second stage of a structured method: then AKR 2:4; "" if none."""
-    if not options.get("then"):
+    if not options.get("second_stage"):
         return ""
-    level = options.get("then_pattern") or f"{options['then_sparsity']:.1%}".replace(".0%", "%")
-    return f"then {SECOND_STAGE_METHODS[options['then']]} {level}"
+    level = options.get(
+        "second_stage_pattern"
+    ) or f"{options['second_stage_sparsity']:.1%}".replace(".0%", "%")
+    return f"then {SECOND_STAGE_METHODS[options['second_stage']]} {level}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class Method(Options):
         unit="min",
         expert=True,
     )
-    distil_attacked: bool = option(
+    distil_adversarial: bool = option(
         False,
         "Adversarial augmentation during distillation: calibration examples that DeepWordBug "
         "perturbs until the pruned model's prediction changes are added, with the dense model's "
@@ -227,12 +230,13 @@ def build(
 
     Raise PruneError with the closest match if the name or an option is unknown.
     """
+    name = current_name(name)
     if name not in registry:
         raise PruneError(
             f"There is no {name!r}.{closest_match(name, registry)} "
             f"Available: {', '.join(registry)}."
         )
-    kind, options = registry[name], dict(options or {})
+    kind, options = registry[name], current_options(name, options or {})
     known = [spec.name for spec in fields(kind)]
     for key in options:
         if key not in known:

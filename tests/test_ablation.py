@@ -108,9 +108,9 @@ def test_the_figure_has_a_bar_for_every_option_and_sparsity(dark: bool) -> None:
 
 
 def test_runs_from_before_an_option_of_tuning_was_there_are_of_the_same_form():
-    before, now = FULL, FULL | {"distil": 0.0, "distil_attacked": False}
+    before, now = FULL, FULL | {"distil": 0.0, "distil_adversarial": False}
     tuned, attacked = (
-        FULL | {"distil": 5.0, "distil_attacked": copies} for copies in (False, True)
+        FULL | {"distil": 5.0, "distil_adversarial": copies} for copies in (False, True)
     )
     assert ablation.forms({1: before, 2: now}) == {1: "", 2: ""}
     said = ablation.forms({1: before, 2: now, 3: tuned, 4: attacked, 5: FULL | {"distil": 5.0}})

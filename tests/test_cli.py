@@ -87,7 +87,7 @@ def test_run_end_to_end_on_a_local_file(checkpoint, tmp_path, capsys):
         *("--measure", "accuracy"),
         *("--measure", "reconstruction"),
         *("--seed", 1),
-        *("--set", "reconstruction.sentences=6"),
+        *("--set", "reconstruction.examples=6"),
         *("--set", "bias=false"),
     ]
     assert run(*arguments, "--json", tmp_path / "one.json", "--out", tmp_path / "pruned") == 0

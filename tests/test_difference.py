@@ -98,15 +98,15 @@ def test_deleted_weights_are_repruned_bit_for_bit(keep, dense, tmp_path, capsys)
     assert run("export", 1, tmp_path / "out") == 0
     assert "identical bit for bit" in capsys.readouterr().out
     assert store.has_weights(1)
-    assert run("remake", 1) == 0 and "identical bit for bit" in capsys.readouterr().out
+    assert run("reprune", 1) == 0 and "identical bit for bit" in capsys.readouterr().out
     assert first is None or bits(loading.load(str(tmp_path / "out"))[0]) == first
     store.update(1, facts=store.job(1).facts | {"weights": "of another machine"})
-    assert run("remake", 1) == 0 and "differ from the recorded hash" in capsys.readouterr().out
+    assert run("reprune", 1) == 0 and "differ from the recorded hash" in capsys.readouterr().out
 
 
 def test_repruning_a_dense_baseline_is_refused(dense, capsys) -> None:
     assert run("run", "--checkpoint", dense, "--measure", "accuracy", "--evaluation-size", 20) == 0
-    assert run("remake", 1) == 2 and "dense baseline" in capsys.readouterr().err
+    assert run("reprune", 1) == 2 and "dense baseline" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("who", ["a German intent classifier", "a French tagger"])

@@ -188,9 +188,9 @@ def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_
         Experiment(method=build(METHODS, "akr", {"sparsity": 0.9, **more}))
         for more in (
             {"distil": 3},
-            {"distil": 3, "distil_attacked": True},
+            {"distil": 3, "distil_adversarial": True},
             {},
-            {"distil_attacked": True},
+            {"distil_adversarial": True},
         )
     ]
     assert asked[1].label == "AKR 90% · distilled 3 min on attacked copies too"
@@ -207,14 +207,14 @@ def test_labels_tell_of_attacked_copies_and_keys_count_them_only_where_there_is_
 )
 def test_copies_without_tuning_or_of_what_cannot_be_attacked_are_a_sentence(options, kind, said):
     with pytest.raises(PruneError, match=said):
-        check_augmentation(build(METHODS, "akr", options | {"distil_attacked": True}), kind)
+        check_augmentation(build(METHODS, "akr", options | {"distil_adversarial": True}), kind)
 
 
 def test_copies_without_textattack_are_refused_before_anything_is_pruned(monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda package: None)
     with pytest.raises(PruneError, match="textattack is not installed"):
         check_augmentation(
-            build(METHODS, "akr", {"distil": 1, "distil_attacked": True}), "classification"
+            build(METHODS, "akr", {"distil": 1, "distil_adversarial": True}), "classification"
         )
 
 

@@ -181,7 +181,7 @@ def test_every_method_prunes_and_every_measure_looks(kind: str, method: str) -> 
     for name, measure in MEASURES.items():
         # the two that write files take seconds: whole and cut
         if kind in measure.kinds and (
-            name not in ("forms", "doctor") or method in ("magnitude", "unit_magnitude")
+            name not in ("formats", "quantization") or method in ("magnitude", "unit_magnitude")
         ):
             tables = build(MEASURES, name, options.get(name, {})).measure(
                 pair(dense, pruned, kind), no_report

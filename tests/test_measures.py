@@ -25,10 +25,10 @@ from prune_core.plugins import build, no_report
 from prune_core.statistics import mcnemar, paired_difference, wilson
 
 SMALL = {
-    "drift": {"neighbours": 3, "umap": False, "sentences": 16},
+    "drift": {"neighbors": 3, "umap": False, "examples": 16},
     "cost": {"batch": 2, "length": 8, "repeats": 3},
-    "forms": {"batch": 2, "length": 8, "repeats": 3},
-    "doctor": {"sentences": 4},
+    "formats": {"batch": 2, "length": 8, "repeats": 3},
+    "quantization": {"examples": 4},
     "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 30},
 }
 COLUMNS = {
@@ -42,9 +42,9 @@ COLUMNS = {
     "drift": "block pooling cka cosine procrustes overlap k n",
     "drift_map": "block projection example x_dense y_dense x y move",
     "drift_example": "example text label dense pruned",
-    "forms": "model form metric n score low high difference difference_low difference_high agreement divergence latency_p50 speedup bytes "
+    "formats": "model form metric n score low high difference difference_low difference_high agreement divergence latency_p50 speedup bytes "
     "other_load",
-    "doctor": "part divergence changed proposed",
+    "quantization": "part divergence changed proposed",
     "repair": "form metric n score low high difference difference_low difference_high agreement divergence bytes "
     "own_divergence own_changed",
     "cost": "model parameters nonzeros sparsity macs bytes shrunk batch length passes latency_p50 latency_p95 throughput peak_memory "
@@ -89,7 +89,7 @@ def assert_evaluation_indices(tables: dict[str, pd.DataFrame], texts: list[str])
 
 
 def test_drift_samples_from_all_of_the_evaluation_set() -> None:
-    tables = rows("drift", sentences=8)
+    tables = rows("drift", examples=8)
     indices = tables["drift_example"]["example"].tolist()
     assert len(indices) == 8 and indices == sorted(indices) and max(indices) > 7
     for _, layer in tables["drift_map"].groupby("block"):
@@ -209,7 +209,7 @@ def test_umap_places_the_same_points_twice() -> None:
 
 def test_too_few_sentences_for_the_neighbours_is_a_sentence() -> None:
     with pytest.raises(PruneError, match="too few for 50 neighbors"):
-        rows("drift", neighbours=50)
+        rows("drift", neighbors=50)
 
 
 def test_drift_takes_the_sentences_that_turned_the_answer() -> None:
@@ -293,7 +293,7 @@ def test_statistics_have_textbook_values() -> None:
 def test_forms_answer_as_the_model_and_int8_is_smaller() -> None:
     from prune_core.models.export.formats import FORMATS
 
-    found = rows("forms", files=", ".join(FORMATS))["forms"].set_index(["model", "form"])
+    found = rows("formats", formats=", ".join(FORMATS))["formats"].set_index(["model", "form"])
     assert list(found.index) == [
         (model, form) for model in ("dense", "pruned") for form in ("PyTorch fp32", *FORMATS)
     ]
@@ -336,7 +336,7 @@ def test_a_session_is_attacked_like_the_model_it_was_made_from(tmp_path) -> None
         one["outcome"].tolist() == two["outcome"].tolist()
         and one["perturbed"].tolist() == two["perturbed"].tolist()
     )
-    assert rows("forms", attacked=3)["forms"]["attacked"].tolist() == [3] * 6
+    assert rows("formats", attack_examples=3)["formats"]["attacked"].tolist() == [3] * 6
 
 
 def test_openvino_and_nncf_report_to_nobody(tmp_path) -> None:
@@ -373,9 +373,11 @@ def test_the_doctor_finds_what_int8_breaks_and_mends_it(broken, form) -> None:
     own = broken(dense, blocks)
     # beside itself, and not beside `dense`: a large neuron that a bias takes back costs fp32 digits, how many hangs on the processor
     pair = tiny.pair(own, copy.deepcopy(own), copies=2)
-    found = build(MEASURES, "doctor", {"form": form, "sentences": 12}).measure(pair, no_report)
+    found = build(MEASURES, "quantization", {"format": form, "examples": 12}).measure(
+        pair, no_report
+    )
     part = "attention.output.dense" if broken is loud_heads else "output.dense"
-    proposed = found["doctor"].loc[found["doctor"]["proposed"], "part"].tolist()
+    proposed = found["quantization"].loc[found["quantization"]["proposed"], "part"].tolist()
     assert (
         set(proposed) >= {f"bert.encoder.layer.{block}.{part}" for block in blocks}
         and len(proposed) <= 5

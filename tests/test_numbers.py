@@ -97,7 +97,7 @@ def test_methods(name):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_measures(name):
-    export = name in ("forms", "doctor")  # which takes seconds a model
+    export = name in ("formats", "quantization")  # which takes seconds a model
     for what in ("infinite activations",) if export else MODELS[1:]:
         for count in (12,) if export else (12, 1):
             dense = tiny.model()

@@ -975,7 +975,7 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
         "speedup": 1.8,
         "bytes": 23_500_000,
     }
-    store.add_rows(job, {"forms": pd.DataFrame([row])}, "forms", seconds=1.0, facts={})
+    store.add_rows(job, {"formats": pd.DataFrame([row])}, "formats", seconds=1.0, facts={})
     at = opened("deploy")
     at.segmented_control(key="choice-deploy-part").set_value("What ships").run()
     shown = at.dataframe[0].value.iloc[0]
@@ -987,8 +987,8 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
 
     store.add_rows(
         job,
-        {"forms": pd.DataFrame([row | {"metric": "spearman", "difference": -0.01}])},
-        "forms",
+        {"formats": pd.DataFrame([row | {"metric": "spearman", "difference": -0.01}])},
+        "formats",
         seconds=1.0,
         facts={},
     )
@@ -1023,8 +1023,8 @@ def test_deploy_shows_what_ships_and_searches_for_the_smallest(store, monkeypatc
     ]
     store.add_rows(
         job,
-        {"doctor": pd.DataFrame(parts), "repair": pd.DataFrame(files)},
-        "doctor",
+        {"quantization": pd.DataFrame(parts), "repair": pd.DataFrame(files)},
+        "quantization",
         seconds=1.0,
         facts={},
     )

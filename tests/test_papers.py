@@ -354,18 +354,18 @@ def test_the_full_studies_have_the_papers_samples():
 
 
 def test_the_headline_has_two_starts_side_by_side_and_one_of_each_first():
-    plan = load(Path("akr-headline"), {"starts": ["plain", "robust"], "task": "mine.csv"})
+    plan = load(Path("akr-headline"), {"checkpoints": ["plain", "robust"], "task": "mine.csv"})
     assert [each.checkpoint for each in plan[:26]] == ["plain"] * 13 + ["robust"] * 13 and {
         each.seed for each in plan[:26]
     } == {0}
     assert len(plan) == 26 + 2 * 2 * 10 and {(each.source.task, each.study) for each in plan} == {
         ("mine.csv", "AKR headline")
     }
-    assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"starts": ["demo"]})), (
+    assert len(load(Path("akr-mini"))) == len(load(Path("akr-mini"), {"checkpoints": ["demo"]})), (
         "one start is a checkpoint"
     )
-    with pytest.raises(PruneError, match="starts is 'demo'; write a list"):
-        load(Path("akr-mini"), {"starts": "demo"})
+    with pytest.raises(PruneError, match="checkpoints is 'demo'; write a list"):
+        load(Path("akr-mini"), {"checkpoints": "demo"})
 
 
 def test_sweep_takes_a_name_plans_and_queues(monkeypatch, capsys):

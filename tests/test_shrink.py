@@ -246,7 +246,7 @@ def test_every_measure_takes_a_shrunk_checkpoint(folders):
         "cost": {"repeats": 3, "length": 16},
         "attack": {"examples": 2, "recipes": "DeepWordBug", "query_budget": 20},
     }
-    slow = {"forms", "doctor"}  # writes ONNX, which is tried below for every family
+    slow = {"formats", "quantization"}  # writes ONNX, which is tried below for every family
     for name in set(MEASURES) - slow - (set() if find_spec("textattack") else {"attack"}):
         tables = build(MEASURES, name, options.get(name, {})).measure(
             tiny.pair(model, model, copies=2), no_report
@@ -404,7 +404,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     parts = pd.DataFrame(
         {"part": ["bert.encoder.layer.0.output.dense", "b"], "proposed": [True, False]}
     )
-    Store().add_rows(1, {"doctor": parts}, "doctor", seconds=1.0, facts={})
+    Store().add_rows(1, {"quantization": parts}, "quantization", seconds=1.0, facts={})
     assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0
     assert (
         "in fp32 stay, as the doctor proposed, bert.encoder.layer.0.output.dense."

@@ -41,7 +41,7 @@ def test_the_share_goes_of_what_is_left_and_units_stay_dead(family: str, then: s
     dense = tiny.model(family)
     before = copy.deepcopy(dense.state_dict())
     whole, _ = combined(dense)
-    both, rows = combined(dense, then=then, then_sparsity=0.6)
+    both, rows = combined(dense, second_stage=then, second_stage_sparsity=0.6)
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
     assert all(dead_units(whole))
     for (_, _, one), (_, _, other) in zip(replay.linears(whole), replay.linears(both), strict=True):
@@ -65,7 +65,7 @@ def test_the_share_goes_of_what_is_left_and_units_stay_dead(family: str, then: s
 
 
 def test_a_pattern_holds_in_the_cut_matrices() -> None:
-    model, _ = combined(tiny.model(), then="sparsegpt", then_pattern="2:4")
+    model, _ = combined(tiny.model(), second_stage="sparsegpt", second_stage_pattern="2:4")
     for _, _, linear in replay.linears(compact_model(model)):
         assert ((linear.weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
 
@@ -75,7 +75,7 @@ def test_a_fit_comes_nearer_to_what_the_units_left_than_cutting_alone() -> None:
     whole, _ = combined(dense)
     far = {}
     for then in ("magnitude", "akr"):
-        both, _ = combined(dense, then=then, then_sparsity=0.7)
+        both, _ = combined(dense, second_stage=then, second_stage_sparsity=0.7)
         pairs = [
             [list(replay.hidden_states(each, batch))[-1][0] for each in (whole, both)]
             for batch in tiny.calibration()
@@ -87,7 +87,7 @@ def test_a_fit_comes_nearer_to_what_the_units_left_than_cutting_alone() -> None:
 def test_a_block_without_heads_or_neurons_is_passed_over() -> None:
     dense = tiny.model()
     for then in SECOND_STAGE_METHODS:
-        model, _ = combined(dense, "block_drop", then=then)
+        model, _ = combined(dense, "block_drop", second_stage=then)
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
@@ -96,9 +96,9 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
     plain, share, pattern = (
         Experiment(method=build(METHODS, "kprune", {"sparsity": 0.5, **options}))
         for options in (
-            {"then_sparsity": 0.7},
-            {"then": "akr", "then_sparsity": 0.7},
-            {"then": "akr", "then_pattern": "2:4"},
+            {"second_stage_sparsity": 0.7},
+            {"second_stage": "akr", "second_stage_sparsity": 0.7},
+            {"second_stage": "akr", "second_stage_pattern": "2:4"},
         )
     )
     assert (
@@ -125,6 +125,6 @@ def test_keys_labels_and_forms_say_so_and_stay_what_they_were(monkeypatch) -> No
         "nothing after it",
     }
     with pytest.raises(PruneError, match="N:M with 0 < N < M"):
-        build(METHODS, "kprune", {"then": "akr", "then_pattern": "4:2"})
-    with pytest.raises(PruneError, match="then is 'kprune'; choose one of"):
-        build(METHODS, "kprune", {"then": "kprune"})
+        build(METHODS, "kprune", {"second_stage": "akr", "second_stage_pattern": "4:2"})
+    with pytest.raises(PruneError, match="second_stage is 'kprune'; choose one of"):
+        build(METHODS, "kprune", {"second_stage": "kprune"})

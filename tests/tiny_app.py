@@ -17,8 +17,8 @@ from prune_core.methods import METHODS  # noqa: E402
 def tiny() -> list[Experiment]:
     """Dense and two methods on a few sentences, without the attack, whose import alone takes longer than all this."""
     options = {
-        "reconstruction": {"sentences": 8},
-        "drift": {"sentences": 16, "neighbours": 3, "umap": False},
+        "reconstruction": {"examples": 8},
+        "drift": {"examples": 16, "neighbors": 3, "umap": False},
         "cost": {"repeats": 3},
     }
     measures = tuple(

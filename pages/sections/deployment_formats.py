@@ -19,8 +19,8 @@ STATIC = ("ONNX int8 static", "OpenVINO int8")
 
 def page(store: Store, job: Job) -> None:
     """The exported formats of a job and its quantization sensitivity, or how to measure them."""
-    _forms(store.rows("forms", [job.id]))
-    _doctor(store.rows("doctor", [job.id]), store.rows("repair", [job.id]))
+    _forms(store.rows("formats", [job.id]))
+    _doctor(store.rows("quantization", [job.id]), store.rows("repair", [job.id]))
 
 
 def _forms(found: pd.DataFrame) -> None:
@@ -58,7 +58,7 @@ def _forms(found: pd.DataFrame) -> None:
         f"model; {how}."
     )
     if busy := evidence.disturbance(found):
-        command = f"`python -m prune_core remeasure {found['job'].iloc[0]} forms`"
+        command = f"`python -m prune_core remeasure {found['job'].iloc[0]} formats`"
         st.warning(
             f"The times are unreliable: {busy}. On an idle machine, measure again ({command}).",
             icon=":material/warning:",

@@ -40,4 +40,4 @@ def _offer(view: View, lacking: Sequence[ComparedModel]) -> None:
             icon=":material/refresh:",
         ):
             ids = [str(model.job) for model in lacking]
-            child_process.start("remake", "remake", *ids, patience=PATIENCE)
+            child_process.start("remake", "reprune", *ids, patience=PATIENCE)

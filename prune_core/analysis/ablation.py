@@ -100,7 +100,7 @@ def _told(changed: frozenset[tuple[str, Any]]) -> str:
         (value or "not distilled")
         if name == "distil"
         else (value or "nothing after it")
-        if name == "then"
+        if name == "second_stage"
         else "shares of its own"
         if name == "allocation" and "," in str(value)
         else f"without {name}"

@@ -38,7 +38,7 @@ ONE_SEED = (
     *("attack_example", "drift_example", "drift_map", "prediction", "sensitivity_example"),
     "transfer",  # single examples, like those above: two seeds may have other ones
     "unit",  # which heads and neurons a model keeps
-    *("doctor", "forms", "repair"),  # exported files: one model is deployed, not an average
+    *("quantization", "formats", "repair"),  # exported files: one model is deployed, not an average
     *("distil", "timing"),  # single evaluations, single passes
 )
 WORST = {"other_load": "max"}  # one disturbed run makes the mean of the times unreliable

@@ -222,7 +222,7 @@ def attack_settings(options: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _allowed(own: Mapping[str, Any]) -> str:
     share, least, never, column = (
-        own.get(key) for key in ("max_changed", "similarity", "never", "column")
+        own.get(key) for key in ("max_changed", "similarity", "protected_words", "column")
     )
     parts = [
         f"An attack may ask the model {own['query_budget']} times and take {seconds(own['time_budget'])} on a sentence",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..aliases import COMMANDS
 from ..errors import Cancelled, PruneError
 from . import job_commands, run_commands, shard_commands, store_commands, training_commands
 from .serve import serve
@@ -24,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: success, 2: user error, 130: cancelled; `check` also returns 1 and 3, `shrink-to` 1.
     """
-    options = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words:
+        words[0] = COMMANDS.get(words[0], words[0])
+    options = build_parser().parse_args(words)
     try:
         status = options.command(options)
         sys.stdout.flush()
@@ -381,7 +385,7 @@ def _add_jobs(commands: Any) -> None:
     export.add_argument("--int8", action="store_true", help=summary)
     reprune = _command(
         commands,
-        "remake",
+        "reprune",
         job_commands.reprune,
         help="re-prune weights that were not saved, from the seed",
     )

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ..aliases import current_name
 from ..errors import Cancelled, PruneError
 from ..formatting import size
 from ..store.job import Job, Status
@@ -92,9 +93,11 @@ def experiment_from_options(options: argparse.Namespace, store: Store) -> Experi
         for name in ("sparsity", "pattern")
         if (value := getattr(options, name)) is not None
     }
-    measure_options: dict[str, dict[str, str]] = {name: {} for name in options.measure}
+    measures = list(dict.fromkeys(map(current_name, options.measure)))
+    measure_options: dict[str, dict[str, str]] = {name: {} for name in measures}
     for key, value in settings(options.set).items():
         name, dot, option = key.partition(".")
+        name = current_name(name)
         if not dot:
             method_options[key] = value
         elif name in measure_options:
@@ -115,9 +118,7 @@ def experiment_from_options(options: argparse.Namespace, store: Store) -> Experi
         checkpoint=options.checkpoint,
         source=adversarial_calibration.resolve(store, source),
         method=build(METHODS, options.method, method_options) if options.method else None,
-        measures=tuple(
-            build(MEASURES, name, measure_options[name]) for name in dict.fromkeys(options.measure)
-        ),
+        measures=tuple(build(MEASURES, name, measure_options[name]) for name in measures),
         calibration=options.calibration_size,
         evaluation=options.evaluation_size,
         seed=options.seed,
@@ -168,9 +169,10 @@ def remeasure(options: argparse.Namespace) -> None:
     from ..queue.worker import new_worker
     from .terminal import summary
 
-    changes: dict[str, dict[str, str]] = {name: {} for name in options.measures}
+    changes: dict[str, dict[str, str]] = {current_name(name): {} for name in options.measures}
     for key, value in settings(options.set).items():
         name, _, option = key.partition(".")
+        name = current_name(name)
         if name not in changes or not option:
             raise PruneError(
                 f"--set {key}={value}: write measure.option=value for one of {', '.join(changes)}."

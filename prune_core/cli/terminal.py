@@ -159,7 +159,7 @@ def _disturbed(store: Store, job: Job) -> Iterator[str]:
     """Warn of timings that other processes have disturbed."""
     from ..analysis.evidence import disturbance
 
-    for measure in ("cost", "forms"):
+    for measure in ("cost", "formats"):
         if busy := disturbance(store.rows(measure, [job.id])):
             yield (
                 f"The timings of {measure} are unreliable: {busy}; on an idle machine, run "

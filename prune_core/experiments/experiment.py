@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..aliases import current_experiment, former_plugin
 from ..data.examples import DataSource
 from ..errors import PruneError
 from ..measures import MEASURES
@@ -129,7 +130,7 @@ class Experiment:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Experiment:
         """Create the experiment from plain data."""
-        values = dict(plain)
+        values = current_experiment(plain)
         known = [spec.name for spec in fields(cls)]
         if unknown := [name for name in values if name not in known]:
             raise PruneError(f"An experiment has no {unknown[0]!r}; it has {', '.join(known)}.")
@@ -173,12 +174,15 @@ class Experiment:
                 unused += SECOND_STAGE_OPTIONS
             if not self.method.distil:
                 unused += DISTILLATION_OPTIONS
-            if not self.method.distil_attacked:
-                unused.append("distil_attacked")  # added later than `distil`
+            if not self.method.distil_adversarial:
+                unused.append("distil_adversarial")  # added later than `distil`
             values["method"] = {
                 "name": self.method.name,
                 "options": {name: options[name] for name in options if name not in unused},
             }
+        values["measures"] = [former_plugin(measure) for measure in values["measures"]]
+        if values["method"]:
+            values["method"] = former_plugin(values["method"])
         del values["keep"]
         if self.source.task != "demo":
             values["data"] = DATA_RULES

@@ -52,7 +52,7 @@ def export_checkpoint(
     if onnx or int8:
         messages.append(export.write_onnx(folder))
     if int8:
-        sensitivity = store.rows("doctor", [job.id])
+        sensitivity = store.rows("quantization", [job.id])
         in_fp32 = [] if sensitivity.empty else sensitivity.loc[sensitivity["proposed"], "part"]
         messages.append(quantization_sensitivity.write_int8(folder, list(in_fp32)))
     card = {"experiment": job.experiment, "versions": job.versions, "facts": job.facts}

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..aliases import STUDY_KEYS, current_name, current_options
 from ..data.examples import DataSource
 from ..errors import PruneError
 from ..measures import MEASURES
@@ -26,7 +27,7 @@ DEMO_SPARSITIES = (0.5, 0.7)
 # numbers of examples the study takes about four minutes on two cores.
 DEMO_OPTIONS: dict[str, dict[str, Any]] = {
     "attack": {"examples": 150, "word_examples": 50, "max_changed": 0.15},
-    "sensitivity": {"sentences": 128},
+    "sensitivity": {"examples": 128},
 }
 
 
@@ -56,10 +57,10 @@ def demo_experiments() -> list[Experiment]:
 class Sweep:
     """The keys of a sweep file: every method at every sparsity and pattern, for every seed."""
 
-    about: str = ""  # one sentence for lists
+    description: str = ""  # one sentence for lists
     study: str = ""
     checkpoint: str = "demo"
-    starts: Sequence[str] = ()  # several checkpoints instead of one, compared in one study
+    checkpoints: Sequence[str] = ()  # several checkpoints instead of one, compared in one study
     task: str = "demo"
     text: str = ""
     text_pair: str = ""
@@ -123,7 +124,7 @@ class Sweep:
                 keep=self.keep,
             )
             for seed in _typed_list(self.seeds, "seeds", int)
-            for checkpoint in _typed_list(self.starts, "starts", str) or [self.checkpoint]
+            for checkpoint in _typed_list(self.checkpoints, "checkpoints", str) or [self.checkpoint]
             for method in [*([None] if self.dense else []), *self._methods()]
         ]
 
@@ -171,7 +172,9 @@ class Sweep:
                     f"{key}: {entry!r} is not understood; write a name, or "
                     "{name: {option: value}} for options."
                 )
-            parsed.append((name, {**(self.options.get(name) or {}), **(options or {})}))
+            name = current_name(name)
+            common = current_options(name, self.options.get(name) or {})
+            parsed.append((name, {**common, **current_options(name, options or {})}))
         return parsed
 
 
@@ -200,7 +203,9 @@ def _typed_list(value: Any, key: str, kind: type) -> list[Any]:
 
 def bundled_studies() -> dict[str, str]:
     """Return the bundled studies: name -> description in one sentence."""
-    return {path.stem: _content(path).get("about", "") for path in sorted(FOLDER.glob("*.yaml"))}
+    return {
+        path.stem: _content(path).get("description", "") for path in sorted(FOLDER.glob("*.yaml"))
+    }
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> list[Experiment]:
@@ -285,6 +290,9 @@ def _plain(path: Path, key: str, value: Any) -> Any:
 
 def _sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     known = list(Sweep.__dataclass_fields__)
+    content = {STUDY_KEYS.get(key, key): value for key, value in content.items()}
+    if isinstance(options := content.get("options"), dict):
+        content["options"] = {current_name(name): value for name, value in options.items()}
     for key in content:
         if key not in known:
             raise PruneError(

@@ -25,17 +25,17 @@ def check_augmentation(method: Method, kind: str) -> None:
     """Raise PruneError if adversarial augmentation is requested without distillation, or is
     impossible.
     """
-    if not method.distil_attacked:
+    if not method.distil_adversarial:
         return
     if not method.distil:
         raise PruneError(
-            "distil_attacked has no effect without distillation; set distil to a number of "
+            "distil_adversarial has no effect without distillation; set distil to a number of "
             "minutes, "
-            "or leave distil_attacked out."
+            "or leave distil_adversarial out."
         )
     if kind not in Attack.kinds:
         raise PruneError(
-            f"A model that gives {TASK_TYPES[kind]} cannot be attacked; leave distil_attacked out."
+            f"A model that gives {TASK_TYPES[kind]} cannot be attacked; leave distil_adversarial out."
         )
     require("textattack", "attacks")
 

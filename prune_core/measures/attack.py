@@ -88,7 +88,9 @@ class Attack(Measure):
         high=1.0,
         expert=True,
     )
-    never: str = option("", "Words that must not change, separated by commas", expert=True)
+    protected_words: str = option(
+        "", "Words that must not change, separated by commas", expert=True
+    )
     column: str = option(
         "first",
         "Which text of a pair may change",
@@ -159,7 +161,7 @@ class Attack(Measure):
             self.time_budget,
             self.max_changed,
             similarity=self.similarity,
-            never=tuple(self.never.lower().replace(",", " ").split()),
+            never=tuple(self.protected_words.lower().replace(",", " ").split()),
             column=self.column,
         )
         settings = [STOP_WORDS, asdict(budget), precision, pair.seed, pair.max_length]

@@ -63,7 +63,7 @@ class DeploymentFormats(Measure):
     formats take the input ranges from calibration examples.
     """
 
-    name = "forms"
+    name = "formats"
     title = "Deployment formats"
     summary = (
         "Both models as PyTorch, ONNX and int8: accuracy, agreement, size and latency of the files"
@@ -71,7 +71,7 @@ class DeploymentFormats(Measure):
     slow = True
     usual = False
     estimate = 30.0
-    files: str = option(
+    formats: str = option(
         f"{ONNX}, {INT8}",
         "Formats to export, in addition to PyTorch fp32",
         choices=tuple(FORMATS),
@@ -80,7 +80,7 @@ class DeploymentFormats(Measure):
     batch: int = preset(Cost, "batch", 8)
     length: int = preset(Cost, "length", 64)
     repeats: int = preset(Cost, "repeats", 10)
-    attacked: int = option(
+    attack_examples: int = option(
         0, "Examples to attack with DeepWordBug in every format (classifiers only); 0 = none", low=0
     )
 
@@ -96,8 +96,8 @@ class DeploymentFormats(Measure):
         return {form: reason.format(form) for form in (OPENVINO, OPENVINO_INT8)}
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """The table `forms`: one row per model and format."""
-        refuse_longer(pair.dense, self.length, "forms: length")
+        """The table `formats`: one row per model and format."""
+        refuse_longer(pair.dense, self.length, "formats: length")
         models = {"dense": pair.dense}
         if not pair.is_dense:
             models["pruned"] = as_deployed(pair.pruned)
@@ -137,13 +137,13 @@ class DeploymentFormats(Measure):
                     }
                 )
         report(1.0, "deployment formats measured")
-        return {"forms": pd.DataFrame(rows)}
+        return {"formats": pd.DataFrame(rows)}
 
     def _formats(
         self, source: ExportSource, examples: Examples, length: int, report: Report
     ) -> Iterator[tuple[str, nn.Module]]:
         yield PYTORCH, source.model
-        requested = self.files.split(", ")
+        requested = self.formats.split(", ")
         for place, form in enumerate(requested):
             report(place / len(requested), f"writing {source.folder.name} as {form}")
             exported = FORMATS[form](source)
@@ -160,9 +160,9 @@ class DeploymentFormats(Measure):
             yield form, exported
 
     def _under_attack(self, pair: Pair, model: nn.Module) -> dict[str, Any]:
-        if not self.attacked or pair.task.evaluation.kind != "classification":
+        if not self.attack_examples or pair.task.evaluation.kind != "classification":
             return {}
-        attack = Attack(recipes="DeepWordBug", examples=self.attacked, precision="fp32")
+        attack = Attack(recipes="DeepWordBug", examples=self.attack_examples, precision="fp32")
         tables = attack.measure(replace(pair, pruned=model, folder=None), no_report)
         row = tables["attack"].iloc[0]
         columns = ("under_attack", "under_attack_low", "under_attack_high")

@@ -39,13 +39,13 @@ class Drift(Measure):
     )
     estimate = 8.0
     slow = True  # UMAP alone takes seconds to import
-    sentences: int = option(300, "Evaluation examples to embed (0 = all)", low=0, high=100_000)
+    examples: int = option(300, "Evaluation examples to embed (0 = all)", low=0, high=100_000)
     pooling: str = option(
         "cls",
         "Sentence embedding: the [CLS] token, or the mean over tokens",
         choices=("cls", "mean"),
     )
-    neighbours: int = option(10, "Number of nearest neighbors in the overlap", low=1, high=1000)
+    neighbors: int = option(10, "Number of nearest neighbors in the overlap", low=1, high=1000)
     map_block: int = option(0, "Block of the UMAP map, counted from 1 (0 = last)", low=0, high=1000)
     umap: bool = option(True, "Fit a UMAP map in addition to PCA")
     adversarial: bool = option(False, "Also measure drift on the adversarial examples of this run")
@@ -60,11 +60,11 @@ class Drift(Measure):
 
         The column `example` is the index into the evaluation sample, as in every other table.
         """
-        indices = sample_indices(range(len(pair.task.evaluation)), self.sentences, pair.seed)
+        indices = sample_indices(range(len(pair.task.evaluation)), self.examples, pair.seed)
         sample = pair.task.evaluation.take(indices)
-        if len(sample) <= self.neighbours:
+        if len(sample) <= self.neighbors:
             raise PruneError(
-                f"drift: {len(sample)} examples are too few for {self.neighbours} neighbors; "
+                f"drift: {len(sample)} examples are too few for {self.neighbors} neighbors; "
                 "use more examples."
             )
 
@@ -100,7 +100,7 @@ class Drift(Measure):
 
     def _by_block(self, dense: Tensor, pruned: Tensor) -> pd.DataFrame:
         """Metrics of two (blocks, examples, width) sets of embeddings, one row per block."""
-        k = min(self.neighbours, dense.shape[1] - 1)
+        k = min(self.neighbors, dense.shape[1] - 1)
         pairs = enumerate(zip(dense, pruned, strict=True))
         return pd.DataFrame(
             [
@@ -110,7 +110,7 @@ class Drift(Measure):
         )
 
     def _key(self) -> tuple[Any, ...]:
-        return self.sentences, self.pooling
+        return self.examples, self.pooling
 
     def _maps(
         self, pair: Pair, dense: np.ndarray, pruned: np.ndarray, *, examples: list[int]

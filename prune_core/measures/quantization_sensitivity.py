@@ -27,14 +27,14 @@ class QuantizationSensitivity(Measure):
     labels; the repaired file is evaluated on the evaluation sample.
     """
 
-    name = "doctor"
+    name = "quantization"
     title = "Quantization sensitivity"
     summary = "Which weight matrices lose accuracy in int8, which to leave in fp32, and the result"
     slow = True
     usual = False
     estimate = 60.0
-    form: str = option(INT8, "int8 format to analyze", choices=(INT8, STATIC))
-    sentences: int = option(
+    format: str = option(INT8, "int8 format to analyze", choices=(INT8, STATIC))
+    examples: int = option(
         64, "Calibration examples on which outputs are compared", low=1, high=256
     )
     repair: float = option(
@@ -45,20 +45,20 @@ class QuantizationSensitivity(Measure):
     )
 
     def measure(self, pair: Pair, report: Report) -> Rows:
-        """Tables: `doctor` (one row per matrix, most sensitive first) and `repair` (one row per
+        """Tables: `quantization` (one row per matrix, most sensitive first) and `repair` (one row per
         file).
         """
         report(0.0, "writing ONNX and int8")
         with tempfile.TemporaryDirectory() as folder:
             exported = source(pair, as_deployed(pair.pruned), Path(folder) / "model")
-            sessions = {form: FORMATS[form](exported) for form in (ONNX, self.form)}
+            sessions = {form: FORMATS[form](exported) for form in (ONNX, self.format)}
             import onnx
 
             fp32, int8 = (session.files[0] for session in sessions.values())
             inputs = OnnxWrapper(exported.model, exported.tokenizer).inputs
             calibration = [
                 {name: batch[name] for name in inputs}
-                for batch in exported.calibration[: self.sentences]
+                for batch in exported.calibration[: self.examples]
             ]
             diagnosis = quantization_sensitivity.diagnose(
                 onnx.load(str(fp32)),
@@ -73,7 +73,7 @@ class QuantizationSensitivity(Measure):
                 quantization_sensitivity.write_repaired(
                     fp32, int8, out := exported.folder / "repaired.onnx", kept=diagnosis.proposed
                 )
-                sessions[f"{self.form} repaired"] = exported.session(out)
+                sessions[f"{self.format} repaired"] = exported.session(out)
                 deviations.append(diagnosis.after)
             report(0.9, "evaluating the files")
             files = [
@@ -91,4 +91,4 @@ class QuantizationSensitivity(Measure):
             for name, deviation in diagnosis.without.items()
         ]
         report(1.0, "quantization sensitivity measured")
-        return {"doctor": pd.DataFrame(matrices), "repair": pd.DataFrame(files)}
+        return {"quantization": pd.DataFrame(matrices), "repair": pd.DataFrame(files)}

@@ -34,12 +34,12 @@ class Reconstruction(Measure):
     title = "Reconstruction error"
     summary = "Output error of every weight matrix and block: its own, inherited, and total"
     estimate = 4.0
-    sentences: int = option(128, "Evaluation examples to measure on (0 = all)", low=0, high=100_000)
+    examples: int = option(128, "Evaluation examples to measure on (0 = all)", low=0, high=100_000)
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
         """The table `reconstruction`: one row per weight matrix, and one per block."""
-        sample = pair.task.evaluation.sample(self.sentences, pair.seed)
+        sample = pair.task.evaluation.sample(self.examples, pair.seed)
         device = device_of(pair.dense)
         data = [
             batch

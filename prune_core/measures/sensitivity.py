@@ -35,7 +35,7 @@ class Sensitivity(Measure):
         "Output error when only one block is pruned; two sparsities of a method enable What-if"
     )
     estimate = 4.0
-    sentences: int = option(256, "Evaluation examples to measure on (0 = all)", low=0, high=100_000)
+    examples: int = option(256, "Evaluation examples to measure on (0 = all)", low=0, high=100_000)
 
     @torch.no_grad()
     def measure(self, pair: Pair, report: Report) -> Rows:
@@ -45,7 +45,7 @@ class Sensitivity(Measure):
         The second has the outputs of the dense model, of the pruned model and of the dense model
         with each pruned block; only for tasks with a probability per label or a score.
         """
-        sample = pair.task.evaluation.sample(self.sentences, pair.seed)
+        sample = pair.task.evaluation.sample(self.examples, pair.seed)
         dense, pruned = blocks(pair.dense), blocks(pair.pruned)
         data = list(
             batches(

@@ -33,7 +33,7 @@ class BlockDrop(UnitMethod):
         "Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, "
         "2024"
     )
-    by: str = option(
+    criterion: str = option(
         "influence",
         "influence: 1 − cosine similarity of a block's input and output; top: last blocks first",
         choices=("influence", "top"),
@@ -72,7 +72,7 @@ class BlockDrop(UnitMethod):
     def scores(self, model: nn.Module, batches: Sequence[Batch], report: Report) -> Tensor:
         """(blocks,) importance of each block; the mean over its passes for a shared block."""
         stack = blocks(model)
-        if self.by == "top":
+        if self.criterion == "top":
             return torch.arange(len(stack), 0, -1)
         path = stream(model, batches)
         influence = torch.zeros(len(stack), dtype=torch.float64)

@@ -42,7 +42,7 @@ class OSSCAR(UnitMethod):
         low=0,
         high=10**4,
     )
-    together: int = option(
+    units_per_step: int = option(
         8, "Neurons removed per step before the exchanges", low=1, high=1024, expert=True
     )
     damping: float = damping_option(1e-4)
@@ -69,7 +69,7 @@ class OSSCAR(UnitMethod):
             gram, _ = sublayer_moments(sub, dense, pruned)
             regression = UnitRegression(gram, sub.output.weight, sub.width, damping=self.damping)
             lost = regression.changes().float()
-            regression.remove_to(groups[place] * uniform[place].size, self.together)
+            regression.remove_to(groups[place] * uniform[place].size, self.units_per_step)
             regression.exchange(self.exchanges, max(1, sub.units // 10))
             refit = partial(
                 self.refit, gram, sub.output.weight.clone(), sub.columns(regression.kept)

@@ -54,10 +54,10 @@ class ZipLM(UnitMethod):
         "Kurtic, Frantar and Alistarh, ZipLM: Inference-Aware Structured Pruning of Language "
         "Models, NeurIPS 2023"
     )
-    tries: int = option(
+    trials: int = option(
         100, "Models that the search compares; 1000 in the paper", low=1, high=10**5
     )
-    together: int = option(
+    units_per_step: int = option(
         8,
         "Neurons removed per step; one in the paper",
         low=1,
@@ -114,7 +114,7 @@ class ZipLM(UnitMethod):
     def levels(self, plan: UnitPlan, sub: Sublayer, gram: Tensor) -> PruningLevels:
         """Remove units until none is left, and record the error at each level."""
         group = 1 if sub.kind == "head" else plan.group(sub)
-        step = 1 if sub.kind == "head" else -(-self.together // group) * group
+        step = 1 if sub.kind == "head" else -(-self.units_per_step // group) * group
         counts = [sub.units]
         while counts[-1] > 0:
             fewer = counts[-1] - step
@@ -157,11 +157,11 @@ class ZipLM(UnitMethod):
                     torch.tensor([own.errors[place] for place in kept], dtype=torch.float64),
                 )
             )
-        first = max(1, self.tries // FIRST)
+        first = max(1, self.trials // FIRST)
         best = (float("inf"), [sub.units for sub in plan.subs])
         coefficients = torch.ones(len(plan.subs), dtype=torch.float64)
         seen: dict[tuple[int, ...], float] = {}
-        for turn in range(self.tries):
+        for turn in range(self.trials):
             draw = torch.rand(len(plan.subs), dtype=torch.float64)
             keep = torch.zeros(len(plan.subs), dtype=torch.bool)
             if turn >= first:
@@ -183,7 +183,7 @@ class ZipLM(UnitMethod):
             if seen[tuple(counts)] < best[0]:
                 best, coefficients = (seen[tuple(counts)], counts), tried
             report(
-                turn / self.tries, f"search {turn + 1} of {self.tries}: divergence {best[0]:.4f}"
+                turn / self.trials, f"search {turn + 1} of {self.trials}: divergence {best[0]:.4f}"
             )
         return best[1]
 

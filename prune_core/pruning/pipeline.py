@@ -38,9 +38,9 @@ def prune(
     model = copy.deepcopy(dense).eval()
     # raises PruneError for too few examples before pruning starts
     parts = split_batches(batches) if method.distil else None
-    tuning = 0.4 if method.distil_attacked else 0.3  # start of distillation in the progress
+    tuning = 0.4 if method.distil_adversarial else 0.3  # start of distillation in the progress
     pruning = subrange(report, 0.0, 0.3) if parts else report
-    if isinstance(method, UnitMethod) and method.then:
+    if isinstance(method, UnitMethod) and method.second_stage:
         rows = method.prune(model, batches, subrange(pruning, 0.0, 0.6))
         _check_finite(model, method)
         second_stage = _second_stage(method, methods)
@@ -53,7 +53,7 @@ def prune(
     _check_finite(model, method)
     if parts is None:
         return model, rows
-    if method.distil_attacked:
+    if method.distil_adversarial:
         assert copier, "the caller has the examples"
         parts = split_batches(batches, copier(model, subrange(report, 0.3, 0.4)))
     return model, rows | {
@@ -62,11 +62,11 @@ def prune(
 
 
 def _second_stage(method: UnitMethod, methods: Mapping[str, type[Method]]) -> Method:
-    if method.then_pattern:
-        options: dict[str, Any] = {"pattern": method.then_pattern}
+    if method.second_stage_pattern:
+        options: dict[str, Any] = {"pattern": method.second_stage_pattern}
     else:
-        options = {"sparsity": method.then_sparsity}
-    return build(methods, method.then, options)
+        options = {"sparsity": method.second_stage_sparsity}
+    return build(methods, method.second_stage, options)
 
 
 def apply_second_stage(

@@ -167,21 +167,21 @@ class UnitMethod(Method):
         expert=True,
     )
 
-    then: str = option(
+    second_stage: str = option(
         "",
         "Second stage: also remove single weights of the remaining units, by this method",
         choices=("", *SECOND_STAGE_METHODS),
     )
-    then_sparsity: float = option(
+    second_stage_sparsity: float = option(
         0.5, "Second stage: fraction of the remaining weights to remove", low=0.0, high=0.99
     )
-    then_pattern: str = option(
+    second_stage_pattern: str = option(
         "", "Second stage: N:M pattern in the compact matrices, such as 2:4, instead of a sparsity"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        n_of_m(self.name, self.then_pattern)
+        n_of_m(self.name, self.second_stage_pattern)
         targets = [name for name in TARGETS if getattr(self, name)]
         if len(targets) > 1:
             raise PruneError(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..aliases import current_options
 from ..errors import PruneError
 from ..paths import ROOT
 from ..store.job import Job, Status
@@ -190,7 +191,8 @@ def with_new_measures(
     measures = {measure.name: measure for measure in experiment.measures}
     for name in names:
         before = measures[name].to_dict() if name in measures else {}
-        measures[name] = build(MEASURES, name, {**before, **options.get(name, {})})
+        changes = current_options(name, options.get(name, {}))
+        measures[name] = build(MEASURES, name, {**before, **changes})
     return replace(experiment, measures=tuple(measures.values()))
 
 

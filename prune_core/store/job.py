@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+from ..aliases import current_experiment, current_name
+
 
 class Status:
     """The five states of a job."""
@@ -61,7 +63,11 @@ def from_row(row: Mapping[str, Any]) -> Job:
 def _read(columns: tuple[Any, ...]) -> Job:
     values = dict(zip(COLUMNS, columns, strict=True))
     values.update({name: json.loads(values[name]) for name in JSON})
+    values["experiment"] = current_experiment(values["experiment"])
+    values["seconds"] = {current_name(name): value for name, value in values["seconds"].items()}
     values.update(
-        done=tuple(values["done"]), cancel=bool(values["cancel"]), deferred=bool(values["deferred"])
+        done=tuple(map(current_name, values["done"])),
+        cancel=bool(values["cancel"]),
+        deferred=bool(values["deferred"]),
     )
     return Job(**values)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from ..aliases import current_name, former_name
 from ..errors import PruneError
 from ..paths import IS_CLONE, ROOT
 from ..plugins import target_label
@@ -237,10 +238,8 @@ class Store:
     def tables(self, id: int) -> list[str]:
         """Return the names of the tables of a job so far, in the order in which they were added."""
         with self.read() as db:
-            return [
-                row["name"]
-                for row in db.execute("SELECT name FROM rows WHERE job = ? ORDER BY rowid", (id,))
-            ]
+            query = "SELECT name FROM rows WHERE job = ? ORDER BY rowid"
+            return [current_name(row["name"]) for row in db.execute(query, (id,))]
 
     def rows(self, table: str, jobs: Sequence[int]) -> pd.DataFrame:
         """Concatenate one table of several jobs, in the order of `jobs`; empty if none has it.
@@ -253,7 +252,8 @@ class Store:
         with self.read() as db:
             query = "SELECT job.*, rows.content FROM rows JOIN job ON job.id = rows.job"
             results = db.execute(
-                f"{query} WHERE rows.name = ? AND rows.job IN ({marks})", (table, *jobs)
+                f"{query} WHERE rows.name IN (?, ?) AND rows.job IN ({marks})",
+                (table, former_name(table), *jobs),
             ).fetchall()
         by_job = {row["id"]: row for row in results}
         frames = []
@@ -273,7 +273,7 @@ class Store:
             results = db.execute(
                 "SELECT name, content FROM rows WHERE job = ? ORDER BY rowid", (id,)
             ).fetchall()
-        return {row["name"]: to_plain_rows(row["content"]) for row in results}
+        return {current_name(row["name"]): to_plain_rows(row["content"]) for row in results}
 
     def folder(self, id: int) -> Path:
         """Return the folder of a job, with checkpoint/ and log.txt; create it if needed."""
@@ -293,7 +293,7 @@ class Store:
         if not self.has_weights(job.id):
             raise PruneError(
                 f"The pruned weights of job {job.id} ({job.label}) are not here: they were not "
-                f"saved, or were freed; run python -m prune_core remake {job.id} to re-prune from "
+                f"saved, or were freed; run python -m prune_core reprune {job.id} to re-prune from "
                 "the seed."
             )
         return str(path)

@@ -1,0 +1,97 @@
+"""Former names of measures, options, tables, study-file keys and commands keep working."""
+
+import json
+from dataclasses import fields
+
+import fakes
+import pandas as pd
+import pytest
+from test_cli import run
+
+from prune_core import aliases
+from prune_core.experiments.experiment import Experiment
+from prune_core.experiments.study import Sweep, load
+from prune_core.measures import MEASURES
+from prune_core.methods import METHODS
+from prune_core.plugins import build
+from prune_core.store.job import Status
+from prune_core.store.store import Store
+
+FORMER = {
+    "method": {"name": "kprune", "options": {"then": "akr", "then_sparsity": 0.4}},
+    "measures": [
+        {"name": "forms", "options": {"files": "ONNX int8", "attacked": 2}},
+        {"name": "doctor", "options": {"sentences": 8}},
+        {"name": "drift", "options": {"sentences": 8, "neighbours": 2}},
+        {"name": "attack", "options": {"never": "good", "examples": 3}},
+    ],
+}
+
+
+def test_every_alias_names_an_existing_measure_option_or_key():
+    assert set(aliases.MEASURES.values()) <= set(MEASURES)
+    assert set(aliases.STUDY_KEYS.values()) <= {spec.name for spec in fields(Sweep)}
+    options = {name: {spec.name for spec in fields(kind)} for name, kind in METHODS.items()}
+    assert set(aliases.METHOD_OPTIONS.values()) <= options["kprune"]
+    options |= {name: {spec.name for spec in fields(kind)} for name, kind in MEASURES.items()}
+    for name, renamed in aliases.OPTIONS.items():
+        assert set(renamed.values()) <= options[name] and not set(renamed) & options[name] - {
+            *renamed.values()
+        }
+
+
+def test_an_experiment_under_former_names_is_the_same_with_the_same_key():
+    former = Experiment.from_dict(FORMER)
+    current = Experiment(
+        method=build(METHODS, "kprune", {"second_stage": "akr", "second_stage_sparsity": 0.4}),
+        measures=(
+            build(MEASURES, "formats", {"formats": "ONNX int8", "attack_examples": 2}),
+            build(MEASURES, "quantization", {"examples": 8}),
+            build(MEASURES, "drift", {"examples": 8, "neighbors": 2}),
+            build(MEASURES, "attack", {"protected_words": "good", "examples": 3}),
+        ),
+    )
+    assert former == current and former.key() == current.key()
+    names = [aliases.former_plugin(measure)["name"] for measure in current.to_dict()["measures"]]
+    assert names == ["forms", "doctor", "drift", "attack"]
+
+
+def test_a_study_file_with_former_keys_is_read(tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text(
+        "about: An old file\nstarts: [demo, demo-robust]\nmethods: [{kprune: {then: akr}}]\n"
+        "measures: [accuracy, forms]\noptions: {forms: {attacked: 2}}\n"
+    )
+    experiments = load(file)
+    assert [each.checkpoint for each in experiments] == ["demo"] * 2 + ["demo-robust"] * 2
+    assert experiments[1].method.second_stage == "akr"
+    assert experiments[1].measures[1].attack_examples == 2
+
+
+def test_tables_and_stages_of_an_older_store_have_current_names(home):
+    store = Store()
+    plan = {**Experiment.from_dict(FORMER).to_dict(), **FORMER, "measures": [{"name": "forms", "options": {}}]}
+    id = store.submit(plan, "old", "key", "study", "cpu", estimate=1.0)
+    frame = pd.DataFrame([{"model": "dense", "form": "ONNX int8"}])
+    store.add_rows(id, {"forms": frame}, "forms", seconds=1.0, facts={})
+    job = store.job(id)
+    assert job.done == ("formats",) and job.seconds == {"formats": 1.0}
+    assert job.experiment["measures"][0]["name"] == "formats"
+    assert store.tables(id) == ["formats"] == list(store.records(id))
+    assert store.rows("formats", [id])["form"].tolist() == ["ONNX int8"]
+    json.dumps(job.experiment)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    fakes.install(monkeypatch.setattr)
+    yield
+    fakes.remove()
+
+
+def test_the_command_line_accepts_former_names(fake, capsys):
+    assert run("run", "--measure", "draw") == 0
+    assert Store().job(1).status == Status.DONE
+    assert run("remake", 1) == 2 and "dense baseline" in capsys.readouterr().err
+    assert run("run", "--measure", "forms", "--set", "forms.files=nothing") == 2
+    assert "formats" in capsys.readouterr().err
