@@ -266,7 +266,8 @@ def _yes_or_no(table: _Table, label: int) -> ParsedLabels:
     by_mark = {1: label, 0: 1 - label}
     values = [None if mark is None else by_mark[mark[0]] for mark in marks]
     empty = [row for row, value in enumerate(table.column) if not to_text(value)]
-    """Parse one indicator column per label into 1 or 0 per label.
+    names = table.names
+    note = f"Column {table.chosen.label!r}: yes is {names[label]}, no is {names[1 - label]}."
     return ParsedLabels(values, None, empty, notes=[note])
 
 
