@@ -50,7 +50,7 @@ def write_export_card(store: Store, job: Job, folder: Path, is_cut: bool) -> Non
         base,
         facts.get("kind", "classification"),
         data=source,
-        figures=figures,
+        metrics=figures,
         text="\n\n".join(text) + "\n",
     )
 

@@ -148,7 +148,7 @@ class DeploymentFormats(Measure):
                 own.tokenizer,
                 examples=examples,
                 max_length=length,
-                own=session,
+                deployed=session,
                 tolerance=tolerance,
             )
             yield form, session

@@ -64,7 +64,7 @@ class QuantizationSensitivity(Measure):
             calibration = [quantization_sensitivity.Deviation(0.0, 0.0), found.before]
             if found.proposed:
                 quantization_sensitivity.write_repaired(
-                    fp32, int8, out := own.folder / "repaired.onnx", kept=found.proposed
+                    fp32, int8, out := own.folder / "repaired.onnx", modules=found.proposed
                 )
                 sessions[f"{self.form} repaired"] = own.session(out)
                 calibration.append(found.after)

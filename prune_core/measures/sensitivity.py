@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.tokens import batches
 from ..models.devices import device_of
-from ..models.inference.predict import SHARES
+from ..models.inference.predict import ACTIVATIONS
 from ..models.replay import Block, Padding, blocks, embed, head
 from ..plugins import Batch, Report, Rows, option
 from .base import Measure, Pair
@@ -57,10 +57,10 @@ class Sensitivity(Measure):
             ends, padding = _ends(pair, batch, dense, pruned=pruned)
             apart = [(end - ends[0]).float().square().sum() for end in ends[1:]]
             squares.append(torch.stack([*apart, ends[0].float().square().sum()]))
-            if sample.kind in SHARES:
+            if sample.kind in ACTIVATIONS:
                 models = [pair.dense] * (len(ends) - 1) + [pair.pruned]
                 found = [
-                    SHARES[sample.kind](head(model, end, padding).float())
+                    ACTIVATIONS[sample.kind](head(model, end, padding).float())
                     for model, end in zip(models, ends, strict=True)
                 ]
                 said.append(torch.stack(found, 1))

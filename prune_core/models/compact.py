@@ -45,8 +45,7 @@ def live_units(block: Block) -> Units:
 
 
 def kept_units(block: Block) -> Units:
-    """Units that `compact_model` keeps: live ones, and dead neurons up to a width that is a
-    multiple of 8.
+    """Units that `compact_model` keeps: live ones, and dead neurons up to a multiple of 8.
 
     Odd widths are slow: a block of 1,536 neurons without 4 of them takes longer than the whole one.
     """
@@ -72,7 +71,7 @@ def padding(model: nn.Module) -> int:
 
 
 def compact_model(model: nn.Module) -> nn.Module:
-    """Copy of a full-shape model without its dead heads and neurons; same logits, inference only."""
+    """Copy of a full-shape model without dead heads and neurons; same logits, inference only."""
     refuse_compact(model, "This model")
     small = copy.deepcopy(model)
     remove_units(small, [kept_units(block) for block in blocks(small)])
@@ -81,7 +80,7 @@ def compact_model(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def expand_into(small: nn.Module, model: nn.Module) -> None:
-    """Write a compact model's weights, including its head, into the full-shape model it came from."""
+    """Write a compact model's weights and head into the full-shape model it was made from."""
     for compact_block, block in zip(blocks(small), blocks(model), strict=True):
         units = kept_units(block)
         columns, rows = unit_indices(block, units)
@@ -107,7 +106,8 @@ def refuse_compact(model: Any, checkpoint: str) -> None:
     """Raise PruneError if the model is compact: it cannot be pruned, compacted or fine-tuned."""
     if hasattr(model.config, KEY):
         raise PruneError(
-            f"{checkpoint} is already compact (shrunk): measure or deploy it, and prune or fine-tune "
+            f"{checkpoint} is already compact (shrunk): measure or deploy it, and prune or "
+            "fine-tune "
             "the full-shape checkpoint it was made from."
         )
 
@@ -232,7 +232,7 @@ def block_output_count(model: Any) -> int:
 
 
 def restore(model: Any, source: str, checkpoint: str, new_head: str = "") -> None:
-    """Reduce a fresh model with a compact checkpoint's config to its shape, and load the weights."""
+    """Reduce a fresh model with a compact checkpoint's config to its shape; load the weights."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers.utils import cached_file

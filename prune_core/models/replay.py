@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..plugins import Batch
 from .families import GROUPS, PROJECTIONS, attend, layout
 
-# key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, indices of
-# the kept units in the full shape
+# key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, the
+# indices of the kept units in the full shape
 CUT = "prunescope"
 
 
@@ -81,8 +81,7 @@ class Block:
         }
         self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
         self.activation = attrgetter(spec.activation)(module)
-        # whether attention computes queries, keys and values in one product, so that a fused matrix
-        # receives gradients
+        # compute queries, keys and values in one product, so that a fused matrix receives gradients
         self.together = False
         # indices of the heads in the full shape, for per-head parameters outside of the block
         self.head_numbers = list(range(self.heads)) if heads is None else list(heads)
@@ -102,15 +101,15 @@ class Block:
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(-2, -3)
 
     def enter(self, x: Tensor, group: int = 0) -> Tensor:
-        """Input of GROUPS[group], the first of a sub-layer: the residual stream after a pre-norm,
-        if any.
-        """
+        """Input of GROUPS[group], the first of a sub-layer; a pre-norm is applied here."""
         if not self.spec.pre_norm:
             return x
         return (self.norm1 if group == 0 else self.norm2)(x)
 
     def leave(self, total: Tensor, group: int) -> Tensor:
-        """Residual stream after GROUPS[group], the last of a sub-layer: after a post-norm, if any."""
+        """Residual stream after GROUPS[group], the last of a sub-layer; a post-norm is applied
+        here.
+        """
         if self.spec.pre_norm:
             return total
         return (self.norm1 if group == 1 else self.norm2)(total)

@@ -50,7 +50,10 @@ class Sublayer:
 
     @property
     def own(self) -> dict[str, nn.Linear]:
-        """The projections whose rows belong to units, by name; units also own columns of `output`."""
+        """The projections whose rows belong to units, by name.
+
+        Units also own columns of `output`.
+        """
         return {part: self.block.linears[part] for part in GROUPS[self.group]} | (
             self.block.more if self.kind == "head" else {}
         )
@@ -155,9 +158,7 @@ class Sublayer:
 
     @torch.no_grad()
     def fold(self, kept: Tensor, weight: Tensor | None = None) -> None:
-        """Prune the weights in place: zero the columns of removed units; set those of kept units to
-        `weight`.
-        """
+        """Prune in place: zero the columns of removed units, set those of kept ones to `weight`."""
         columns = self.columns(kept)
         if weight is not None:
             self.output.weight[:, columns] = weight
@@ -235,13 +236,12 @@ def mask_gradients(
     reads: int | None,
     seen: Observer | None = None,
 ) -> list[Tensor]:
-    """Gradients of the loss for masks of ones on each sub-layer's features, (examples, columns)
-    each.
+    """Gradients of the loss for masks of ones on each sub-layer's features.
 
-    x is the padded input of the first sub-layer; `loss` takes the final padded hidden states and
-    their padding, both of the first `reads` tokens. Gradients of a shared block are summed over its
-    passes. Nothing below the first features is differentiated, no weight, and in the last block no
-    token that the loss does not read.
+    Returns (examples, columns) per sub-layer. x is the padded input of the first sub-layer; `loss`
+    takes the final padded hidden states and their padding, both of the first `reads` tokens.
+    Gradients of a shared block are summed over its passes. Nothing below the first features is
+    differentiated, no weight, and in the last block no token that the loss does not read.
 
     `seen` is called with the features of each sub-layer, (examples, tokens, columns), in the last
     block including the tokens that the loss does not read. Features and gradients are reduced as
@@ -286,18 +286,18 @@ def logits(model: nn.Module, hidden: Tensor, padding: Padding) -> Tensor:
 
 
 def frozen_sublayers(model: nn.Module, dtype: torch.dtype) -> list[Sublayer]:
-    """Sub-layers of a frozen copy in `dtype`, for passes that need no weight gradients."""
+    """Sub-layers of a frozen copy in `dtype`, for passes without weight gradients."""
     return sublayers(copy.deepcopy(model).requires_grad_(False).to(dtype))
 
 
 def precision_option() -> Any:
-    """Option for the precision of gradient passes, worded the same for all methods."""
+    """Option for the precision of gradient passes; the same wording for all methods."""
     help = "Precision of gradient passes: auto uses bf16 if the device accelerates it, else fp32"
     return option("auto", help, choices=("auto", "bf16", "fp32"), expert=True)
 
 
 def gradient_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return bf16 if requested, or for "auto" if the device multiplies it much faster; else fp32."""
+    """Return bf16 if requested, or for "auto" if the device accelerates it; else fp32."""
     if precision == "auto":
         is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}

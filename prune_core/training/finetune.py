@@ -227,7 +227,7 @@ def write_card(card: dict[str, Any], kind: str, folder: Path) -> None:
         f"measured on {card['validation_examples']} validation examples:\n\n{model_card.table(figures)}\n\n"
         f"`python -m prune_core finetune --task {data} {options}`\n"
     )
-    model_card.write(folder, recipe["checkpoint"], kind, data=data, figures=figures, text=text)
+    model_card.write(folder, recipe["checkpoint"], kind, data=data, metrics=figures, text=text)
 
 
 def score(
