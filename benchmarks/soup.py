@@ -213,7 +213,7 @@ def trial(
     print(f"fine-tunes {seconds(whole)}, attacks at most {seconds(most * attack)}")
 
 
-def show(found: dict[str, model_soup.Figures]) -> None:
+def show(found: dict[str, model_soup.Measurements]) -> None:
     """A line a model, and each soup against the plain run with the highest accuracy and the one
     that attacks hurt least.
     """

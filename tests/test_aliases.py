@@ -70,7 +70,11 @@ def test_a_study_file_with_former_keys_is_read(tmp_path):
 
 def test_tables_and_stages_of_an_older_store_have_current_names(home):
     store = Store()
-    plan = {**Experiment.from_dict(FORMER).to_dict(), **FORMER, "measures": [{"name": "forms", "options": {}}]}
+    plan = {
+        **Experiment.from_dict(FORMER).to_dict(),
+        **FORMER,
+        "measures": [{"name": "forms", "options": {}}],
+    }
     id = store.submit(plan, "old", "key", "study", "cpu", estimate=1.0)
     frame = pd.DataFrame([{"model": "dense", "form": "ONNX int8"}])
     store.add_rows(id, {"forms": frame}, "forms", seconds=1.0, facts={})

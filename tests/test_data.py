@@ -79,7 +79,8 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
         (
             [{"text": LONG, "label": i} for i in (0, 1, 7)],
             {},
-            r"'0', '1', '7' means.*The file has 3 values .*the model 2 labels \\(negative, positive\\)",
+            r"'0', '1', '7' means.*The file has 3 values .*the model 2 labels \\(negative, "
+            r"positive\\)",
         ),
         (
             [{"text": LONG, "label": name} for name in ("good", "meh")],
@@ -90,13 +91,13 @@ def test_a_calibration_file_needs_no_labels(tmp_path: Path) -> None:
         (
             reviews(),
             {"text": "review"},
-            "no column 'review'; it has text, label. Name one with --text",
+            "no column 'review'; it has text, label. Choose one with --text",
         ),
         (reviews(), {"label": "stars"}, "no column 'stars'.*--label"),
-        ([{"x": LONG, "y": LONG, "label": 0}], {}, "no column is known to hold a text"),
+        ([{"x": LONG, "y": LONG, "label": 0}], {}, "no column is known to contain a text"),
         (reviews(2), {}, "2 rows are too few"),
-        (reviews(), {"labels": "0=meh"}, "'meh', which is no label of the model"),
-        (reviews(), {"labels": "5=positive"}, "'5', which does not occur there"),
+        (reviews(), {"labels": "0=meh"}, "'meh', which is not a label of the model"),
+        (reviews(), {"labels": "5=positive"}, "'5', which does not occur in the data"),
         (reviews(), {"labels": "nonsense"}, "write value=label"),
     ],
 )
@@ -130,7 +131,7 @@ def test_no_labels_is_a_normal_case(tmp_path: Path, columns: dict) -> None:
     assert (
         task.evaluation.labels is None
         and task.metric == "same_label"
-        and any("against the dense" in note for note in task.notes)
+        and any("compared with the dense" in note for note in task.notes)
     )
 
 
@@ -332,7 +333,7 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     assert len(asked) == 12 and set(asked["Split"]) == {"test"}
     task = tasks.load(DataSource(path), LABELS)
     assert (len(task.calibration), len(task.evaluation)) == (12, 12)
-    assert "Split 'train' calibrates and 'test' evaluates" in " ".join(task.notes)
+    assert "Split 'train' is used for calibration and 'test' for evaluation" in " ".join(task.notes)
     assert (
         len(tasks.training_examples(DataSource(path), LABELS))
         == len(tasks.evaluation_examples(DataSource(path), LABELS))
@@ -354,7 +355,7 @@ def test_a_column_that_names_splits_is_what_a_split_is_taken_by(name, tmp_path):
     rows.drop(columns="Split").to_csv(tmp_path / "plain.csv", index=False)
     (tmp_path / "lists.json").write_text('[["good", 1], ["bad", 0]]')
     for plain in ("plain.csv", "lists.json"):
-        with pytest.raises(PruneError, match="one table"):
+        with pytest.raises(PruneError, match="single table"):
             tables.read(str(tmp_path / plain), part="test")
 
 
@@ -398,11 +399,11 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     for path, words in (
         (empty, "empty"),
         (broken, "line 2 is not JSON"),
-        (odd, "no kind of table known here"),
-        (two, "holds 2 files"),
+        (odd, "unknown table format"),
+        (two, "contains 2 files"),
         (tmp_path / "not.xlsx", "cannot be read as .xlsx"),
         (tmp_path / "not.parquet", "cannot be read as .parquet"),
-        (tmp_path, "a folder without a data set"),
+        (tmp_path, "a folder without a dataset"),
         (tmp_path / "gone.csv", "no such file"),
     ):
         with pytest.raises(PruneError, match=words):
@@ -528,7 +529,7 @@ def test_bytes_and_nullable_columns_of_parquet_are_text_and_none(tmp_path: Path)
         assert rows["text"].tolist() == [text.decode() for text in texts]
         assert list(rows["words"].iloc[0]) == ["a", "b"]
     pq.write_table(pa.table({"text": ["a"], "thumb": [b"\xff\xd8"]}), tmp_path / "b.parquet")
-    with pytest.raises(PruneError, match="column 'thumb' holds bytes that are not UTF-8"):
+    with pytest.raises(PruneError, match="column 'thumb' contains bytes that are not UTF-8"):
         tables.read(str(tmp_path / "b.parquet"))
     nullable = pd.DataFrame(
         {"text": pd.array(["a", None], "string"), "n": pd.array([1, None], "Int64")}
@@ -574,13 +575,14 @@ def test_a_few_wrong_bytes_are_named_and_rare_encodings_are_not_guessed() -> Non
     ) as told:
         decode(good + b"caf\xe9 noir\n" + good, "", "a.csv")
     assert "\n" not in str(told.value)
-    with pytest.raises(PruneError, match="cut short: it ends inside a character"):
+    with pytest.raises(PruneError, match="truncated: it ends inside a character"):
         decode(good + "é".encode()[:1], "", "a.csv")
     assert decode(good.decode().encode("utf-32"), "", "a.csv")[0] == good.decode()
     with pytest.raises(PruneError, match="cannot be detected"):
         decode("ภาพยนตร์เรื่องนี้ดีมาก\n".encode("tis_620"), "", "a.csv")
     with pytest.raises(
-        PruneError, match="not certain, as cp125. it reads 'K.*--encoding, such as cp1252"
+        PruneError,
+        match="not certain; decoded as cp125. it contains 'K.*--encoding, such as cp1252",
     ):
         decode("text\nKöln ³u schön fa¹n größe und übel\n".encode("cp1252"), "", "a.csv")
 
@@ -629,7 +631,8 @@ KAGGLE = "Sentence #,Word,POS,Tag\nSentence: 1,John,NNP,B-PER\n,sang,VB,O\nSente
         ("a.txt", GERMEVAL, "word in cell 2"),
         (
             "a.conll",
-            "# id 1 domain=en\nJohn NNP x B-PER\nsang VB x O\n\n# id 2 domain=en\nHallo UH x O\nBonn N x B-LOC\n",
+            "# id 1 domain=en\nJohn NNP x B-PER\nsang VB x O\n\n# id 2 domain=en\nHallo UH x "
+            "O\nBonn N x B-LOC\n",
             "per line",
         ),
         (
@@ -685,9 +688,7 @@ def test_titles_above_the_columns_of_a_sheet_are_an_error_with_the_row(tmp_path:
         *([f"{LONG} {i}", i % 2] for i in range(9)),
     ]
     pd.DataFrame(rows).to_excel(tmp_path / "a.xlsx", index=False, header=False)
-    with pytest.raises(
-        PruneError, match=r"row 2: the names of the columns .* below 1 other row; delete"
-    ):
+    with pytest.raises(PruneError, match=r"row 2: the column names .* below 1 other row; delete"):
         tables.read(str(tmp_path / "a.xlsx"))
     pd.DataFrame(rows[1:]).to_excel(tmp_path / "a.xlsx", index=False, header=False)
     assert len(tables.read(str(tmp_path / "a.xlsx")).rows) == 9

@@ -224,7 +224,7 @@ def test_lines_above_the_header_are_an_error_with_its_line(title: str, tmp_path:
     (tmp_path / "rows.csv").write_text(f"{title}\ntext,label\na fine film,1\na dull film,0\n")
     with pytest.raises(
         PruneError,
-        match=r"line 2: the names of the columns .*\(text, label\), below 1 other line; delete",
+        match=r"line 2: the column names .*\(text, label\), below 1 other line; delete",
     ):
         tables.read(str(tmp_path / "rows.csv"))
 

@@ -332,7 +332,7 @@ def test_a_column_named_like_a_label_says_yes_or_no_to_it(name: str) -> None:
         kind="classification",
         names=("negative", "positive"),
     )
-    assert read.examples.labels == [0, 1] and "says whether a text is negative" in read.notes[0]
+    assert read.examples.labels == [0, 1] and "yes is negative" in read.notes[0]
 
 
 def test_missing_values_of_every_kind_are_no_labels() -> None:

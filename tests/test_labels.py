@@ -1,5 +1,7 @@
 """What label values mean: by name, by number, as told, or one question; never in silence."""
 
+import shlex
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,7 +68,8 @@ def test_values_find_their_labels(values: list, names: tuple, meant: list) -> No
         (
             ["World", "Sports"],
             GENERIC,
-            r"The file has 2 values \(Sports \(1\), World \(1\)\), the model 2 labels \(LABEL_0, LABEL_1\).*'Sports=LABEL_0,World=LABEL_1'",
+            r"The file has 2 values \(Sports \(1\), World \(1\)\), the model 2 labels \(LABEL_0, "
+            r"LABEL_1\).*'Sports=LABEL_0,World=LABEL_1'",
         ),
         (["positive", "negative", "mixed feelings"], POLAR, "'mixed feelings=leave out'"),
         ([0, 1], THREE, "the model 3 labels"),  # 1 is neutral by number, and hardly meant
@@ -106,7 +109,7 @@ def test_what_is_told_wins_and_survives_as_text() -> None:
 
 
 def test_more_labels_than_the_data_has_are_said() -> None:
-    assert "none of the rows is Neutral" in " ".join(
+    assert "no row has the label Neutral" in " ".join(
         labels.map_labels(["pos", "neg"], THREE, "", place="a file").notes
     )
 
@@ -204,10 +207,12 @@ def test_what_is_proposed_gives_what_it_says(names: list, extra: str, data: st.D
     try:
         found = labels.map_labels([*values, extra], names, "", place="a file").labels
     except labels.LabelQuestion as asked:
-        flag = str(asked).split("--labels '")[1].split("' or on the Prune page")[0]
+        flag = shlex.split(str(asked).split("Set it with ")[-1].split(" or on the Prune page")[0])[
+            1
+        ]
         found = labels.map_labels([*values, extra], names, flag, place="a file").labels
         for value, label in label_pairs.parse_pairs(flag).items():
-            assert found[value] == labels._label(label, names, "")
+            assert found[value] == labels._parse_label(label, names, "")
     if len(exact) == len(names) and "-1" not in exact:
         for name, place in exact.items():
             assert found.get(name, place) == place or labels._number(name) is not None

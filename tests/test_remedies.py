@@ -103,36 +103,36 @@ CASES = [
         examples=12,
     ),
     Case(
-        "name another --separator",
+        "set another --separator",
         "text,label\n" + rows() + "Well, this has a comma,1\n",
         ("--separator", "none"),
         examples=13,
         labelled=False,
     ),
     Case(
-        "merge extra cells into with --text",
+        "receives extra cells with --text",
         "a,b\nWell, this is one,1\nWell, this is two,0\nNo, this is three,1\n",
         ("--bad-rows", "merge", "--text", "a"),
         examples=3,
         flags=("--bad-rows", "merge"),
     ),
-    Case("name it with --encoding", "", ("--encoding", "utf-16-le"), examples=12),
+    Case("set it with --encoding", "", ("--encoding", "utf-16-le"), examples=12),
     Case(
-        "name the encoding of the whole file with --encoding",
+        "set the encoding of the whole file with --encoding",
         WRONG_BYTE,
         ("--encoding", "cp1252"),
         examples=13,
     ),
-    Case("name it with --encoding", UNCERTAIN, ("--encoding", "cp1252"), examples=12),
+    Case("set it with --encoding", UNCERTAIN, ("--encoding", "cp1252"), examples=12),
     Case(
-        "Name one with",
+        "Set it with --",
         "review one,review two,label\n"
         + "".join(f"{PLAIN} {i},{PLAIN} x{i},{i % 2}\n" for i in range(12)),
         ("--text", "review one", "--label", "label"),
         examples=12,
     ),
     Case(
-        "Name one with --text",
+        "Set it with --text and --text-pair",
         json.dumps(ASKED).replace("context", "passage of text"),
         ("--text", "question", "--text-pair", "passage of text"),
         examples=9,
@@ -140,7 +140,7 @@ CASES = [
         checkpoint="span",
     ),
     Case(
-        "Name one with",
+        "Choose one with",
         "text,label\n" + rows(),
         ("--label", "label"),
         examples=12,
@@ -154,7 +154,7 @@ CASES = [
         examples=13,
     ),
     Case(
-        "Say it with --labels",
+        "Set it with --labels",
         "text,label\n" + rows(label="{name}") + rows(1, label="positve"),
         ("--labels", "positve=leave out"),
         examples=12,
@@ -172,13 +172,13 @@ CASES = [
         examples=12,
     ),
     Case(
-        "name another with --text",
+        "choose another with --text",
         "text,body,label\n" + "".join(f" ,{PLAIN} {i},{i % 2}\n" for i in range(12)),
         ("--text", "body"),
         examples=12,
     ),
     Case(
-        "name another column with --text",
+        "choose another column with --text",
         "text,body,label\n" + "".join(f"{'x' * (i % 2)},b {i},{i % 2}\n" for i in range(12)),
         ("--text", "body"),
         examples=12,
@@ -198,7 +198,7 @@ CASES = [
         checkpoint="multilabel",
     ),
     Case(
-        "--label - uses no labels",
+        "--label - ignores labels",
         "text,fun,sad\n" + MARKS,
         ("--label", "-"),
         examples=12,
@@ -206,28 +206,28 @@ CASES = [
         labelled=False,
     ),
     Case(
-        "say it with --labels",
+        "use --labels",
         "text,fun,sad\n" + MARKS,
         ("--labels", "fun=positive,sad=negative"),
         examples=12,
         checkpoint="multilabel",
     ),
     Case(
-        "name them in the model's order with --label",
+        "list them in the model's order with --label",
         "text,fun,sad\n" + MARKS,
         ("--label", "sad,fun"),
         examples=12,
         checkpoint="generic",
     ),
     Case(
-        "name one with --label, or use --label -",
+        "choose one with --label, or use --label -",
         "text,a,b\n" + MARKS,
         ("--label", "a"),
         examples=12,
         flags=("--label", "a,b"),
     ),
     Case(
-        "name one with --label, or use --label -",
+        "choose one with --label, or use --label -",
         "text,a,b\n" + MARKS,
         ("--label", "-"),
         examples=12,
@@ -250,17 +250,17 @@ CASES = [
         name="asked.json",
         checkpoint="span",
     ),
-    Case("leave --split", "text,label\n" + rows(), (), examples=12, flags=("--split", "test")),
-    Case("name one with --split", JSON, ("--split", "good"), examples=9, name="rows.json"),
-    Case("name another to evaluate on with --split", SPLITS, ("--split", "train"), examples=6),
+    Case("omit --split", "text,label\n" + rows(), (), examples=12, flags=("--split", "test")),
+    Case("choose one with --split", JSON, ("--split", "good"), examples=9, name="rows.json"),
+    Case("choose another to evaluate on with --split", SPLITS, ("--split", "train"), examples=6),
     Case(
-        "name it with --label",
+        "set it with --label",
         "text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"),
         ("--label", "mood", "--labels", "glum=negative,merry=positive"),
         examples=12,
     ),
     Case(
-        "name the column of its text with --text",
+        "choose the column of its text with --text",
         json.dumps([{"text": [LONG], "body": f"{LONG} {i}", "label": i % 2} for i in range(12)]),
         ("--text", "body"),
         examples=12,
@@ -425,7 +425,7 @@ ELSEWHERE = {  # messages whose advice another test follows, or no test can
 
 def test_no_message_with_a_flag_is_left_out() -> None:
     known = [case.fragment for case in CASES] + [fragment for fragment, *_ in COMMANDS]
-    known += ["no row has a label to learn"]  # below
+    known += ["no row has a label to train on"]  # below
     missing = []
     for path in sorted((ROOT / "prune_core").rglob("*.py")):
         name = str(path.relative_to(ROOT))
@@ -446,7 +446,7 @@ def test_fine_tuning_asks_for_a_label_column(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,mood\n" + rows().replace(",0", ",glum").replace(",1", ",merry"))
     with pytest.raises(
-        PruneError, match="no row has a label to learn; name the column with --label"
+        PruneError, match="no row has a label to train on; set the column with --label"
     ):
         tasks.training_examples(DataSource(str(file), label="-"), ("glum", "merry"))
     assert (

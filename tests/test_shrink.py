@@ -407,7 +407,7 @@ def test_export_on_the_command_line(tmp_path, capsys):
     Store().add_rows(1, {"quantization": parts}, "quantization", seconds=1.0, facts={})
     assert run("export", 1, tmp_path / "rounded", "--shrink", "--int8") == 0
     assert (
-        "in fp32 stay, as the doctor proposed, bert.encoder.layer.0.output.dense."
+        "bert.encoder.layer.0.output.dense stay in fp32, as proposed by the quantization sensitivity "
         in capsys.readouterr().out
     )
     sizes = [

@@ -286,7 +286,7 @@ def test_a_task_that_does_not_fit_the_head_is_a_sentence() -> None:
         (
             "squad",
             "classification",
-            "asks for an answer in a text, but the checkpoint's head gives a label",
+            "needs an answer in a text, but the checkpoint's head predicts a label",
         ),
         ("stsb", "span", "asks for a score"),
         ("demo", "regression", "demo asks for a label"),

@@ -129,11 +129,11 @@ def test_an_exported_file_is_held_to_its_own_tolerance(tmp_path: Path) -> None:
     with torch.no_grad():
         rough.classifier.bias += 1e-3
     verification.check_outputs(
-        "rough", model, tokenizer, examples=PAIRS, max_length=64, own=rough, tolerance=1e-2
+        "rough", model, tokenizer, examples=PAIRS, max_length=64, deployed=rough, tolerance=1e-2
     )
     with pytest.raises(PruneError, match="rough: the outputs"):
         verification.check_outputs(
-            "rough", model, tokenizer, examples=PAIRS, max_length=64, own=rough
+            "rough", model, tokenizer, examples=PAIRS, max_length=64, deployed=rough
         )
 
 

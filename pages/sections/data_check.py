@@ -119,7 +119,7 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
     st.markdown(f"**{gives}{f' of {some}' if some else ''}.**")
     if "error" in found:
         asked = with_field_names(
-            found["error"].split(" Say it with --labels")[0].replace(folder, "")
+            found["error"].split(" Set it with --labels")[0].replace(folder, "")
         )
         if found.get("counts"):
             st.warning(f"{asked} Choose below.", icon=":material/help:")
@@ -138,7 +138,7 @@ def _tell(found: Mapping[str, Any], task: str) -> None:
         against = (
             ""
             if found["labelled"]
-            else " There are no labels: models are judged against the dense one."
+            else " There are no labels: models are compared with the dense one."
         )
         st.markdown(
             f"{found['calibration']:,} examples calibrate, {found['evaluation']:,} "

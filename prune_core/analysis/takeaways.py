@@ -115,7 +115,7 @@ def _against_dense(rows: pd.DataFrame, rivals: Sequence[ComparedModel], figure: 
     best = max(rivals, key=lambda m: of(rows, m).iloc[0]["score"])
     row = of(rows, best).iloc[0]
     return (
-        f"The data has no labels, so models are judged against the dense one: {name(best)} reaches {figure.show(row['score'])} "
+        f"The data has no labels, so models are compared with the dense one: {name(best)} reaches {figure.show(row['score'])} "
         f"{inline(figure.title)} on {row['n']:.0f} examples "
         f"(95% interval {figure.show(row['low'])} to {figure.show(row['high'])})."
     )

@@ -35,7 +35,7 @@ def write_export_card(store: Store, job: Job, folder: Path, is_cut: bool) -> Non
         base,
         facts.get("kind", "classification"),
         data=data,
-        figures={metric: float(accuracy["score"].iloc[0])} if is_task else {},
+        metrics={metric: float(accuracy["score"].iloc[0])} if is_task else {},
         text="\n\n".join(paragraphs) + "\n",
     )
 

@@ -1,4 +1,7 @@
-"""Parquet and Arrow files as tables: bytes become text, pd.NA None, and class names are kept."""
+"""Read Parquet and Arrow files as tables.
+
+Bytes are decoded to text, pd.NA becomes None, class names are preserved.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ import pandas as pd
 from ..errors import PruneError
 
 PARQUET = (".parquet", ".pq")
-Columns = tuple[pd.DataFrame, dict[str, list[str]]]  # rows, and names of numbered classes by column
+Columns = tuple[pd.DataFrame, dict[str, list[str]]]  # (rows, class names by column)
 
 
 def unpacked_size(content: bytes) -> int:
-    """Bytes that the columns of a Parquet file take without compression."""
+    """Uncompressed size of a Parquet file's columns in bytes."""
     import pyarrow.parquet as pq
 
-    written = pq.read_metadata(_buffer(content))
-    return sum(written.row_group(i).total_byte_size for i in range(written.num_row_groups))
+    metadata = pq.read_metadata(_buffer(content))
+    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def read(content: bytes, kind: str, path: str) -> Columns:
-    """The rows of a file of that kind; PruneError for a column of bytes that are not text."""
+    """Read a Parquet or Arrow file; PruneError for a column of bytes that are not UTF-8 text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -43,17 +46,19 @@ def _buffer(content: bytes) -> Any:
 
 
 def to_frame(table: Any, path: str) -> Columns:
-    """A pyarrow table as rows; `datasets` writes what numbered classes are called into the schema."""
-    written = (table.schema.metadata or {}).get(b"huggingface")
-    features = json.loads(written).get("info", {}).get("features", {}) if written else {}
+    """Convert a pyarrow table; the class names that `datasets` stores in the schema are returned
+    too.
+    """
+    metadata = (table.schema.metadata or {}).get(b"huggingface")
+    features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
     names = {
-        column: found for column, feature in features.items() if (found := class_names(feature))
+        column: classes for column, feature in features.items() if (classes := class_names(feature))
     }
-    return replace_na(_with_text(table, path).to_pandas()), names
+    return replace_na(_bytes_to_text(table, path).to_pandas()), names
 
 
 def replace_na(rows: pd.DataFrame) -> pd.DataFrame:
-    """With None in place of pd.NA, which pandas' nullable columns hold."""
+    """Replace pd.NA, used by pandas' nullable columns, with None."""
     rows = rows.copy(deep=False)
     for place, dtype in enumerate(rows.dtypes):
         if getattr(dtype, "na_value", None) is pd.NA:
@@ -62,27 +67,27 @@ def replace_na(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _with_text(table: Any, path: str) -> Any:
-    """Columns of bytes, also in lists, as text."""
+def _bytes_to_text(table: Any, path: str) -> Any:
+    """Cast columns of bytes, and of lists of bytes, to text."""
     import pyarrow as pa
 
     for place, field in enumerate(table.schema):
-        wanted = _text_type(field.type)
-        if wanted == field.type:
+        text_type = _text_type(field.type)
+        if text_type == field.type:
             continue
         try:
-            column = table.column(place).cast(wanted)
+            column = table.column(place).cast(text_type)
         except pa.ArrowInvalid:
             raise PruneError(
-                f"{path}: column {field.name!r} holds bytes that are not UTF-8 text; decode it, or leave "
-                "it out, where the file is written."
+                f"{path}: column {field.name!r} contains bytes that are not UTF-8 text; decode or "
+                "drop the column before you write the file."
             ) from None
         table = table.set_column(place, field.name, column)
     return table
 
 
 def _text_type(kind: Any) -> Any:
-    """The type with strings in place of bytes."""
+    """Return the Arrow type with strings in place of bytes."""
     import pyarrow as pa
 
     if pa.types.is_binary(kind) or pa.types.is_binary_view(kind):
@@ -99,7 +104,7 @@ def _text_type(kind: Any) -> Any:
 
 
 def class_names(feature: Any) -> list[str]:
-    """Of a ClassLabel, or of a list of them, in the plain form that `datasets` writes."""
+    """Class names of a ClassLabel feature, or of a list of them, as serialized by `datasets`."""
     if isinstance(feature, list):
         feature = feature[0] if feature else {}
     if not isinstance(feature, Mapping):

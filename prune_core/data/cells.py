@@ -1,4 +1,7 @@
-"""What one cell holds: words, labels, yes or no, or the answers to a question; as lists, or as text that was once one."""
+"""Parse single cells: words, labels, yes/no flags, answers.
+
+Values are lists, or lists that were converted to text.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,22 @@ QUOTED = r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\""
 
 
 def parse_words(value: Any) -> list[str]:
-    """The words of a token classifier's example."""
+    """Return the words of a token-classification example."""
     if isinstance(value, str):
-        value = (
-            re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value)
-            if value.startswith("[") and value.endswith("]")
-            else value.split()
-        )
-        value = ["".join(piece) if isinstance(piece, tuple) else piece for piece in value]
-    # each label belongs to one word: an empty one, or one with a space in it, still takes one place
+        if value.startswith("[") and value.endswith("]"):
+            quoted = re.findall(r"'((?:[^'\\]|\\.)*)'|\"([^\"]*)\"", value)
+            value = ["".join(pieces) for pieces in quoted]
+        else:
+            value = value.split()
+    # one label per word: an empty word, or one that contains a space, must remain one word
     return ["".join(str(word).split()) or "\N{MIDDLE DOT}" for word in value]
 
 
 def parse_list(value: Any) -> list[Any] | None:
-    """The labels of a cell: a list, or one written as text ([0 0 1], ['a', 'b'], {"a": 1, "b": 0}, a|b); None for an empty
-    cell or -1."""
+    """Return the labels of a cell, None for an empty cell or -1.
+
+    The cell is a list, or a list as text: [0 0 1], ['a', 'b'], {"a": 1, "b": 0}, a|b.
+    """
     if isinstance(value, Mapping):
         return [name for name, holds in value.items() if to_text(holds).casefold() in YES]
     if isinstance(value, (list, tuple, set, np.ndarray)):
@@ -44,9 +48,9 @@ def parse_list(value: Any) -> list[Any] | None:
         return None
     if text == "set()":
         return []
-    if text.startswith("{") and ":" in text and isinstance(found := _literal(text), Mapping):
-        return parse_list(found)
-    text = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", text)  # as NumPy 2 prints its numbers
+    if text.startswith("{") and ":" in text and isinstance(mapping := _literal(text), Mapping):
+        return parse_list(mapping)
+    text = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", text)  # NumPy 2 prints np.int64(1)
     inside = re.fullmatch(
         r"(?:(?:np\.)?(?:array|tensor)\()?[\[({]([^\[\](){}]*)[\])}](?:,\s*d?type=[^)]*)?\)?",
         text,
@@ -56,15 +60,12 @@ def parse_list(value: Any) -> list[Any] | None:
         return [piece.strip() for piece in re.split(r"[|;,]", text) if piece.strip()]
     if quoted := re.findall(QUOTED, inside[1]):
         return ["".join(pieces) for pieces in quoted]
-    return [
-        piece
-        for piece in re.split(r"\s*,\s*" if "," in inside[1] else r"\s+", inside[1].strip())
-        if piece
-    ]
+    separator = r"\s*,\s*" if "," in inside[1] else r"\s+"
+    return [piece for piece in re.split(separator, inside[1].strip()) if piece]
 
 
 def _literal(text: str) -> Any:
-    """What JSON or a Python literal says; None if it is neither."""
+    """Parse a JSON or Python literal; None if it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
@@ -74,7 +75,7 @@ def _literal(text: str) -> Any:
 
 
 def parse_flags(row: Sequence[Any], labels: int) -> list[int] | None:
-    """1 or 0 for every label, if a list of as many says so; None if it does not."""
+    """Return 1 or 0 per label if the row is a list of flags of that length, else None."""
     words = [to_text(value).casefold() for value in row]
     if len(words) != labels or not {*words} <= {"0", "1", "true", "false"}:
         return None
@@ -82,49 +83,52 @@ def parse_flags(row: Sequence[Any], labels: int) -> list[int] | None:
 
 
 def parse_answers(value: Any, context: str) -> AnswerSpans | None:
-    """The accepted answers: as SQuAD writes them ({text, answer_start}, also a list of such), or plain text; None if one does
-    not occur in the context."""
+    """Return the accepted answers to a question; None if one does not occur in the context.
+
+    The cell is a SQuAD dict {text, answer_start}, a list of such dicts, or plain text.
+    """
     if isinstance(value, str) and value.startswith(("{", "[")):
         plain = re.sub(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", r"\1", value, flags=re.DOTALL)
-        value = found if (found := _literal(plain)) is not None else value
+        literal = _literal(plain)
+        value = value if literal is None else literal
     if isinstance(value, Mapping):
-        texts, starts = _sequence(value.get("text")), _sequence(value.get("answer_start"))
+        texts, starts = _as_list(value.get("text")), _as_list(value.get("answer_start"))
         pairs = [
             (str(text), starts[place] if place < len(starts) else -1)
             for place, text in enumerate(texts)
         ]
     elif isinstance(value, (list, tuple, np.ndarray)):
-        found = [parse_answers(each, context) for each in value]
-        if None in found:
+        parsed = [parse_answers(item, context) for item in value]
+        if None in parsed:
             return None
         pairs = [
-            (text, start)
-            for each in found
-            if each
-            for text, start in zip(each.texts, each.starts, strict=True)
+            pair
+            for spans in parsed
+            if spans
+            for pair in zip(spans.texts, spans.starts, strict=True)
         ]
     else:
         pairs = [(to_text(value), -1)] if to_text(value) else []
-    placed = [(text, _place(text, start, context)) for text, start in pairs]
-    return (
-        None
-        if any(start < 0 for _, start in placed)
-        else AnswerSpans([text for text, _ in placed], [start for _, start in placed])
-    )
+    starts = [_locate(text, start, context) for text, start in pairs]
+    if any(start < 0 for start in starts):
+        return None
+    return AnswerSpans([text for text, _ in pairs], starts)
 
 
-def _sequence(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
 
 
-def _place(text: str, start: Any, context: str) -> int:
-    """The character at which an answer begins: where it is said to, if it stands there, else its first occurrence."""
-    place = int(start) if str(start).lstrip("-").isdigit() else -1
-    return (
-        place if place >= 0 and context[place : place + len(text)] == text else context.find(text)
-    )
+def _locate(text: str, start: Any, context: str) -> int:
+    """Return the first character of an answer: `start` if the answer is there, else its first
+    occurrence.
+    """
+    position = int(start) if str(start).lstrip("-").isdigit() else -1
+    if position >= 0 and context[position : position + len(text)] == text:
+        return position
+    return context.find(text)
 
 
 def is_empty(value: Any) -> bool:
@@ -133,18 +137,20 @@ def is_empty(value: Any) -> bool:
 
 
 def are_binary_marks(column: pd.Series) -> bool:
-    """Whether every cell of a column says yes or no, or has no label."""
+    """Whether every cell of a column is yes, no or unlabelled."""
     return {to_text(value).casefold() for value in column} <= YES | NO | {"", "-1"}
 
 
 def distinct_values(column: pd.Series, kind: str) -> list[str]:
-    """The different label values of a column, in order; of lists, those in them."""
+    """Return the distinct label values of a column, sorted; for cells with lists, the items of the
+    lists.
+    """
     if kind in ("multilabel", "token"):
         rows = [
             value.split() if isinstance(value, str) and kind == "token" else parse_list(value)
             for value in column
         ]
-        values = {to_text(value) for row in rows if row for value in row}
+        values = {to_text(item) for row in rows if row for item in row}
     else:
         values = set(map(to_text, column))
     numbers = all(value.lstrip("-").isdigit() for value in values - {""})

@@ -1,4 +1,4 @@
-"""The usual names of columns that hold texts and labels."""
+"""Usual names of columns that contain texts and labels."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ LABELS = (
     "is_duplicate",
     "y",
 )
-USUAL = {
+USUAL = {  # task type -> names of (text, second text, label)
     "span": (("question",), ("context",), ("answers", "answer")),
     "token": (("tokens", "words"), (), ("ner_tags", "tags", "labels", "ner", "pos_tags", "label")),
 }
 
-_OF_KINDS = (name for group in USUAL.values() for each in group for name in each)
-KNOWN = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair), *_OF_KINDS}
+_TASK_SPECIFIC = (name for roles in USUAL.values() for names in roles for name in names)
+KNOWN = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair), *_TASK_SPECIFIC}

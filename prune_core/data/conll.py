@@ -1,4 +1,4 @@
-"""Words with tags, one word per line or row: CoNLL files, and tables with a column of sentence ids."""
+"""Words with tags, one word per line or row: CoNLL files, and tables with a sentence id column."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from .label_pairs import to_text
 SENTENCES = ("sentence #", "sentence id", "sent id", "sentence idx", "sentence")
 WORDS = ("word", "words", "token", "tokens")
 TAGS = ("tag", "tags", "label", "labels", "ner", "ner tag", "ner tags")
-Line = tuple[int, list[str]]  # number of a line and its cells
+Line = tuple[int, list[str]]  # line number, cells
 
 
 def is_conll(content: bytes) -> bool:
-    """A text file of short lines whose last cell is O, B-… or I-…, with blank lines between sentences.
+    """Whether a text file has one word per line.
 
-    The first line may name the columns.
+    Short lines whose last cell is O, B-… or I-…, with blank lines between sentences. The first line
+    may be a header.
     """
     lines = content[:20_000].decode("utf-8", errors="replace").split("\n")[:-1]
     tagged = [line.split() for line in lines if line.strip() and not line.startswith("#")]
@@ -37,8 +38,8 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     return (
         bool(rows)
         and len(rows[0]) > 1
-        and _plain(rows[0][0]) in WORDS
-        and _plain(rows[0][-1]) in TAGS
+        and _normalize(rows[0][0]) in WORDS
+        and _normalize(rows[0][-1]) in TAGS
     )
 
 
@@ -47,37 +48,36 @@ def _is_tag(cell: str) -> bool:
 
 
 def parse_conll(text: str, path: str) -> tuple[pd.DataFrame, str]:
-    """(sentences with columns `tokens` and `ner_tags`, a list each; description).
+    """Return (table of sentences with list columns `tokens` and `ner_tags`, description).
 
-    The word is the first cell and its tag the last. Where the first cell is a running number, the
-    word is the second cell and the tag the first cell of tags behind it. Cells are separated by tabs
-    where there are any, else by spaces. PruneError for a line with another number of cells.
+    The word is the first cell and its tag the last. If the first cell is a running number, the word
+    is the second cell and the tag the first later cell of tags. Cells are separated by tabs if
+    there are any, else by spaces. PruneError for a line with another number of cells.
     """
     lines = [line.strip("\r ") for line in text.split("\n")]
     tabs = any("\t" in line for line in lines)
     rows = [line.strip("\t").split("\t") if tabs else re.split(r"[ \t]+", line) for line in lines]
-    sentences = _sentences(rows, path)
-    word, tag = _places(sentences, path)
+    sentences = _split_sentences(rows, path)
+    word, tag = _locate_cells(sentences, path)
     table = {
         "tokens": [[cells[word] for _, cells in sentence] for sentence in sentences],
         "ner_tags": [[cells[tag] for _, cells in sentence] for sentence in sentences],
     }
-    where = f", word in cell {word + 1} and tag in cell {tag + 1}" if word else ""
-    return pd.DataFrame(
-        table, index=pd.Index([each[0][0] for each in sentences], name="line")
-    ), f"one word per line{where}"
+    cells_note = f", word in cell {word + 1} and tag in cell {tag + 1}" if word else ""
+    lines_of_sentences = pd.Index([sentence[0][0] for sentence in sentences], name="line")
+    return pd.DataFrame(table, index=lines_of_sentences), f"one word per line{cells_note}"
 
 
-def _sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
-    """The lines of each sentence, without comments and a header."""
-    known = {cells[-1] for cells in rows if not cells[0].startswith("#")} - {""}
+def _split_sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
+    """Group the lines by sentence, without comments and the header."""
+    tags = {cells[-1] for cells in rows if not cells[0].startswith("#")} - {""}
     sentences: list[list[Line]] = []
     width, is_open, is_first = 0, False, True
     for number, cells in enumerate(rows, start=1):
         if not any(cell.strip() for cell in cells) or cells[0] == "-DOCSTART-":
             is_open = False
             continue
-        if cells[0].startswith("#") and _is_comment(cells, width, known):
+        if cells[0].startswith("#") and _is_comment(cells, width, tags):
             continue
         if is_first and _has_header([cells]):
             is_first = False
@@ -86,8 +86,9 @@ def _sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
         if len(cells) != width or width < 2:
             line = " ".join(cells)
             raise PruneError(
-                f"{path}, line {number}: {line[:60]!r} has {len(cells)} cells, the first word has {max(2, width)}; "
-                "write a word and its tag on each line, in as many cells as on the others."
+                f"{path}, line {number}: {line[:60]!r} has {len(cells)} cells, the first word has "
+                f"{max(2, width)}; write a word and its tag on each line, with the same number of "
+                "cells on all lines."
             )
         if not is_open:
             sentences.append([])
@@ -97,52 +98,58 @@ def _sentences(rows: Sequence[list[str]], path: str) -> list[list[Line]]:
 
 
 def _is_comment(cells: Sequence[str], width: int, tags: set[str]) -> bool:
-    """Whether a line that begins with # is no word: its last cell is no tag, or its width differs."""
+    """Whether a line that begins with # is not a word: its last cell is no tag, or its length
+    differs.
+    """
     if cells[-1] not in tags and not _is_tag(cells[-1]):
         return True
     return bool(width) and len(cells) != width
 
 
-def _places(sentences: Sequence[Sequence[Line]], path: str) -> tuple[int, int]:
-    """(cell of the word, cell of its tag)."""
+def _locate_cells(sentences: Sequence[Sequence[Line]], path: str) -> tuple[int, int]:
+    """Return (cell of the word, cell of its tag)."""
     width = len(sentences[0][0][1]) if sentences else 2
-    firsts = [[cells[0] for _, cells in sentence] for sentence in sentences]
-    counted = [
+    first_cells = [[cells[0] for _, cells in sentence] for sentence in sentences]
+    running_numbers = [
         [str(number) for number in range(start, start + len(first))]
-        for first in firsts
+        for first in first_cells
         for start in (0, 1)
     ]
     if (
-        not firsts
-        or max(map(len, firsts)) < 2
-        or not all(first in counted[2 * i : 2 * i + 2] for i, first in enumerate(firsts))
+        not first_cells
+        or max(map(len, first_cells)) < 2
+        or not all(
+            first in running_numbers[2 * i : 2 * i + 2] for i, first in enumerate(first_cells)
+        )
     ):
         return 0, width - 1
-    every = [cells for sentence in sentences for _, cells in sentence]
+    lines = [cells for sentence in sentences for _, cells in sentence]
     tag = next(
-        (place for place in range(2, width) if all(_is_tag(cells[place]) for cells in every)), 0
+        (place for place in range(2, width) if all(_is_tag(cells[place]) for cells in lines)), 0
     )
     if not tag:
         raise PruneError(
-            f"{path}: the first cell of each line is a running number, and no cell behind the second "
-            "holds tags such as O and B-PER; write the word in the first cell and its tag in the last."
+            f"{path}: the first cell of each line is a running number, and no cell after the "
+            "second contains tags such as O and B-PER; write the word in the first cell and its "
+            "tag in the last."
         )
     return 1, tag
 
 
-def _plain(name: object) -> str:
+def _normalize(name: object) -> str:
     return re.sub(r"[\s_]+", " ", str(name).strip().lower())
 
 
 def group_words(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
-    """(sentences of a table with one word per row, column of sentence ids); None for another table.
+    """Group a table with one word per row into sentences.
 
-    Columns are `tokens` and `ner_tags`, a list each, also under their names in the table. Consecutive
-    rows with one id, or without any, are a sentence; its index is that of its first word.
+    Returns (sentences, name of the sentence id column), or None for another table. Columns are
+    `tokens` and `ner_tags`, a list each, also under their names in the table. Consecutive rows with
+    one id, or without any, form a sentence; its index is that of its first word.
     """
-    named = {_plain(name): str(name) for name in reversed(list(rows))}
+    columns = {_normalize(name): str(name) for name in reversed(list(rows))}
     sentence, word, tag = (
-        next((named[name] for name in names if name in named), "")
+        next((columns[name] for name in names if name in columns), "")
         for names in (SENTENCES, WORDS, TAGS)
     )
     if not (sentence and word and tag) or rows.empty:
@@ -152,7 +159,7 @@ def group_words(rows: pd.DataFrame) -> tuple[pd.DataFrame, str] | None:
     runs = (ids != ids.shift()).cumsum()
     words = rows[word].map(to_text)
     if 2 * runs.iloc[-1] > len(rows) or words.str.contains(r"\S\s+\S").any():
-        return None  # a sentence per row
+        return None  # already one sentence per row
     first = rows.index[~runs.duplicated()]
     table = pd.DataFrame(index=pd.Index(first, name=rows.index.name))
     for name, column in (("tokens", word), ("ner_tags", tag)):

@@ -1,7 +1,8 @@
-"""Delimited text tables: detect encoding, separator, quoting and header, and read the cells exactly as written.
+r"""Read delimited text tables: detect encoding, separator, quotes and header.
 
-Every cell is text: NA, null and None are words; only `\\N`, as MySQL and Hive write NULL, is empty. A dialect is accepted only
-if every row has as many cells as the header. Knows nothing of what columns mean.
+Cells are read exactly as written. Every cell is text: NA, null and None are words; only `\N`, the
+NULL of MySQL and Hive, is empty. A dialect is accepted only if every row has as many cells as the
+header. What columns mean is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -24,27 +25,32 @@ WORDS = {name: sign for sign, name in SEPARATORS.items()} | {"\\t": "\t"}
 QUOTES = ("yes", "backslash", "no")
 BAD_ROWS = ("skip", "merge")
 CHOICES = {"header": ("yes", "no"), "quotes": QUOTES, "bad_rows": BAD_ROWS}
-SAMPLE = 2_000_000  # characters that the dialect is chosen from
+SAMPLE = 2_000_000  # characters used to detect the dialect
 SHOWN = 3  # examples in a message
-NULL = "\\N"
+NULL = "\\N"  # of MySQL and Hive
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text table is written; "" means that it is detected. `separator` is one character, its name, or "none" for one
-    text per line."""
+    """Format of a text table; "" means "detect".
+
+    `separator` is one character, its name, or "none" for one text per line.
+    """
 
     separator: str = ""
     encoding: str = ""
     header: str = ""  # yes or no
-    quotes: str = ""  # yes: quotes enclose cells; backslash: so, and are escaped by a backslash; no: quotes are text
-    bad_rows: str = ""  # rows of another length: skip them, or merge extra cells into the text column; "" raises an error
+    quotes: str = (
+        ""  # yes: quotes enclose cells; backslash: same, escaped by \; no: quotes are text
+    )
+    bad_rows: str = ""  # uneven rows: skip, or merge extra cells into the text column; "": error
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "separator", WORDS.get(self.separator, self.separator))
         if len(self.separator) > 1 and self.separator != "none":
             raise PruneError(
-                f"separator is {self.separator!r}; give one character, or one of {', '.join(WORDS)}, none."
+                f"separator is {self.separator!r}; give one character, or one of "
+                f"{', '.join(WORDS)}, none."
             )
         for name, choices in CHOICES.items():
             if getattr(self, name) not in ("", *choices):
@@ -55,12 +61,12 @@ class Dialect:
 
     @property
     def description(self) -> str:
-        """In words, without what is usual."""
+        """Description in words; defaults (comma, UTF-8, header, quoted cells) are omitted."""
         if self.separator == "none":
             parts = ["one text per line"]
         else:
-            named = f"{SEPARATORS.get(self.separator, repr(self.separator))}-separated"
-            parts = [named] if self.separator != "," else []
+            name = SEPARATORS.get(self.separator, repr(self.separator))
+            parts = [f"{name}-separated"] if self.separator != "," else []
             parts += ["without a header"] if self.header == "no" else []
             parts += ["quotes are text"] if self.quotes == "no" else []
             parts += ["quotes escaped by a backslash"] if self.quotes == "backslash" else []
@@ -69,9 +75,8 @@ class Dialect:
         return ", ".join(parts)
 
 
-TextColumn = Callable[
-    [Sequence[str]], str
-]  # names of columns -> the one that holds texts, "" if that is not known
+# column names -> name of the text column, "" if unknown
+TextColumn = Callable[[Sequence[str]], str]
 
 
 def read(
@@ -81,74 +86,72 @@ def read(
     tabs: bool = False,
     text_column: TextColumn = lambda names: "",
 ) -> tuple[pd.DataFrame, Dialect, list[str]]:
-    """(table of text cells, its form, notes). The index holds each row's line in the file.
+    """Parse a delimited table and return (table of text cells, its dialect, notes).
 
-    `tabs`: the file's name says that tabs separate. `text_column` chooses the column into which `bad_rows="merge"` puts the
-    extra cells. PruneError if rows have another number of cells than the header and `form.bad_rows` does not say what to do.
+    The index holds each row's line number in the file. `tabs`: the file's suffix implies tab
+    separators. `text_column` chooses the column that receives the extra cells with
+    `bad_rows="merge"`. PruneError if rows differ from the header in length and `form.bad_rows` is
+    empty.
     """
     text, encoding = decode(content, form.encoding, path)
     text = text if "\n" in text else text.replace("\r", "\n")
     if not text.strip():
         raise PruneError(f"{path} is empty.")
     skipped = 0
-    if found := re.match(r"sep=(.)\r?\n", text):  # as Excel writes and reads it
-        form = replace(form, separator=form.separator or found[1])
-        text, skipped = text[found.end() :], 1
-    form, parsed = _detected(text, replace(form, encoding=encoding), tabs, path=str(path))
+    if match := re.match(r"sep=(.)\r?\n", text):  # written and read by Excel
+        form = replace(form, separator=form.separator or match[1])
+        text, skipped = text[match.end() :], 1
+    form, parsed = _detect(text, replace(form, encoding=encoding), tabs, path=str(path))
     rows = [Row(row.line + skipped, row.cells) for row in parsed.rows]
     if parsed.broken:
         line = parsed.broken + skipped
         raise PruneError(
-            f"{path}, line {line}: a quote opens or closes inside of a cell; double quotes within quoted cells, or "
-            "use --quotes no if quotes are text in this file."
+            f"{path}, line {line}: a quote opens or closes inside a cell; double the quotes within "
+            "quoted cells, or use --quotes no if quotes are text in this file."
         )
     if above := header_below([row.cells for row in rows[:20]]):
         raise PruneError(
-            f"{path}, line {rows[above].line}: the names of the columns seem to stand there ({', '.join(rows[above].cells)[:80]}), below "
-            f"{plural(above, 'other line')}; delete what stands above them."
+            f"{path}, line {rows[above].line}: the column names seem to be on this line "
+            f"({', '.join(rows[above].cells)[:80]}), below {plural(above, 'other line')}; "
+            "delete the lines above the header."
         )
-    names, rows = _named(rows, form)
-    rows, notes = _even(rows, names, path, form=form, text_column=text_column)
-    rows, repeated = _without_headers(rows, names) if form.header == "yes" else (rows, [])
-    table = pd.DataFrame([row.cells for row in rows], columns=_distinct(names), dtype=str)
+    names, rows = _split_header(rows, form)
+    rows, notes = _check_lengths(rows, names, path, form=form, text_column=text_column)
+    rows, repeated = _drop_repeated_headers(rows, names) if form.header == "yes" else (rows, [])
+    table = pd.DataFrame([row.cells for row in rows], columns=_deduplicate(names), dtype=str)
     table.index = pd.Index([row.line for row in rows], name="line", dtype=int)
     return table.mask(table == NULL, ""), form, notes + repeated
 
 
-def _detected(text: str, form: Dialect, tabs: bool, path: str) -> tuple[Dialect, ParsedRows]:
-    """The form with what was to be detected, and the rows: those of the first dialect in which every row has one width, else
-    of the one that fits most rows."""
-    found: Dialect | None = None
+def _detect(text: str, form: Dialect, tabs: bool, path: str) -> tuple[Dialect, ParsedRows]:
+    """Return the completed dialect and the parsed rows.
+
+    Uses the first dialect in which all rows have the same length, else the one that fits most rows.
+    """
+    detected: Dialect | None = None
     parsed: ParsedRows | None = None
     if form.separator != "none":
         sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1]
-        found, parsed = _even_dialect(text, sample, form, tabs=tabs, path=path) or (
+        detected, parsed = _even_dialect(text, sample, form, tabs=tabs, path=path) or (
             _uneven_dialect(sample, form, path),
             None,
         )
-    if found is None:
-        found = (
-            replace(form, separator=",", quotes="yes")
-            if _is_quoted(text) and not form.separator
-            else form
-        )
-    if found.separator == "":
-        found = replace(found, separator="none")
-    if parsed is None:
-        parsed = (
-            _lines(text)
-            if found.separator == "none"
-            else parse(text, found.separator, found.quotes)
-        )
+    if detected is None:
+        detected = form
+        if not form.separator and _is_quoted(text):
+            detected = replace(form, separator=",", quotes="yes")
+    if detected.separator in ("", "none"):
+        detected = replace(detected, separator="none", quotes="no")
+        parsed = parsed or _one_text_per_line(text)
+    parsed = parsed or parse(text, detected.separator, detected.quotes)
     header = form.header or ("yes" if has_header([row.cells for row in parsed.rows]) else "no")
-    return replace(
-        found, quotes=found.quotes if found.separator != "none" else "no", header=header
-    ), parsed
+    return replace(detected, header=header), parsed
 
 
 def _dialects(form: Dialect, tabs: bool) -> Iterator[tuple[str, str]]:
-    signs = sorted(SEPARATORS, key=lambda sign: sign != "\t") if tabs else list(SEPARATORS)
-    for separator in [form.separator] if form.separator else signs:
+    """Yield candidate (separator, quotes) pairs, the most likely first."""
+    separators = sorted(SEPARATORS, key=lambda sign: sign != "\t") if tabs else list(SEPARATORS)
+    for separator in [form.separator] if form.separator else separators:
         for quotes in [form.quotes] if form.quotes else QUOTES:
             yield separator, quotes
 
@@ -156,72 +159,88 @@ def _dialects(form: Dialect, tabs: bool) -> Iterator[tuple[str, str]]:
 def _even_dialect(
     text: str, sample: str, form: Dialect, tabs: bool, path: str
 ) -> tuple[Dialect, ParsedRows] | None:
-    """The first dialect in which every row has the same number of cells, and its rows."""
-    is_whole = len(sample) == len(text)
+    """Return the first dialect in which every row has the same number of cells, and its rows."""
+    is_complete = len(sample) == len(text)
     for separator, quotes in _dialects(form, tabs):
-        whole = parse(sample, separator, quotes)
-        if not whole.is_table and (
-            quotes != "backslash" or is_whole or not parse(sample, separator, "yes").is_table
+        parsed = parse(sample, separator, quotes)
+        if not parsed.is_table and (
+            quotes != "backslash" or is_complete or not parse(sample, separator, "yes").is_table
         ):
             continue
         if not form.quotes and quotes == "yes" and separator == "\t" and _quotes_are_text(sample):
-            quotes, whole = "no", parse(text, separator, "no")
-        elif not is_whole:
-            whole = parse(text, separator, quotes)
-        if not whole.is_table or (not form.separator and _is_prose(whole)):
+            quotes, parsed = "no", parse(text, separator, "no")
+        elif not is_complete:
+            parsed = parse(text, separator, quotes)
+        if not parsed.is_table or (not form.separator and _is_prose(parsed)):
             continue
         if not form.quotes and quotes == "yes" and re.search(r'["\\]', sample):
             for other in ("no", "backslash"):
-                _check_quotes(whole, parse(text, separator, other), other, path=path)
-        return replace(form, separator=separator, quotes=quotes), whole
+                _check_quotes(parsed, parse(text, separator, other), other, path=path)
+        return replace(form, separator=separator, quotes=quotes), parsed
     return None
 
 
-def _is_prose(found: ParsedRows) -> bool:
-    """Whether a space follows each separator and nothing names columns: sentences that have a comma each."""
-    cells = [cell for row in found.rows for cell in row.cells[1:]]
+def _is_prose(parsed: ParsedRows) -> bool:
+    """Whether the "table" is prose with commas: a space follows each separator, no column names."""
+    cells = [cell for row in parsed.rows for cell in row.cells[1:]]
     return (
         bool(cells)
         and all(cell.startswith(" ") for cell in cells)
-        and not names_columns(found.rows[0].cells)
+        and not names_columns(parsed.rows[0].cells)
     )
 
 
-def _check_quotes(found: ParsedRows, other: ParsedRows, quotes: str, path: str) -> None:
-    """Refuse a text that is also a table of other rows: a quote or backslash may join what look like two rows."""
-    if other.is_table and len(other.rows) != len(found.rows):
-        differ = (one.line for one, two in zip(found.rows, other.rows, strict=False) if one != two)
+def _check_quotes(parsed: ParsedRows, other: ParsedRows, quotes: str, path: str) -> None:
+    """Refuse a text that another quoting rule parses into a different number of rows.
+
+    One quote or backslash can join two rows.
+    """
+    if other.is_table and len(other.rows) != len(parsed.rows):
+        differ = (
+            first.line
+            for first, second in zip(parsed.rows, other.rows, strict=False)
+            if first != second
+        )
         raise PruneError(
-            f"{path}, line {next(differ, len(found.rows))}, can be read in two ways: {len(found.rows):,} rows with --quotes yes, "
-            f"{len(other.rows):,} with --quotes {quotes}; name one."
+            f"{path}, line {next(differ, len(parsed.rows))}, can be read in two ways: "
+            f"{len(parsed.rows):,} rows with --quotes yes, {len(other.rows):,} with "
+            f"--quotes {quotes}; choose one of the two."
         )
 
 
 def _uneven_dialect(sample: str, form: Dialect, path: str) -> Dialect | None:
-    """The dialect that fits most rows, for a message about the others; None for one text per line."""
-    tried = [(each, parse(sample, *each)) for each in _dialects(form, tabs=False)]
+    """Return the dialect that fits most rows, for the message about the others.
+
+    None if the text is one example per line.
+    """
+    candidates = [(dialect, parse(sample, *dialect)) for dialect in _dialects(form, tabs=False)]
     if not form.separator:
         first = sample.split("\n", 1)[0]
-        of_table = path.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
-        tried = [
-            (each, parsed)
-            for each, parsed in tried
+        has_table_suffix = path.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".tab"))
+        candidates = [
+            (dialect, parsed)
+            for dialect, parsed in candidates
             if (
                 parsed.width > 1
                 and 2 * parsed.conforming > len(parsed.rows)
                 and not _is_prose(parsed)
             )
-            or (of_table and _names_columns(first, each[0]))
+            or (has_table_suffix and _names_columns(first, dialect[0]))
         ]
-    if not tried:
+    if not candidates:
         return None
-    # the first among equals: quotes enclose cells
-    (separator, quotes), _ = max(tried, key=lambda each: (each[1].width > 1, each[1].conforming))
+    # max returns the first of equal candidates: quotes enclose cells
+    (separator, quotes), _ = max(
+        candidates, key=lambda candidate: (candidate[1].width > 1, candidate[1].conforming)
+    )
     return replace(form, separator=separator, quotes=quotes)
 
 
 def _names_columns(line: str, separator: str) -> bool:
-    """Whether a first line is several short names: then the file is a table, however uneven its rows."""
+    """Whether a first line is several short names.
+
+    The file is then a table, however uneven its rows are.
+    """
     cells = [cell.strip(' "\r') for cell in line.split(separator)]
     return len(cells) > 1 and all(
         re.fullmatch(r"[^\W\d][\w .-]{0,30}", cell) and is_name(cell) for cell in cells
@@ -229,7 +248,10 @@ def _names_columns(line: str, separator: str) -> bool:
 
 
 def _is_quoted(text: str) -> bool:
-    """Whether every line but the first is one quoted cell: the quotes belong to the file, not to the texts."""
+    """Whether every line except the first is one quoted cell.
+
+    The quotes then belong to the file format, not to the texts.
+    """
     return (
         re.fullmatch(
             r'\ufeff?[^"\n]*\n?(?:[ \t]*"(?:[^"]|"")*"[ \t]*\r?(?:\n|$)|[ \t]*\r?\n)+', text
@@ -239,32 +261,36 @@ def _is_quoted(text: str) -> bool:
 
 
 def _quotes_are_text(sample: str) -> bool:
-    """With tabs quotes are rarely needed: they enclose cells where one is, or where a whole column has them."""
-    bare = [row.cells for row in parse(sample, "\t", "no").rows]
+    """Whether quotes in a tab-separated table are text rather than cell delimiters.
+
+    Tabs rarely need quotes: they delimit cells where a cell contains a tab, newline or quote, or
+    where a whole column is quoted.
+    """
+    unquoted = [row.cells for row in parse(sample, "\t", "no").rows]
     openers = [
-        (place, cell) for row in bare for place, cell in enumerate(row) if cell.startswith('"')
+        (place, cell) for row in unquoted for place, cell in enumerate(row) if cell.startswith('"')
     ]
     enclosed = [row.cells for row in parse(sample, "\t", "yes").rows]
     if any("\t" in cell or "\n" in cell or '"' in cell for row in enclosed for cell in row):
         return False
-    width = Counter(map(len, bare)).most_common(1)[0][0]
-    whole = {
+    width = Counter(map(len, unquoted)).most_common(1)[0][0]
+    quoted_columns = {
         place
         for place in range(width)
-        if all(len(row) > place and row[place].startswith('"') for row in bare[1:])
+        if all(len(row) > place and row[place].startswith('"') for row in unquoted[1:])
     }
     closed = all(cell.endswith('"') and len(cell) > 1 for _, cell in openers)
-    return bool(openers) and not (closed and {place for place, _ in openers} <= whole)
+    return bool(openers) and not (closed and {place for place, _ in openers} <= quoted_columns)
 
 
-def _lines(text: str) -> ParsedRows:
-    """One text per line. Only a newline ends a line: U+2028, U+2029 and U+0085 are text."""
+def _one_text_per_line(text: str) -> ParsedRows:
+    """Read one text per line. Only a newline ends a line: U+2028, U+2029 and U+0085 are text."""
     lines = enumerate(text.split("\n"), start=1)
     return ParsedRows([Row(number, [line.strip()]) for number, line in lines if line.strip()])
 
 
-def _named(rows: list[Row], form: Dialect) -> tuple[list[str], list[Row]]:
-    """(names of the columns, the other rows). Names that are missing are counted."""
+def _split_header(rows: list[Row], form: Dialect) -> tuple[list[str], list[Row]]:
+    """Return (column names, data rows); columns without a name are numbered."""
     if form.header == "yes":
         return [
             cell.strip() or f"column {place + 1}" for place, cell in enumerate(rows[0].cells)
@@ -273,48 +299,51 @@ def _named(rows: list[Row], form: Dialect) -> tuple[list[str], list[Row]]:
     return [f"column {place + 1}" for place in range(width)], rows
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names that stand twice get a number, as in pandas."""
-    found: list[str] = []
+def _deduplicate(names: Sequence[str]) -> list[str]:
+    """Append a number to repeated column names, as pandas does."""
+    unique: list[str] = []
     for name in names:
         count = next(
             count
             for count in range(len(names))
-            if (f"{name}.{count}" if count else name) not in found
+            if (f"{name}.{count}" if count else name) not in unique
         )
-        found.append(f"{name}.{count}" if count else name)
-    return found
+        unique.append(f"{name}.{count}" if count else name)
+    return unique
 
 
-def _even(
+def _check_lengths(
     rows: list[Row], names: list[str], path: str, form: Dialect, text_column: TextColumn
 ) -> tuple[list[Row], list[str]]:
-    """Rows with as many cells as there are names; PruneError for others if `form.bad_rows` does not say what to do."""
+    """Return rows as long as the header, and notes.
+
+    PruneError for other rows if `form.bad_rows` is empty.
+    """
     width = len(names)
     bad = [row for row in rows if len(row.cells) != width]
     if not bad:
         return rows, []
-    place = names.index(name) if (name := text_column(names)) in names else None
-    if (
-        form.bad_rows == "merge"
-        and place is not None
-        and all(len(row.cells) > width for row in bad)
-    ):
-        merged = [_merged(row, width, place, separator=form.separator) for row in rows]
-        return merged, [
-            f"{plural(len(bad), 'row')} with extra cells: they were merged into column {name!r}."
-        ]
+    name = text_column(names)
+    place = names.index(name) if name in names else None
+    longer = all(len(row.cells) > width for row in bad)
+    if form.bad_rows == "merge" and place is not None and longer:
+        merged = [_merge_extra(row, width, place, separator=form.separator) for row in rows]
+        return merged, [f"{plural(len(bad), 'row')} with extra cells: merged into column {name!r}."]
     if form.bad_rows == "skip":
         even = [row for row in rows if len(row.cells) == width]
         return even, [
-            f"{plural(len(bad), 'row')} left out, with another number of cells than {width} ({_shown(bad)})."
+            f"{plural(len(bad), 'row')} left out, with a number of cells other than {width} "
+            f"({_preview(bad)})."
         ]
     raise PruneError(
-        _uneven(bad, rows, names, path=path, form=form, text=name if place is not None else "")
+        _uneven_message(
+            bad, rows, names, path=path, form=form, text=name if place is not None else ""
+        )
     )
 
 
-def _merged(row: Row, width: int, place: int, separator: str) -> Row:
+def _merge_extra(row: Row, width: int, place: int, separator: str) -> Row:
+    """Join a row's extra cells into the cell at `place`."""
     extra = len(row.cells) - width
     if extra <= 0:
         return row
@@ -329,48 +358,52 @@ def _merged(row: Row, width: int, place: int, separator: str) -> Row:
     )
 
 
-def _uneven(
+def _uneven_message(
     bad: list[Row], rows: list[Row], names: list[str], path: str, form: Dialect, text: str
 ) -> str:
-    """What is wrong with the rows, which they are, and what to do."""
+    """Error message for uneven rows: the problem, examples, and the options."""
     sign = SEPARATORS.get(form.separator, repr(form.separator))
     longer = all(len(row.cells) > len(names) for row in bad)
-    ways = [f"quote texts that contain a {sign}" if longer else "complete these rows"]
+    options = [f"quote texts that contain a {sign}" if longer else "complete these rows"]
     if len(bad) == len(rows) and {len(row.cells) for row in bad} == {len(names) + 1}:
-        ways.append("add the name that the header lacks, if the first cells are row names")
+        options.append("add the name that the header lacks, if the first cells are row names")
     if longer and text:
-        ways.append(f"use --bad-rows merge if the extra cells belong to column {text!r}")
+        options.append(f"use --bad-rows merge if the extra cells belong to column {text!r}")
     elif longer and form.bad_rows == "merge":
-        ways.append("name the column to merge extra cells into with --text")
+        options.append("set the column that receives extra cells with --text")
     if len(bad) < len(rows):
-        ways.append("use --bad-rows skip to leave them out")
-    ways.append("name another --separator (none: one text per line)")
-    has = f"the header has ({', '.join(names[:8])})" if form.header == "yes" else "most rows have"
+        options.append("use --bad-rows skip to leave them out")
+    options.append("set another --separator (none: one text per line)")
+    reference = "most rows have"
+    if form.header == "yes":
+        reference = f"the header has ({', '.join(names[:8])})"
+    verb = "does" if len(bad) == 1 else "do"
     return (
-        f"{path}: {len(bad):,} of {plural(len(rows), 'row')} {'does' if len(bad) == 1 else 'do'} not have "
-        f"{plural(len(names), 'cell')}, as {has}, separated by "
-        f"{sign}: {_shown(bad)}. To go on, {'; or '.join(ways)}."
+        f"{path}: {len(bad):,} of {plural(len(rows), 'row')} {verb} not have "
+        f"{plural(len(names), 'cell')}, as {reference}, separated by "
+        f"{sign}: {_preview(bad)}. To continue, {'; or '.join(options)}."
     )
 
 
-def _shown(bad: list[Row]) -> str:
-    """The first few, with their lines."""
-    some = [f"line {row.line} has {len(row.cells)}, {_short(row.cells)!r}" for row in bad[:SHOWN]]
-    return "; ".join(some) + (f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else "")
+def _preview(bad: list[Row]) -> str:
+    """First few uneven rows with their line numbers."""
+    examples = [
+        f"line {row.line} has {len(row.cells)}, {_truncate(row.cells)!r}" for row in bad[:SHOWN]
+    ]
+    return "; ".join(examples) + (f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else "")
 
 
-def _short(cells: Sequence[str]) -> str:
+def _truncate(cells: Sequence[str]) -> str:
     text = " | ".join(cells)
     return text if len(text) <= 60 else f"{text[:30]} … {text[-25:]}"
 
 
-def _without_headers(rows: list[Row], names: list[str]) -> tuple[list[Row], list[str]]:
-    """Header lines in the middle of files that were joined."""
+def _drop_repeated_headers(rows: list[Row], names: list[str]) -> tuple[list[Row], list[str]]:
+    """Drop header lines in the middle of concatenated files; return (rows, notes)."""
     repeated = [row.line for row in rows if [cell.strip() for cell in row.cells] == names]
     if not repeated or len(names) < 2:
         return rows, []
-    kept = [row for row in rows if row.line not in set(repeated)]
-    where = ", ".join(map(str, repeated[:SHOWN])) + (" …" if len(repeated) > SHOWN else "")
-    return kept, [
-        f"The header is repeated on {'line' if len(repeated) == 1 else 'lines'} {where}; left out."
-    ]
+    remaining = [row for row in rows if row.line not in set(repeated)]
+    lines = ", ".join(map(str, repeated[:SHOWN])) + (" …" if len(repeated) > SHOWN else "")
+    noun = "line" if len(repeated) == 1 else "lines"
+    return remaining, [f"The header is repeated on {noun} {lines}; left out."]

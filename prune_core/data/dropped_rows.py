@@ -1,4 +1,4 @@
-"""How many rows of a table may be left out before the user is asked."""
+"""Limit on the number of table rows that are dropped without asking the user."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from ..errors import PruneError
 from ..formatting import percent, plural
 from .examples import DataSource
 
-MOST_DROPPED, MOST_ROWS = (
-    0.05,
-    20,
-)  # more of the rows, or more rows, are left out only if the user agrees
-SHOWN = 3  # examples in a question
+# above either limit, rows are dropped only if the user agrees
+MOST_DROPPED = 0.05  # fraction of the rows
+MOST_ROWS = 20
+SHOWN = 3  # examples in the message
 
 
 class RowQuestion(PruneError):
-    """Rows cannot be used; `--bad-rows skip` leaves them out."""
+    """Some rows cannot be used; the user can drop them with `--bad-rows skip`."""
 
 
 def line_number(rows: pd.DataFrame, row: int) -> str:
-    """The place of a row in its file, such as line 5."""
+    """Position of a row in its file, such as "line 5"."""
     name = rows.index.name
     return f"{name} {rows.index[row]}" if name else f"row {row + 1}"
 
@@ -31,25 +30,31 @@ def check_dropped(
     rows: pd.DataFrame,
     dropped: Collection[int],
     source: DataSource,
-    what: str,
+    problem: str,
     remedy: str = "correct it",
     *,
     column: str | None = None,
     always: bool = False,
 ) -> None:
-    """RowQuestion if these rows are more than may be left out unnoticed; `always`, however few."""
+    """Raise RowQuestion if more rows would be dropped than the limits allow; with `always`, if any.
+
+    `problem` completes "12 of 40 rows have …"; `remedy` is the alternative to dropping them.
+    """
     many = len(dropped) > min(MOST_ROWS, MOST_DROPPED * len(rows))
     if source.bad_rows == "skip" or not (many or always):
         return
     shown = [
-        f"{line_number(rows, row)} ({_shown(rows, row, column)})" for row in sorted(dropped)[:SHOWN]
+        f"{line_number(rows, row)} ({_preview(rows, row, column)})"
+        for row in sorted(dropped)[:SHOWN]
     ]
+    verb = "has" if len(dropped) == 1 else "have"
     raise RowQuestion(
-        f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} ({percent(len(dropped) / len(rows))}) "
-        f"{'has' if len(dropped) == 1 else 'have'} {what}: {', '.join(shown)}. Use --bad-rows skip to leave them out, or {remedy}."
+        f"{source.task}: {len(dropped):,} of {plural(len(rows), 'row')} "
+        f"({percent(len(dropped) / len(rows))}) {verb} {problem}: {', '.join(shown)}. "
+        f"Use --bad-rows skip to leave them out, or {remedy}."
     )
 
 
-def _shown(rows: pd.DataFrame, row: int, column: str | None) -> str:
+def _preview(rows: pd.DataFrame, row: int, column: str | None) -> str:
     cell = rows[column].iloc[row] if column else " | ".join(str(value) for value in rows.iloc[row])
     return repr(str(cell)[:40])

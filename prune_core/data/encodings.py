@@ -1,4 +1,4 @@
-"""Decode a text file: by its byte order mark, as UTF-8, else by a guess that is refused if uncertain."""
+"""Decode text files by byte order mark, as UTF-8, or by a guess that is refused if uncertain."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from ..errors import PruneError
 
-BOMS = (  # that of UTF-32 begins with that of UTF-16
+BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\0\0", "utf-32"),
     (b"\0\0\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")  # told apart by the letters of LETTERS
-LETTERS = {  # beyond ASCII, of a language in each alphabet
+LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")  # distinguished by the alphabets in LETTERS
+LETTERS = {  # encoding -> non-ASCII letters of each of its languages
     "cp1252": (
         "äöüß",
         "àâæçéèêëîïôœùûüÿ",
@@ -39,11 +39,10 @@ LETTERS = {  # beyond ASCII, of a language in each alphabet
     "cp1254": ("çğıi̇öşüâîû",),
     "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äöüõšž"),
 }
-FITTING = 0.95  # fraction of the letters beyond ASCII that a language must have
+FITTING = 0.95  # fraction of the non-ASCII letters that must belong to one language
 SYMBOL = r"[¹²³¿£¥¤¦¬±µ¶¼½¾¡¢§©«®°»¸¨¯]"
-ODD = re.compile(
-    rf"(?<=[^\W\d_]){SYMBOL}(?=[^\W\d_])|[ðþýÐÞÝ]"
-)  # what Windows-1252 makes of letters of other encodings
+# letters of other encodings decoded as Windows-1252
+ODD = re.compile(rf"(?<=[^\W\d_]){SYMBOL}(?=[^\W\d_])|[ðþýÐÞÝ]")
 USED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
     "iso8859_1",
     "iso8859_2",
@@ -66,13 +65,13 @@ USED = {*(f"cp125{digit}" for digit in range(9)), "latin_1"} | {
 }
 BEYOND = re.compile(r"[^\x00-\x7f]")
 JAPANESE = ("cp932", "shift_jis", "euc_jp")
-KANA = 0.3  # fraction of a Japanese text's letters beyond ASCII that are kana, at least
+KANA = 0.3  # minimum fraction of kana among the non-ASCII letters of Japanese text
 
 
 def decode(content: bytes, encoding: str, path: str) -> tuple[str, str]:
-    """(text, encoding): the one named, else the byte order mark's, else UTF-8 if it fits, else a guess.
+    """Return (text, encoding): the requested one, the byte order mark's, UTF-8, or a guess.
 
-    PruneError for a UTF-8 file with a few wrong bytes or cut short, and for an uncertain guess.
+    PruneError for a truncated UTF-8 file or one with a few wrong bytes, and for an uncertain guess.
     """
     if encoding:
         try:
@@ -80,37 +79,41 @@ def decode(content: bytes, encoding: str, path: str) -> tuple[str, str]:
         except (UnicodeError, LookupError) as error:
             reason = str(error)[:80]
             raise PruneError(
-                f"{path} is not {encoding} ({reason}); leave the encoding out to have it detected."
+                f"{path} is not {encoding} ({reason}); omit the encoding to detect it."
             ) from None
     for mark, name in BOMS:
         if content.startswith(mark):
-            return _decoded(content, name, path), name
+            return _decode_or_refuse(content, name, path), name
     if name := _utf16(content):
-        return _decoded(content, name, path), name
+        return _decode_or_refuse(content, name, path), name
     try:
         text, name = content.decode("utf-8"), "utf-8"
     except UnicodeDecodeError as error:
         _check_nearly_utf8(content, error, path)
-        name = _guessed(content, path)
+        name = _guess(content, path)
         text = content.decode(name) if name else ""
     if not name or "\0" in text:
         raise PruneError(
-            f"{path}: its encoding cannot be detected; name it with --encoding, such as cp1252, or save the file as UTF-8."
+            f"{path}: its encoding cannot be detected; set it with --encoding, such as cp1252, "
+            "or save the file as UTF-8."
         )
     return text, name
 
 
-def _decoded(content: bytes, name: str, path: str) -> str:
+def _decode_or_refuse(content: bytes, name: str, path: str) -> str:
     try:
         return content.decode(name)
     except UnicodeError as error:
         raise PruneError(
-            f"{path} is cut short or not {name} ({str(error)[:80]}); copy it again."
+            f"{path} is truncated or not {name} ({str(error)[:80]}); copy it again."
         ) from None
 
 
 def _utf16(content: bytes) -> str:
-    """UTF-16 without a byte order mark: in most languages every second byte is often zero."""
+    """Detect UTF-16 without a byte order mark.
+
+    In most languages many bytes at even or at odd positions are zero.
+    """
     head = content[:10_000]
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) < len(head) / 8 or min(even, odd) > max(even, odd) / 10:
@@ -119,9 +122,10 @@ def _utf16(content: bytes) -> str:
 
 
 def _check_nearly_utf8(content: bytes, error: UnicodeDecodeError, path: str) -> None:
-    """Refuse a UTF-8 file with a few wrong bytes: another encoding would garble all other lines.
+    """Refuse a UTF-8 file with a few wrong bytes; another encoding would garble all other lines.
 
-    Text in a legacy encoding is hardly ever valid UTF-8: it is enough that most non-ASCII lines are.
+    Text in a legacy encoding is hardly ever valid UTF-8, so most non-ASCII lines being valid is
+    sufficient evidence.
     """
     if (
         "unexpected end" in error.reason
@@ -129,23 +133,24 @@ def _check_nearly_utf8(content: bytes, error: UnicodeDecodeError, path: str) -> 
         and not content[: error.start].isascii()
     ):
         raise PruneError(
-            f"{path} is cut short: it ends inside a character; copy it again, or delete its last line."
+            f"{path} is truncated: it ends inside a character; copy it again, or delete its last "
+            "line."
         )
     lines = [line for line in content.split(b"\n") if not line.isascii()]
-    if 2 * sum(_decodes(line, "utf-8") for line in lines) <= len(lines):
+    if 2 * sum(_can_decode(line, "utf-8") for line in lines) <= len(lines):
         return
     number = content.count(b"\n", 0, error.start) + 1
     start = content.rfind(b"\n", 0, error.start) + 1
     text = content[start:].split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-    way = next(name for name in ("cp1252", "latin-1") if _decodes(content, name))
+    fallback = next(name for name in ("cp1252", "latin-1") if _can_decode(content, name))
     raise PruneError(
-        f"{path}, line {number}: the byte 0x{content[error.start]:02x} is not UTF-8, which the "
-        f"other lines are ({text[:60]!r}). "
-        f"Correct that line, or name the encoding of the whole file with --encoding, such as {way}."
+        f"{path}, line {number}: the byte 0x{content[error.start]:02x} is not UTF-8, unlike the "
+        f"other lines ({text[:60]!r}). Correct that line, or set the encoding of the whole file "
+        f"with --encoding, such as {fallback}."
     )
 
 
-def _decodes(content: bytes, name: str) -> bool:
+def _can_decode(content: bytes, name: str) -> bool:
     try:
         content.decode(name)
     except UnicodeDecodeError:
@@ -153,63 +158,73 @@ def _decodes(content: bytes, name: str) -> bool:
     return True
 
 
-def _guessed(content: bytes, path: str) -> str:
-    """The encoding of the non-ASCII lines, "" if unknown.
+def _guess(content: bytes, path: str) -> str:
+    """Guess the encoding from the non-ASCII lines; "" if unknown.
 
-    Latin ones are told apart by the letters of languages, others by charset-normalizer. PruneError
-    if only Windows-1252 is left, which most such files are, and the text then looks wrong.
+    Latin encodings are distinguished by the letters of languages, others by charset-normalizer.
+    PruneError if only Windows-1252 is left, the most common one, and the text then looks wrong.
     """
     from charset_normalizer import from_bytes
 
     lines = b"\n".join(line for line in content.splitlines() if not line.isascii())[:200_000]
-    found = from_bytes(lines)
-    best = found.best()
+    matches = from_bytes(lines)
+    best = matches.best()
     if best is None:
         return ""
-    if name := _japanese(found):
-        return name if _decodes(content, name) else ""
+    if name := _japanese_encoding(matches):
+        return name if _can_decode(content, name) else ""
     candidates = [best.encoding, *best.could_be_from_charset]
-    latin = [match.encoding for match in found if match.encoding in LATIN]
+    latin = [match.encoding for match in matches if match.encoding in LATIN]
     if latin or "cp1252" in candidates:
         fitting = [
             name
             for name in LATIN
-            if _decodes(content, name) and _fits(lines.decode(name, "replace"), LETTERS[name])
+            if _can_decode(content, name)
+            and _fits_language(lines.decode(name, "replace"), LETTERS[name])
         ]
         if fitting and len({lines.decode(name, "replace") for name in fitting}) == 1:
             return fitting[0]
         if "cp1252" in fitting or "cp1252" in candidates:
             candidates.insert(0, "cp1252")
-    name = next((each for each in candidates if each in USED and _decodes(content, each)), "")
+    name = next(
+        (
+            candidate
+            for candidate in candidates
+            if candidate in USED and _can_decode(content, candidate)
+        ),
+        "",
+    )
     western = name in ("cp1252", "latin_1", "iso8859_1")
     if western or latin and name:
         _check_certain(lines.decode(name, "replace"), name, ODD if western else BEYOND, path=path)
     return name
 
 
-def _japanese(found: Any) -> str:
-    """The first Japanese encoding in which the text has as many kana as Japanese has."""
-    for match in found:
+def _japanese_encoding(matches: Any) -> str:
+    """Return the first Japanese encoding whose decoded text has a plausible fraction of kana."""
+    for match in matches:
         if match.encoding in JAPANESE:
-            letters = [each for each in str(match) if not each.isascii()]
-            if sum("\u3040" <= each <= "\u30ff" for each in letters) > KANA * len(letters):
+            letters = [letter for letter in str(match) if not letter.isascii()]
+            if sum("\u3040" <= letter <= "\u30ff" for letter in letters) > KANA * len(letters):
                 return str(match.encoding)
     return ""
 
 
-def _fits(text: str, alphabets: Sequence[str]) -> bool:
-    """Whether nearly all non-ASCII letters, and symbols in the place of letters, are one language's."""
-    letters = [each.lower() for each in text if not each.isascii() and each.isalpha()]
-    known = max(sum(each in alphabet for each in letters) for alphabet in alphabets)
-    odd = len([each for each in ODD.findall(text) if not each.isalpha()])
+def _fits_language(text: str, alphabets: Sequence[str]) -> bool:
+    """Whether nearly all non-ASCII letters, and symbols in place of letters, belong to one
+    language.
+    """
+    letters = [letter.lower() for letter in text if not letter.isascii() and letter.isalpha()]
+    known = max(sum(letter in alphabet for letter in letters) for alphabet in alphabets)
+    odd = len([letter for letter in ODD.findall(text) if not letter.isalpha()])
     return bool(letters) and known >= FITTING * (len(letters) + odd)
 
 
 def _check_certain(text: str, name: str, doubtful: re.Pattern[str], path: str) -> None:
-    if found := doubtful.search(text):
-        start = max(text.rfind("\n", 0, found.start()) + 1, found.start() - 20)
-        shown = text[start : found.end() + 20].split("\n")[0].strip()
+    if match := doubtful.search(text):
+        start = max(text.rfind("\n", 0, match.start()) + 1, match.start() - 20)
+        shown = text[start : match.end() + 20].split("\n")[0].strip()
         raise PruneError(
-            f"{path}: its encoding is not certain, as {name} it reads {shown!r}; name it with "
-            "--encoding, such as cp1252, cp1250 or cp1254, or save the file as UTF-8."
+            f"{path}: its encoding is not certain; decoded as {name} it contains {shown!r}; set it "
+            "with --encoding, such as cp1252, cp1250 or cp1254, or save the file as UTF-8."
         )

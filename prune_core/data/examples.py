@@ -1,97 +1,98 @@
-"""Examples and where they come from, as plain data. Knows nothing of files, hubs, tokens or models.
+"""Examples and data sources as plain data.
 
-Five kinds, as replay.kind_of names them: classification (a class number), multilabel (a set of them), token (one for every
-word), regression (a score) and span (the accepted answers to a question about a text).
+Five task types, as returned by replay.kind_of: classification (a class index), multilabel (a set of
+labels), token (a label per word), regression (a score) and span (the accepted answers to a question
+about a context).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-TASK_TYPES = {
+TASK_TYPES = {  # task type -> output of the model's head
     "classification": "a label",
     "multilabel": "any number of labels",
-    "token": "a label for every word",
+    "token": "a label per word",
     "regression": "a score",
     "span": "an answer in a text",
-}  # what a model's head gives
+}
 BINARY = ("label 0", "label 1")  # names of the labels of a binary classifier with one output
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """Which data an experiment uses: `demo`, a known task, a local file or a Hub data set, with its columns and how to read it."""
+    """Where an experiment's data comes from: `demo`, a known task, a local file or a Hub dataset.
+
+    Includes the columns to use and how to parse the file.
+    """
 
     task: str = "demo"
     text: str = ""
     text_pair: str = ""
-    label: str = ""  # "-": do not use the labels; of a multi-label model also several columns, separated by commas
-    calibration: str = ""  # a file of its own for calibration; labels are not needed there
-    metric: str = ""  # the figure to judge by; empty for the task's own
-    labels: str = (
-        ""  # what label values mean, "NEG=negative,POS=positive"; what is not named is found out
-    )
-    separator: str = ""  # this and the next four as in delimited.Form
+    label: str = ""  # "-": ignore labels; multi-label: also several columns, separated by commas
+    calibration: str = ""  # separate file for calibration; needs no labels
+    metric: str = ""  # "": the task's default
+    labels: str = ""  # meaning of label values, "NEG=negative,POS=positive"; others are matched
+    separator: str = ""  # this and the next four as in delimited.Dialect
     encoding: str = ""
     header: str = ""
     quotes: str = ""
-    bad_rows: str = (
-        ""  # what becomes of rows that cannot be used: skip, merge (see delimited.Form), "" asks
-    )
-    config: str = ""  # of a Hub data set
-    split: str = ""  # to evaluate on, of a Hub data set, a folder or file of several, or an Excel file's sheet
+    bad_rows: str = ""  # unusable rows: skip, merge (see delimited.Dialect), "" asks the user
+    config: str = ""  # of a Hub dataset
+    split: str = ""  # to evaluate on; of a Hub dataset, folder or file, or the sheet of a workbook
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "separator", {"\t": "tab"}.get(self.separator, self.separator)
-        )  # which survives forms and shells
+        # unlike "\t", "tab" survives forms and shells
+        object.__setattr__(self, "separator", {"\t": "tab"}.get(self.separator, self.separator))
 
 
 class AnswerSpans(NamedTuple):
-    """What counts as right for a question; nothing where the text does not answer it."""
+    """Accepted answers to a question; empty if the context does not answer it."""
 
     texts: list[str]
-    starts: list[int]  # character of the context at which each begins
+    starts: list[int]  # first character of each answer in the context
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Sentences or pairs (question and context for spans) and, where known, what is right.
+    """Texts or text pairs (question and context for spans) and, if known, labels.
 
-    Of `token` examples the words are parted by single spaces.
+    The words of `token` examples are separated by single spaces.
     """
 
     texts: list[str]
     pairs: list[str] | None = None
-    labels: list[Any] | None = (
-        None  # int, list of them (multilabel: 1 or 0 a label; token: one a word), float or Answers
-    )
+    # int, float, AnswerSpans, or list of int (multilabel: 1 or 0 per label; token: one per word)
+    labels: list[Any] | None = None
     kind: str = "classification"
-    binary: bool = False  # of "regression": labels are 0 and 1, the output is thresholded
+    binary: bool = False  # "regression" only: labels are 0 and 1, the output is thresholded
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def whole(self, index: int) -> str:
-        """The example's text, both together where there are two."""
+        """The example's full text; the two texts of a pair are joined."""
         return f"{self.texts[index]} {self.pairs[index]}" if self.pairs else self.texts[index]
 
     def take(self, indices: Sequence[int]) -> Examples:
-        """Those examples, in that order."""
-        pick = lambda values: None if values is None else [values[i] for i in indices]  # noqa: E731
-        texts, pairs, labels = [self.texts[i] for i in indices], pick(self.pairs), pick(self.labels)
-        return Examples(texts, pairs, labels, kind=self.kind, binary=self.binary)
+        """Select examples by index, in the given order."""
+        return replace(
+            self,
+            texts=[self.texts[i] for i in indices],
+            pairs=self.pairs and [self.pairs[i] for i in indices],
+            labels=self.labels and [self.labels[i] for i in indices],
+        )
 
     def sample(self, size: int, seed: int, among: Collection[int] | None = None) -> Examples:
-        """The examples at `sample_indices`, drawn from the indices `among` (default: all)."""
+        """Draw a random sample of the indices `among` (default: all); see `sample_indices`."""
         return self.take(sample_indices(range(len(self)) if among is None else among, size, seed))
 
 
 def sample_indices(pool: Collection[int], size: int, seed: int) -> list[int]:
-    """`size` indices of the pool (0 = all), drawn with the seed, in ascending order."""
+    """Draw `size` indices of the pool (0 = all), in ascending order."""
     ordered = sorted(pool)
     if size == 0 or size >= len(ordered):
         return ordered

@@ -1,4 +1,4 @@
-"""Whether the first row of a table names its columns."""
+"""Detect whether the first row of a table is a header."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .column_names import KNOWN
 from .spelling import fold
 
 ROWS = 2000  # rows that the first one is compared with
-ABOVE = 10  # lines above the header that are looked at
+ABOVE = 10  # rows searched for a header below the first
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: not if it continues their pattern."""
+    """Whether the first row is a header, that is, does not continue the pattern below it."""
     first = rows[0] if rows else []
     if len(rows) < 2:
         return bool(rows) and all(map(is_name, first))
@@ -25,23 +25,23 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return all(map(is_name, first))
     if len({cell.strip().lower() for cell in first}) < len(first):
         return False
-    share = (
-        0.75 if len(first) > 1 else 0.0
-    )  # of the usual length: a question may be a column's name, but not one line of many
+    # a shorter sentence may be a column name (a question), but not if it is the only column
+    min_length = 0.75 if len(first) > 1 else 0.0
     return not any(
-        _continues(cell, [row[place] for row in rest], share) for place, cell in enumerate(first)
+        _continues(cell, [row[place] for row in rest], min_length)
+        for place, cell in enumerate(first)
     )
 
 
 def names_columns(row: Sequence[str]) -> bool:
-    """Whether a row has the usual names of a text and a label column, or is one usual name among names."""
+    """Whether a row contains the usual names of a text and a label column."""
     cells = [cell.strip() for cell in row if cell.strip()]
     usual = [cell for cell in cells if fold(cell) in {fold(name) for name in KNOWN}]
     return len(cells) > 1 and len(usual) >= min(2, len(cells)) and not any(map(_is_number, cells))
 
 
 def header_below(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows stand above the one that names the columns; 0 if none do."""
+    """Number of rows above the one that names the columns; 0 if the first row does or none does."""
     if not rows or names_columns(rows[0]):
         return 0
     return next(
@@ -49,8 +49,12 @@ def header_below(rows: Sequence[Sequence[str]]) -> int:
     )
 
 
-def _continues(cell: str, others: Sequence[str], share: float) -> bool:
-    """Whether a cell is like those below it: a number above numbers, one of a few values, a sentence above sentences."""
+def _continues(cell: str, others: Sequence[str], min_length: float) -> bool:
+    """Whether a cell resembles those below it.
+
+    A number above numbers, one of a few distinct values, or a sentence above sentences with at
+    least `min_length` times their median length.
+    """
     if not cell.strip():
         return False
     if all(_is_number(other) for other in others):
@@ -58,13 +62,12 @@ def _continues(cell: str, others: Sequence[str], share: float) -> bool:
     counts = Counter(others)
     if len(counts) <= max(2, len(others) // 3) and counts[cell] > 0:
         return True
-    words, lengths = (
-        sorted(map(count, others)) for count in (lambda other: len(other.split()), len)
-    )
+    words = sorted(len(other.split()) for other in others)
+    lengths = sorted(map(len, others))
     middle = len(others) // 2
     if words[middle] >= 4 or all(not other.isascii() for other in others):
         long = len(cell.split()) >= 4 or (not cell.isascii() and len(cell) > 8)
-        return long and len(cell) >= share * lengths[middle]
+        return long and len(cell) >= min_length * lengths[middle]
     return False
 
 
@@ -73,5 +76,5 @@ def _is_number(cell: str) -> bool:
 
 
 def is_name(cell: str) -> bool:
-    """Whether a cell may be the name of a column: a few words, no number."""
+    """Whether a cell can be a column name: up to three words, not a number."""
     return len(cell.split()) <= 3 and not _is_number(cell)

@@ -1,4 +1,7 @@
-"""Data sets of the Hub, by id, configuration and split, as tables. The only file that imports `datasets`."""
+"""Datasets of the Hugging Face Hub as tables, by id, configuration and split.
+
+The only module that imports `datasets`.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,25 @@ from .arrow_tables import class_names
 from .tables import Table, part_of
 
 
-def split(path: str, config: str | None, asked: str, title: str, known: Sequence[str]) -> Table:
-    """One split of a data set; without one asked for, the usual one to evaluate on."""
+def split(path: str, config: str | None, requested: str, title: str, known: Sequence[str]) -> Table:
+    """Load one split of a dataset; without `requested`, the default one to evaluate on."""
     from datasets import load_dataset
 
     try:
-        name = asked or part_of(_splits(path, config), "", title)
-        found = load_dataset(path, config, split=name)
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # datasets raises these two when the Hub, or a name, fails
-        raise _sentence(error, path, config, asked=asked, title=title, known=known) from None
+        name = requested or part_of(_splits(path, config), "", title)
+        dataset = load_dataset(path, config, split=name)
+    except (OSError, ValueError) as error:  # datasets raises both for network errors and bad names
+        raise _explain(error, requested, title, known) from None
     names = {
         column: classes
-        for column, feature in found.features.to_dict().items()
+        for column, feature in dataset.features.to_dict().items()
         if (classes := class_names(feature))
     }
-    return Table(found.to_pandas(), description=f"split {name!r}", names=names)
+    return Table(dataset.to_pandas(), description=f"split {name!r}", names=names)
 
 
 def has_train(path: str, config: str | None, evaluated: str) -> bool:
-    """Whether there is a split to calibrate on besides the one that is evaluated."""
+    """Whether there is a training split for calibration besides the evaluated one."""
     try:
         return "train" in _splits(path, config) and evaluated != "train"
     except (OSError, ValueError):
@@ -46,52 +46,49 @@ def _splits(path: str, config: str | None) -> tuple[str, ...]:
     try:
         return tuple(get_dataset_split_names(path, config))
     except ConnectionError:
-        return tuple(load_dataset(path, config))  # without a network, what its cache holds
+        return tuple(load_dataset(path, config))  # offline: use the cache
 
 
-def _sentence(
-    error: Exception, path: str, config: str | None, asked: str, title: str, known: Sequence[str]
-) -> PruneError:
+def _explain(error: Exception, requested: str, title: str, known: Sequence[str]) -> PruneError:
+    """Convert an error of `datasets` to a message with a remedy."""
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
     if "Config name is missing" in str(error) or "BuilderConfig" in str(error):
-        return PruneError(
-            f"{title}: say which part of it with --config. ({' '.join(str(error).split())[:300]})"
-        )
+        details = " ".join(str(error).split())[:300]
+        return PruneError(f"{title}: choose a configuration with --config. ({details})")
     if "Unknown split" in str(error) or "Bad split" in str(error):
-        return PruneError(f"{title} has no split {asked!r}; name another with --split. ({reason})")
-    where = (
-        ""
-        if title in known
-        else f"is neither a file here nor a known task ({', '.join(known)}); as a data set of the Hub "
-    )
+        return PruneError(
+            f"{title} has no split {requested!r}; choose another with --split. ({reason})"
+        )
+    subject = f"{title}:"
+    if title not in known:
+        subject = f"{title} is neither a local file nor a known task ({', '.join(known)});"
     return PruneError(
-        f"{title}{':' if title in known else ''} {where}"
-        f"the Hub cannot be reached, or has no such data, and it is not in its cache; go online, or give a local "
-        f"file. ({reason})"
+        f"{subject} the Hub cannot be reached or has no such dataset, and it is not in the local "
+        f"cache; go online, or give a local file. ({reason})"
     )
 
 
-def preview(path: str, config: str | None, asked: str, rows: int) -> list[dict[str, Any]]:
-    """The first rows of a split, numbered classes as names; OSError or ValueError where they cannot be had."""
+def preview(path: str, config: str | None, requested: str, rows: int) -> list[dict[str, Any]]:
+    """First rows of a split, with class names; OSError or ValueError if it cannot be loaded."""
     from datasets import load_dataset
 
-    asked = asked or part_of(_splits(path, config), "", path)
+    split_name = requested or part_of(_splits(path, config), "", path)
     try:
-        found = load_dataset(path, config, split=asked, streaming=True)
-        taken = list(found.take(rows))
-    except (OSError, ValueError):  # without a network, where only its cache can still help
-        found = load_dataset(path, config, split=asked)
-        taken = list(found.select(range(rows)))
+        dataset = load_dataset(path, config, split=split_name, streaming=True)
+        head = list(dataset.take(rows))
+    except (OSError, ValueError):  # offline: streaming fails, the cache may have it
+        dataset = load_dataset(path, config, split=split_name)
+        head = list(dataset.select(range(rows)))
     names = {
         column: list(feature.names)
-        for column, feature in (found.features or {}).items()
+        for column, feature in (dataset.features or {}).items()
         if hasattr(feature, "names")
     }
     return [
-        {column: _shown(value, names.get(column, [])) for column, value in row.items()}
-        for row in taken
+        {column: _class_name(value, names.get(column, [])) for column, value in row.items()}
+        for row in head
     ]
 
 
-def _shown(value: Any, names: Sequence[str]) -> Any:
+def _class_name(value: Any, names: Sequence[str]) -> Any:
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value

@@ -1,4 +1,4 @@
-"""JSON and JSON lines as tables: records, records by key, columns, orient="split", and SQuAD."""
+"""JSON and JSON Lines as tables: records, records by key, columns, orient="split", and SQuAD."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pandas as pd
 
 
 def parse(text: str, lines: bool) -> tuple[Any, list[int]]:
-    """(what the file holds, the line of each record; no lines where it is one document).
+    """Return (content of the file, line of each record); no lines for a single document.
 
-    Only a newline ends a line: U+2028, U+2029 and U+0085 may stand inside of a string.
+    Only a newline ends a line: U+2028, U+2029 and U+0085 may occur inside a string.
     """
     if not lines:
         try:
             return json.loads(text), []
         except json.JSONDecodeError:
-            if not text.lstrip().startswith("{"):  # one record per line under the other suffix
+            if not text.lstrip().startswith("{"):  # else JSON Lines with the suffix .json
                 raise
     records, numbers = [], []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -32,7 +32,7 @@ def parse(text: str, lines: bool) -> tuple[Any, list[int]]:
 
 
 def records(content: Any) -> pd.DataFrame:
-    """A list of records; or records by their keys; or columns; or SQuAD as it is published."""
+    """Convert JSON to a table: records, records by key, columns, or SQuAD's published format."""
     if isinstance(content, Mapping):
         if (
             {"columns", "data"}
@@ -47,29 +47,29 @@ def records(content: Any) -> pd.DataFrame:
     if content and isinstance(content[0], Mapping) and "paragraphs" in content[0]:
         return pd.DataFrame(
             {
-                "question": ask["question"],
+                "question": qa["question"],
                 "context": paragraph["context"],
                 "answers": {
-                    key: [answer[key] for answer in ask.get("answers", [])]
+                    key: [answer[key] for answer in qa.get("answers", [])]
                     for key in ("text", "answer_start")
                 },
             }
             for article in content
             for paragraph in article["paragraphs"]
-            for ask in paragraph["qas"]
+            for qa in paragraph["qas"]
         )
     if not all(isinstance(record, Mapping) for record in content):
         rows = [row if isinstance(row, list) else [row] for row in content]
         return pd.DataFrame(rows).rename(columns=lambda place: f"column {place + 1}")
     flat = pd.json_normalize(list(content), sep=".")
-    # of nested fields only answers as SQuAD has them are of use whole; of others the parts stand under their dotted names
+    # json_normalize flattens nested fields to dotted names; SQuAD answers are also needed whole
     nested = dict.fromkeys(
         key
         for record in content
         for key, value in record.items()
         if isinstance(value, Mapping) and {"text", "answer_start"} <= set(value)
     )
-    whole = pd.DataFrame(
+    answers = pd.DataFrame(
         {key: [record.get(key) for record in content] for key in nested}, index=flat.index
     )
-    return pd.concat([flat, whole], axis=1)
+    return pd.concat([flat, answers], axis=1)

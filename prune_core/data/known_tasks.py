@@ -1,4 +1,4 @@
-"""Tasks with a public name: where the Hub keeps them, their columns, splits and official metric."""
+"""Known tasks: their Hub datasets, columns, splits and official metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .metrics import METRICS
 
 @dataclass(frozen=True)
 class KnownTask:
-    """A task with a public name: where the Hub keeps it, which columns and splits it uses, and its official figure."""
+    """A task with its Hub dataset, columns, splits and official metric."""
 
     title: str
     path: str
@@ -25,12 +25,12 @@ class KnownTask:
 
     @property
     def kind(self) -> str:
-        """The kind of head that answers it."""
+        """Task type."""
         return METRICS[self.metric].kind
 
     @property
     def columns(self) -> Columns:
-        """(text, second text, label) column names."""
+        """Names of the columns."""
         return Columns(self.text, self.pair, self.label)
 
 

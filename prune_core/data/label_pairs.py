@@ -1,4 +1,4 @@
-"""Label values as text, and pairs of value and label as `--labels` takes them: NEG=negative,POS=positive."""
+"""Label values as text, and the pairs of `--labels`: NEG=negative,POS=positive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ..errors import PruneError
 
 
 def to_text(value: Any) -> str:
-    """A label value as text; "" for a missing one (None, NaN, NA). Whole numbers have no decimals."""
+    """Convert a label value to text; "" for a missing one (None, NaN, NA). Integers have no
+    decimals.
+    """
     if (
         value is None
         or value is pd.NA
@@ -23,44 +25,48 @@ def to_text(value: Any) -> str:
         return ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = str(value).strip()
     return re.sub(r"^([-+]?\d+)\.0*$", r"\1", text)
 
 
 def parse_pairs(text: str) -> dict[str, str]:
-    """ "NEG=negative,POS=positive" as pairs. A name with a comma, an equals sign or a quote stands in double quotes, and
-    quotes within it are doubled."""
+    """Parse "NEG=negative,POS=positive" into a dict.
+
+    A name that contains a comma, an equals sign or a quote is enclosed in double quotes, and quotes
+    within it are doubled.
+    """
     pairs: dict[str, str] = {}
     quoted, plain = r'"(?:[^"]|"")*"', r'[^,="]*'
     rest = text
     while rest.strip():
-        found = re.match(rf"\s*({quoted}|{plain})\s*=\s*({quoted}|[^,\"]*)\s*(?:,|$)", rest)
-        if not found:
+        match = re.match(rf"\s*({quoted}|{plain})\s*=\s*({quoted}|[^,\"]*)\s*(?:,|$)", rest)
+        if not match:
             raise PruneError(
-                f"labels: {rest.strip()[:60]!r} is not understood; write value=label, such as NEG=negative,POS=positive."
+                f"labels: {rest.strip()[:60]!r} cannot be parsed; write value=label pairs, such as "
+                "NEG=negative,POS=positive."
             )
-        pairs[to_text(_unquoted(found[1]))] = _unquoted(found[2])
-        rest = rest[found.end() :]
+        pairs[to_text(_unquote(match[1]))] = _unquote(match[2])
+        rest = rest[match.end() :]
     return pairs
 
 
 def to_flag(pairs: Mapping[str, str]) -> str:
-    """`--labels` with these pairs, as a shell takes it."""
+    """Format pairs as a `--labels` flag, quoted for a shell."""
     return "--labels '" + format_pairs(pairs).replace("'", "'\"'\"'") + "'"
 
 
-def _unquoted(word: str) -> str:
+def _unquote(word: str) -> str:
     word = word.strip()
     return word[1:-1].replace('""', '"') if len(word) > 1 and word[0] == word[-1] == '"' else word
 
 
 def format_pairs(pairs: Mapping[str, str]) -> str:
-    """Pairs as `parse_pairs` reads them."""
-    return ",".join(f"{_quoted(value)}={_quoted(label)}" for value, label in pairs.items())
+    """Format pairs such that `parse_pairs` can read them."""
+    return ",".join(f"{_quote(value)}={_quote(label)}" for value, label in pairs.items())
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     escaped = name.replace('"', '""')
     return f'"{escaped}"' if re.search(r'[,="]|^\s|\s$', name) else name

@@ -1,6 +1,6 @@
-"""Match the label values of a file to the labels of a model: by name, by number or as given; ask if neither is certain.
+"""Match the label values of a file to a model's labels by name, by number or as given.
 
-Pure text matching: knows nothing of files or models, and never looks at what a model predicts.
+If a match is ambiguous, the user is asked; the model's predictions are never used.
 """
 
 from __future__ import annotations
@@ -14,100 +14,108 @@ from ..errors import PruneError
 from .label_pairs import parse_pairs, to_flag, to_text
 from .spelling import CANONICAL, canonical, find, fold, is_generic
 
-UNSURE = "?"  # what a proposal leaves to the reader
-SHOWN = 12  # values in a proposal
-OUT = "leave out"  # what a value is mapped to if its rows are not used
-RARE = 0.05  # fraction of the rows whose values may be odd; the question is then about these values alone
+UNSURE = "?"  # placeholder in a proposal for the user to replace
+SHOWN = 12  # values in a message
+OUT = "leave out"  # pseudo-label of values whose rows are not used
+RARE = 0.05  # up to this fraction of rows may have unmatched values without affecting the others
 NO, YES = {"false", "no", "n", "f", "off"}, {"true", "yes", "y", "t", "on"}
 
 
 class LabelQuestion(PruneError):
-    """It is not certain which label a value means; `counts` holds the values in question and how often each occurs."""
+    """The label of a value is ambiguous.
 
-    def __init__(self, sentence: str, counts: dict[str, int]):
-        super().__init__(sentence)
+    `counts` has the number of occurrences of each value of the column.
+    """
+
+    def __init__(self, message: str, counts: dict[str, int]):
+        super().__init__(message)
         self.counts = counts
 
 
 class LabelMap(NamedTuple):
-    """The model's label of each value (None: its rows are left out), how often each occurs, and notes."""
+    """The model's label of each value (None: rows are left out), occurrences, and notes."""
 
     labels: dict[str, int | None]
     counts: dict[str, int]
     notes: list[str]
 
 
-def map_labels(values: Iterable[Any], names: Sequence[str], asked: str, place: str) -> LabelMap:
-    """Each distinct value's label among the model's `names`. `asked` is what a person says of values, `place` begins the
-    sentence of an error. LabelQuestion if a value's label is not certain."""
+def map_labels(values: Iterable[Any], names: Sequence[str], meanings: str, place: str) -> LabelMap:
+    """Map each distinct value to a label of the model.
+
+    `names` are the model's labels, `meanings` are value=label pairs given by the user, and `place`
+    is the beginning of error messages. LabelQuestion if the label of a value is ambiguous.
+    """
     counts = Counter(map(to_text, values))
-    ordered = dict(
-        sorted(
-            counts.items(),
-            key=lambda item: (_number(item[0]) is None, _number(item[0]) or 0, item[0]),
-        )
-    )
-    own = {value: _label(label, names, place) for value, label in parse_pairs(asked).items()}
-    left = [value for value in ordered if value and value not in own]
-    strange = [value for value in own if value not in counts]
-    if strange and set(left) - {"-1"}:  # if all are mapped, it is no typo: a split may lack a value
-        raise PruneError(
-            f"{place}: labels names {strange[0]!r}, which does not occur there; "
-            f"the values are {_listed(ordered)}."
-        )
-    found, notes = _understood(left, names, counts)
-    labels: dict[str, int | None] = {
-        value: own[value] if value in own else found.get(value) for value in ordered if value
+    order = sorted(counts, key=lambda value: (_number(value) is None, _number(value) or 0, value))
+    ordered = {value: counts[value] for value in order}
+    given = {
+        value: _parse_label(label, names, place) for value, label in parse_pairs(meanings).items()
     }
-    hidden = [
-        value for value in labels if labels[value] is None and value == "-1" and value not in own
-    ]
-    unknown = [value for value in left if labels[value] is None and value not in hidden]
-    if unknown:
-        there = {value: n for value, n in ordered.items() if value}
-        raise LabelQuestion(_question(unknown, there, labels, names=names, place=place), there)
-    return LabelMap(
-        {**labels, **({"": None} if "" in counts else {})}, ordered, notes + _said(labels, names)
-    )
+    remaining = [value for value in ordered if value and value not in given]
+    unknown_values = [value for value in given if value not in counts]
+    # if all values are mapped, it is no typo: a split may lack a value
+    if unknown_values and set(remaining) - {"-1"}:
+        raise PruneError(
+            f"{place}: the label mapping contains {unknown_values[0]!r}, which does not occur in "
+            "the data; "
+            f"the values are {_format_counts(ordered)}."
+        )
+    matched, notes = _match(remaining, names, counts)
+    labels: dict[str, int | None] = {
+        value: given[value] if value in given else matched.get(value) for value in ordered if value
+    }
+    # -1 without a label marks a hidden label
+    ambiguous = [value for value in remaining if labels[value] is None and value != "-1"]
+    if ambiguous:
+        occurring = {value: count for value, count in ordered.items() if value}
+        message = _question_text(ambiguous, occurring, labels, names=names, place=place)
+        raise LabelQuestion(message, occurring)
+    notes += _describe(labels, names)
+    if "" in counts:
+        labels[""] = None
+    return LabelMap(labels, ordered, notes)
 
 
 def fits(values: Iterable[Any], names: Sequence[str]) -> bool:
-    """Whether a column's values are labels of the model, a few odd ones aside."""
-    counts = Counter(value for each in values if (value := to_text(each)))
-    found, _ = _understood(list(counts), names, counts)
+    """Whether a column's values are labels of the model, except for up to 5% of the rows."""
+    counts = Counter(filter(None, map(to_text, values)))
+    matched, _ = _match(list(counts), names, counts)
     known = sum(
-        n
-        for value, n in counts.items()
-        if found.get(value) is not None or (value == "-1" and found)
+        count
+        for value, count in counts.items()
+        if matched.get(value) is not None or (value == "-1" and matched)
     )
-    return bool(found) and known >= (1 - RARE) * counts.total()
+    return bool(matched) and known >= (1 - RARE) * counts.total()
 
 
-def _understood(
+def _match(
     values: Sequence[str], names: Sequence[str], counts: Mapping[str, int]
 ) -> tuple[dict[str, int | None], list[str]]:
-    """(labels of the values that are certain, notes). If a few rare values fit no rule, the rules are applied to the others."""
-    found, notes = _by_any_rule(values, names)
-    odd = [value for value in values if value not in found]
-    if len(odd) < len(values) or not values:
-        return found, notes
-    whole = sum(counts[value] for value in values)
-    for rare in (_oddities(values, names), sorted(values, key=lambda value: counts[value])):
+    """Return (labels of the unambiguous values, notes).
+
+    If no rule matches all values, rare values are removed and the rules applied to the others.
+    """
+    matched, notes = _match_all(values, names)
+    unmatched = [value for value in values if value not in matched]
+    if len(unmatched) < len(values) or not values:
+        return matched, notes
+    total = sum(counts[value] for value in values)
+    for rare in (_non_numeric(values, names), sorted(values, key=lambda value: counts[value])):
         common = list(values)
-        while (
-            rare and len(common) > 1
-        ):  # one value after the other, as long as few rows are concerned
+        # remove one value at a time while at most 5% of the rows are affected
+        while rare and len(common) > 1:
             common.remove(rare.pop(0))
-            if sum(counts[value] for value in common) < (1 - RARE) * whole:
+            if sum(counts[value] for value in common) < (1 - RARE) * total:
                 break
-            found, notes = _by_any_rule(common, names)
-            if len(found) == len(common):
-                return found, notes
+            matched, notes = _match_all(common, names)
+            if len(matched) == len(common):
+                return matched, notes
     return {}, []
 
 
-def _oddities(values: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Values that are no number where most are."""
+def _non_numeric(values: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the values that are not numbers if most are."""
     numbers = [value for value in values if _number(value) is not None]
     return (
         [value for value in values if _number(value) is None]
@@ -116,10 +124,10 @@ def _oddities(values: Sequence[str], names: Sequence[str]) -> list[str]:
     )
 
 
-def _by_any_rule(
+def _match_all(
     values: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, int | None], list[str]]:
-    """By name, by number, or as yes and no; {} if no rule applies."""
+    """Match by name, by number, or as yes and no; {} if no rule applies."""
     by_name = _by_name(values, names)
     if by_name and (len(by_name) == len(values) or any(_number(value) is None for value in values)):
         return {**by_name, **({"-1": None} if "-1" in values else {})}, []
@@ -130,124 +138,138 @@ def _by_any_rule(
 
 
 def is_missing(label: str) -> bool:
-    """Whether that is what a person calls no label at all."""
+    """Whether a user's label means "no label"."""
     return fold(label) in ("", "leaveout", "out")
 
 
-def _label(label: str, names: Sequence[str], place: str) -> int | None:
-    """The number of a label that a person names, by name or number."""
+def _parse_label(label: str, names: Sequence[str], place: str) -> int | None:
+    """Return the index of a label given by name or number."""
     if (number := find(label, names)) is not None:
         return number
     if is_missing(label):
         return None
     if not (label.isdigit() and int(label) < len(names)):
         raise PruneError(
-            f"{place}: labels names {label!r}, which is no label of the model; those are {', '.join(names)}, or {OUT!r}."
+            f"{place}: the label mapping contains {label!r}, which is not a label of the model; "
+            "choose one "
+            f"of {', '.join(names)}, or {OUT!r}."
         )
     return int(label)
 
 
 def _by_name(values: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
-    """By the labels' names: the strictest level of spelling at which a value is one of them."""
+    """Match by name, at the strictest level of spelling at which a value is a label."""
     if all(_number(value) is not None for value in values) and not any(
         to_text(name).isdigit() for name in names
     ):
         return {}
-    found = {value: place for value in values if (place := find(value, names)) is not None}
-    for value in [value for value in values if value not in found and _number(value) is None]:
-        close = _beginning(value, names)
-        if len(close) == 1 and close[0] not in found.values():
-            found[value] = close[0]
-    shared = {place for place, n in Counter(found.values()).items() if n > 1}
+    matched = {value: index for value in values if (index := find(value, names)) is not None}
+    for value in [value for value in values if value not in matched and _number(value) is None]:
+        matches = _prefix_matches(value, names)
+        if len(matches) == 1 and matches[0] not in matched.values():
+            matched[value] = matches[0]
+    shared = {index for index, count in Counter(matched.values()).items() if count > 1}
     return {
-        value: place
-        for value, place in found.items()
-        if place not in shared or _is_certain(value, names[place])
+        value: index
+        for value, index in matched.items()
+        if index not in shared or _is_certain(value, names[index])
     }
 
 
 def _is_certain(value: str, name: str) -> bool:
-    """Whether a value means a label even if another value does too: accents and separators may tell the two apart."""
+    """Whether a value means a label even if another value does too.
+
+    Values that differ in accents and separators may be different labels.
+    """
     return value.strip().casefold() == name.strip().casefold() or fold(value) in CANONICAL
 
 
-def _beginning(value: str, names: Sequence[str]) -> list[int]:
-    """Labels of which one is the other's beginning: contra, entail, sci."""
+def _prefix_matches(value: str, names: Sequence[str]) -> list[int]:
+    """Return the labels that begin with the value or vice versa: contra, entail, sci."""
     short = fold(value)
     if len(short) < 3:
         return []
-    each = [(place, fold(name)) for place, name in enumerate(names)]
+    folded = [(place, fold(name)) for place, name in enumerate(names)]
     return [
         place
-        for place, name in each
+        for place, name in folded
         if name.startswith(short) or (len(name) >= 3 and short.startswith(name))
     ]
 
 
 def _number(value: str) -> int | None:
-    """What a value counts: 3, 3 stars, ★★★, 3/5, LABEL_3."""
+    """Return the number in a value: 3, 3 stars, ★★★, 3/5, LABEL_3; None if there is none."""
     if value and set(value) <= {"★", "⭐", "☆", "\ufe0f"}:
         return sum(character in "★⭐" for character in value)
-    found = re.fullmatch(
-        r"(?:(?:label|class|klasse|classe)[\s_-]*)?([-+]?\d+)\s*(?:stars?|sterne?|étoiles?|estrellas?|/\s*\d+)?",
+    match = re.fullmatch(
+        r"(?:(?:label|class|klasse|classe)[\s_-]*)?"
+        r"([-+]?\d+)"
+        r"\s*(?:stars?|sterne?|étoiles?|estrellas?|/\s*\d+)?",
         value,
         re.IGNORECASE,
     )
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
 def _by_number(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], str]:
-    """By number from 0; or from 1, from -1, or in their order if that is what they are. With a note if it is a choice."""
+    """Match by number: the numbers in the labels' names, else by position (see _shifted).
+
+    Returns a note if the match is a choice.
+    """
     numbers = {value: number for value in values if (number := _number(value)) is not None}
     if not values or len(set(numbers.values())) < len(values):
         return {}, ""
-    named = [_number(name) for name in names]
-    if (
-        None not in named and not is_generic(names) and set(numbers.values()) <= set(named)
-    ):  # 1 star … 5 stars
-        return {value: named.index(number) for value, number in numbers.items()}, ""
-    shift, note = _shifted(set(numbers.values()), names)
-    return (
-        ({value: shift[number] for value, number in numbers.items()}, note) if shift else ({}, "")
-    )
-
-
-SHIFTED = "Labels are numbered otherwise than the model's; they were taken in order."
-
-
-def _shifted(some: set[int], names: Sequence[str]) -> tuple[dict[int, int | None], str]:
-    """(the label of each number, a note); {} if it is not certain."""
-    size = len(names)
-    polarity = [canonical(name) for name in names] == [
-        canonical(name) for name in ("negative", "neutral", "positive")
-    ]
-    if (
-        size == 2
-        and some == {-1, 1}
-        or size == 3
-        and some == {-1, 0, 1}
-        and (polarity or is_generic(names))
-    ):
-        return {number: index for index, number in enumerate(sorted(some))}, SHIFTED
-    if size > 2 and -1 in some and len(some) == size:  # hidden labels, or labels counted from -1
+    name_numbers = [_number(name) for name in names]  # 1 star … 5 stars
+    has_numbers = None not in name_numbers and not is_generic(names)
+    if has_numbers and set(numbers.values()) <= set(name_numbers):
+        return {value: name_numbers.index(number) for value, number in numbers.items()}, ""
+    label_of, note = _shifted(set(numbers.values()), names)
+    if not label_of:
         return {}, ""
-    if some - {-1} <= set(range(size)) and not (polarity and some - {-1} == {0, 1}):
-        return {number: None if number == -1 else number for number in some}, ""
-    if 0 not in some and some - {-1} <= set(range(1, size + 1)):
-        return {number: None if number == -1 else number - 1 for number in some}, SHIFTED
-    if len(some) == size:
-        return {number: index for index, number in enumerate(sorted(some))}, SHIFTED
+    return {value: label_of[number] for value, number in numbers.items()}, note
+
+
+SHIFTED = "Labels are numbered differently from the model's; they were matched in order."
+
+
+def _shifted(numbers: set[int], names: Sequence[str]) -> tuple[dict[int, int | None], str]:
+    """Return (label of each number, a note): counted from 0, from 1, from -1, or in order.
+
+    {} if it is ambiguous.
+    """
+    size = len(names)
+    polarity = [canonical(name) for name in ("negative", "neutral", "positive")]
+    has_polarity = [canonical(name) for name in names] == polarity
+    in_order: dict[int, int | None] = {
+        number: index for index, number in enumerate(sorted(numbers))
+    }
+    if size == 2 and numbers == {-1, 1}:
+        return in_order, SHIFTED
+    if size == 3 and numbers == {-1, 0, 1} and (has_polarity or is_generic(names)):
+        return in_order, SHIFTED
+    if size > 2 and -1 in numbers and len(numbers) == size:
+        return {}, ""  # -1 marks hidden labels, or labels are counted from -1
+    visible = numbers - {-1}
+    hidden: dict[int, int | None] = {-1: None} if -1 in numbers else {}
+    if visible <= set(range(size)) and not (has_polarity and visible == {0, 1}):
+        return hidden | {number: number for number in visible}, ""
+    if 0 not in numbers and visible <= set(range(1, size + 1)):
+        return hidden | {number: number - 1 for number in visible}, SHIFTED
+    if len(numbers) == size:
+        return in_order, SHIFTED
     return {}, ""
 
 
 def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, int | None], str]:
-    """True and false, and negative and positive for a model whose labels have no names."""
+    """Match true/false; and negative/positive to a model whose labels have no names."""
     if len(names) != 2:
         return {}, ""
-    no = _denied(names)
+    negative = _denied(names)
     words = {value: fold(value) for value in values}
-    if no is not None and all(word in NO | YES for word in words.values()):
-        return {value: no if word in NO else 1 - no for value, word in words.items()}, ""
+    if negative is not None and all(word in NO | YES for word in words.values()):
+        return {
+            value: negative if word in NO else 1 - negative for value, word in words.items()
+        }, ""
     usual = [
         ("negative", "positive"),
         ("notequivalent", "equivalent"),
@@ -256,7 +278,7 @@ def _by_truth(values: Sequence[str], names: Sequence[str]) -> tuple[dict[str, in
     ]
     for first, second in [(canonical(a), canonical(b)) for a, b in usual]:
         if is_generic(names) and all(canonical(value) in (first, second) for value in values):
-            note = "The model's labels have no names; the usual order was taken."
+            note = "The model's labels have no names; the usual order was assumed."
             return {value: int(canonical(value) == second) for value in values}, note
     return {}, ""
 
@@ -265,8 +287,11 @@ DENIALS = ("not", "non", "no", "un", "in", "non-", "not-")
 
 
 def _denied(names: Sequence[str]) -> int | None:
-    """Which of two labels says no: the one that denies the other (not_duplicate, non-toxic, unacceptable), negative, or ham;
-    the first of two without names. None if neither does."""
+    """Return which of two labels means "no", None if neither does.
+
+    The one that denies the other (not_duplicate, non-toxic, unacceptable), negative, or ham; the
+    first if labels have no names.
+    """
     if is_generic(names):
         return 0
     short = [fold(name) for name in names]
@@ -277,88 +302,93 @@ def _denied(names: Sequence[str]) -> int | None:
     return None
 
 
-def _listed(counts: Mapping[str, int], most: int = 12) -> str:
-    shown = [f"{value or '(empty)'} ({n})" for value, n in list(counts.items())[:most]]
-    return ", ".join(shown) + (f" and {len(counts) - most} more" if len(counts) > most else "")
+def _format_counts(counts: Mapping[str, int], limit: int = 12) -> str:
+    shown = [f"{value or '(empty)'} ({count})" for value, count in list(counts.items())[:limit]]
+    return ", ".join(shown) + (f" and {len(counts) - limit} more" if len(counts) > limit else "")
 
 
-def _question(
-    unknown: Sequence[str],
+def _question_text(
+    ambiguous: Sequence[str],
     counts: Mapping[str, int],
     labels: Mapping[str, int | None],
     names: Sequence[str],
     place: str,
 ) -> str:
-    """What is not certain, both lists, and a flag to begin with: names that are free in their order, or to leave the rows out."""
-    rows, whole = sum(counts[value] for value in unknown), sum(counts.values())
-    proposed = _proposed(unknown, counts, labels, names=names)
-    unsure = UNSURE in proposed.values()
-    correct = (
-        f"replace each {UNSURE} by a label, or by {OUT!r}"
-        if unsure
-        else "correct it if it is wrong"
-    )
+    """Message with the ambiguous values, both lists, and a `--labels` flag to start from."""
+    rows, total = sum(counts[value] for value in ambiguous), sum(counts.values())
+    proposal = _propose(ambiguous, counts, labels, names=names)
+    instruction = "correct it if it is wrong"
+    if UNSURE in proposal.values():
+        instruction = f"replace each {UNSURE} by a label, or by {OUT!r}"
     return (
-        f"{place}: it is not clear which label of the model {', '.join(map(repr, unknown[:6]))} means ({rows:,} of {whole:,} rows). "
-        f"The file has {len(counts)} values ({_listed(counts)}), the model {len(names)} labels ({', '.join(names)}). Say it with "
-        f"{to_flag(proposed)} or on the Prune page; {correct}."
+        f"{place}: it is not clear which label of the model {', '.join(map(repr, ambiguous[:6]))} "
+        f"means ({rows:,} of {total:,} rows). The file has {len(counts)} values "
+        f"({_format_counts(counts)}), the model {len(names)} labels ({', '.join(names)}). "
+        f"Set it with {to_flag(proposal)} or on the Prune page; {instruction}."
     )
 
 
-def _proposed(
-    unknown: Sequence[str],
+def _propose(
+    ambiguous: Sequence[str],
     counts: Mapping[str, int],
     labels: Mapping[str, int | None],
     names: Sequence[str],
 ) -> dict[str, str]:
-    """A label for each value in question, where something speaks for it; UNSURE where nothing does."""
+    """Propose a label for each ambiguous value; UNSURE if there is no evidence."""
     free = [name for index, name in enumerate(names) if index not in labels.values()]
-    rare = sum(counts[value] for value in unknown) <= RARE * sum(counts.values())
-    if scale := _on_a_scale(unknown, names):
-        return scale
-    if len(unknown) == len(free):
-        return dict(zip(unknown, free, strict=True))  # in their order
-    known = any(label is not None for label in labels.values())
-    return dict.fromkeys(unknown[:SHOWN], OUT if rare or known and not free else UNSURE)
+    is_rare = sum(counts[value] for value in ambiguous) <= RARE * sum(counts.values())
+    if ratings := _propose_ratings(ambiguous, names):
+        return ratings
+    if len(ambiguous) == len(free):
+        return dict(zip(ambiguous, free, strict=True))  # in their order
+    any_known = any(label is not None for label in labels.values())
+    leave_out = is_rare or (any_known and not free)
+    return dict.fromkeys(ambiguous[:SHOWN], OUT if leave_out else UNSURE)
 
 
-def _on_a_scale(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Ratings for a model of negative and positive: the lower half and the upper half, the middle neutral or left out."""
-    meant = [canonical(name) for name in names]
+def _propose_ratings(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Propose labels of ratings for a negative/positive model.
+
+    The lower half is negative, the upper half positive, the middle neutral or left out.
+    """
+    by_meaning = {canonical(name): name for name in reversed(names)}
+    negative, neutral, positive = map(canonical, ("negative", "neutral", "positive"))
     numbers = {value: number for value in values if (number := _number(value)) is not None}
-    ends = [canonical(name) for name in ("negative", "positive")]
-    if (
-        len(set(numbers.values())) < max(3, len(values))
-        or not set(ends) <= set(meant)
-        or len(names) > 3
-    ):
+    is_scale = len(set(numbers.values())) >= max(3, len(values))
+    if not is_scale or not {negative, positive} <= set(by_meaning) or len(names) > 3:
         return {}
-    neutral = next((name for name in names if canonical(name) == canonical("neutral")), OUT)
-    half = (min(numbers.values()) + max(numbers.values())) / 2
-    side = {-1: names[meant.index(ends[0])], 0: neutral, 1: names[meant.index(ends[1])]}
-    return {value: side[(number > half) - (number < half)] for value, number in numbers.items()}
+    middle = (min(numbers.values()) + max(numbers.values())) / 2
+    by_sign = {
+        -1: by_meaning[negative],
+        0: by_meaning.get(neutral, OUT),
+        1: by_meaning[positive],
+    }
+    return {
+        value: by_sign[(number > middle) - (number < middle)] for value, number in numbers.items()
+    }
 
 
-def _said(labels: Mapping[str, int | None], names: Sequence[str]) -> list[str]:
-    """Notes on what is not plain to see."""
+def _describe(labels: Mapping[str, int | None], names: Sequence[str]) -> list[str]:
+    """Notes on label matches that are not self-evident, and on labels that do not occur."""
     notes = []
-    plain = [
+    evident = [
         value
         for value, label in labels.items()
         if label is not None and value in (str(label), names[label])
     ]
-    if len(plain) < len(labels):
-        out = {"-1": "no label"}
-        pairs = ", ".join(
-            f"{value} is {out.get(value, OUT) if label is None else names[label]}"
+    if len(evident) < len(labels):
+        shown = {
+            value: names[label] if label is not None else {"-1": "no label"}.get(value, OUT)
             for value, label in list(labels.items())[:SHOWN]
-        )
-        notes.append(f"Labels: {pairs}{' …' if len(labels) > 12 else ''}.")
+        }
+        pairs = ", ".join(f"{value} is {name}" for value, name in shown.items())
+        notes.append(f"Labels: {pairs}{' …' if len(labels) > SHOWN else ''}.")
     absent = [name for index, name in enumerate(names) if index not in labels.values()]
     if absent and any(label is not None for label in labels.values()):
-        have = [value for value, label in labels.items() if label is not None]
+        present = [value for value, label in labels.items() if label is not None]
         notes.append(
-            f"The data has {len(have)} labels ({', '.join(have[:8])}), the model {len(names)} ({', '.join(names[:8])}); "
-            f"none of the rows is {', '.join(absent[:8])}."
+            f"The data has {len(present)} labels ({', '.join(present[:8])}), the model "
+            f"{len(names)} "
+            f"({', '.join(names[:8])}); no row has the label {', '.join(absent[:8])}."
         )
     return notes

@@ -1,4 +1,4 @@
-"""The figures that GLUE, SQuAD and CoNLL judge by, from what is right and what a model said. Knows nothing of models or tokens."""
+"""Metrics of GLUE, SQuAD and CoNLL, computed from labels and predictions."""
 
 from __future__ import annotations
 
@@ -16,132 +16,157 @@ from ..errors import PruneError
 from .examples import AnswerSpans
 
 THRESHOLD = 0.5  # probability above which a binary classifier with one output predicts label 1
-IGNORED = -100  # a word that is not judged, as transformers writes it
+IGNORED = -100  # label of words that metrics ignore, as in transformers
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure; higher is better for all of them."""
+    """A metric; higher is better for all of them."""
 
     title: str
-    kind: str  # of the heads that it judges
-    compute: Callable[[Sequence[Any], Sequence[Any]], float]  # (right, said) -> figure
-    share: bool = True  # of examples, so that it reads as a percentage
+    kind: str  # task type
+    compute: Callable[[Sequence[Any], Sequence[Any]], float]  # (labels, predictions) -> value
+    share: bool = True  # a fraction, shown as a percentage
     binary: bool = False  # defined for two classes only
-    single: Callable[[Any, Any], float] | None = (
-        None  # one example's worth, where the figure is their mean
-    )
-    counts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = (
-        None  # (examples, counts), of whose sums the figure is made
-    )
+    # one example's value, if the metric is the mean of these
+    single: Callable[[Any, Any], float] | None = None
+    # (examples, counts) array, if the metric is a function of the column sums; see of_counts
+    counts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = None
     of_counts: Callable[[np.ndarray], float] | None = None
     ranks: bool = False  # computed on outputs or probabilities, not on thresholded predictions
-    against_dense: bool = (
-        False  # for data without labels: what is right is what the dense model says
-    )
+    against_dense: bool = False  # for data without labels: the dense model's predictions are labels
 
 
-def exact_match(right: AnswerSpans, said: str) -> float:
-    """1 where the answer is one of the accepted ones, case, punctuation and articles aside (Rajpurkar et al. 2016)."""
+def exact_match(answers: AnswerSpans, prediction: str) -> float:
+    """1 if the prediction is an accepted answer up to case, punctuation and articles, else 0.
+
+    Rajpurkar et al. (2016).
+    """
     return max(
-        (float(normalize_answer(said) == normalize_answer(text)) for text in _accepted(right)),
+        (
+            float(normalize_answer(prediction) == normalize_answer(text))
+            for text in _accepted(answers)
+        ),
         default=0.0,
     )
 
 
-def answer_f1(right: AnswerSpans, said: str) -> float:
-    """F1 of the answer's words against the accepted answer that fits best (Rajpurkar et al. 2016, 2018)."""
+def answer_f1(answers: AnswerSpans, prediction: str) -> float:
+    """Word F1 of the prediction with the best-fitting accepted answer.
+
+    Rajpurkar et al. (2016, 2018).
+    """
     return max(
-        _word_f1(normalize_answer(text).split(), normalize_answer(said).split())
-        for text in _accepted(right)
+        _word_f1(normalize_answer(text).split(), normalize_answer(prediction).split())
+        for text in _accepted(answers)
     )
 
 
-def _accepted(right: AnswerSpans) -> list[str]:
-    # as in the official script: an accepted answer of which nothing is left does not count, and no answer counts as ""
-    return [text for text in right.texts if normalize_answer(text)] or [""]
+def _accepted(answers: AnswerSpans) -> list[str]:
+    # as in the official script: answers that normalize to "" are dropped, and no answer is ""
+    return [text for text in answers.texts if normalize_answer(text)] or [""]
 
 
-def _word_f1(right: list[str], said: list[str]) -> float:
-    if not right or not said:
-        return float(right == said)
-    common = sum((Counter(right) & Counter(said)).values())
-    return 2 * common / (len(right) + len(said))
+def _word_f1(expected: list[str], predicted: list[str]) -> float:
+    if not expected or not predicted:
+        return float(expected == predicted)
+    common = sum((Counter(expected) & Counter(predicted)).values())
+    return 2 * common / (len(expected) + len(predicted))
 
 
 def normalize_answer(answer: str) -> str:
-    """Lower case, without punctuation and articles, single spaces: the official script's reading of an answer."""
+    """Lowercase, drop punctuation and articles, collapse spaces (official SQuAD script)."""
     bare = "".join(character for character in answer.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 def _mean(single: Callable[[Any, Any], float]) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-    return lambda right, said: float(
-        np.mean([single(*pair) for pair in zip(right, said, strict=True)])
+    """Mean of a per-example metric."""
+    return lambda labels, predictions: float(
+        np.mean([single(*pair) for pair in zip(labels, predictions, strict=True)])
     )
 
 
 def _correlation(name: str) -> Callable[[Sequence[float], Sequence[float]], float]:
-    """scipy's correlation; 0 where a model says the same of everything, as its answers then tell nothing apart."""
+    """A correlation of scipy; 0 where labels or predictions are constant (undefined)."""
 
-    def of(right: Sequence[float], said: Sequence[float]) -> float:
-        return float(getattr(import_module("scipy.stats"), name)(right, said).statistic)
+    def correlate(labels: Sequence[float], predictions: Sequence[float]) -> float:
+        if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+            return 0.0
+        compute = getattr(import_module("scipy.stats"), name)
+        return float(compute(labels, predictions).statistic)
 
-    return lambda right, said: of(right, said) if np.ptp(said) > 0 and np.ptp(right) > 0 else 0.0
+    return correlate
 
 
 def _score(name: str, **options: Any) -> Callable[[Sequence[int], Sequence[int]], float]:
-    """scikit-learn's; imported when first used, because pages want the titles only."""
-    return lambda right, said: float(
-        getattr(import_module("sklearn.metrics"), name)(right, said, **options)
+    """A metric of scikit-learn; imported on first use, because pages only need the titles."""
+    return lambda labels, predictions: float(
+        getattr(import_module("sklearn.metrics"), name)(labels, predictions, **options)
     )
 
 
 def _thresholded(name: str, **options: Any) -> Callable[[Sequence[float], Sequence[float]], float]:
-    """scikit-learn's, of predictions or probabilities of label 1."""
+    """A metric of scikit-learn, on thresholded labels and probabilities of label 1."""
     compute = _score(name, **options)
-    above = lambda values: (np.array(values) > THRESHOLD).astype(int).tolist()  # noqa: E731
-    return lambda right, said: compute(above(right), above(said))
+
+    def threshold(values: Sequence[float]) -> list[int]:
+        return list((np.array(values) > THRESHOLD).astype(int).tolist())
+
+    return lambda labels, predictions: compute(threshold(labels), threshold(predictions))
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(type, first word, last word) of every entity, as conlleval and seqeval read tags: B- begins one, so does another type."""
-    found, start, before = set(), 0, ("O", "")
-    for place, tag in enumerate([*tags, "O"]):
-        letter, kind = tag[:1], tag[1:].split("-", 1)[-1] or "_"
-        if before[0] != "O" and (before[0] in "ES" or letter in "BSO" or before[1] != kind):
-            found.add((before[1], start, place - 1))
-        if letter != "O" and (letter in "BS" or before[0] in "ESO" or before[1] != kind):
-            start = place
-        before = (letter, kind)
-    return found
+    """Return the set of (type, first word, last word), reading tags as conlleval and seqeval do.
+
+    B- begins an entity; so does a change of type.
+    """
+    spans, start = set(), 0
+    previous_prefix, previous_type = "O", ""
+    for position, tag in enumerate([*tags, "O"]):
+        prefix, entity_type = tag[:1], tag[1:].split("-", 1)[-1] or "_"
+        changes = previous_type != entity_type
+        if previous_prefix != "O" and (previous_prefix in "ES" or prefix in "BSO" or changes):
+            spans.add((previous_type, start, position - 1))
+        if prefix != "O" and (prefix in "BS" or previous_prefix in "ESO" or changes):
+            start = position
+        previous_prefix, previous_type = prefix, entity_type
+    return spans
 
 
-def _entity_counts(right: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> np.ndarray:
-    """(examples, 3): entities in both, those that are right, those that were said."""
-    pairs = [(entities(one), entities(other)) for one, other in zip(right, said, strict=True)]
-    return np.array(
-        [[len(one & other), len(one), len(other)] for one, other in pairs], dtype=float
-    ).reshape(-1, 3)
+def _entity_counts(
+    labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """Count entities per example: (examples, 3), in both, in the labels, in the predictions."""
+    counts = []
+    for label_tags, predicted_tags in zip(labels, predictions, strict=True):
+        expected, predicted = entities(label_tags), entities(predicted_tags)
+        counts.append([len(expected & predicted), len(expected), len(predicted)])
+    return np.array(counts, dtype=float).reshape(-1, 3)
 
 
-def _label_counts(right: Sequence[Sequence[int]], said: Sequence[Sequence[int]]) -> np.ndarray:
-    """(examples, 3 x labels): for every label 1 where both have it, where it is right, where it was said."""
-    one, other = (np.array(side, dtype=bool) for side in (right, said))
-    return np.concatenate([one & other, one, other], axis=1).astype(float)
+def _label_counts(
+    labels: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Flag labels per example: (examples, 3 * labels), in both, in labels, in predictions."""
+    expected, predicted = np.array(labels, dtype=bool), np.array(predictions, dtype=bool)
+    return np.concatenate([expected & predicted, expected, predicted], axis=1).astype(float)
 
 
-def _f1(total: np.ndarray) -> np.ndarray:
-    """Of (in both, right, said), by column; 0 where there is nothing to find, as seqeval and scikit-learn say."""
-    both, right, said = total
-    return 2 * both / np.maximum(right + said, 1e-9)
+def _f1(sums: np.ndarray) -> np.ndarray:
+    """F1 per column from the rows (in both, in labels, in predictions).
+
+    0 where all three are 0, as in seqeval and scikit-learn.
+    """
+    both, expected, predicted = sums
+    return 2 * both / np.maximum(expected + predicted, 1e-9)
 
 
 def _counted(
     counts: Callable[..., np.ndarray], of_counts: Callable[[np.ndarray], float]
 ) -> dict[str, Any]:
     return {
-        "compute": lambda right, said: of_counts(counts(right, said).sum(0)),
+        "compute": lambda labels, predictions: of_counts(counts(labels, predictions).sum(0)),
         "counts": counts,
         "of_counts": of_counts,
     }
@@ -151,25 +176,28 @@ def _micro(sums: np.ndarray) -> float:
     return float(_f1(sums.reshape(3, -1).sum(1)))
 
 
-def _same(right: Any, said: Any) -> float:
-    return float(list(right) == list(said))
+def _all_equal(labels: Any, predictions: Any) -> float:
+    return float(list(labels) == list(predictions))
 
 
 _ENTITY_F1 = _counted(_entity_counts, _micro)
 
 
 def judge(
-    kind: str, names: Sequence[str], right: Sequence[Any], *said: Sequence[Any]
+    kind: str, names: Sequence[str], labels: Sequence[Any], *predictions: Sequence[Any]
 ) -> list[list[Any]]:
-    """What is right and what was said, as the figures compare them: labels of words by name, without words that are not judged."""
+    """Convert labels and predictions to the form that metrics compare.
+
+    For token classification: tag names, without the words whose label is IGNORED.
+    """
     if kind != "token":
-        return [list(side) for side in (right, *said)]
+        return [list(values) for values in (labels, *predictions)]
     return [
         [
-            [names[label] for label, own in zip(row, truth, strict=True) if own != IGNORED]
-            for row, truth in zip(side, right, strict=True)
+            [names[tag] for tag, label in zip(row, row_labels, strict=True) if label != IGNORED]
+            for row, row_labels in zip(values, labels, strict=True)
         ]
-        for side in (right, *said)
+        for values in (labels, *predictions)
     ]
 
 
@@ -213,13 +241,19 @@ METRICS = {
         "multilabel",
         **_counted(_label_counts, lambda sums: float(_f1(sums.reshape(3, -1)).mean())),
     ),
-    "subset_accuracy": Metric("Subset accuracy", "multilabel", _mean(_same), single=_same),
+    "subset_accuracy": Metric(
+        "Subset accuracy", "multilabel", _mean(_all_equal), single=_all_equal
+    ),
     "entity_f1": Metric("Entity F1", "token", **_ENTITY_F1),
     "same_label": Metric(
         "Agreement with dense", "classification", _score("accuracy_score"), against_dense=True
     ),
     "same_labels": Metric(
-        "Same labels as dense", "multilabel", _mean(_same), single=_same, against_dense=True
+        "Same labels as dense",
+        "multilabel",
+        _mean(_all_equal),
+        single=_all_equal,
+        against_dense=True,
     ),
     "same_entities": Metric("Entity F1 against dense", "token", **_ENTITY_F1, against_dense=True),
     "same_score": Metric(
@@ -236,7 +270,10 @@ METRICS = {
 
 
 def metrics_of(kind: str, classes: int, labelled: bool = True) -> list[str]:
-    """The figures that exist for a kind of head, the usual one first; for data without labels those against dense."""
+    """Names of the metrics for a task type, the default first.
+
+    Without labels: the metrics of agreement with the dense model.
+    """
     return [
         name
         for name, metric in METRICS.items()
@@ -247,34 +284,40 @@ def metrics_of(kind: str, classes: int, labelled: bool = True) -> list[str]:
 
 
 def values_for(
-    metric: str, said: Sequence[Any], probabilities: Sequence[Sequence[float]] = ()
+    metric: str, predictions: Sequence[Any], probabilities: Sequence[Sequence[float]] = ()
 ) -> list[Any]:
-    """Return what a metric compares with the labels: predictions, or probabilities of label 1.
+    """Return the values that a metric compares with the labels.
 
-    Metrics that rank take the latter for a binary classifier with one output, which has two each.
+    Predictions; or probabilities of label 1 for a metric that ranks, if there are two columns, as a
+    binary classifier with one output has.
     """
     if METRICS[metric].ranks and len(probabilities) and len(probabilities[0]) == 2:
-        return [each[1] for each in probabilities]
-    return list(said)
+        return [row[1] for row in probabilities]
+    return list(predictions)
 
 
 def prediction_type(kind: str, metric: str) -> str:
     """Return the task type of stored predictions.
 
-    Those of a binary classifier with one output are thresholded, as any classifier's.
+    Predictions of a binary classifier with one output are thresholded, so they are classes.
     """
     is_binary = kind == "regression" and metric in METRICS and METRICS[metric].binary
     return "classification" if is_binary else kind
 
 
-def metric_for(kind: str, classes: int, asked: str = "", labelled: bool = True) -> str:
-    """The figure asked for, or the usual one; one that the head cannot be judged by is a sentence. Without labels, that against dense."""
+def metric_for(kind: str, classes: int, requested: str = "", labelled: bool = True) -> str:
+    """Return the requested metric, or the task type's default.
+
+    Without labels, always the agreement with the dense model. PruneError if the requested metric
+    does not exist for the task type.
+    """
     known = metrics_of(kind, classes, labelled)
-    asked = f"binary_{asked}" if f"binary_{asked}" in known else asked
     if not labelled:
         return known[0]
-    if asked and asked not in known:
+    if f"binary_{requested}" in known:
+        requested = f"binary_{requested}"
+    if requested and requested not in known:
         raise PruneError(
-            f"The metric {asked!r} does not fit this model; choose one of {', '.join(known)}."
+            f"The metric {requested!r} does not fit this model; choose one of {', '.join(known)}."
         )
-    return asked or known[0]
+    return requested or known[0]

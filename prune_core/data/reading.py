@@ -1,4 +1,7 @@
-"""Turn the rows of a table into checked examples: rows that are left out are counted, and too many of them are a question."""
+"""Turn the rows of a table into checked examples.
+
+Rows left out are counted and noted; if they are too many, the user is asked.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import pandas as pd
 
 from ..errors import PruneError
 from ..formatting import plural
-from . import labels as names_of
 from .cells import (
     NO,
     YES,
@@ -26,7 +28,7 @@ from .columns import Columns
 from .dropped_rows import RowQuestion, check_dropped, line_number
 from .examples import BINARY, DataSource, Examples
 from .label_pairs import to_text
-from .labels import LabelMap, LabelQuestion
+from .labels import LabelMap, LabelQuestion, find, is_generic, map_labels
 from .metrics import IGNORED
 
 
@@ -39,12 +41,15 @@ class ReadExamples(NamedTuple):
 
 
 class ParsedLabels(NamedTuple):
-    """What each row's label is; None for a row that has none. `empty` rows lack one although the others have one."""
+    """Label of each row, None for a row without one.
+
+    `empty`: rows without a label although others have one; `odd`: rows whose score is not a number.
+    """
 
     values: list[Any]
-    found: LabelMap | None = None
+    label_map: LabelMap | None = None
     empty: Collection[int] = ()
-    odd: Collection[int] = ()  # rows whose score is no number
+    odd: Collection[int] = ()
     notes: Sequence[str] = ()
 
 
@@ -55,7 +60,7 @@ class _Table(NamedTuple):
     source: DataSource
     chosen: Columns
     names: Sequence[str]  # of the model's labels
-    classes: Sequence[str]  # what the data calls its numbers
+    classes: Sequence[str]  # the data's names for integer labels
 
     @property
     def column(self) -> pd.Series:
@@ -65,11 +70,11 @@ class _Table(NamedTuple):
 
     @property
     def place(self) -> str:
-        """How the sentence of an error begins."""
+        """Beginning of an error message."""
         return f"{self.source.task}, column {self.chosen.label!r}"
 
     def line(self, row: int) -> str:
-        """Where a row is in the file."""
+        """Position of a row in the file."""
         return line_number(self.rows, row)
 
 
@@ -81,30 +86,31 @@ def examples(
     names: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> ReadExamples:
-    """The rows that have a text and, where there are labels, one. `names` are the model's labels, `classes` what the data
-    calls its numbers. RowQuestion if more rows would be left out than may go unnoticed."""
-    rows, notes = _with_texts(table, source, chosen)
-    own = _Table(rows, source, chosen, names=names, classes=classes)
-    labels = _labels(own, kind)
-    right: list[Any] | None = None
-    if labels is not None:
-        rows, right, told = _labelled(own, labels)
-        notes += told
-    if kind == "classification" and right and len(set(right)) == 1:
+    """Return the rows that have a text and, if the table has labels, a label.
+
+    `names` are the model's label names, `classes` the data's names for integer labels. RowQuestion
+    if too many rows would be left out (see check_dropped).
+    """
+    rows, notes = _drop_empty_texts(table, source, chosen)
+    text_rows = _Table(rows, source, chosen, names=names, classes=classes)
+    parsed = _parse_labels(text_rows, kind)
+    labels: list[Any] | None = None
+    if parsed is not None:
+        rows, labels, label_notes = _drop_unlabelled(text_rows, parsed)
+        notes += label_notes
+    if kind == "classification" and labels and len(set(labels)) == 1:
         notes.append(
-            f"Every label is {names[right[0]]!r}: accuracy says nothing of the other labels."
+            f"Every label is {names[labels[0]]!r}: accuracy does not cover the other labels."
         )
-    texts, pairs = (
-        [_text(value, kind) for value in rows[name]] if name else None
-        for name in (chosen.text, chosen.pair)
-    )
-    found = labels and labels.found
-    binary = kind == "regression" and right is not None and found is not None
-    return ReadExamples(Examples(texts or [], pairs, right, kind=kind, binary=binary), notes, found)
+    texts = [_text(value, kind) for value in rows[chosen.text]]
+    pairs = [_text(value, kind) for value in rows[chosen.pair]] if chosen.pair else None
+    label_map = parsed and parsed.label_map
+    binary = kind == "regression" and labels is not None and label_map is not None
+    return ReadExamples(Examples(texts, pairs, labels, kind=kind, binary=binary), notes, label_map)
 
 
-def _labels(table: _Table, kind: str) -> ParsedLabels | None:
-    """Every row's label; None if the table has none."""
+def _parse_labels(table: _Table, kind: str) -> ParsedLabels | None:
+    """Parse the label of every row; None if the table has none."""
     label = table.chosen.label
     if kind == "multilabel" and table.chosen.indicators:
         return _indicators(table, table.chosen.indicators)
@@ -112,119 +118,129 @@ def _labels(table: _Table, kind: str) -> ParsedLabels | None:
         return None
     if kind == "multilabel" and len(table.names) == 1 and are_binary_marks(table.column):
         return _indicators(table, [label])
-    read = {
+    parse = {
         "span": _answers,
         "regression": _scores,
         "classification": _classes,
         "multilabel": _sets,
         "token": _tags,
     }[kind]
-    return read(table)
+    return parse(table)
 
 
-def _labelled(
+def _drop_unlabelled(
     table: _Table, labels: ParsedLabels
 ) -> tuple[pd.DataFrame, list[Any] | None, list[str]]:
-    """(the rows with a label, their labels, notes)."""
-    notes = [*labels.notes, *(labels.found.notes if labels.found else [])]
-    kept = [index for index, label in enumerate(labels.values) if label is not None]
+    """Return (rows with a label, their labels, notes)."""
+    notes = [*labels.notes, *(labels.label_map.notes if labels.label_map else [])]
+    labelled = [index for index, label in enumerate(labels.values) if label is not None]
     if labels.odd:
-        what = f"no number in column {table.chosen.label!r}"
         check_dropped(
-            table.rows, labels.odd, table.source, what=what, column=table.chosen.label, always=True
-        )
-    if not kept:
-        return (
             table.rows,
-            None,
-            [*notes, "No row has a label: the pruned model is judged against the dense one."],
+            labels.odd,
+            table.source,
+            problem=f"no number in column {table.chosen.label!r}",
+            column=table.chosen.label,
+            always=True,
         )
+    if not labelled:
+        notes.append("No row has a label: the pruned model is compared with the dense one.")
+        return table.rows, None, notes
     if labels.empty:
         check_dropped(
             table.rows,
             labels.empty,
             table.source,
-            what=f"no label in column {table.chosen.label!r}",
-            remedy="fill it in or write -1 there",
+            problem=f"no label in column {table.chosen.label!r}",
+            remedy="fill it in or write -1",
         )
-    if left := len(labels.values) - len(kept):
-        what = "labels" if table.chosen.indicators else "a label"
-        notes.append(f"{plural(left, 'row')} without {what} left out.")
-    return table.rows.iloc[kept], [labels.values[index] for index in kept], notes
+    if dropped := len(labels.values) - len(labelled):
+        noun = "labels" if table.chosen.indicators else "a label"
+        notes.append(f"{plural(dropped, 'row')} without {noun} left out.")
+    return table.rows.iloc[labelled], [labels.values[index] for index in labelled], notes
 
 
 def _text(value: Any, kind: str) -> str:
-    """A text; of `token` examples words, separated by single spaces."""
+    """Return a cell's text; for `token` examples, words separated by single spaces."""
     if kind == "token":
         return " ".join(parse_words(value))
     if isinstance(value, (Mapping, list, tuple, np.ndarray)):
         raise PruneError(
-            f"A text is {str(value)[:60]!r}, not a plain text; name the column of its text with --text, such as input.text."
+            f"A text is {str(value)[:60]!r}, not a string; choose the column of its text with "
+            "--text, such as input.text."
         )
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _with_texts(
+def _drop_empty_texts(
     table: pd.DataFrame, source: DataSource, chosen: Columns
 ) -> tuple[pd.DataFrame, list[str]]:
+    """Return (rows with a text in all text columns, notes)."""
     empty = pd.Series(False, index=table.index)
     for column in filter(None, (chosen.text, chosen.pair)):
         empty |= table[column].map(is_empty).astype(bool)
     dropped = np.flatnonzero(empty.to_numpy())
     if len(dropped) == len(table):
         raise PruneError(
-            f"{source.task}: no row has a text in column {chosen.text!r}; name another with --text."
+            f"{source.task}: no row has a text in column {chosen.text!r}; choose another with "
+            "--text."
         )
+    if not len(dropped):
+        return table, []
     if len(dropped):
         check_dropped(
             table,
             dropped.tolist(),
             source,
-            what=f"no text in column {chosen.text!r}",
-            remedy="name another column with --text",
+            problem=f"no text in column {chosen.text!r}",
+            remedy="choose another column with --text",
         )
-    return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."] if len(
-        dropped
-    ) else []
+    return table[~empty], [f"{plural(len(dropped), 'row')} without a text left out."]
 
 
-def _named(value: Any, classes: Sequence[str]) -> Any:
-    """A class number as the data calls it."""
+def _class_name(value: Any, classes: Sequence[str]) -> Any:
+    """Return the data's name for an integer label, other values unchanged."""
     number = to_text(value)
-    return (
-        classes[int(number)]
-        if classes and number.isdigit() and int(number) < len(classes)
-        else value
-    )
+    if number.isdigit() and int(number) < len(classes):
+        return classes[int(number)]
+    return value
 
 
-def _matched(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
-    """(values as the data calls them, their labels); if the data's names are unlike the model's, its numbers are used."""
-    asked, classes, names = table.source.labels, table.classes, table.names
-    by_name = [_named(value, classes) for value in values]
+def _match_labels(table: _Table, values: Sequence[Any]) -> tuple[list[Any], LabelMap]:
+    """Return (values with the data's class names, label map).
+
+    If the data's names do not match the model's and these are generic, its numbers are used.
+    """
+    meanings, classes, names = table.source.labels, table.classes, table.names
+    named = [_class_name(value, classes) for value in values]
     try:
-        return by_name, names_of.map_labels(by_name, names, asked, place=table.place)
+        return named, map_labels(named, names, meanings, place=table.place)
     except PruneError:
-        if not classes or asked or len(classes) != len(names) or not names_of.is_generic(names):
+        if not classes or meanings or len(classes) != len(names) or not is_generic(names):
             raise
-    found = names_of.map_labels(values, names, asked, place=table.place)
-    called = {value: to_text(_named(value, classes)) for value in found.counts}
-    labels = {called[value]: label for value, label in found.labels.items()}
-    counts = {called[value]: count for value, count in found.counts.items()}
-    note = f"The model's labels have no names; {', '.join(classes[:8])} were taken for its numbers from 0."
-    return by_name, LabelMap(labels, counts, [*found.notes, note])
+    by_number = map_labels(values, names, meanings, place=table.place)
+    class_of = {value: to_text(_class_name(value, classes)) for value in by_number.counts}
+    labels = {class_of[value]: label for value, label in by_number.labels.items()}
+    counts = {class_of[value]: count for value, count in by_number.counts.items()}
+    note = (
+        "The model's labels have no names; "
+        f"{', '.join(classes[:8])} are assumed to be its labels from 0."
+    )
+    return named, LabelMap(labels, counts, [*by_number.notes, note])
 
 
 def _classes(table: _Table) -> ParsedLabels:
-    if (place := _own_label(table)) is not None:
-        return _yes_or_no(table, place)
+    if (label := _yes_no_label(table)) is not None:
+        return _yes_or_no(table, label)
     cells = list(table.column)
-    single = [parse_list(value) if _is_list(value) else [value] for value in cells]
-    if any(map(_is_list, cells)) and all(row is None or len(row) == 1 for row in single):
-        cells = [row[0] if row else None for row in single]
-    values, found = _matched(table, cells)
+    rows = [parse_list(value) if _is_list(value) else [value] for value in cells]
+    if any(map(_is_list, cells)) and all(row is None or len(row) == 1 for row in rows):
+        cells = [row[0] if row else None for row in rows]
+    values, label_map = _match_labels(table, cells)
     empty = [row for row, value in enumerate(values) if not to_text(value)]
-    return ParsedLabels([found.labels.get(to_text(value)) for value in values], found, empty)
+    return ParsedLabels(
+        [label_map.labels.get(to_text(value)) for value in values], label_map, empty
+    )
 
 
 def _is_list(value: Any) -> bool:
@@ -233,28 +249,36 @@ def _is_list(value: Any) -> bool:
     )
 
 
-def _own_label(table: _Table) -> int | None:
-    """The label of a model with two whose name the column has, if it says yes or no to it: is_negative, spam."""
+def _yes_no_label(table: _Table) -> int | None:
+    """Label that a yes/no column is named after (is_negative, spam).
+
+    None if the model does not have two labels, or if the column has other values or names.
+    """
     name = (table.chosen.label or "").removeprefix("is_").removeprefix("Is")
     if len(table.names) != 2 or table.source.labels or not are_binary_marks(table.column):
         return None
-    return names_of.find(name, table.names)
+    return find(name, table.names)
 
 
-def _yes_or_no(table: _Table, place: int) -> ParsedLabels:
+def _yes_or_no(table: _Table, label: int) -> ParsedLabels:
+    """Read the column of `_yes_no_label`."""
     marks = _indicators(table, [str(table.chosen.label)]).values
-    values = [None if mark is None else place if mark[0] else 1 - place for mark in marks]
+    by_mark = {1: label, 0: 1 - label}
+    values = [None if mark is None else by_mark[mark[0]] for mark in marks]
     empty = [row for row, value in enumerate(table.column) if not to_text(value)]
-    note = f"Column {table.chosen.label!r} says whether a text is {table.names[place]}; the others are {table.names[1 - place]}."
+    names = table.names
+    note = f"Column {table.chosen.label!r}: yes is {names[label]}, no is {names[1 - label]}."
     return ParsedLabels(values, None, empty, notes=[note])
 
 
 def _sets(table: _Table) -> ParsedLabels:
-    """1 or 0 for every label, from lists of labels or text that lists them; lists of as many 1 and 0 as there are labels are
-    indicators themselves."""
+    """Parse sets of labels into 1 or 0 per label.
+
+    Cells are lists of labels, text that lists them, or lists of one 1 or 0 per label.
+    """
     names = table.names
     rows = [
-        [value] if names_of.find(to_text(value), names) is not None else parse_list(value)
+        [value] if find(to_text(value), names) is not None else parse_list(value)
         for value in table.column
     ]
     plain = (str, type(None), float)
@@ -269,130 +293,130 @@ def _sets(table: _Table) -> ParsedLabels:
     ):
         return _vectors(table, vectors)._replace(empty=empty)
     flat = [value for row in rows if row for value in row]
-    named, found = _matched(table, flat)
-    label_of = dict(
-        zip(map(to_text, flat), (found.labels.get(to_text(value)) for value in named), strict=True)
-    )
+    named, label_map = _match_labels(table, flat)
+    indices = (label_map.labels.get(to_text(value)) for value in named)
+    label_of = dict(zip(map(to_text, flat), indices, strict=True))
     sets = [None if row is None else {label_of[to_text(value)] for value in row} for row in rows]
     values = [
         None if chosen is None else [int(label in chosen) for label in range(len(names))]
         for chosen in sets
     ]
-    return ParsedLabels(values, found, empty)
+    return ParsedLabels(values, label_map, empty)
 
 
 def _vectors(table: _Table, rows: Sequence[Sequence[int] | None]) -> ParsedLabels:
-    """1 or 0 for every label, from lists of them; `labels` may map places, counted from 0."""
-    names, asked = table.names, table.source.labels
-    found = names_of.map_labels(range(len(names)), names, asked, place=table.place)._replace(
-        counts={}
-    )
+    """Parse lists of one 1 or 0 per label; `labels` may map positions, counted from 0."""
+    names = table.names
+    label_map = map_labels(range(len(names)), names, table.source.labels, place=table.place)
     values: list[list[int] | None] = []
     for row in rows:
-        holds = [place for place, cell in enumerate(row or ()) if cell]
-        chosen = {found.labels[str(place)] for place in holds}
+        chosen = {label_map.labels[str(place)] for place, cell in enumerate(row or ()) if cell}
         indicators = [int(label in chosen) for label in range(len(names))]
         values.append(None if row is None else indicators)
-    return ParsedLabels(values, found)
+    return ParsedLabels(values, label_map._replace(counts={}))
 
 
-def _indicators(table: _Table, own: Sequence[str]) -> ParsedLabels:
-    """1 or 0 for every label, from a column for each: 1/0, true/false, yes/no, or a mark and empty cells, in any case.
+def _indicators(table: _Table, columns: Sequence[str]) -> ParsedLabels:
+    """Parse one indicator column per label into 1 or 0 per label.
 
-    -1 and, where a cell says no, empty cells are not labelled. PruneError with the line for any other value.
+    Cells are 1/0, true/false, yes/no, or a mark and empty cells, in any case. -1 and, if the
+    columns contain a no, empty cells are unlabelled. RowQuestion with the line for any other value.
     """
     cells = pd.DataFrame(
-        {name: [to_text(value).casefold() for value in table.rows[name]] for name in own}
+        {name: [to_text(value).casefold() for value in table.rows[name]] for name in columns}
     )
-    values = {value for name in own for value in cells[name]}
-    for name in own:
+    values = {value for name in columns for value in cells[name]}
+    for name in columns:
         odd = np.flatnonzero(~cells[name].isin([*YES, *NO, "", "-1"]).to_numpy())
         if len(odd) and table.source.bad_rows != "skip":
             row = int(odd[0])
             raise RowQuestion(
-                f"{table.source.task}, {table.line(row)}, column {name!r}: {table.rows[name].iloc[row]!r} is neither yes nor no "
-                f"({plural(len(odd), 'such row')}); write 1 or 0, true or false, yes or no, or leave these rows out with "
-                "--bad-rows skip."
+                f"{table.source.task}, {table.line(row)}, column {name!r}: "
+                f"{table.rows[name].iloc[row]!r} is neither yes nor no "
+                f"({plural(len(odd), 'such row')}); write 1 or 0, true or false, yes or no, or "
+                "leave these rows out with --bad-rows skip."
             )
-    no = (
-        NO if values & NO or "-1" in values else {*NO, ""}
-    )  # with marks alone an empty cell says no
+    # if cells are only marks or empty, empty means no
+    no = NO if values & NO or "-1" in values else {*NO, ""}
     is_yes, is_no = (cells.isin(list(words)).to_numpy() for words in (YES, no))
     known = (is_yes | is_no).all(axis=1)
     if {"", *values} == {""}:
         known[:] = False
-    found = LabelMap({name: label for label, name in enumerate(own)}, {}, [])
+    label_map = LabelMap({name: label for label, name in enumerate(columns)}, {}, [])
     rows = zip(is_yes, known, strict=True)
-    return ParsedLabels([row.astype(int).tolist() if whole else None for row, whole in rows], found)
-
-
-def _tags(table: _Table) -> ParsedLabels:
-    """A label for each word."""
-    words = [parse_words(value) for value in table.rows[table.chosen.text]]
-    rows = [
-        parse_list(value)
-        if not isinstance(value, str) or value.startswith("[")
-        else value.split() or None
-        for value in table.column
-    ]
-    odd = [
-        row
-        for row, (labels, said) in enumerate(zip(rows, words, strict=True))
-        if labels is not None and len(labels) != len(said)
-    ]
-    if odd and table.source.bad_rows != "skip":
-        labels, said = rows[odd[0]], words[odd[0]]
-        raise RowQuestion(
-            f"{table.place}, {table.line(odd[0])}: {plural(len(labels or ()), 'label')} for {plural(len(said), 'word')}; "
-            "give each word one, or leave such rows out with --bad-rows skip."
-        )
-    rows = [None if row in set(odd) else labels for row, labels in enumerate(rows)]
-    known = [value for row in rows if row for value in row if to_text(value) != str(IGNORED)]
-    named, found = _matched(table, known)
-    label_of = {str(IGNORED): IGNORED} | {
-        to_text(a): IGNORED if (label := found.labels.get(to_text(b))) is None else label
-        for a, b in zip(known, named, strict=True)
-    }
-    empty = [row for row, labels in enumerate(rows) if labels is None and row not in set(odd)]
     return ParsedLabels(
-        [None if row is None else [label_of[to_text(value)] for value in row] for row in rows],
-        found,
-        empty,
+        [row.astype(int).tolist() if is_complete else None for row, is_complete in rows], label_map
     )
 
 
+def _tags(table: _Table) -> ParsedLabels:
+    """Parse one label per word."""
+    words = [parse_words(value) for value in table.rows[table.chosen.text]]
+    rows: list[list[Any] | None] = [
+        value.split() or None
+        if isinstance(value, str) and not value.startswith("[")
+        else parse_list(value)
+        for value in table.column
+    ]
+    odd = [
+        row for row, tags in enumerate(rows) if tags is not None and len(tags) != len(words[row])
+    ]
+    if odd and table.source.bad_rows != "skip":
+        first = odd[0]
+        raise RowQuestion(
+            f"{table.place}, {table.line(first)}: {plural(len(rows[first] or ()), 'label')} for "
+            f"{plural(len(words[first]), 'word')}; give one label per word, or leave such rows out "
+            "with --bad-rows skip."
+        )
+    empty = [row for row, tags in enumerate(rows) if tags is None]
+    for row in odd:
+        rows[row] = None
+    values = [value for row in rows if row for value in row if to_text(value) != str(IGNORED)]
+    named, label_map = _match_labels(table, values)
+    label_of = {str(IGNORED): IGNORED}
+    for value, name in zip(values, named, strict=True):
+        label = label_map.labels.get(to_text(name))
+        label_of[to_text(value)] = IGNORED if label is None else label
+    labels = [row and [label_of[to_text(value)] for value in row] for row in rows]
+    return ParsedLabels(labels, label_map, empty)
+
+
 def _scores(table: _Table) -> ParsedLabels:
-    """Numbers; a comma before decimals is read too. -1 is not scored where no other number is negative."""
+    """Parse numbers; a decimal comma is accepted.
+
+    -1 means unlabelled if no other number is negative.
+    """
     if binary := _binary(table):
         return binary
     text = table.column.map(to_text)
     if grouped := [value for value in text if re.fullmatch(r"[-+]?\d{1,3},\d{3}", value)]:
         small, large = grouped[0].replace(",", "."), grouped[0].replace(",", "")
         raise PruneError(
-            f"{table.place}: {grouped[0]!r} may be {small} or {large}; write scores with a decimal point and without "
-            "separators of thousands."
+            f"{table.place}: {grouped[0]!r} may be {small} or {large}; write scores with a decimal "
+            "point and without thousands separators."
         )
     text = text.map(lambda value: value.replace(",", "."))
     numbers = pd.to_numeric(text, errors="coerce").to_numpy(float, copy=True)
     numbers[np.isinf(numbers)] = np.nan
     odd = np.flatnonzero(np.isnan(numbers) & (text != "").to_numpy()).tolist()
-    seen = numbers[~np.isnan(numbers)]
-    if (
-        set(seen[seen < 0].tolist()) == {-1.0} and not 0 <= seen.max() <= 1
-    ):  # no score, but GLUE's mark of a hidden one
-        numbers[numbers == -1] = np.nan
-    if len(set(numbers[~np.isnan(numbers)].tolist())) == 1:
+    valid = numbers[~np.isnan(numbers)]
+    if set(valid[valid < 0].tolist()) == {-1.0} and not 0 <= valid.max() <= 1:
+        numbers[numbers == -1] = np.nan  # GLUE's mark of a hidden score
+        valid = numbers[~np.isnan(numbers)]
+    if len(set(valid.tolist())) == 1:
         raise PruneError(
-            f"{table.place}: every score is {numbers[~np.isnan(numbers)][0]}; a correlation needs different ones."
+            f"{table.place}: every score is {valid[0]}; a correlation needs different values."
         )
     empty = np.flatnonzero((text == "").to_numpy()).tolist()
-    return ParsedLabels(
-        [None if np.isnan(value) else float(value) for value in numbers], None, empty, odd=odd
-    )
+    scores = [None if np.isnan(value) else float(value) for value in numbers]
+    return ParsedLabels(scores, None, empty, odd=odd)
 
 
 def _binary(table: _Table) -> ParsedLabels | None:
-    """Labels for a classifier with one output: 0 and 1, or two words for them; None for scores."""
+    """Parse labels for a binary classifier with one output: 0 and 1, or two words.
+
+    None if the column contains scores.
+    """
     values = {to_text(value) for value in table.column} - {""}
     are_words = pd.to_numeric(pd.Series(sorted(values), dtype=str), errors="coerce").isna().all()
     if not values or not (values == {"0", "1"} or table.source.labels or are_words):
@@ -410,17 +434,18 @@ def _binary(table: _Table) -> ParsedLabels | None:
 
 
 def _answers(table: _Table) -> ParsedLabels:
-    """Answers as SQuAD writes them ({text: [...], answer_start: [...]}), or as plain text that the context holds."""
+    """Parse SQuAD answers ({text: [...], answer_start: [...]}) or plain text of the context."""
     assert table.chosen.pair is not None, "a question has a context"
     contexts = map(str, table.rows[table.chosen.pair])
-    found = [
+    answers = [
         parse_answers(value, context) for value, context in zip(table.column, contexts, strict=True)
     ]
-    odd = [row for row, value in enumerate(found) if value is None]
+    odd = [row for row, value in enumerate(answers) if value is None]
     if odd and table.source.bad_rows != "skip":
         raise RowQuestion(
-            f"{table.place}, {table.line(odd[0])}: the answer {str(table.column.iloc[odd[0]])[:60]!r} does not occur in its "
-            "context; copy it from there, or leave such rows out with --bad-rows skip."
+            f"{table.place}, {table.line(odd[0])}: the answer "
+            f"{str(table.column.iloc[odd[0]])[:60]!r} does not occur in its context; copy it from "
+            "there, or leave such rows out with --bad-rows skip."
         )
-    known = any(value and value.texts for value in found)
-    return ParsedLabels(found if known else [None] * len(found))
+    known = any(value and value.texts for value in answers)
+    return ParsedLabels(answers if known else [None] * len(answers))

@@ -1,4 +1,4 @@
-"""Examples as tokens: windows, batches sorted by length, and what is right of each. Knows nothing of tasks or models."""
+"""Tokenize examples: windows over long contexts, batches sorted by length, and label tensors."""
 
 from __future__ import annotations
 
@@ -13,50 +13,55 @@ from ..plugins import Batch
 from .examples import AnswerSpans, Examples
 from .metrics import IGNORED
 
-LONG_ENOUGH = 9  # tokens: shorter sentences say little about a Linear's inputs; the papers' protocol drops them too
+# shorter texts are poor calibration data for a Linear's inputs; the papers drop them too
+LONG_ENOUGH = 9  # tokens
 LOOKED_AT = 5000  # texts whose lengths are counted
 
 
 class Features(NamedTuple):
-    """Token ids and masks, not padded. A long context becomes several windows, so examples and rows are not the same."""
+    """Token ids and masks, not padded.
+
+    A long context becomes several windows, so there can be more rows than examples.
+    """
 
     inputs: dict[str, list[list[int]]]
-    example: list[int]  # of every row
-    offsets: list[list[tuple[int, int] | None]] | None = (
-        None  # spans: each token's characters of the context; None outside it
-    )
-    words: list[list[int | None]] | None = (
-        None  # token labels: the word that a token begins; None for any other
-    )
+    example: list[int]  # index of each row's example
+    # question answering: (start, end) characters of each token in the context; None outside it
+    offsets: list[list[tuple[int, int] | None]] | None = None
+    # token classification: index of the word that a token begins; None for other tokens
+    words: list[list[int | None]] | None = None
 
     def __len__(self) -> int:
         return len(self.example)
 
 
-def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
-    """The examples as tokens; sentences are cut at max_length, a context is read in windows that overlap by a third of it."""
+def encode(tokenizer: Any, examples: Examples, max_length: int) -> Features:
+    """Tokenize examples.
+
+    Texts are truncated at `max_length`; a context is split into windows that overlap by a third of
+    it. PruneError if question answering gets a tokenizer without offsets.
+    """
     limit = min(max_length, tokenizer.model_max_length)
-    if found.kind == "token":
-        return (
-            _by_word(tokenizer, found, limit)
-            if tokenizer.is_fast
-            else _word_by_word(tokenizer, found, limit)
-        )
-    if found.kind != "span":
+    if examples.kind == "token":
+        encode_words = _encode_by_offsets if tokenizer.is_fast else _encode_words_separately
+        return encode_words(tokenizer, examples, limit)
+    if examples.kind != "span":
         return Features(
-            dict(tokenizer(found.texts, found.pairs, truncation=True, max_length=limit)),
-            list(range(len(found))),
+            dict(tokenizer(examples.texts, examples.pairs, truncation=True, max_length=limit)),
+            list(range(len(examples))),
         )
-    assert found.pairs is not None, "a question has a context"
+    assert examples.pairs is not None, "a question has a context"
     if not tokenizer.is_fast:
         raise PruneError(
-            f"{type(tokenizer).__name__} does not say where tokens lie in a text, so answers cannot be found in it; give a "
-            "checkpoint with a fast tokenizer (tokenizer.json)."
+            f"{type(tokenizer).__name__} does not return character offsets, so answers cannot be "
+            "located in the text; use a checkpoint with a fast tokenizer (tokenizer.json)."
         )
-    questions = [_shortened(tokenizer, text.lstrip(), limit // 3) for text in found.texts]
+    questions = [
+        _truncate_question(tokenizer, text.lstrip(), limit // 3) for text in examples.texts
+    ]
     encoded = tokenizer(
         questions,
-        found.pairs,
+        examples.pairs,
         truncation="only_second",
         max_length=limit,
         stride=limit // 3,
@@ -72,34 +77,41 @@ def encode(tokenizer: Any, found: Examples, max_length: int) -> Features:
     return Features(dict(encoded), rows, offsets)
 
 
-def _by_word(tokenizer: Any, found: Examples, limit: int) -> Features:
-    """Words are parted by single spaces, so a token's first character says whose it is."""
-    encoded = tokenizer(found.texts, truncation=True, max_length=limit, return_offsets_mapping=True)
+def _encode_by_offsets(tokenizer: Any, examples: Examples, limit: int) -> Features:
+    """Tokenize pre-split words by offsets.
+
+    Words are separated by single spaces, so a token's first character identifies its word.
+    """
+    encoded = tokenizer(
+        examples.texts, truncation=True, max_length=limit, return_offsets_mapping=True
+    )
     rows = []
     for row, (text, spans) in enumerate(
-        zip(found.texts, encoded.pop("offset_mapping"), strict=True)
+        zip(examples.texts, encoded.pop("offset_mapping"), strict=True)
     ):
-        own, before = [], -1
+        words, previous = [], -1
         for (start, end), part in zip(spans, encoded.sequence_ids(row), strict=True):
-            start += part is not None and text[start:end].startswith(
-                " "
-            )  # some count the space before a word to it
-            word = text.count(" ", 0, start) if part is not None and end > start else before
-            own.append(word if word != before else None)
-            before = word
-        rows.append(own)
-    return Features(dict(encoded), list(range(len(found))), words=rows)
+            # some tokenizers include the preceding space in a token
+            start += part is not None and text[start:end].startswith(" ")
+            word = text.count(" ", 0, start) if part is not None and end > start else previous
+            words.append(word if word != previous else None)
+            previous = word
+        rows.append(words)
+    return Features(dict(encoded), list(range(len(examples))), words=rows)
 
 
-def _word_by_word(tokenizer: Any, found: Examples, limit: int) -> Features:
-    """For tokenizers written in Python, which give no offsets: each word is encoded by itself, as `is_split_into_words` does."""
+def _encode_words_separately(tokenizer: Any, examples: Examples, limit: int) -> Features:
+    """Tokenize each word by itself, as `is_split_into_words` does.
+
+    For tokenizers written in Python, which give no offsets.
+    """
     inputs: dict[str, list[list[int]]] = {}
     rows = []
-    for text in found.texts:
+    for text in examples.texts:
         pieces = [
             tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in text.split(" ")
         ]
-        ids = [each for piece in pieces for each in piece]
+        ids = [token_id for piece in pieces for token_id in piece]
         encoded = tokenizer.prepare_for_model(
             ids, truncation=True, max_length=limit, return_special_tokens_mask=True
         )
@@ -115,45 +127,48 @@ def _word_by_word(tokenizer: Any, found: Examples, limit: int) -> Features:
         for name, values in encoded.items():
             if name in tokenizer.model_input_names:
                 inputs.setdefault(name, []).append(values)
-    return Features(inputs, list(range(len(found))), words=rows)
+    return Features(inputs, list(range(len(examples))), words=rows)
 
 
-def long_enough(tokenizer: Any, found: Examples, tokens: int) -> list[int]:
+def long_enough(tokenizer: Any, examples: Examples, tokens: int) -> list[int]:
     """Indices of the examples of at least so many tokens, special ones not counted."""
     # a word has a token at least, so only texts of few words are looked at
-    short = [i for i in range(len(found)) if len(found.whole(i).split()) < tokens]
+    short = [i for i in range(len(examples)) if len(examples.whole(i).split()) < tokens]
     encoded = (
-        tokenizer([found.whole(i)[: 50 * tokens] for i in short], add_special_tokens=False)[
+        tokenizer([examples.whole(i)[: 50 * tokens] for i in short], add_special_tokens=False)[
             "input_ids"
         ]
         if short
         else []
     )
     return sorted(
-        {*range(len(found))}
+        {*range(len(examples))}
         - {i for i, ids in zip(short, encoded, strict=True) if len(ids) < tokens}
     )
 
 
 def truncation_report(
-    tokenizer: Any, found: Examples, max_length: int
+    tokenizer: Any, examples: Examples, max_length: int
 ) -> tuple[int, int, float, int]:
-    """(texts looked at, how many are longer than max_length, share of all tokens lost, the length that keeps 95% of them)."""
-    count = min(len(found), LOOKED_AT)
-    encoded = tokenizer(found.texts[:count], found.pairs and found.pairs[:count], verbose=False)[
-        "input_ids"
-    ]  # longer than it likes
+    """Return (texts counted, texts longer than max_length, fraction of tokens lost, length for 95%
+    of tokens).
+    """
+    count = min(len(examples), LOOKED_AT)
+    pairs = examples.pairs and examples.pairs[:count]
+    # verbose=False: no warning about texts longer than the model's limit
+    encoded = tokenizer(examples.texts[:count], pairs, verbose=False)["input_ids"]
     lengths = sorted(map(len, encoded))
-    limit, whole = min(max_length, tokenizer.model_max_length), sum(lengths)
+    limit, total = min(max_length, tokenizer.model_max_length), sum(lengths)
     lost = sum(max(0, length - limit) for length in lengths)
-    kept, most = 0, lengths[-1] if lengths else 0
-    while kept < most and sum(min(length, kept) for length in lengths) < 0.95 * whole:
-        kept += 8
-    return count, sum(length > limit for length in lengths), lost / max(1, whole), kept
+    longest = lengths[-1] if lengths else 0
+    suggested = 0
+    while suggested < longest and sum(min(length, suggested) for length in lengths) < 0.95 * total:
+        suggested += 8
+    return count, sum(length > limit for length in lengths), lost / max(1, total), suggested
 
 
-def _shortened(tokenizer: Any, question: str, limit: int) -> str:
-    """The question's first `limit` tokens as text: the context needs room too."""
+def _truncate_question(tokenizer: Any, question: str, limit: int) -> str:
+    """Return the question's first `limit` tokens as text, to leave room for the context."""
     if len(question) <= limit:  # a token has at least one character
         return question
     ends = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)[
@@ -162,30 +177,36 @@ def _shortened(tokenizer: Any, question: str, limit: int) -> str:
     return question if len(ends) <= limit else question[: ends[limit - 1][1]]
 
 
-def token_targets(features: Features, found: Examples) -> Tensor:
-    """What is right, a row each: class (rows,) int64, score (rows,) float32, yes or no to each label (rows, labels) float32,
-    first and last token (rows, 2) int64, or a class a token, IGNORED for most (rows, longest) int64.
+def token_targets(features: Features, examples: Examples) -> Tensor:
+    """Label tensor with one row per window.
 
-    Where a window does not hold the first accepted answer whole, both ends are token 0, [CLS].
+    Shapes: classification (rows,) int64; regression (rows,) float32; multi-label (rows, labels)
+    float32, 1 or 0 per label; question answering (rows, 2) int64, first and last token; token
+    classification (rows, longest) int64, IGNORED except at the first token of each word.
+
+    Where a window does not contain the whole first accepted answer, both ends are token 0, [CLS].
     """
-    assert found.labels is not None, "the caller checks for labels"
-    right = [found.labels[example] for example in features.example]
+    assert examples.labels is not None, "the caller checks for labels"
+    labels = [examples.labels[example] for example in features.example]
     if features.offsets is not None:
         return torch.tensor(
-            [_ends(spans, answers) for spans, answers in zip(features.offsets, right, strict=True)]
+            [_ends(spans, answers) for spans, answers in zip(features.offsets, labels, strict=True)]
         )
     if features.words is not None:
         rows = [
-            torch.tensor([IGNORED if word is None else labels[word] for word in words])
-            for words, labels in zip(features.words, right, strict=True)
+            torch.tensor([IGNORED if word is None else word_labels[word] for word in words])
+            for words, word_labels in zip(features.words, labels, strict=True)
         ]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED)
     return torch.tensor(
-        right, dtype=torch.int64 if found.kind == "classification" else torch.float32
+        labels, dtype=torch.int64 if examples.kind == "classification" else torch.float32
     )
 
 
 def _ends(offsets: Sequence[tuple[int, int] | None], answers: AnswerSpans) -> tuple[int, int]:
+    """Return (first token, last token) of the first accepted answer, (0, 0) if it is not fully
+    inside.
+    """
     if not answers.texts:
         return 0, 0
     first, last = answers.starts[0], answers.starts[0] + len(answers.texts[0])
@@ -195,17 +216,17 @@ def _ends(offsets: Sequence[tuple[int, int] | None], answers: AnswerSpans) -> tu
     if not inside:
         return 0, 0
     left, right = offsets[inside[0]], offsets[inside[-1]]
-    return (
-        (inside[0], inside[-1])
-        if left and right and left[0] <= first and right[1] >= last
-        else (0, 0)
-    )
+    if left and right and left[0] <= first and right[1] >= last:
+        return inside[0], inside[-1]
+    return 0, 0
 
 
 def batches_by_length(
     tokenizer: Any, features: Features, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Batch, list[int]]]:
-    """(batch, its rows), sorted by length so that little is padding; pads to the batch's longest."""
+    """Yield (batch, its rows), sorted by length to minimize padding; pads to the longest of the
+    batch.
+    """
     lengths = [len(ids) for ids in features.inputs["input_ids"]]
     order = sorted(range(len(features)), key=lambda i: (lengths[i], i))
     for start in range(0, len(order), batch_size):
@@ -220,30 +241,32 @@ def pad_batch(
     device: torch.device,
     multiple: int | None = None,
 ) -> Batch:
-    """Those rows as one batch, its length a multiple of `multiple` where that is given."""
+    """Pad the given rows into one batch; its length is a multiple of `multiple` if given."""
     chosen = {key: [values[i] for i in rows] for key, values in features.inputs.items()}
-    found = tokenizer.pad(
-        chosen, return_tensors="pt", **({"pad_to_multiple_of": multiple} if multiple else {})
-    )
-    return {key: value.to(device) for key, value in found.items()}
+    options = {"pad_to_multiple_of": multiple} if multiple else {}
+    padded = tokenizer.pad(chosen, return_tensors="pt", **options)
+    return {key: value.to(device) for key, value in padded.items()}
 
 
 def batches(
     tokenizer: Any,
-    found: Examples,
+    examples: Examples,
     batch_size: int,
     max_length: int,
     device: torch.device,
     labelled: bool = False,
 ) -> Iterator[tuple[Batch, list[int]]]:
-    """(batch, indices of its examples), by length; with `labelled`, "labels" are among its tensors (see targets)."""
-    features = encode(tokenizer, found, max_length)
-    right = token_targets(features, found).to(device) if labelled else None
+    """Yield (batch, indices of its examples), sorted by length.
+
+    With `labelled`, the batch has "labels" too (see token_targets).
+    """
+    features = encode(tokenizer, examples, max_length)
+    labels = token_targets(features, examples).to(device) if labelled else None
     for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device):
-        if right is not None:
+        if labels is not None:
             batch["labels"] = (
-                right[rows]
+                labels[rows]
                 if features.words is None
-                else right[rows][:, : batch["input_ids"].shape[1]]
+                else labels[rows][:, : batch["input_ids"].shape[1]]
             )
         yield batch, [features.example[row] for row in rows]

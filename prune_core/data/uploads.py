@@ -1,6 +1,6 @@
-"""Files that readers upload: kept under the home folder by their content, so that the same file is always the same Source.
+"""Store uploaded files under the home folder by content hash.
 
-Knows nothing of what stands in them; data.py reads them like any other file.
+The same content always has the same path, and so the same DataSource.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from pathlib import Path
 
 
 def save(home: Path, name: str, content: bytes) -> Path:
-    """The file's place under home/uploads; bytes that are there already stay where they are, whatever their name is now."""
+    """Write an upload to home/uploads and return its path.
+
+    If the same content exists, its path is returned, whatever the new name is.
+    """
     folder = home / "uploads" / hashlib.sha256(content).hexdigest()[:16]
     suffix = Path(name).suffix.lower()
-    if there := sorted(folder.glob(f"[!.]*{suffix}")):
-        return there[0]
+    if existing := sorted(folder.glob(f"[!.]*{suffix}")):
+        return existing[0]
     folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._") or "upload"
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as half:
-        half.write(content)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as partial:
+        partial.write(content)
     file = folder / f"{stem}{suffix}"
-    os.replace(half.name, file)  # a worker never sees half a file
+    os.replace(partial.name, file)  # atomic: a worker never sees a partial file
     return file

@@ -154,7 +154,7 @@ class DeploymentFormats(Measure):
                 source.tokenizer,
                 examples=examples,
                 max_length=length,
-                own=exported,
+                deployed=exported,
                 tolerance=tolerance,
             )
             yield form, exported

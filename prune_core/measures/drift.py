@@ -16,7 +16,7 @@ from ..data.examples import Examples, sample_indices
 from ..data.tokens import batches
 from ..errors import PruneError, require
 from ..models.devices import device_of
-from ..models.inference.predict import SHARES, threshold
+from ..models.inference.predict import ACTIVATIONS, threshold
 from ..models.replay import Padding, head, hidden_states
 from ..plugins import Report, Rows, option, subrange
 from .base import Measure, Pair
@@ -187,7 +187,7 @@ def embeddings(
         if found is None:
             found = pooled.new_empty(len(states), len(sample), pooled.shape[-1])
         found[:, indices] = pooled
-        if sample.kind in SHARES:
+        if sample.kind in ACTIVATIONS:
             logits = head(model, *states[-1])
             predicted = {"classification": logits.argmax(-1), "regression": logits[:, 0]}.get(
                 sample.kind, (logits > 0).int()

@@ -71,7 +71,7 @@ class QuantizationSensitivity(Measure):
             deviations = [quantization_sensitivity.Deviation(0.0, 0.0), diagnosis.before]
             if diagnosis.proposed:
                 quantization_sensitivity.write_repaired(
-                    fp32, int8, out := exported.folder / "repaired.onnx", kept=diagnosis.proposed
+                    fp32, int8, out := exported.folder / "repaired.onnx", modules=diagnosis.proposed
                 )
                 sessions[f"{self.format} repaired"] = exported.session(out)
                 deviations.append(diagnosis.after)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.tokens import batches
 from ..models.devices import device_of
-from ..models.inference.predict import SHARES
+from ..models.inference.predict import ACTIVATIONS
 from ..models.replay import Block, Padding, blocks, embed, head
 from ..plugins import Batch, Report, Rows, option
 from .base import Measure, Pair
@@ -65,12 +65,12 @@ class Sensitivity(Measure):
             hidden, padding = _final_states(pair, batch, dense, pruned=pruned)
             errors = [(state - hidden[0]).float().square().sum() for state in hidden[1:]]
             squares.append(torch.stack([*errors, hidden[0].float().square().sum()]))
-            if sample.kind in SHARES:
+            if sample.kind in ACTIVATIONS:
                 models = [pair.dense] * (len(hidden) - 1) + [pair.pruned]
                 outputs.append(
                     torch.stack(
                         [
-                            SHARES[sample.kind](head(model, state, padding).float())
+                            ACTIVATIONS[sample.kind](head(model, state, padding).float())
                             for model, state in zip(models, hidden, strict=True)
                         ],
                         dim=1,

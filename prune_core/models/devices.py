@@ -1,4 +1,4 @@
-"""Where models live and in which precision they multiply; the seeds of everything random."""
+"""Devices, matrix precision, random seeds and memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from ..formatting import plural
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model lives."""
+    """Device of a model's parameters."""
     return next(model.parameters()).device
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is CUDA, then MPS, then CPU; a device that is not there is an error, never a silent CPU."""
+    """Resolve a device name; 'auto' prefers CUDA, then MPS, then CPU.
+
+    PruneError if the device is not available: there is no silent fallback to the CPU.
+    """
     if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        available = {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+            "cpu": True,
+        }
+        name = next(name for name in available if available[name])
     if name == "cuda" and torch.cuda.device_count():
-        name = f"cuda:{torch.cuda.current_device()}"  # a worker's own where there are several
+        name = f"cuda:{torch.cuda.current_device()}"  # the worker's, if there are several
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -42,39 +44,37 @@ def pick_device(name: str) -> torch.device:
         ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise PruneError(
-            f"Device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices); use auto or cpu."
+            f"Device {name!r} is not available on this machine "
+            f"({torch.cuda.device_count()} CUDA devices); use auto or cpu."
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise PruneError("Device 'mps' is not on this machine; use auto or cpu.")
+        raise PruneError("Device 'mps' is not available on this machine; use auto or cpu.")
     return device
 
 
 def device_title(device: torch.device) -> str:
-    """What the device is called by its maker, for the record."""
+    """Product name of a device, for the records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-
-    return (
-        f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"
-        if device.type == "cpu"
-        else device.type
-    )
+    if device.type == "cpu":
+        return f"{platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"
+    return device.type
 
 
 @contextmanager
 def matrix_precision(tf32: bool) -> Iterator[None]:
-    """Whether CUDA's fp32 matrix products may use TF32, stated and not left to torch's default."""
-    before = torch.get_float32_matmul_precision()
+    """Allow or forbid TF32 for CUDA's fp32 matrix products, independent of torch's default."""
+    previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(previous)
 
 
 @contextmanager
 def evaluation_mode(*models: nn.Module) -> Iterator[None]:
-    """Without dropout; every module gets the mode back that it had."""
+    """Switch models to eval mode (no dropout); each module's previous mode is restored."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     for model in models:
         model.eval()
@@ -86,21 +86,21 @@ def evaluation_mode(*models: nn.Module) -> Iterator[None]:
 
 
 def seed_everything(seed: int) -> None:
-    """Python's, numpy's and torch's generators; nothing else in the package reseeds globally."""
+    """Seed Python's, NumPy's and torch's global generators; nothing else reseeds them."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def release_memory() -> None:
-    """Freed memory that the C library keeps between small blocks goes back to the system, where the library can do that (glibc)."""
+    """Return memory freed by the C library to the system, if it supports this (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def free_memory() -> int:
-    """Bytes of this machine's memory that are free; all of it where psutil is not there to tell."""
+    """Available memory in bytes; total memory if psutil is not installed."""
     try:
         import psutil
     except ImportError:  # a bare GPU machine

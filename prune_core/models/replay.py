@@ -1,6 +1,7 @@
-"""Blocks, replayed: every family's block is its six Linears, two norms and an activation, and one replay serves them all.
+"""Run any encoder block by block ("replay"): every family's block is six Linears, two norms and an
+activation.
 
-Where things are and how a family attends stands in families/. Knows nothing of pruning or of tasks.
+Attribute paths and attention variants are in families/. A block is a transformer layer.
 """
 
 from __future__ import annotations
@@ -15,39 +16,45 @@ from torch import Tensor, nn
 from ..plugins import Batch
 from .families import GROUPS, PROJECTIONS, attend, layout
 
-CUT = "prunescope"  # in a shrunk model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, indices in the full shape
+# key in a compact model's config: {"heads": [[…] per block], "neurons": [[…] per block]}, the
+# indices of the kept units in the full shape
+CUT = "prunescope"
 
 
 class Padding(NamedTuple):
-    """Where a batch's real tokens are: looked for once, as looking makes a GPU wait for its host."""
+    """Positions of a batch's real tokens.
 
-    mask: Tensor  # (sentences, tokens) bool
-    places: Tensor  # (real tokens,) in the batch laid out flat
+    Computed once per batch, because nonzero() makes a GPU wait for its host.
+    """
+
+    mask: Tensor  # (examples, tokens) bool
+    places: Tensor  # (real tokens,) indices in the flattened batch
 
     @classmethod
     def of(cls, mask: Tensor) -> Padding:
-        """From an attention mask."""
+        """Create from an attention mask."""
         return cls(mask.bool(), mask.flatten().nonzero()[:, 0])
 
     def pack(self, padded: Tensor) -> Tensor:
-        """(sentences, tokens, width) -> (real tokens, width)."""
+        """Drop padding: (examples, tokens, width) -> (real tokens, width)."""
         return padded.flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, packed: Tensor, fill: float = 0.0) -> Tensor:
-        """(real tokens, width) -> (sentences, tokens, width), `fill` where padding is."""
+        """Restore padding with `fill`: (real tokens, width) -> (examples, tokens, width)."""
         padded = packed.new_full((self.mask.numel(), packed.shape[-1]), fill)
         return padded.index_copy_(0, self.places, packed).unflatten(0, self.mask.shape)
 
     def first(self, tokens: int | None) -> Padding:
-        """Of each sentence's first tokens alone; None: of all."""
+        """Padding of each example's first tokens; None: of all tokens."""
         return self if tokens is None else Padding.of(self.mask[:, :tokens])
 
 
 class Block:
-    """One transformer block, replayed stage by stage: stage g takes the input of GROUPS[g] to the input of the next.
+    """One transformer block that can be run stage by stage.
 
-    Its Linears are the model's own, or views of rows of one that holds several; what is written into them in place is written
-    into the model. Where blocks are shared, it is passed `passes` times in a row.
+    Stage g maps the input of GROUPS[g] to the input of the next group. The Linears are the model's
+    own, or views of rows of a fused one; in-place changes change the model. A shared block is
+    passed `passes` times in a row.
     """
 
     def __init__(
@@ -67,78 +74,92 @@ class Block:
         }
         self.fused = self.linears["query"] if spec.parts[0] == spec.parts[1] else None
         if self.fused is not None:
-            self.linears |= dict(zip(GROUPS[0], _thirds(self.fused), strict=True))
-        own = dict(module.named_modules())
-        self.more = {path.split(".")[-1]: own[path] for path in spec.more_rows if path in own}
+            self.linears |= dict(zip(GROUPS[0], _split_fused(self.fused), strict=True))
+        modules = dict(module.named_modules())
+        self.more = {
+            path.split(".")[-1]: modules[path] for path in spec.more_rows if path in modules
+        }
         self.norm1, self.norm2 = (attrgetter(path)(module) for path in spec.norms)
         self.activation = attrgetter(spec.activation)(module)
-        self.together = False  # whether attention takes queries, keys and values of one product, by which a matrix of all three learns
-        # the heads' numbers in the full shape, for what the model keeps a head outside of the block
+        # compute queries, keys and values in one product, so that a fused matrix receives gradients
+        self.together = False
+        # indices of the heads in the full shape, for per-head parameters outside of the block
         self.head_numbers = list(range(self.heads)) if heads is None else list(heads)
 
     @property
     def heads(self) -> int:
-        """How many there are: fewer in a shrunk model, or none."""
+        """Number of heads; a compact model has fewer, possibly none."""
         return self.linears["query"].out_features // self.head_width
 
     @property
     def neurons(self) -> int:
-        """How many there are; a gated one has two rows of the first matrix."""
+        """Number of neurons; a gated neuron has two rows of the first matrix."""
         return self.linears["ffn_out"].in_features
 
     def split(self, x: Tensor) -> Tensor:
-        """(…, tokens, heads * head width) -> (…, heads, tokens, head width)."""
+        """Split heads: (…, tokens, heads * head width) -> (…, heads, tokens, head width)."""
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(-2, -3)
 
     def enter(self, x: Tensor, group: int = 0) -> Tensor:
-        """What GROUPS[group], the first of a sub-layer, reads of the residual stream: normed where the norm comes first."""
+        """Input of GROUPS[group], the first of a sub-layer; a pre-norm is applied here."""
         if not self.spec.pre_norm:
             return x
         return (self.norm1 if group == 0 else self.norm2)(x)
 
     def leave(self, total: Tensor, group: int) -> Tensor:
-        """The residual stream behind GROUPS[group], the last of a sub-layer: normed where the norm comes last."""
+        """Residual stream after GROUPS[group], the last of a sub-layer.
+
+        A post-norm is applied here.
+        """
         if self.spec.pre_norm:
             return total
         return (self.norm1 if group == 1 else self.norm2)(total)
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values, in one product where one matrix holds them."""
+        """Queries, keys and values; one product if the matrix is fused."""
         if self.fused is not None:
             return self.fused(x).chunk(3, dim=-1)
         return tuple(self.linears[part](x) for part in GROUPS[0])
 
     def attend(self, x: Tensor, padding: Padding) -> Tensor:
-        """Packed input of the attention (real tokens, width) -> packed context, the input of the attention output."""
+        """Attention: packed input (real tokens, width) -> packed context, the attention output's
+        input.
+        """
         if not self.heads:
             return x.new_empty(len(x), 0)
-        q, k, v = map(
-            padding.unpack,
-            self.projected(x) if self.together else (self.linears[part](x) for part in GROUPS[0]),
-        )
+        if self.together:
+            projected = self.projected(x)
+        else:
+            projected = tuple(self.linears[part](x) for part in GROUPS[0])
+        q, k, v = map(padding.unpack, projected)
         return padding.pack(self.attention(q, k, v, padding.mask[:, None, None, :]))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Padded queries, keys and values -> context, (sentences, tokens, heads * head width) each; mask as torch takes it."""
+        """Context of padded queries, keys and values, (examples, tokens, heads * head width) each.
+
+        `mask` as for torch's scaled_dot_product_attention.
+        """
         q, k, v = map(self.split, (q, k, v))
         return attend(self.spec.scores(self, q, k, mask), v).transpose(1, 2).flatten(2)
 
     def attention_weights(self, x: Tensor, padding: Padding) -> Tensor:
-        """Packed block input -> what each token's context is made of: (sentences, heads, tokens, tokens), rows sum to 1."""
+        """Attention weights of a packed block input.
+
+        (examples, heads, tokens, tokens), rows sum to 1.
+        """
         q, k = (
             self.split(padding.unpack(self.linears[part](self.enter(x))))
             for part in ("query", "key")
         )
         query, key, scale, bias = self.spec.scores(self, q, k, padding.mask[:, None, None, :])
         assert bias is not None, "there is a mask"
-        products = query @ key.transpose(-1, -2) * scale
-        products = (
-            products.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else products + bias
-        )
-        return products.softmax(-1)
+        logits = query @ key.transpose(-1, -2) * scale
+        if bias.dtype == torch.bool:
+            return logits.masked_fill(~bias, -torch.inf).softmax(-1)
+        return (logits + bias).softmax(-1)
 
     def activated(self, x: Tensor) -> Tensor:
-        """Output of the first feed-forward matrix -> input of the second."""
+        """Map the output of the first feed-forward matrix to the input of the second."""
         if not self.spec.gated:
             return self.activation(x)
         x, gate = x.chunk(2, dim=-1)
@@ -147,7 +168,10 @@ class Block:
     def stage(
         self, group: int, inputs: Tensor, residual: Tensor, padding: Padding
     ) -> tuple[Tensor, Tensor]:
-        """(input of GROUPS[group], residual) -> the same of the next group; after the last, the residual stream twice."""
+        """Map (input of GROUPS[group], residual) to the same of the next group.
+
+        After the last group: the residual stream, twice.
+        """
         if group == 0:
             return self.attend(inputs, padding), residual
         if group == 1:
@@ -159,24 +183,25 @@ class Block:
         return y, y
 
     def once(self, x: Tensor, padding: Padding) -> Tensor:
-        """Packed block input -> packed output of one pass, (tokens, width) each."""
+        """Run one pass: packed input -> packed output, (tokens, width) each."""
         inputs, residual = self.enter(x), x
         for group in range(len(GROUPS)):
             inputs, residual = self.stage(group, inputs, residual, padding)
         return residual
 
 
-def _thirds(fused: nn.Linear) -> list[nn.Linear]:
-    """Query, key and value of a matrix that holds them below each other, as views of it."""
+def _split_fused(fused: nn.Linear) -> list[nn.Linear]:
+    """Views of query, key and value in a fused matrix with the three below each other."""
     size = fused.out_features // 3
-    rows = [slice(third * size, (third + 1) * size) for third in range(3)]
+    rows = [slice(start, start + size) for start in range(0, 3 * size, size)]
     return [
-        view(fused.weight[own], None if fused.bias is None else fused.bias[own]) for own in rows
+        view(fused.weight[third], None if fused.bias is None else fused.bias[third])
+        for third in rows
     ]
 
 
 def view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A Linear of these; a new one would draw its first weights by lot."""
+    """Wrap tensors in a Linear, without the random initialization of a new one."""
     linear = nn.Linear(1, 1, bias=bias is not None, device="meta")
     linear.out_features, linear.in_features = weight.shape
     linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
@@ -186,47 +211,49 @@ def view(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def block_modules(model: nn.Module) -> list[tuple[nn.ModuleList, int]]:
-    """(list, place) of every module that holds a block, from the bottom; who cuts blocks replaces them there."""
+    """Return (list, index) for every module with a block, from the bottom; blocks can be replaced
+    there.
+    """
     spec = layout(model)
-    found = attrgetter(spec.blocks)(model)
+    modules = attrgetter(spec.blocks)(model)
     if spec.within:
-        return [(getattr(group, spec.within), 0) for group in found]
-    return [(found, place) for place in range(len(found))]
+        return [(getattr(group, spec.within), 0) for group in modules]
+    return [(modules, index) for index in range(len(modules))]
 
 
 def blocks(model: nn.Module) -> list[Block]:
-    """The encoder's distinct blocks from the bottom."""
-    kept = getattr(model.config, CUT, {}).get("heads")
+    """Distinct encoder blocks, from the bottom."""
+    head_numbers = getattr(model.config, CUT, {}).get("heads")
     return [
-        Block(model, own[place], index, heads=kept and kept[index])
-        for index, (own, place) in enumerate(block_modules(model))
+        Block(model, modules[place], index, heads=head_numbers and head_numbers[index])
+        for index, (modules, place) in enumerate(block_modules(model))
     ]
 
 
 def block_passes(model: nn.Module) -> list[tuple[int, Block]]:
-    """(its number, block) of every pass, in the order of the forward pass."""
+    """Return (index, block) for every pass, in the order of the forward pass."""
     return [
         (index, block) for index, block in enumerate(blocks(model)) for _ in range(block.passes)
     ]
 
 
 def linears(model: nn.Module) -> Iterator[tuple[int, str, nn.Linear]]:
-    """(block, part, Linear) of every weight that pruning may touch."""
+    """Yield (block index, projection, Linear) for every prunable weight matrix."""
     for index, block in enumerate(blocks(model)):
         for part, linear in block.linears.items():
             yield index, part, linear
 
 
 def task_type_of(model: Any) -> str:
-    """What the model's head answers with, a key of examples.KINDS."""
+    """Task type of a model, a key of examples.TASK_TYPES."""
     return head_task_type(type(model).__name__, model.config)
 
 
-def head_task_type(made: str, config: Any) -> str:
-    """The same, of the class by that name with that configuration."""
-    if made.endswith("ForQuestionAnswering"):
+def head_task_type(class_name: str, config: Any) -> str:
+    """Task type of a model class with that configuration."""
+    if class_name.endswith("ForQuestionAnswering"):
         return "span"
-    if made.endswith("ForTokenClassification"):
+    if class_name.endswith("ForTokenClassification"):
         return "token"
     if getattr(config, "problem_type", None) == "multi_label_classification":
         return "multilabel"
@@ -234,34 +261,34 @@ def head_task_type(made: str, config: Any) -> str:
 
 
 def head_linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """The Linears behind the encoder (pooler, classifier), in the order of the forward pass."""
+    """Linears after the encoder (pooler, classifier), in the order of the forward pass."""
     spec, kind = layout(model), task_type_of(model)
     paths = {"span": spec.span_linears, "token": spec.token_linears}.get(kind, spec.head_linears)
     return [(path, attrgetter(path)(model)) for path in paths]
 
 
 def embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Padding]:
-    """(hidden states of the real tokens, packed: (tokens, width); where they are) before block 0."""
+    """Embed a batch: (packed hidden states of the real tokens before block 0, their positions)."""
     spec = layout(model)
     base: Any = getattr(model, spec.base)
-    kinds = {"token_type_ids": batch["token_type_ids"]} if "token_type_ids" in batch else {}
-    hidden = base.embeddings(input_ids=batch["input_ids"], **kinds)
-    narrow = attrgetter(spec.narrow)(base) if spec.narrow and _has(base, spec.narrow) else None
+    names = [name for name in ("input_ids", "token_type_ids") if name in batch]
+    hidden = base.embeddings(**{name: batch[name] for name in names})
+    # ELECTRA's large sizes have no projection: embeddings are as wide as hidden states
+    if spec.narrow and spec.narrow in dict(base.named_modules()):
+        hidden = attrgetter(spec.narrow)(base)(hidden)
     padding = Padding.of(batch["attention_mask"])
-    return padding.pack(hidden if narrow is None else narrow(hidden)), padding
+    return padding.pack(hidden), padding
 
 
-def _has(module: Any, path: str) -> bool:
-    """Whether there is such a submodule: ELECTRA's large sizes embed as wide as they think."""
-    return path in dict(module.named_modules())
-
-
-NEVER = -1e4  # a logit whose softmax is 0 in every precision, and whose differences are finite
+NEVER = -1e4  # a logit whose softmax is 0 in every precision, while differences remain finite
 
 
 def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
-    """Packed final hidden states -> logits (sentences, labels); for spans (sentences, 2, tokens), start and end; for token
-    labels (real tokens, labels)."""
+    """Map packed final hidden states to logits.
+
+    Shapes: (examples, labels); for spans (examples, 2, tokens), start and end; for token
+    classification (real tokens, labels).
+    """
     spec, kind = layout(model), task_type_of(model)
     if spec.final_norm:
         hidden = attrgetter(spec.final_norm)(getattr(model, spec.base))(hidden)
@@ -273,17 +300,14 @@ def head(model: Any, hidden: Tensor, padding: Padding) -> Tensor:
 
 
 def used_token(model: Any) -> int | None:
-    """How many first tokens the head looks at; None for all."""
-    return (
-        None
-        if task_type_of(model) in ("span", "token") or layout(model).reads_all(model.config)
-        else 1
-    )
+    """Number of first tokens that the head reads; None for all."""
+    reads_all = task_type_of(model) in ("span", "token") or layout(model).reads_all(model.config)
+    return None if reads_all else 1
 
 
 @torch.no_grad()
 def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padding]]:
-    """(packed hidden states, where they are) before block 0 and behind every pass of a block."""
+    """Yield (packed hidden states, positions) before block 0 and after every pass of a block."""
     x, padding = embed(model, batch)
     yield x, padding
     for _, block in block_passes(model):
@@ -292,17 +316,16 @@ def hidden_states(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Padd
 
 
 def max_tokens(model: Any) -> int:
-    """The most tokens a text may have."""
+    """Maximum number of tokens of a text."""
     return layout(model).longest(model.config)
 
 
 def sparsity_by_projection(model: nn.Module) -> list[dict[str, Any]]:
-    """Realised sparsity of every prunable matrix: block, part, sparsity."""
-    found = list(linears(model))
-    zeros = torch.stack(
-        [(linear.weight == 0).sum() for _, _, linear in found]
-    ).tolist()  # one look at the device for all
+    """Sparsity of every prunable weight matrix: block, part, sparsity."""
+    matrices = list(linears(model))
+    # one device synchronization for all
+    zeros = torch.stack([(linear.weight == 0).sum() for _, _, linear in matrices]).tolist()
     return [
         {"block": index, "part": part, "sparsity": count / max(1, linear.weight.numel())}
-        for (index, part, linear), count in zip(found, zeros, strict=True)
+        for (index, part, linear), count in zip(matrices, zeros, strict=True)
     ]

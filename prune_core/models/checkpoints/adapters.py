@@ -1,4 +1,7 @@
-"""PEFT adapters, merged into the model that they were trained on. The only file that imports peft."""
+"""PEFT adapters, merged into the model they were trained on.
+
+The only module that imports peft.
+"""
 
 from __future__ import annotations
 
@@ -21,71 +24,76 @@ TASKS = {
 }
 
 
-def _written(folder: str) -> dict[str, Any]:
+def _adapter_config(folder: str) -> dict[str, Any]:
     try:
-        found = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise PruneError(
-            f"{Path(folder) / CONFIG} cannot be read as an adapter's description; save the adapter again."
+            f"{Path(folder) / CONFIG} cannot be read as an adapter's configuration; "
+            "save the adapter again."
         )
-    return found
+    return content
 
 
 def base(folder: str, checkpoint: str) -> str:
-    """The model that the adapter was trained on: a Hub id, or a folder, also beside the adapter."""
-    named = str(_written(folder).get("base_model_name_or_path") or "")
-    near = Path(folder).parent / Path(named).name
-    if not named:
+    """Model that the adapter was trained on: a Hub id, or a folder, also next to the adapter."""
+    name = str(_adapter_config(folder).get("base_model_name_or_path") or "")
+    sibling = Path(folder).parent / Path(name).name
+    if not name:
         raise PruneError(
-            f"{checkpoint}: its {CONFIG} names no base model; write base_model_name_or_path there."
+            f"{checkpoint}: its {CONFIG} names no base model; set base_model_name_or_path in it."
         )
-    return str(near) if not Path(named).exists() and (near / "config.json").is_file() else named
+    if not Path(name).exists() and (sibling / "config.json").is_file():
+        return str(sibling)
+    return name
 
 
 def read_config(folder: str, checkpoint: str) -> dict[str, Any]:
-    """The adapter's own weights by name, from a .safetensors or an older .bin file."""
+    """Read the adapter's weights by name, from a .safetensors or an older .bin file."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    file = next((each for name in FILES if (each := Path(folder) / name).is_file()), None)
+    file = next((path for name in FILES if (path := Path(folder) / name).is_file()), None)
     if file is None:
         raise PruneError(
-            f"{checkpoint}: the adapter's weights are not there ({' or '.join(FILES)}); copy them too."
+            f"{checkpoint}: the adapter's weights are missing ({' or '.join(FILES)}); copy them "
+            "too."
         )
     try:
-        return (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
     except (OSError, SafetensorError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:120]
         raise PruneError(
-            f"{checkpoint}: {file.name} cannot be read ({reason}); copy it again from where it was saved."
+            f"{checkpoint}: {file.name} cannot be read ({reason}); copy it again from where it "
+            "was saved."
         ) from None
 
 
 def config(folder: str, checkpoint: str) -> Any:
-    """The base model's configuration, with the head that the adapter brings along."""
+    """Configuration of the base model, with the head of the adapter."""
     from transformers import AutoConfig
 
     require("peft", "peft")
-    task, own = str(_written(folder).get("task_type")), Path(folder) / "config.json"
+    task, file = str(_adapter_config(folder).get("task_type")), Path(folder) / "config.json"
     if task not in TASKS:
         raise PruneError(
-            f"{checkpoint} is an adapter for {task}; PruneScope takes those for {', '.join(TASKS)}."
+            f"{checkpoint} is an adapter for {task}; supported are {', '.join(TASKS)}."
         )
     try:
-        found = AutoConfig.from_pretrained(
-            str(own.parent) if own.is_file() else base(folder, checkpoint)
+        settings = AutoConfig.from_pretrained(
+            folder if file.is_file() else base(folder, checkpoint)
         )
     except (OSError, ValueError) as error:
         raise PruneError(
-            f"{checkpoint}: the model that this adapter was trained on, {base(folder, checkpoint)}, cannot be had: "
-            f"{str(error).splitlines()[0][:120]}. Put it beside the adapter's folder, or go online."
+            f"{checkpoint}: the model that this adapter was trained on, "
+            f"{base(folder, checkpoint)}, "
+            f"cannot be loaded: {str(error).splitlines()[0][:120]}. "
+            "Put it next to the adapter's folder, or go online."
         ) from None
     heads = [
         tensor
@@ -94,59 +102,66 @@ def config(folder: str, checkpoint: str) -> Any:
     ]
     if not heads:
         raise PruneError(
-            f"{checkpoint}: the adapter holds no weights of the head ({', '.join(HEAD_WEIGHTS)}), which are trained with a {task} adapter; "
-            f"save it again with PeftModel.save_pretrained, or merge it where it was trained (merge_and_unload, save_pretrained)."
+            f"{checkpoint}: the adapter contains no weights of the head "
+            f"({', '.join(HEAD_WEIGHTS)}), which are trained with a {task} adapter; save it again "
+            "with PeftModel.save_pretrained, or merge it where it was trained (merge_and_unload, "
+            "save_pretrained)."
         )
-    if not own.is_file():
-        found.num_labels = heads[0].shape[0]
-    prefix = (found.architectures or ["BertModel"])[0].split("For")[0].removesuffix("Model")
-    found.architectures = [prefix + TASKS[task]]
-    return found
+    if not file.is_file():
+        settings.num_labels = heads[0].shape[0]
+    prefix = (settings.architectures or ["BertModel"])[0].split("For")[0].removesuffix("Model")
+    settings.architectures = [prefix + TASKS[task]]
+    return settings
 
 
 def load_merged(kind: Any, settings: Any, folder: str, checkpoint: str) -> tuple[Any, list[str]]:
-    """(the base model with the adapter merged into its weights, notes); PruneError if neither provides a weight."""
+    """Return (base model with the adapter merged, notes).
+
+    PruneError if neither of the two provides a weight, or if the adapter does not fit.
+    """
     from peft import PeftModel, get_peft_model_state_dict
 
-    origin, own = base(folder, checkpoint), read_config(folder, checkpoint)
+    origin, saved = base(folder, checkpoint), read_config(folder, checkpoint)
     with silence_load_report():
         model, info = kind.from_pretrained(
             origin, config=settings, ignore_mismatched_sizes=True, output_loading_info=True
         )
-        _covered(
-            [*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])],
-            own,
-            origin,
-            checkpoint=checkpoint,
-        )
+        missing = [*info["missing_keys"], *(mismatch[0] for mismatch in info["mismatched_keys"])]
+        _check_coverage(missing, saved, origin, checkpoint=checkpoint)
         try:
             model = PeftModel.from_pretrained(model, folder)
         except (KeyError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise PruneError(
-                f"{checkpoint}: the adapter does not fit {origin} ({reason}); name the model it was trained on as "
-                f"base_model_name_or_path in its {CONFIG}."
+                f"{checkpoint}: the adapter does not fit {origin} ({reason}); set "
+                f"base_model_name_or_path in its {CONFIG} to the model it was trained on."
             ) from None
-    wanted = set(get_peft_model_state_dict(model))
-    for names, what in (
-        (wanted - set(own), "lacks"),
-        (set(own) - wanted, "has weights without a place:"),
+    expected = set(get_peft_model_state_dict(model))
+    for names, problem in (
+        (expected - set(saved), "lacks"),
+        (set(saved) - expected, "has unexpected weights:"),
     ):
         if names:
             raise PruneError(
-                f"{checkpoint}: the adapter {what} {list_names(sorted(names))}; it is incomplete, or of another model than "
-                f"{origin}: copy it again, or correct base_model_name_or_path in its {CONFIG}."
+                f"{checkpoint}: the adapter {problem} {list_names(sorted(names))}; it is "
+                "incomplete, "
+                f"or belongs to another model than {origin}: copy it again, or correct "
+                f"base_model_name_or_path in its {CONFIG}."
             )
     return model.merge_and_unload(), [f"The adapter was merged into {origin}."]
 
 
-def _covered(missing: Sequence[str], own: Mapping[str, Any], origin: str, checkpoint: str) -> None:
-    """Refuse weights that the base lacks and the adapter does not bring: they would be random."""
-    brought = {
-        name.removeprefix("base_model.model.").replace(".modules_to_save", "") for name in own
+def _check_coverage(
+    missing: Sequence[str], saved: Mapping[str, Any], origin: str, checkpoint: str
+) -> None:
+    """Refuse weights that neither the base nor the adapter contains: they would be random."""
+    provided = {
+        name.removeprefix("base_model.model.").replace(".modules_to_save", "") for name in saved
     }
-    if lacking := sorted(name for name in missing if name not in brought):
+    if random := sorted(name for name in missing if name not in provided):
         raise PruneError(
-            f"{checkpoint}: neither the adapter nor its base {origin} holds {list_names(lacking)}, which would be random; give the base with "
-            "these weights, or train the adapter with them in modules_to_save and save it again."
+            f"{checkpoint}: neither the adapter nor its base {origin} contains "
+            f"{list_names(random)}, "
+            "which would be random; give a base with these weights, or train the adapter with them "
+            "in modules_to_save and save it again."
         )

@@ -1,7 +1,8 @@
-"""A pruned checkpoint kept as what sets it apart from its dense one; it loads back bit for bit.
+"""Save a pruned checkpoint as its difference from the dense one; it loads back bit for bit.
 
-One file, difference.safetensors. A weight equal to the dense one is not in it; of any other there are a bit an entry (what
-is not zero) and, where what is left is not simply the dense value, the values in their order. Knows nothing of methods.
+One file, difference.safetensors. A weight equal to the dense one is omitted; of others it stores
+one bit per entry (nonzero or not) and, unless the nonzero entries equal the dense ones, their
+values in order.
 """
 
 from __future__ import annotations
@@ -19,75 +20,76 @@ from torch import Tensor, nn
 from ...errors import PruneError
 from .folders import DIFFERENCE as FILE
 
-MASK, VALUES = ".mask", ".values"  # behind a weight's name; without either it is there whole
-WORDS = {
-    1: torch.uint8,
-    2: torch.int16,
-    4: torch.int32,
-    8: torch.int64,
-}  # bit patterns, in which NaN equals itself and -0 is not 0
+MASK, VALUES = ".mask", ".values"  # suffixes of a weight's name; without one, the whole tensor
+# integer types for comparing bits, where NaN equals itself and -0 differs from 0
+WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def weights_hash(model: nn.Module) -> str:
-    """A hash of every weight by name, of the bits as they stand on the CPU."""
-    found = hashlib.blake2b(digest_size=16)
+    """Hash of all weights by name, from their bits on the CPU."""
+    digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(_bits(tensor).numpy().data)
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(_bits(tensor).numpy().data)
+    return digest.hexdigest()
 
 
 def save(model: nn.Module, dense: nn.Module, checkpoint: str, folder: Path) -> str:
-    """Write what sets `model` apart from `dense`, which is what loads under the name `checkpoint`; the model's digest."""
+    """Write the difference of `model` from `dense`, loaded as `checkpoint`; return the model's
+    hash.
+    """
     from safetensors.torch import save_file
 
-    theirs, parts = dense.state_dict(), dict[str, Tensor]()
+    dense_state, parts = dense.state_dict(), dict[str, Tensor]()
     for name, tensor in model.state_dict().items():
-        parts |= _difference(name, tensor, theirs[name])
+        parts |= _difference(name, tensor, dense_state[name])
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
+    metadata = {
         "dense": checkpoint,
         "dense_digest": weights_hash(dense),
         "digest": weights_hash(model),
     }
-    save_file(parts, folder / FILE, metadata={"prunescope": json.dumps(about)})
-    return about["digest"]
+    save_file(parts, folder / FILE, metadata={"prunescope": json.dumps(metadata)})
+    return metadata["digest"]
 
 
 def read_metadata(folder: str | Path) -> dict[str, str]:
-    """`dense` (a checkpoint), `dense_digest` and `digest` of a folder with a difference; nothing of any other."""
+    """Read `dense` (a checkpoint), `dense_digest` and `digest` of a difference; {} for other
+    folders.
+    """
     from safetensors import SafetensorError, safe_open
 
     file = Path(folder) / FILE
     if not file.is_file():
         return {}
     try:
-        with safe_open(file, "pt") as opened:
-            return dict(json.loads(opened.metadata()["prunescope"]))
+        with safe_open(file, "pt") as tensors:
+            return dict(json.loads(tensors.metadata()["prunescope"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise PruneError(
-            f"{file} is broken or cut short; make the weights again from the run's seed. ({str(error)[:120]})"
+            f"{file} is damaged or truncated; re-prune from the run's seed. ({str(error)[:120]})"
         ) from None
 
 
 @torch.no_grad()
 def apply(model: Any, folder: Path) -> None:
-    """Make the dense model, in place, the pruned one."""
+    """Turn the dense model into the pruned one, in place."""
     from safetensors.torch import load_file
 
-    told = read_metadata(folder)
-    if weights_hash(model) != told["dense_digest"]:
+    metadata = read_metadata(folder)
+    if weights_hash(model) != metadata["dense_digest"]:
         raise PruneError(
-            f"{folder} was pruned from {told['dense']}, whose weights have changed since; put the old ones back, or run it again."
+            f"{folder} was pruned from {metadata['dense']}, whose weights have changed since; "
+            "restore the old ones, or run it again."
         )
     parts = load_file(folder / FILE)
     for name, tensor in model.state_dict().items():
         if name + MASK in parts:
-            tensor.copy_(_whole(tensor, parts[name + MASK], parts.get(name + VALUES)))
+            tensor.copy_(_restore(tensor, parts[name + MASK], parts.get(name + VALUES)))
         elif name in parts:
             tensor.copy_(parts[name])
-    if weights_hash(model) != told["digest"]:
-        raise PruneError(f"{folder} does not give back the weights that were pruned; run it again.")
+    if weights_hash(model) != metadata["digest"]:
+        raise PruneError(f"{folder} does not restore the pruned weights; run it again.")
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -95,24 +97,24 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _difference(name: str, tensor: Tensor, dense: Tensor) -> Mapping[str, Tensor]:
-    """The shortest of: nothing, the mask alone, mask and values, the tensor."""
-    own, theirs = _bits(tensor), _bits(dense)
-    if torch.equal(own, theirs):
+    """The shortest of: nothing, the mask, mask and values, the tensor."""
+    bits, dense_bits = _bits(tensor), _bits(dense)
+    if torch.equal(bits, dense_bits):
         return {}
-    left = own != 0
-    mask = torch.from_numpy(np.packbits(left.flatten().numpy()))
-    if torch.equal(own, theirs.where(left, 0)):
+    nonzero = bits != 0
+    mask = torch.from_numpy(np.packbits(nonzero.flatten().numpy()))
+    if torch.equal(bits, dense_bits.where(nonzero, 0)):
         return {name + MASK: mask}
-    values = tensor.detach().cpu()[left.view_as(tensor)]
+    values = tensor.detach().cpu()[nonzero.view_as(tensor)]
     if mask.nbytes + values.nbytes < tensor.nbytes:
         return {name + MASK: mask, name + VALUES: values}
     return {name: tensor.detach().cpu().contiguous()}
 
 
-def _whole(dense: Tensor, mask: Tensor, values: Tensor | None) -> Tensor:
-    left = torch.from_numpy(np.unpackbits(mask.numpy(), count=dense.numel()).view(bool)).view(
+def _restore(dense: Tensor, mask: Tensor, values: Tensor | None) -> Tensor:
+    nonzero = torch.from_numpy(np.unpackbits(mask.numpy(), count=dense.numel()).view(bool)).view(
         dense.shape
     )
-    whole = torch.zeros_like(dense)
-    whole[left] = dense[left] if values is None else values
-    return whole
+    restored = torch.zeros_like(dense)
+    restored[nonzero] = dense[nonzero] if values is None else values
+    return restored

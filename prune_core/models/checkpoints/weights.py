@@ -1,6 +1,6 @@
-"""A checkpoint's weights into a model, every one accounted for: known prefixes are stripped, what is missing is refused by name.
+"""Load a checkpoint's weights into a model such that every one is accounted for.
 
-Knows nothing of families; which class and configuration is its caller's business.
+Known prefixes are stripped, missing weights are refused by name.
 """
 
 from __future__ import annotations
@@ -17,20 +17,16 @@ import torch
 
 from ...errors import PruneError
 
-PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-)  # of DataParallel, torch.compile and Lightning
-HARMLESS = re.compile(  # what a checkpoint may have besides: buffers, heads of the pre-training, a pooler that the head does not read
-    r"position_ids$|(^|\.)pooler\.|^cls\.|^lm_head\.|predictions\.|^mlm|^vocab_|^teacher\.|num_batches_tracked$|rotary_emb\.inv_freq$|^loss|"
-    r"^criterion"
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning
+# weights that may be unused: buffers, heads of the pre-training, poolers that the head ignores
+HARMLESS = re.compile(
+    r"position_ids$|(^|\.)pooler\.|^cls\.|^lm_head\.|predictions\.|^mlm|^vocab_|^teacher\.|"
+    r"num_batches_tracked$|rotary_emb\.inv_freq$|^loss|^criterion"
 )
 SHOWN = 6
 Shapes = Mapping[str, Sequence[int]]
-NESTED = ("state_dict", "model_state_dict")  # where Lightning and training scripts put the weights
-HEADS = {  # part of a weight's name -> the head that alone has it
+NESTED = ("state_dict", "model_state_dict")  # keys of the weights in Lightning and other scripts
+HEADS = {  # part of a weight's name -> the only head with it
     "qa_outputs.": "ForQuestionAnswering",
     "classifier.out_proj.": "ForSequenceClassification",
     "pre_classifier.": "ForSequenceClassification",
@@ -45,32 +41,31 @@ def load(
     new_head: bool,
     loading: Callable[..., Any],
 ) -> tuple[Any, list[str]]:
-    """(model, what there is to say); `loading` is from_pretrained with sentences for errors."""
+    """Return (model, notes).
+
+    `loading` is from_pretrained with user-facing error messages.
+    """
     folder, notes, options = Path(source), list[str](), dict[str, Any]()
     if folder.is_dir():
         options["use_safetensors"] = any(folder.glob("*.safetensors"))
-        expected, found = _of_config(kind, config, checkpoint), _shapes(folder)
-        renamed = _renamed(list(found), expected)
-        shapes = {renamed.get(name, name): shape for name, shape in found.items()}
+        expected, saved = _shapes_of_config(kind, config, checkpoint), _shapes(folder)
+        renamed = _rename(list(saved), expected)
+        shapes = {renamed.get(name, name): shape for name, shape in saved.items()}
         _check_shapes(shapes, expected, checkpoint, new_head=new_head)
         if renamed or _is_nested(folder):
-            held = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
             model = kind.from_config(config)
+            tensors = {renamed.get(name, name): tensor for name, tensor in _tensors(folder).items()}
             fitting = {
-                name: each
-                for name, each in held.items()
-                if not _differs(name, each.shape, expected)
+                name: tensor
+                for name, tensor in tensors.items()
+                if not _differs(name, tensor.shape, expected)
             }
-            left = model.load_state_dict(fitting, strict=False)
-            notes += _notes_of_names(renamed)
-            return model, notes + _check_coverage(
-                {"missing_keys": left[0], "unexpected_keys": left[1]},
-                model,
-                checkpoint,
-                new_head=new_head,
-            )
+            missing, unexpected = model.load_state_dict(fitting, strict=False)
+            info = {"missing_keys": missing, "unexpected_keys": unexpected}
+            notes += _rename_notes(renamed)
+            return model, notes + _check_coverage(info, model, checkpoint, new_head=new_head)
     with silence_load_report():
-        model, said = loading(
+        model, info = loading(
             kind,
             "weights",
             config=config,
@@ -79,22 +74,23 @@ def load(
             output_loading_info=True,
             **options,
         )
-    return model, notes + _check_coverage(said, model, checkpoint, new_head=new_head)
+    return model, notes + _check_coverage(info, model, checkpoint, new_head=new_head)
 
 
-def _renamed(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:
-    """The model's names of a folder's weights that have a wrapper's prefix or lack the base model's.
+def _rename(names: Sequence[str], expected: Mapping[str, Any]) -> dict[str, str]:
+    """Map a folder's weight names to the model's if they have other prefixes.
 
-    Empty where transformers reads the names as they are: also a base model without a head.
+    They may have a wrapper's prefix or lack the base model's. Empty if transformers reads the names
+    as they are, also for a base model without a head.
     """
-    current = {name: _current(name) for name in names}
+    current = {name: _current_name(name) for name in names}
     if _covers(current.values(), expected):
         return {}
     prefix = _prefix(names)
     bases = ["", *sorted({name.split(".")[0] + "." for name in expected})]
     new = {}
-    for name, own in current.items():
-        inner = own.removeprefix(prefix)
+    for name, current_name in current.items():
+        inner = current_name.removeprefix(prefix)
         new[name] = next((base + inner for base in bases if base + inner in expected), inner)
     has_head = any(name in expected for name in current.values())
     return new if (prefix or has_head) and _covers(new.values(), expected) else {}
@@ -104,16 +100,17 @@ def _covers(names: Iterable[str], expected: Mapping[str, Any]) -> bool:
     return len(set(expected) & set(names)) > len(expected) / 2
 
 
-def _notes_of_names(renamed: Mapping[str, str]) -> list[str]:
+def _rename_notes(renamed: Mapping[str, str]) -> list[str]:
     for old, new in renamed.items():
         if old.endswith(f".{new}"):
             prefix = old.removesuffix(new)
             return [
-                f"The weights' names begin with {prefix!r}, as a wrapped model's do; it was stripped."
+                f"The weight names begin with {prefix!r}, as those of a wrapped model; it was "
+                "stripped."
             ]
     for old, new in renamed.items():
         if old != new:
-            return [f"The weights' names lack the base model's prefix; {old} was read as {new}."]
+            return [f"The weight names lack the base model's prefix; {old} was read as {new}."]
     return []
 
 
@@ -122,49 +119,47 @@ def _differs(name: str, shape: Sequence[int], expected: Mapping[str, Sequence[in
 
 
 def _check_shapes(found: Shapes, expected: Shapes, checkpoint: str, new_head: bool) -> None:
-    """Refuse weights of another shape than by config.json; for `new_head` the head's are replaced."""
-    odd = [name for name, shape in found.items() if _differs(_current(name), shape, expected)]
+    """Refuse weights whose shapes do not match config.json; `new_head` ignores the head."""
+    differ = [
+        name for name, shape in found.items() if _differs(_current_name(name), shape, expected)
+    ]
     if new_head:
-        odd = [name for name in odd if "layer" in name or "embeddings" in name]
-    if not odd:
+        differ = [name for name in differ if "layer" in name or "embeddings" in name]
+    if not differ:
         return
-    held, asked = tuple(found[odd[0]]), tuple(expected[_current(odd[0])])
-    more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-    is_head = re.search(r"classifier|out_proj|qa_outputs", odd[0])
-    if is_head and held[1:] == asked[1:]:
-        way = f"give config.json {held[0]} labels (id2label, label2id)"
-    else:
-        way = "correct the sizes in config.json"
+    name = differ[0]
+    shape, config_shape = tuple(found[name]), tuple(expected[_current_name(name)])
+    more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+    remedy = "correct the sizes in config.json"
+    if re.search(r"classifier|out_proj|qa_outputs", name) and shape[1:] == config_shape[1:]:
+        remedy = f"give config.json {shape[0]} labels (id2label, label2id)"
     raise PruneError(
-        f"{checkpoint}: {odd[0]} has the shape {held} in the weights, but {asked} by its "
-        f"config.json{more}; {way}, or copy the config.json that belongs to these weights."
+        f"{checkpoint}: {name} has the shape {shape} in the weights, but {config_shape} by its "
+        f"config.json{more}; {remedy}, or copy the config.json that belongs to these weights."
     )
 
 
 @contextmanager
 def silence_load_report() -> Iterator[None]:
-    """Without transformers' warnings about weights, which are accounted for here."""
+    """Suppress transformers' warnings about weights, which this module accounts for."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    previous = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(previous)
 
 
-def _current(name: str) -> str:
-    """A weight's name as it is today: layer norms of TensorFlow's BERT had gamma and beta."""
-    return re.sub(
-        r"(LayerNorm|layer_norm|norm)\.(gamma|beta)$",
-        lambda m: f"{m[1]}.{'weight' if m[2] == 'gamma' else 'bias'}",
-        name,
-    )
+def _current_name(name: str) -> str:
+    """A weight's current name: layer norms of TensorFlow's BERT had gamma and beta."""
+    name = re.sub(r"(LayerNorm|layer_norm|norm)\.gamma$", r"\1.weight", name)
+    return re.sub(r"(LayerNorm|layer_norm|norm)\.beta$", r"\1.bias", name)
 
 
 def check_files(folder: Path, checkpoint: str) -> None:
-    """Refuse a folder whose safetensors files are cut short, or in which one that its index names is not there."""
+    """Refuse a folder with truncated safetensors files, or without a file listed in its index."""
     from safetensors import SafetensorError, safe_open
 
     for file in sorted(folder.glob("*.safetensors")):
@@ -173,44 +168,48 @@ def check_files(folder: Path, checkpoint: str) -> None:
                 pass
         except SafetensorError as error:
             raise PruneError(
-                f"{checkpoint}: {file.name} is broken or cut short; copy it again. ({str(error)[:120]})"
+                f"{checkpoint}: {file.name} is damaged or truncated; copy it again. "
+                f"({str(error)[:120]})"
             ) from None
     for index in sorted(folder.glob("*.safetensors.index.json")):
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-        if gone := sorted(name for name in named if not (folder / name).is_file()):
+        listed = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if missing := sorted(name for name in listed if not (folder / name).is_file()):
             raise PruneError(
-                f"{checkpoint}: {index.name} names {', '.join(gone[:3])}, which is not there; copy it too."
+                f"{checkpoint}: {index.name} lists {', '.join(missing[:3])}, which is missing; "
+                "copy it too."
             )
 
 
 def keys(folder: Path) -> list[str]:
-    """Names of a folder's weights; none where they are in a file that has to be read whole."""
+    """Names of a folder's weights; [] if the files are damaged or not known."""
     from safetensors import SafetensorError, safe_open
 
     for index in sorted(folder.glob("*.index.json")):
         return list(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}))
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(file, "pt") as opened:
-                return list(opened.keys())
+            with safe_open(file, "pt") as tensors:
+                return list(tensors.keys())
         except SafetensorError:
-            return []  # whoever loads it says so
+            return []  # loading reports it
     for file in sorted(folder.glob("pytorch_model*.bin")):
-        return list(_inner(_pickled(file, "meta")))
+        return list(_inner(_load_pickle(file, "meta")))
     return []
 
 
-def _pickled(file: Path, device: str) -> Mapping[str, Any]:
-    """What a .bin file holds; {} for a broken one, which whoever loads it says."""
+def _load_pickle(file: Path, device: str) -> Mapping[str, Any]:
+    """Load a .bin file; {} if it is damaged, which loading reports."""
     try:
-        found = torch.load(file, map_location=device, weights_only=True, mmap=device == "meta")
+        state = torch.load(file, map_location=device, weights_only=True, mmap=device == "meta")
     except (RuntimeError, EOFError, OSError, UnpicklingError):
         return {}
-    return found if isinstance(found, Mapping) else {}
+    return state if isinstance(state, Mapping) else {}
 
 
 def _inner(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The weights in what a training framework saved: {"state_dict": {...}, "epoch": ...}."""
+    """Return the weights inside the file of a training framework: {"state_dict": {...}, "epoch":
+    ...}.
+    """
     for key in NESTED:
         if isinstance(state.get(key), Mapping):
             return state[key]
@@ -220,57 +219,62 @@ def _inner(state: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_nested(folder: Path) -> bool:
     if any(folder.glob("*.safetensors")):
         return False
-    states = [_pickled(file, "meta") for file in sorted(folder.glob("pytorch_model*.bin"))]
+    states = [_load_pickle(file, "meta") for file in sorted(folder.glob("pytorch_model*.bin"))]
     return any(isinstance(state.get(key), Mapping) for state in states for key in NESTED)
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of a folder's weights by name; {} for broken files."""
+    """Shapes of a folder's weights by name; {} for damaged files."""
     from safetensors import SafetensorError, safe_open
 
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
         try:
-            with safe_open(file, "pt") as opened:
-                names = list(opened.keys())
-                found |= {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            with safe_open(file, "pt") as tensors:
+                names = list(tensors.keys())
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
         except SafetensorError:
-            return {}  # whoever loads it says so
+            return {}  # loading reports it
     for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
-        state = _inner(_pickled(file, "meta"))
-        found |= {name: tuple(each.shape) for name, each in state.items() if hasattr(each, "shape")}
-    return found
+        state = _inner(_load_pickle(file, "meta"))
+        shapes |= {
+            name: tuple(value.shape) for name, value in state.items() if hasattr(value, "shape")
+        }
+    return shapes
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")):
-        found |= load_file(file) if file.suffix == ".safetensors" else _inner(_pickled(file, "cpu"))
-    return found
+    tensors: dict[str, torch.Tensor] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        tensors |= load_file(file)
+    for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
+        tensors |= _inner(_load_pickle(file, "cpu"))
+    return tensors
 
 
 def head_of(folder: Path) -> str:
-    """The end of the class name, such as ForQuestionAnswering, by the weights' names; "" if unclear."""
+    """Suffix of the class name, such as ForQuestionAnswering, by weight names; "" if unclear."""
     names = [f".{name}" for name in keys(folder)]
     return next((HEADS[part] for part in HEADS if any(f".{part}" in name for name in names)), "")
 
 
 def is_wrapped(folder: Path, config: Any) -> bool:
-    """Whether transformers itself cannot read a folder's weights, by their names or their nesting."""
+    """Whether transformers cannot read a folder's weights because of their names or nesting."""
     import transformers
 
-    expected = _expected(getattr(transformers, config.architectures[0]), config)
-    return bool(_renamed(keys(folder), expected)) or _is_nested(folder)
+    expected = _model_shapes(getattr(transformers, config.architectures[0]), config)
+    return bool(_rename(keys(folder), expected)) or _is_nested(folder)
 
 
-def _of_config(kind: Any, config: Any, checkpoint: str) -> dict[str, tuple[int, ...]]:
-    """`_expected`; PruneError for sizes of which no model can be built."""
+def _shapes_of_config(kind: Any, config: Any, checkpoint: str) -> dict[str, tuple[int, ...]]:
+    """`_model_shapes`; PruneError for a config with which no model can be built."""
     try:
-        return _expected(kind, config)
-    except Exception as error:  # transformers checks few of them, and each model raises its own
+        return _model_shapes(kind, config)
+    except Exception as error:  # transformers checks few values; each model raises its own errors
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise PruneError(
             f"{checkpoint}: no model can be built with the values of its config.json ({reason}); "
@@ -278,75 +282,70 @@ def _of_config(kind: Any, config: Any, checkpoint: str) -> dict[str, tuple[int, 
         ) from None
 
 
-def _expected(kind: Any, config: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the model's weights, without making any."""
+def _model_shapes(kind: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the model's weights, without allocating them."""
     with torch.device("meta"):
         model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _prefix(names: Sequence[str]) -> str:
-    """What a wrapper may have put before every name, "" for nothing."""
+    """Return the prefix that wrappers put before every name, "" if there is none."""
     prefix = ""
-    while step := next(
-        (
-            each
-            for each in PREFIXES
-            if names and all(name.startswith(prefix + each) for name in names)
-        ),
-        "",
-    ):
-        prefix += step
+    while names:
+        candidates = (prefix + step for step in PREFIXES)
+        longer = [new for new in candidates if all(name.startswith(new) for name in names)]
+        if not longer:
+            break
+        prefix = longer[0]
     return prefix
 
 
-def _check_coverage(said: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
-    """Refuse weights that would be random, and those that have no place; list the harmless ones."""
+def _check_coverage(info: Any, model: Any, checkpoint: str, new_head: bool) -> list[str]:
+    """Refuse missing weights (they would be random) and unexpected ones; note the harmless ones."""
     base = model.base_model_prefix + "."
     missing = sorted(
-        name for name in said["missing_keys"] if not HARMLESS.search(name) or _read(name, model)
+        name
+        for name in info["missing_keys"]
+        if not HARMLESS.search(name) or _is_pooler_of(name, model)
     )
-    other = sorted(name for name in said["unexpected_keys"] if not HARMLESS.search(name))
+    unexpected = sorted(name for name in info["unexpected_keys"] if not HARMLESS.search(name))
     if new_head:
         missing = [name for name in missing if name.startswith(base) and "pooler" not in name]
-        other = [name for name in other if name.startswith(base)]
-    for names, what in (
-        (missing, "lacks weights that its configuration asks for"),
-        (other, "has weights that its configuration has no place for"),
+        unexpected = [name for name in unexpected if name.startswith(base)]
+    for names, problem, consequence in (
+        (missing, "lacks weights that its configuration requires", "random"),
+        (unexpected, "has weights that do not exist in its configuration", "ignored"),
     ):
         if names:
             raise PruneError(
-                f"{checkpoint} {what}: {list_names(names)}. They would be {'random' if names is missing else 'left out'}; "
-                "save the whole model again with save_pretrained, or mend its config.json."
+                f"{checkpoint} {problem}: {list_names(names)}. They would be {consequence}; save "
+                "the whole model again with save_pretrained, or correct its config.json."
             )
-    unused = sorted(name for name in said["unexpected_keys"] if name not in other)
-    return (
-        [f"Not used, as the model has no place for them: {list_names(unused)}."]
-        if unused and not new_head
-        else []
-    )
+    unused = sorted(name for name in info["unexpected_keys"] if name not in unexpected)
+    if not unused or new_head:
+        return []
+    return [f"Unused weights, which the model does not have: {list_names(unused)}."]
 
 
-def _read(name: str, model: Any) -> bool:
-    """Whether the model has that weight and its head may read it: a pooler that is there is read."""
+def _is_pooler_of(name: str, model: Any) -> bool:
+    """Whether the weight belongs to a pooler of the model; its head then reads it."""
     return "pooler" in name and name in dict(model.named_parameters())
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (
-        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    )
+    """List the first names and the number of others."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def non_finite(model: Any) -> list[str]:
-    """Names of the model's tensors that hold NaN or infinite values."""
-    held = {
+    """Names of the model's tensors that contain NaN or infinite values."""
+    tensors = {
         name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()
     }
-    fine = (
-        torch.stack([torch.isfinite(tensor).all() for tensor in held.values()]).tolist()
-        if held
-        else []
-    )  # one look at the device
-    return [name for name, good in zip(held, fine, strict=True) if not good]
+    if not tensors:
+        return []
+    # one device synchronization for all
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    return [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]

@@ -1,7 +1,4 @@
-"""What a model ships as: the files of each form, and what answers from them in the model's place. All of it on the CPU.
-
-Knows nothing of pruning or of measures.
-"""
+"""Deployment formats: write a model's files and run them in its place, all on the CPU."""
 
 from __future__ import annotations
 
@@ -32,36 +29,37 @@ from .onnx import OnnxWrapper, Outputs, largest_difference, sample_batches, to_o
 
 BF16, ONNX, INT8, STATIC = "PyTorch bf16", "ONNX fp32", "ONNX int8", "ONNX int8 static"
 OPENVINO, OPENVINO_INT8 = "OpenVINO fp32", "OpenVINO int8"
-OPERATIONS = ["MatMul", "Gemm", "Gather"]  # of the operations that read a weight matrix
-CALIBRATED = 256  # sentences, at most, by which inputs get their ranges
+OPERATIONS = ["MatMul", "Gemm", "Gather"]  # that read a weight matrix
+CALIBRATED = 256  # maximum number of examples that determine the ranges of inputs
 
 
 class DeployedModel(nn.Module):
-    """A file that some runtime answers from like the model that it was written from: its config, its outputs by name. For inference
-    on the CPU only; nothing of it can be differentiated."""
+    """An exported file with the interface of the model it was written from.
+
+    It has the model's config, and outputs by name; inference on the CPU only, no gradients.
+    """
 
     def __init__(
         self, files: Sequence[Path], model: Any, tokenizer: Any, run: Callable[[Batch], Outputs]
     ):
         super().__init__()
-        self.files, self.config, own = files, model.config, OnnxWrapper(model, tokenizer)
-        self.inputs, self.outputs = own.inputs, own.outputs
+        self.files, self.config = files, model.config
+        wrapper = OnnxWrapper(model, tokenizer)
+        self.inputs, self.outputs = wrapper.inputs, wrapper.outputs
         self._run = run
-        self.place = nn.Parameter(
-            torch.zeros(0), requires_grad=False
-        )  # says where it lives, as a model's weights do
+        # for device_of, which reads a model's parameters
+        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)
 
     def forward(self, input_ids: Tensor, **others: Tensor) -> SimpleNamespace:
-        """The outputs for a batch; token types that are not given are 0."""
-        usual = {
+        """Outputs for a batch; missing token types are 0, a missing mask is 1."""
+        defaults = {
             "attention_mask": torch.ones_like(input_ids),
             "token_type_ids": torch.zeros_like(input_ids),
         }
-        given = {"input_ids": input_ids, **usual, **others}
-        said = self._run({name: given[name] for name in self.inputs})
-        return SimpleNamespace(
-            **{name: torch.from_numpy(each) for name, each in zip(self.outputs, said, strict=True)}
-        )
+        inputs = {"input_ids": input_ids, **defaults, **others}
+        arrays = self._run({name: inputs[name] for name in self.inputs})
+        outputs = zip(self.outputs, arrays, strict=True)
+        return SimpleNamespace(**{name: torch.from_numpy(array) for name, array in outputs})
 
     @property
     def size(self) -> int:
@@ -71,52 +69,56 @@ class DeployedModel(nn.Module):
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What every form of a model is written from."""
+    """What every format is written from."""
 
     model: Any  # on the CPU
     tokenizer: Any
-    folder: Path  # which exists, for all files
-    calibration: Sequence[Batch]  # a sentence each, so that no range is one of padding
+    folder: Path  # existing folder for all files
+    calibration: Sequence[Batch]  # one example each, so that no range is determined by padding
 
     @cached_property
     def onnx(self) -> Path:
-        """The model in fp32, written once; forms are made from it."""
+        """The model in fp32, written on first use."""
         file = self.folder / "fp32.onnx"
         to_onnx(self.model, self.tokenizer, file)
         return file
 
     @cached_property
     def openvino(self) -> Any:
-        """The model for OpenVINO, by its own reading of PyTorch: through ONNX attention would stay in single operations."""
-        own = OnnxWrapper(self.model, self.tokenizer)
-        sample = next(sample_batches(self.model, own.inputs))
+        """The model converted by OpenVINO's own PyTorch frontend.
+
+        Converted from ONNX, attention would remain a sequence of single operations.
+        """
+        wrapper = OnnxWrapper(self.model, self.tokenizer)
+        sample = next(sample_batches(self.model, wrapper.inputs))
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of the tracer about values that it takes for constant; answers are compared below
-            found = _runtime().convert_model(own, example_input=tuple(sample.values()))
-        for place, name in zip(found.inputs, own.inputs, strict=True):
-            place.get_tensor().set_names({name})
-        largest_difference(self.model, self.tokenizer, _compiled(found), name="The OpenVINO model")
-        return found
+            # the tracer warns about values that it assumes constant; outputs are compared below
+            warnings.simplefilter("ignore")
+            converted = _runtime().convert_model(wrapper, example_input=tuple(sample.values()))
+        for port, name in zip(converted.inputs, wrapper.inputs, strict=True):
+            port.get_tensor().set_names({name})
+        largest_difference(
+            self.model, self.tokenizer, _compiled(converted), name="The OpenVINO model"
+        )
+        return converted
 
     def session(self, file: Path) -> DeployedModel:
-        """ONNX Runtime on one of the files."""
+        """Run one of the files with ONNX Runtime."""
         return DeployedModel([file], self.model, self.tokenizer, run=onnx_runtime(file))
 
 
 def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Outputs]:
-    """What runs an ONNX file, or its content, with as many threads as torch has."""
+    """Function that runs an ONNX file, or its content, with as many threads as torch."""
     require("onnxruntime", "onnx")
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # else idle sessions keep the cores busy
-    # fused with the sum before it, a layer norm takes five times as long as both apart (ONNX Runtime 1.31, 8 x 64 tokens)
+    # otherwise idle sessions keep the cores busy
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # a layer norm fused with the preceding sum takes five times as long as both separately
+    # (ONNX Runtime 1.31, 8 x 64 tokens)
     session = InferenceSession(
         file if isinstance(file, bytes) else str(file),
         options,
@@ -127,8 +129,11 @@ def onnx_runtime(file: Path | bytes) -> Callable[[Batch], Outputs]:
 
 
 def to_int8(file: Path, out: Path) -> None:
-    """Write the ONNX model with its embeddings and the weights of its matrix products in int8, a scale a column; inputs are rounded
-    as they come (dynamic quantisation)."""
+    """Quantize an ONNX model dynamically.
+
+    Embeddings and the weights of matrix products are int8 with one scale per column; inputs are
+    quantized at run time.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _prepared(file) as model:
@@ -142,7 +147,10 @@ def to_int8(file: Path, out: Path) -> None:
 
 
 def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
-    """The same with one range for every input, the widest seen on the calibration sentences (static quantisation)."""
+    """Quantize an ONNX model statically.
+
+    As `to_int8`, but with one fixed range per input, the widest over the calibration examples.
+    """
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -151,17 +159,17 @@ def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
     )
 
     class Reader(CalibrationDataReader):
-        left = iter(calibration)
+        batches = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(
-                ({name: tensor.numpy() for name, tensor in batch.items()} for batch in self.left),
-                None,
-            )
+            batch = next(self.batches, None)
+            if batch is None:
+                return None
+            return {name: tensor.numpy() for name, tensor in batch.items()}
 
     with _prepared(file) as model:
-        weights = {each.name for each in model.graph.initializer}
-        inner = [
+        weights = {tensor.name for tensor in model.graph.initializer}
+        without_weights = [
             node.name
             for node in model.graph.node
             if node.op_type == "MatMul" and not weights.intersection(node.input)
@@ -177,42 +185,49 @@ def to_static_int8(file: Path, out: Path, calibration: Sequence[Batch]) -> None:
                 weight_type=QuantType.QInt8,
                 reduce_range=_overflows(),
                 op_types_to_quantize=OPERATIONS,
-                nodes_to_exclude=inner,
-                extra_options={
-                    "OpTypesToExcludeOutputQuantization": OPERATIONS
-                },  # what comes out is added to in fp32
+                nodes_to_exclude=without_weights,
+                # outputs are added to in fp32
+                extra_options={"OpTypesToExcludeOutputQuantization": OPERATIONS},
             )
-        except AssertionError as error:  # of its own, where a range is no number
+        except AssertionError as error:  # raised by ONNX Runtime if a range is NaN or infinite
             raise PruneError(
-                f"What passes through the model has no range that int8 could hold ({error}): look whether its hidden states are numbers, "
-                "or leave the static int8 form out."
+                f"The activations of the model have no range that int8 can represent ({error}): "
+                "check whether its hidden states are finite, or leave out the static int8 format."
             ) from None
 
 
 def _overflows() -> bool:
-    """Whether this processor adds products of 8 bits in 16, as x86 without VNNI does: weights then get 7, as ONNX Runtime advises."""
+    """Whether this processor accumulates products of 8 bits in 16, as x86 without VNNI does.
+
+    Weights are then reduced to 7 bits, as ONNX Runtime recommends.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    told = Path("/proc/cpuinfo")
-    return not (told.is_file() and "vnni" in told.read_text())
+    cpuinfo = Path("/proc/cpuinfo")
+    return not (cpuinfo.is_file() and "vnni" in cpuinfo.read_text())
 
 
 @contextlib.contextmanager
 def _prepared(file: Path) -> Any:
-    """The model for ONNX Runtime's quantizer, which advises a preparation that changes nothing here."""
+    """Load an ONNX model for the quantizer.
+
+    Suppresses the quantizer's advice to pre-process the model, which changes nothing here.
+    """
     require("onnxruntime", "onnx")
     import onnx
 
     model = onnx.load(str(file))
-    del model.graph.value_info[
-        :
-    ]  # the exporter's notes on shapes contradict what the quantizer infers
-    advice = lambda record: "pre-processing before quantization" not in record.getMessage()  # noqa: E731
-    logging.getLogger().addFilter(advice)
+    # the exporter's shapes contradict those inferred by the quantizer
+    del model.graph.value_info[:]
+
+    def is_relevant(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    logging.getLogger().addFilter(is_relevant)
     try:
         yield model
     finally:
-        logging.getLogger().removeFilter(advice)
+        logging.getLogger().removeFilter(is_relevant)
 
 
 def _int8(source: ExportSource) -> DeployedModel:
@@ -226,19 +241,23 @@ def _static(source: ExportSource) -> DeployedModel:
 
 
 def _bf16(source: ExportSource) -> DeployedModel:
-    own = OnnxWrapper(copy.deepcopy(source.model).bfloat16(), source.tokenizer)
-    save(own.model, source.tokenizer, source.folder / "bf16")
+    wrapper = OnnxWrapper(copy.deepcopy(source.model).bfloat16(), source.tokenizer)
+    save(wrapper.model, source.tokenizer, source.folder / "bf16")
     return DeployedModel(
         [*(source.folder / "bf16").glob("*.safetensors")],
         source.model,
         source.tokenizer,
-        run=own.answers,
+        run=wrapper.answers,
     )
 
 
 def _openvino_int8(source: ExportSource) -> DeployedModel:
-    """Static quantisation by NNCF. Its smoothing of outliers moves them from inputs into weights, which helps some models and hurts
-    others (after K-prune, most): of both ways the one is taken whose answers to the calibration sentences are nearer."""
+    """Quantize statically with NNCF, with or without its smoothing of outliers.
+
+    Smoothing moves outliers from inputs into weights, which helps some models and hurts others
+    (after K-prune, most): the variant with outputs closer to the model's on the calibration
+    examples is used.
+    """
     require("nncf", "openvino")
     _runtime()
     import nncf
@@ -251,28 +270,28 @@ def _openvino_int8(source: ExportSource) -> DeployedModel:
     inputs = [
         {name: tensor.numpy() for name, tensor in batch.items()} for batch in source.calibration
     ]
-    wanted = OnnxWrapper(source.model, source.tokenizer)
-    ways = []
-    for alpha in (0.95, -1):  # NNCF's own, and none
+    wrapper = OnnxWrapper(source.model, source.tokenizer)
+    candidates = []
+    for alpha in (0.95, -1):  # NNCF's default, and no smoothing
         smooth = AdvancedQuantizationParameters(
             smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=alpha)
         )
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
-            made = nncf.quantize(
+            quantized = nncf.quantize(
                 source.openvino.clone(),
                 nncf.Dataset(inputs),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(inputs),
                 advanced_parameters=smooth,
             )
-        run = _compiled(made)
-        off = [
-            float(np.square(one - two).mean())
+        run = _compiled(quantized)
+        errors = [
+            float(np.square(actual - expected).mean())
             for batch in source.calibration
-            for one, two in zip(run(batch), wanted.answers(batch), strict=True)
+            for actual, expected in zip(run(batch), wrapper.answers(batch), strict=True)
         ]
-        ways.append((sum(off), made))
-    return _in_openvino(source, min(ways, key=lambda way: way[0])[1], "openvino-int8")
+        candidates.append((sum(errors), quantized))
+    return _in_openvino(source, min(candidates, key=lambda item: item[0])[1], "openvino-int8")
 
 
 def _in_openvino(source: ExportSource, model: Any, name: str) -> DeployedModel:
@@ -286,31 +305,33 @@ def _in_openvino(source: ExportSource, model: Any, name: str) -> DeployedModel:
 
 
 def _compiled(model: Any) -> Callable[[Batch], Outputs]:
-    told = {
+    options = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = _runtime().Core().compile_model(model, "CPU", told).create_infer_request()
+    request = _runtime().Core().compile_model(model, "CPU", options).create_infer_request()
 
     def run(batch: Batch) -> Outputs:
-        said = request.infer({name: tensor.numpy() for name, tensor in batch.items()})
-        return [said[place] for place in range(len(said))]
+        outputs = request.infer({name: tensor.numpy() for name, tensor in batch.items()})
+        return [outputs[index] for index in range(len(outputs))]
 
     return run
 
 
 def _runtime() -> Any:
-    """OpenVINO, without the package by which it and NNCF report their use to their makers; they are made to do without."""
+    """Import OpenVINO without telemetry: the package with which it and NNCF report usage is
+    blocked.
+    """
     require("openvino", "openvino")
     os.environ.setdefault("NNCF_CI", "1")
-    sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # an import of it fails
+    sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # its import fails
     import openvino
 
     return openvino
 
 
-# relative to the largest output of an example; fp32 has 1e-4, and what int8 rounds away is measured, not refused
+# relative to the largest output of an example; fp32 has 1e-4; int8 errors are measured, not refused
 TOLERANCES = {BF16: 0.1, INT8: math.inf, STATIC: math.inf, OPENVINO_INT8: math.inf}
 FORMATS: dict[str, Callable[[ExportSource], DeployedModel]] = {
     ONNX: lambda source: source.session(source.onnx),

@@ -1,4 +1,7 @@
-"""The families of encoders by their model type; a new one is a file here and a line below."""
+"""Encoder families by model type.
+
+A new family needs a module in this folder and a line in FAMILIES.
+"""
 
 from __future__ import annotations
 
@@ -31,5 +34,5 @@ FAMILIES = {
 
 
 def layout(model: Any) -> Layout:
-    """The layout of a loaded model."""
+    """Layout of a loaded model."""
     return FAMILIES[model.config.model_type]

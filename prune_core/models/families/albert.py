@@ -1,4 +1,6 @@
-"""ALBERT (Lan et al. 2020): BERT's block, passed again and again; what is pruned once is gone from every pass."""
+"""ALBERT (Lan et al. 2020): BERT's block, passed repeatedly; weights pruned once are pruned in
+every pass.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,16 @@ def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
 
 def _refuses(config: Any) -> str:
     if config.inner_group_num != 1:
-        return f"passes {config.inner_group_num} blocks in turn (inner_group_num); only one block a group is supported"
+        return (
+            f"passes {config.inner_group_num} blocks in turn (inner_group_num); only one block per "
+            "group is supported"
+        )
     if config.num_hidden_layers % config.num_hidden_groups:
-        return f"has {config.num_hidden_layers} passes for {config.num_hidden_groups} blocks; only as many for each are supported"
+        return (
+            f"has {config.num_hidden_layers} passes for {config.num_hidden_groups} blocks; only "
+            "the "
+            "same number of passes for each block is supported"
+        )
     return ""
 
 

@@ -1,4 +1,6 @@
-"""BERT (Devlin et al. 2019), and the block that most of the others share with it: post-norm, learned positions."""
+"""BERT (Devlin et al. 2019), with the block that most other families share: post-norm, learned
+positions.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""DeBERTa v2 and v3 (He et al. 2021): BERT's block with attention that also scores content against relative positions.
+"""DeBERTa v2 and v3 (He et al. 2021): BERT's block with attention that also scores relative
+positions.
 
-Where keys are shared (share_att_key), query and key matrices read the position embeddings too, not hidden states alone.
+If keys are shared (share_att_key), the query and key matrices are applied to position embeddings
+too, not only to hidden states.
 """
 
 from __future__ import annotations
@@ -18,22 +20,25 @@ _SELF = "attention.self"
 
 
 def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:
-    """Content to content, content to position and position to content, each over √(head width · how many of them)."""
-    encoder, own = block.context, block.module.attention.self
+    """Sum of content-content, content-position and position-content scores.
+
+    Each is divided by √(head width · number of these terms).
+    """
+    encoder, attention = block.context, block.module.attention.self
     if not encoder.relative_attention:
         return Scores(query, key, query.shape[-1] ** -0.5, bias=mask)
-    kinds = [kind for kind in ("c2p", "p2c") if kind in own.pos_att_type]
+    kinds = [kind for kind in ("c2p", "p2c") if kind in attention.pos_att_type]
     scale = (query.shape[-1] * (1 + len(kinds))) ** -0.5
-    span, tokens = own.pos_ebd_size, query.shape[-2]
+    span, tokens = attention.pos_ebd_size, query.shape[-2]
+    # (tokens, tokens), query minus key
     positions = _buckets(
-        tokens, own.position_buckets, own.max_relative_positions, device=query.device
-    )  # (tokens, tokens), query minus key
+        tokens, attention.position_buckets, attention.max_relative_positions, device=query.device
+    )
     rows = encoder.get_rel_embedding()[: 2 * span].to(query.dtype)
     bias = query.new_zeros(())
     if "c2p" in kinds:
-        keys = block.split(
-            _project(block, "key", "pos_key_proj", rows=rows)
-        )  # (heads, 2 span, head width)
+        # (heads, 2 span, head width)
+        keys = block.split(_project(block, "key", "pos_key_proj", rows=rows))
         place = (positions + span).clamp(0, 2 * span - 1).expand(*query.shape[:2], -1, -1)
         bias = bias + (query @ keys.transpose(-1, -2)).gather(-1, place)
     if "p2c" in kinds:
@@ -43,44 +48,41 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     return Scores(query, key, scale, bias=add_bias(bias * scale, mask) if kinds else mask)
 
 
-def _project(block: Any, part: str, own: str, rows: Tensor) -> Tensor:
-    """Position embeddings by the block's own matrix where it shares it with the content."""
+def _project(block: Any, part: str, position_part: str, rows: Tensor) -> Tensor:
+    """Project position embeddings, with the content's matrix if it is shared."""
     shared = block.module.attention.self.share_att_key
-    linear = block.linears[part] if shared else block.more[own]
-    return F.linear(
-        rows, linear.weight, linear.bias
-    )  # not by a call, which hooks would take for one on hidden states
+    linear = block.linears[part] if shared else block.more[position_part]
+    # without calling the module, whose hooks expect hidden states
+    return F.linear(rows, linear.weight, linear.bias)
 
 
 def _buckets(tokens: int, buckets: int, most: int, device: torch.device) -> Tensor:
-    """Relative positions, near ones each by itself and far ones in logarithmic buckets (He et al. 2021, as published with v3)."""
+    """Relative positions: exact for near tokens, in logarithmic buckets for far ones.
+
+    He et al. 2021, as released with v3. Returns (tokens, tokens), query minus key.
+    """
     places = torch.arange(tokens, device=device)
-    apart = places[:, None] - places[None, :]
+    distance = places[:, None] - places[None, :]
     if buckets <= 0 or most <= 0:
-        return apart
+        return distance
     middle = buckets // 2
-    far = apart.abs().clamp_min(middle).float()
-    logs = (
-        torch.ceil(torch.log(far / middle) / math.log((most - 1) / middle) * (middle - 1)) + middle
-    )
-    return torch.where(apart.abs() <= middle, apart, (logs * apart.sign()).long())
+    far = distance.abs().clamp_min(middle).float()
+    fraction = torch.log(far / middle) / math.log((most - 1) / middle)
+    bucket = torch.ceil(fraction * (middle - 1)) + middle
+    return torch.where(distance.abs() <= middle, distance, (bucket * distance.sign()).long())
 
 
 def _also_read(block: Any) -> Tensor | None:
-    encoder, own = block.context, block.module.attention.self
-    return (
-        encoder.get_rel_embedding()[: 2 * own.pos_ebd_size]
-        if encoder.relative_attention and own.share_att_key
-        else None
-    )
+    encoder, attention = block.context, block.module.attention.self
+    if not (encoder.relative_attention and attention.share_att_key):
+        return None
+    return encoder.get_rel_embedding()[: 2 * attention.pos_ebd_size]
 
 
 def _refuses(config: Any) -> str:
-    return (
-        "has a convolution behind its first block (conv_kernel_size), which is not supported"
-        if getattr(config, "conv_kernel_size", 0)
-        else ""
-    )
+    if getattr(config, "conv_kernel_size", 0):
+        return "has a convolution after its first block (conv_kernel_size), which is not supported"
+    return ""
 
 
 DEBERTA = Layout(

@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al. 2019): BERT's block under other names, without token types or a pooler."""
+"""DistilBERT (Sanh et al. 2019): BERT's block with other names, without token types or a pooler."""
 
 from __future__ import annotations
 

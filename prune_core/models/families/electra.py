@@ -1,4 +1,7 @@
-"""ELECTRA (Clark et al. 2020): BERT's block, a classifier of two layers, embeddings that may be narrower than the blocks."""
+"""ELECTRA (Clark et al. 2020).
+
+BERT's block, a two-layer classifier, embeddings that may be narrower than the blocks.
+"""
 
 from __future__ import annotations
 

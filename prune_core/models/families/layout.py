@@ -1,6 +1,5 @@
-"""What has to be known of a family of encoders: where it keeps its weight matrices, norms and head, and how it attends.
-
-Knows nothing of replaying them.
+"""Layout of an encoder family: paths of its weight matrices, norms and head, and its attention
+scores.
 """
 
 from __future__ import annotations
@@ -15,104 +14,95 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PROJECTIONS = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-# Parts that share one input, in the order in which a forward pass reaches them.
+# projections that share an input, in the order of the forward pass
 GROUPS = (("query", "key", "value"), ("attention_output",), ("ffn_in",), ("ffn_out",))
 
 
 class Scores(NamedTuple):
-    """What softmax(q·kᵀ·scale + bias) attends by: queries and keys as they are multiplied, and what is added before the softmax."""
+    """Arguments of softmax(q·kᵀ·scale + bias): transformed queries and keys, scale and bias."""
 
-    query: Tensor  # (sentences, heads, tokens, head width)
+    query: Tensor  # (examples, heads, tokens, head width)
     key: Tensor
     scale: float
-    bias: (
-        Tensor | None
-    )  # anything that (sentences, heads, tokens, tokens) broadcasts from; False or -inf where nothing is seen
+    # broadcasts to (examples, heads, tokens, tokens); False or -inf where a key is masked
+    bias: Tensor | None
 
 
 def plain(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:
-    """Vaswani et al. 2017; `mask` is True where there is a token, (sentences, 1, 1 or tokens, tokens)."""
+    """Scaled dot products (Vaswani et al. 2017).
+
+    `mask` is True for real tokens, (examples, 1, 1 or tokens, tokens).
+    """
     return Scores(query, key, query.shape[-1] ** -0.5, bias=mask)
 
 
 def add_bias(bias: Tensor, mask: Tensor | None) -> Tensor:
-    """A bias that hides what the mask hides."""
+    """Apply a mask to a bias: masked entries become -inf."""
     return bias if mask is None else bias.masked_fill(~mask, float("-inf"))
 
 
 def attend(scores: Scores, value: Tensor) -> Tensor:
-    """(sentences, heads, tokens, head width)."""
+    """Attention output: (examples, heads, tokens, head width)."""
     bias = scores.bias
     if bias is not None and bias.dtype == torch.bool and torch.compiler.is_exporting():
-        # as ONNX a mask of booleans becomes two more passes over all scores, against rows without a key, of which there are none
-        bias = scores.query.new_zeros(bias.shape).masked_fill(
-            ~bias, torch.finfo(scores.query.dtype).min
-        )
+        # in ONNX, a bool mask becomes two more passes over all scores, to handle rows without a
+        # key, which do not occur
+        lowest = torch.finfo(scores.query.dtype).min
+        bias = scores.query.new_zeros(bias.shape).masked_fill(~bias, lowest)
     return F.scaled_dot_product_attention(
         scores.query, scores.key, value, attn_mask=bias, scale=scores.scale
     )
 
 
 def sentence_head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
-    """A classifier that looks for [CLS] itself, as RoBERTa's and its descendants' do."""
+    """Head whose classifier selects [CLS] itself, as in RoBERTa and its descendants."""
     return model.classifier(hidden)
 
 
 def behind_padding(config: Any) -> int:
-    """Most tokens where positions are counted from behind the padding index, as in RoBERTa."""
+    """Maximum number of tokens if positions are counted from the padding index, as in RoBERTa."""
     return int(config.max_position_embeddings - (config.pad_token_id or 0) - 1)
 
 
 def read_by(path: str) -> Callable[[Any, Tensor], Tensor]:
-    """A Linear that reads every token."""
+    """Token-wise head: a Linear at `path`."""
     return lambda model, hidden: attrgetter(path)(model)(hidden)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one family keeps its parts; paths are attribute paths, from the task model or from a block."""
+    """Attribute paths and functions of one family; paths start at the task model or at a block."""
 
     base: str
-    blocks: str  # of a list of blocks, or of groups of blocks that `within` finds in them
-    parts: tuple[
-        str, ...
-    ]  # in the order of PARTS; a fused matrix is named once for each part that it holds
-    norms: tuple[
-        str, str
-    ]  # behind attention and feed-forward part, or before them where `pre_norm`
+    blocks: str  # list of blocks, or of groups of blocks with the list at `within`
+    parts: tuple[str, ...]  # as PROJECTIONS; a fused matrix is repeated for each part
+    norms: tuple[str, str]  # after attention and feed-forward part, with `pre_norm` before them
     activation: str
     heads: str  # config key of the number of heads
-    head: Callable[[Any, Tensor, Tensor], Tensor] = (
-        sentence_head  # hidden states (sentences, tokens, width), mask -> logits
-    )
+    # (model, hidden states (examples, tokens, width), mask) -> logits
+    head: Callable[[Any, Tensor, Tensor], Tensor] = sentence_head
     head_linears: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
-    token_types: bool = True  # whether its forward takes token_type_ids
-    of_tokens: Callable[[Any, Tensor], Tensor] = read_by(
-        "classifier"
-    )  # a token classifier's logits
+    token_types: bool = True  # whether the forward method accepts token_type_ids
+    # logits of token classification
+    of_tokens: Callable[[Any, Tensor], Tensor] = read_by("classifier")
     token_linears: tuple[str, ...] = ("classifier",)
-    of_ends: Callable[[Any, Tensor], Tensor] = read_by("qa_outputs")  # a span model's
+    # start and end logits
+    of_ends: Callable[[Any, Tensor], Tensor] = read_by("qa_outputs")
     span_linears: tuple[str, ...] = ("qa_outputs",)
-    reads_all: Callable[[Any], bool] = lambda config: (
-        False
-    )  # whether the sentence head reads more than the first token
+    # config -> whether the sentence head reads more than the first token
+    reads_all: Callable[[Any], bool] = lambda config: False
     pre_norm: bool = False
-    gated: bool = False  # two rows of the first feed-forward matrix a neuron: the lower half of them gates the upper
+    gated: bool = False  # neurons have two rows of the first FFN matrix: the lower half are gates
     scores: Callable[[Any, Tensor, Tensor, Tensor | None], Scores] = plain
-    context: Callable[[Any, int], Any] = lambda model, index: (
-        None
-    )  # what `scores` needs of the model: (model, block) -> block.context
-    more_rows: tuple[
-        str, ...
-    ] = ()  # further Linears of a block whose rows belong to its heads, where there are any
-    also_read: Callable[[Any], Tensor | None] = lambda block: (
-        None
-    )  # rows that query and key read besides hidden states, once a sentence
-    final_norm: str = ""  # behind the last block
+    # (model, block index) -> block.context, the model's state that `scores` needs
+    context: Callable[[Any, int], Any] = lambda model, index: None
+    more_rows: tuple[str, ...] = ()  # further Linears of a block whose rows belong to heads
+    # block -> rows that query and key are applied to besides hidden states, once per example
+    also_read: Callable[[Any], Tensor | None] = lambda block: None
+    final_norm: str = ""  # after the last block
     within: str = ""
-    passes: Callable[[Any], int] = lambda config: 1  # how often in a row each block is passed
-    narrow: str = ""  # a Linear between embeddings and blocks
-    longest: Callable[[Any], int] = lambda config: int(
-        config.max_position_embeddings
-    )  # most tokens of a text
-    refuses: Callable[[Any], str] = lambda config: ""  # what of a config is not supported
+    passes: Callable[[Any], int] = lambda config: 1  # consecutive passes of each block
+    narrow: str = ""  # Linear between embeddings and blocks
+    # config -> maximum number of tokens
+    longest: Callable[[Any], int] = lambda config: int(config.max_position_embeddings)
+    refuses: Callable[[Any], str] = lambda config: ""  # config -> what is not supported, or ""

@@ -1,5 +1,8 @@
-"""ModernBERT (Warner et al. 2024): pre-norm, one matrix for query, key and value, gated neurons, rotary positions, windows of
-attention in two blocks of three, and no biases unless the config says so."""
+"""ModernBERT (Warner et al. 2024).
+
+Pre-norm, one matrix for query, key and value, gated neurons, rotary positions, local attention in
+two of three blocks, and no biases unless the config enables them.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,28 @@ from .layout import Layout, Scores
 
 
 class LocalAttention(NamedTuple):
-    """How one block sees positions."""
+    """Positions that one block attends to."""
 
     theta: float  # of the rotary embedding
-    window: int | None  # tokens to each side; None for all
+    window: int | None  # tokens on each side; None for all
 
 
-def _reach(model: Any, index: int) -> LocalAttention:
-    """From the config, in which transformers 4 and 5 write it differently."""
+def _local_attention(model: Any, index: int) -> LocalAttention:
+    """Read a block's attention from the config, whose format differs in transformers 4 and 5."""
     config = model.config
-    local = index % config.global_attn_every_n_layers != 0
-    window = config.local_attention // 2 if local else None
-    written = getattr(config, "rope_parameters", None)
-    if isinstance(written, dict) and "full_attention" in written:
-        return LocalAttention(
-            written["sliding_attention" if local else "full_attention"]["rope_theta"], window
-        )
-    own = config.local_rope_theta if local else None
-    return LocalAttention(config.global_rope_theta if own is None else own, window)
+    is_local = index % config.global_attn_every_n_layers != 0
+    window = config.local_attention // 2 if is_local else None
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, dict) and "full_attention" in rope:
+        kind = "sliding_attention" if is_local else "full_attention"
+        return LocalAttention(rope[kind]["rope_theta"], window)
+    if is_local and config.local_rope_theta is not None:
+        return LocalAttention(config.local_rope_theta, window)
+    return LocalAttention(config.global_rope_theta, window)
 
 
 def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:
-    """Rotated queries and keys (Su et al. 2021), and where the block sees a window only, what is within it."""
+    """Scores of rotated queries and keys (Su et al. 2021), masked outside of a local window."""
     width, tokens = query.shape[-1], query.shape[-2]
     places = torch.arange(tokens, device=query.device)
     steps = block.context.theta ** (
@@ -47,12 +50,11 @@ def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scor
     )
     if block.context.window is not None:
         near = (places[:, None] - places[None, :]).abs() <= block.context.window
-        # a row of padding may see none but padding: it sees itself, so that nothing becomes NaN
-        mask = (
-            near[None, None]
-            if mask is None
-            else (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
-        )
+        if mask is None:
+            mask = near[None, None]
+        else:
+            # a padding token may have only padding in its window: it attends to itself, else NaN
+            mask = (mask & near) | torch.eye(tokens, dtype=torch.bool, device=mask.device)
     return Scores(query, key, width**-0.5, bias=mask)
 
 
@@ -64,7 +66,7 @@ def _head(model: Any, hidden: Tensor, mask: Tensor) -> Tensor:
     return model.classifier(model.drop(model.head(pooled)))
 
 
-def _each(model: Any, hidden: Tensor) -> Tensor:
+def _token_head(model: Any, hidden: Tensor) -> Tensor:
     return model.classifier(model.head(hidden))
 
 
@@ -78,15 +80,15 @@ MODERNBERT = Layout(
     heads="num_attention_heads",
     head=_head,
     head_linears=_LINEARS,
-    of_tokens=_each,
+    of_tokens=_token_head,
     token_linears=_LINEARS,
-    of_ends=_each,
+    of_ends=_token_head,
     span_linears=_LINEARS,
     reads_all=lambda config: config.classifier_pooling == "mean",
     token_types=False,
     pre_norm=True,
     gated=True,
     scores=_scores,
-    context=_reach,
+    context=_local_attention,
     final_norm="final_norm",
 )

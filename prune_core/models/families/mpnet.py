@@ -1,4 +1,6 @@
-"""MPNet (Song et al. 2020): BERT's block under other names, a learned bias for relative positions that all blocks share."""
+"""MPNet (Song et al. 2020): BERT's block under other names, with a relative position bias shared by
+all blocks.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,9 @@ from .layout import Layout, Scores, add_bias
 
 
 def _scores(block: Any, query: Tensor, key: Tensor, mask: Tensor | None) -> Scores:
-    """Scaled products, and a bias a head by how far apart two tokens are (in buckets, as T5's)."""
-    bias = block.context.compute_position_bias(
-        query.new_empty(1, query.shape[-2], 1)
-    )  # (1, heads of the full shape, tokens, tokens)
+    """Scaled dot products with a bias per head and bucketed distance, as in T5."""
+    # (1, heads of the full shape, tokens, tokens)
+    bias = block.context.compute_position_bias(query.new_empty(1, query.shape[-2], 1))
     return Scores(
         query,
         key,
@@ -39,7 +40,6 @@ MPNET = Layout(
     token_types=False,
     scores=_scores,
     context=lambda model, index: model.mpnet.encoder,
-    longest=lambda config: (
-        config.max_position_embeddings - 2
-    ),  # its padding index is 1, whatever the config says
+    # the padding index is always 1, whatever the config contains
+    longest=lambda config: config.max_position_embeddings - 2,
 )

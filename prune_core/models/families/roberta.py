@@ -1,5 +1,8 @@
-"""RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020) and CamemBERT (Martin et al. 2020): BERT's block, a classifier of
-two layers, positions counted from behind the padding. They differ in vocabulary and training alone."""
+"""RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020) and CamemBERT (Martin et al. 2020).
+
+BERT's block, a two-layer classifier, positions counted from the padding index. They differ only in
+vocabulary and training.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processor time that other processes take from a measurement. Knows nothing of models."""
+"""Measure the processor time that other processes take from a measurement."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import time
 from typing import NamedTuple
 
 DISTURBED = 0.15  # cores; on an idle machine with the dashboard open it is below 0.1
-SHORTEST = 0.25  # seconds; the system counts in steps of 10 ms, so shorter windows say too little
+SHORTEST = 0.25  # seconds; the system counts in steps of 10 ms, so shorter windows are too coarse
 
 
 class Clocks(NamedTuple):
-    """Processor seconds so far, and when they were read."""
+    """Processor seconds so far, and the time at which they were read."""
 
     wall: float
-    all_processes: float  # on the cores that this process may use; includes time stolen by other virtual machines
+    all_processes: float  # on the cores this process may use; includes time stolen by other VMs
     this_process: float  # all threads
 
 
 class Contention:
     """Measure how much processor time other processes take from `threads` busy threads of this one.
 
-    What fits on the cores that these threads leave free does not slow them and is not counted. Child
-    processes count as others: no timed pass runs in one. Not seen: other processes on a GPU, and a
-    container's quota.
+    Load that fits on the cores left free by these threads does not slow them and is not counted.
+    Child processes count as others: no timed pass runs in one. Not detected: other processes on a
+    GPU, and a container's quota.
     """
 
     def __init__(self, threads: int):
@@ -37,39 +37,39 @@ class Contention:
         """
         if self.start is None or (end := _read()) is None:
             return float("nan")
-        wall, all_processes, own = (
+        wall, all_processes, this_process = (
             after - before for before, after in zip(self.start, end, strict=True)
         )
         if wall < SHORTEST or all_processes <= 0:
             return float("nan")
         spare = max(0, _cores() - self.threads)
-        return min(1.0, max(0.0, (all_processes - own) / wall - spare))
+        return min(1.0, max(0.0, (all_processes - this_process) / wall - spare))
 
 
 def _read() -> Clocks | None:
-    """None if psutil is missing or the system does not report processor times."""
+    """Read the clocks; None if psutil is missing or the system does not report processor times."""
     try:
         import psutil
 
-        every = psutil.cpu_times(percpu=True)
+        times = psutil.cpu_times(percpu=True)
     except (ImportError, OSError, RuntimeError, NotImplementedError):
         return None
-    usable = _usable(len(every))
-    # guest time is part of user time already; waiting for a disk is idle time
+    usable = _usable(len(times))
+    # guest time is already part of user time; waiting for a disk is idle time
     busy = ("user", "nice", "system", "irq", "softirq", "steal", "interrupt", "dpc")
-    spent = sum(getattr(every[core], name, 0.0) for core in usable for name in busy)
+    spent = sum(getattr(times[core], name, 0.0) for core in usable for name in busy)
     return Clocks(time.perf_counter(), spent, time.process_time())
 
 
 def _usable(cores: int) -> list[int]:
-    """The cores that this process may run on."""
+    """Cores that this process may run on."""
     if not hasattr(os, "sched_getaffinity"):  # macOS, Windows
         return list(range(cores))
     return [core for core in os.sched_getaffinity(0) if core < cores]
 
 
 def _cores() -> int:
-    """Physical cores this process may run on: a neighbor on the same core slows a thread too."""
+    """Physical cores this process may run on: two threads on one core slow each other."""
     import psutil
 
     logical = psutil.cpu_count() or 1
@@ -80,5 +80,5 @@ def disturbance(other_load: float | None) -> str:
     """Return a clause if the passes were disturbed, else "". None and NaN are unknown."""
     if other_load is None or not other_load > DISTURBED:
         return ""
-    taken = "a core or more" if other_load >= 1 else f"{other_load:.0%} of a core"
-    return f"other processes took {taken} from the timed passes"
+    amount = "a core or more" if other_load >= 1 else f"{other_load:.0%} of a core"
+    return f"other processes took {amount} from the timed passes"

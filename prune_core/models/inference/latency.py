@@ -1,7 +1,8 @@
-"""How long a forward pass takes by the heads and neurons that are left, measured on cut copies and kept on disk.
+"""Latency of a forward pass by the number of heads and neurons, measured on compact copies and
+cached on disk.
 
-Every point is timed in turn with the whole model, so a machine that slows down slows both. A table that was measured
-while other processes took processor time is used once and not written to disk. Knows nothing of pruning.
+Every point is timed alternately with the full model, so that a machine that slows down slows both.
+A table measured while other processes used processor time is used once and not cached.
 """
 
 from __future__ import annotations
@@ -26,45 +27,40 @@ from ..replay import blocks
 from .contention import disturbance
 from .timing import refuse_longer, time_interleaved, timing_batch
 
-SHARES = (
-    0.0,
-    1 / 16,
-    1 / 8,
-    1 / 4,
-    3 / 8,
-    1 / 2,
-    3 / 4,
-    1.0,
-)  # of the units, at which is measured; between them a line
+# fractions of the units at which latency is measured; linear interpolation in between
+SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)
 PASSES = 7
 
 
 class Latency(NamedTuple):
-    """Seconds of a pass in parts: of a block's heads and neurons by how many are left, and of everything else."""
+    """Seconds of a pass: of a block's heads and neurons by their number, and of everything else."""
 
     whole: float
     fixed: float  # without any head or neuron
-    heads: Tensor  # (heads + 1,) of a block, rising
-    neurons: Tensor  # (neurons + 1,) of a block, rising
+    heads: Tensor  # (heads + 1,) of one block, non-decreasing
+    neurons: Tensor  # (neurons + 1,) of one block, non-decreasing
     other_load: float | None  # mean over the points, see Contention; None if unknown
 
 
 def measure_latency(
     model: nn.Module, batch: int, length: int, report: Report = no_report, anew: bool = False
 ) -> Latency:
-    """Of this model's shape on its device for that many sentences of that many tokens; measured once, then read, unless `anew`."""
+    """Latency of this model's shape on its device for a batch of `batch` texts of `length` tokens.
+
+    Read from the cache if available, unless `anew`.
+    """
     refuse_longer(model, length, "at_length")
     file = _folder() / f"{_key(model, batch, length)}.json"
     if file.is_file() and not anew:
         known = json.loads(file.read_text())
     else:
-        known = _measured(model, batch, length, report=report)
+        known = _measure(model, batch, length, report=report)
         if not disturbance(known["other_load"]):
             _write(file, known)
     heads, neurons = (
         torch.tensor(known[kind], dtype=torch.float64) for kind in ("heads", "neurons")
     )
-    # earlier versions wrote no load
+    # earlier versions did not store the load
     return Latency(
         known["whole"], known["fixed"], heads, neurons=neurons, other_load=known.get("other_load")
     )
@@ -72,16 +68,16 @@ def measure_latency(
 
 def _write(file: Path, known: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(known))
-    part.replace(file)
+    partial_file = file.with_suffix(f".{os.getpid()}")
+    partial_file.write_text(json.dumps(known))
+    partial_file.replace(file)
 
 
 def _folder() -> Path:
-    home = os.environ.get("PRUNESCOPE_HOME")
-    return (
-        Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prunescope"
-    ).expanduser() / "latency"
+    if home := os.environ.get("PRUNESCOPE_HOME"):
+        return Path(home).expanduser() / "latency"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "prunescope" / "latency"
 
 
 def _key(model: Any, batch: int, length: int) -> str:
@@ -90,7 +86,7 @@ def _key(model: Any, batch: int, length: int) -> str:
         (block.heads, block.head_width, block.neurons, block.passes) for block in blocks(model)
     ]
     shape = [type(model).__name__, config.vocab_size, *sizes]
-    stated = [
+    content = [
         device_title(device),
         torch.__version__,
         str(next(model.parameters()).dtype),
@@ -99,15 +95,22 @@ def _key(model: Any, batch: int, length: int) -> str:
         length,
         SHARES,
     ]
-    return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict[str, Any]:
-    """Heads go with all neurons there, neurons with all heads; blocks alike, so that a block's share is of many."""
+def _measure(model: nn.Module, batch: int, length: int, report: Report) -> dict[str, Any]:
+    """Time compact copies.
+
+    Heads are varied with all neurons, neurons with all heads, all blocks alike, so that the time of
+    a block is a mean over many.
+    """
     first, passes = blocks(model)[0], sum(block.passes for block in blocks(model))
-    heads = sorted({round(share * first.heads) for share in SHARES})
+    heads = sorted({round(fraction * first.heads) for fraction in SHARES})
     neurons = sorted(
-        {min(first.neurons, -(-round(share * first.neurons) // WIDTH) * WIDTH) for share in SHARES}
+        {
+            min(first.neurons, -(-round(fraction * first.neurons) // WIDTH) * WIDTH)
+            for fraction in SHARES
+        }
     )
     points = [
         (0, 0),
@@ -115,51 +118,54 @@ def _measured(model: nn.Module, batch: int, length: int, report: Report) -> dict
         *((first.heads, count) for count in neurons),
     ]
     points = list(dict.fromkeys(points))
-    tokens, found, whole, loads = timing_batch(model, batch, length), {}, [], []
-    for place, (left, width) in enumerate(points):
-        part = subrange(report, place / len(points), (place + 1) / len(points))
-        small = copy.deepcopy(model)
-        remove_units(
-            small,
-            [
-                Units(list(range(min(left, block.heads))), list(range(min(width, block.neurons))))
-                for block in blocks(small)
-            ],
-        )
-        said = partial(_told, part, f"timing a model of {left} heads and {width} neurons a block")
-        (dense, own), other_load = time_interleaved([model, small], tokens, PASSES, report=said)
-        loads += [] if np.isnan(other_load) else [other_load]
-        whole.append(min(dense))
-        found[left, width] = min(own) / min(dense)
-    scale = median(whole)
-    fixed = found[0, 0]
-    by_heads = _rising(
-        heads, [found[count, first.neurons] - found[0, first.neurons] for count in heads]
-    )
-    by_neurons = _rising(
-        neurons, [found[first.heads, count] - found[first.heads, 0] for count in neurons]
-    )
-    apart = max(0.0, 1 - fixed) / max(
-        by_heads[-1] + by_neurons[-1], 1e-9
-    )  # the parts must make the whole
-    return {
-        "whole": scale,
-        "fixed": fixed * scale,
-        "other_load": float(np.mean(loads)) if loads else None,
-        **{
-            kind: (np.interp(range(count + 1), places, values) * apart * scale / passes).tolist()
-            for kind, count, places, values in (
-                ("heads", first.heads, heads, by_heads),
-                ("neurons", first.neurons, neurons, by_neurons),
+    tokens = timing_batch(model, batch, length)
+    ratio: dict[tuple[int, int], float] = {}  # time relative to the full model
+    full_times: list[float] = []
+    loads: list[float] = []
+    for place, (head_count, neuron_count) in enumerate(points):
+        compact = copy.deepcopy(model)
+        kept = [
+            Units(
+                list(range(min(head_count, block.heads))),
+                list(range(min(neuron_count, block.neurons))),
             )
-        },
+            for block in blocks(compact)
+        ]
+        remove_units(compact, kept)
+        report_point = partial(
+            _report_with_message,
+            subrange(report, place / len(points), (place + 1) / len(points)),
+            f"timing a model with {head_count} heads and {neuron_count} neurons per block",
+        )
+        (full, reduced), other_load = time_interleaved(
+            [model, compact], tokens, PASSES, report=report_point
+        )
+        loads += [] if np.isnan(other_load) else [other_load]
+        full_times.append(min(full))
+        ratio[head_count, neuron_count] = min(reduced) / min(full)
+    seconds, fixed = median(full_times), ratio[0, 0]
+    by_heads = _non_decreasing(
+        [ratio[count, first.neurons] - ratio[0, first.neurons] for count in heads]
+    )
+    by_neurons = _non_decreasing(
+        [ratio[first.heads, count] - ratio[first.heads, 0] for count in neurons]
+    )
+    # scale the parts such that they add up to the whole
+    scale = max(0.0, 1 - fixed) / max(by_heads[-1] + by_neurons[-1], 1e-9)
+    scale *= seconds / passes
+    return {
+        "whole": seconds,
+        "fixed": fixed * seconds,
+        "other_load": float(np.mean(loads)) if loads else None,
+        "heads": (np.interp(range(first.heads + 1), heads, by_heads) * scale).tolist(),
+        "neurons": (np.interp(range(first.neurons + 1), neurons, by_neurons) * scale).tolist(),
     }
 
 
-def _rising(places: list[int], values: list[float]) -> list[float]:
-    """Noise aside, more takes no less."""
-    return np.maximum.accumulate(np.maximum(values, 0.0)).tolist() if places else []
+def _non_decreasing(values: list[float]) -> list[float]:
+    """Remove noise: more units never take less time."""
+    return list(np.maximum.accumulate(np.maximum(values, 0.0)).tolist())
 
 
-def _told(report: Report, message: str, progress: float, _: str) -> None:
+def _report_with_message(report: Report, message: str, progress: float, _: str) -> None:
     report(progress, message)

@@ -1,4 +1,6 @@
-"""Examples in, answers out: probabilities, scores or spans of text, in length-sorted batches on the model's own device."""
+"""Predict examples: probabilities, scores or answer spans, in batches sorted by length on the
+model's device.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ from ...plugins import Report, no_report
 from ..devices import device_of
 from ..replay import NEVER
 
-ANSWER_TOKENS = 30  # the official baselines' longest answer
+ANSWER_TOKENS = 30  # maximum length of an answer, as in the official baselines
 
 
-# what logits say: one of the labels, any number of them, or a score
-SHARES = {
+# from logits to probabilities of labels (softmax or sigmoid), or scores
+ACTIVATIONS = {
     "classification": lambda logits: logits.softmax(-1),
     "multilabel": Tensor.sigmoid,
     "regression": lambda logits: logits,
@@ -28,7 +30,7 @@ SHARES = {
 
 
 def threshold(config: Any) -> float:
-    """The output above which a binary classifier with one output predicts label 1.
+    """Output above which a binary classifier with one output predicts label 1.
 
     There the probability of label 1 is 0.5. The output is a logit, unless the model was trained
     with squared error on labels 0 and 1.
@@ -37,7 +39,7 @@ def threshold(config: Any) -> float:
 
 
 def binary_note(config: Any) -> str:
-    """How a binary classifier with one output is evaluated, for the notes of a run."""
+    """Note on how a binary classifier with one output is evaluated."""
     output = "the output" if threshold(config) else "the sigmoid of the output"
     return (
         "The model has one output and the labels are 0 and 1: it is evaluated as a binary "
@@ -46,14 +48,13 @@ def binary_note(config: Any) -> str:
 
 
 class Predictions(NamedTuple):
-    """What a model says of every example, in the examples' order."""
+    """A model's predictions, in the order of the examples."""
 
-    predicted: list[
-        Any
-    ]  # class numbers, 1 or 0 for every label, a class number for every word, scores, or answer texts ("" for none)
-    probabilities: list[
-        list[float]
-    ]  # of every label; of what is said, for spans and words; empty lists for scores
+    # class indices; multi-label: 1 or 0 per label; token classification: a class index per word;
+    # regression: scores; spans: answer texts ("" for none)
+    predicted: list[Any]
+    # per label; for spans and words, of the prediction; empty lists for scores
+    probabilities: list[list[float]]
 
 
 def predict(
@@ -64,7 +65,7 @@ def predict(
     max_length: int = 128,
     report: Report = no_report,
 ) -> Predictions:
-    """The model's answers, whatever its kind."""
+    """Predict examples of any task type."""
     if examples.kind == "span":
         return predict_answers(
             model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
@@ -73,24 +74,26 @@ def predict(
         return predict_tags(
             model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
         )
-    found = outputs(
+    values = outputs(
         model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
     )
     if examples.kind == "regression":
         if examples.binary:
-            return _binary(found[:, 0], model.config)
-        return Predictions(found[:, 0].tolist(), [[] for _ in found])
+            return _binary(values[:, 0], model.config)
+        return Predictions(values[:, 0].tolist(), [[] for _ in values])
     if examples.kind == "multilabel":
-        return Predictions((found > 0.5).astype(int).tolist(), found.tolist())
-    return Predictions(found.argmax(-1).tolist(), found.tolist())
+        return Predictions((values > 0.5).astype(int).tolist(), values.tolist())
+    return Predictions(values.argmax(-1).tolist(), values.tolist())
 
 
 def _binary(outputs: np.ndarray, config: Any) -> Predictions:
-    """Labels 0 or 1 and (1 - p, p) of a binary classifier with one output, (examples,)."""
-    cut = threshold(config)
-    wide = torch.from_numpy(outputs).double()  # in fp32 the sigmoid of large logits would tie
-    p = (wide if cut else wide.sigmoid()).tolist()
-    return Predictions((outputs > cut).astype(int).tolist(), [[1 - each, each] for each in p])
+    """Predictions 0 or 1 and (1 - p, p) of a binary classifier with one output (examples,)."""
+    boundary = threshold(config)
+    logits = torch.from_numpy(outputs).double()  # fp32 sigmoids of large logits would be equal
+    p = (logits if boundary else logits.sigmoid()).tolist()
+    return Predictions(
+        (outputs > boundary).astype(int).tolist(), [[1 - value, value] for value in p]
+    )
 
 
 def probabilities(
@@ -101,7 +104,7 @@ def probabilities(
     max_length: int = 128,
     report: Report = no_report,
 ) -> np.ndarray:
-    """(examples, labels) softmax probabilities of a classifier in the examples' order."""
+    """Softmax probabilities of a classifier in the order of the examples: (examples, labels)."""
     return outputs(
         model, tokenizer, examples, batch_size=batch_size, max_length=max_length, report=report
     )
@@ -111,31 +114,34 @@ def probabilities(
 def outputs(
     model: Any, tokenizer: Any, examples: Examples, batch_size: int, max_length: int, report: Report
 ) -> np.ndarray:
-    """(examples, labels) probabilities of each label, or (examples, 1) scores; the report counts finished examples."""
-    found: list[Tensor] = []
+    """Probabilities per label (examples, labels), or scores (examples, 1).
+
+    `report` is called with the fraction of finished examples.
+    """
+    values: list[Tensor] = []
     order: list[int] = []
     for batch, indices in batches(
         tokenizer, examples, batch_size, max_length=max_length, device=device_of(model)
     ):
         logits = model(**batch).logits.float()
-        found.append(SHARES[examples.kind](logits))
+        values.append(ACTIVATIONS[examples.kind](logits))
         order += indices
         report(len(order) / len(examples), f"predicted {len(order)} of {len(examples)}")
-    out = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
-    if found:
-        out[order] = (
-            torch.cat(found).cpu().numpy()
-        )  # fetched once: on a GPU, batches need not wait for each other
-    _are_numbers(out, len(examples))
-    return out
+    result = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
+    if values:
+        # transferred once: on a GPU, batches need not wait for each other
+        result[order] = torch.cat(values).cpu().numpy()
+    _check_finite(result, len(examples))
+    return result
 
 
-def _are_numbers(said: np.ndarray, examples: int) -> None:
-    """An answer of NaN would count as some label's."""
-    if bad := int((~np.isfinite(said)).reshape(len(said), -1).any(-1).sum()):
+def _check_finite(outputs: np.ndarray, examples: int) -> None:
+    """Refuse NaN, which argmax would count as some label."""
+    if count := int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(-1).sum()):
         raise PruneError(
-            f"The model's answers to {bad} of {examples} examples are no numbers (NaN or infinite): its weights or what passes through "
-            "them grew beyond what floats hold. Prune less or by another method; where it is the dense model, take another checkpoint."
+            f"The model's outputs for {count} of {examples} examples are NaN or infinite: its "
+            "weights or activations overflow. Prune less or with another method; if it is the "
+            "dense model, use another checkpoint."
         )
 
 
@@ -148,26 +154,31 @@ def predict_tags(
     max_length: int,
     report: Report = no_report,
 ) -> Predictions:
-    """A label for every word, by its first token; a word that was cut off or has none gets the label of nothing, O or the first."""
+    """Predict a label per word, by its first token.
+
+    A word that was truncated or has no token gets the label O, or the first if there is no O.
+    """
     features = encode(tokenizer, examples, max_length)
     assert features.words is not None, "words have first tokens"
-    nothing = next((index for index, name in model.config.id2label.items() if name == "O"), 0)
-    said = [[nothing] * len(text.split(" ")) for text in examples.texts]
-    sure = [[1.0] * len(own) for own in said]
+    outside = next((index for index, name in model.config.id2label.items() if name == "O"), 0)
+    predicted = [[outside] * len(text.split(" ")) for text in examples.texts]
+    confidence = [[1.0] * len(tags) for tags in predicted]
     done = 0
     for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device_of(model)):
         highest, labels = model(**batch).logits.float().softmax(-1).max(-1)
-        _are_numbers(highest.cpu().numpy(), len(rows))
-        shares, labels = highest.tolist(), labels.tolist()
-        for row, own_shares, own_labels in zip(rows, shares, labels, strict=True):
-            for word, share, label in zip(
-                features.words[row], own_shares, own_labels, strict=False
+        _check_finite(highest.cpu().numpy(), len(rows))
+        for row, row_highest, row_labels in zip(
+            rows, highest.tolist(), labels.tolist(), strict=True
+        ):
+            for word, probability, label in zip(
+                features.words[row], row_highest, row_labels, strict=False
             ):
                 if word is not None:
-                    said[row][word], sure[row][word] = label, share
+                    predicted[row][word] = label
+                    confidence[row][word] = probability
         done += len(rows)
         report(done / len(features), f"predicted {done} of {len(features)}")
-    return Predictions(said, sure)
+    return Predictions(predicted, confidence)
 
 
 @torch.no_grad()
@@ -179,51 +190,50 @@ def predict_answers(
     max_length: int,
     report: Report = no_report,
 ) -> Predictions:
-    """The best span of every question over all windows of its context; "" where no answer scores higher and is allowed."""
+    """Predict the best span of every question over all windows of its context.
+
+    "" if "no answer" scores higher and some examples have no answer.
+    """
     features = encode(tokenizer, examples, max_length)
     best = np.full(len(examples), -np.inf)
-    nothing = np.full(
-        len(examples), np.inf
-    )  # the lowest score of "no answer" over the windows, as in the official baseline
-    said, sure = [""] * len(examples), [[0.0]] * len(examples)
+    # lowest score of "no answer" over the windows, as in the official baseline
+    no_answer = np.full(len(examples), np.inf)
+    predicted, confidence = [""] * len(examples), [[0.0]] * len(examples)
     done = 0
     for batch, rows in batches_by_length(tokenizer, features, batch_size, device=device_of(model)):
-        found = model(**batch)
-        _are_numbers((found.start_logits + found.end_logits).float().cpu().numpy(), len(rows))
-        chosen = zip(
-            rows,
-            *best_spans(
-                found.start_logits,
-                found.end_logits,
-                batch["attention_mask"],
-                features=features,
-                rows=rows,
-            ),
-            strict=True,
+        output = model(**batch)
+        _check_finite((output.start_logits + output.end_logits).float().cpu().numpy(), len(rows))
+        spans = best_spans(
+            output.start_logits,
+            output.end_logits,
+            batch["attention_mask"],
+            features=features,
+            rows=rows,
         )
-        for row, score, first, last, null, share in chosen:
+        for row, score, first, last, null, probability in zip(rows, *spans, strict=True):
             example = features.example[row]
-            nothing[example] = min(nothing[example], null)
+            no_answer[example] = min(no_answer[example], null)
             if score > best[example]:
                 best[example] = score
-                said[example], sure[example] = (
-                    _text(examples, features, row, first=first, last=last),
-                    [share],
-                )
+                predicted[example] = _text(examples, features, row, first=first, last=last)
+                confidence[example] = [probability]
         done += len(rows)
-        report(done / len(features), f"read {done} of {len(features)} windows")
-    if examples.labels and any(not right.texts for right in examples.labels):
-        said = [
-            "" if none > score else text
-            for text, score, none in zip(said, best, nothing, strict=True)
+        report(done / len(features), f"predicted {done} of {len(features)} windows")
+    if examples.labels and any(not answers.texts for answers in examples.labels):
+        predicted = [
+            "" if null > score else text
+            for text, score, null in zip(predicted, best, no_answer, strict=True)
         ]
-    return Predictions(said, sure)
+    return Predictions(predicted, confidence)
 
 
 def best_spans(
     start: Tensor, end: Tensor, mask: Tensor, features: Features, rows: list[int]
 ) -> tuple[list[Any], ...]:
-    """For every window (logits are (windows, tokens)): best score, its first and last token, the score of [CLS], probability."""
+    """Best span per window: (score, first token, last token, score of [CLS], probability).
+
+    Logits are (windows, tokens).
+    """
     assert features.offsets is not None, "spans have offsets"
     tokens = start.shape[1]
     context = torch.tensor(
@@ -236,19 +246,15 @@ def best_spans(
     )
     start, end = (logits.float().masked_fill(~mask.bool(), NEVER) for logits in (start, end))
     null = start[:, 0] + end[:, 0]
-    log_share = start.log_softmax(-1)[:, :, None] + end.log_softmax(-1)[:, None, :]
-    band = (
-        torch.ones(tokens, tokens, dtype=torch.bool, device=start.device)
-        .triu()
-        .tril(ANSWER_TOKENS - 1)
-    )
+    log_probability = start.log_softmax(-1)[:, :, None] + end.log_softmax(-1)[:, None, :]
+    all_spans = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device)
+    band = all_spans.triu().tril(ANSWER_TOKENS - 1)
     allowed = band & context[:, :, None] & context[:, None, :]
-    share, place = (
-        log_share.masked_fill(~allowed, -torch.inf).flatten(1).max(-1)
-    )  # one order with the sum of logits
+    # ordered as the sums of logits
+    highest, place = log_probability.masked_fill(~allowed, -torch.inf).flatten(1).max(-1)
     first, last = place // tokens, place % tokens
     score = start.gather(1, first[:, None])[:, 0] + end.gather(1, last[:, None])[:, 0]
-    return tuple(values.tolist() for values in (score, first, last, null, share.exp()))
+    return tuple(values.tolist() for values in (score, first, last, null, highest.exp()))
 
 
 def _text(examples: Examples, features: Features, row: int, first: int, last: int) -> str:

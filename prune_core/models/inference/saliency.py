@@ -1,6 +1,7 @@
-"""Which words a prediction hangs on, by two accounts: the gradient at the input embeddings, and the attention of a head.
+"""Explain predictions by word: gradients at the input embeddings, and attention weights of a head.
 
-Both are given per word as it stands in the text; [CLS] and [SEP] count as words of their own. Knows nothing of pages.
+Values are given per word of the text; special tokens such as [CLS] and [SEP] are words of their
+own.
 """
 
 from __future__ import annotations
@@ -19,52 +20,53 @@ from ..devices import device_of
 from ..replay import block_passes, hidden_states, max_tokens, task_type_of
 
 UNEXPLAINED = {
-    "span": "It finds answers in a text: an answer has two ends",
-    "token": "It labels every word: there are as many answers as words",
+    "span": "Question answering predicts two ends of an answer",
+    "token": "Token classification predicts a label per word",
 }
 
 
 class TokenizedWords(NamedTuple):
-    """A text or a pair as the model reads it, and whose piece each token is."""
+    """A tokenized text or pair, and the word of each token."""
 
     batch: Batch  # one row
     names: list[str]
-    owner: Tensor  # (tokens,) index into names
+    owner: Tensor  # (tokens,) index of each token's word in names
 
     def summed(self, values: Tensor) -> Tensor:
-        """(..., tokens) -> (..., words)."""
+        """Sum over the tokens of each word: (..., tokens) -> (..., words)."""
         return values.new_zeros(*values.shape[:-1], len(self.names)).index_add_(
             -1, self.owner, values
         )
 
 
 def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> TokenizedWords:
-    """Words are what spaces part; a text that is too long ends where the model stops reading."""
-    if not tokenizer.is_fast:  # one written in Python does not say where tokens lie in the text
-        return _pieces(model, tokenizer, text, pair=pair)
+    """Tokenize and assign tokens to words, which are separated by whitespace.
+
+    A text that is too long is truncated.
+    """
+    if not tokenizer.is_fast:  # tokenizers written in Python return no offsets
+        return _tokens_as_words(model, tokenizer, text, pair=pair)
     encoded = tokenizer(
         text, pair, truncation=True, max_length=max_tokens(model), return_offsets_mapping=True
     )
-    spans = [[match.span() for match in re.finditer(r"\S+", each)] for each in (text, pair or "")]
+    texts = (text, pair or "")
+    spans = [[match.span() for match in re.finditer(r"\S+", part)] for part in texts]
     names: list[str] = []
     owner: list[int] = []
-    before: Any = None
+    previous: tuple[int, int] | None = None
     for token, part, (_, end) in zip(
         encoded.tokens(), encoded.sequence_ids(), encoded["offset_mapping"], strict=True
     ):
-        word = (
-            None
-            if part is None
-            else (part, next(i for i, (_, last) in enumerate(spans[part]) if end <= last))
-        )
-        if word is None or word != before:
-            names.append(
-                token
-                if word is None
-                else (text, pair or "")[word[0]][slice(*spans[word[0]][word[1]])]
-            )
+        word: tuple[int, int] | None = None  # (index of the text, index of the word)
+        if part is not None:
+            word = (part, next(i for i, (_, last) in enumerate(spans[part]) if end <= last))
+        if word is None:
+            names.append(token)
+        elif word != previous:
+            start, stop = spans[word[0]][word[1]]
+            names.append(texts[word[0]][start:stop])
         owner.append(len(names) - 1)
-        before = word
+        previous = word
     device = device_of(model)
     batch = {
         name: torch.tensor([encoded[name]], device=device)
@@ -74,8 +76,8 @@ def words(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> Tok
     return TokenizedWords(batch, names, torch.tensor(owner, device=device))
 
 
-def _pieces(model: Any, tokenizer: Any, text: str, pair: str | None) -> TokenizedWords:
-    """Each token as a word."""
+def _tokens_as_words(model: Any, tokenizer: Any, text: str, pair: str | None) -> TokenizedWords:
+    """Treat each token as a word."""
     device = device_of(model)
     encoded = tokenizer(text, pair, truncation=True, max_length=max_tokens(model))
     batch = {
@@ -88,29 +90,32 @@ def _pieces(model: Any, tokenizer: Any, text: str, pair: str | None) -> Tokenize
 
 
 def saliency(model: Any, tokenizer: Any, text: str, pair: str | None = None) -> dict[str, Any]:
-    """Of each word, summed over its pieces, what the predicted label's logit (or the score) owes to its embedding x.
+    """Attribute the logit of the predicted label, or the score, to words; summed over their tokens.
 
-    `product` is gradient times input, g·x: by how much the logit grows with the length of x, so signed. `norm` is |g|:
-    how much the logit moves with the embedding at all. Simonyan, Vedaldi and Zisserman 2014, arXiv 1312.6034; Shrikumar
-    and others 2016, arXiv 1605.01713.
+    `product` is gradient times input, g·x: the change of the logit with the length of x, signed.
+    `norm` is |g|: the sensitivity of the logit to the embedding x. Simonyan, Vedaldi and Zisserman
+    2014, arXiv 1312.6034; Shrikumar et al. 2016, arXiv 1605.01713.
     """
     if task_type_of(model) in UNEXPLAINED:
         raise PruneError(
-            f"{UNEXPLAINED[task_type_of(model)]}, and no one logit to explain. Look at its attention."
+            f"{UNEXPLAINED[task_type_of(model)]}, so there is no single logit to explain. "
+            "View its attention instead."
         )
-    read = words(model, tokenizer, text, pair=pair)
-    rest = {name: tensor for name, tensor in read.batch.items() if name != "input_ids"}
-    x = model.get_input_embeddings()(read.batch["input_ids"]).detach().requires_grad_()
-    logits = model(inputs_embeds=x, **rest).logits[0]
-    said = int(logits.argmax())
-    (gradient,) = torch.autograd.grad(logits[said], x)
-    accounts = {"product": (gradient * x).sum(-1)[0], "norm": gradient.norm(dim=-1)[0]}
-    label = "score" if task_type_of(model) == "regression" else str(model.config.id2label[said])
+    tokens = words(model, tokenizer, text, pair=pair)
+    inputs = {name: tensor for name, tensor in tokens.batch.items() if name != "input_ids"}
+    x = model.get_input_embeddings()(tokens.batch["input_ids"]).detach().requires_grad_()
+    logits = model(inputs_embeds=x, **inputs).logits[0]
+    predicted = int(logits.argmax())
+    (gradient,) = torch.autograd.grad(logits[predicted], x)
+    attributions = {"product": (gradient * x).sum(-1)[0], "norm": gradient.norm(dim=-1)[0]}
+    label = (
+        "score" if task_type_of(model) == "regression" else str(model.config.id2label[predicted])
+    )
     return {
-        "words": read.names,
+        "words": tokens.names,
         "label": label,
-        "logit": logits[said].item(),
-        **{name: read.summed(values.detach()).tolist() for name, values in accounts.items()},
+        "logit": logits[predicted].item(),
+        **{name: tokens.summed(values.detach()).tolist() for name, values in attributions.items()},
     }
 
 
@@ -123,34 +128,32 @@ def attention(
     block: int | None = None,
     head: int | None = None,
 ) -> dict[str, Any]:
-    """How much each word attends to each: `weights` (words, words), rows sum to 1; of a head, or the mean over those left.
+    """Attention weights between words: `weights` (words, words), rows sum to 1.
 
-    A word of several pieces pays with their mean and gets their sum. Indices count from 0 in the unpruned shape; without a
-    block it is the last. `heads` are those left in the block, of `of`; `weights` are None where the head is gone, or all are.
+    Of one head, or the mean over the live heads of a block. For a word of several tokens, attention
+    is averaged over its tokens as queries and summed as keys. Indices count from 0 in the unpruned
+    shape; the default is the last block. `heads` are the live heads of `of` in the block; `weights`
+    is None if the head, or every head, is pruned.
     """
-    read, all_blocks = (
-        words(model, tokenizer, text, pair=pair),
-        [own for _, own in block_passes(model)],
-    )
-    block = len(all_blocks) - 1 if block is None else block
-    own = all_blocks[block]
-    left = live_units(own).heads
-    heads = [own.head_numbers[place] for place in left]
-    of = model.config.hidden_size // own.head_width
-    answer = {
-        "words": read.names,
-        "block": block,
+    tokens = words(model, tokenizer, text, pair=pair)
+    all_blocks = [current for _, current in block_passes(model)]
+    index = len(all_blocks) - 1 if block is None else block
+    selected = all_blocks[index]
+    live = live_units(selected).heads
+    heads = [selected.head_numbers[place] for place in live]
+    result = {
+        "words": tokens.names,
+        "block": index,
         "blocks": len(all_blocks),
         "heads": heads,
-        "of": of,
+        "of": model.config.hidden_size // selected.head_width,
         "weights": None,
     }
-    if not heads or head is not None and head not in heads:
-        return answer
-    x, padding = next(islice(hidden_states(model, read.batch), block, None))
-    weights = own.attention_weights(x, padding)[
-        0, left if head is None else [left[heads.index(head)]]
-    ].mean(0)
-    received = read.summed(weights)  # (tokens, words)
-    paid = read.summed(received.T).T / torch.bincount(read.owner)[:, None]
-    return answer | {"weights": [[round(value, 5) for value in row] for row in paid.tolist()]}
+    if not heads or (head is not None and head not in heads):
+        return result
+    x, padding = next(islice(hidden_states(model, tokens.batch), index, None))
+    places = live if head is None else [live[heads.index(head)]]
+    weights = selected.attention_weights(x, padding)[0, places].mean(0)
+    by_key = tokens.summed(weights)  # (tokens, words)
+    by_word = tokens.summed(by_key.T).T / torch.bincount(tokens.owner)[:, None]
+    return result | {"weights": [[round(value, 5) for value in row] for row in by_word.tolist()]}

@@ -1,4 +1,4 @@
-"""How long a forward pass takes, what it allocates, and where its time goes. Knows nothing of pruning or of tables."""
+"""Time, memory and profile of a forward pass."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from ..replay import max_tokens
 from .contention import Contention
 
 WARM_UP = 3  # passes
-LEAST, PATIENCE = (
-    3,
-    20.0,
-)  # timed passes of each model; seconds after which no more than these are made
-# Operations that multiply matrices, as parts of their names: what multiply-accumulates count.
+LEAST = 3  # timed passes per model
+PATIENCE = 20.0  # seconds after which timing stops, once there are LEAST passes
+# parts of the names of operations that multiply matrices, which multiply-accumulates count
 PRODUCTS = ("mm", "linear", "attention", "matmul")
 
 
 def timing_batch(model: Any, batch: int, length: int) -> Batch:
-    """Full-length sentences of arbitrary tokens: what they say does not change the work."""
+    """Full-length texts of random tokens; their content does not affect the time."""
     ids = torch.randint(
         5,
         min(1000, model.config.vocab_size),
@@ -39,26 +37,28 @@ def timing_batch(model: Any, batch: int, length: int) -> Batch:
 
 
 def refuse_longer(model: Any, length: int, option: str) -> None:
-    """The sentence for whoever would time more tokens than the model takes."""
+    """Raise PruneError if `length` exceeds the model's maximum; the message names `option`."""
     if length > max_tokens(model):
         raise PruneError(
-            f"{option} is {length}, but the model takes at most {max_tokens(model)} tokens; lower it."
+            f"{option} is {length}, but the model accepts at most {max_tokens(model)} tokens; "
+            "lower it."
         )
 
 
 class InterleavedTimes(NamedTuple):
     """Timed passes of several models."""
 
-    seconds: list[list[float]]  # of each pass of each model
-    other_load: float  # cores that other processes took meanwhile; see Contention
+    seconds: list[list[float]]  # per model and pass
+    other_load: float  # cores taken by other processes meanwhile; see Contention
 
 
 def time_interleaved(
     models: Sequence[nn.Module], batch: Batch, repeats: int, report: Report, settle: bool = False
 ) -> InterleavedTimes:
-    """Time passes of the models in turn, so that a machine that slows down slows all of them.
+    """Time passes of the models alternately, so that a machine that slows down slows all of them.
 
-    With `settle` an untimed pass goes before every timed one: threads of another runtime may still be spinning.
+    With `settle`, an untimed pass precedes every timed one: threads of another runtime may still be
+    spinning.
     """
     times: list[list[float]] = [[] for _ in models]
     on_cpu = batch["input_ids"].device.type == "cpu"
@@ -70,19 +70,19 @@ def time_interleaved(
             contention = Contention(threads)
         if repeat >= LEAST and time.perf_counter() - started > PATIENCE:
             break
-        for model, found in zip(models, times, strict=True):
+        for model, model_times in zip(models, times, strict=True):
             if settle:
                 time_forward(model, batch)
             seconds = time_forward(model, batch)
             if repeat >= 0:
-                found.append(seconds)
+                model_times.append(seconds)
         report(max(0, repeat) / repeats, f"timed pass {max(0, repeat) + 1} of {repeats}")
     return InterleavedTimes(times, contention.other_load())
 
 
 @torch.no_grad()
 def time_forward(model: nn.Module, batch: Batch) -> float:
-    """Seconds of one forward pass, the device's queue drained on both sides."""
+    """Time one forward pass in seconds; the device's queue is drained before and after."""
     wait_for_device(batch["input_ids"].device)
     started = time.perf_counter()
     model(**batch)
@@ -91,7 +91,7 @@ def time_forward(model: nn.Module, batch: Batch) -> float:
 
 
 def wait_for_device(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -99,14 +99,17 @@ def wait_for_device(device: torch.device) -> None:
 
 
 class Stopwatch:
-    """Seconds between marks, by the device's own clock: on CUDA by events, for which nothing has to wait until they are read."""
+    """Seconds between marks by the device's own clock.
+
+    On CUDA by events, so that nothing waits until they are read.
+    """
 
     def __init__(self, device: torch.device):
         self._device, self._marks = device, list[Any]()
         self.mark()
 
     def mark(self) -> None:
-        """The end of a lap and the beginning of the next."""
+        """End a lap and begin the next."""
         if self._device.type != "cuda":
             self._marks.append(time.perf_counter())
             return
@@ -115,28 +118,27 @@ class Stopwatch:
         self._marks.append(event)
 
     def laps(self) -> list[float]:
-        """Of every lap so far."""
+        """Seconds of every lap so far."""
         wait_for_device(self._device)
-        between = zip(self._marks, self._marks[1:], strict=False)
-        return [
-            start.elapsed_time(end) / 1e3 if self._device.type == "cuda" else end - start
-            for start, end in between
-        ]
+        pairs = zip(self._marks, self._marks[1:], strict=False)
+        if self._device.type == "cuda":
+            return [start.elapsed_time(end) / 1e3 for start, end in pairs]
+        return [end - start for start, end in pairs]
 
 
 class Profile(NamedTuple):
-    """Where one pass spends its time, and what it holds beside the weights."""
+    """Time of one pass by type of operation, and the memory it allocates besides the weights."""
 
-    products: float  # seconds in matrix products, the device's own on CUDA
+    products: float  # seconds in matrix products; device time on CUDA
     others: Counter[str]  # seconds in every other operation, by name
-    allocated: float  # bytes at the fullest moment
+    allocated: float  # peak bytes
 
 
 @torch.no_grad()
 def profile(model: nn.Module, batch: Batch) -> Profile | None:
-    """One profiled pass on a CPU or CUDA; None on MPS, into which torch's profiler does not see.
+    """Profile one pass on a CPU or CUDA; None on MPS, which torch's profiler does not support.
 
-    On a CPU the allocations are those that the profiler records, added up from operation to operation.
+    On a CPU, allocations are those recorded by the profiler, accumulated over operations.
     """
     device = batch["input_ids"].device
     if device.type == "mps":
@@ -145,19 +147,18 @@ def profile(model: nn.Module, batch: Batch) -> Profile | None:
     if cuda:
         wait_for_device(device)
         torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else every profile writes two lines to stderr
-    # CUDA's kernels are seen by the new recorder only, which takes seconds to start
+        allocated_before = torch.cuda.memory_allocated(device)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise two lines on stderr
+    # only the new recorder (kineto) records CUDA kernels; it takes seconds to start
     with torch.autograd.profiler.profile(
         use_kineto=cuda, use_device="cuda" if cuda else None, profile_memory=not cuda
-    ) as recorded:
+    ) as trace:
         model(**batch)
         wait_for_device(device)
     products, others = 0.0, Counter[str]()
-    for event in recorded.key_averages():
-        if (
-            event.device_type != torch.autograd.DeviceType.CPU
-        ):  # CUDA's kernels stand there again, by their own names
+    for event in trace.key_averages():
+        # CUDA kernels are listed a second time under their own names
+        if event.device_type != torch.autograd.DeviceType.CPU:
             continue
         seconds = (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
         if any(word in event.key for word in PRODUCTS):
@@ -165,52 +166,61 @@ def profile(model: nn.Module, batch: Batch) -> Profile | None:
         else:
             others[event.key.removeprefix("aten::").removeprefix("native_")] += seconds
     if cuda:
-        return Profile(products, others, torch.cuda.max_memory_allocated(device) - held)
-    now = most = 0
-    for event in sorted(recorded.function_events, key=lambda event: event.time_range.end):
-        now += event.self_cpu_memory_usage
-        most = max(most, now)
-    return Profile(products, others, most)
+        return Profile(products, others, torch.cuda.max_memory_allocated(device) - allocated_before)
+    current = peak = 0
+    for event in sorted(trace.function_events, key=lambda event: event.time_range.end):
+        current += event.self_cpu_memory_usage
+        peak = max(peak, current)
+    return Profile(products, others, peak)
 
 
 def peak_memory(model: nn.Module, profiled: Profile | None) -> float:
-    """Bytes of the weights and of what a pass allocates beside them; NaN where that is unknown."""
-    own = sum(
+    """Bytes of the weights and of a pass's allocations; NaN if these are unknown."""
+    weights = sum(
         tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()]
     )
-    return own + profiled.allocated if profiled else float("nan")
+    return weights + profiled.allocated if profiled else float("nan")
 
 
 def speedup_limit(
     dense: Profile | None, pruned: Profile | None, seconds: tuple[float, float], theoretical: float
 ) -> str:
-    """Why the pruned model's pass takes longer than the dense one's over the ratio of their multiply-accumulates.
+    """Explain why the measured speedup is below the ratio of multiply-accumulates.
 
-    `seconds` are the measured passes of both. The time beyond is shared out between matrix products, other operations
-    and what lies between operations; the largest share is named.
+    `seconds` are the measured passes of the dense and the pruned model, `theoretical` the ratio of
+    their multiply-accumulates. The excess time is divided into matrix products, other operations
+    and the time between operations; the largest part is named.
     """
-    said = f"Measured {seconds[0] / seconds[1]:.2f} times, counted {theoretical:.2f}"
+    measured = f"Measured speedup {seconds[0] / seconds[1]:.2f}, theoretical {theoretical:.2f}"
     if dense is None or pruned is None:
-        return f"{said}; torch's profiler does not see what this device does."
-    spent = [
-        _shares(profiled, wall) for profiled, wall in zip((dense, pruned), seconds, strict=True)
+        return f"{measured}; torch's profiler does not support this device."
+    dense_times, pruned_times = _split_time(dense, seconds[0]), _split_time(pruned, seconds[1])
+    excess = [
+        after - before / theoretical
+        for before, after in zip(dense_times, pruned_times, strict=True)
     ]
-    beyond = [after - before / theoretical for before, after in zip(*spent, strict=True)]
     products, others, _ = range(3)
-    worst = max(range(3), key=lambda kind: beyond[kind])
-    share = spent[1][worst] / seconds[1]
+    worst = max(range(3), key=excess.__getitem__)
+    fraction = pruned_times[worst] / seconds[1]
     if worst == products:
-        why = f"its smaller matrix products reach {spent[0][products] / theoretical / spent[1][products]:.0%} of the dense ones' rate"
+        rate = dense_times[products] / theoretical / pruned_times[products]
+        reason = f"its smaller matrix products reach {rate:.0%} of the dense ones' rate"
     elif worst == others:
         names = ", ".join(name for name, _ in pruned.others.most_common(3))
-        why = f"{share:.0%} of its time goes into other operations than matrix products ({names}), of which less was cut"
+        reason = (
+            f"{fraction:.0%} of its time is spent in operations other than matrix products "
+            f"({names}), of which less was removed"
+        )
     else:
-        why = f"{share:.0%} of its time passes between operations, which take so long to start whatever their size"
-    return f"{said}: {why}."
+        reason = (
+            f"{fraction:.0%} of its time is spent between operations, whose launch takes the same "
+            "time at any size"
+        )
+    return f"{measured}: {reason}."
 
 
-def _shares(profiled: Profile, wall: float) -> tuple[float, float, float]:
-    """Seconds of an unprofiled pass in matrix products, in other operations, and between operations."""
-    inside = profiled.products + profiled.others.total()
-    scale = min(1.0, wall / inside)  # profiling itself takes time
-    return profiled.products * scale, profiled.others.total() * scale, wall - inside * scale
+def _split_time(profiled: Profile, wall: float) -> tuple[float, float, float]:
+    """Seconds of an unprofiled pass: matrix products, other operations, between operations."""
+    recorded = profiled.products + profiled.others.total()
+    scale = min(1.0, wall / recorded)  # profiling itself takes time
+    return profiled.products * scale, profiled.others.total() * scale, wall - recorded * scale
