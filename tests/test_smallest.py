@@ -41,11 +41,11 @@ def test_the_search_ends_within_a_step_of_the_threshold(holds: float) -> None:
 def test_the_answer_names_the_smallest_and_what_is_beyond_it() -> None:
     told = size_search.result_sentence(searched(0.5), POLICY)
     assert told.startswith(
-        "M 50% (job 1) is the smallest that holds the limit at 95% confidence. M 5"
+        "M 50% (job 1) is the smallest model that meets the limit at 95% confidence. M 5"
     )
     assert told.endswith("does not: do not ship: it lost.")
     assert size_search.result_sentence(searched(0.0), POLICY).startswith(
-        "No share that was tried holds the limit"
+        "No tested sparsity meets the limit"
     )
 
 
@@ -68,7 +68,9 @@ def test_a_whole_search_leaves_a_study_and_reads_what_it_knows(
         len(jobs) == len(told) and not jobs[0].experiment["method"]
     )  # dense, a line a try less the last
     best = next(
-        job for job in jobs if f"(job {job.id}) is the smallest that holds the limit" in told[-1]
+        job
+        for job in jobs
+        if f"(job {job.id}) is the smallest model that meets the limit" in told[-1]
     )
     assert (
         deployment_check.decision(deployment_check.check(evidence.evidence(store, best), POLICY))
@@ -93,10 +95,10 @@ def test_a_sample_that_cannot_tell_is_refused_before_anything_is_pruned(
     assert main(["shrink-to", "--method", "akr", "--loss", "0.5", "--evaluation-size", "60"]) == 2
     told = capsys.readouterr().err
     assert (
-        "not even the dense model compared with itself surely meets this limit (n = 60 is too small; about"
-        in told
+        "even the dense model compared with itself does not meet this limit with confidence (n = 60 is "
+        "too small; about" in told
     )
-    assert "measure more examples" in told
+    assert "evaluate on more examples" in told
     assert [job.label for job in Store().jobs()] == ["Dense"]
     assert main(["shrink-to"]) == 2 and "needs a method" in capsys.readouterr().err
     assert (
@@ -115,7 +117,9 @@ def test_the_fastest_is_searched_for_by_time(clock, capsys) -> None:  # noqa: F8
     dense, *tries = store.jobs("Fastest Unit magnitude of demo")
     asked = [job.experiment["method"]["options"]["speedup"] for job in tries]
     best = next(
-        job for job in tries if f"(job {job.id}) is the fastest that holds the limit" in told[-1]
+        job
+        for job in tries
+        if f"(job {job.id}) is the fastest model that meets the limit" in told[-1]
     )
     assert (
         asked[0] == 2

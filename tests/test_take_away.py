@@ -107,9 +107,7 @@ def test_a_job_is_logged_with_plan_figures_and_intervals(tracker, monkeypatch, c
     assert run("log", ids[2], "--to", tracker) == 0 and "PruneScope" in capsys.readouterr().out
     figures = fake.calls["log_metrics" if tracker == "mlflow" else "log"][0][0]
     plan = (
-        fake.calls["log_params"][0][0]
-        if tracker == "mlflow"
-        else fake.predicted["init"][1]["config"]
+        fake.calls["log_params"][0][0] if tracker == "mlflow" else fake.calls["init"][1]["config"]
     )
     assert {"accuracy", "accuracy_low", "success DeepWordBug"} <= set(figures) and plan[
         "method.options.sparsity"
